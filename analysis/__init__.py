@@ -1,0 +1,1 @@
+"""What the results say: tables, statistics, figures and the report. No ray."""

@@ -1,0 +1,228 @@
+"""How much the coordinates of a latent code repeat one another.
+
+Pure measures on `codes` of shape (N, d): N encoded images, d latent coordinates. Pearson
+correlations see linear redundancy between coordinates as they are; the eigenvalue measures see
+how the variance is spread over directions. An autoencoder's code is determined only up to an
+invertible map, so `whiten` gives the control: the same information with no correlation at all.
+
+A *dead* coordinate, one that does not vary, has no correlation with anything. Measures based on
+correlations leave dead coordinates out, `dead_coordinates` counts them, and d is then the number
+of live ones. Measures based on the covariance keep them: they are directions without variance.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+FloatArray = NDArray[np.float64]
+
+RELATIVE_RESOLUTION = 1e-6
+"""What varies by less than this share of its size does not vary: codes come in float32, whose
+rounding alone spreads a constant by about 1e-7 of it."""
+
+
+def live_coordinates(codes: ArrayLike) -> NDArray[np.bool_]:
+    """Which coordinates vary, (d,).
+
+    Here as in every function of `codes`: ValueError unless they are finite, N ≥ 2 and d ≥ 1.
+    """
+    values = _checked(codes)
+    size = np.abs(values).max(axis=0)
+    live: NDArray[np.bool_] = np.ptp(values, axis=0) > RELATIVE_RESOLUTION * size
+    return live
+
+
+def dead_coordinates(codes: ArrayLike) -> int:
+    """How many coordinates do not vary."""
+    return int((~live_coordinates(codes)).sum())
+
+
+def correlation_matrix(codes: ArrayLike) -> FloatArray:
+    """Pearson correlations R between coordinates, (d, d).
+
+    The diagonal is exactly 1. Rows and columns of dead coordinates, diagonal included, are NaN.
+    """
+    values, live = _checked(codes), live_coordinates(codes)
+    matrix = np.full((len(live), len(live)), math.nan)
+    matrix[np.ix_(live, live)] = _live_correlations(values[:, live])
+    return matrix
+
+
+def mean_absolute_off_diagonal(codes: ArrayLike) -> float:
+    """Mean |r| over pairs of different live coordinates; NaN with fewer than two.
+
+    Independent coordinates do not give 0 but `noise_floor(N)`.
+    """
+    return _mean_or_nan(np.abs(_off_diagonal(codes)))
+
+
+def rms_off_diagonal(codes: ArrayLike) -> float:
+    """Root mean square of r over pairs of different live coordinates; NaN with fewer than two.
+
+    Weighs few strong correlations more than many weak ones. Its floor is 1/√N.
+    """
+    return math.sqrt(_mean_or_nan(_off_diagonal(codes) ** 2))
+
+
+def original_number(codes: ArrayLike) -> float:
+    """Mean |r| over all of R, its diagonal of ones included, as the original solution did.
+
+    Equal to 1/d + (1 − 1/d)·`mean_absolute_off_diagonal`: it falls with d even where the
+    correlations do not. NaN when every coordinate is dead.
+    """
+    return _mean_or_nan(np.abs(_live_matrix(codes)))
+
+
+def diagonal_share(codes: ArrayLike) -> float:
+    """The share of `original_number` that is only the diagonal, (1/d)/number, between 0 and 1."""
+    live = int(live_coordinates(codes).sum())
+    return 1 / live / original_number(codes) if live else math.nan
+
+
+def noise_floor(n: int) -> float:
+    """Expected |r| between independent coordinates over n images: √(2/(πn)).
+
+    The mean of |x| for x normal with variance 1/n, the large-sample distribution of r.
+    """
+    if n < 1:
+        raise ValueError(f"n must be at least 1, got {n}")
+    return math.sqrt(2 / (math.pi * n))
+
+
+def total_correlation_per_dimension(codes: ArrayLike) -> float:
+    """−½ log det R / d in nats: the Gaussian total correlation, shared out over the coordinates.
+
+    0 for uncorrelated coordinates, inf when one is a linear function of the others. For Gaussian
+    codes it is the Kullback-Leibler divergence of the joint density from the product of its
+    margins (Watanabe 1960, IBM Journal 4(1), 66-82); for others it counts linear dependence only.
+    Needs more images than live coordinates (ValueError otherwise). NaN when every coordinate is
+    dead.
+    """
+    matrix, images = _live_matrix(codes), len(_checked(codes))
+    dimensions = len(matrix)
+    if dimensions == 0:
+        return math.nan
+    if images <= dimensions:
+        raise ValueError(f"needs more images than live coordinates: {images} <= {dimensions}")
+    eigenvalues = np.linalg.eigvalsh(matrix)
+    if not _varied(eigenvalues).all():
+        return math.inf
+    # max: the determinant of a correlation matrix is at most 1, but for rounding.
+    return max(0.0, float(-0.5 * np.log(eigenvalues).sum() / dimensions))
+
+
+def effective_rank(codes: ArrayLike) -> float:
+    """exp of the entropy of the covariance's eigenvalues, normalised to sum 1; from 1 to d.
+
+    Roy & Vetterli 2007, "The effective rank: a measure of effective dimensionality", EUSIPCO.
+    Depends on the coordinates' scales. NaN when nothing varies.
+    """
+    shares = _variance_shares(codes)
+    positive = shares[shares > 0]
+    return float(np.exp(-(positive * np.log(positive)).sum())) if len(positive) else math.nan
+
+
+def participation_ratio(codes: ArrayLike) -> float:
+    """(Σλ)²/Σλ² of the covariance's eigenvalues λ; from 1 to d, at most `effective_rank`.
+
+    Rajan, Abbott & Sompolinsky 2010, NeurIPS 23. Depends on the coordinates' scales. NaN when
+    nothing varies.
+    """
+    shares = _variance_shares(codes)
+    return float(1 / (shares**2).sum()) if len(shares) else math.nan
+
+
+def whiten(codes: ArrayLike, fitted_on: ArrayLike | None = None) -> FloatArray:
+    """Codes with identity covariance and mean 0, (N, rank): the control without correlation.
+
+    Standardise the live coordinates, project onto the eigenvectors of their correlation matrix,
+    divide by the standard deviations (PCA-cor whitening: Kessy, Lewin & Strimmer 2018, The
+    American Statistician 72(4), 309-314). Dead coordinates and directions without variance are
+    dropped, so rank ≤ d. With `fitted_on` (M, d), everything is estimated from those codes: on
+    other images of the same kind the correlations then lie at the noise floor, not at 0 by
+    construction. Raises ValueError when nothing varies.
+    """
+    values = _checked(codes)
+    reference = values if fitted_on is None else _checked(fitted_on)
+    if reference.shape[1] != values.shape[1]:
+        raise ValueError(f"fitted_on has d = {reference.shape[1]}, codes d = {values.shape[1]}")
+    live = live_coordinates(reference)
+    if not live.any():
+        raise ValueError("no coordinate varies: nothing to whiten")
+    deviations = reference[:, live].std(axis=0, ddof=1)
+    eigenvalues, directions = np.linalg.eigh(_live_matrix(reference))
+    varied = _varied(eigenvalues)
+    standardised = (values[:, live] - reference[:, live].mean(axis=0)) / deviations
+    whitened: FloatArray = standardised @ directions[:, varied] / np.sqrt(eigenvalues[varied])
+    return whitened
+
+
+def summary(codes: ArrayLike) -> dict[str, float]:
+    """Every measure of these codes, by name; counts are whole numbers as floats."""
+    values = _checked(codes)
+    return {
+        "images": float(len(values)),
+        "dimensions": float(values.shape[1]),
+        "dead_coordinates": float(dead_coordinates(values)),
+        "mean_absolute_off_diagonal": mean_absolute_off_diagonal(values),
+        "rms_off_diagonal": rms_off_diagonal(values),
+        "noise_floor": noise_floor(len(values)),
+        "original_number": original_number(values),
+        "diagonal_share": diagonal_share(values),
+        "total_correlation_per_dimension": total_correlation_per_dimension(values),
+        "effective_rank": effective_rank(values),
+        "participation_ratio": participation_ratio(values),
+    }
+
+
+def _checked(codes: ArrayLike) -> FloatArray:
+    """Codes as float64, or ValueError."""
+    values = np.asarray(codes, dtype=np.float64)
+    if values.ndim != 2 or values.shape[0] < 2 or values.shape[1] < 1:
+        raise ValueError(f"codes must have shape (N >= 2, d >= 1), got {values.shape}")
+    if not np.isfinite(values).all():
+        raise ValueError(f"codes have {int((~np.isfinite(values)).sum())} NaN or infinite entries")
+    return values
+
+
+def _live_correlations(live: FloatArray) -> FloatArray:
+    centred = live - live.mean(axis=0)
+    standardised = centred / np.linalg.norm(centred, axis=0)
+    matrix: FloatArray = np.clip(standardised.T @ standardised, -1.0, 1.0)
+    np.fill_diagonal(matrix, 1.0)
+    return matrix
+
+
+def _live_matrix(codes: ArrayLike) -> FloatArray:
+    return _live_correlations(_checked(codes)[:, live_coordinates(codes)])
+
+
+def _off_diagonal(codes: ArrayLike) -> FloatArray:
+    """Each pair of live coordinates once, (d(d − 1)/2,)."""
+    matrix = _live_matrix(codes)
+    return matrix[np.triu_indices(len(matrix), k=1)]
+
+
+def _mean_or_nan(values: FloatArray) -> float:
+    return float(values.mean()) if values.size else math.nan
+
+
+def _variance_shares(codes: ArrayLike) -> FloatArray:
+    """The covariance's eigenvalues over their sum, (d,); empty when nothing varies."""
+    values = _checked(codes)
+    if not live_coordinates(values).any():
+        return np.empty(0)
+    covariance = np.atleast_2d(np.cov(values, rowvar=False))
+    # Clipped: rounding can leave an eigenvalue of 0 slightly negative.
+    eigenvalues = np.clip(np.linalg.eigvalsh(covariance), 0, None)
+    shares: FloatArray = eigenvalues / eigenvalues.sum()
+    return shares
+
+
+def _varied(eigenvalues: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Which eigenvalues, ascending variances, are more than rounding in the codes."""
+    varied: NDArray[np.bool_] = eigenvalues > RELATIVE_RESOLUTION**2 * eigenvalues[-1]
+    return varied

@@ -1,0 +1,3 @@
+from pathlib import Path
+def write(folder: Path) -> Path:
+    return folder

@@ -1,0 +1,142 @@
+"""A results folder as tidy tables and trained models.
+
+    from analysis.results import load
+    results = load("results")
+    results.rows            # a DataFrame, one line a replicate
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from study.store import Store, StoreError
+from trainables.autoencoder import Config as AutoencoderConfig
+from trainables.data import Dataset
+from trainables.data import load as load_data
+from trainables.networks import Autoencoder
+
+
+@dataclass(frozen=True)
+class Results:
+    """What the latest command of a results folder asked for, as far as it is done."""
+
+    store: Store
+    """The folder's cells."""
+    plan: dict[str, Any]
+    """What was asked for: `study`, `command`, `dataset`, `experiments` with their cells …"""
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The data that the cells were computed from.
+
+        Raises `StoreError` where other data are found under its name.
+        """
+        folder = self.plan.get("data_dir")
+        data = load_data(self.plan["dataset"], Path(folder) if folder else None)
+        if data.fingerprint != self.plan["fingerprint"]:
+            raise StoreError(
+                f"{self.plan['dataset']} has changed since the cells were computed: fingerprint "
+                f"{data.fingerprint} instead of {self.plan['fingerprint']}"
+            )
+        return data
+
+    @cached_property
+    def _done(self) -> set[str]:
+        return self.store.done()
+
+    def cells(self, experiment: str) -> list[str]:
+        """Ids of the finished cells of an experiment, in the order of its grid."""
+        return [
+            cell["id"]
+            for planned in self.plan["experiments"]
+            if planned["name"] == experiment
+            for cell in planned["cells"]
+            if cell["id"] in self._done
+        ]
+
+    @cached_property
+    def rows(self) -> pd.DataFrame:
+        """One line a replicate of every finished cell: `experiment`, `cell`, `replicate`, its
+        settings and its final metrics."""
+        tables = []
+        for planned in self.plan["experiments"]:
+            table = self.store.rows(self.cells(planned["name"]))
+            if len(table):
+                table.insert(0, "experiment", planned["name"])
+                tables.append(table)
+        return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+    def of(self, experiment: str) -> pd.DataFrame:
+        """The rows of one experiment, without the columns that only others have; empty, but
+        with an `experiment` column, where nothing of it is done."""
+        if "experiment" not in self.rows:
+            return pd.DataFrame({"experiment": []})
+        rows = self.rows[self.rows["experiment"] == experiment]
+        return rows.dropna(axis="columns", how="all").reset_index(drop=True)
+
+    def history(self, experiment: str) -> pd.DataFrame:
+        """One line a replicate and epoch, with the settings of its cell."""
+        history = self.store.history(self.cells(experiment))
+        if not len(history):
+            return history
+        settings = self.of(experiment).drop_duplicates("cell")
+        names = [n for n in ("latent_dim", "depth", "batch_size", "labels", "freeze")
+                 if n in settings]  # fmt: skip
+        return history.merge(settings[["cell", *names]], on="cell")
+
+    @cached_property
+    def missing(self) -> pd.DataFrame:
+        """The cells that were asked for and are not there: `experiment`, `cell`, `settings`,
+        `reason`."""
+        failures = self.store.failures()
+        lines = []
+        for planned in self.plan["experiments"]:
+            for cell in planned["cells"]:
+                if cell["id"] in self._done:
+                    continue
+                settings = ", ".join(f"{axis} {cell['config'][axis]}" for axis in planned["axes"])
+                reason = failures.get(cell["id"], {}).get("reason", "not computed yet")
+                lines.append((planned["name"], cell["id"], settings, reason))
+        return pd.DataFrame(lines, columns=["experiment", "cell", "settings", "reason"])
+
+    # --- models ------------------------------------------------------------------------------
+
+    def autoencoders(self, cell: str) -> list[Autoencoder]:
+        """The R trained autoencoders of a cell, on the CPU, in evaluation mode."""
+        config = self.store.config(cell)
+        known = {setting.name for setting in fields(AutoencoderConfig)}
+        shape = AutoencoderConfig(**{k: v for k, v in config.items() if k in known}).shape
+        stacked = self.store.weights(cell)
+        models = []
+        for replicate in range(config["replicates"]):
+            model = Autoencoder(shape)
+            model.load_state_dict({name: value[replicate] for name, value in stacked.items()})
+            models.append(model.eval())
+        return models
+
+    def predictions(self, cell: str) -> np.ndarray:
+        """Predicted classes of the test images, (R, N_test) uint8."""
+        return self.store.predictions(cell)
+
+    @cached_property
+    def test_images(self) -> torch.Tensor:
+        """The test split, (N, 1, 28, 28) uint8."""
+        return self.dataset.test.on("cpu")[0]
+
+    @cached_property
+    def test_labels(self) -> torch.Tensor:
+        """The test labels, (N,) int64."""
+        return self.dataset.test.on("cpu")[1]
+
+
+def load(folder: str | Path) -> Results:
+    """Read a results folder. Raises `StoreError` where there is no study in it."""
+    store = Store(folder)
+    return Results(store, store.plan())

@@ -1,0 +1,57 @@
+"""The assignment's theory: every answer stated, derived, and checked by code.
+
+One module a question; each has ``answers()``, the mathematics as HTML, and ``checks(seed)``, the
+same claims measured. ``Check.question`` is the ``Answer.number`` that it belongs to.
+
+>>> from analysis import theory
+>>> bool(theory.checks(seed=0)["passed"].all())
+True
+"""
+
+import pandas as pd
+
+from analysis.theory import chain_rule, circular, composition, descent
+from analysis.theory.circular_figure import draw_circular_losses
+from analysis.theory.common import Answer, Check, mathml
+from analysis.theory.stationary import draw_stationary_points, stationary_points
+
+__all__ = [
+    "Answer",
+    "Check",
+    "answers",
+    "checks",
+    "draw_circular_losses",
+    "draw_stationary_points",
+    "mathml",
+    "stationary_points",
+]
+
+_QUESTIONS = (composition, descent, circular, chain_rule)
+
+
+def answers() -> list[Answer]:
+    """The answers in the assignment's order: 1, 2, 3, 4a, 4b, 4c, 4d."""
+    return [answer for question in _QUESTIONS for answer in question.answers()]
+
+
+def checks(seed: int = 0) -> pd.DataFrame:
+    """Run every numerical check, in float64 on the CPU, in about a second.
+
+    Args:
+        seed: of the random maps, functions and points.
+
+    Returns:
+        One line a check: question, claim, measured, comparison ("at most" or "at least"),
+        allowed, passed.
+    """
+    found = [check for question in _QUESTIONS for check in question.checks(seed)]
+    return pd.DataFrame(
+        {
+            "question": [check.question for check in found],
+            "claim": [check.claim for check in found],
+            "measured": [check.measured for check in found],
+            "comparison": [check.comparison for check in found],
+            "allowed": [check.allowed for check in found],
+            "passed": [check.passed for check in found],
+        }
+    )

@@ -1,0 +1,139 @@
+"""What the questions share: a check, an answer, mathematics as MathML, and the plots' style."""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+from xml.etree import ElementTree
+
+import torch
+from latex2mathml.converter import convert
+from torch import Tensor
+
+Comparison = Literal["at most", "at least"]
+
+# Okabe and Ito, Color Universal Design (2008): told apart by colour-blind readers.
+BLACK, ORANGE, SKY, GREEN, BLUE, VERMILION = (
+    "#000000",
+    "#E69F00",
+    "#56B4E9",
+    "#009E73",
+    "#0072B2",
+    "#D55E00",
+)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One claim and the number that was measured for it."""
+
+    question: str
+    """The number of the answer that makes the claim, as "4a"."""
+    claim: str
+    """What is measured, in words; plain text."""
+    measured: float
+    allowed: float
+    """The bound that the measured number is compared with."""
+    comparison: Comparison
+    """Whether the measured number has to be at most, or at least, the allowed one."""
+
+    @property
+    def passed(self) -> bool:
+        """False also where the measurement is NaN."""
+        if self.comparison == "at most":
+            return self.measured <= self.allowed
+        return self.measured >= self.allowed
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer to one question of the assignment."""
+
+    number: str
+    """As the assignment numbers it: "1", "2", "3", "4a" ... "4d"."""
+    title: str
+    """Plain text."""
+    paragraphs: list[str]
+    """HTML, each one a ``<p>`` with its mathematics as MathML: statement, then derivation."""
+    original: str
+    """HTML, one ``<p>``: what the original solution answered, and what is wrong with it."""
+
+
+def mathml(latex: str, display: bool = True) -> str:
+    """LaTeX -> MathML, which browsers draw by themselves: no script, no font, no network.
+
+    Args:
+        latex: without dollar signs. Supported is what latex2mathml supports; ``aligned`` and
+            ``\\operatorname`` are not.
+        display: on a line of its own; otherwise within the text.
+
+    Returns:
+        A ``<math>`` element.
+
+    Raises:
+        ValueError: the formula holds something that latex2mathml leaves untranslated.
+    """
+    element = convert(latex, display="block" if display else "inline")
+    try:
+        drawn = "".join(ElementTree.fromstring(element).itertext())
+    except ElementTree.ParseError as error:
+        raise ValueError(f"no MathML for {latex!r}: {error}") from error
+    if "\\" in drawn:
+        raise ValueError(f"no MathML for {latex!r}: it has an unknown command")
+    return str(element)
+
+
+def paragraph(text: str) -> str:
+    """HTML with ``$inline$`` and ``$$displayed$$`` LaTeX in it -> a ``<p>`` with MathML."""
+    text = re.sub(r"\$\$([^$]+)\$\$", lambda match: mathml(match[1]), text)
+    text = re.sub(r"\$([^$]+)\$", lambda match: mathml(match[1], display=False), text)
+    return f"<p>{text}</p>"
+
+
+@dataclass(frozen=True)
+class RandomFunction:
+    """A random smooth function of n numbers, u -> sum over k of a_k sin(w_k . u + b_k).
+
+    Smooth, without symmetries that could hide an error, and with partial derivatives that are
+    known in closed form, so that a formula made of them can be compared with autograd.
+    """
+
+    amplitude: Tensor
+    """(K,)"""
+    frequency: Tensor
+    """(K, n)"""
+    phase: Tensor
+    """(K,)"""
+
+    @classmethod
+    def draw(cls, arguments: int, generator: torch.Generator, terms: int = 6) -> "RandomFunction":
+        """Standard normal amplitudes (over sqrt(K)) and frequencies, uniform phases, float64."""
+        amplitude = normal(terms, generator=generator) / terms**0.5
+        frequency = normal(terms, arguments, generator=generator)
+        phase = 2 * torch.pi * torch.rand(terms, generator=generator, dtype=torch.float64)
+        return cls(amplitude, frequency, phase)
+
+    def __call__(self, *arguments: Tensor) -> Tensor:
+        """The value at n scalar arguments, each of shape ()."""
+        return (self.amplitude * torch.sin(self._angles(arguments))).sum()
+
+    def at(self, point: Tensor) -> Tensor:
+        """The value at a point of shape (n,)."""
+        return self(*point.unbind())
+
+    def partial(self, index: int, *arguments: Tensor) -> Tensor:
+        """The derivative by argument ``index`` (from 1, as in the formulas), at n arguments."""
+        slopes = self.amplitude * self.frequency[:, index - 1]
+        return (slopes * torch.cos(self._angles(arguments))).sum()
+
+    def _angles(self, arguments: tuple[Tensor, ...]) -> Tensor:
+        return self.frequency @ torch.stack(arguments) + self.phase
+
+
+def normal(*shape: int, generator: torch.Generator) -> Tensor:
+    """Standard normal numbers in float64, of the given shape."""
+    return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+
+def generator_for(seed: int) -> torch.Generator:
+    """A generator on the CPU that starts at the seed."""
+    return torch.Generator().manual_seed(seed)

@@ -1,0 +1,156 @@
+"""Question 1: the composition of linear maps is linear, of affine maps affine."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from analysis.theory.common import Answer, Check, generator_for, normal, paragraph
+
+Map = Callable[[Tensor], Tensor]
+
+ROUNDING = 1e-12
+"""Allowed relative error of an identity in float64: rounding through a few matrix products."""
+
+
+def answers() -> list[Answer]:
+    """The answer to question 1."""
+    return [
+        Answer(
+            number="1",
+            title="The composition of linear functions is linear, of affine functions affine",
+            paragraphs=[paragraph(text) for text in _PARAGRAPHS],
+            original=paragraph(_ORIGINAL),
+        )
+    ]
+
+
+_PARAGRAPHS = [
+    r"""<b>Linear.</b> $L: \mathbb{R}^n \to \mathbb{R}^m$ is linear if, for <em>all</em>
+    $x, y \in \mathbb{R}^n$ and all $\alpha, \beta \in \mathbb{R}$,
+    $$L(\alpha x + \beta y) = \alpha L(x) + \beta L(y).$$
+    Let $M: \mathbb{R}^m \to \mathbb{R}^k$ be linear too. Use the property of $L$ inside, then
+    that of $M$ at the points $L(x)$ and $L(y)$:
+    $$M(L(\alpha x + \beta y)) = M(\alpha L(x) + \beta L(y)) = \alpha M(L(x)) + \beta M(L(y)).$$
+    So $M \circ L$ is linear. With matrices, $L(x) = Ax$ and $M(u) = Bu$, it is
+    $x \mapsto (BA)\,x$.""",
+    r"""<b>Affine.</b> $F$ is affine if $F(x) = Ax + b$ for a matrix $A$ and a vector $b$. With
+    $G(u) = Cu + d$,
+    $$G(F(x)) = C(Ax + b) + d = (CA)\,x + (Cb + d),$$
+    which has the same form, so $G \circ F$ is affine. Without coordinates: affine maps are those
+    that preserve affine combinations,
+    $F(\sum_i t_i x_i) = \sum_i t_i F(x_i)$ whenever $\sum_i t_i = 1$,
+    and applying first $F$ and then $G$ preserves them too.""",
+    r"""<b>By induction</b> both hold for any number of maps. Hence a network of linear layers
+    without activations is one affine map, however deep, and a linear autoencoder cannot have a
+    lower squared error on its training data than principal component analysis.""",
+]
+
+_ORIGINAL = r"""It shows the scalar case only, $n = m = k = 1$, and uses one $x$ for both arguments.
+That is not enough: $\phi(x) = \max(0, x)$ satisfies $\phi(x + x) = \phi(x) + \phi(x)$ for every
+$x$ and is not linear: $\phi(1 + (-1)) = 0$, but $\phi(1) + \phi(-1) = 1$."""
+
+
+def checks(seed: int) -> list[Check]:
+    """Measure the two claims on random maps R^5 -> R^7 -> R^4 -> R^6 -> R^3, and ReLU against."""
+    generator = generator_for(seed)
+    sizes = [5, 7, 4, 6, 3]
+    shapes = list(zip(sizes[1:], sizes[:-1], strict=True))
+    matrices = [normal(*shape, generator=generator) for shape in shapes]
+    offsets = [normal(shape[0], generator=generator) for shape in shapes]
+
+    linear = compose([linear_map(matrix) for matrix in matrices])
+    affine = compose([affine_map(*pair) for pair in zip(matrices, offsets, strict=True)])
+    x, y = normal(64, 5, generator=generator), normal(64, 5, generator=generator)
+    scale = normal(64, 1, generator=generator)
+    points = normal(64, 4, 5, generator=generator)
+    weights = normal(64, 4, generator=generator)
+    weights_to_one = weights + (1 - weights.sum(dim=1, keepdim=True)) / 4
+
+    at_zero = affine(torch.zeros(5, dtype=torch.float64))
+
+    def affine_minus_value_at_zero(point: Tensor) -> Tensor:
+        return affine(point) - at_zero
+
+    def at_most(claim: str, measured: float) -> Check:
+        return Check("1", claim, measured, ROUNDING, "at most")
+
+    def at_least(claim: str, measured: float) -> Check:
+        return Check("1", claim, measured, 0.01, "at least")
+
+    return [
+        at_most(
+            "four random linear maps composed, error of L(x + y) = L(x) + L(y), y other than x",
+            additivity_error(linear, x, y),
+        ),
+        at_most(
+            "four random linear maps composed, error of L(a x) = a L(x)",
+            homogeneity_error(linear, scale, x),
+        ),
+        at_most(
+            "four random linear maps composed, error against the product of their matrices",
+            relative_error(linear(x), x @ torch.linalg.multi_dot(matrices[::-1]).T),
+        ),
+        at_most(
+            "four random affine maps composed, error on affine combinations (weights sum to 1)",
+            combination_error(affine, weights_to_one, points),
+        ),
+        at_most(
+            "four random affine maps composed minus their value at 0, error of additivity",
+            additivity_error(affine_minus_value_at_zero, x, y),
+        ),
+        at_least(
+            "the same affine map on combinations whose weights do not sum to 1: error",
+            combination_error(affine, weights, points),
+        ),
+        at_most(
+            "ReLU, which is not linear, seems additive with one x for both arguments: error",
+            additivity_error(torch.relu, x, x),
+        ),
+        at_least(
+            "ReLU with two different arguments is found out: error of additivity",
+            additivity_error(torch.relu, x, y),
+        ),
+    ]
+
+
+def linear_map(matrix: Tensor) -> Map:
+    """A matrix (m, n) -> the map of points (..., n) to (..., m)."""
+    return lambda points: points @ matrix.T
+
+
+def affine_map(matrix: Tensor, offset: Tensor) -> Map:
+    """A matrix (m, n) and an offset (m,) -> the map of points (..., n) to (..., m)."""
+    return lambda points: points @ matrix.T + offset
+
+
+def compose(maps: list[Map]) -> Map:
+    """The maps one after the other, the first in the list first."""
+
+    def composed(points: Tensor) -> Tensor:
+        for each in maps:
+            points = each(points)
+        return points
+
+    return composed
+
+
+def additivity_error(function: Map, x: Tensor, y: Tensor) -> float:
+    """The relative error of f(x + y) = f(x) + f(y) over points x, y of shape (N, n)."""
+    return relative_error(function(x + y), function(x) + function(y))
+
+
+def homogeneity_error(function: Map, scale: Tensor, x: Tensor) -> float:
+    """The relative error of f(a x) = a f(x) over factors (N, 1) and points (N, n)."""
+    return relative_error(function(scale * x), scale * function(x))
+
+
+def combination_error(function: Map, weights: Tensor, points: Tensor) -> float:
+    """The relative error of f(sum t_i x_i) = sum t_i f(x_i), weights (N, k), points (N, k, n)."""
+    combined = (weights[:, :, None] * points).sum(dim=1)
+    return relative_error(function(combined), (weights[:, :, None] * function(points)).sum(dim=1))
+
+
+def relative_error(found: Tensor, expected: Tensor) -> float:
+    """The largest absolute difference over the largest absolute expected value."""
+    return float((found - expected).abs().max() / expected.abs().max())

@@ -1,0 +1,1 @@
+"""What to run, and where: the registry, the grid, the store of cells, and Ray Tune."""

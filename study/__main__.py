@@ -1,0 +1,237 @@
+"""The command line: `study plan | run | report | check`, the same as `python -m study`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from study.experiments import PRESETS
+from study.grid import Cell, plan
+from study.options import BadInput, Selection, as_bad_input, parser, select
+from study.store import Store, StoreError
+from study.words import duration
+from trainables.contract import ConfigError
+from trainables.data import DataError, Dataset, load
+
+DONE, FAILED, BAD_INPUT = 0, 1, 2
+
+LARGE = 10_000
+"""Training images from which a dataset takes a preset's `large` settings."""
+
+
+def prepare(arguments: argparse.Namespace) -> tuple[Dataset, Selection, list[list[Cell]]]:
+    """The dataset, what was asked for, and its cells. Raises for whatever can't run."""
+    out = Path(arguments.out)
+    if out.exists() and not out.is_dir():
+        raise BadInput("--out", out, "is a file; it must be a folder, or not exist yet")
+    name = arguments.dataset or PRESETS[arguments.preset].dataset
+    # Before the data, which may take a download: the settings that are wrong for any data.
+    draft = select(arguments, large=False)
+    try:
+        plan(draft.experiments, data="")
+        try:
+            data = load(name, arguments.data_dir)
+        except DataError as error:
+            option = "--data-dir" if arguments.data_dir else "--dataset"
+            raise BadInput(option, arguments.data_dir or name, str(error)) from error
+        selection = select(arguments, large=len(data.train) >= LARGE)
+        groups = plan(selection.experiments, data.fingerprint)
+        for experiment, cells in zip(selection.experiments, groups, strict=True):
+            for cell in cells:
+                experiment.module().Config(**cell.config).check_data(data)
+    except ConfigError as error:
+        raise as_bad_input(error) from error
+    return data, selection, groups
+
+
+def require_gpus(arguments: argparse.Namespace) -> None:
+    """Raise `BadInput` where GPUs are asked of this machine that it doesn't have."""
+    if arguments.address == "local" and arguments.gpus_per_trial:
+        import torch
+
+        seen = torch.cuda.device_count()
+        if arguments.gpus_per_trial > seen:
+            allowed = f"this machine has {seen} GPUs; 0 runs on the CPU"
+            raise BadInput("--gpus-per-trial", f"{arguments.gpus_per_trial:g}", allowed)
+    if arguments.address == "local":
+        cores = os.cpu_count() or 1
+        if arguments.cpus_per_trial > cores:
+            allowed = f"this machine has {cores} cores"
+            raise BadInput("--cpus-per-trial", f"{arguments.cpus_per_trial:g}", allowed)
+
+
+def show_plan(
+    console: Console, store: Store, selection: Selection, groups: list[list[Cell]]
+) -> int:
+    """Print how many cells there are, done and missing; return how many are missing."""
+    done, failures = store.done(), store.failures()
+    missing_in_all = 0
+    for experiment, cells in zip(selection.experiments, groups, strict=True):
+        missing = [cell for cell in cells if cell.id not in done]
+        failed = sum(cell.id in failures for cell in missing)
+        replicates = sum(cell.config["replicates"] for cell in cells)
+        axes = ", ".join(
+            f"{name} {' '.join(map(str, values))}" for name, values in experiment.axes.items()
+        )
+        console.print(
+            f"{experiment.name}: {len(cells)} cells ({replicates} replicates), "
+            f"{len(cells) - len(missing)} done, {len(missing)} missing"
+            + (f", {failed} of them failed last time" if failed else ""),
+            highlight=False,
+        )
+        console.print(f"    {axes}", highlight=False)
+        missing_in_all += len(missing)
+    return missing_in_all
+
+
+def command_plan(arguments: argparse.Namespace, console: Console) -> int:
+    data, selection, groups = prepare(arguments)
+    require_gpus(arguments)
+    console.print(f"{selection.name} on {data.name}, results in {arguments.out}", highlight=False)
+    missing = show_plan(console, Store(arguments.out), selection, groups)
+    gpus = f" and {arguments.gpus_per_trial:g} GPUs" if arguments.gpus_per_trial else ""
+    console.print(
+        f"{missing} trials to run, each on {arguments.cpus_per_trial:g} CPU{gpus}; "
+        f"address {arguments.address}",
+        highlight=False,
+    )
+    return DONE
+
+
+def command_run(arguments: argparse.Namespace, console: Console) -> int:
+    data, selection, groups = prepare(arguments)
+    require_gpus(arguments)
+    store = Store(arguments.out)
+    store.create()
+    store.write_plan(
+        {
+            "study": selection.name,
+            "command": shlex.join(["study", *sys.argv[1:]]),
+            "dataset": data.name,
+            "data_dir": str(arguments.data_dir.resolve()) if arguments.data_dir else None,
+            "fingerprint": data.fingerprint,
+            "experiments": [
+                {
+                    "name": experiment.name,
+                    "axes": {name: list(values) for name, values in experiment.axes.items()},
+                    "metric": experiment.metric,
+                    "cells": [
+                        {"id": cell.id, "config": dict(cell.config), "parent": cell.parent}
+                        for cell in cells
+                    ],
+                }
+                for experiment, cells in zip(selection.experiments, groups, strict=True)
+            ],
+        }
+    )
+    console.print(f"{selection.name} on {data.name}, results in {arguments.out}", highlight=False)
+    if show_plan(console, store, selection, groups):
+        compute(arguments, console, data, selection, groups, store)
+    else:
+        console.print("nothing to compute: every cell is done")
+    return write_report(store, console, groups)
+
+
+def compute(
+    arguments: argparse.Namespace,
+    console: Console,
+    data: Dataset,
+    selection: Selection,
+    groups: list[list[Cell]],
+    store: Store,
+) -> None:
+    """Run the missing cells, experiment by experiment, on Ray."""
+    from study.launch import Resources, cluster, run_experiment, share
+
+    resources = Resources(
+        arguments.address, arguments.cpus_per_trial, arguments.gpus_per_trial
+    )
+    started = time.monotonic()
+    console.print(f"starting Ray ({resources.address}) …", highlight=False)
+    with cluster(resources):
+        shared = share(data)
+        for experiment, cells in zip(selection.experiments, groups, strict=True):
+            done = store.done()
+            missing = [cell for cell in cells if cell.id not in done]
+            ready = [cell for cell in missing if cell.parent is None or cell.parent in done]
+            for cell in missing:
+                if cell not in ready:
+                    reason = f"not tried: the cell {cell.parent} that it builds on has failed"
+                    store.write_failure(cell.id, cell.config, reason)
+            if ready:
+                run_experiment(experiment, ready, shared, store, resources, console)
+    console.print(f"computed in {duration(time.monotonic() - started)}", highlight=False)
+
+
+def write_report(store: Store, console: Console, groups: list[list[Cell]]) -> int:
+    """Write the report, name the failures, and return the exit code."""
+    from analysis.report import write
+
+    started = time.monotonic()
+    page = write(store.folder)
+    console.print(
+        f"report: {page}  ({duration(time.monotonic() - started)})", highlight=False, soft_wrap=True
+    )
+    done, failures = store.done(), store.failures()
+    unfinished = [cell for cells in groups for cell in cells if cell.id not in done]
+    for cell in unfinished:
+        reason = failures.get(cell.id, {}).get("reason", "missing")
+        console.print(
+            f"failed: {cell.experiment} {cell.id}: {reason}",
+            style="red", highlight=False, markup=False, soft_wrap=True,
+        )  # fmt: skip
+    return FAILED if unfinished else DONE
+
+
+def command_report(arguments: argparse.Namespace, console: Console) -> int:
+    if not arguments.results.is_dir():
+        raise BadInput("RESULTS", arguments.results, "is not a folder with a study's results")
+    store = Store(arguments.results)
+    planned = store.plan()["experiments"]
+    groups = [
+        [Cell(e["name"], "", c["config"], c["parent"], c["id"]) for c in e["cells"]]
+        for e in planned
+    ]
+    return write_report(store, console, groups)
+
+
+def command_check(arguments: argparse.Namespace, console: Console) -> int:
+    from study.check import check
+    from study.launch import Resources
+
+    require_gpus(arguments)
+    resources = Resources(
+        arguments.address, arguments.cpus_per_trial, arguments.gpus_per_trial
+    )
+    fine = check(console, arguments.dataset, arguments.data_dir, arguments.out, resources)
+    return DONE if fine else FAILED
+
+
+COMMANDS = {
+    "plan": command_plan,
+    "run": command_run,
+    "report": command_report,
+    "check": command_check,
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    arguments = parser().parse_args(argv)
+    console = Console(soft_wrap=True)
+    try:
+        return COMMANDS[arguments.command](arguments, console)
+    except (BadInput, StoreError) as error:
+        print(f"study {arguments.command}: {error}", file=sys.stderr)
+        return BAD_INPUT
+
+
+if __name__ == "__main__":
+    sys.exit(main())

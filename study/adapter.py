@@ -1,0 +1,57 @@
+"""A ray-free `train` function as a Ray Tune trainable."""
+
+from __future__ import annotations
+
+import importlib
+import platform
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from ray import tune
+
+from study.provenance import code_version, device_name
+from study.store import Store
+from trainables.data import Dataset
+
+CELL, PARENT = "cell", "encoder_cell"
+"""The two keys of a Tune configuration that are not settings of the trainable."""
+
+
+def run_cell(config: Mapping[str, Any], *, trainable: str, data: Dataset, results: str) -> None:
+    """Compute one cell, report to Tune on the way, and write the cell when it is done.
+
+    `config` is the cell's configuration with its id and its parent's beside the settings.
+    """
+    # Ray sets OMP_NUM_THREADS too late for a torch that is imported already (in reused actors).
+    context = tune.get_context()
+    cpus = (context.get_trial_resources().head_cpus if context else None) or 1
+    torch.set_num_threads(max(1, int(cpus)))
+
+    settings = {key: value for key, value in config.items() if key not in (CELL, PARENT)}
+    module = importlib.import_module(trainable)
+    store = Store(results)
+    parent = store.weights(config[PARENT]) if config[PARENT] else None
+
+    started = time.time()
+    outcome = module.train(module.Config(**settings), data, lambda m: tune.report(dict(m)), parent)
+    seconds = time.time() - started
+    store.write(
+        config[CELL],
+        settings,
+        config[PARENT],
+        outcome,
+        {
+            "code": code_version(),
+            "device": device_name(),
+            "host": platform.node(),
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            "started": started,
+            "seconds": seconds,
+        },
+    )
+    numbers = [key for key, value in outcome.rows[0].items() if isinstance(value, float)]
+    means = {key: sum(row[key] for row in outcome.rows) / len(outcome.rows) for key in numbers}
+    tune.report(means)

@@ -1,0 +1,147 @@
+"""The registry: which experiments there are, which studies they make, and the presets.
+
+An experiment is a trainable, its grid axes, its fixed settings and the experiment it builds on.
+To add one: write a module under `trainables/` (see that package's docstring), and add an entry
+to `EXPERIMENTS` here.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A trainable over a grid."""
+
+    name: str
+    """What the command line and the `experiment` column of every row call it."""
+    trainable: str
+    """Importable module with `Config`, `VERSION` and `train`."""
+    axes: Mapping[str, tuple[Any, ...]]
+    """Hyperparameters and their values; the cells are the product."""
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    """Settings that are the same in every cell, where they differ from the `Config`'s defaults."""
+    needs: str | None = None
+    """The experiment that each cell builds on."""
+    parent_settings: tuple[str, ...] = ()
+    """Settings that a cell shares with the one it builds on; what that one has besides these is
+    the first value of its axis."""
+    builds_on_parent: Callable[[Mapping[str, Any]], bool] = lambda config: True
+    """Whether the cell of this configuration needs the other experiment at all."""
+    metric: str = "val_mse"
+    """The column that says how good a cell is, on the validation split."""
+    best: str = "min"
+    """Whether less (`min`) or more (`max`) of `metric` is better."""
+
+    def module(self) -> ModuleType:
+        """The trainable's module."""
+        return importlib.import_module(self.trainable)
+
+
+AUTOENCODER = Experiment(
+    name="autoencoder",
+    trainable="trainables.autoencoder",
+    axes={
+        "latent_dim": (2, 6, 8, 10, 12, 14, 30),
+        "depth": (2, 3),
+        "batch_size": (32, 64),
+    },
+)
+
+FEWSHOT = Experiment(
+    name="fewshot",
+    trainable="trainables.fewshot",
+    axes={
+        "latent_dim": (2, 6, 8, 10, 12, 14, 30),
+        "depth": (3,),
+        "labels": (20, 40, 80, 160),
+        "freeze": ("fixed", "full", "scratch"),
+    },
+    needs="autoencoder",
+    parent_settings=("latent_dim", "depth", "width", "kernel", "activation", "seed"),
+    builds_on_parent=lambda config: config["freeze"] != "scratch",
+    metric="val_accuracy",
+    best="max",
+)
+
+EXPERIMENTS: dict[str, Experiment] = {e.name: e for e in (AUTOENCODER, FEWSHOT)}
+
+STUDIES: dict[str, tuple[str, ...]] = {"assignment": ("autoencoder", "fewshot")}
+"""Named lists of experiments. The name of an experiment is a study too: it, and what it needs."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How much of everything: changes to the axes and fixed settings of the experiments."""
+
+    description: str
+    """One line for `--help`."""
+    dataset: str
+    """The dataset unless `--dataset` names another."""
+    axes: Mapping[str, Mapping[str, tuple[Any, ...]]] = field(default_factory=dict)
+    """By experiment and axis: the values that replace the registry's."""
+    fixed: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """By experiment and setting: the value."""
+    large: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """As `fixed`, for datasets of 10,000 training images and more, where an epoch is long."""
+
+
+PRESETS: dict[str, Preset] = {
+    "smoke": Preset(
+        "seconds, for tests: two latent dimensions, one epoch; the numbers mean nothing",
+        dataset="mnist-5k",
+        axes={
+            "autoencoder": {"latent_dim": (2, 8), "depth": (2,), "batch_size": (64,)},
+            "fewshot": {"latent_dim": (2, 8), "depth": (2,), "labels": (20, 40)},
+        },
+        fixed={
+            "autoencoder": {"epochs": 1, "width": 4, "replicates": 2},
+            "fewshot": {"epochs": 20, "encoder_epochs": 5, "width": 4, "replicates": 2},
+        },
+    ),
+    "quick": Preset(
+        "the default: the whole grid in minutes on two cores",
+        dataset="mnist-5k",
+        fixed={
+            "autoencoder": {"epochs": 5, "replicates": 4},
+            "fewshot": {"epochs": 200, "encoder_epochs": 60, "replicates": 8},
+        },
+        large={"autoencoder": {"epochs": 2}},
+    ),
+    "full": Preset(
+        "MNIST, more replicates and epochs: for GPUs or patience",
+        dataset="mnist",
+        fixed={
+            "autoencoder": {"epochs": 20, "replicates": 10, "width": 32},
+            "fewshot": {
+                "epochs": 300,
+                "encoder_epochs": 100,
+                "replicates": 20,
+                "width": 32,
+            },
+        },
+    ),
+}
+
+
+def members(name: str) -> list[Experiment]:
+    """The experiments of a study or of a single experiment, those that others need first.
+
+    Raises `KeyError` for a name that is neither.
+    """
+    ordered: list[Experiment] = []
+
+    def add(experiment: Experiment) -> None:
+        if experiment.needs:
+            add(EXPERIMENTS[experiment.needs])
+        if experiment not in ordered:
+            ordered.append(experiment)
+
+    for member in STUDIES[name] if name in STUDIES else (name,):
+        add(EXPERIMENTS[member])
+    return ordered

@@ -1,0 +1,142 @@
+"""Missing cells as Ray Tune trials: one Tuner an experiment."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+from rich.console import Console
+
+# Before ray is imported, which reads them then: the study prints its own progress, and
+# `RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO` keeps CPU-only trials off the GPUs.
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
+os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
+os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
+
+import ray
+from ray import tune
+from ray.tune.search.basic_variant import BasicVariantGenerator
+
+from study.adapter import CELL, PARENT, run_cell
+from study.experiments import Experiment
+from study.grid import Cell
+from study.progress import ProgressCallback
+from study.store import Store
+from trainables.data import Dataset
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Where to run, and what a trial is given."""
+
+    address: str = "local"
+    """`local` starts a Ray on this machine; `auto` or HOST:PORT joins a running cluster."""
+    cpus_per_trial: float = 1
+    """CPU cores; a trial uses as many threads. One each is fastest for these small networks."""
+    gpus_per_trial: float = 0
+    """GPUs or a fraction of one."""
+
+
+class NoResources(RuntimeError):
+    """The cluster can't ever give a trial what it is to be given."""
+
+
+@contextmanager
+def cluster(resources: Resources) -> Iterator[None]:
+    """A Ray on this machine, or the running one at `resources.address`, for the block."""
+    options: dict = {"logging_level": logging.ERROR, "log_to_driver": False}
+    if resources.address == "local":
+        options |= {"address": "local", "include_dashboard": False}
+    else:
+        options |= {"address": resources.address}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        ray.init(**options)
+    try:
+        available = ray.cluster_resources()
+        for kind, wanted in (
+            ("CPU", resources.cpus_per_trial),
+            ("GPU", resources.gpus_per_trial),
+        ):
+            if wanted > available.get(kind, 0):
+                raise NoResources(
+                    f"a trial is to have {wanted:g} {kind}s, but the cluster has "
+                    f"{available.get(kind, 0):g}"
+                )
+        yield
+    finally:
+        ray.shutdown()
+
+
+def search_space(cells: list[Cell]) -> tuple[dict, list[dict]]:
+    """Tune's parameter space and the points of it that are the cells.
+
+    Keys are the settings themselves, at top level, so that Tune's tables and TensorBoard have
+    `config/latent_dim` columns. The points are the missing cells rather than a grid, since what
+    is missing from a grid is seldom a grid.
+    """
+    points = [{**cell.config, CELL: cell.id, PARENT: cell.parent} for cell in cells]
+    space = {key: tune.choice(list(dict.fromkeys(p[key] for p in points))) for key in points[0]}
+    return space, points
+
+
+def run_experiment(
+    experiment: Experiment,
+    cells: list[Cell],
+    data: ray.ObjectRef,
+    store: Store,
+    resources: Resources,
+    console: Console,
+) -> None:
+    """Compute `cells`, none of which may depend on another. Failures go to the store.
+
+    `data` is a `Dataset` in Ray's object store: one copy a node, however many trials.
+    """
+    follow = ProgressCallback(console, experiment, len(cells))
+    space, points = search_space(cells)
+    trainable = tune.with_resources(
+        tune.with_parameters(
+            partial(run_cell, trainable=experiment.trainable, results=str(store.folder)),
+            data=data,
+        ),
+        {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial},
+    )
+    tuner = tune.Tuner(
+        trainable,
+        param_space=space,
+        tune_config=tune.TuneConfig(
+            search_alg=BasicVariantGenerator(points_to_evaluate=points),
+            num_samples=len(points),
+            reuse_actors=True,
+            trial_name_creator=lambda trial: f"{experiment.name}_{trial.config[CELL]}",
+            trial_dirname_creator=lambda trial: trial.config[CELL],
+        ),
+        run_config=tune.RunConfig(
+            name=f"{experiment.name}_{time.strftime('%Y-%m-%d_%H-%M-%S')}",
+            storage_path=str(store.folder / "tune"),
+            callbacks=[follow],
+            verbose=0,
+        ),
+    )
+    try:
+        results = tuner.fit()
+    finally:
+        follow.close()
+    finished = store.done()
+    for result in results:
+        cell = (result.config or {})[CELL]
+        if result.error is not None and cell not in finished:
+            settings = {k: v for k, v in result.config.items() if k not in (CELL, PARENT)}
+            store.write_failure(cell, settings, str(result.error))
+
+
+def share(data: Dataset) -> ray.ObjectRef:
+    """Put the dataset into Ray's object store, once for all experiments."""
+    return ray.put(data)

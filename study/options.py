@@ -1,0 +1,238 @@
+"""The command line's options: what they are called, what they allow, and what they change."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from study.experiments import EXPERIMENTS, PRESETS, STUDIES, Experiment, members
+from study.grid import override
+from trainables.contract import ConfigError
+from trainables.data import DATASETS
+
+OPTION_OF = {
+    "latent_dim": "--latent-dims",
+    "depth": "--depths",
+    "labels": "--labels",
+    "freeze": "--freeze",
+    "batch_size": "--batch-sizes",
+    "replicates": "--replicates",
+    "epochs": "--epochs",
+    "learning_rate": "--learning-rate",
+    "seed": "--seed",
+}
+"""The option that sets each setting of a trainable."""
+
+SHARED = ("latent_dim", "depth", "labels", "freeze", "replicates", "seed")
+"""Settings that an option changes in every experiment that has them. The others change the
+experiment that was named, or a study's first: `--epochs` of `assignment` are the autoencoder's."""
+
+
+class BadInput(ValueError):
+    """Something about the command that the user has to change: one line."""
+
+    def __init__(self, option: str, value: object, allowed: str) -> None:
+        super().__init__(f"{option} {value}: {allowed}")
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with errors of one line that name the option; exit code 2 as ever."""
+
+    def error(self, message: str) -> NoReturn:
+        message = message.removeprefix("argument ")
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def _number(kind: Callable[[str], Any], what: str, least: float) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {what}") from None
+        if not math.isfinite(value) or value < least:
+            raise argparse.ArgumentTypeError(f"{text} is not {what}")
+        return value
+
+    return parse
+
+
+_count = _number(int, "an integer of at least 1", 1)
+_whole = _number(int, "an integer of at least 0", 0)
+_amount = _number(float, "a number of at least 0", 0)
+
+
+def _positive(text: str) -> float:
+    value = _amount(text)
+    if value == 0:
+        raise argparse.ArgumentTypeError("0 is not a number above 0")
+    return float(value)
+
+
+def _name(choices: Sequence[str], what: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in choices:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a {what}: {', '.join(choices)}")
+        return text
+
+    return parse
+
+
+def _address(text: str) -> str:
+    host, colon, port = text.rpartition(":")
+    if text in ("local", "auto") or (host and colon and port.isdigit() and int(port) < 65536):
+        return text
+    raise argparse.ArgumentTypeError(f"{text!r} is not local, auto or HOST:PORT")
+
+
+def _add_study(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "name",
+        type=_name([*STUDIES, *EXPERIMENTS], "study or experiment"),
+        help=f"a study ({', '.join(STUDIES)}) or one experiment ({', '.join(EXPERIMENTS)}), "
+        "which brings the experiments that it needs",
+    )
+    what = parser.add_argument_group("what to compute")
+    presets = "; ".join(f"{name}: {preset.description}" for name, preset in PRESETS.items())
+    what.add_argument(
+        "--preset", type=_name(list(PRESETS), "preset"), default="quick", metavar="NAME",
+        help=presets,
+    )  # fmt: skip
+    what.add_argument(
+        "--dataset", type=_name(list(DATASETS), "dataset"), metavar="NAME",
+        help=f"{', '.join(DATASETS)} (default: the preset's)",
+    )  # fmt: skip
+    what.add_argument(
+        "--latent-dims", dest="latent_dim", type=_count, nargs="+", metavar="D",
+        help="lengths of the latent code",
+    )  # fmt: skip
+    what.add_argument(
+        "--depths", dest="depth", type=_count, nargs="+", metavar="N",
+        help="convolutional layers in the encoder, 1 to 4; the decoder mirrors them",
+    )  # fmt: skip
+    what.add_argument(
+        "--labels", type=_count, nargs="+", metavar="N",
+        help="labelled images of a few-shot classifier; multiples of 10, class-balanced",
+    )  # fmt: skip
+    what.add_argument(
+        "--freeze", nargs="+", metavar="MODE",
+        help="the few-shot encoder: fixed (pretrained, excluded from training), full "
+        "(pretrained, trained along), scratch (not pretrained: the control)",
+    )  # fmt: skip
+    what.add_argument(
+        "--batch-sizes", dest="batch_size", type=_count, nargs="+", metavar="N",
+        help="images a minibatch, of the experiment named (of `assignment`: the autoencoder; "
+        "few-shot encoders come from the first)",
+    )  # fmt: skip
+    what.add_argument(
+        "--epochs", type=_count, metavar="N",
+        help="passes over the training images, of the experiment named, as above",
+    )  # fmt: skip
+    what.add_argument(
+        "--learning-rate", type=_positive, metavar="X",
+        help="peak of the one-cycle schedule, of the experiment named, as above",
+    )  # fmt: skip
+    what.add_argument(
+        "--replicates", type=_count, metavar="N",
+        help="models a cell, each with its own seed: what intervals are made from",
+    )  # fmt: skip
+    what.add_argument("--seed", type=_whole, metavar="N", help="of everything random (default 0)")
+
+
+def _add_places(parser: argparse.ArgumentParser) -> None:
+    where = parser.add_argument_group("where")
+    where.add_argument(
+        "--data-dir", type=Path, metavar="DIR",
+        help="folder with the datasets that are not embedded, in torchvision's layout; what is "
+        "not there is downloaded there (default: STUDY_DATA_DIR, or a folder in the cache)",
+    )  # fmt: skip
+    where.add_argument(
+        "--out", type=Path, default=Path("results"), metavar="RESULTS",
+        help="results folder; what is in it is not computed again (default: results)",
+    )  # fmt: skip
+    where.add_argument(
+        "--address", type=_address, default="local", metavar="WHERE",
+        help="local: a Ray on this machine (default); auto or HOST:PORT: a running cluster",
+    )  # fmt: skip
+    where.add_argument(
+        "--cpus-per-trial", type=_positive, default=1.0, metavar="X",
+        help="CPU cores a trial (default 1: many small trials at once beat one on all cores)",
+    )  # fmt: skip
+    where.add_argument(
+        "--gpus-per-trial", type=_amount, default=0.0, metavar="X",
+        help="GPUs a trial, or a fraction of one, as 0.25 (default 0)",
+    )  # fmt: skip
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    top = _Parser(
+        prog="study",
+        description="A hyperparameter study of autoencoders and few-shot classifiers: what is "
+        "missing is computed by Ray Tune, what is there never again.",
+        epilog="exit code: 0 every cell done; 1 some cell failed, the others are kept and the "
+        "report says which; 2 bad input, nothing started",
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, text in (
+        ("plan", "the cells: how many, done, missing; starts no Ray"),
+        ("run", "computes what is missing, then writes the report"),
+    ):
+        command = commands.add_parser(name, help=text, description=text)
+        _add_study(command)
+        _add_places(command)
+    report = commands.add_parser(
+        "report", help="the report again, from what is on disk",
+        description="the report again, from what is on disk",
+    )  # fmt: skip
+    report.add_argument("results", type=Path, metavar="RESULTS", help="results folder")
+    text = "is this machine (or cluster) ready: versions, processors, data, storage"
+    check = commands.add_parser("check", help=text, description=text)
+    check.add_argument(
+        "--dataset", type=_name(list(DATASETS), "dataset"), default="mnist-5k", metavar="NAME",
+        help=", ".join(DATASETS),
+    )  # fmt: skip
+    _add_places(check)
+    return top
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a `plan` or `run` command asks for."""
+
+    name: str
+    """The study or experiment."""
+    dataset: str
+    """The dataset's name."""
+    experiments: list[Experiment]
+    """With the preset and the options worked in, those that others need first."""
+
+
+def select(arguments: argparse.Namespace, large: bool) -> Selection:
+    """The experiments that `arguments` ask for; `large` says which of a preset's settings fit the
+    dataset. Settings that no trial could have are found when the grid is made."""
+    preset = PRESETS[arguments.preset]
+    options = {name: getattr(arguments, name) for name in OPTION_OF}
+    given = {name: value for name, value in options.items() if value is not None}
+    experiments = members(arguments.name)
+    target = arguments.name if arguments.name in EXPERIMENTS else experiments[0].name
+    adjusted = []
+    for experiment in experiments:
+        fixed = dict(preset.fixed.get(experiment.name, {}))
+        if large:
+            fixed |= preset.large.get(experiment.name, {})
+        experiment = override(experiment, preset.axes.get(experiment.name, {}), fixed)
+        mine = {k: v for k, v in given.items() if k in SHARED or experiment.name == target}
+        lists = {k: tuple(v) for k, v in mine.items() if isinstance(v, list)}
+        scalars = {k: v for k, v in mine.items() if not isinstance(v, list)}
+        adjusted.append(override(experiment, lists, scalars))
+    return Selection(arguments.name, arguments.dataset or preset.dataset, adjusted)
+
+
+def as_bad_input(error: ConfigError) -> BadInput:
+    """A setting that is out of bounds, in the words of the command line."""
+    option = OPTION_OF.get(error.field_name, error.field_name)
+    return BadInput(option, error.value, f"must be {error.allowed}")

@@ -1,0 +1,57 @@
+"""Where numbers come from: versions, hardware, and the code that ran."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import subprocess
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+PACKAGES = ("torch", "torchvision", "ray", "optuna", "numpy", "pandas", "scikit-learn")
+
+
+@cache
+def code_version() -> str:
+    """The git commit of the checkout, `+changes` if it isn't clean; outside a checkout the hash
+    of the package's sources."""
+    root = Path(__file__).resolve().parent.parent
+    if (root / ".git").exists():
+        try:
+            commit = subprocess.run(
+                ["git", "-C", str(root), "describe", "--always", "--dirty=+changes", "--abbrev=12"],
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            return f"git {commit.stdout.strip()}"
+        except (OSError, subprocess.CalledProcessError):
+            pass  # no git, or a checkout without a commit: the sources speak for themselves
+    digest = hashlib.sha256()
+    for package in ("study", "trainables", "analysis"):
+        for source in sorted((root / package).rglob("*.py")):
+            digest.update(source.read_bytes())
+    return f"sources {digest.hexdigest()[:12]}"
+
+
+def processor() -> str:
+    """The processor's name, as far as the system tells it."""
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def device_name() -> str:
+    """What a trial computes on."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else processor()
+
+
+def packages() -> dict[str, str]:
+    """Versions of Python and of the packages that numbers depend on."""
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}

@@ -1,0 +1,22 @@
+"""Cells and durations in words, for progress and reports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def describe(config: Mapping[str, Any], axes: Mapping[str, tuple[Any, ...]]) -> str:
+    """A cell in words: the settings that vary, `latent_dim=14 depth=3`."""
+    varying = [name for name, values in axes.items() if len(values) > 1] or list(axes)[:1]
+    return " ".join(f"{name}={config[name]}" for name in varying)
+
+
+def duration(seconds: float) -> str:
+    """`48 s`, `3 min 05 s`, `2 h 07 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

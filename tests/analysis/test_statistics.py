@@ -1,0 +1,444 @@
+"""The statistics return what is known by construction, and their intervals cover it.
+
+`python tests/analysis/test_statistics.py` prints the coverages that the docstrings quote.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+from scipy import stats
+
+from analysis.statistics import (
+    Interval,
+    common_pairs,
+    crossed_bootstrap,
+    holm,
+    mean_interval,
+    paired_difference,
+    probability_of_improvement,
+    trend,
+    verdict,
+)
+
+FloatArray = NDArray[np.float64]
+Indices = NDArray[np.intp]
+MakeInterval = Callable[[FloatArray, Indices, Indices, int], Interval]
+
+
+@dataclass(frozen=True)
+class Design:
+    """Which encoder meets which subset, and the standard deviation that each source adds."""
+
+    encoders: int
+    subsets: int
+    encoder_sd: float
+    subset_sd: float
+    noise_sd: float
+    full: bool = True
+    """Every encoder meets every subset; otherwise subset r meets only encoder r % encoders."""
+
+    def indices(self) -> tuple[Indices, Indices]:
+        if self.full:
+            cells = np.arange(self.encoders * self.subsets)
+            return cells // self.subsets, cells % self.subsets
+        subset = np.arange(self.subsets)
+        return subset % self.encoders, subset
+
+    def sample(self, generator: np.random.Generator) -> FloatArray:
+        """One study's values (n,), normal, with mean 0."""
+        encoder, subset = self.indices()
+        of_encoders = self.encoder_sd * generator.standard_normal(self.encoders)
+        of_subsets = self.subset_sd * generator.standard_normal(self.subsets)
+        noise = self.noise_sd * generator.standard_normal(len(encoder))
+        return of_encoders[encoder] + of_subsets[subset] + noise
+
+
+def coverage(
+    design: Design, make: MakeInterval, truth: float, simulations: int, seed: int = 0
+) -> float:
+    """Share of simulated studies whose interval contains `truth`."""
+    generator = np.random.default_rng(seed)
+    encoder, subset = design.indices()
+    intervals = (make(design.sample(generator), encoder, subset, i) for i in range(simulations))
+    return float(np.mean([not interval.excludes(truth) for interval in intervals]))
+
+
+def of_mean(draws: int) -> MakeInterval:
+    return lambda values, encoder, subset, seed: crossed_bootstrap(
+        values, encoder, subset, draws=draws, seed=seed
+    )
+
+
+def of_improvement(design: Design, truth: float, draws: int) -> MakeInterval:
+    """Intervals for the chance that an arm, ahead by as much as makes that `truth`, wins."""
+    total = math.hypot(design.encoder_sd, design.subset_sd, design.noise_sd)
+    ahead = total * float(stats.norm.ppf(truth))
+    return lambda values, encoder, subset, seed: probability_of_improvement(
+        values + ahead, np.zeros_like(values), encoder, subset, draws=draws, seed=seed
+    )
+
+
+def percentiles(values: FloatArray, encoder: Indices, subset: Indices, seed: int) -> Interval:
+    """The plain pigeonhole bootstrap, 2.5 to 97.5 % of 300 draws: what the study does not use."""
+    generator = np.random.default_rng(seed)
+    counts = [
+        generator.multinomial(levels, np.full(levels, 1 / levels), size=300)[:, factor]
+        for factor, levels in ((encoder, encoder.max() + 1), (subset, subset.max() + 1))
+    ]
+    weights = counts[0] * counts[1]
+    weights = weights[weights.sum(axis=1) > 0]
+    low, high = np.quantile(weights @ values / weights.sum(axis=1), [0.025, 0.975])
+    return Interval(float(values.mean()), float(low), float(high), len(values), "percentiles")
+
+
+# Intervals
+
+
+def test_interval_says_what_it_is() -> None:
+    interval = Interval(0.5, 0.41, 0.59, 8, "95 % Student t")
+    assert str(interval) == "0.500 [0.410, 0.590] (95 % Student t, n = 8)"
+    assert interval.text(digits=1, scale=100) == "50.0 [41.0, 59.0]"
+    assert interval.excludes(0.4) and interval.excludes(0.6)
+    assert not interval.excludes(0.41) and not interval.excludes(0.5)
+
+
+def test_mean_interval_is_students() -> None:
+    values = [1.0, 2.0, 3.0, 4.0, 5.0]
+    interval = mean_interval(values)
+    # SE = sqrt(2.5 / 5), t(0.975; 4) = 2.776445 from any printed table.
+    assert interval.estimate == pytest.approx(3.0)
+    assert interval.low == pytest.approx(3 - 2.776445 * math.sqrt(0.5), abs=1e-5)
+    assert interval.high == pytest.approx(3 + 2.776445 * math.sqrt(0.5), abs=1e-5)
+    assert (interval.n, interval.kind) == (5, "95 % Student t")
+    assert interval.p_value(1.0) == pytest.approx(stats.ttest_1samp(values, 1.0).pvalue)
+
+
+def test_one_value_has_no_bounds() -> None:
+    interval = mean_interval([0.7])
+    assert interval.estimate == 0.7
+    assert math.isnan(interval.low) and math.isnan(interval.high)
+    assert not interval.excludes(100.0)
+    assert math.isnan(interval.p_value())
+    assert interval.text(2) == "0.70 [no interval]"
+
+
+@pytest.mark.parametrize("values", [[], [1.0, math.nan], [[1.0, 2.0]]])
+def test_mean_interval_refuses_what_has_no_mean(values: list[float]) -> None:
+    with pytest.raises(ValueError, match="values"):
+        mean_interval(values)
+
+
+def test_confidence_is_a_probability() -> None:
+    with pytest.raises(ValueError, match="confidence"):
+        mean_interval([1.0, 2.0], confidence=95)
+
+
+# The crossed bootstrap
+
+
+def test_balanced_design_gives_the_analysis_of_variance() -> None:
+    encoders, subsets = 4, 9
+    generator = np.random.default_rng(0)
+    matrix = (
+        generator.normal(size=(encoders, 1))
+        + generator.normal(size=subsets)
+        + 0.5 * generator.normal(size=(encoders, subsets))
+    )
+    rows, columns = matrix.mean(axis=1), matrix.mean(axis=0)
+    noise = matrix - rows[:, None] - columns + matrix.mean()
+    mean_squares = (
+        subsets * rows.var(ddof=1),
+        encoders * columns.var(ddof=1),
+        (noise**2).sum() / ((encoders - 1) * (subsets - 1)),
+    )
+    variance = (mean_squares[0] + mean_squares[1] - mean_squares[2]) / matrix.size
+
+    interval = crossed_bootstrap(matrix, draws=200_000)
+    assert interval.estimate == pytest.approx(matrix.mean())
+    assert interval.standard_error**2 == pytest.approx(variance, rel=0.02)
+    assert interval.n == 36
+    assert interval.kind == "95 % crossed bootstrap over encoders and label subsets, Student t"
+
+
+def test_nested_subsets_leave_the_variance_between_encoders() -> None:
+    design = Design(5, 20, encoder_sd=1, subset_sd=1, noise_sd=0, full=False)
+    encoder, subset = design.indices()
+    values = design.sample(np.random.default_rng(1))
+    of_encoders = [values[encoder == i].mean() for i in range(5)]
+    # Exact but for the factor S/(S - 1) that the docstring's step 2 leaves.
+    expected = np.var(of_encoders, ddof=1) / 5 * 20 / 19
+
+    interval = crossed_bootstrap(values, encoder, subset, draws=200_000)
+    assert interval.standard_error**2 == pytest.approx(expected, rel=0.03)
+    assert interval.degrees_of_freedom == pytest.approx(4, abs=1)
+
+
+def test_matrix_and_long_form_agree() -> None:
+    matrix = np.random.default_rng(2).normal(size=(3, 6))
+    matrix[0, 1] = matrix[2, 5] = math.nan
+    encoder, subset = np.nonzero(~np.isnan(matrix))
+    names = np.array([f"cell-{i}" for i in range(3)])[encoder]
+    long_form = crossed_bootstrap(matrix[encoder, subset], names, subset + 100)
+    assert crossed_bootstrap(matrix) == long_form
+    assert long_form.n == 16
+
+
+def test_draws_are_seeded() -> None:
+    matrix = np.random.default_rng(3).normal(size=(3, 6))
+    assert crossed_bootstrap(matrix, seed=4) == crossed_bootstrap(matrix, seed=4)
+    assert crossed_bootstrap(matrix, seed=4) != crossed_bootstrap(matrix, seed=5)
+
+
+@pytest.mark.parametrize("shape", [(1, 8), (8, 1), (1, 1)])
+def test_one_level_of_a_factor_gives_no_bounds(shape: tuple[int, int]) -> None:
+    interval = crossed_bootstrap(np.arange(8.0)[: math.prod(shape)].reshape(shape))
+    assert math.isnan(interval.low) and math.isnan(interval.high)
+
+
+def test_crossed_bootstrap_refuses_bad_input() -> None:
+    with pytest.raises(ValueError, match="NaN"):
+        crossed_bootstrap([1.0, math.nan], [0, 1], [0, 1])
+    with pytest.raises(ValueError, match="shape"):
+        crossed_bootstrap([1.0, 2.0], [0, 1], [0, 1, 2])
+    with pytest.raises(ValueError, match="both"):
+        crossed_bootstrap([1.0, 2.0], [0, 1])
+    with pytest.raises(ValueError, match="E, S"):
+        crossed_bootstrap([1.0, 2.0])
+
+
+@pytest.mark.parametrize(
+    "design",
+    [
+        Design(3, 6, encoder_sd=1, subset_sd=0.1, noise_sd=0.1),
+        Design(3, 8, encoder_sd=1, subset_sd=3, noise_sd=1),
+        Design(4, 8, encoder_sd=1, subset_sd=1, noise_sd=1),
+        Design(5, 10, encoder_sd=0.1, subset_sd=1, noise_sd=0.1),
+        Design(5, 10, encoder_sd=1, subset_sd=1, noise_sd=1, full=False),
+        Design(5, 5, encoder_sd=1, subset_sd=1, noise_sd=1, full=False),
+    ],
+    ids=str,
+)
+def test_crossed_bootstrap_covers_the_truth(design: Design) -> None:
+    # 2000 simulations: the measured share has a standard error of 0.005.
+    assert 0.92 <= coverage(design, of_mean(draws=400), truth=0, simulations=2000) <= 0.995
+
+
+def test_percentiles_of_few_levels_do_not() -> None:
+    design = Design(3, 6, encoder_sd=1, subset_sd=0.1, noise_sd=0.1)
+    assert coverage(design, percentiles, truth=0, simulations=500) < 0.8
+
+
+# Two arms
+
+
+def arms(difference: float, seed: int = 0) -> tuple[FloatArray, FloatArray, Indices, Indices]:
+    """Accuracies of two arms on 5 encoders x 10 subsets, `difference` apart on average.
+
+    What the subset contributes (SD 0.06) is common to both; what is not has an SD of 0.005.
+    """
+    common = Design(5, 10, encoder_sd=0.02, subset_sd=0.06, noise_sd=0)
+    generator = np.random.default_rng(seed)
+    encoder, subset = common.indices()
+    second = 0.6 + common.sample(generator)
+    noise = 0.005 * generator.normal(size=len(second))
+    return second + difference + noise - noise.mean(), second, encoder, subset
+
+
+def test_paired_difference_finds_a_known_one() -> None:
+    first, second, encoder, subset = arms(0.03)
+    interval = paired_difference(first, second, encoder, subset)
+    assert interval.estimate == pytest.approx(0.03, abs=1e-12)
+    # Unpaired, the subsets' luck alone would make the interval ±0.04.
+    assert 0.002 < interval.high - interval.low < 0.008
+    assert interval.excludes(0)
+    assert interval.n == 50
+
+
+def test_paired_difference_of_equal_arms_is_nothing() -> None:
+    _, second, encoder, subset = arms(0.0)
+    interval = paired_difference(second, second, encoder, subset)
+    assert (interval.low, interval.estimate, interval.high) == (0, 0, 0)
+    assert interval.p_value() == 1
+    assert not interval.excludes(0)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_p_value_agrees_with_the_interval(seed: int) -> None:
+    first, second, encoder, subset = arms(0.0, seed)
+    interval = paired_difference(first, second, encoder, subset)
+    assert interval.p_value(interval.high) == pytest.approx(0.05)
+    assert interval.p_value(interval.low) == pytest.approx(0.05)
+    beyond = interval.high + 1e-6
+    assert interval.excludes(beyond) and interval.p_value(beyond) < 0.05
+
+
+def test_exchanging_the_arms_changes_the_sign() -> None:
+    first, second, encoder, subset = arms(0.03)
+    forth = paired_difference(first, second, encoder, subset)
+    back = paired_difference(second, first, encoder, subset)
+    assert (back.low, back.high) == pytest.approx((-forth.high, -forth.low))
+    assert back.p_value() == pytest.approx(forth.p_value())
+
+
+def test_paired_difference_refuses_a_pair_given_twice() -> None:
+    with pytest.raises(ValueError, match="twice"):
+        paired_difference([1.0, 2.0], [1.0, 2.0], [0, 0], [3, 3])
+
+
+def rows(pairs: list[tuple[int, int]], values: list[float]) -> pd.DataFrame:
+    encoders, subsets = zip(*pairs, strict=True)
+    return pd.DataFrame(
+        {"encoder_replicate": encoders, "label_subset": subsets, "test_accuracy": values}
+    )
+
+
+def test_common_pairs_keeps_what_both_have() -> None:
+    first = rows([(1, 1), (0, 0), (0, 2)], [0.9, 0.5, 0.7])
+    second = rows([(0, 0), (1, 1), (1, 0)], [0.4, 0.6, 0.1])
+    pairs = common_pairs(first, second)
+    assert pairs.to_dict("list") == {
+        "encoder_replicate": [0, 1],
+        "label_subset": [0, 1],
+        "first": [0.5, 0.9],
+        "second": [0.4, 0.6],
+    }
+
+
+def test_common_pairs_refuses_mixed_arms_and_nothing_in_common() -> None:
+    with pytest.raises(ValueError, match="second has 1 more rows"):
+        common_pairs(rows([(0, 0)], [0.5]), rows([(0, 0), (0, 0)], [0.5, 0.6]))
+    with pytest.raises(ValueError, match="in common"):
+        common_pairs(rows([(0, 0)], [0.5]), rows([(0, 1)], [0.5]))
+
+
+def test_probability_of_improvement_counts_wins_and_half_ties() -> None:
+    first = np.array([[1.0, 1.0, 0.0], [1.0, 0.5, 0.0]])
+    encoder, subset = np.nonzero(first >= 0)
+    interval = probability_of_improvement(first.ravel(), np.full(6, 0.5), encoder, subset)
+    assert interval.estimate == pytest.approx((3 + 0.5) / 6)
+    assert 0 <= interval.low < interval.estimate < interval.high <= 1
+    assert interval.n == 6
+
+
+def test_winning_everywhere_is_not_certainty() -> None:
+    first, second, encoder, subset = arms(0.1)
+    interval = probability_of_improvement(first, second, encoder, subset)
+    assert (interval.estimate, interval.high) == (1, 1)
+    # Wilson with n = 5 (the encoders) and t(0.975; 4): 5 / (5 + 2.776445^2).
+    assert interval.low == pytest.approx(5 / (5 + 2.776445**2), abs=1e-5)
+    nothing = probability_of_improvement(second, first, encoder, subset)
+    assert (nothing.low, nothing.high) == pytest.approx((0, 1 - interval.low))
+
+
+def test_ties_everywhere_include_one_half() -> None:
+    _, second, encoder, subset = arms(0.0)
+    interval = probability_of_improvement(second, second, encoder, subset)
+    assert interval.low < interval.estimate == 0.5 < interval.high
+
+
+@pytest.mark.parametrize("truth", [0.5, 0.8, 0.95])
+def test_probability_of_improvement_covers_the_truth(truth: float) -> None:
+    design = Design(5, 10, encoder_sd=1, subset_sd=1, noise_sd=1)
+    make = of_improvement(design, truth, draws=400)
+    assert 0.92 <= coverage(design, make, truth, simulations=500) <= 0.995
+
+
+# Many comparisons, trends, sentences
+
+
+def test_holm_on_a_textbook_example() -> None:
+    # Ordered 0.005, 0.01, 0.03, 0.04, times 4, 3, 2, 1, made monotone.
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+
+
+def test_holm_caps_and_leaves_out_what_was_not_tested() -> None:
+    adjusted = holm([0.02, math.nan, 0.9, 0.8])
+    assert adjusted[[0, 2, 3]] == pytest.approx([0.06, 1.0, 1.0])
+    assert math.isnan(adjusted[1])
+    assert holm([]).shape == (0,)
+    with pytest.raises(ValueError, match="p values"):
+        holm([0.5, 1.5])
+
+
+def test_trend_is_the_interval_of_the_slopes_of_the_groups() -> None:
+    dimension = np.array([2.0, 4, 8, 16, 32])
+    slopes = [-0.9, -1.0, -1.1, -1.4]
+    x = np.tile(np.log2(dimension), 4)
+    y = np.concatenate([5 + slope * np.log2(dimension) for slope in slopes])
+    interval = trend(x, y, np.repeat(np.arange(4), 5))
+    expected = mean_interval(slopes)
+    assert (interval.low, interval.estimate, interval.high) == pytest.approx(
+        (expected.low, expected.estimate, expected.high)
+    )
+    assert (interval.n, interval.kind) == (4, "95 % Student t over the slope of each group")
+
+
+def test_trend_of_one_line_matches_the_regression() -> None:
+    generator = np.random.default_rng(5)
+    x = np.arange(12.0)
+    y = 0.5 * x + generator.normal(size=12)
+    interval, line = trend(x, y), stats.linregress(x, y)
+    assert interval.estimate == pytest.approx(line.slope)
+    assert interval.p_value() == pytest.approx(line.pvalue)
+    assert interval.low == pytest.approx(line.slope - 2.228139 * line.stderr, abs=1e-5)
+
+
+def test_trend_needs_two_places() -> None:
+    with pytest.raises(ValueError, match="two different x"):
+        trend([1.0, 1.0], [0.0, 1.0])
+    assert math.isnan(trend([1.0, 2.0], [0.0, 1.0]).low)
+
+
+SENTENCES = ("the error grows with d", "the error falls with d", "undecided")
+
+
+def test_the_opposite_trend_gives_the_opposite_sentence() -> None:
+    generator = np.random.default_rng(6)
+    replicate = np.repeat(np.arange(5), 4)
+    x = np.tile(np.log2([2.0, 8, 14, 30]), 5)
+    noise = 0.05 * generator.normal(size=20)
+    assert verdict(trend(x, -0.3 * x + noise, replicate), *SENTENCES) == "the error falls with d"
+    assert verdict(trend(x, 0.3 * x - noise, replicate), *SENTENCES) == "the error grows with d"
+    assert verdict(trend(x, noise, replicate), *SENTENCES) == "undecided"
+    one_replicate = trend(x[:4], -0.3 * x[:4], replicate[:4])
+    assert verdict(one_replicate, *SENTENCES) == "undecided"
+
+
+def test_verdict_has_no_opinion_at_its_ends() -> None:
+    def says(low: float, high: float, null: float = 0.0) -> str:
+        return verdict(Interval((low + high) / 2, low, high, 9, "given"), "+", "-", "?", null)
+
+    assert [says(0.1, 0.2), says(-0.2, -0.1), says(-0.1, 0.1)] == ["+", "-", "?"]
+    assert [says(0.0, 0.2), says(-0.2, 0.0)] == ["?", "?"]
+    assert [says(0.6, 0.9, 0.5), says(0.1, 0.4, 0.5), says(0.4, 0.6, 0.5)] == ["+", "-", "?"]
+
+
+def print_coverages(simulations: int) -> None:
+    """Tables of coverage, of the intervals used and of plain bootstrap percentiles."""
+    mixes = [(1, 0, 1), (0, 1, 1), (1, 1, 1), (1, 3, 1), (3, 1, 0.3), (1, 0, 0.1), (0, 1, 0.1)]
+    shapes = [(3, 6, True), (3, 10, True), (5, 6, True), (5, 10, True)]
+    shapes += [(3, 9, False), (5, 10, False), (5, 5, False), (10, 10, False)]
+    print(f"{simulations} simulations each; sd of encoder, subset, noise")
+    for encoders, subsets, full in shapes:
+        print(f"\nE = {encoders}, S = {subsets}, {'crossed' if full else 'nested'}")
+        for mix in [(0, 0, 1), *mixes]:
+            design = Design(encoders, subsets, *mix, full=full)
+            ours = coverage(design, of_mean(draws=2000), 0, simulations)
+            plain = coverage(design, percentiles, 0, simulations)
+            print(f"  {mix}: mean {ours:.3f}, percentiles {plain:.3f}", end="")
+            for truth in (0.5, 0.8, 0.95):
+                won = coverage(design, of_improvement(design, truth, 2000), truth, simulations)
+                print(f", P = {truth} {won:.3f}", end="")
+            print(flush=True)
+
+
+if __name__ == "__main__":
+    print_coverages(simulations=int(sys.argv[1]) if len(sys.argv) > 1 else 1000)

@@ -1,0 +1,64 @@
+"""What a trainable takes and gives: the whole interface between `trainables` and `study`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+Report = Callable[[Mapping[str, float]], None]
+"""Called once an epoch (or once a few steps) with the metrics so far, averaged over replicates."""
+
+Parent = Mapping[str, torch.Tensor]
+"""The stacked weights, (R, …) each, of the cell that this one builds on."""
+
+
+class ConfigError(ValueError):
+    """A setting that no trial could run with: says which, what it was and what is allowed."""
+
+    def __init__(self, field_name: str, value: object, allowed: str) -> None:
+        super().__init__(f"{field_name} = {value!r}: {allowed}")
+        self.field_name = field_name
+        self.value = value
+        self.allowed = allowed
+
+    def __reduce__(self) -> tuple[Any, ...]:  # exceptions with own arguments need it to be pickled
+        return type(self), (self.field_name, self.value, self.allowed)
+
+
+class Diverged(RuntimeError):
+    """A replicate's loss stopped being a finite number, so its whole cell has failed.
+
+    Dropping only that replicate would leave the survivors, whose mean is biased.
+    """
+
+
+def require(condition: bool, field_name: str, value: object, allowed: str) -> None:
+    """Raise `ConfigError` unless `condition` holds."""
+    if not condition:
+        raise ConfigError(field_name, value, allowed)
+
+
+def require_finite(values: torch.Tensor, what: str) -> None:
+    """Raise `Diverged`, naming the replicates, unless all of `values` (R,) are finite."""
+    broken = (~torch.isfinite(values)).nonzero().flatten().tolist()
+    if broken:
+        names = ", ".join(map(str, broken))
+        raise Diverged(f"{what} of replicate {names} is not a finite number")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a finished cell is, before it is written."""
+
+    rows: list[dict[str, Any]]
+    """The final metrics, one dictionary a replicate, in the order of the replicates."""
+    history: list[dict[str, Any]] = field(default_factory=list)
+    """Metrics along the way: one dictionary a replicate and epoch."""
+    weights: dict[str, torch.Tensor] = field(default_factory=dict)
+    """Parameters and buffers, stacked over replicates: (R, …) each, on any device."""
+    predictions: np.ndarray | None = None
+    """Predicted class of every test image: (R, N_test) uint8."""

@@ -1,0 +1,174 @@
+"""The networks: convolutional encoder and decoder, and the small classifier on the code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from trainables.contract import require
+from trainables.data import CLASSES
+
+SIDES = (28, 14, 7, 4, 2)
+"""Side of the feature maps before the first and after each stride-2 convolution, in pixels."""
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "gelu": nn.GELU,
+    "relu": nn.ReLU,
+    "silu": nn.SiLU,
+    "none": nn.Identity,
+}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What an encoder and its mirrored decoder look like."""
+
+    latent_dim: int
+    """d, the length of the code."""
+    depth: int
+    """Convolutional layers in the encoder, each halving the side of the image."""
+    width: int
+    """Channels after the first convolution; each further one doubles them."""
+    kernel: int = 3
+    """Side of the convolution kernels, in pixels; odd."""
+    activation: str = "gelu"
+    """Nonlinearity after every layer but the last; `none` makes the network affine."""
+
+    def __post_init__(self) -> None:
+        require(self.latent_dim >= 1, "latent_dim", self.latent_dim, "an integer of at least 1")
+        require(
+            1 <= self.depth < len(SIDES), "depth", self.depth, f"an integer 1 … {len(SIDES) - 1}"
+        )
+        require(self.width >= 1, "width", self.width, "an integer of at least 1")
+        require(self.kernel in (3, 5, 7), "kernel", self.kernel, "3, 5 or 7")
+        require(
+            self.activation in ACTIVATIONS, "activation", self.activation, " or ".join(ACTIVATIONS)
+        )
+
+    @property
+    def channels(self) -> list[int]:
+        """Channels of the image and after each convolution."""
+        return [1] + [self.width * 2**layer for layer in range(self.depth)]
+
+    @property
+    def features(self) -> int:
+        """Numbers in the last feature map."""
+        return self.channels[-1] * SIDES[self.depth] ** 2
+
+
+class Encoder(nn.Module):
+    """Images (N, 1, 28, 28) to codes (N, d)."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for taken, given in zip(shape.channels, shape.channels[1:], strict=False):
+            layers += [
+                nn.Conv2d(taken, given, shape.kernel, stride=2, padding=shape.kernel // 2),
+                ACTIVATIONS[shape.activation](),
+            ]
+        self.convolutions = nn.Sequential(*layers)
+        self.code = nn.Linear(shape.features, shape.latent_dim)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.code(self.convolutions(images).flatten(1))
+
+
+class Decoder(nn.Module):
+    """Codes (N, d) to images (N, 1, 28, 28); pixels in (0, 1) unless the network is affine."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.folded = (shape.channels[-1], SIDES[shape.depth], SIDES[shape.depth])
+        self.features = nn.Linear(shape.latent_dim, shape.features)
+        layers: list[nn.Module] = []
+        for layer in range(shape.depth, 0, -1):
+            small, large = SIDES[layer], SIDES[layer - 1]
+            layers += [
+                ACTIVATIONS[shape.activation](),
+                nn.ConvTranspose2d(
+                    shape.channels[layer],
+                    shape.channels[layer - 1],
+                    shape.kernel,
+                    stride=2,
+                    padding=shape.kernel // 2,
+                    # 4 → 7 halves an odd side; the other sides double.
+                    output_padding=large - (2 * small - 1),
+                ),
+            ]
+        last = layers[-1]
+        affine = shape.activation == "none"
+        if not affine and isinstance(last, nn.ConvTranspose2d) and last.bias is not None:
+            # Start near the mean pixel, sigmoid(-2) = 0.12, not at 0.5. From 0.5, one run in six
+            # fell into all-black images for good (validation MSE 0.112), and the others took 8
+            # epochs to where this takes 3 (0.0166; n = 6 seeds, d = 14, mnist-5k, 3 epochs).
+            nn.init.constant_(last.bias, -2.0)
+        layers.append(nn.Identity() if affine else nn.Sigmoid())
+        self.convolutions = nn.Sequential(*layers)
+
+    def forward(self, codes: Tensor) -> Tensor:
+        return self.convolutions(self.features(codes).unflatten(1, self.folded))
+
+
+class Autoencoder(nn.Module):
+    """An encoder and its decoder."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.encoder = Encoder(shape)
+        self.decoder = Decoder(shape)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.decoder(self.encoder(images))
+
+
+class Standardise(nn.Module):
+    """Codes (N, d) to mean 0 and standard deviation 1 under fixed statistics (d,).
+
+    An autoencoder's code has whatever scale its decoder undoes, from 1 to 30 in this study; a
+    head with one learning rate for all of them needs it taken out.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, latent_dim: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(latent_dim))
+        self.register_buffer("scale", torch.ones(latent_dim))
+
+    def fit(self, codes: Tensor) -> None:
+        """Take the statistics of `codes` (N, d); a coordinate that never changes keeps scale 1."""
+        deviation = codes.std(dim=0)
+        self.mean.copy_(codes.mean(dim=0))
+        self.scale.copy_(torch.where(deviation > 0, deviation, torch.ones_like(deviation)))
+
+    def forward(self, codes: Tensor) -> Tensor:
+        return (codes - self.mean) / self.scale
+
+
+class Head(nn.Sequential):
+    """Standardised codes (N, d) to class scores (N, 10): the assignment's MLP [d, 32], [32, 10]."""
+
+    def __init__(self, latent_dim: int, hidden: int = 32) -> None:
+        super().__init__(nn.Linear(latent_dim, hidden), nn.GELU(), nn.Linear(hidden, CLASSES))
+
+
+class Classifier(nn.Module):
+    """Images (N, 1, 28, 28) to class scores (N, 10), through an encoder's code."""
+
+    def __init__(self, shape: Shape, hidden: int = 32) -> None:
+        super().__init__()
+        self.encoder = Encoder(shape)
+        self.standardise = Standardise(shape.latent_dim)
+        self.head = Head(shape.latent_dim, hidden)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.standardise(self.encoder(images)))
+
+
+def count_parameters(module: nn.Module) -> int:
+    """How many numbers `module` can learn."""
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -1,0 +1,222 @@
+"""R models of one architecture, trained as one.
+
+The parameters of all replicates live in one tensor each, with a leading replicate dimension, so
+that one optimiser step moves them all, and one batched matrix product serves them all. Losses
+are *summed* over replicates: no term of one replicate's loss depends on another's parameters, so
+every replicate's gradient is the one it would have alone.
+
+Each replicate draws from generators of its own. Adding replicates changes none of the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state
+
+from trainables.contract import require_finite
+
+Strategy = Literal["vectorised", "loop"]
+LossFunction = Callable[..., Tensor]
+"""(model, *its replicate's batch) -> a scalar loss."""
+
+PURPOSES = {"initialisation": 0, "order": 1, "head": 2}
+
+
+def seed_of(seed: int, replicate: int, purpose: str) -> int:
+    """A 63-bit seed for one purpose of one replicate, independent of every other one's."""
+    sequence = np.random.SeedSequence([seed, replicate, PURPOSES[purpose]])
+    return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def generators(seed: int, replicates: int, purpose: str) -> list[torch.Generator]:
+    """One generator a replicate. On the CPU, whose draws are the same on every machine."""
+    return [
+        torch.Generator().manual_seed(seed_of(seed, replicate, purpose))
+        for replicate in range(replicates)
+    ]
+
+
+def initialise(
+    build: Callable[[], nn.Module], seed: int, replicates: int, purpose: str = "initialisation"
+) -> list[nn.Module]:
+    """R models from `build`, each initialised from its own seed; the global state is kept."""
+    members = []
+    for replicate in range(replicates):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed_of(seed, replicate, purpose))
+            members.append(build())
+    return members
+
+
+def pick_device() -> torch.device:
+    """The GPU that the process was given, or else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def fastest_strategy(model: nn.Module, device: torch.device, batch_size: int) -> Strategy:
+    """`loop` for convolutions on a CPU, `vectorised` for all else.
+
+    Vectorised convolutions become grouped ones, which lose on CPUs at every batch size that the
+    study uses (benchmarks/README.md has the figures).
+    """
+    convolutional = any(isinstance(part, nn.Conv2d) for part in model.modules())
+    return "loop" if device.type == "cpu" and convolutional else "vectorised"
+
+
+class Replicates:
+    """R models of one architecture with stacked parameters.
+
+    `parameters[name]` is (R, …) and is what an optimiser takes. `members[r]` is an ordinary
+    module whose parameters *are* the slices r of them, gradients included: whatever trains the
+    one trains the other.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[nn.Module],
+        device: torch.device | str = "cpu",
+        strategy: Strategy = "vectorised",
+    ) -> None:
+        self.device = torch.device(device)
+        self.strategy = strategy
+        self.members = [member.to(self.device) for member in members]
+        stacked, self.buffers = stack_module_state(list(self.members))
+        self.parameters: dict[str, Tensor] = {}
+        for name, value in stacked.items():
+            parameter = value.detach().requires_grad_()
+            parameter.grad = torch.zeros_like(parameter)
+            self.parameters[name] = parameter
+        for replicate, member in enumerate(self.members):
+            for name, own in member.named_parameters():
+                shared = self.parameters[name]
+                assert shared.grad is not None
+                own.data = shared.detach()[replicate]
+                own.grad = shared.grad[replicate]
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def state(self) -> dict[str, Tensor]:
+        """Parameters and buffers, (R, …) each."""
+        values = {name: value.detach() for name, value in self.parameters.items()}
+        return {**values, **self.buffers}
+
+    def _vectorised(self, function: LossFunction, batches: tuple[Tensor, ...]) -> Tensor:
+        template = self.members[0]
+
+        def of_one(parameters: dict, buffers: dict, *batch: Tensor) -> Tensor:
+            def model(*arguments: Tensor) -> Tensor:
+                return functional_call(template, (parameters, buffers), arguments)
+
+            return function(model, *batch)
+
+        # Rules for out-of-place fallbacks only: nothing here draws random numbers in the forward.
+        return torch.vmap(of_one)(self.parameters, self.buffers, *batches)
+
+    def backward(self, loss: LossFunction, *batches: Tensor) -> Tensor:
+        """Leave every replicate's gradient in `.grad` and return the losses (R,), detached.
+
+        `batches` are (R, B, …) each: slice r is what replicate r sees.
+        """
+        for parameter in self.parameters.values():
+            assert parameter.grad is not None
+            parameter.grad.zero_()
+        if self.strategy == "vectorised":
+            losses = self._vectorised(loss, batches)
+            losses.sum().backward()
+            return losses.detach()
+        losses = []
+        for member, *batch in zip(self.members, *batches, strict=True):
+            # One backward a member, so that its activations are gone before the next one's.
+            own = loss(member, *batch)
+            own.backward()
+            losses.append(own.detach())
+        return torch.stack(losses)
+
+    @torch.no_grad()
+    def evaluate(self, function: LossFunction, *data: Tensor, batch_size: int = 1000) -> Tensor:
+        """`function(model, *batch)` of every replicate on the same data, concatenated over
+        batches: (R, N, …) if it returns (B, …)."""
+        results = []
+        for parts in zip(*(part.split(batch_size) for part in data), strict=True):
+            if self.strategy == "vectorised":
+                shared = tuple(part.expand(len(self), *part.shape) for part in parts)
+                results.append(self._vectorised(function, shared))
+            else:
+                results.append(torch.stack([function(member, *parts) for member in self.members]))
+        return torch.cat(results, dim=1)
+
+
+class MinibatchOrder:
+    """Which images each replicate sees at each step: a fresh permutation every epoch, drawn from
+    the replicate's own generator. The last, incomplete minibatch of an epoch is left out, as a
+    permutation puts others there the next time."""
+
+    def __init__(self, images: int, batch_size: int, orders: Sequence[torch.Generator]) -> None:
+        self.images = images
+        self.batch_size = min(batch_size, images)
+        self.orders = list(orders)
+
+    @property
+    def steps(self) -> int:
+        """Minibatches an epoch."""
+        return self.images // self.batch_size
+
+    def epoch(self) -> Iterator[Tensor]:
+        """Indices (R, B) int64, `steps` times."""
+        if self.batch_size == self.images:
+            # The whole set at once: its order is of no consequence, so none is drawn.
+            yield torch.arange(self.images).expand(len(self.orders), -1)
+            return
+        shuffled = torch.stack(
+            [torch.randperm(self.images, generator=order) for order in self.orders]
+        )
+        yield from shuffled[:, : self.steps * self.batch_size].split(self.batch_size, dim=1)
+
+
+def fit(
+    models: Replicates,
+    loss: LossFunction,
+    gather: Callable[[Tensor], tuple[Tensor, ...]],
+    order: MinibatchOrder,
+    epochs: int,
+    learning_rates: dict[str, float],
+    weight_decay: float,
+    after_epoch: Callable[[int, Tensor], None],
+) -> None:
+    """Train all replicates with AdamW under a one-cycle schedule (Smith & Topin 2018).
+
+    `gather` turns indices (R, B) into the arguments of `loss` after the model, (R, B, …) each.
+    `learning_rates` are the peaks, by the prefix of a parameter's name; a parameter takes that
+    of the first prefix that fits. `after_epoch(epoch, losses)` gets the epoch's mean training
+    losses (R,). Raises `Diverged` at the end of the first epoch with a loss that isn't finite.
+    """
+    groups = [
+        {"params": [], "lr": rate, "prefix": prefix} for prefix, rate in learning_rates.items()
+    ]
+    for name, parameter in models.parameters.items():
+        next(g for g in groups if name.startswith(g["prefix"]))["params"].append(parameter)
+    # β₂ = 0.95: the runs are a few hundred to a few thousand steps, too few for a memory of 1,000
+    # steps. Test MSE at d = 14 on mnist-5k after 8 epochs of batch 32: 0.0143 against 0.0148.
+    optimiser = torch.optim.AdamW(groups, weight_decay=weight_decay, betas=(0.9, 0.95), fused=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser,
+        max_lr=[g["lr"] for g in groups],
+        total_steps=epochs * order.steps + 1,
+        pct_start=0.1,
+        cycle_momentum=False,
+    )
+    for epoch in range(1, epochs + 1):
+        total = torch.zeros(len(models), device=models.device)
+        for indices in order.epoch():
+            total += models.backward(loss, *gather(indices.to(models.device)))
+            optimiser.step()
+            schedule.step()
+        losses = total / order.steps
+        require_finite(losses, f"the training loss in epoch {epoch}")
+        after_epoch(epoch, losses)
