@@ -62,24 +62,26 @@ class Results:
         ]
 
     @cached_property
-    def rows(self) -> pd.DataFrame:
-        """One line a replicate of every finished cell: `experiment`, `cell`, `replicate`, its
-        settings and its final metrics."""
-        tables = []
+    def _tables(self) -> dict[str, pd.DataFrame]:
+        """By experiment: its rows, read once."""
+        tables = {}
         for planned in self.plan["experiments"]:
             table = self.store.rows(self.cells(planned["name"]))
-            if len(table):
-                table.insert(0, "experiment", planned["name"])
-                tables.append(table)
+            table.insert(0, "experiment", planned["name"])
+            tables[planned["name"]] = table
+        return tables
+
+    @cached_property
+    def rows(self) -> pd.DataFrame:
+        """One line a replicate of every finished cell: `experiment`, `cell`, `replicate`, its
+        settings and its final metrics; NaN where an experiment has no such column."""
+        tables = [table for table in self._tables.values() if len(table)]
         return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
     def of(self, experiment: str) -> pd.DataFrame:
-        """The rows of one experiment, without the columns that only others have; empty, but
-        with an `experiment` column, where nothing of it is done."""
-        if "experiment" not in self.rows:
-            return pd.DataFrame({"experiment": []})
-        rows = self.rows[self.rows["experiment"] == experiment]
-        return rows.dropna(axis="columns", how="all").reset_index(drop=True)
+        """The rows of one experiment, with its columns alone; empty where nothing of it is done
+        or planned."""
+        return self._tables.get(experiment, pd.DataFrame())
 
     def history(self, experiment: str) -> pd.DataFrame:
         """One line a replicate and epoch, with the settings of its cell."""

@@ -109,13 +109,14 @@ def crossed_bootstrap(
 
     Each draw resamples the encoders and, independently, the subsets, with replacement; a row's
     weight is the product of its two counts (the pigeonhole bootstrap: Owen 2007, Annals of
-    Applied Statistics 1(2), 386-411). That alone is not an honest interval with a few levels:
-    the percentiles of such draws cover 73 to 99 % where they should cover 95 %. Instead:
+    Applied Statistics 1(2), 386-411). With few levels the percentiles of such draws are not an
+    honest interval (below), so the draws give a standard error, and Student's t the bounds:
 
-    1. Three variances of the mean come from the same draws: v_e (only the encoders' counts),
-       v_s (only the subsets' counts), v_b (both), on residuals around the mean, over fixed n.
-    2. Resampling k levels underestimates by (k − 1)/k: each is divided by that. What v_b has
-       beyond v_e + v_s is the residual noise v_r, which v_e and v_s both contain.
+    1. The same draws give three variances of the mean: v_e (by the encoders' counts alone), v_s
+       (by the subsets' alone) and v_b (by both). What v_b has beyond v_e + v_s is v_r, the
+       residual noise, which v_e and v_s both contain.
+    2. Resampling k levels underestimates their variance by (k − 1)/k: v_e, v_s and v_r are
+       divided by that factor of theirs.
     3. The variance is v_e + v_s − v_r, but at least v_e and at least v_s, because a variance
        component cannot be negative. In a balanced crossed design this is the variance of the
        two-way random-effects analysis of variance; where subsets are nested in encoders v_s and
@@ -124,7 +125,14 @@ def crossed_bootstrap(
        variance² / (v_e²/(E − 1) + v_s²/(S − 1)), kept within those of the smaller and the larger
        factor (Satterthwaite 1946, Biometrics Bulletin 2(6), 110-114).
 
-    Simulated coverage at 95 %, normal effects, COVERAGE_TABLE
+    Coverage at 95 %, simulated with normal effects in 8 proportions of encoder, subset and noise,
+    2,000 studies each (standard error 0.005), by `python tests/analysis/test_statistics.py 2000`:
+
+    | design                              | this interval  | plain percentiles |
+    |-------------------------------------|----------------|-------------------|
+    | crossed, E 3 or 5, S 6 or 10        | 0.927 to 0.976 | 0.703 to 0.944    |
+    | the same, nothing but residual noise| 0.986 to 0.995 | 0.984 to 0.990    |
+    | one encoder a subset, E 3-10, S 5-10| 0.939 to 0.986 | 0.744 to 0.982    |
 
     With one encoder or one subset the spread over that factor is unknown: the bounds are NaN.
     Raises ValueError on no values, on lengths that differ, on NaN in the long form.
@@ -203,14 +211,15 @@ def probability_of_improvement(
     """P(a > b) + ½ P(a = b) over pairs that share encoder and label subset; 0.5 is no difference.
 
     The quantity is that of Agarwal et al. 2021, "Deep RL at the edge of the statistical
-    precipice" (NeurIPS; rliable), over common pairs instead of all pairs of runs. A bootstrap of
-    it collapses to one point when one arm wins everywhere: near P = 0.95 such an interval covered
-    the truth in 20 to 60 % of simulated studies. So the bounds are Wilson's score interval (1927)
-    with the effective number of pairs n_eff = p(1 − p)/variance, the variance and the degrees of
-    freedom being those of `crossed_bootstrap`, at most n; when every pair agrees, n_eff is the
-    number of levels of the smaller factor, as if all of the luck were in that factor.
+    precipice" (NeurIPS; rliable), over common pairs instead of all pairs of runs. Its bootstrap
+    collapses to one point when one arm wins everywhere, which is not certainty. So the bounds are
+    Wilson's score interval (1927, JASA 22(158), 209-212) of n_eff = p(1 − p)/variance pairs, at
+    most n, with the variance and the degrees of freedom of `crossed_bootstrap`; when every pair
+    agrees, n_eff is the number of levels of the smaller factor, as if all luck were in that one.
 
-    Simulated coverage at 95 %, IMPROVEMENT_TABLE
+    Coverage at 95 % for P = 0.5, 0.8 and 0.95, in the simulation described there: 0.937 to 1.000.
+    It is conservative with 3 encoders or one encoder a subset (0.944 and more, mostly above
+    0.98), and near its rate for 5 encoders x 10 subsets (0.937 to 0.995).
 
     Bounds are NaN with one encoder or one subset. Raises as `paired_difference` does.
     """

@@ -1,0 +1,50 @@
+# Every target works on a bare checkout: what is missing is set up first.
+# PYTHON picks the interpreter of the environment; PRESET, OUT and OPTIONS change the study.
+PYTHON ?= python3
+PRESET ?= quick
+OUT ?= results
+OPTIONS ?=
+BIN := .venv/bin
+READY := .venv/.installed
+
+.PHONY: help setup study test lint format lock clean
+
+help:            ## what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /	/'
+
+setup: $(READY)  ## create .venv and install the locked packages
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; say which with make PYTHON=python3.12"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing the locked packages into .venv (a few GB, some minutes, once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+	  -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	  --no-build-isolation --editable .
+	@touch $@
+
+study: setup     ## compute the assignment (make study PRESET=full OPTIONS="--gpus-per-trial 1")
+	@$(BIN)/study run assignment --preset $(PRESET) --out $(OUT) $(OPTIONS)
+
+test: setup      ## run the tests
+	@$(BIN)/python -m pytest $(OPTIONS)
+
+lint: setup      ## style, types, and which package may import which
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+format: setup    ## rewrite the sources in the one style
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+lock:            ## pin every version and hash anew (needs uv)
+	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --custom-compile-command "make lock" \
+	  --output-file requirements.lock --upgrade
+
+clean:           ## remove the environment and caches, not the results
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

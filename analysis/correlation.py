@@ -1,0 +1,161 @@
+"""Question 3: how correlated the coordinates of the latent code are, and how that depends on d."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+
+from analysis import redundancy
+from analysis.results import Results
+from analysis.statistics import trend, verdict
+from analysis.style import draw_series, figure, latent_dim_axis
+from trainables.data import pixels
+
+MEASURES = {
+    "mean_absolute_off_diagonal": "mean |r| off the diagonal",
+    "rms_off_diagonal": "RMS r off the diagonal",
+    "original_number": "mean |r|, diagonal included",
+    "total_correlation_per_dimension": "total correlation per dimension (nats)",
+    "effective_rank": "effective rank",
+    "participation_ratio": "participation ratio",
+}
+"""Columns of `redundancy.summary` that are drawn, and what axes call them."""
+
+
+def encoded_images(results: Results) -> tuple[torch.Tensor, str]:
+    """Images to encode, (N, 1, 28, 28) uint8, and in words which: at least 5,000 of the test
+    split where it has as many, else all of it (training images would be encoded too well)."""
+    images = results.test_images[:5000]
+    return images, f"{len(images):,} test images"
+
+
+def encode(results: Results, cell: str, images: torch.Tensor) -> list[np.ndarray]:
+    """Codes (N, d) of uint8 `images` under each replicate of a cell, float64."""
+    wanted = pixels(images)
+    codes = []
+    with torch.no_grad():
+        for model in results.autoencoders(cell):
+            parts = [model.encoder(part) for part in wanted.split(1000)]
+            codes.append(torch.cat(parts).double().numpy())
+    return codes
+
+
+def deepest(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows whose autoencoders have the most layers, at the first batch size: the ones that
+    the assignment looks into."""
+    rows = rows[rows["depth"] == rows["depth"].max()]
+    return rows[rows["batch_size"] == rows["batch_size"].min()]
+
+
+def measures(results: Results) -> pd.DataFrame:
+    """One line a model: the measures of `redundancy.summary` on its codes, and the same after
+    whitening (`whitened_…`): codes are identifiable only up to an invertible map, so a number
+    that an invertible map takes away is about coordinates, not about information.
+
+    Columns `cell`, `replicate`, `latent_dim`, `images`, and the measures.
+    """
+    rows = deepest(results.of("autoencoder"))
+    images, _ = encoded_images(results)
+    lines = []
+    for cell, group in rows.groupby("cell", sort=False):
+        for replicate, codes in enumerate(encode(results, str(cell), images)):
+            whitened = redundancy.mean_absolute_off_diagonal(redundancy.whiten(codes))
+            lines.append(
+                {
+                    "cell": cell,
+                    "replicate": replicate,
+                    "latent_dim": group["latent_dim"].iloc[0],
+                    "images": len(images),
+                    **redundancy.summary(codes),
+                    "whitened_mean_absolute_off_diagonal": whitened,
+                }
+            )
+    return pd.DataFrame(lines)
+
+
+def draw_correlation(table: pd.DataFrame) -> Figure:
+    """Off-diagonal correlation against d with the noise floor; and the original's number with
+    the part of it that is only the diagonal."""
+    made, (left, right) = figure(columns=2, width=10, sharey=True)
+    several = table[table["latent_dim"] > 1]
+    draw_series(left, several, "latent_dim", "mean_absolute_off_diagonal", "mean |r|", 0)
+    draw_series(left, several, "latent_dim", "rms_off_diagonal", "RMS r", 1, offset=0.03)
+    floor = redundancy.noise_floor(int(table["images"].iloc[0]))
+    left.axhline(floor, color="#666666", linestyle=":", label=f"noise floor {floor:.3f}")
+    left.set_title("between different coordinates")
+    left.set_ylabel("absolute Pearson correlation")
+    draw_series(right, table, "latent_dim", "original_number", "the original's number", 2)
+    dims = np.array(sorted(table["latent_dim"].unique()))
+    right.plot(dims, 1 / dims, color="#666666", linestyle="--", label="its diagonal alone, 1/d")
+    right.set_title("diagonal included, as in the original")
+    for axes in (left, right):
+        latent_dim_axis(axes, dims)
+        axes.set_ylim(bottom=0)
+        axes.legend()
+    return made
+
+
+def draw_information(table: pd.DataFrame) -> Figure:
+    """Total correlation per dimension, and effective rank and participation ratio, against d."""
+    made, (left, right) = figure(columns=2, width=10)
+    several = table[table["latent_dim"] > 1]
+    draw_series(left, several, "latent_dim", "total_correlation_per_dimension", "codes", 0)
+    left.set_ylabel("Gaussian total correlation\nper dimension (nats)")
+    left.set_ylim(bottom=0)
+    draw_series(right, table, "latent_dim", "effective_rank", "effective rank", 0)
+    draw_series(right, table, "latent_dim", "participation_ratio", "participation ratio", 1)
+    dims = np.array(sorted(table["latent_dim"].unique()))
+    right.plot(dims, dims, color="#666666", linestyle=":", label="d: all directions alike")
+    right.set_ylabel("dimensions in use")
+    right.set_yscale("log")
+    right.legend()
+    for axes in (left, right):
+        latent_dim_axis(axes, dims)
+    return made
+
+
+def draw_heat_maps(results: Results) -> Figure:
+    """The correlation matrix of the codes of replicate 0, one panel a latent dimension."""
+    rows = deepest(results.of("autoencoder")).drop_duplicates("cell").sort_values("latent_dim")
+    images, _ = encoded_images(results)
+    columns = min(4, len(rows))
+    lines = -(-len(rows) // columns)
+    made, panels = figure(columns, lines, width=2.3 * columns, height=2.4 * lines, squeeze=False)
+    drawn = None
+    for axes in panels.flat:
+        axes.set_axis_off()
+    for axes, (_, row) in zip(panels.flat, rows.iterrows(), strict=False):
+        matrix = redundancy.correlation_matrix(encode(results, row["cell"], images)[0])
+        drawn = axes.imshow(matrix, cmap="PuOr", vmin=-1, vmax=1, interpolation="nearest")
+        axes.set_title(f"d = {row['latent_dim']}")
+    if drawn is not None:
+        made.colorbar(drawn, ax=panels, label="Pearson correlation r", shrink=0.8)
+    return made
+
+
+def conclusions(table: pd.DataFrame) -> list[str]:
+    """The trend with d, computed, and what of the original's trend was its diagonal."""
+    several = table[table["latent_dim"] > 1]
+    if several["latent_dim"].nunique() < 2:
+        return ["One latent dimension above 1 alone shows no trend."]
+    steps = np.log2(several["latent_dim"])
+    slope = trend(steps, several["mean_absolute_off_diagonal"], several["replicate"])
+    theirs = trend(steps, several["original_number"], several["replicate"])
+    span = f"{slope.text(4)} a doubling of d ({slope.kind}, n = {slope.n})"
+    least, most = several["latent_dim"].min(), several["latent_dim"].max()
+    share = several.groupby("latent_dim")["diagonal_share"].mean()
+    return [
+        verdict(
+            slope,
+            f"The correlation between different coordinates rises with d: {span}.",
+            f"The correlation between different coordinates falls with d: {span}.",
+            "Whether the correlation between different coordinates rises or falls with d is "
+            f"undecided: {span}.",
+        ),
+        f"The original's number, which counts the diagonal, changes by {theirs.text(4)} a "
+        f"doubling; at d = {least} the diagonal is {100 * share[least]:.0f} % of it, at d = {most} "
+        f"still {100 * share[most]:.0f} %. It would fall from {1 / least:.2f} to {1 / most:.3f} "
+        "with codes that are not correlated at all.",
+    ]

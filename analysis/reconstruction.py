@@ -1,0 +1,283 @@
+"""Question 1: how the reconstruction error depends on the latent dimension, layers and weights."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from sklearn.decomposition import PCA
+
+from analysis.results import Results
+from analysis.statistics import mean_interval, trend, verdict
+from analysis.style import COLOURS, MARKERS, draw_series, figure, image_grid
+from analysis.style import latent_dim_axis
+from trainables.data import Dataset, pixels
+
+ERROR = "mean squared error per pixel, test images"
+
+
+# --- tables ------------------------------------------------------------------------------------
+
+
+def pca_errors(data: Dataset, dims: list[int]) -> pd.DataFrame:
+    """Test error per pixel of the d leading principal components of the training split.
+
+    The least that an affine autoencoder of d dimensions can reach on the data that it was fitted
+    to (Baldi & Hornik 1989, Neural Networks 2(1), 53-58), so the line that a network has to beat.
+    Columns `latent_dim`, `pca_mse`.
+    """
+    train = data.train.images.reshape(len(data.train), -1) / 255.0
+    test = data.test.images.reshape(len(data.test), -1) / 255.0
+    fitted = PCA(min(max(dims), *train.shape), svd_solver="covariance_eigh").fit(train)
+    centred = test - fitted.mean_
+    codes = centred @ fitted.components_.T
+    # Components are orthonormal: what is lost is what the codes left out don't hold.
+    lost = (centred**2).sum() - np.cumsum((codes**2).sum(axis=0))
+    return pd.DataFrame(
+        {"latent_dim": dims, "pca_mse": [lost[min(d, len(lost)) - 1] / test.size for d in dims]}
+    )
+
+
+def summary(rows: pd.DataFrame, pca: pd.DataFrame) -> pd.DataFrame:
+    """One line a cell: mean test error over replicates with its interval, and PCA's error.
+
+    Columns `latent_dim`, `depth`, `batch_size`, `test_mse`, `low`, `high`, `interval`,
+    `replicates`, `val_mse`, `pca_mse`, `parameters`, `train_seconds` (of a replicate), `cells`.
+    """
+    lines = []
+    for cell, group in rows.groupby("cell", sort=False):
+        interval = mean_interval(group["test_mse"])
+        first = group.iloc[0]
+        lines.append(
+            {
+                "latent_dim": first["latent_dim"],
+                "depth": first["depth"],
+                "batch_size": first["batch_size"],
+                "test_mse": interval.estimate,
+                "low": interval.low,
+                "high": interval.high,
+                "interval": interval.kind,
+                "replicates": interval.n,
+                "val_mse": group["val_mse"].mean(),
+                "parameters": first["parameters"],
+                "train_seconds": group["train_seconds"].mean(),
+                "cells": cell,
+            }
+        )
+    table = pd.DataFrame(lines).merge(pca, on="latent_dim", how="left")
+    return table.sort_values(["depth", "batch_size", "latent_dim"], ignore_index=True)
+
+
+def best_model(rows: pd.DataFrame) -> pd.Series:
+    """The row of the replicate with the least *validation* error: the test split chose nothing."""
+    return rows.loc[rows["val_mse"].idxmin()]
+
+
+def image_errors(results: Results, cell: str, replicate: int) -> tuple[np.ndarray, np.ndarray]:
+    """Reconstructions (N, 28, 28) of the test images by one model, and their errors (N,)."""
+    model = results.autoencoders(cell)[replicate]
+    images = pixels(results.test_images)
+    with torch.no_grad():
+        restored = torch.cat([model(part) for part in images.split(1000)])
+    errors = (restored - images).square().mean(dim=(1, 2, 3))
+    return restored[:, 0].numpy(), errors.numpy()
+
+
+def error_by_digit(results: Results, cell: str, replicate: int, errors: np.ndarray) -> pd.DataFrame:
+    """Mean test error of one model on each digit, with the interval over its images."""
+    labels = results.test_labels.numpy()
+    lines = []
+    for digit in np.unique(labels):
+        interval = mean_interval(errors[labels == digit])
+        lines.append((digit, interval.estimate, interval.low, interval.high, interval.n,
+                      interval.kind, cell, replicate))  # fmt: skip
+    columns = ["digit", "test_mse", "low", "high", "images", "interval", "cells", "replicate"]
+    return pd.DataFrame(lines, columns=columns)
+
+
+# --- figures -----------------------------------------------------------------------------------
+
+
+def series(rows: pd.DataFrame) -> list[tuple[int, int]]:
+    """The (depth, batch size) combinations, each a line of the figures."""
+    pairs = rows[["depth", "batch_size"]].drop_duplicates().sort_values(["depth", "batch_size"])
+    return [(int(depth), int(batch)) for depth, batch in pairs.itertuples(index=False)]
+
+
+def draw_error_by_dimension(
+    rows: pd.DataFrame, pca: pd.DataFrame, depth: int | None = None
+) -> Figure:
+    """Test error against d: every replicate, means with intervals, and PCA. `depth` draws the
+    autoencoders of that many layers alone, on the same scale."""
+    made, axes = figure()
+    every = series(rows)
+    offsets = np.linspace(-0.02, 0.02, len(every)) if len(every) > 1 else [0.0]
+    for index, (layers, batch) in enumerate(every):
+        if depth is not None and layers != depth:
+            continue
+        part = rows[(rows["depth"] == layers) & (rows["batch_size"] == batch)]
+        label = f"{layers} layers, batch {batch}"
+        draw_series(axes, part, "latent_dim", "test_mse", label, index, offset=offsets[index])
+    axes.plot(pca["latent_dim"], pca["pca_mse"], color="#666666", linestyle=":", marker="x",
+              label="PCA, same split")  # fmt: skip
+    latent_dim_axis(axes, rows["latent_dim"])
+    axes.set_ylabel(ERROR)
+    axes.set_ylim(0, 1.05 * max(pca["pca_mse"].max(), rows["test_mse"].max()))
+    axes.legend()
+    return made
+
+
+def draw_cost(rows: pd.DataFrame) -> Figure:
+    """Test error against the number of parameters and against training time, by depth; the
+    cells that no other beats in both are ringed and joined (Pareto front)."""
+    made, both = figure(columns=2, width=10, sharey=True)
+    columns = {
+        "parameters": "parameters (encoder and decoder)",
+        "train_seconds": "training time of a replicate (s)",
+    }
+    cells = rows.groupby("cell").mean(numeric_only=True).reset_index()
+    for axes, (column, label) in zip(both, columns.items(), strict=True):
+        for index, (depth, part) in enumerate(cells.groupby("depth")):
+            axes.plot(part[column], part["test_mse"], MARKERS[index], color=COLOURS[index],
+                      label=f"{int(depth)} layers")  # fmt: skip
+        front = cells.sort_values(column)
+        front = front[front["test_mse"] == front["test_mse"].cummin()]
+        axes.step(front[column], front["test_mse"], where="post", color="#444444", linewidth=1)
+        axes.plot(front[column], front["test_mse"], "o", markersize=11, fillstyle="none",
+                  color="#444444", label="Pareto front")  # fmt: skip
+        last = -1.0
+        for _, cell in front.iterrows():
+            if abs(np.log(cell["test_mse"] / last if last > 0 else 10)) > 0.15:
+                axes.annotate(f"d = {int(cell['latent_dim'])}", (cell[column], cell["test_mse"]),
+                              textcoords="offset points", xytext=(8, 5), fontsize=8)  # fmt: skip
+                last = cell["test_mse"]
+        axes.set_xlabel(label)
+        axes.set_xscale("log")
+        axes.margins(x=0.12)
+    both[0].set_ylabel(ERROR)
+    both[1].legend()
+    return made
+
+
+def draw_histories(history: pd.DataFrame) -> Figure:
+    """Validation error (solid) and training error (dotted) by epoch, mean over replicates; one
+    panel a depth, one line a latent dimension, at the first batch size."""
+    first = history[history["batch_size"] == history["batch_size"].min()]
+    depths = sorted(first["depth"].unique())
+    made, panels = figure(columns=len(depths), width=5 * len(depths), sharey=True, squeeze=False)
+    dims = sorted(first["latent_dim"].unique())
+    for axes, depth in zip(panels[0], depths, strict=True):
+        for index, dim in enumerate(dims):
+            part = first[(first["depth"] == depth) & (first["latent_dim"] == dim)]
+            means = part.groupby("epoch")[["train_mse", "val_mse"]].mean()
+            colour = COLOURS[index % 7]
+            axes.plot(means.index, means["val_mse"], color=colour, marker=MARKERS[index % 7],
+                      markersize=4, label=f"d = {dim}")  # fmt: skip
+            axes.plot(means.index, means["train_mse"], color=colour, linestyle=":")
+        axes.set_title(f"{depth} layers")
+        axes.set_xlabel("epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.set_yscale("log")
+    panels[0][0].set_ylabel("mean squared error per pixel\nvalidation (solid), training (dotted)")
+    panels[0][-1].legend(ncols=2, fontsize=8)
+    return made
+
+
+def draw_error_by_digit(table: pd.DataFrame) -> Figure:
+    """Mean test error of the best model on each digit with its interval over images."""
+    made, axes = figure(width=6, height=3)
+    reach = [table["test_mse"] - table["low"], table["high"] - table["test_mse"]]
+    axes.errorbar(table["digit"], table["test_mse"], yerr=reach, fmt="o", color=COLOURS[0],
+                  capsize=3)  # fmt: skip
+    axes.set_xticks(table["digit"])
+    axes.set_xlabel("digit")
+    axes.set_ylabel("mean squared error\nper pixel")
+    axes.set_ylim(bottom=0)
+    return made
+
+
+def draw_reconstructions(
+    images: np.ndarray, restored: np.ndarray, errors: np.ndarray, columns: int = 12
+) -> Figure:
+    """Test images (N, 28, 28) above their reconstructions: those with the least error, those
+    around the median, and those with the largest."""
+    order = np.argsort(errors)
+    middle = len(order) // 2 - columns // 2
+    chosen = {
+        "least error": order[:columns],
+        "median": order[middle : middle + columns],
+        "largest error": order[-columns:],
+    }
+    made, panels = figure(rows=3, width=8, height=4.9)
+    for axes, (name, indices) in zip(panels, chosen.items(), strict=True):
+        image_grid(axes, np.stack([images[indices], restored[indices]]))
+        span = f"{errors[indices].min():.4f} … {errors[indices].max():.4f}"
+        axes.set_title(f"{name}: {span} (above the image, below its reconstruction)", fontsize=9)
+    return made
+
+
+# --- conclusions -------------------------------------------------------------------------------
+
+
+def conclusions(rows: pd.DataFrame, pca: pd.DataFrame) -> list[str]:
+    """What the rows say to the assignment's questions, in sentences."""
+    sentences = []
+    best = best_model(rows)
+    floor = pca.set_index("latent_dim")["pca_mse"][best["latent_dim"]]
+    sentences.append(
+        f"Best score: a test error of {best['test_mse']:.5f} per pixel, by the model with the "
+        f"least validation error (d = {best['latent_dim']}, {best['depth']} layers, batch "
+        f"{best['batch_size']}, replicate {best['replicate']}); PCA with as many dimensions "
+        f"leaves {floor:.5f}."
+    )
+    if rows["latent_dim"].nunique() > 1:
+        settings = rows["depth"].astype(str) + "/" + rows["batch_size"].astype(str)
+        slope = trend(
+            np.log2(rows["latent_dim"]),
+            np.log2(rows["test_mse"]),
+            settings + "/" + rows["replicate"].astype(str),
+        )
+        factor = f"{2**slope.estimate:.2f} [{2**slope.low:.2f}, {2**slope.high:.2f}]"
+        sentences.append(
+            verdict(
+                slope,
+                "The error rises with the latent dimension: a doubling of d multiplies it by ",
+                "The error falls with the latent dimension: a doubling of d multiplies it by ",
+                "Whether the error rises or falls with d is undecided: a doubling multiplies it by ",
+            )
+            + f"{factor} ({slope.kind}, n = {slope.n})."
+        )
+    depths = sorted(rows["depth"].unique())
+    for fewer, more in zip(depths, depths[1:], strict=False):
+        keys = ["latent_dim", "batch_size", "replicate"]
+        pairs = rows[rows["depth"] == more].merge(
+            rows[rows["depth"] == fewer], on=keys, suffixes=("_more", "_fewer")
+        )
+        if pairs.empty:
+            continue
+        pairs["ratio"] = np.log(pairs["test_mse_more"] / pairs["test_mse_fewer"])
+        # Replicates of different cells share no randomness that matters but the seed: one mean a
+        # replicate is what is independent.
+        interval = mean_interval(pairs.groupby("replicate")["ratio"].mean())
+        percent = [100 * (np.exp(v) - 1) for v in (interval.estimate, interval.low, interval.high)]
+        sentences.append(
+            verdict(
+                interval,
+                f"{more} layers are worse than {fewer} on the average over d: ",
+                f"{more} layers are better than {fewer} on the average over d: ",
+                f"Whether {more} layers or {fewer} are better on the average over d is undecided: ",
+            )
+            + f"{percent[0]:+.1f} % error [{percent[1]:+.1f}, {percent[2]:+.1f}] "
+            f"({interval.kind}, paired by d, batch size and replicate, n = {interval.n})."
+        )
+        by_dim = pairs.groupby("latent_dim")["ratio"].mean()
+        better, worse = list(by_dim.index[by_dim < 0]), list(by_dim.index[by_dim > 0])
+        if better and worse:
+            sentences.append(
+                f"It depends on d: {more} layers have the smaller mean error at d = "
+                f"{', '.join(map(str, better))}, {fewer} at d = {', '.join(map(str, worse))}."
+            )
+    return sentences
+
+

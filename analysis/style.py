@@ -1,0 +1,95 @@
+"""How every figure looks: colours that survive greyscale and colour blindness, one size of type."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import matplotlib
+
+matplotlib.use("Agg")  # reports are written where there is no screen
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
+
+from analysis.statistics import mean_interval
+
+# Okabe & Ito (2008), ordered so that neighbours differ in lightness too.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), "-")
+
+SETTINGS = {
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "figure.constrained_layout.use": True,
+    "savefig.dpi": 110,
+    "svg.hashsalt": "latent-study",  # the same figure gives the same file
+}
+matplotlib.rcParams.update(SETTINGS)
+
+
+def figure(columns: int = 1, rows: int = 1, width: float = 8.0, height: float = 4.2, **kw):
+    """A figure of `width` × `height` inches and its axes (an array if more than one)."""
+    made = Figure(figsize=(width, height), layout="constrained")
+    return made, made.subplots(rows, columns, **kw)
+
+
+def latent_dim_axis(axes: Axes, dims: Iterable[int]) -> None:
+    """A logarithmic x axis with a tick at each latent dimension."""
+    ticks = sorted({int(d) for d in dims})
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.set_xlabel("latent dimension d")
+
+
+def draw_series(
+    axes: Axes,
+    table: pd.DataFrame,
+    x: str,
+    y: str,
+    label: str,
+    index: int,
+    scale: float = 1.0,
+    offset: float = 0.0,
+) -> None:
+    """Every replicate as a small dot, and the mean with its 95 % Student-t interval.
+
+    `index` picks colour, marker and line; `offset` shifts x by that fraction, so that series
+    with the same x can be told apart.
+    """
+    colour, marker, line = COLOURS[index % 7], MARKERS[index % 7], LINES[index % 7]
+    places = table[x].to_numpy(float) * (1 + offset)
+    axes.plot(places, table[y] * scale, ".", color=colour, alpha=0.35, markersize=4, zorder=2)
+    groups = [(value, group[y].to_numpy(float) * scale) for value, group in table.groupby(x)]
+    intervals = [mean_interval(values) for _, values in groups]
+    at = np.array([float(value) for value, _ in groups]) * (1 + offset)
+    means = np.array([interval.estimate for interval in intervals])
+    reach = np.array([[i.estimate - i.low, i.high - i.estimate] for i in intervals]).T
+    axes.errorbar(
+        at, means, yerr=np.nan_to_num(reach), color=colour, marker=marker, linestyle=line,
+        markersize=5, capsize=2.5, linewidth=1.4, label=label, zorder=3,
+    )  # fmt: skip
+
+
+def image_grid(axes: Axes, images: Sequence[np.ndarray] | np.ndarray, gap: int = 2) -> None:
+    """Draw rows × columns of (28, 28) images in [0, 1], given as (rows, columns, 28, 28)."""
+    array = np.asarray(images)
+    rows, columns, height, width = array.shape
+    sheet = np.ones((rows * (height + gap) - gap, columns * (width + gap) - gap))
+    for row in range(rows):
+        for column in range(columns):
+            top, left = row * (height + gap), column * (width + gap)
+            sheet[top : top + height, left : left + width] = 1 - array[row, column]
+    axes.imshow(sheet, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axes.set_axis_off()
