@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from analysis import redundancy
 from analysis.results import Results
 from analysis.statistics import trend, verdict
-from analysis.style import draw_series, figure, latent_dim_axis
+from analysis.style import draw_series, figure, latent_dim_axis, plain_log_ticks
 from trainables.data import pixels
 
 MEASURES = {
@@ -110,6 +110,7 @@ def draw_information(table: pd.DataFrame) -> Figure:
     right.plot(dims, dims, color="#666666", linestyle=":", label="d: all directions alike")
     right.set_ylabel("dimensions in use")
     right.set_yscale("log")
+    plain_log_ticks(right.yaxis)
     right.legend()
     for axes in (left, right):
         latent_dim_axis(axes, dims)

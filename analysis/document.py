@@ -127,9 +127,7 @@ class Document:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        page = environment.get_template("report.html.j2").render(
-            sections=self.sections, **context
-        )
+        page = environment.get_template("report.html.j2").render(sections=self.sections, **context)
         path = self.folder / "index.html"
         path.write_text(page)
         return path

@@ -1,8 +1,8 @@
-"""The judge: a classifier that no autoencoder of the study has had any part in.
+"""Who says whether a picture is a digit: two judges that no autoencoder has had any part in.
 
-A midpoint between two digits is plausible if somebody who learnt only from real digits takes it
-for one. That somebody is a small convolutional network trained on the training split, a few
-seconds of one core, and its accuracy on the test split is stated wherever its word is used.
+`Judge` is a small convolutional network that learnt from the training split only, in a few
+seconds of one core; its accuracy on the test split is stated wherever its word is used.
+`RealImages` are the training images themselves, to which a picture is near or not.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ STEPS = 450
 """Minibatches that the judge learns from, whatever the dataset: the time is the same on all."""
 BATCH_SIZE = 64
 """Images a minibatch."""
+REFERENCE = 10_000
+"""Most training images among which the nearest real one is sought (all, where there are fewer)."""
 SHIFT = 2
 """Most pixels by which a minibatch is moved, so that the judge doesn't rely on exact places."""
 
@@ -39,7 +41,7 @@ class Network(nn.Sequential):
         for taken, given in ((1, width), (width, 2 * width), (2 * width, 4 * width)):
             layers += [
                 nn.Conv2d(taken, given, 3, padding=1, bias=False),
-                nn.MaxPool2d(2),  # before the norm and the ReLU: the same result, a quarter the work
+                nn.MaxPool2d(2),  # first, so that the norm has a quarter of the work
                 nn.BatchNorm2d(given),
                 nn.ReLU(),
             ]
@@ -114,6 +116,35 @@ def judge_of(data: Dataset, steps: int = STEPS) -> Judge:
     if key not in _JUDGES:
         _JUDGES[key] = train_judge(data, steps)
     return _JUDGES[key]
+
+
+class RealImages:
+    """Training images to be near to."""
+
+    def __init__(self, data: Dataset) -> None:
+        self.images = pixels(data.train.on("cpu")[0][:REFERENCE]).flatten(1)
+        self.directions = functional.normalize(self.images, dim=1)
+        unseen = pixels(data.test.on("cpu")[0][:1000])
+        self.typical = float(self._nearest(unseen).median())
+
+    def _nearest(self, images: Tensor) -> Tensor:
+        flat = images.flatten(1)
+        # The argument first, then its distance alone: the fast sum of squares isn't exact near 0.
+        nearest = torch.cdist(flat, self.images).argmin(dim=1)
+        return (flat - self.images[nearest]).norm(dim=1)
+
+    def distances(self, images: Tensor) -> Tensor:
+        """Euclidean distance of each of `images` (N, 1, 28, 28) to the nearest training image,
+        over the median of that of up to 1,000 test images: (N,). 0 for a training image.
+
+        Blurred images are near to everything: compare with decoded end points, not with 1.
+        """
+        return self._nearest(images) / self.typical
+
+    def cosine_distances(self, images: Tensor) -> Tensor:
+        """1 − the largest cosine between each of `images` (N, 1, 28, 28) and a training image:
+        (N,), from 0 to 1."""
+        return 1 - (functional.normalize(images.flatten(1), dim=1) @ self.directions.T).amax(dim=1)
 
 
 def entropy(probabilities: FloatArray) -> FloatArray:

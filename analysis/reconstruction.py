@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 import torch
@@ -10,8 +12,15 @@ from sklearn.decomposition import PCA
 
 from analysis.results import Results
 from analysis.statistics import mean_interval, trend, verdict
-from analysis.style import COLOURS, MARKERS, draw_series, figure, image_grid
-from analysis.style import latent_dim_axis
+from analysis.style import (
+    COLOURS,
+    MARKERS,
+    draw_series,
+    figure,
+    image_grid,
+    latent_dim_axis,
+    plain_log_ticks,
+)
 from trainables.data import Dataset, pixels
 
 ERROR = "mean squared error per pixel, test images"
@@ -154,6 +163,7 @@ def draw_cost(rows: pd.DataFrame) -> Figure:
                 last = cell["test_mse"]
         axes.set_xlabel(label)
         axes.set_xscale("log")
+        plain_log_ticks(axes.xaxis)
         axes.margins(x=0.12)
     both[0].set_ylabel(ERROR)
     both[1].legend()
@@ -179,6 +189,7 @@ def draw_histories(history: pd.DataFrame) -> Figure:
         axes.set_xlabel("epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_yscale("log")
+        plain_log_ticks(axes.yaxis)
     panels[0][0].set_ylabel("mean squared error per pixel\nvalidation (solid), training (dotted)")
     panels[0][-1].legend(ncols=2, fontsize=8)
     return made
@@ -249,7 +260,7 @@ def conclusions(rows: pd.DataFrame, pca: pd.DataFrame) -> list[str]:
             + f"{factor} ({slope.kind}, n = {slope.n})."
         )
     depths = sorted(rows["depth"].unique())
-    for fewer, more in zip(depths, depths[1:], strict=False):
+    for fewer, more in pairwise(depths):
         keys = ["latent_dim", "batch_size", "replicate"]
         pairs = rows[rows["depth"] == more].merge(
             rows[rows["depth"] == fewer], on=keys, suffixes=("_more", "_fewer")
@@ -279,5 +290,3 @@ def conclusions(rows: pd.DataFrame, pca: pd.DataFrame) -> list[str]:
                 f"{', '.join(map(str, better))}, {fewer} at d = {', '.join(map(str, worse))}."
             )
     return sentences
-
-

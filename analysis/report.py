@@ -155,9 +155,7 @@ def _reconstruction(document: Document, results: Results) -> None:
         f"Test images and their reconstructions by the best model (d = {best['latent_dim']}, "
         f"{best['depth']} layers); mean squared errors per pixel.",
     )
-    by_digit = reconstruction.error_by_digit(
-        results, best["cell"], int(best["replicate"]), errors
-    )
+    by_digit = reconstruction.error_by_digit(results, best["cell"], int(best["replicate"]), errors)
     document.figure(
         "error_by_digit",
         reconstruction.draw_error_by_digit(by_digit),
@@ -200,7 +198,7 @@ def _correlation(document: Document, results: Results) -> None:
             "information",
             correlation.draw_information(table),
             "Left: −½ ln det R per dimension, the redundancy of Gaussian codes with these "
-            "correlations. Right: how many directions the codes fill. " + INTERVALS + ".",
+            "correlations. Right: how many directions the codes fill; " + INTERVALS + ".",
         )
     document.figure(
         "correlation_matrices",
@@ -240,9 +238,7 @@ def _transfer(document: Document, results: Results) -> None:
         transfer.draw_by_dimension(rows),
         "The same accuracies against the latent dimension.",
     )
-    document.table(
-        "transfer", table, "Accuracy by cell", shown=table.drop(columns=["interval"])
-    )
+    document.table("transfer", table, "Accuracy by cell", shown=table.drop(columns=["interval"]))
     paired = transfer.differences(rows)
     if len(paired):
         document.figure(
@@ -291,9 +287,7 @@ def _any_experiment(document: Document, results: Results, planned: dict) -> None
     axes = [axis for axis in planned["axes"] if axis in rows]
     if axes and metric in rows:
         table = rows.groupby(axes)[metric].agg(["mean", "std", "count"]).reset_index()
-        table["cells"] = [
-            " ".join(sorted(set(group["cell"]))) for _, group in rows.groupby(axes)
-        ]
+        table["cells"] = [" ".join(sorted(set(group["cell"]))) for _, group in rows.groupby(axes)]
         document.table(name, table, f"{metric} by {', '.join(axes)}", opened=True)
 
 
@@ -311,7 +305,7 @@ def _theory(document: Document) -> None:
         document.heading(f"{answer.number} {answer.title}")
         for paragraph in answer.paragraphs:
             document.markup(paragraph)
-        document.markup(f'<div class="muted">{answer.original}</div>')
+        document.markup(f'<div class="muted"><strong>The original.</strong>{answer.original}</div>')
         if answer.number == "2":
             document.figure(
                 "stationary_points",
@@ -331,5 +325,3 @@ def _formatted(checks: pd.DataFrame) -> pd.DataFrame:
     shown = checks.copy()
     shown["passed"] = shown["passed"].map({True: "yes", False: "NO"})
     return shown
-
-

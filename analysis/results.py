@@ -1,8 +1,8 @@
 """A results folder as tidy tables and trained models.
 
-    from analysis.results import load
-    results = load("results")
-    results.rows            # a DataFrame, one line a replicate
+from analysis.results import load
+results = load("results")
+results.rows            # a DataFrame, one line a replicate
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import matplotlib
 
@@ -11,8 +12,9 @@ matplotlib.use("Agg")  # reports are written where there is no screen
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
+from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 
 from analysis.statistics import mean_interval
 
@@ -21,36 +23,52 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), "-")
 
-SETTINGS = {
-    "font.size": 10,
-    "axes.titlesize": 11,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#dddddd",
-    "grid.linewidth": 0.6,
-    "legend.frameon": False,
-    "figure.constrained_layout.use": True,
-    "savefig.dpi": 110,
-    "svg.hashsalt": "latent-study",  # the same figure gives the same file
-}
-matplotlib.rcParams.update(SETTINGS)
+matplotlib.rcParams.update(
+    {
+        "font.size": 10,
+        "axes.titlesize": 11,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "grid.color": "#dddddd",
+        "grid.linewidth": 0.6,
+        "legend.frameon": False,
+        "figure.constrained_layout.use": True,
+        "savefig.dpi": 110,
+        "svg.hashsalt": "latent-study",  # the same figure gives the same file
+    }
+)
 
 
-def figure(columns: int = 1, rows: int = 1, width: float = 8.0, height: float = 4.2, **kw):
+def figure(
+    columns: int = 1, rows: int = 1, width: float = 8.0, height: float = 4.2, **kw: Any
+) -> tuple[Figure, Any]:
     """A figure of `width` × `height` inches and its axes (an array if more than one)."""
     made = Figure(figsize=(width, height), layout="constrained")
     return made, made.subplots(rows, columns, **kw)
 
 
-def latent_dim_axis(axes: Axes, dims: Iterable[int]) -> None:
-    """A logarithmic x axis with a tick at each latent dimension."""
+def latent_dim_axis(axes: Axes, dims: Iterable[int], apart: float = 1.1) -> None:
+    """A logarithmic x axis with a tick at each latent dimension, and labels at those that are
+    `apart` times the last one labelled, so that they don't run into each other."""
     ticks = sorted({int(d) for d in dims})
+    labelled = 0.0
+    labels = []
+    for tick in ticks:
+        fits = tick >= apart * labelled
+        labels.append(str(tick) if fits else "")
+        labelled = tick if fits else labelled
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    axes.set_xticks(ticks, labels)
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.set_xlabel("latent dimension d")
+
+
+def plain_log_ticks(axis: Axis) -> None:
+    """Ticks at 1, 2 and 5 times powers of ten on a logarithmic axis, written plainly (20k)."""
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(EngFormatter(sep=""))
+    axis.set_minor_locator(NullLocator())
 
 
 def draw_series(

@@ -256,8 +256,7 @@ def draw_by_dimension(rows: pd.DataFrame) -> Figure:
     for axes, labels in zip(panels[0], counts, strict=True):
         _draw_arms(axes, table[table["labels"] == labels], rows[rows["labels"] == labels],
                    "latent_dim", 0.06)  # fmt: skip
-        latent_dim_axis(axes, table["latent_dim"])
-        axes.tick_params(axis="x", labelsize=8)
+        latent_dim_axis(axes, table["latent_dim"], apart=1.3)
         axes.set_title(f"{labels} labels")
         axes.set_ylim(0, 100)
     panels[0][0].set_ylabel("test accuracy (%)")
@@ -376,6 +375,7 @@ def conclusions(rows: pd.DataFrame) -> list[str]:
         f"{best['latent_dim']}, {best['labels']} labels)."
     )
     arms = set(rows["freeze"])
+    basis = None
     for first, second in (("fixed", "full"), ("full", "scratch")):
         if not {first, second} <= arms:
             continue
@@ -383,18 +383,22 @@ def conclusions(rows: pd.DataFrame) -> list[str]:
             interval = overall_difference(rows, first, second, int(labels))
             if interval is None:
                 continue
+            basis = interval
             one, two = ARMS[first], ARMS[second]
             sentences.append(
                 verdict(
                     interval,
-                    f"With {labels} labels “{one}” is better than “{two}”: ",
-                    f"With {labels} labels “{two}” is better than “{one}”: ",
-                    f"With {labels} labels the difference between “{one}” and “{two}” is "
-                    "undecided: ",
+                    f"With {labels} labels “{one}” beats “{two}”: ",
+                    f"With {labels} labels “{two}” beats “{one}”: ",
+                    f"With {labels} labels it is undecided whether “{one}” or “{two}” is better: ",
                 )
-                + f"{interval.text(1, 100)} percentage points on the average over d "
-                f"({interval.kind}, n = {interval.n})."
+                + f"{interval.text(1, 100)} percentage points."
             )
+    if basis:
+        sentences.append(
+            "These are means over d of differences on common label subsets and encoders; in "
+            f"brackets: {basis.kind}, n = {basis.n} pairs."
+        )
     chance = rows.groupby("cell")["test_accuracy"].mean()
     at_chance = int((chance < 1.5 * CHANCE).sum())
     if at_chance:

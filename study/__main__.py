@@ -136,7 +136,7 @@ def command_run(arguments: argparse.Namespace, console: Console) -> int:
         compute(arguments, console, data, selection, groups, store)
     else:
         console.print("nothing to compute: every cell is done")
-    return write_report(store, console, groups)
+    return write_report(store, console, groups, only_if_changed=True)
 
 
 def compute(
@@ -150,9 +150,7 @@ def compute(
     """Run the missing cells, experiment by experiment, on Ray."""
     from study.launch import Resources, cluster, run_experiment, share
 
-    resources = Resources(
-        arguments.address, arguments.cpus_per_trial, arguments.gpus_per_trial
-    )
+    resources = Resources(arguments.address, arguments.cpus_per_trial, arguments.gpus_per_trial)
     started = time.monotonic()
     console.print(f"starting Ray ({resources.address}) …", highlight=False)
     with cluster(resources):
@@ -170,17 +168,21 @@ def compute(
     console.print(f"computed in {duration(time.monotonic() - started)}", highlight=False)
 
 
-def write_report(store: Store, console: Console, groups: list[list[Cell]]) -> int:
+def write_report(
+    store: Store, console: Console, groups: list[list[Cell]], only_if_changed: bool = False
+) -> int:
     """Write the report, name the failures, and return the exit code."""
-    from analysis.report import write
-
-    started = time.monotonic()
-    page = write(store.folder)
-    console.print(
-        f"report: {page}  ({duration(time.monotonic() - started)})", highlight=False, soft_wrap=True
-    )
     done, failures = store.done(), store.failures()
     unfinished = [cell for cells in groups for cell in cells if cell.id not in done]
+    if any(cell.id in done for cells in groups for cell in cells):
+        from analysis.report import write
+
+        started = time.monotonic()
+        page = write(store.folder, only_if_changed)
+        took = duration(time.monotonic() - started)
+        console.print(f"report: {page}  ({took})", highlight=False, soft_wrap=True)
+    else:
+        console.print("no cell is finished, so there is no report")
     for cell in unfinished:
         reason = failures.get(cell.id, {}).get("reason", "missing")
         console.print(
@@ -207,9 +209,7 @@ def command_check(arguments: argparse.Namespace, console: Console) -> int:
     from study.launch import Resources
 
     require_gpus(arguments)
-    resources = Resources(
-        arguments.address, arguments.cpus_per_trial, arguments.gpus_per_trial
-    )
+    resources = Resources(arguments.address, arguments.cpus_per_trial, arguments.gpus_per_trial)
     fine = check(console, arguments.dataset, arguments.data_dir, arguments.out, resources)
     return DONE if fine else FAILED
 

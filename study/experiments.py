@@ -142,6 +142,6 @@ def members(name: str) -> list[Experiment]:
         if experiment not in ordered:
             ordered.append(experiment)
 
-    for member in STUDIES[name] if name in STUDIES else (name,):
+    for member in STUDIES.get(name, (name,)):
         add(EXPERIMENTS[member])
     return ordered

@@ -97,9 +97,7 @@ def plan(experiments: list[Experiment], data: str) -> list[list[Cell]]:
         if experiment.needs and experiment.builds_on_parent(config):
             needed = by_name[experiment.needs]
             parent = place(needed, parent_configuration(experiment, needed, config)).id
-        identity = cell_id(
-            experiment.trainable, experiment.module().VERSION, config, data, parent
-        )
+        identity = cell_id(experiment.trainable, experiment.module().VERSION, config, data, parent)
         cell = Cell(experiment.name, experiment.trainable, config, parent, identity)
         return planned[experiment.name].setdefault(identity, cell)
 

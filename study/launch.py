@@ -56,6 +56,8 @@ def cluster(resources: Resources) -> Iterator[None]:
         options |= {"address": "local", "include_dashboard": False}
     else:
         options |= {"address": resources.address}
+    # A failed trial's traceback goes to the store, and its reason to the user, in one line.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         ray.init(**options)
@@ -130,11 +132,11 @@ def run_experiment(
     finally:
         follow.close()
     finished = store.done()
-    for result in results:
-        cell = (result.config or {})[CELL]
-        if result.error is not None and cell not in finished:
-            settings = {k: v for k, v in result.config.items() if k not in (CELL, PARENT)}
-            store.write_failure(cell, settings, str(result.error))
+    for result in (results[index] for index in range(len(results))):
+        config = result.config or {}
+        if result.error is not None and config[CELL] not in finished:
+            settings = {k: v for k, v in config.items() if k not in (CELL, PARENT)}
+            store.write_failure(config[CELL], settings, str(result.error))
 
 
 def share(data: Dataset) -> ray.ObjectRef:

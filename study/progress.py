@@ -7,12 +7,18 @@ from typing import Any
 
 from ray.tune import Callback
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
-from rich.progress import TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
-from study.adapter import CELL
 from study.experiments import Experiment
 from study.words import describe, duration
+
 
 class ProgressCallback(Callback):
     """Follows the trials of one experiment: a live bar on a terminal, else one line an event."""
@@ -24,7 +30,6 @@ class ProgressCallback(Callback):
         self.done = self.failed = self.running = 0
         self.started = time.monotonic()
         self.best: tuple[float, str] | None = None
-        self.failed_cells: set[str] = set()
         self.live: Progress | None = None
         self.task: TaskID | None = None
         if console.is_terminal:
@@ -64,16 +69,14 @@ class ProgressCallback(Callback):
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         self.running -= 1
         self.failed += 1
-        self.failed_cells.add(trial.config[CELL])
+        # Tune knows the reason only after this; it is printed when all is over.
         self._show(f"FAILED  {describe(trial.config, self.experiment.axes)}")
 
     # --- drawing -----------------------------------------------------------------------------
 
     def state(self) -> str:
         """`7 done, 0 failed, 2 running of 28; best val_mse 0.0119 (…); about 2 min left`."""
-        parts = [
-            f"{self.done} done, {self.failed} failed, {self.running} running of {self.total}"
-        ]
+        parts = [f"{self.done} done, {self.failed} failed, {self.running} running of {self.total}"]
         if self.best:
             parts.append(f"best {self.experiment.metric} {self.best[0]:.4g} ({self.best[1]})")
         ended = self.done + self.failed

@@ -28,6 +28,7 @@ import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
 
+from study.words import plain, reason
 from trainables.contract import Outcome
 
 MARKER = "done.json"
@@ -131,16 +132,12 @@ class Store:
             )
             rows.to_parquet(temporary / "rows.parquet", index=False)
             if outcome.history:
-                pd.DataFrame(outcome.history).to_parquet(
-                    temporary / "history.parquet", index=False
-                )
+                pd.DataFrame(outcome.history).to_parquet(temporary / "history.parquet", index=False)
             if outcome.weights:
                 weights = {name: w.cpu().contiguous() for name, w in outcome.weights.items()}
                 save_file(weights, temporary / "weights.safetensors")
             if outcome.predictions is not None:
-                np.savez_compressed(
-                    temporary / "predictions.npz", predictions=outcome.predictions
-                )
+                np.savez_compressed(temporary / "predictions.npz", predictions=outcome.predictions)
             files = {path.name: _sha256(path) for path in sorted(temporary.iterdir())}
             _write_json(temporary / MARKER, {"files": files, "provenance": dict(provenance)})
             try:
@@ -156,12 +153,15 @@ class Store:
         """Note why a cell has no result; `error` may be a traceback, whose last line is kept
         apart as the reason."""
         self._cell(identity)
-        lines = [line for line in error.strip().splitlines() if line.strip()]
-        reason = lines[-1].strip() if lines else "unknown"
         self.failed.mkdir(parents=True, exist_ok=True)
         _write_json(
             self.failed / f"{identity}.json",
-            {"cell": identity, "config": dict(config), "reason": reason, "traceback": error},
+            {
+                "cell": identity,
+                "config": dict(config),
+                "reason": reason(error),
+                "traceback": plain(error),
+            },
         )
 
     def write_plan(self, plan: Mapping[str, Any]) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
+
+COLOUR_CODES = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def describe(config: Mapping[str, Any], axes: Mapping[str, tuple[Any, ...]]) -> str:
@@ -20,3 +23,17 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def reason(error: str) -> str:
+    """The last line of an error message or traceback, `Diverged: the training loss …`."""
+    lines = [line.strip() for line in plain(error).splitlines() if line.strip()]
+    if not lines:
+        return "unknown"
+    kind, colon, message = lines[-1].partition(": ")
+    return f"{kind.rsplit('.', 1)[-1]}{colon}{message}" if " " not in kind else lines[-1]
+
+
+def plain(text: str) -> str:
+    """`text` without a terminal's colour codes, which Ray puts into tracebacks."""
+    return COLOUR_CODES.sub("", text)

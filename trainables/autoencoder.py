@@ -6,13 +6,13 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from trainables.contract import (
     Outcome,
     Parent,
     Report,
+    Settings,
     require,
     require_finite,
 )
@@ -33,7 +33,7 @@ VERSION = 1
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """The complete configuration of an autoencoder cell."""
 
     latent_dim: int

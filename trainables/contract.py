@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from trainables.data import Dataset
+
 Report = Callable[[Mapping[str, float]], None]
 """Called once an epoch (or once a few steps) with the metrics so far, averaged over replicates."""
 
@@ -27,6 +29,14 @@ class ConfigError(ValueError):
 
     def __reduce__(self) -> tuple[Any, ...]:  # exceptions with own arguments need it to be pickled
         return type(self), (self.field_name, self.value, self.allowed)
+
+
+class Settings:
+    """What every trainable's `Config` is: a frozen dataclass that checks its values in
+    `__post_init__`, with `replicates` and `seed` among them."""
+
+    def check_data(self, data: Dataset) -> None:
+        """Raise `ConfigError` where these settings don't fit `data`; by default all do."""
 
 
 class Diverged(RuntimeError):

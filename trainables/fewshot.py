@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trainables.contract import Outcome, Parent, Report, require, require_finite
+from trainables.contract import Outcome, Parent, Report, Settings, require, require_finite
 from trainables.data import CLASSES, Dataset, label_subset, pixels
 from trainables.networks import Classifier, Head, Shape, count_parameters
 from trainables.replicates import (
@@ -34,7 +34,7 @@ REPORT_EVERY = 20
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """The complete configuration of a few-shot cell."""
 
     latent_dim: int
