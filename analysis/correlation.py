@@ -155,8 +155,10 @@ def conclusions(table: pd.DataFrame) -> list[str]:
             "Whether the correlation between different coordinates rises or falls with d is "
             f"undecided: {span}.",
         ),
-        f"The original's number, which counts the diagonal, changes by {theirs.text(4)} a "
-        f"doubling; at d = {least} the diagonal is {100 * share[least]:.0f} % of it, at d = {most} "
-        f"still {100 * share[most]:.0f} %. It would fall from {1 / least:.2f} to {1 / most:.3f} "
-        "with codes that are not correlated at all.",
+        (
+            f"The original's number, which counts the diagonal, changes by {theirs.text(4)} a "
+            f"doubling; at d = {least} the diagonal is {100 * share[least]:.0f} % of it, at "
+            f"d = {most} still {100 * share[most]:.0f} %. It would fall from {1 / least:.2f} to "
+            f"{1 / most:.3f} with codes that are not correlated at all."
+        ),
     ]

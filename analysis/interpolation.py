@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -48,7 +49,7 @@ MEASURES = {
     "outside": "probability outside the two digits",
     "both": "both digits at once (0 … 1)",
     "cross_dissolve": "distance from cross-dissolve",
-    "nearest": "distance to nearest real image\n(1: that of real images)",
+    "nearest": "distance to nearest real image\n(1: that of a typical test image)",
     "path": "path length / chord",
     "smoothness": "unevenness of the path",
     "mean_distance": "cosine distance from real images,\nmean over the path",
@@ -299,7 +300,7 @@ def scorecard(
     table = pd.DataFrame(lines, columns=[*columns, *MEASURES])
     table.insert(len(columns), "judge_accuracy", judge.accuracy)
     table = table.astype({"replicate": "Int64", "latent_dim": "Int64"})
-    return table.fillna({"cell": ""}).astype({name: float for name in MEASURES})
+    return table.fillna({"cell": ""}).astype(dict.fromkeys(MEASURES, float))
 
 
 def _with_model(
@@ -435,44 +436,58 @@ def draw_scorecard(table: pd.DataFrame) -> Figure:
             value = by_replicate(table, control)[measure].mean()
             if np.isfinite(value):
                 axes.axhline(value, linestyle=style, color=colour, linewidth=1.2, label=control)
-        latent_dim_axis(axes, models[INTERPOLATION]["latent_dim"])
+        latent_dim_axis(axes, _spaced(models[INTERPOLATION]["latent_dim"].unique()))
         axes.set_title(MEASURES[measure], fontsize=10)
         _from_zero(axes, measure)
-    handles: dict[str, object] = {}
+    handles: dict[str, Artist] = {}
     for axes in panels.flat:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
-    made.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4)
+    made.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=4)
     return made
 
 
 def draw_trade_off(table: pd.DataFrame) -> Figure:
-    """Judge's confidence in the midpoint against the error of the end points, by d: what a model
-    shows between two digits, and what it makes of the digits. Every replicate a dot, means with
-    95 % Student-t intervals. Raises ValueError where `table` has no model."""
+    """What a model shows between two digits against what it makes of the digits: the judge's
+    confidence in midpoints, and their distance from cross-dissolve, over the error of the end
+    points, by d. Every replicate a dot, means with 95 % Student-t intervals.
+
+    Raises ValueError where `table` has no model.
+    """
     models = _models(table)
-    both_ends = models[INTERPOLATION].merge(
-        models[RECONSTRUCTION][["cell", "replicate", "mse"]], on=["cell", "replicate"],
-        suffixes=("_", ""),
-    )  # fmt: skip
-    made, axes = figure(width=7, height=4.4)
-    for index, (latent_dim, part) in enumerate(both_ends.groupby("latent_dim")):
-        colour, marker = COLOURS[index % 7], MARKERS[index % 7]
-        axes.plot(part["mse"], part["confidence"], ".", color=colour, alpha=0.4, markersize=4)
-        x, y = mean_interval(part["mse"]), mean_interval(part["confidence"])
-        axes.errorbar(x.estimate, y.estimate, xerr=_reach(x), yerr=_reach(y), color=colour,
-                      marker=marker, capsize=2.5, markersize=6)  # fmt: skip
-        axes.annotate(f"d = {latent_dim}", (x.estimate, y.estimate), xytext=(7, 6),
-                      textcoords="offset points", fontsize=9)  # fmt: skip
-    blend = by_replicate(table, PIXEL_BLEND)["confidence"].mean()
-    if np.isfinite(blend):
-        axes.axhline(blend, linestyle="--", color="#555555", linewidth=1.2, label=PIXEL_BLEND)
-        axes.legend(loc="upper right")
-    axes.set_xlim(left=0)
-    axes.margins(x=0.1)
-    axes.set_xlabel("error of the end points D(E(I)) (mean squared error per pixel)")
-    axes.set_ylabel("judge's confidence in the midpoint")
+    points = (
+        models[INTERPOLATION]
+        .drop(columns="mse")
+        .merge(models[RECONSTRUCTION][["cell", "replicate", "mse"]], on=["cell", "replicate"])
+    )
+    made, panels = figure(columns=2, width=10, height=4.2)
+    for axes, measure in zip(panels, ("confidence", "cross_dissolve"), strict=True):
+        for index, (latent_dim, part) in enumerate(points.groupby("latent_dim")):
+            _draw_point(axes, part, "mse", measure, f"{latent_dim}", index)
+        blend = by_replicate(table, PIXEL_BLEND)[measure].mean()
+        if np.isfinite(blend):
+            axes.axhline(blend, linestyle="--", color="#555555", linewidth=1.2, label=PIXEL_BLEND)
+            axes.legend(loc="upper right")
+        axes.margins(y=0.12)
+        axes.set_xlim(left=0)
+        axes.set_xlabel("error of the end points D(E(I))\n(mean squared error per pixel)")
+    panels[0].set_ylabel("judge's confidence in the midpoint")
+    panels[1].set_ylabel("distance of the midpoint from cross-dissolve")
+    made.suptitle("labels: latent dimension d; better is up and to the left", fontsize=9)
     return made
+
+
+def _draw_point(axes: Axes, part: pd.DataFrame, x: str, y: str, label: str, index: int) -> None:
+    colour, marker = COLOURS[index % 7], MARKERS[index % 7]
+    across, up = mean_interval(part[x]), mean_interval(part[y])
+    axes.plot(part[x], part[y], ".", color=colour, alpha=0.4, markersize=4)
+    axes.errorbar(
+        across.estimate, up.estimate, xerr=_reach(across), yerr=_reach(up), color=colour,
+        marker=marker, capsize=2.5, markersize=6,
+    )  # fmt: skip
+    foot = up.low if up.bounded else up.estimate
+    axes.annotate(label, (across.estimate, foot), xytext=(0, -4), textcoords="offset points",
+                  ha="center", va="top", fontsize=8)  # fmt: skip
 
 
 def _models(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -482,11 +497,23 @@ def _models(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return models
 
 
+def _spaced(dims: Sequence[int]) -> list[int]:
+    """The dimensions whose labels have room on the logarithmic axis of a small panel."""
+    kept: list[int] = []
+    for latent_dim in sorted(map(int, dims)):
+        if not kept or latent_dim >= 1.25 * kept[-1]:
+            kept.append(latent_dim)
+    return kept
+
+
 def _from_zero(axes: Axes, measure: str) -> None:
-    axes.set_ylim(bottom=1 if measure == "path" else 0)
+    axes.set_ylim(bottom=0.98 if measure == "path" else 0)
+    if measure == "confidence":
+        axes.set_ylim(top=1.05)
     if measure == "entropy":
+        axes.set_ylim(top=max(0.8, axes.get_ylim()[1]))
         axes.axhline(np.log(2), color=COLOURS[2], linewidth=1)
-        axes.text(0.99, np.log(2), "ln 2: two digits alike", ha="right", va="bottom", fontsize=8,
+        axes.text(0.02, np.log(2), "ln 2", ha="left", va="top", fontsize=8,
                   transform=axes.get_yaxis_transform())  # fmt: skip
 
 
@@ -494,3 +521,160 @@ def _reach(interval: Interval) -> list[list[float]] | None:
     if not interval.bounded:
         return None
     return [[interval.estimate - interval.low], [interval.high - interval.estimate]]
+
+
+# --- conclusions -------------------------------------------------------------------------------
+
+
+def paired(
+    table: pd.DataFrame, measure: str, low: int, high: int, control: str = INTERPOLATION
+) -> Interval:
+    """Interval for the mean of `measure` at d = `high` less that at d = `low`, over replicates:
+    replicate r has the same seeds and the same image pairs at both."""
+    models = by_replicate(table, control).set_index("replicate")
+    at = {d: models.loc[models["latent_dim"] == d, measure] for d in (low, high)}
+    return mean_interval((at[high] - at[low]).dropna().to_numpy(float))
+
+
+def conclusions(table: pd.DataFrame) -> list[str]:
+    """Which d is better and why, from the numbers of a scorecard: sentences that change with
+    them, and say "undecided" where the interval includes no difference."""
+    models = by_replicate(table, INTERPOLATION)
+    dims = sorted(int(d) for d in models["latent_dim"].unique())
+    if len(dims) < 2:
+        done = f"only d = {dims[0]} is finished" if dims else "no autoencoder is finished"
+        return [f"Which d interpolates better can't be said: {done}."]
+    low, high = dims[0], dims[-1]
+    plausible = paired(table, "confidence", low, high)
+    dissolve = paired(table, "cross_dissolve", low, high)
+    ends = paired(table, "mse", low, high, RECONSTRUCTION)
+    return [
+        _which_and_why(plausible, dissolve, ends, low, high),
+        _best(table, dims),
+        _compared(table, "confidence", low, high, plausible,
+                  "the judge takes midpoints for a digit with {more} confidence at"),
+        _end_points(table, low, high),
+        _compared(table, "cross_dissolve", low, high, dissolve,
+                  "midpoints are {more} distant from cross-dissolve at"),
+        _both_at_once(table, low, high),
+    ]  # fmt: skip
+
+
+def conclusion(table: pd.DataFrame) -> str:
+    """`conclusions` as one paragraph."""
+    return " ".join(conclusions(table))
+
+
+def _which_and_why(
+    plausible: Interval, dissolve: Interval, ends: Interval, low: int, high: int
+) -> str:
+    better = verdict(plausible, str(high), str(low), "")
+    if not better:
+        return (
+            f"Whether d = {low} or d = {high} interpolates better is undecided: the interval of "
+            "the difference in the plausibility of midpoints includes 0."
+        )
+    size = "larger" if better == str(high) else "smaller"
+    # Signs turned so that above 0 speaks for the d that is better.
+    toward = 1 if size == "larger" else -1
+    reasons = [
+        _sided(ends, -toward, "its end points are more faithful", "its end points are less "
+               "faithful", "whether its end points are more faithful is undecided"),
+        _sided(dissolve, toward, "its midpoints are farther from mere cross-dissolve",
+               "its midpoints are closer to mere cross-dissolve, which is the price",
+               "whether its midpoints are closer to mere cross-dissolve is undecided"),
+    ]  # fmt: skip
+    return (
+        f"The {size} d is better: midpoints are more plausible at d = {better}; "
+        f"{reasons[0]}, and {reasons[1]}."
+    )
+
+
+def _sided(interval: Interval, toward: int, positive: str, negative: str, undecided: str) -> str:
+    if toward < 0:
+        positive, negative = negative, positive
+    return verdict(interval, positive, negative, undecided)
+
+
+def _compared(
+    table: pd.DataFrame, measure: str, low: int, high: int, difference: Interval, start: str
+) -> str:
+    """`start`, with "more" or "less" for {more}, and both means with their difference."""
+    means = by_replicate(table, INTERPOLATION).groupby("latent_dim")[measure].mean()
+    claim = start.format(more=verdict(difference, "more", "less", "more or less"))
+    undecided = f"it is undecided whether {claim}"
+    sentence = verdict(difference, claim, claim, undecided)
+    return (
+        f"{sentence[0].upper()}{sentence[1:]} d = {high} than at d = {low}: {means[high]:.3f} "
+        f"against {means[low]:.3f}, difference {_signed(difference)} ({difference.kind}, paired "
+        f"by replicate, n = {difference.n})."
+    )
+
+
+def _end_points(table: pd.DataFrame, low: int, high: int) -> str:
+    """How much of what the judge thinks of midpoints it thinks of the end points already."""
+    ends = by_replicate(table, RECONSTRUCTION)
+    between = by_replicate(table, INTERPOLATION)
+    lost = ends.merge(between, on=["cell", "replicate", "latent_dim"], suffixes=("", "_between"))
+    lost["lost"] = lost["confidence"] - lost["confidence_between"]
+    means = lost.groupby("latent_dim")[["confidence", "lost"]].mean()
+    of = lost.set_index("replicate")
+    at = {d: of.loc[of["latent_dim"] == d, "lost"] for d in (low, high)}
+    difference = mean_interval((at[high] - at[low]).dropna().to_numpy(float))
+    compared = verdict(
+        difference, "the larger d loses more", "the smaller d loses more",
+        "which loses more is undecided",
+    )  # fmt: skip
+    return (
+        f"In the end points D(E(I)) themselves its confidence is "
+        f"{means.loc[low, 'confidence']:.3f} at d = {low} and {means.loc[high, 'confidence']:.3f} "
+        f"at d = {high}; from there to the midpoint it loses {means.loc[low, 'lost']:.3f} and "
+        f"{means.loc[high, 'lost']:.3f}: {compared} (difference {_signed(difference)})."
+    )
+
+
+def _both_at_once(table: pd.DataFrame, low: int, high: int) -> str:
+    """The original's reason for a larger d, as a number."""
+    difference = paired(table, "both", low, high)
+    means = by_replicate(table, INTERPOLATION).groupby("latent_dim")["both"].mean()
+    blend = by_replicate(table, PIXEL_BLEND)["both"].mean()
+    claim = verdict(
+        difference,
+        f"Both digits are seen at once more at d = {high} than at d = {low}",
+        f"Both digits are seen at once less at d = {high} than at d = {low}",
+        f"Whether both digits are seen at once more at d = {high} or at d = {low} is undecided",
+    )
+    return (
+        f"{claim} ({means[high]:.3f} against {means[low]:.3f}, difference {_signed(difference)}); "
+        f"it is what a blend of pixels does without any model ({blend:.3f}), so more of it is a "
+        "failure to interpolate and not a merit."
+    )
+
+
+def _best(table: pd.DataFrame, dims: Sequence[int]) -> str:
+    """The d with the most plausible midpoints, which others may be as good, and the control."""
+    models = by_replicate(table, INTERPOLATION)
+    means = models.groupby("latent_dim")["confidence"].mean()
+    best = int(means.idxmax())
+    others = [d for d in dims if d != best]
+    as_good = [d for d in others if not paired(table, "confidence", d, best).excludes(0)]
+    rivals = f"; not told apart from it: d = {', '.join(map(str, as_good))}" if as_good else ""
+    blend = by_replicate(table, PIXEL_BLEND)["confidence"].mean()
+    interval = mean_interval(models.loc[models["latent_dim"] == best, "confidence"])
+    control = verdict(
+        interval,
+        "more than in a blend of pixels",
+        "less than in a blend of pixels",
+        "undecided whether more or less than in a blend of pixels",
+        null=blend,
+    )
+    return (
+        f"The most plausible midpoints are those of d = {best}: the judge's mean confidence is "
+        f"{interval.text(3)}, {control} ({blend:.3f}){rivals}."
+    )
+
+
+def _signed(difference: Interval) -> str:
+    if not difference.bounded:
+        return f"{difference.estimate:+.3f} [no interval]"
+    return f"{difference.estimate:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"

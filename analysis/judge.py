@@ -21,7 +21,7 @@ from trainables.data import CLASSES, Dataset, pixels
 
 FloatArray = NDArray[np.float64]
 Reader = Callable[[Tensor], FloatArray]
-"""Images (N, 1, 28, 28) in [0, 1] to probabilities (N, 10): all that a scorecard asks of a judge."""
+"""Images (N, 1, 28, 28) in [0, 1] to probabilities (N, 10): all that is asked of a judge."""
 
 STEPS = 450
 """Minibatches that the judge learns from, whatever the dataset: the time is the same on all."""

@@ -242,7 +242,7 @@ def conclusions(rows: pd.DataFrame, pca: pd.DataFrame) -> list[str]:
         f"{best['batch_size']}, replicate {best['replicate']}); PCA with as many dimensions "
         f"leaves {floor:.5f}."
     )
-    if rows["latent_dim"].nunique() > 1:
+    if len(set(rows["latent_dim"])) > 1:
         settings = rows["depth"].astype(str) + "/" + rows["batch_size"].astype(str)
         slope = trend(
             np.log2(rows["latent_dim"]),
@@ -255,7 +255,8 @@ def conclusions(rows: pd.DataFrame, pca: pd.DataFrame) -> list[str]:
                 slope,
                 "The error rises with the latent dimension: a doubling of d multiplies it by ",
                 "The error falls with the latent dimension: a doubling of d multiplies it by ",
-                "Whether the error rises or falls with d is undecided: a doubling multiplies it by ",
+                "Whether the error rises or falls with d is undecided: a doubling of it multiplies "
+                "the error by ",
             )
             + f"{factor} ({slope.kind}, n = {slope.n})."
         )

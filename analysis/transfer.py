@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.resources import files
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,6 +25,7 @@ from analysis.statistics import (
 )
 from analysis.style import COLOURS, LINES, MARKERS, figure, latent_dim_axis
 from trainables.data import CLASSES, label_subset, pixels
+from trainables.fewshot import STATISTICS_IMAGES
 
 CHANCE = 1 / CLASSES
 ARMS = {"fixed": "encoder fixed", "full": "everything trained", "scratch": "not pretrained"}
@@ -129,14 +131,25 @@ def baselines(results: Results) -> pd.DataFrame:
     for labels in sorted(rows["labels"].unique()):
         for subset in sorted(rows["label_subset"].unique()):
             chosen = label_subset(data.train.labels, int(labels), seed, int(subset))
-            for name, classifier in (
-                ("logistic regression, pixels", LogisticRegression(max_iter=300)),
-                ("nearest neighbour, pixels", KNeighborsClassifier(1)),
-            ):
+            for name, classifier in _classifiers("pixels"):
                 classifier.fit(train[chosen], data.train.labels[chosen])
                 accuracy = (classifier.predict(test) == data.test.labels).mean()
                 lines.append((int(labels), name, int(subset), accuracy))
     return pd.DataFrame(lines, columns=["labels", "classifier", "label_subset", "test_accuracy"])
+
+
+def _classifiers(inputs: str) -> list[tuple[str, Any]]:
+    """New classifiers by what figures call them."""
+    return [
+        (f"logistic regression, {inputs}", LogisticRegression(max_iter=300)),
+        (f"nearest neighbour, {inputs}", KNeighborsClassifier(1)),
+    ]
+
+
+@torch.no_grad()
+def _codes(encoder: torch.nn.Module, images: torch.Tensor) -> np.ndarray:
+    """Codes (N, d) of uint8 images (N, 1, 28, 28)."""
+    return torch.cat([encoder(pixels(part)) for part in images.split(1000)]).numpy()
 
 
 def code_baselines(results: Results) -> pd.DataFrame:
@@ -149,30 +162,31 @@ def code_baselines(results: Results) -> pd.DataFrame:
     rows = results.of("fewshot")
     data = results.dataset
     fixed = rows[rows["freeze"] == "fixed"]
-    train = pixels(data.train.on("cpu")[0])
-    test = pixels(results.test_images)
+    if fixed.empty:
+        return pd.DataFrame()
+    train, _ = data.train.on("cpu")
     seed = int(rows["seed"].iloc[0])
+    most = {
+        subset: label_subset(data.train.labels, int(fixed["labels"].max()), seed, subset)
+        for subset in sorted(fixed["label_subset"].unique())
+    }
     lines = []
-    for encoder_cell, of_encoder in fixed.groupby("encoder_cell", sort=False):
-        models = results.autoencoders(str(encoder_cell))
-        codes = {}
-        for replicate in sorted(of_encoder["encoder_replicate"].unique()):
-            with torch.no_grad():
-                seen = torch.cat([models[replicate].encoder(p) for p in train.split(1000)])
-                held = torch.cat([models[replicate].encoder(p) for p in test.split(1000)])
-            scaler = StandardScaler().fit(seen.numpy())
-            codes[replicate] = scaler.transform(seen.numpy()), scaler.transform(held.numpy())
-        for _, row in of_encoder.iterrows():
-            seen_codes, held_codes = codes[row["encoder_replicate"]]
-            chosen = label_subset(data.train.labels, int(row["labels"]), seed, row["label_subset"])
-            for name, classifier in (
-                ("logistic regression, codes", LogisticRegression(max_iter=300)),
-                ("nearest neighbour, codes", KNeighborsClassifier(1)),
-            ):
-                classifier.fit(seen_codes[chosen], data.train.labels[chosen])
-                accuracy = (classifier.predict(held_codes) == data.test.labels).mean()
-                lines.append((row["latent_dim"], row["labels"], name, row["label_subset"],
-                              row["encoder_replicate"], accuracy, encoder_cell))  # fmt: skip
+    for (encoder_cell, replicate), group in fixed.groupby(
+        ["encoder_cell", "encoder_replicate"], sort=False
+    ):
+        encoder = results.autoencoders(encoder_cell)[replicate].encoder
+        scaler = StandardScaler().fit(_codes(encoder, train[:STATISTICS_IMAGES]))
+        held = scaler.transform(_codes(encoder, results.test_images))
+        for subset, of_subset in group.groupby("label_subset"):
+            seen = scaler.transform(_codes(encoder, train[most[subset]]))
+            answers = data.train.labels[most[subset]]
+            for _, row in of_subset.iterrows():
+                labels = row["labels"]  # subsets are nested: the first ones are the smaller subset
+                for name, classifier in _classifiers("codes"):
+                    classifier.fit(seen[:labels], answers[:labels])
+                    accuracy = (classifier.predict(held) == data.test.labels).mean()
+                    lines.append((row["latent_dim"], labels, name, subset, replicate, accuracy,
+                                  encoder_cell))  # fmt: skip
     columns = ["latent_dim", "labels", "classifier", "label_subset", "encoder_replicate",
                "test_accuracy", "cells"]  # fmt: skip
     return pd.DataFrame(lines, columns=columns)

@@ -109,7 +109,7 @@ PRESETS: dict[str, Preset] = {
         dataset="mnist-5k",
         fixed={
             "autoencoder": {"epochs": 5, "replicates": 4},
-            "fewshot": {"epochs": 200, "encoder_epochs": 60, "replicates": 8},
+            "fewshot": {"epochs": 200, "encoder_epochs": 50, "replicates": 8},
         },
         large={"autoencoder": {"epochs": 2}},
     ),

@@ -1,10 +1,19 @@
-"""What several tests share: real digits, few of them, and double precision."""
+"""What several tests share: real digits, few of them, and double precision; the command
+line as a process."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from trainables.data import CLASSES, Dataset, Split, load
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -43,3 +52,29 @@ def few_digits(digits):
         first_of_each_class(digits.validation, 3),
         first_of_each_class(digits.test, 5),
     )
+
+
+@pytest.fixture
+def copied_packages(tmp_path):
+    """A copy of the three packages, to which a test may add."""
+    for package in ("study", "trainables", "analysis"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / package, tmp_path / "copy" / package, ignore=ignored)
+    return tmp_path / "copy"
+
+
+@pytest.fixture(scope="session")
+def run_study():
+    """`python -m study …` as a process of its own, from the checkout or a copy of it."""
+
+    def run(*arguments, folder=ROOT):
+        return subprocess.run(
+            [sys.executable, "-m", "study", *map(str, arguments)],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(folder)},
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+
+    return run

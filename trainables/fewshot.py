@@ -26,6 +26,10 @@ from trainables.replicates import (
 
 VERSION = 1
 
+STATISTICS_IMAGES = 1000
+"""Unlabelled training images that codes are standardised by: they fix a standard deviation to
+2 %, and all of them would take as long as training a fixed encoder's head does."""
+
 FREEZE = ("fixed", "full", "scratch")
 """The encoder pretrained and excluded from training; pretrained and trained along; neither."""
 
@@ -178,11 +182,11 @@ def train(
     members = [member.to(device) for member in members]
     images, labels = data.train.on(device)
     splits = {"val": data.validation.on(device), "test": data.test.on(device)}
-    # Encoders are shared by replicates, so that each is run over the unlabelled images once.
+    # Encoders are shared by replicates, so each is run over the unlabelled images once.
     statistics: dict[int, Classifier] = {}
     for member, source in zip(members, sources, strict=True):
         if source not in statistics:
-            member.standardise.fit(encode(member, images))
+            member.standardise.fit(encode(member, images[:STATISTICS_IMAGES]))
             statistics[source] = member
         member.standardise.load_state_dict(statistics[source].standardise.state_dict())
     chosen = torch.stack(

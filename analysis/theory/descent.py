@@ -23,6 +23,7 @@ from analysis.theory.stationary import (
     Function,
     bowl,
     double_well,
+    hessian,
     hessian_eigenvalues,
     himmelblau,
     stationary_points,
@@ -150,7 +151,7 @@ def remainder_order(factor: float, seed: int, functions: int = 32) -> float:
         f = RandomFunction.draw(3, generator).at
         x, h = normal(2, 3, generator=generator)
         slope = torch.func.grad(f)(x) @ h
-        curvature = h @ torch.func.hessian(f)(x) @ h
+        curvature = h @ hessian(f, x) @ h
         values = torch.func.vmap(f)(x + sizes[:, None] * h)
         row.copy_(values - f(x) - sizes * slope - factor * sizes**2 * curvature)
     size_of_remainder = remainders.square().mean(dim=0).sqrt()

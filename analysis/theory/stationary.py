@@ -1,5 +1,6 @@
 """Stationary points: known ones, what the Hessian says of them, and how they look (question 2)."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -18,10 +19,18 @@ Function = Callable[[Tensor], Tensor]
 Verdict = Literal["strict minimum", "strict maximum", "saddle", "undecided"]
 
 
+def hessian(function: Function, point: Tensor) -> Tensor:
+    """The Hessian at a point (n,), shape (n, n)."""
+    with warnings.catch_warnings():
+        # torch.func.hessian uses what torch itself has deprecated.
+        warnings.filterwarnings("ignore", message=".*torch.jit.script.*", category=FutureWarning)
+        matrix: Tensor = torch.func.hessian(function)(point)
+    return matrix
+
+
 def hessian_eigenvalues(function: Function, point: Tensor) -> Tensor:
     """The eigenvalues of the Hessian at a point (n,), ascending, shape (n,)."""
-    hessian: Tensor = torch.func.hessian(function)(point)
-    eigenvalues: Tensor = torch.linalg.eigvalsh(hessian)
+    eigenvalues: Tensor = torch.linalg.eigvalsh(hessian(function, point))
     return eigenvalues
 
 

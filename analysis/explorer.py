@@ -1,0 +1,198 @@
+"""The latent explorer: a piece of HTML in which a reader moves through the latent space.
+
+Everything it shows was computed beforehand and is inside it: pictures as PNG sprite sheets, the
+judge's readings as numbers. It needs no server and no network.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Any
+
+import jinja2
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from analysis.interpolation import (
+    INTERPOLATION,
+    PAIRS,
+    PIXEL_BLEND,
+    RECONSTRUCTION,
+    ImagePairs,
+    cells_by_dimension,
+    image_pairs,
+    interpolate,
+    pixel_blend,
+)
+from analysis.judge import Judge, judge_of
+from analysis.results import Results
+from trainables.data import pixels
+from trainables.networks import Autoencoder
+
+ALPHAS = tuple(step / 20 for step in range(21))
+"""The weights of I₁'s code that the slider stops at."""
+EXAMPLES = 3
+"""Pairs of test images to choose from for each pair of digits: the scorecard's first ones."""
+GRID = 25
+"""Decoded points along each side of the map."""
+POINTS = 600
+"""Most test images on the map."""
+COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7",
+           "#56B4E9", "#B87A00", "#882255", "#7A7A1F", "#332288")  # fmt: skip
+"""One a digit, after Okabe & Ito (2008) and Tol (2021). Ten can't be told apart by everybody, so
+that the map draws each image as the glyph of its digit."""
+
+SCORES = {
+    "confidence": "confi\u00addence",  # may break there on a phone
+    "outside": "outside the two",
+    "both": "both at once",
+    "cross_dissolve": "from cross-dissolve",
+    "nearest": "nearest real",
+    "mse": "end-point error",
+}
+"""Columns of the table of scores: measures of the scorecard."""
+
+
+def fragment(results: Results, scorecard: pd.DataFrame, judge: Judge | None = None) -> str:
+    """The explorer as markup with its own style and script, to be put into a page.
+
+    `scorecard` gives the scores over many image pairs; the pictures are those of replicate 0 of
+    the same models. What the study doesn't have (no d = 2, no test image of a digit) is left out,
+    with a sentence that says so.
+    """
+    models = {
+        latent_dim: results.autoencoders(cell)[0]
+        for latent_dim, cell in cells_by_dimension(results).items()
+    }
+    present = set(results.test_labels.tolist())
+    pairs = [image_pairs(results, pair) for pair in PAIRS if present.issuperset(pair)]
+    judge = (judge or judge_of(results.dataset)) if models else None
+    lines = [lines_of(models, images, judge) for images in pairs] if judge else []
+    square = map_of(results, models[2], judge) if judge and 2 in models else None
+    shown = {"alphas": ALPHAS, "pairs": lines, "map": square, "colours": COLOURS}
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("analysis"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("explorer.html.j2").render(
+        dims=list(models),
+        data=shown,
+        judge=judge.description() if judge else "",
+        scores=scores(scorecard),
+        measures=SCORES,
+        counts=scorecard["image_pairs"].max() if len(scorecard) else 0,
+        replicates=scorecard["replicate"].nunique(),
+    )
+
+
+# --- lines between two digits ------------------------------------------------------------------
+
+
+def lines_of(models: dict[int, Autoencoder], images: ImagePairs, judge: Judge) -> dict[str, Any]:
+    """A pair of digits: its sprite sheet, and how the judge reads each picture in it.
+
+    The sheet has a column an α, and for each example a row a model and one for the pixel blend.
+    `readings[row][column]` is [digit, its probability, the probabilities of I₁'s and of I₂'s
+    digit], in per cent.
+    """
+    first, second = images.first[:EXAMPLES], images.second[:EXAMPLES]
+    paths = [interpolate(model, first, second, ALPHAS)[1] for model in models.values()]
+    paths.append(pixel_blend(first, second, ALPHAS))
+    # (E, models + 1, A, 28, 28), so that the rows of one example lie together.
+    rows = torch.stack(paths, dim=1)[:, :, :, 0].flatten(0, 1)
+    probabilities = judge(rows.reshape(-1, 1, *rows.shape[2:])).reshape(*rows.shape[:2], -1)
+    percent = np.rint(100 * probabilities).astype(int)
+    readings = np.stack(
+        [percent.argmax(axis=2), percent.max(axis=2), *(percent[:, :, d] for d in images.pair)],
+        axis=2,
+    )
+    return {
+        "name": images.name,
+        "digits": images.pair,
+        "examples": len(first),
+        "sprite": sprite(rows.numpy()),
+        "readings": readings.tolist(),
+    }
+
+
+def scores(scorecard: pd.DataFrame) -> dict[str, list[tuple[str, list[float]]]]:
+    """By pair of digits: the lines of its table, d and the values of `SCORES`, means over
+    replicates; one a latent dimension, and the pixel blend."""
+    tables: dict[str, list[tuple[str, list[float]]]] = {}
+    for pair, rows in scorecard.groupby("pair", sort=False):
+        between = rows[rows["control"] == INTERPOLATION].groupby("latent_dim")[list(SCORES)].mean()
+        ends = rows[rows["control"] == RECONSTRUCTION].groupby("latent_dim")["mse"].mean()
+        between["mse"] = ends
+        lines = [(str(d), [float(v) for v in values]) for d, *values in between.itertuples()]
+        blend = rows.loc[rows["control"] == PIXEL_BLEND, list(SCORES)].mean()
+        lines.append((PIXEL_BLEND, [float(value) for value in blend]))
+        tables[str(pair)] = lines
+    return tables
+
+
+# --- the map -----------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def map_of(results: Results, model: Autoencoder, judge: Judge) -> dict[str, Any]:
+    """The plane of a model with d = 2: what a grid of its points decodes to, and test images.
+
+    The grid spans all but the outermost hundredth of the codes on each side; row 0 has the
+    largest z₂. `points` are [x, y, digit], x and y in thousandths of the sides from the top left.
+    """
+    codes = model.encoder(pixels(results.test_images[:5000])).numpy()
+    bounds = _bounds(codes)
+    across, up = (np.linspace(low, high, GRID) for low, high in bounds)
+    z1, z2 = np.meshgrid(across, up[::-1])
+    grid = torch.from_numpy(np.stack([z1, z2], axis=-1).reshape(-1, 2).astype(np.float32))
+    decoded = model.decoder(grid)
+    probabilities = judge(decoded)
+    readings = np.stack(
+        [probabilities.argmax(axis=1), np.rint(100 * probabilities.max(axis=1)).astype(int)], axis=1
+    )
+    # The middles of the outermost tiles are the bounds, so that the tiles reach half a step on.
+    place = [
+        (codes[:, axis] - low) / (high - low) * (GRID - 1) / GRID + 0.5 / GRID
+        for axis, (low, high) in enumerate(bounds)
+    ]
+    x, y = np.rint(1000 * place[0]), np.rint(1000 * (1 - place[1]))
+    inside = (x > 0) & (x < 1000) & (y > 0) & (y < 1000)
+    points = np.stack([x, y, results.test_labels[: len(codes)].numpy()], axis=1)[inside]
+    return {
+        "size": GRID,
+        "bounds": [[round(float(low), 3), round(float(high), 3)] for low, high in bounds],
+        "sprite": sprite(decoded.reshape(GRID, GRID, *decoded.shape[2:]).numpy()),
+        "readings": readings.tolist(),
+        "points": points[:POINTS].astype(int).tolist(),
+        "digits": sorted({int(label) for label in points[:POINTS, 2]}),
+    }
+
+
+def _bounds(codes: NDArray[np.floating]) -> list[tuple[float, float]]:
+    """The range of each coordinate of `codes` (N, 2) without the outermost hundredths."""
+    bounds = []
+    for low, high in np.percentile(codes, [1, 99], axis=0).T:
+        # A coordinate that never changes still needs two ends.
+        margin = 0.5 if low == high else 0.0
+        bounds.append((float(low) - margin, float(high) + margin))
+    return bounds
+
+
+# --- pictures ----------------------------------------------------------------------------------
+
+
+def sprite(images: NDArray[np.floating]) -> str:
+    """Images (rows, columns, 28, 28) in [0, 1] side by side, black on white, as a PNG data URI."""
+    rows, columns, height, width = images.shape
+    sheet = images.transpose(0, 2, 1, 3).reshape(rows * height, columns * width)
+    ink = np.rint(255 * (1 - sheet.clip(0, 1))).astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(ink).save(buffer, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,70 @@
+"""What its users would otherwise write: the notebook loop that this study is measured against.
+
+A torchvision DataLoader with ToTensor, a plain convolutional autoencoder 16-32-64, Adam at 1e-3,
+batches of 128, ten epochs, evaluation on the test images after each. All of the machine's cores.
+
+    python benchmarks/plain_notebook.py DATA_DIR [EPOCHS]
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+from torchvision import datasets, transforms
+
+
+def autoencoder(latent_dim: int) -> nn.Module:
+    """Images (N, 1, 28, 28) to reconstructions of the same shape."""
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(16, 32, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(32, 64, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(64 * 4 * 4, latent_dim),
+        nn.Linear(latent_dim, 64 * 4 * 4),
+        nn.ReLU(),
+        nn.Unflatten(1, (64, 4, 4)),
+        nn.ConvTranspose2d(64, 32, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.ConvTranspose2d(32, 16, 3, stride=2, padding=1, output_padding=1),
+        nn.ReLU(),
+        nn.ConvTranspose2d(16, 1, 3, stride=2, padding=1, output_padding=1),
+        nn.Sigmoid(),
+    )
+
+
+def run(data_dir: str, latent_dim: int = 14, epochs: int = 10, seed: int = 0) -> list[dict]:
+    """Train one model; one line an epoch with `epoch`, `seconds` so far and `test_mse`."""
+    torch.manual_seed(seed)
+    transform = transforms.ToTensor()
+    train = datasets.MNIST(data_dir, train=True, transform=transform)
+    test = datasets.MNIST(data_dir, train=False, transform=transform)
+    model = autoencoder(latent_dim)
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
+    lines = []
+    started = time.perf_counter()
+    for epoch in range(1, epochs + 1):
+        for images, _ in DataLoader(train, batch_size=128, shuffle=True):
+            loss = nn.functional.mse_loss(model(images), images)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+        total = 0.0
+        with torch.no_grad():
+            for images, _ in DataLoader(test, batch_size=128):
+                total += nn.functional.mse_loss(model(images), images).item() * len(images)
+        seconds = time.perf_counter() - started
+        lines.append({"epoch": epoch, "seconds": seconds, "test_mse": total / len(test)})
+    return lines
+
+
+if __name__ == "__main__":
+    for line in run(sys.argv[1], epochs=int(sys.argv[2]) if len(sys.argv) > 2 else 10):
+        print(f"epoch {line['epoch']:2d}  {line['seconds']:6.1f} s  test {line['test_mse']:.5f}")

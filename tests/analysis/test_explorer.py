@@ -1,0 +1,315 @@
+"""The latent explorer, used in a real browser as its reader would."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from analysis import explorer
+from analysis.interpolation import INTERPOLATION, PAIRS, image_pairs, interpolate, scorecard
+from analysis.judge import Judge, train_judge
+from analysis.results import Results
+from study.store import Store
+
+webdriver = pytest.importorskip("selenium.webdriver")
+ui = pytest.importorskip("selenium.webdriver.support.ui")
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+CHROMEDRIVER = shutil.which("chromedriver")
+needs_browser = pytest.mark.skipif(
+    not (CHROMIUM and CHROMEDRIVER),
+    reason="chromium or chromedriver is not installed (Debian: chromium, chromium-driver)",
+)
+
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="module")
+def judge(small_results: Results) -> Judge:
+    return train_judge(small_results.dataset, steps=40)
+
+
+@pytest.fixture(scope="module")
+def table(small_results: Results, judge: Judge) -> pd.DataFrame:
+    return scorecard(small_results, images_per_pair=4, judge=judge)
+
+
+@pytest.fixture(scope="module")
+def markup(small_results: Results, table: pd.DataFrame, judge: Judge) -> str:
+    return explorer.fragment(small_results, table, judge)
+
+
+@pytest.fixture(scope="module")
+def page(markup: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("page") / "index.html"
+    path.write_text(
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Explorer</title>'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<link rel="icon" href="data:,"></head>'
+        f'<body style="margin: 0 20px">{markup}</body></html>'
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    options = webdriver.ChromeOptions()
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.binary_location = CHROMIUM
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    service = webdriver.ChromeService(CHROMEDRIVER)
+    driver = webdriver.Chrome(options=options, service=service)
+    yield driver
+    driver.quit()
+
+
+class Reader:
+    """What a reader sees and does."""
+
+    def __init__(self, driver: Any) -> None:
+        self.driver = driver
+
+    def find(self, selector: str) -> Any:
+        return self.driver.find_element("css selector", f".explorer {selector}")
+
+    def press(self, selector: str, *names: str) -> None:
+        for name in names:
+            self.find(selector).send_keys(getattr(webdriver.Keys, name))
+
+    def choose(self, selector: str, text: str) -> None:
+        ui.Select(self.find(selector)).select_by_visible_text(text)
+
+    def place(self, selector: str) -> tuple[int, int]:
+        """Which tile of its sprite sheet a canvas shows: (column, row)."""
+        canvas = self.find(selector)
+        return int(canvas.get_attribute("data-column")), int(canvas.get_attribute("data-row"))
+
+    def picture(self, selector: str) -> np.ndarray:
+        """What a canvas shows, (28, 28) in [0, 1] with 1 for ink."""
+        red = self.driver.execute_script(
+            "return [...arguments[0].getContext('2d').getImageData(0, 0, 28, 28).data]"
+            ".filter((_, index) => index % 4 === 0)",
+            self.find(selector),
+        )
+        return 1 - np.array(red).reshape(28, 28) / 255
+
+    def screenshot(self, path: Path) -> None:
+        assert self.driver.get_screenshot_as_file(str(path))
+        assert path.stat().st_size > 5_000
+
+
+@pytest.fixture
+def reader(browser: Any, page: Path) -> Iterator[Reader]:
+    browser.get_log("browser")
+    browser.get(page.as_uri())
+    found = Reader(browser)
+    wait = ui.WebDriverWait(browser, 10)
+    wait.until(lambda _: found.find("[data-card='1'] .picture").get_attribute("data-row"))
+    wait.until(lambda _: found.find(".seen").get_attribute("data-row"))
+    yield found
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
+def same(seen: np.ndarray, computed: np.ndarray) -> bool:
+    """Whether two pictures differ by no more than the rounding to 256 greys."""
+    return bool(np.abs(seen - computed).max() < 0.005)
+
+
+@needs_browser
+def test_sliding_shows_what_the_model_decodes(
+    reader: Reader, small_results: Results, tmp_path: Path
+) -> None:
+    images = image_pairs(small_results, PAIRS[0])
+    network = small_results.autoencoders(small_results.cells("autoencoder")[1])[0]
+    path = interpolate(network, images.first[:1], images.second[:1], explorer.ALPHAS)[1][0, :, 0]
+
+    assert reader.find(".weight").text == "α = 0.50"
+    assert same(reader.picture("[data-card='1'] .picture"), path[10].numpy())
+    reader.press(".alpha", "ARROW_LEFT", "ARROW_LEFT")
+    assert reader.find(".weight").text == "α = 0.40"
+    assert reader.place("[data-card='1'] .picture") == (8, 1)
+    assert same(reader.picture("[data-card='1'] .picture"), path[8].numpy())
+    assert "α = 0.40" in reader.find(".alpha").get_attribute("aria-valuetext")
+    reader.press(".alpha", "HOME")
+    blend = reader.find("[data-card='2']").text
+    assert same(reader.picture("[data-card='2'] .picture"), images.second[0, 0].numpy())
+    reader.press(".alpha", "END")
+    assert reader.find(".weight").text == "α = 1.00"
+    assert same(reader.picture("[data-card='2'] .picture"), images.first[0, 0].numpy())
+    assert same(reader.picture("[data-card='first'] .picture"), images.first[0, 0].numpy())
+    assert reader.find("[data-card='2']").text != blend
+    reader.screenshot(tmp_path / "slid.png")
+
+
+@needs_browser
+def test_the_judges_readings_are_shown(
+    reader: Reader, small_results: Results, judge: Judge
+) -> None:
+    images = image_pairs(small_results, PAIRS[0])
+    probabilities = judge(images.first[:1])[0]
+    expected = f"{probabilities.argmax()} · {100 * probabilities.max():.0f} %"
+    assert reader.find("[data-card='first'] .reading").text == expected
+    label = reader.find("[data-card='1'] .picture").get_attribute("aria-label")
+    assert re.fullmatch(r"d = 8, α = 0\.50: reads as \d, \d+ %; neither digit \d+ %", label)
+
+
+@needs_browser
+def test_choosing_digits_and_images(
+    reader: Reader, small_results: Results, table: pd.DataFrame, tmp_path: Path
+) -> None:
+    reader.choose("select.pair", "8 and 9")
+    assert reader.find("[data-card='first'] strong").text == "I₁: a 8"
+    assert reader.find("[data-card='second'] strong").text == "I₂: a 9"
+    images = image_pairs(small_results, (8, 9))
+    wait = ui.WebDriverWait(reader.driver, 5)
+    first = "[data-card='first'] .picture"
+    wait.until(lambda _: same(reader.picture(first), images.first[0, 0].numpy()))
+
+    rows = table[(table["pair"] == "8-9") & (table["control"] == INTERPOLATION)]
+    expected = rows[rows["latent_dim"] == 2]["confidence"].mean()
+    assert reader.find("tbody:not([hidden]) tr td").text == f"{expected:.2f}"
+    assert len(reader.driver.find_elements("css selector", "tbody:not([hidden])")) == 1
+
+    reader.choose("select.example", "3")
+    assert reader.place("[data-card='1'] .picture") == (10, 2 * 3 + 1)
+    assert same(reader.picture(first), images.first[2, 0].numpy())
+    reader.screenshot(tmp_path / "chosen.png")
+
+
+@needs_browser
+def test_the_plane_by_keyboard_and_pointer(reader: Reader, small_results: Results) -> None:
+    assert reader.place(".seen") == (12, 12)
+    reader.press(".plane", "ARROW_RIGHT", "ARROW_UP", "ARROW_UP")
+    assert reader.place(".seen") == (13, 10)
+
+    network = small_results.autoencoders(small_results.cells("autoencoder")[0])[0]
+    with torch.no_grad():
+        codes = network.encoder(small_results.test_images / 255).numpy()
+        (low_1, low_2), (high_1, high_2) = np.percentile(codes, [1, 99], axis=0)
+        z = [low_1 + 13 / 24 * (high_1 - low_1), high_2 - 10 / 24 * (high_2 - low_2)]
+        decoded = network.decoder(torch.tensor([z], dtype=torch.float32))[0, 0].numpy()
+    assert same(reader.picture(".seen"), decoded)
+    said = reader.find(".place").text
+    assert said.startswith(f"z = ({z[0]:.1f}, {z[1]:.1f}): reads as")
+
+    reader.press(".plane", "HOME")
+    assert reader.place(".seen") == (12, 12)
+    reader.press(".plane", *["ARROW_LEFT"] * 15)
+    assert reader.place(".seen") == (0, 12)
+    plane = reader.find(".plane")
+    actions = webdriver.ActionChains(reader.driver)
+    actions.move_to_element_with_offset(plane, plane.size["width"] // 2 - 3, 0).perform()
+    assert reader.place(".seen") == (24, 12)
+
+
+@needs_browser
+def test_the_legend_shows_digits_alone(reader: Reader) -> None:
+    def pressed() -> list[str]:
+        buttons = reader.driver.find_elements("css selector", ".digits [aria-pressed='true']")
+        return [button.text for button in buttons]
+
+    def drawn() -> str:
+        return reader.driver.execute_script("return arguments[0].toDataURL()",
+                                            reader.find(".plane"))  # fmt: skip
+
+    everything = drawn()
+    assert pressed() == list("0123456789")
+    reader.find("[data-digit='3']").click()
+    assert pressed() == ["3"]
+    assert drawn() != everything
+    reader.press("[data-digit='8']", "SPACE")
+    assert pressed() == ["3", "8"]
+    reader.find("[data-digit='3']").click()
+    reader.find("[data-digit='8']").click()
+    assert pressed() == list("0123456789")
+    assert drawn() == everything
+
+
+@needs_browser
+def test_on_a_phone(reader: Reader, tmp_path: Path) -> None:
+    size = {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True}
+    reader.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        reader.driver.refresh()
+        assert reader.driver.execute_script("return window.innerWidth") == 360
+        assert reader.driver.execute_script("return document.documentElement.scrollWidth") == 360
+        assert reader.find("table").size["width"] <= 320
+        reader.screenshot(tmp_path / "phone.png")
+    finally:
+        reader.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@needs_browser
+def test_in_print_it_stands_at_the_midpoint(reader: Reader) -> None:
+    reader.press(".alpha", "HOME")
+    reader.driver.execute_script(
+        "window.addEventListener('beforeprint', () => { window.printed = "
+        "document.querySelector('.explorer .weight').textContent; })"
+    )
+    printed = reader.driver.execute_cdp_cmd("Page.printToPDF", {})["data"]
+    assert len(printed) > 10_000
+    assert reader.driver.execute_script("return window.printed") == "α = 0.50"
+    assert reader.find(".weight").text == "α = 0.00"
+
+
+# --- without a browser -------------------------------------------------------------------------
+
+
+def test_it_needs_nothing_from_outside(markup: str) -> None:
+    assert not re.search(r"https?:|src=|url\(|@import|fetch\(", markup)
+    assert len(markup.encode()) < 3_000_000
+
+
+def only(results: Results, dims: tuple[int, ...]) -> Results:
+    """The study as if only these dimensions had been asked for."""
+    experiments = [
+        {**e, "cells": [c for c in e["cells"] if c["config"]["latent_dim"] in dims]}
+        for e in results.plan["experiments"]
+    ]
+    return Results(Store(results.store.folder), {**results.plan, "experiments": experiments})
+
+
+def test_without_two_dimensions_there_is_no_plane(
+    small_results: Results, table: pd.DataFrame, judge: Judge
+) -> None:
+    markup = explorer.fragment(only(small_results, (8,)), table, judge)
+    assert "no finished autoencoder with d = 2" in markup
+    assert 'class="plane"' not in markup
+    assert "d = 8</strong>" in markup
+
+
+def test_without_autoencoders_it_says_so(small_results: Results, table: pd.DataFrame) -> None:
+    markup = explorer.fragment(only(small_results, ()), table.iloc[:0])
+    assert "No autoencoder is finished" in markup
+    assert "<script" not in markup
+
+
+def test_without_the_digits_it_says_so(
+    small_results: Results, table: pd.DataFrame, judge: Judge
+) -> None:
+    data = small_results.dataset
+    ones = data.test.labels == 1
+    test = replace(data.test, images=data.test.images[ones], labels=data.test.labels[ones])
+    results = Results(Store(small_results.store.folder), small_results.plan)
+    results.__dict__["dataset"] = replace(data, test=test)
+    markup = explorer.fragment(results, table, judge)
+    assert "lack the digits of the assignment's pairs" in markup

@@ -1,0 +1,113 @@
+"""Question 1's tables and sentences against known truths."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.decomposition import PCA
+
+from analysis import reconstruction
+from analysis.results import Results
+from study.store import Store
+from trainables import autoencoder
+from trainables.data import load
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load("mnist-5k")
+
+
+def rows_where(error, depths=(2, 3), dims=(2, 4, 8), replicates=3):
+    """Rows whose test error is `error(depth, d)` times a replicate's own factor."""
+    lines = []
+    for depth in depths:
+        for dim in dims:
+            for replicate in range(replicates):
+                mse = error(depth, dim) * (1 + 0.01 * replicate)
+                lines.append(
+                    {"cell": f"{depth}-{dim}", "replicate": replicate, "latent_dim": dim,
+                     "depth": depth, "batch_size": 32, "test_mse": mse, "val_mse": mse,
+                     "parameters": 100 * dim * depth, "train_seconds": 1.0 * depth}
+                )  # fmt: skip
+    return pd.DataFrame(lines)
+
+
+PCA_LINE = pd.DataFrame({"latent_dim": [2, 4, 8], "pca_mse": [0.06, 0.05, 0.04]})
+
+
+def test_pca_errors_are_those_of_scikit_learn(digits):
+    train = digits.train.images.reshape(len(digits.train), -1) / 255
+    test = digits.test.images.reshape(len(digits.test), -1) / 255
+    fitted = PCA(8, svd_solver="full").fit(train)
+    restored = fitted.inverse_transform(fitted.transform(test))
+    error = reconstruction.pca_errors(digits, [2, 8]).set_index("latent_dim")["pca_mse"]
+    assert error[8] == pytest.approx(((restored - test) ** 2).mean(), rel=1e-6)
+    assert error[2] == pytest.approx(0.0566, abs=5e-4)
+
+
+def test_a_linear_autoencoder_reaches_pca_through_the_whole_chain(digits, tmp_path):
+    config = autoencoder.Config(
+        8, depth=1, width=8, epochs=6, activation="none", replicates=2, learning_rate=1e-2
+    )
+    outcome = autoencoder.train(config, digits, lambda metrics: None)
+    store = Store(tmp_path)
+    store.create()
+    settings = {k: getattr(config, k) for k in config.__dataclass_fields__}
+    store.write("0" * 16, settings, None, outcome, {})
+    cell = {"id": "0" * 16, "config": settings}
+    plan = {
+        "dataset": "mnist-5k",
+        "fingerprint": digits.fingerprint,
+        "experiments": [{"name": "autoencoder", "axes": {}, "cells": [cell]}],
+    }
+    results = Results(store, plan)
+    pca = reconstruction.pca_errors(results.dataset, [8])
+    table = reconstruction.summary(results.of("autoencoder"), pca)
+    ratio = table["test_mse"][0] / table["pca_mse"][0]
+    assert 0.99 < ratio < 1.02
+    _, errors = reconstruction.image_errors(results, "0" * 16, replicate=1)
+    assert errors.mean() == pytest.approx(outcome.rows[1]["test_mse"], rel=1e-5)
+
+
+def test_summary_gives_means_intervals_and_names_cells():
+    table = reconstruction.summary(rows_where(lambda depth, dim: 0.1 / dim), PCA_LINE)
+    line = table[(table["depth"] == 2) & (table["latent_dim"] == 4)].iloc[0]
+    assert line["test_mse"] == pytest.approx(0.025 * 1.01)
+    # Three values one step of 1 % apart: t(0.975, 2) · SD / √3.
+    assert line["high"] - line["test_mse"] == pytest.approx(4.3027 * 0.00025 / np.sqrt(3), rel=1e-3)
+    assert (line["replicates"], line["cells"], line["pca_mse"]) == (3, "2-4", 0.05)
+
+
+def test_the_best_model_is_chosen_by_validation_not_by_test():
+    rows = rows_where(lambda depth, dim: 0.1 / dim)
+    rows.loc[0, "val_mse"], rows.loc[1, "test_mse"] = 1e-6, 1e-6
+    assert reconstruction.best_model(rows).name == 0
+
+
+@pytest.mark.parametrize(
+    ("exponent", "word"), [(-1, "The error falls"), (1, "The error rises"), (0, "undecided")]
+)
+def test_the_sentence_on_d_follows_the_data(exponent, word):
+    rows = rows_where(lambda depth, dim: 0.01 * dim**exponent)
+    if exponent == 0:  # every replicate with a trend of its own, half of them up
+        signs = np.where(rows["replicate"] == 0, 1, np.where(rows["replicate"] == 1, -1, 0))
+        rows["test_mse"] *= rows["latent_dim"] ** (0.1 * signs)
+    sentence = reconstruction.conclusions(rows, PCA_LINE)[1]
+    assert word in sentence
+
+
+@pytest.mark.parametrize(("factor", "word"), [(0.9, "3 layers are better"), (1.1, "worse")])
+def test_the_sentence_on_layers_follows_the_data(factor, word):
+    rows = rows_where(lambda depth, dim: 0.1 / dim * (factor if depth == 3 else 1))
+    rows["test_mse"] *= 1 + 0.001 * np.sin(np.arange(len(rows)))
+    sentence = reconstruction.conclusions(rows, PCA_LINE)[2]
+    assert word in sentence
+    assert f"{100 * (factor - 1):+.0f}" in sentence
+
+
+def test_figures_draw_every_replicate():
+    rows = rows_where(lambda depth, dim: 0.1 / dim)
+    drawn = reconstruction.draw_error_by_dimension(rows, PCA_LINE, depth=3)
+    dots = [line for line in drawn.axes[0].lines if line.get_marker() == "."]
+    assert sum(len(line.get_xdata()) for line in dots) == 9
+    assert drawn.axes[0].get_ylabel().startswith("mean squared error per pixel")

@@ -1,0 +1,165 @@
+"""The smoke preset of the whole assignment, as a user runs it, on a real Ray."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from analysis.results import load
+from study.store import Store
+from trainables.data import load as load_data
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+ROOT = Path(__file__).resolve().parents[2]
+AUTOENCODERS, FEW_SHOT = 2, 2 * 2 * 3
+COMMAND = ["run", "assignment", "--preset", "smoke"]
+
+WITHOUT_RAY = """
+import sys
+sys.modules["ray"] = None  # importing it is an error
+from study.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    return tmp_path_factory.mktemp("assignment") / "results"
+
+
+@pytest.fixture(scope="module")
+def finished(out, run_study):
+    """The command, run once."""
+    ran = run_study(*COMMAND, "--out", out)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return ran
+
+
+@pytest.fixture(scope="module")
+def results(finished, out):
+    return load(out)
+
+
+def files_of_cells(out):
+    """When each file of each cell was written."""
+    return {path: path.stat().st_mtime_ns for path in sorted((out / "cells").rglob("*"))}
+
+
+def test_every_cell_is_done(results, out):
+    store = Store(out)
+    planned = [cell["id"] for group in results.plan["experiments"] for cell in group["cells"]]
+    assert len(planned) == len(set(planned)) == AUTOENCODERS + FEW_SHOT
+    assert store.done() == set(planned)
+    assert store.failures() == {}
+    assert results.missing.empty
+
+
+def test_rows_have_the_columns_that_are_promised(results):
+    rows = results.rows
+    assert len(rows) == 2 * (AUTOENCODERS + FEW_SHOT)
+    assert {
+        "experiment", "cell", "replicate", "seed", "latent_dim", "depth", "batch_size", "epochs",
+        "parameters", "train_seconds", "val_mse", "test_mse", "freeze", "labels", "label_subset",
+        "encoder_cell", "encoder_replicate", "test_accuracy",
+    } <= set(rows.columns)  # fmt: skip
+    common = ["seed", "latent_dim", "depth", "batch_size", "epochs", "parameters", "train_seconds"]
+    assert rows[common].notna().all(axis=None)
+    assert (rows["train_seconds"] > 0).all()
+
+    autoencoders, few_shot = results.of("autoencoder"), results.of("fewshot")
+    assert len(autoencoders) == 2 * AUTOENCODERS
+    assert autoencoders[["val_mse", "test_mse"]].notna().all(axis=None)
+    assert sorted(set(autoencoders["latent_dim"])) == [2, 8]
+    assert len(few_shot) == 2 * FEW_SHOT
+    assert few_shot["test_accuracy"].between(0, 1).all()
+    assert sorted(set(few_shot["label_subset"])) == [0, 1]
+    pretrained = few_shot[few_shot["freeze"] != "scratch"]
+    assert set(pretrained["encoder_cell"]) == set(autoencoders["cell"])
+    assert few_shot[few_shot["freeze"] == "scratch"]["encoder_cell"].isna().all()
+
+
+def test_stored_models_give_the_stored_numbers(results):
+    import torch
+
+    images = results.test_images.float() / 255
+    for cell, rows in results.of("autoencoder").groupby("cell"):
+        models = results.autoencoders(cell)
+        with torch.no_grad():
+            errors = [(model(images) - images).square().mean().item() for model in models]
+        assert errors == pytest.approx(rows["test_mse"].tolist(), abs=1e-6)
+    for cell, rows in results.of("fewshot").groupby("cell"):
+        right = results.predictions(cell) == results.test_labels.numpy()
+        assert right.mean(axis=1) == pytest.approx(rows["test_accuracy"].to_numpy(), abs=1e-6)
+
+
+def test_the_data_are_those_of_the_study(results):
+    assert results.plan["dataset"] == "mnist-5k"
+    assert results.plan["fingerprint"] == load_data("mnist-5k").fingerprint
+    assert results.dataset.name == "mnist-5k"
+
+
+def test_tunes_own_tables_have_the_settings_at_top_level(results, out):
+    found = list((out / "tune").rglob("params.json"))
+    assert len(found) == AUTOENCODERS + FEW_SHOT
+    for path in found:
+        parameters = json.loads(path.read_text())
+        assert parameters["cell"] == path.parent.name
+        assert parameters["latent_dim"] in (2, 8)
+        assert parameters["depth"] == 2
+        last = json.loads((path.parent / "result.json").read_text().splitlines()[-1])
+        assert last["config"] == parameters
+        metric = "test_accuracy" if "freeze" in parameters else "test_mse"
+        rows = Store(out).rows([parameters["cell"]])
+        assert last[metric] == pytest.approx(rows[metric].mean())
+
+
+def test_off_a_terminal_every_event_is_a_line_and_ray_is_silent(finished):
+    lines = finished.stdout.splitlines()
+    assert sum(line.startswith("autoencoder: done ") for line in lines) == AUTOENCODERS
+    assert sum(line.startswith("fewshot: done ") for line in lines) == FEW_SHOT
+    assert any(f"[{FEW_SHOT} done, 0 failed, 0 running of {FEW_SHOT}; best" in x for x in lines)
+    assert "\x1b" not in finished.stdout
+    for noise in ("(raylet)", "pid=", "INFO", "WARNING", "Traceback", "FutureWarning", "Trial "):
+        assert noise not in finished.stdout + finished.stderr
+
+
+def test_the_second_time_nothing_is_computed(finished, out):
+    before, tune = files_of_cells(out), sorted((out / "tune").iterdir())
+    started = time.monotonic()
+    again = subprocess.run(
+        [sys.executable, "-c", WITHOUT_RAY, *COMMAND, "--out", str(out)],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+        timeout=60,
+    )  # fmt: skip
+    took = time.monotonic() - started
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "autoencoder: 2 cells (4 replicates), 2 done, 0 missing" in again.stdout
+    assert "nothing to compute" in again.stdout
+    assert "starting Ray" not in again.stdout
+    assert files_of_cells(out) == before
+    assert sorted((out / "tune").iterdir()) == tune
+    assert took < 10
+
+
+def test_a_grown_grid_computes_only_the_new_cells(finished, out, run_study):
+    """Runs last: it leaves the larger study in the folder."""
+    before = files_of_cells(out)
+    grown = run_study(*COMMAND, "--out", out, "--latent-dims", 2, 3, 8)
+    assert grown.returncode == 0, grown.stdout + grown.stderr
+    assert "autoencoder: 3 cells (6 replicates), 2 done, 1 missing" in grown.stdout
+    assert "fewshot: 18 cells (36 replicates), 12 done, 6 missing" in grown.stdout
+    lines = grown.stdout.splitlines()
+    assert sum(line.startswith("autoencoder: done ") for line in lines) == 1
+    assert sum(line.startswith("fewshot: done ") for line in lines) == 6
+    after = files_of_cells(out)
+    assert {path: after[path] for path in before} == before
+    results = load(out)
+    assert len(results.rows) == 2 * (3 + 18)
+    added = {path.parent.name for path in set(after) - set(before)} - {"cells"}
+    assert set(results.rows[results.rows["latent_dim"] == 3]["cell"]) == added
+    assert len(added) == 1 + 6

@@ -1,0 +1,176 @@
+"""Cells and their ids: what is computed once is known again, and nothing else is."""
+
+import dataclasses
+
+import pytest
+
+from study.experiments import AUTOENCODER, FEWSHOT
+from study.grid import cell_id, configurations, override, parent_configuration, plan
+from trainables.autoencoder import Config as AutoencoderConfig
+from trainables.contract import ConfigError
+
+DATA = "0123456789abcdef"
+
+
+def ids(cells):
+    return [cell.id for cell in cells]
+
+
+def small(**axes):
+    """The autoencoder and few-shot grids at two latent dimensions, and with other axes."""
+    chosen = {"latent_dim": (2, 8), "depth": (2,), "batch_size": (64,), "labels": (20, 40)} | axes
+    return [
+        override(AUTOENCODER, chosen, {}),
+        override(FEWSHOT, {k: v for k, v in chosen.items() if k != "batch_size"}, {}),
+    ]
+
+
+# --- ids -------------------------------------------------------------------------------------
+
+
+def test_an_id_never_changes():
+    """Results on disk would not be found again."""
+    config = {"latent_dim": 14, "depth": 3}
+    assert cell_id("trainables.autoencoder", 1, config, DATA, None) == "64146abaf81c2ae9"
+
+
+def test_the_order_of_settings_has_no_effect_on_an_id():
+    config = dataclasses.asdict(AutoencoderConfig(latent_dim=14))
+    turned = dict(reversed(config.items()))
+    assert list(turned) != list(config)
+    assert cell_id("a", 1, turned, DATA, None) == cell_id("a", 1, config, DATA, None)
+
+
+def test_whatever_determines_a_result_changes_its_id():
+    config = dataclasses.asdict(AutoencoderConfig(latent_dim=14))
+    changes = {
+        "latent_dim": 15, "depth": 2, "batch_size": 33, "epochs": 9, "learning_rate": 0.02,
+        "weight_decay": 0.0, "width": 17, "kernel": 5, "activation": "relu", "replicates": 4,
+        "seed": 1,
+    }  # fmt: skip
+    assert set(changes) == set(config)
+    found = [
+        cell_id("trainables.autoencoder", 1, config, DATA, None),
+        cell_id("trainables.other", 1, config, DATA, None),
+        cell_id("trainables.autoencoder", 2, config, DATA, None),
+        cell_id("trainables.autoencoder", 1, config, "fedcba9876543210", None),
+        cell_id("trainables.autoencoder", 1, config, DATA, "0" * 16),
+        cell_id("trainables.autoencoder", 1, config, DATA, "1" * 16),
+        *(
+            cell_id("trainables.autoencoder", 1, config | {name: value}, DATA, None)
+            for name, value in changes.items()
+        ),
+    ]
+    assert len(set(found)) == len(found) == 6 + 11
+
+
+def test_an_id_does_not_depend_on_the_experiments_name():
+    renamed = dataclasses.replace(small()[0], name="renamed")
+    assert ids(plan([renamed], DATA)[0]) == ids(plan(small()[:1], DATA)[0])
+
+
+# --- cells -----------------------------------------------------------------------------------
+
+
+def test_the_assignment_has_as_many_cells_as_its_axes_multiply_to():
+    autoencoders, few_shot = plan([AUTOENCODER, FEWSHOT], DATA)
+    assert len(autoencoders) == 7 * 2 * 2
+    assert len(few_shot) == 7 * 1 * 4 * 3
+    assert len(set(ids(autoencoders + few_shot))) == 28 + 84
+
+
+def test_cells_are_the_product_of_the_axes_in_their_order():
+    experiment = override(AUTOENCODER, {"latent_dim": (2, 8), "depth": (2, 3)}, {})
+    found = [(c["latent_dim"], c["depth"], c["batch_size"]) for c in configurations(experiment)]
+    sizes = experiment.axes["batch_size"]
+    assert found == [(d, depth, size) for d in (2, 8) for depth in (2, 3) for size in sizes]
+
+
+def test_a_cells_configuration_is_complete():
+    experiment = override(AUTOENCODER, {"latent_dim": (2,)}, {"epochs": 4})
+    expected = dataclasses.asdict(AutoencoderConfig(2, depth=2, batch_size=32, epochs=4))
+    assert configurations(experiment)[0] == expected
+
+
+def test_a_value_that_is_asked_for_twice_is_one_cell():
+    assert len(plan([override(AUTOENCODER, {"latent_dim": (2, 8, 2)}, {})], DATA)[0]) == 2 * 4
+
+
+def test_an_impossible_value_is_named():
+    with pytest.raises(ConfigError, match="depth = 5"):
+        plan([override(AUTOENCODER, {"depth": (2, 5)}, {})], DATA)
+
+
+def test_a_grown_grid_keeps_its_ids():
+    before = plan(small(), DATA)
+    grown = plan(small(latent_dim=(2, 5, 8), labels=(20, 30, 40)), DATA)
+    for old, new in zip(before, grown, strict=True):
+        assert set(ids(old)) < set(ids(new))
+    assert [len(cells) for cells in grown] == [3, 3 * 3 * 3]
+
+
+def test_changed_data_keep_no_id():
+    before, after = plan(small(), DATA), plan(small(), "fedcba9876543210")
+    for old, new in zip(before, after, strict=True):
+        assert not set(ids(old)) & set(ids(new))
+
+
+def test_an_option_changes_only_experiments_that_have_the_setting():
+    autoencoder = override(AUTOENCODER, {"labels": (20,), "latent_dim": (3,)}, {"hidden": 8})
+    assert autoencoder.axes == {**AUTOENCODER.axes, "latent_dim": (3,)}
+    assert autoencoder.fixed == AUTOENCODER.fixed
+    assert override(FEWSHOT, {"labels": (20,)}, {"hidden": 8}).fixed["hidden"] == 8
+
+
+# --- cells that build on others --------------------------------------------------------------
+
+
+def test_a_few_shot_cell_builds_on_the_autoencoder_of_the_same_shape():
+    autoencoders, few_shot = plan(small(), DATA)
+    by_id = {cell.id: cell for cell in autoencoders}
+    pretrained = [cell for cell in few_shot if cell.config["freeze"] != "scratch"]
+    assert len(pretrained) == 2 * 2 * 2
+    for cell in pretrained:
+        parent = by_id[cell.parent]
+        assert parent.experiment == "autoencoder"
+        for name in ("latent_dim", "depth", "width", "kernel", "activation", "seed"):
+            assert parent.config[name] == cell.config[name]
+    assert {cell.parent for cell in pretrained} == set(by_id)
+
+
+def test_scratch_builds_on_nothing():
+    few_shot = plan(small(), DATA)[1]
+    assert [c.parent for c in few_shot if c.config["freeze"] == "scratch"] == [None] * 4
+    only_scratch = plan(small(freeze=("scratch",)), DATA)[1]
+    assert all(cell.parent is None for cell in only_scratch)
+
+
+def test_of_several_batch_sizes_the_first_is_built_on():
+    autoencoders, few_shot = plan(small(batch_size=(16, 64)), DATA)
+    by_id = {cell.id: cell.config["batch_size"] for cell in autoencoders}
+    assert {by_id[cell.parent] for cell in few_shot if cell.parent} == {16}
+
+
+def test_a_parent_that_is_not_on_its_grid_is_added():
+    autoencoder, _ = small()
+    fewshot = override(FEWSHOT, {"latent_dim": (2, 5), "depth": (3,), "labels": (20,)}, {})
+    autoencoders, few_shot = plan([autoencoder, fewshot], DATA)
+    shapes = [(cell.config["latent_dim"], cell.config["depth"]) for cell in autoencoders]
+    assert shapes == [(2, 2), (8, 2), (2, 3), (5, 3)]
+    assert {cell.parent for cell in few_shot if cell.parent} == set(ids(autoencoders[2:]))
+
+
+def test_an_autoencoder_that_changes_changes_what_builds_on_it():
+    autoencoder, fewshot = small()
+    before = plan([autoencoder, fewshot], DATA)[1]
+    after = plan([override(autoencoder, {}, {"epochs": 99}), fewshot], DATA)[1]
+    for old, new in zip(before, after, strict=True):
+        assert old.config == new.config
+        assert (old.id == new.id) == (old.config["freeze"] == "scratch")
+
+
+def test_the_parents_fixed_settings_are_its_experiments():
+    autoencoder = override(AUTOENCODER, {"batch_size": (16,)}, {"epochs": 3, "replicates": 5})
+    config = configurations(override(FEWSHOT, {}, {"epochs": 200, "replicates": 8}))[0]
+    found = parent_configuration(FEWSHOT, autoencoder, config)
+    assert (found["batch_size"], found["epochs"], found["replicates"]) == (16, 3, 5)

@@ -1,0 +1,451 @@
+"""Replicates trained as one are what each would be alone.
+
+The loops that train one alone are written out here, in plain PyTorch, and share nothing with the
+code under test but the networks, the seeds and the label subsets.
+"""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from trainables import autoencoder, fewshot
+from trainables.contract import Diverged
+from trainables.data import label_subset
+from trainables.networks import Autoencoder, Classifier, Encoder, Head, Shape
+from trainables.replicates import (
+    PURPOSES,
+    MinibatchOrder,
+    Replicates,
+    fastest_strategy,
+    fit,
+    generators,
+    initialise,
+    seed_of,
+)
+
+STRATEGIES = ["loop", "vectorised"]
+
+
+# --- one alone -------------------------------------------------------------------------------
+
+
+def train_alone(model, parts, inputs, targets, loss, order_seed, batch_size, epochs, decay):
+    """An ordinary training loop; `parts` are (module, peak learning rate). Mean loss by epoch."""
+    groups = [{"params": list(part.parameters()), "lr": rate} for part, rate in parts]
+    optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=decay)
+    steps = len(inputs) // batch_size
+    assert epochs * steps >= 50
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser,
+        max_lr=[rate for _, rate in parts],
+        total_steps=epochs * steps + 1,
+        pct_start=0.1,
+        cycle_momentum=False,
+    )
+    shuffle = torch.Generator().manual_seed(order_seed)
+    losses = []
+    for _ in range(epochs):
+        order = torch.arange(len(inputs))
+        if batch_size < len(inputs):
+            order = torch.randperm(len(inputs), generator=shuffle)
+        total = 0.0
+        for step in range(steps):
+            chosen = order[step * batch_size : (step + 1) * batch_size]
+            optimiser.zero_grad()
+            value = loss(model(inputs[chosen]), targets[chosen])
+            value.backward()
+            optimiser.step()
+            schedule.step()
+            total += value.item()
+        losses.append(total / steps)
+    return losses
+
+
+def images_of(split):
+    return torch.tensor(split.images)[:, None].double() / 255
+
+
+def largest_difference(state, other):
+    assert state.keys() == other.keys()
+    return max((state[name] - other[name]).abs().max().item() for name in state)
+
+
+AUTOENCODER = autoencoder.Config(
+    latent_dim=3, depth=2, width=2, batch_size=16, epochs=9, replicates=3, seed=5
+)
+
+
+@pytest.mark.usefixtures("double_precision")
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_an_autoencoder_replicate_is_what_it_would_be_alone(strategy, few_digits):
+    config = AUTOENCODER
+    outcome = autoencoder.train(config, few_digits, lambda metrics: None, strategy=strategy)
+    images, validation, test = map(
+        images_of, (few_digits.train, few_digits.validation, few_digits.test)
+    )
+    for replicate in range(3):
+        torch.manual_seed(seed_of(config.seed, replicate, "initialisation"))
+        model = Autoencoder(config.shape)
+        at_first = copy.deepcopy(model.state_dict())
+        losses = train_alone(
+            model,
+            [(model, config.learning_rate)],
+            images,
+            images,
+            functional.mse_loss,
+            seed_of(config.seed, replicate, "order"),
+            config.batch_size,
+            config.epochs,
+            config.weight_decay,
+        )
+        trained = {name: stacked[replicate] for name, stacked in outcome.weights.items()}
+        assert largest_difference(model.state_dict(), trained) < 1e-8
+        assert largest_difference(model.state_dict(), at_first) > 1e-2  # it has learnt something
+        history = [line for line in outcome.history if line["replicate"] == replicate]
+        assert [line["train_mse"] for line in history] == pytest.approx(losses, abs=1e-8)
+        with torch.no_grad():
+            errors = {
+                "val_mse": functional.mse_loss(model(validation), validation).item(),
+                "test_mse": functional.mse_loss(model(test), test).item(),
+            }
+        row = outcome.rows[replicate]
+        assert {name: row[name] for name in errors} == pytest.approx(errors, abs=1e-8)
+
+
+def few_shot_config(freeze, **settings):
+    return fewshot.Config(
+        **{
+            "latent_dim": 3, "labels": 20, "freeze": freeze, "depth": 2, "width": 2, "hidden": 6,
+            "batch_size": 5, "epochs": 25, "encoder_epochs": 21, "replicates": 3, "seed": 5,
+        }
+        | settings
+    )  # fmt: skip
+
+
+def pretrained(config, replicates):
+    """Stacked weights of autoencoders, as a finished cell has them."""
+    models = initialise(lambda: Autoencoder(config.shape), 77, replicates)
+    states = [model.state_dict() for model in models]
+    return {name: torch.stack([state[name] for state in states]) for name in states[0]}
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """The `Replicates` that the few-shot experiment makes."""
+    instances = []
+
+    def record(*args):
+        instances.append(Replicates(*args))
+        return instances[-1]
+
+    monkeypatch.setattr(fewshot, "Replicates", record)
+    return instances
+
+
+def few_shot_alone(config, data, parent, replicate):
+    """An encoder and a head trained by themselves, their losses and predicted test classes."""
+    torch.manual_seed(seed_of(config.seed, replicate, "initialisation"))
+    encoder = Encoder(config.shape)
+    if config.freeze != "scratch":
+        source = replicate % 2  # two pretrained encoders for three replicates
+        for name, parameter in encoder.named_parameters():
+            parameter.data.copy_(parent[f"encoder.{name}"][source])
+    torch.manual_seed(seed_of(config.seed, replicate, "head"))
+    head = Head(config.latent_dim, config.hidden)
+    images = images_of(data.train)
+    with torch.no_grad():
+        codes = encoder(images)
+    mean, deviation = codes.mean(dim=0), codes.std(dim=0)
+
+    def classify(inputs):
+        return head((encoder(inputs) - mean) / deviation)
+
+    fixed = config.freeze == "fixed"
+    chosen = label_subset(data.train.labels, config.labels, config.seed, replicate)
+    losses = train_alone(
+        classify,
+        [(head, config.learning_rate)]
+        if fixed
+        else [(encoder, config.encoder_learning_rate), (head, config.learning_rate)],
+        images[chosen],
+        torch.tensor(data.train.labels[chosen]).long(),
+        functional.cross_entropy,
+        seed_of(config.seed, replicate, "order"),
+        config.batch_size or config.labels,
+        config.epochs if fixed else config.encoder_epochs,
+        config.weight_decay,
+    )
+    with torch.no_grad():
+        predictions = classify(images_of(data.test)).argmax(dim=1)
+    return encoder, head, losses, predictions
+
+
+@pytest.mark.usefixtures("double_precision")
+@pytest.mark.parametrize(
+    ("freeze", "strategy"),
+    [("fixed", None), *((freeze, s) for freeze in ("full", "scratch") for s in STRATEGIES)],
+)
+@pytest.mark.parametrize("batches", ["minibatches", "all at once"])
+def test_a_few_shot_replicate_is_what_it_would_be_alone(
+    freeze, strategy, batches, few_digits, made
+):
+    config = few_shot_config(freeze)
+    if batches == "all at once":
+        config = few_shot_config(freeze, batch_size=0, epochs=50, encoder_epochs=50)
+    parent = pretrained(config, 2) if freeze != "scratch" else None
+    outcome = fewshot.train(config, few_digits, lambda metrics: None, parent, strategy)
+    (models,) = made
+    for replicate in range(3):
+        encoder, head, losses, predictions = few_shot_alone(config, few_digits, parent, replicate)
+        member = models.members[replicate]
+        if freeze == "fixed":
+            assert largest_difference(member.state_dict(), head.state_dict()) < 1e-8
+        else:
+            assert largest_difference(member.encoder.state_dict(), encoder.state_dict()) < 1e-8
+            assert largest_difference(member.head.state_dict(), head.state_dict()) < 1e-8
+        stacked = {name: value[replicate] for name, value in models.state().items()}
+        assert largest_difference(stacked, member.state_dict()) == 0
+        history = [line for line in outcome.history if line["replicate"] == replicate]
+        assert len(history) >= 2
+        for line in history:
+            assert line["train_loss"] == pytest.approx(losses[line["epoch"] - 1], abs=1e-8)
+        assert outcome.predictions[replicate].tolist() == predictions.tolist()
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_adding_replicates_changes_none_of_the_others(strategy, few_digits):
+    settings = {"latent_dim": 3, "depth": 1, "width": 2, "batch_size": 16, "epochs": 2}
+    two, four = (
+        autoencoder.train(
+            autoencoder.Config(**settings, replicates=replicates),
+            few_digits,
+            lambda metrics: None,
+            strategy=strategy,
+        )
+        for replicates in (2, 4)
+    )
+    for name, weights in two.weights.items():
+        assert torch.allclose(four.weights[name][:2], weights, rtol=0, atol=1e-5)
+        assert not torch.allclose(four.weights[name][2], four.weights[name][3], atol=1e-3)
+    first_two = [row["test_mse"] for row in four.rows[:2]]
+    assert first_two == pytest.approx([row["test_mse"] for row in two.rows], abs=1e-6)
+
+
+@pytest.mark.parametrize("freeze", fewshot.FREEZE)
+def test_adding_few_shot_replicates_changes_none_of_the_others(freeze, few_digits):
+    parent = pretrained(few_shot_config(freeze), 2)
+    outcomes = [
+        fewshot.train(
+            few_shot_config(freeze, replicates=replicates), few_digits, lambda m: None, parent
+        )
+        for replicates in (2, 4)
+    ]
+    two, four = ([row["test_accuracy"] for row in outcome.rows] for outcome in outcomes)
+    assert four[:2] == pytest.approx(two, abs=1e-6)
+    losses = [
+        [line["train_loss"] for line in outcome.history if line["replicate"] < 2]
+        for outcome in outcomes
+    ]
+    assert losses[1] == pytest.approx(losses[0], abs=1e-4)
+
+
+# --- the stack -------------------------------------------------------------------------------
+
+
+def squared_error(model, inputs, targets):
+    return (model(inputs) - targets).square().mean()
+
+
+@pytest.fixture
+def three(double_precision):
+    """Three small convolutional classifiers, and what each of them sees: (3, 4, …)."""
+    shape = Shape(latent_dim=2, depth=1, width=2)
+    members = initialise(lambda: Classifier(shape, hidden=3), 0, 3)
+    torch.manual_seed(1)
+    return members, torch.rand(3, 4, 1, 28, 28), torch.rand(3, 4, 10)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_gradient_is_that_of_the_replicates_own_loss(strategy, three):
+    members, inputs, targets = three
+    alone = copy.deepcopy(members)
+    losses = []
+    for model, x, y in zip(alone, inputs, targets, strict=True):
+        losses.append(squared_error(model, x, y))
+        losses[-1].backward()
+    models = Replicates(members, strategy=strategy)
+    for _ in range(2):  # gradients don't add up from one call to the next
+        found = models.backward(squared_error, inputs, targets)
+    assert found.requires_grad is False
+    assert found.tolist() == pytest.approx([loss.item() for loss in losses], abs=1e-12)
+    for name, stacked in models.parameters.items():
+        expected = torch.stack([dict(m.named_parameters())[name].grad for m in alone])
+        assert torch.allclose(stacked.grad, expected, rtol=0, atol=1e-12)
+
+
+def test_both_strategies_train_the_same(three):
+    members, inputs, targets = three
+    trained = []
+    for strategy in STRATEGIES:
+        models = Replicates(copy.deepcopy(members), strategy=strategy)
+        rows = torch.arange(3)[:, None]
+        losses = []
+        fit(
+            models,
+            squared_error,
+            lambda chosen, rows=rows: (inputs[rows, chosen], targets[rows, chosen]),
+            MinibatchOrder(4, 2, generators(0, 3, "order")),
+            epochs=10,
+            learning_rates={"encoder.": 1e-3, "head.": 1e-2},
+            weight_decay=0.01,
+            after_epoch=lambda epoch, values, losses=losses: losses.append(values),
+        )
+        trained.append({**models.state(), "losses": torch.stack(losses)})
+    assert trained[0]["losses"].shape == (10, 3)
+    assert largest_difference(*trained) < 1e-12
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_members_are_views_of_the_stack(strategy, three):
+    members, inputs, targets = three
+    models = Replicates(members, strategy=strategy)
+    models.backward(squared_error, inputs, targets)
+    for replicate, member in enumerate(models.members):
+        for name, own in member.named_parameters():
+            stacked = models.parameters[name]
+            assert torch.equal(own, stacked[replicate])
+            assert own.data_ptr() == stacked[replicate].data_ptr()
+            assert own.grad.data_ptr() == stacked.grad[replicate].data_ptr()
+            assert own.grad.abs().sum() > 0 or "bias" in name
+    before = copy.deepcopy([member.state_dict() for member in models.members])
+    torch.optim.SGD(models.parameters.values(), lr=1.0).step()
+    for replicate, member in enumerate(models.members):
+        assert largest_difference(member.state_dict(), before[replicate]) > 1e-4
+        stacked = {name: value[replicate] for name, value in models.state().items()}
+        assert largest_difference(member.state_dict(), stacked) == 0
+
+
+def test_the_state_is_every_members_state_stacked(three):
+    members, _, _ = three
+    states = copy.deepcopy([member.state_dict() for member in members])
+    found = Replicates(members).state()
+    assert set(found) == set(states[0])  # buffers too
+    for name, stacked in found.items():
+        assert torch.equal(stacked, torch.stack([state[name] for state in states]))
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_the_batching_of_an_evaluation_has_no_effect(strategy, three):
+    members, inputs, targets = three
+
+    def errors(model, x, y):
+        return (model(x) - y).square().mean(dim=1)
+
+    x, y = inputs.flatten(0, 1), targets.flatten(0, 1)
+    models = Replicates(members, strategy=strategy)
+    expected = torch.stack([errors(member, x, y) for member in members]).detach()
+    for batch_size in (1, 5, 12, 1000):
+        found = models.evaluate(errors, x, y, batch_size=batch_size)
+        assert found.shape == (3, 12)
+        assert not found.requires_grad
+        assert torch.allclose(found, expected, rtol=0, atol=1e-12)
+
+
+def test_convolutions_on_a_processor_are_looped_over_and_all_else_is_vectorised():
+    convolutional, plain = Autoencoder(Shape(2, 1, 2)), Head(2)
+    assert fastest_strategy(convolutional, torch.device("cpu"), 32) == "loop"
+    assert fastest_strategy(convolutional, torch.device("cuda"), 32) == "vectorised"
+    assert fastest_strategy(plain, torch.device("cpu"), 32) == "vectorised"
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_divergence_names_the_replicate(strategy):
+    inputs = torch.ones(3, 4, 2)
+    inputs[1, 2] = torch.nan
+    epochs = []
+    rows = torch.arange(3)[:, None]
+    with pytest.raises(Diverged, match="the training loss in epoch 1 of replicate 1 is not"):
+        fit(
+            Replicates(initialise(lambda: nn.Linear(2, 1), 0, 3), strategy=strategy),
+            lambda model, x: model(x).square().mean(),
+            lambda chosen: (inputs[rows, chosen],),
+            MinibatchOrder(4, 2, generators(0, 3, "order")),
+            epochs=3,
+            learning_rates={"": 0.1},
+            weight_decay=0,
+            after_epoch=lambda epoch, losses: epochs.append(epoch),
+        )
+    assert epochs == []
+
+
+# --- seeds and orders ------------------------------------------------------------------------
+
+
+def test_no_two_seeds_are_the_same():
+    seeds = [
+        seed_of(seed, replicate, purpose)
+        for seed in range(5)
+        for replicate in range(20)
+        for purpose in PURPOSES
+    ]
+    assert len(set(seeds)) == 5 * 20 * len(PURPOSES) == 300
+    assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_a_seed_never_changes():
+    """Results would no longer be reproducible, with ids that say they are."""
+    assert seed_of(0, 0, "initialisation") == 7896617691693857887
+    assert seed_of(3, 7, "order") == 888946925548604815
+
+
+def test_models_are_initialised_from_their_own_seeds():
+    torch.manual_seed(123)
+    undisturbed = torch.rand(1)
+    torch.manual_seed(123)
+    members = initialise(lambda: nn.Linear(3, 2), 0, 3)
+    assert torch.equal(torch.rand(1), undisturbed)  # the global state is kept
+    again = initialise(lambda: nn.Linear(3, 2), 0, 5)
+    for first, second in zip(members, again, strict=False):
+        assert torch.equal(first.weight, second.weight)
+    weights = [member.weight for member in again]
+    weights += [m.weight for m in initialise(lambda: nn.Linear(3, 2), 0, 5, "head")]
+    weights += [m.weight for m in initialise(lambda: nn.Linear(3, 2), 1, 5)]
+    assert len({tuple(weight.flatten().tolist()) for weight in weights}) == 15
+
+
+def test_an_epoch_shows_no_image_twice():
+    order = MinibatchOrder(23, 5, generators(0, 3, "order"))
+    assert order.steps == 4
+    epochs = [torch.cat(list(order.epoch()), dim=1) for _ in range(3)]
+    for epoch in epochs:
+        assert epoch.shape == (3, 20)
+        for seen in epoch.tolist():
+            assert len(set(seen)) == 20
+            assert set(seen) <= set(range(23))
+    shown = {tuple(seen) for epoch in epochs for seen in epoch.tolist()}
+    assert len(shown) == 9  # another order in every epoch and for every replicate
+
+
+def test_an_epoch_shows_every_image_where_the_minibatches_fit():
+    order = MinibatchOrder(12, 4, generators(0, 2, "order"))
+    minibatches = list(order.epoch())
+    assert [batch.shape for batch in minibatches] == [(2, 4)] * 3
+    assert torch.cat(minibatches, dim=1).sort(dim=1).values.tolist() == [list(range(12))] * 2
+
+
+@pytest.mark.parametrize("batch_size", [7, 100])
+def test_a_minibatch_of_everything_is_everything(batch_size):
+    order = MinibatchOrder(7, batch_size, generators(0, 2, "order"))
+    assert order.steps == 1
+    (batch,) = order.epoch()
+    assert batch.tolist() == [list(range(7))] * 2
+
+
+def test_the_order_of_a_replicate_is_its_own_generators():
+    three, one = (MinibatchOrder(50, 10, generators(0, n, "order")) for n in (3, 1))
+    for _ in range(3):
+        for together, alone in zip(three.epoch(), one.epoch(), strict=True):
+            assert torch.equal(together[:1], alone)
