@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from analysis import redundancy
 from analysis.results import Results
-from analysis.statistics import trend, verdict
+from analysis.statistics import mean_interval, trend, verdict
 from analysis.style import draw_series, figure, latent_dim_axis, plain_log_ticks
 from trainables.data import pixels
 
@@ -73,6 +73,23 @@ def measures(results: Results) -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(lines)
+
+
+def summary(table: pd.DataFrame) -> pd.DataFrame:
+    """One line a latent dimension and measure: mean over replicates with its interval.
+
+    Columns `latent_dim`, `measure`, `mean`, `low`, `high`, `replicates`, `interval`, `cells`.
+    """
+    lines = []
+    for dim, group in table.groupby("latent_dim"):
+        for measure in MEASURES:
+            values = group[measure].dropna()
+            if len(values):
+                interval = mean_interval(values)
+                lines.append((dim, measure, interval.estimate, interval.low, interval.high,
+                              interval.n, interval.kind, group["cell"].iloc[0]))  # fmt: skip
+    columns = ["latent_dim", "measure", "mean", "low", "high", "replicates", "interval", "cells"]
+    return pd.DataFrame(lines, columns=columns)
 
 
 def draw_correlation(table: pd.DataFrame) -> Figure:

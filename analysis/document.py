@@ -20,9 +20,6 @@ import pandas as pd
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-CELL_COLUMNS = ("cell", "cells", "encoder_cell")
-"""Columns that name cells: in the CSV always, in the page as a tooltip's length allows."""
-
 
 @dataclass
 class Section:
@@ -36,6 +33,8 @@ class Section:
     """What was asked: plain text."""
     conclusions: list[str] = field(default_factory=list)
     """What the data say to it: computed sentences, plain text."""
+    cells: list[str] = field(default_factory=list)
+    """The cells that the sentences are computed from."""
     blocks: list[Markup] = field(default_factory=list)
     """HTML in order."""
 
@@ -101,11 +100,14 @@ class Document:
         shown: pd.DataFrame | None = None,
         opened: bool = False,
     ) -> None:
-        """A table, saved whole as `tables/NAME.csv`; the page shows `shown` (default: all of it),
-        folded unless `opened`."""
+        """A table, saved whole as `tables/NAME.csv`; the page shows `shown`, some of its columns
+        (default: all of it), folded unless `opened`."""
         text = table.to_csv(index=False)
         (self.tables / f"{name}.csv").write_text(text)
         visible = table if shown is None else shown
+        for column in visible.select_dtypes("Int64"):  # whose missing values `na_rep` misses
+            whole = visible[column].astype(object)
+            visible = visible.assign(**{column: whole.where(visible[column].notna(), "–")})
         body = visible.to_html(
             index=False, border=0, na_rep="–", float_format=_number, classes="data", escape=True
         )
@@ -128,6 +130,14 @@ class Document:
             lstrip_blocks=True,
         )
         page = environment.get_template("report.html.j2").render(sections=self.sections, **context)
+        sentences = [
+            (section.anchor, sentence, " ".join(section.cells))
+            for section in self.sections
+            for sentence in section.conclusions
+        ]
+        pd.DataFrame(sentences, columns=["section", "sentence", "cells"]).to_csv(
+            self.tables / "conclusions.csv", index=False
+        )
         path = self.folder / "index.html"
         path.write_text(page)
         return path

@@ -10,9 +10,10 @@ from pathlib import Path
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from analysis import correlation, explorer, interpolation, reconstruction, theory, transfer
+from analysis import correlation, interpolation, reconstruction, theory, transfer
 from analysis.document import Document
-from analysis.judge import judge_of
+from analysis.interpolation import explorer
+from analysis.interpolation.judge import judge_of
 from analysis.results import Results, load
 from study.provenance import code_version, packages
 from study.store import StoreError
@@ -71,12 +72,14 @@ def is_current(report: Path, stamp: str) -> bool:
 
 
 def _stamp(results: Results) -> str:
-    """A hash of all that a report depends on: the plan, what is missing, and the code."""
+    """A hash of all that a report depends on: the plan, what is missing, and the code. Not the
+    command: the same cells asked for in other words make the same report."""
+    plan = {key: value for key, value in results.plan.items() if key != "command"}
     sources = hashlib.sha256()
     for source in sorted(Path(__file__).parent.rglob("*")):
         if source.suffix in (".py", ".j2", ".csv"):
             sources.update(source.read_bytes())
-    content = [results.plan, results.missing.to_dict("records"), sources.hexdigest()]
+    content = [plan, results.missing.to_dict("records"), sources.hexdigest()]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
@@ -123,6 +126,7 @@ def _reconstruction(document: Document, results: Results) -> None:
         "number of layers and weights? What is the best score?",
     )
     section.conclusions = reconstruction.conclusions(rows, pca)
+    section.cells = results.cells("autoencoder")
     document.figure(
         "reconstruction_all",
         reconstruction.draw_error_by_dimension(rows, pca),
@@ -153,6 +157,7 @@ def _reconstruction(document: Document, results: Results) -> None:
         reconstruction.draw_histories(history),
         f"Errors while training, means over replicates, batch {history['batch_size'].min()}.",
     )
+    document.table("histories", history.rename(columns={"cell": "cells"}), "Training histories")
     best = reconstruction.best_model(rows)
     restored, errors = reconstruction.image_errors(results, best["cell"], int(best["replicate"]))
     document.heading("The best model")
@@ -184,6 +189,7 @@ def _interpolation(document: Document, results: Results) -> None:
         "d better?",
     )
     section.conclusions = interpolation.conclusions(scorecard)
+    section.cells = sorted(set(scorecard["cell"]) - {""})
     for pair in interpolation.PAIRS:
         first, second = pair
         document.figure(
@@ -208,13 +214,22 @@ def _interpolation(document: Document, results: Results) -> None:
     document.figure(
         "interpolation_trade_off",
         interpolation.draw_trade_off(scorecard),
-        "What a midpoint gains in plausibility, its end points lose in fidelity; bars are 95 % "
-        "Student-t intervals over replicates.",
+        "How plausible the midpoint is (left) and how far from cross-dissolve (right), against how "
+        "faithful the end points are; bars are 95 % Student-t intervals over replicates.",
     )
     document.table(
         "interpolation", table, "The scorecard by latent dimension, means over replicates"
     )
-    document.table("interpolation_models", scorecard, "The scorecard by model and pair of digits")
+    document.table(
+        "interpolation_pairs",
+        interpolation.by_pair(scorecard),
+        "The scorecard by latent dimension and pair of digits, means over replicates",
+    )
+    document.table(
+        "interpolation_models",
+        scorecard.rename(columns={"cell": "cells"}).replace({"cells": {"": "none: images"}}),
+        "The scorecard by model and pair of digits",
+    )
     document.heading("Explore")
     document.markup(explorer.fragment(results, scorecard, judge))
 
@@ -229,6 +244,7 @@ def _correlation(document: Document, results: Results) -> None:
         "on d?",
     )
     section.conclusions = correlation.conclusions(table)
+    section.cells = sorted(set(table["cell"]))
     document.text(
         "The number is the mean absolute Pearson correlation between different coordinates: it "
         "is 0 for codes without linear redundancy whatever d is, up to the noise floor √(2/πn) "
@@ -257,7 +273,8 @@ def _correlation(document: Document, results: Results) -> None:
         f"{table['whitened_mean_absolute_off_diagonal'].max():.1e} at most and loses nothing. "
         "The numbers above describe the coordinates that training happened to choose."
     )
-    document.table("correlation", table.rename(columns={"cell": "cells"}), "Measures by model")
+    document.table("correlation", correlation.summary(table), "Measures by latent dimension")
+    document.table("correlation_models", table.rename(columns={"cell": "cells"}), "By model")
 
 
 def _transfer(document: Document, results: Results) -> None:
@@ -270,6 +287,7 @@ def _transfer(document: Document, results: Results) -> None:
         "whole network trained?",
     )
     section.conclusions = transfer.conclusions(rows)
+    section.cells = results.cells("fewshot")
     pixel_baselines = transfer.baselines(results)
     document.figure(
         "transfer_by_labels",
@@ -299,12 +317,18 @@ def _transfer(document: Document, results: Results) -> None:
             "Paired differences fixed − full, with p values corrected for their number (Holm)",
             shown=paired.drop(columns=["interval"]),
         )
-    document.table("transfer_baselines", pixel_baselines, "Baselines on pixels")
+    document.table(
+        "transfer_baselines",
+        transfer.baseline_summary(pixel_baselines),
+        "Baselines on the pixels of the same label subsets",
+    )
     on_codes = transfer.code_baselines(results)
     if len(on_codes):
-        document.table("transfer_code_baselines", on_codes, "Baselines on codes",
-            shown=on_codes.groupby(["classifier", "latent_dim", "labels"], as_index=False)[
-                "test_accuracy"].mean())  # fmt: skip
+        document.table(
+            "transfer_code_baselines",
+            transfer.baseline_summary(on_codes),
+            "Baselines on the standardised codes of the same encoders",
+        )
     best = transfer.best_classifier(rows)
     counts = transfer.confusion(results, best)
     document.figure(
@@ -322,7 +346,11 @@ def _transfer(document: Document, results: Results) -> None:
         transfer.draw_original(table, theirs),
         "This study's means (solid) and the original's single runs (dotted, hollow).",
     )
-    document.table("transfer_original", theirs, "The original's 56 accuracies")
+    document.table(
+        "transfer_original",
+        transfer.beside_original(table, theirs),
+        "The original's 56 accuracies beside this study's means",
+    )
 
 
 def _any_experiment(document: Document, results: Results, planned: dict) -> None:

@@ -192,6 +192,28 @@ def code_baselines(results: Results) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=columns)
 
 
+def baseline_summary(table: pd.DataFrame) -> pd.DataFrame:
+    """One line a classifier, number of labels (and d, for those on codes): mean accuracy over
+    label subsets with its interval, and over encoders where there are any."""
+    on_codes = "encoder_replicate" in table
+    keys = ["classifier", *(["latent_dim"] if on_codes else []), "labels"]
+    lines = []
+    for names, group in table.groupby(keys):
+        interval = (
+            crossed_bootstrap(
+                group["test_accuracy"], group["encoder_replicate"], group["label_subset"]
+            )
+            if on_codes
+            else mean_interval(group["test_accuracy"])
+        )
+        line = dict(zip(keys, names, strict=True))
+        line |= {"test_accuracy": interval.estimate, "low": interval.low, "high": interval.high}
+        line |= {"subsets": interval.n, "interval": interval.kind}
+        line["cells"] = " ".join(sorted(set(group["cells"]))) if on_codes else "none: pixels"
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
 def original() -> pd.DataFrame:
     """The 56 accuracies of the original solution, as fractions: `freeze`, `labels`,
     `latent_dim`, `test_accuracy`."""
@@ -199,6 +221,16 @@ def original() -> pd.DataFrame:
         table = pd.read_csv(file)
     table["test_accuracy"] = table.pop("test_accuracy_percent") / 100
     return table
+
+
+def beside_original(ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
+    """The original's accuracies with this study's means, where it has the same cell: `freeze`,
+    `labels`, `latent_dim`, `original`, `test_accuracy`, `low`, `high`, `cells`."""
+    deepest = ours[ours["depth"] == ours["depth"].max()]
+    keys = ["freeze", "labels", "latent_dim"]
+    return theirs.rename(columns={"test_accuracy": "original"}).merge(
+        deepest[[*keys, "test_accuracy", "low", "high", "cells"]], on=keys, how="left"
+    )
 
 
 # --- figures -----------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from study.experiments import PRESETS
-from study.grid import Cell, plan
+from study.grid import Cell, plan, record
 from study.options import BadInput, Selection, as_bad_input, parser, select
 from study.store import Store, StoreError
 from study.words import duration
@@ -29,8 +29,10 @@ LARGE = 10_000
 def prepare(arguments: argparse.Namespace) -> tuple[Dataset, Selection, list[list[Cell]]]:
     """The dataset, what was asked for, and its cells. Raises for whatever can't run."""
     out = Path(arguments.out)
-    if out.exists() and not out.is_dir():
-        raise BadInput("--out", out, "is a file; it must be a folder, or not exist yet")
+    there = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not there.is_dir():
+        which = "is a file" if there == out else f"{there} is a file"
+        raise BadInput("--out", out, f"{which}; it must be a folder, or not exist yet")
     name = arguments.dataset or PRESETS[arguments.preset].dataset
     # Before the data, which may take a download: the settings that are wrong for any data.
     draft = select(arguments, large=False)
@@ -53,7 +55,7 @@ def prepare(arguments: argparse.Namespace) -> tuple[Dataset, Selection, list[lis
 
 def require_gpus(arguments: argparse.Namespace) -> None:
     """Raise `BadInput` where GPUs are asked of this machine that it doesn't have."""
-    if arguments.address == "local" and arguments.gpus_per_trial:
+    if arguments.address == "local" and arguments.gpus_per_trial not in ("auto", 0):
         import torch
 
         seen = torch.cuda.device_count()
@@ -84,9 +86,8 @@ def show_plan(
             f"{experiment.name}: {len(cells)} cells ({replicates} replicates), "
             f"{len(cells) - len(missing)} done, {len(missing)} missing"
             + (f", {failed} of them failed last time" if failed else ""),
-            highlight=False,
         )
-        console.print(f"    {axes}", highlight=False)
+        console.print(f"    {axes}")
         missing_in_all += len(missing)
     return missing_in_all
 
@@ -94,13 +95,12 @@ def show_plan(
 def command_plan(arguments: argparse.Namespace, console: Console) -> int:
     data, selection, groups = prepare(arguments)
     require_gpus(arguments)
-    console.print(f"{selection.name} on {data.name}, results in {arguments.out}", highlight=False)
+    console.print(f"{selection.name} on {data.name}, results in {arguments.out}")
     missing = show_plan(console, Store(arguments.out), selection, groups)
-    gpus = f" and {arguments.gpus_per_trial:g} GPUs" if arguments.gpus_per_trial else ""
     console.print(
-        f"{missing} trials to run, each on {arguments.cpus_per_trial:g} CPU{gpus}; "
+        f"{missing} trials to run, each on {arguments.cpus_per_trial:g} CPUs and "
+        f"{arguments.gpus_per_trial} GPUs; "
         f"address {arguments.address}",
-        highlight=False,
     )
     return DONE
 
@@ -110,28 +110,11 @@ def command_run(arguments: argparse.Namespace, console: Console) -> int:
     require_gpus(arguments)
     store = Store(arguments.out)
     store.create()
+    command = shlex.join(["study", *sys.argv[1:]])
     store.write_plan(
-        {
-            "study": selection.name,
-            "command": shlex.join(["study", *sys.argv[1:]]),
-            "dataset": data.name,
-            "data_dir": str(arguments.data_dir.resolve()) if arguments.data_dir else None,
-            "fingerprint": data.fingerprint,
-            "experiments": [
-                {
-                    "name": experiment.name,
-                    "axes": {name: list(values) for name, values in experiment.axes.items()},
-                    "metric": experiment.metric,
-                    "cells": [
-                        {"id": cell.id, "config": dict(cell.config), "parent": cell.parent}
-                        for cell in cells
-                    ],
-                }
-                for experiment, cells in zip(selection.experiments, groups, strict=True)
-            ],
-        }
+        record(selection.name, command, data, arguments.data_dir, selection.experiments, groups)
     )
-    console.print(f"{selection.name} on {data.name}, results in {arguments.out}", highlight=False)
+    console.print(f"{selection.name} on {data.name}, results in {arguments.out}")
     if show_plan(console, store, selection, groups):
         compute(arguments, console, data, selection, groups, store)
     else:
@@ -152,8 +135,8 @@ def compute(
 
     resources = Resources(arguments.address, arguments.cpus_per_trial, arguments.gpus_per_trial)
     started = time.monotonic()
-    console.print(f"starting Ray ({resources.address}) …", highlight=False)
-    with cluster(resources):
+    console.print(f"starting Ray ({resources.address}) …")
+    with cluster(resources) as resources:
         shared = share(data)
         for experiment, cells in zip(selection.experiments, groups, strict=True):
             done = store.done()
@@ -165,7 +148,7 @@ def compute(
                     store.write_failure(cell.id, cell.config, reason)
             if ready:
                 run_experiment(experiment, ready, shared, store, resources, console)
-    console.print(f"computed in {duration(time.monotonic() - started)}", highlight=False)
+    console.print(f"computed in {duration(time.monotonic() - started)}")
 
 
 def write_report(
@@ -180,15 +163,15 @@ def write_report(
         started = time.monotonic()
         page = write(store.folder, only_if_changed)
         took = duration(time.monotonic() - started)
-        console.print(f"report: {page}  ({took})", highlight=False, soft_wrap=True)
+        console.print(f"report: {page}  ({took})")
     else:
         console.print("no cell is finished, so there is no report")
     for cell in unfinished:
         reason = failures.get(cell.id, {}).get("reason", "missing")
         console.print(
             f"failed: {cell.experiment} {cell.id}: {reason}",
-            style="red", highlight=False, markup=False, soft_wrap=True,
-        )  # fmt: skip
+            style="red",
+        )
     return FAILED if unfinished else DONE
 
 
@@ -225,7 +208,7 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     arguments = parser().parse_args(argv)
-    console = Console(soft_wrap=True)
+    console = Console(soft_wrap=True, markup=False)
     try:
         return COMMANDS[arguments.command](arguments, console)
     except (BadInput, StoreError) as error:

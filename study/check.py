@@ -10,6 +10,7 @@ import torch
 from rich.console import Console
 
 from study.launch import Resources, cluster
+from study.options import NoResources
 from study.provenance import packages, processor
 from study.store import Store, StoreError
 from trainables.data import DataError, load
@@ -24,7 +25,7 @@ def check(
     def say(what: str, fine: bool, text: str) -> None:
         nonlocal good
         good &= fine
-        console.print(f"{'ok  ' if fine else 'BAD '} {what:<10} {text}", highlight=False)
+        console.print(f"{'ok  ' if fine else 'BAD '} {what:<10} {text}")
 
     say("versions", True, ", ".join(f"{k} {v}" for k, v in packages().items()))
     say("processor", True, f"{processor()}, {os.cpu_count()} cores")
@@ -55,6 +56,6 @@ def check(
                 f"{resources.address}: {nodes} node(s), {total.get('CPU', 0):g} CPUs, "
                 f"{total.get('GPU', 0):g} GPUs",
             )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        say("ray", False, f"{resources.address}: {error}")
+    except NoResources as error:
+        say("ray", False, str(error))
     return good

@@ -7,9 +7,11 @@ import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 from study.experiments import Experiment
+from trainables.data import Dataset
 
 
 @dataclass(frozen=True)
@@ -47,16 +49,20 @@ def cell_id(
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
+def has_setting(experiment: Experiment, name: str) -> bool:
+    """Whether the experiment's trainable has a setting of this name."""
+    return name in {setting.name for setting in fields(experiment.module().Config)}
+
+
 def override(
     experiment: Experiment, axes: Mapping[str, tuple[Any, ...]], fixed: Mapping[str, Any]
 ) -> Experiment:
     """The experiment with other values on some axes and other settings; those that it hasn't
     are left out, as `labels` means nothing to an autoencoder."""
-    known = {setting.name for setting in fields(experiment.module().Config)}
+    mine = {name: values for name, values in axes.items() if has_setting(experiment, name)}
+    settings = {name: value for name, value in fixed.items() if has_setting(experiment, name)}
     return replace(
-        experiment,
-        axes={**experiment.axes, **{k: v for k, v in axes.items() if k in known}},
-        fixed={**experiment.fixed, **{k: v for k, v in fixed.items() if k in known}},
+        experiment, axes={**experiment.axes, **mine}, fixed={**experiment.fixed, **settings}
     )
 
 
@@ -105,3 +111,33 @@ def plan(experiments: list[Experiment], data: str) -> list[list[Cell]]:
         for config in configurations(experiment):
             place(experiment, config)
     return [list(planned[experiment.name].values()) for experiment in experiments]
+
+
+def record(
+    study: str,
+    command: str,
+    data: Dataset,
+    data_dir: Path | None,
+    experiments: list[Experiment],
+    groups: list[list[Cell]],
+) -> dict[str, Any]:
+    """What was asked for, as `Store.write_plan` keeps it and `analysis.results` reads it."""
+    return {
+        "study": study,
+        "command": command,
+        "dataset": data.name,
+        "data_dir": str(data_dir.resolve()) if data_dir else None,
+        "fingerprint": data.fingerprint,
+        "experiments": [
+            {
+                "name": experiment.name,
+                "axes": {name: list(values) for name, values in experiment.axes.items()},
+                "metric": experiment.metric,
+                "cells": [
+                    {"id": cell.id, "config": dict(cell.config), "parent": cell.parent}
+                    for cell in cells
+                ],
+            }
+            for experiment, cells in zip(experiments, groups, strict=True)
+        ],
+    }

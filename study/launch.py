@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any, Literal
 
 from rich.console import Console
 
@@ -27,6 +29,7 @@ from ray.tune.search.basic_variant import BasicVariantGenerator
 from study.adapter import CELL, PARENT, run_cell
 from study.experiments import Experiment
 from study.grid import Cell
+from study.options import NoResources
 from study.progress import ProgressCallback
 from study.store import Store
 from trainables.data import Dataset
@@ -40,41 +43,64 @@ class Resources:
     """`local` starts a Ray on this machine; `auto` or HOST:PORT joins a running cluster."""
     cpus_per_trial: float = 1
     """CPU cores; a trial uses as many threads. One each is fastest for these small networks."""
-    gpus_per_trial: float = 0
-    """GPUs or a fraction of one."""
+    gpus_per_trial: float | Literal["auto"] = "auto"
+    """GPUs or a fraction of one; `auto` is one where there are any, else none."""
 
 
-class NoResources(RuntimeError):
-    """The cluster can't ever give a trial what it is to be given."""
+def reachable(address: str) -> None:
+    """Raise `NoResources` where nobody answers at HOST:PORT. Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except OSError as error:
+        raise NoResources(
+            "--address", address, f"no Ray cluster answers there ({error})"
+        ) from error
 
 
 @contextmanager
-def cluster(resources: Resources) -> Iterator[None]:
-    """A Ray on this machine, or the running one at `resources.address`, for the block."""
-    options: dict = {"logging_level": logging.ERROR, "log_to_driver": False}
+def cluster(resources: Resources) -> Iterator[Resources]:
+    """A Ray on this machine, or the running one at `resources.address`, for the block.
+
+    Yields the resources with `auto` resolved. Raises `NoResources` where the cluster can't be
+    reached, or no node of it can hold a trial.
+    """
+    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if resources.address == "local":
-        options |= {"address": "local", "include_dashboard": False}
-    else:
-        options |= {"address": resources.address}
+        options |= {"include_dashboard": False}
+    elif resources.address != "auto":
+        reachable(resources.address)
     # A failed trial's traceback goes to the store, and its reason to the user, in one line.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
-        ray.init(**options)
+        try:
+            ray.init(address=resources.address, **options)
+        except ConnectionError as error:
+            reason = " ".join(str(error).split())
+            raise NoResources("--address", resources.address, reason) from error
     try:
-        available = ray.cluster_resources()
-        for kind, wanted in (
-            ("CPU", resources.cpus_per_trial),
-            ("GPU", resources.gpus_per_trial),
-        ):
-            if wanted > available.get(kind, 0):
-                raise NoResources(
-                    f"a trial is to have {wanted:g} {kind}s, but the cluster has "
-                    f"{available.get(kind, 0):g}"
-                )
-        yield
+        yield resolved(resources, [node["Resources"] for node in ray.nodes() if node["Alive"]])
     finally:
         ray.shutdown()
+
+
+def resolved(resources: Resources, nodes: list[dict[str, float]]) -> Resources:
+    """`resources` with numbers for `auto`, given what each node has.
+
+    Raises `NoResources` where no single node has enough: a trial can't span two.
+    """
+    asked = resources.gpus_per_trial
+    gpus = float(any(node.get("GPU", 0) >= 1 for node in nodes)) if asked == "auto" else asked
+    for option, kind, wanted in (
+        ("--cpus-per-trial", "CPU", resources.cpus_per_trial),
+        ("--gpus-per-trial", "GPU", gpus),
+    ):
+        most = max((node.get(kind, 0) for node in nodes), default=0)
+        if wanted > most:
+            allowed = f"the largest node of the cluster has {most:g} {kind}s"
+            raise NoResources(option, f"{wanted:g}", allowed)
+    return replace(resources, gpus_per_trial=gpus)
 
 
 def search_space(cells: list[Cell]) -> tuple[dict, list[dict]]:
@@ -99,6 +125,8 @@ def run_experiment(
 ) -> None:
     """Compute `cells`, none of which may depend on another. Failures go to the store.
 
+    `resources` are those that `cluster` gave, with numbers.
+
     `data` is a `Dataset` in Ray's object store: one copy a node, however many trials.
     """
     follow = ProgressCallback(console, experiment, len(cells))
@@ -108,7 +136,7 @@ def run_experiment(
             partial(run_cell, trainable=experiment.trainable, results=str(store.folder)),
             data=data,
         ),
-        {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial},
+        {"cpu": resources.cpus_per_trial, "gpu": float(resources.gpus_per_trial)},
     )
     tuner = tune.Tuner(
         trainable,

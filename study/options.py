@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from study.experiments import EXPERIMENTS, PRESETS, STUDIES, Experiment, members
-from study.grid import override
+from study.grid import has_setting, override
 from trainables.contract import ConfigError
 from trainables.data import DATASETS
 
@@ -37,6 +37,10 @@ class BadInput(ValueError):
 
     def __init__(self, option: str, value: object, allowed: str) -> None:
         super().__init__(f"{option} {value}: {allowed}")
+
+
+class NoResources(BadInput):
+    """The cluster can't be reached, or can't ever give a trial what it is to be given."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -70,6 +74,15 @@ def _positive(text: str) -> float:
     if value == 0:
         raise argparse.ArgumentTypeError("0 is not a number above 0")
     return float(value)
+
+
+def _gpus(text: str) -> float | str:
+    if text == "auto":
+        return text
+    amount = float(_amount(text))
+    if amount > 1 and amount != int(amount):
+        raise argparse.ArgumentTypeError(f"{text} is neither a fraction of a GPU nor whole GPUs")
+    return amount
 
 
 def _name(choices: Sequence[str], what: str) -> Callable[[str], str]:
@@ -162,8 +175,9 @@ def _add_places(parser: argparse.ArgumentParser) -> None:
         help="CPU cores a trial (default 1: many small trials at once beat one on all cores)",
     )  # fmt: skip
     where.add_argument(
-        "--gpus-per-trial", type=_amount, default=0.0, metavar="X",
-        help="GPUs a trial, or a fraction of one, as 0.25 (default 0)",
+        "--gpus-per-trial", type=_gpus, default="auto", metavar="X",
+        help="GPUs a trial, or a fraction of one, as 0.25; auto (default): one where there are "
+        "any, else none",
     )  # fmt: skip
 
 
@@ -219,6 +233,11 @@ def select(arguments: argparse.Namespace, large: bool) -> Selection:
     given = {name: value for name, value in options.items() if value is not None}
     experiments = members(arguments.name)
     target = arguments.name if arguments.name in EXPERIMENTS else experiments[0].name
+    for name, value in given.items():
+        of_interest = experiments if name in SHARED else [EXPERIMENTS[target]]
+        if not any(has_setting(experiment, name) for experiment in of_interest):
+            shown = " ".join(map(str, value)) if isinstance(value, list) else value
+            raise BadInput(OPTION_OF[name], shown, f"{arguments.name} has no such setting")
     adjusted = []
     for experiment in experiments:
         fixed = dict(preset.fixed.get(experiment.name, {}))

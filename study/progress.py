@@ -89,9 +89,7 @@ class ProgressCallback(Callback):
         if self.live is not None and self.task is not None:
             self.live.update(self.task, completed=self.done + self.failed, state=self.state())
         elif event:
-            self.console.print(
-                f"{self.experiment.name}: {event}  [{self.state()}]", markup=False, highlight=False
-            )
+            self.console.print(f"{self.experiment.name}: {event}  [{self.state()}]")
 
     def close(self) -> None:
         """Leave the last state on the screen."""

@@ -140,6 +140,9 @@ class Store:
                 np.savez_compressed(temporary / "predictions.npz", predictions=outcome.predictions)
             files = {path.name: _sha256(path) for path in sorted(temporary.iterdir())}
             _write_json(temporary / MARKER, {"files": files, "provenance": dict(provenance)})
+            if not (final / MARKER).exists():
+                # A folder without a marker is what a copy or a deletion left half done.
+                shutil.rmtree(final, ignore_errors=True)
             try:
                 temporary.rename(final)
             except OSError:

@@ -65,11 +65,16 @@ def copied_packages(tmp_path):
 
 @pytest.fixture(scope="session")
 def run_study():
-    """`python -m study …` as a process of its own, from the checkout or a copy of it."""
+    """`python -m study …` as a process of its own, from the checkout or a copy of it, after
+    some lines of Python if need be."""
 
-    def run(*arguments, folder=ROOT):
+    def run(*arguments, folder=ROOT, first=None):
+        program = ["-m", "study"]
+        if first is not None:
+            main = "import sys; from study.__main__ import main; sys.exit(main())"
+            program = ["-c", f"{first}; {main}"]
         return subprocess.run(
-            [sys.executable, "-m", "study", *map(str, arguments)],
+            [sys.executable, *program, *map(str, arguments)],
             cwd=folder,
             env={**os.environ, "PYTHONPATH": str(folder)},
             capture_output=True,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import struct
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -129,6 +130,16 @@ RAW_SIZES = {
 }
 """Bytes of the four files that MNIST and its drop-in replacements consist of."""
 
+HEADERS = {
+    "train-images-idx3-ubyte": struct.pack(">4I", 2051, 60_000, SIDE, SIDE),
+    "train-labels-idx1-ubyte": struct.pack(">2I", 2049, 60_000),
+    "t10k-images-idx3-ubyte": struct.pack(">4I", 2051, 10_000, SIDE, SIDE),
+    "t10k-labels-idx1-ubyte": struct.pack(">2I", 2049, 10_000),
+}
+"""The first bytes of each: a magic number for bytes in three or one dimensions, and the sizes."""
+
+REPAIR = "delete it and run again to download it, or copy a good one there"
+
 MNIST_MD5 = {
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
     "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
@@ -139,19 +150,25 @@ MNIST_MD5 = {
 
 def _check_raw_files(folder: Path, md5: dict[str, str]) -> None:
     """Raise `DataError` for the first file that is missing or isn't what was published."""
-    repair = "delete it and run again to download it, or copy a good one there"
     for name, size in RAW_SIZES.items():
         path = folder / name
         if not path.is_file():
-            raise DataError(f"{path}: missing (expected {size:,} bytes); {repair}")
+            raise DataError(f"{path}: missing (expected {size:,} bytes); {REPAIR}")
         found = path.stat().st_size
         if found != size:
-            raise DataError(f"{path}: damaged: expected {size:,} bytes, found {found:,}; {repair}")
+            raise DataError(f"{path}: damaged: expected {size:,} bytes, found {found:,}; {REPAIR}")
+        with path.open("rb") as file:
+            header = file.read(len(HEADERS[name]))
+        if header != HEADERS[name]:
+            raise DataError(
+                f"{path}: damaged: expected a header {HEADERS[name].hex()}, found {header.hex()}; "
+                f"{REPAIR}"
+            )
         if name in md5:
             digest = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
             if digest != md5[name]:
                 raise DataError(
-                    f"{path}: damaged: expected MD5 {md5[name]}, found {digest}; {repair}"
+                    f"{path}: damaged: expected MD5 {md5[name]}, found {digest}; {REPAIR}"
                 )
 
 
@@ -161,14 +178,16 @@ def _from_torchvision(name: str, class_name: str, md5: dict[str, str], root: Pat
 
     dataset_class = getattr(torchvision.datasets, class_name)
     raw = root / class_name / "raw"
-    if not any((raw / file).exists() for file in RAW_SIZES):
+    missing = [raw / file for file in RAW_SIZES if not (raw / file).exists()]
+    if missing:
         try:
             root.mkdir(parents=True, exist_ok=True)
             dataset_class(str(root), train=True, download=True)
         except (URLError, RuntimeError, OSError) as error:
             raise DataError(
-                f"{root} has no {name} (no {raw / 'train-images-idx3-ubyte'}) and the download "
-                f"failed ({error}); give a --data-dir that has it, or connect to the network"
+                f"{root} has no {name} (no {missing[0]}) and the download failed "
+                f"({' '.join(str(error).split())}); give a --data-dir that has it, or connect to "
+                "the network"
             ) from error
     _check_raw_files(raw, md5)
     parts = []

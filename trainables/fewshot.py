@@ -237,7 +237,7 @@ def train(
         )
 
     def accuracy(predicted: Tensor, split: str) -> list[float]:
-        return (predicted == splits[split][1]).float().mean(dim=1).tolist()
+        return (predicted == splits[split][1]).double().mean(dim=1).tolist()
 
     history: list[dict[str, Any]] = []
 
@@ -266,7 +266,8 @@ def train(
     with torch.no_grad():
         predictions = {split: predict(split) for split in splits}
     accuracies = {split: accuracy(predicted, split) for split, predicted in predictions.items()}
-    require_finite(torch.stack([p.sum() for p in models.parameters.values()]), "a weight")
+    sums = [value.detach().flatten(1).sum(dim=1) for value in models.parameters.values()]
+    require_finite(torch.stack(sums).sum(dim=0), "a weight")
     seconds = time.perf_counter() - started
     rows = [
         {

@@ -9,7 +9,7 @@ import pytest
 
 from analysis.results import Results, load
 from study.experiments import EXPERIMENTS
-from study.grid import Cell, override, plan
+from study.grid import Cell, override, plan, record
 from study.provenance import code_version, device_name
 from study.store import Store
 from trainables.data import Dataset
@@ -52,27 +52,7 @@ def small_results(tmp_path_factory: pytest.TempPathFactory) -> Results:
     groups = plan(experiments, data.fingerprint)
     store = Store(tmp_path_factory.mktemp("study"))
     store.create()
-    store.write_plan(
-        {
-            "study": "assignment",
-            "command": "study run assignment",
-            "dataset": data.name,
-            "data_dir": None,
-            "fingerprint": data.fingerprint,
-            "experiments": [
-                {
-                    "name": experiment.name,
-                    "axes": {name: list(values) for name, values in experiment.axes.items()},
-                    "metric": experiment.metric,
-                    "cells": [
-                        {"id": cell.id, "config": dict(cell.config), "parent": cell.parent}
-                        for cell in cells
-                    ],
-                }
-                for experiment, cells in zip(experiments, groups, strict=True)
-            ],
-        }
-    )
+    store.write_plan(record("assignment", "study run assignment", data, None, experiments, groups))
     for cells in groups:
         for cell in cells:
             compute(cell, data, store)

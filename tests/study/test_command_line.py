@@ -1,11 +1,7 @@
 """The smoke preset of the whole assignment, as a user runs it, on a real Ray."""
 
 import json
-import os
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -15,16 +11,14 @@ from trainables.data import load as load_data
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
-ROOT = Path(__file__).resolve().parents[2]
 AUTOENCODERS, FEW_SHOT = 2, 2 * 2 * 3
 COMMAND = ["run", "assignment", "--preset", "smoke"]
 
-WITHOUT_RAY = """
-import sys
-sys.modules["ray"] = None  # importing it is an error
-from study.__main__ import main
-sys.exit(main(sys.argv[1:]))
-"""
+WITHOUT_RAY = "import sys; sys.modules['ray'] = None"
+"""Importing it is an error then."""
+
+WITHOUT_REPORT = "import analysis.report; analysis.report.write = lambda *arguments: 'none'"
+"""It takes as long as all the rest, and has tests of its own."""
 
 
 @pytest.fixture(scope="module")
@@ -128,14 +122,10 @@ def test_off_a_terminal_every_event_is_a_line_and_ray_is_silent(finished):
         assert noise not in finished.stdout + finished.stderr
 
 
-def test_the_second_time_nothing_is_computed(finished, out):
+def test_the_second_time_nothing_is_computed(finished, out, run_study):
     before, tune = files_of_cells(out), sorted((out / "tune").iterdir())
     started = time.monotonic()
-    again = subprocess.run(
-        [sys.executable, "-c", WITHOUT_RAY, *COMMAND, "--out", str(out)],
-        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
-        timeout=60,
-    )  # fmt: skip
+    again = run_study(*COMMAND, "--out", out, first=WITHOUT_RAY)
     took = time.monotonic() - started
     assert again.returncode == 0, again.stdout + again.stderr
     assert "autoencoder: 2 cells (4 replicates), 2 done, 0 missing" in again.stdout
@@ -149,7 +139,8 @@ def test_the_second_time_nothing_is_computed(finished, out):
 def test_a_grown_grid_computes_only_the_new_cells(finished, out, run_study):
     """Runs last: it leaves the larger study in the folder."""
     before = files_of_cells(out)
-    grown = run_study(*COMMAND, "--out", out, "--latent-dims", 2, 3, 8)
+    options = ["--out", out, "--latent-dims", 2, 3, 8]
+    grown = run_study(*COMMAND, *options, first=WITHOUT_REPORT)
     assert grown.returncode == 0, grown.stdout + grown.stderr
     assert "autoencoder: 3 cells (6 replicates), 2 done, 1 missing" in grown.stdout
     assert "fewshot: 18 cells (36 replicates), 12 done, 6 missing" in grown.stdout

@@ -1,11 +1,12 @@
 """Cells and their ids: what is computed once is known again, and nothing else is."""
 
 import dataclasses
+import json
 
 import pytest
 
 from study.experiments import AUTOENCODER, FEWSHOT
-from study.grid import cell_id, configurations, override, parent_configuration, plan
+from study.grid import cell_id, configurations, override, parent_configuration, plan, record
 from trainables.autoencoder import Config as AutoencoderConfig
 from trainables.contract import ConfigError
 
@@ -120,6 +121,25 @@ def test_an_option_changes_only_experiments_that_have_the_setting():
     assert autoencoder.axes == {**AUTOENCODER.axes, "latent_dim": (3,)}
     assert autoencoder.fixed == AUTOENCODER.fixed
     assert override(FEWSHOT, {"labels": (20,)}, {"hidden": 8}).fixed["hidden"] == 8
+
+
+def test_the_record_of_a_plan_is_plain_data(few_digits, tmp_path):
+    experiments = small()
+    groups = plan(experiments, few_digits.fingerprint)
+    kept = record("assignment", "study run", few_digits, tmp_path / "data", experiments, groups)
+    kept = json.loads(json.dumps(kept))
+    assert kept["study"] == "assignment"
+    assert kept["command"] == "study run"
+    assert kept["dataset"] == "few-digits"
+    assert kept["data_dir"] == str(tmp_path / "data")
+    assert kept["fingerprint"] == few_digits.fingerprint
+    for group, experiment, cells in zip(kept["experiments"], experiments, groups, strict=True):
+        assert group["name"] == experiment.name
+        assert group["metric"] == experiment.metric
+        assert group["axes"]["latent_dim"] == [2, 8]
+        assert [cell["id"] for cell in group["cells"]] == ids(cells)
+        assert [cell["parent"] for cell in group["cells"]] == [cell.parent for cell in cells]
+        assert [cell["config"] for cell in group["cells"]] == [cell.config for cell in cells]
 
 
 # --- cells that build on others --------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +19,7 @@ from study.experiments import AUTOENCODER, FEWSHOT
 from study.grid import override, plan
 from study.launch import NoResources, Resources, cluster, search_space
 from study.store import Store
-from trainables.contract import Diverged
+from trainables.contract import Diverged, Outcome
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 DATA = "0123456789abcdef"
@@ -117,12 +118,14 @@ def test_a_trial_that_diverges_writes_nothing(reports, few_digits, tmp_path):
 
 @pytest.fixture
 def fake_ray(monkeypatch):
-    """A cluster of 2 cores that isn't there; the fixture's value lists the calls."""
+    """A cluster of two nodes with 2 cores each that isn't there; the value lists the calls."""
     calls = []
     monkeypatch.setattr(ray, "init", lambda **options: calls.append(("init", options)))
     monkeypatch.setattr(ray, "shutdown", lambda: calls.append(("shutdown", None)))
-    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0})
-    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True}])
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 4.0})
+    node = {"Alive": True, "Resources": {"CPU": 2.0}}
+    dead = {"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0}}
+    monkeypatch.setattr(ray, "nodes", lambda: [node, node, dead])
     return calls
 
 
@@ -134,12 +137,37 @@ def test_a_local_cluster_is_started_and_ended(fake_ray):
 
 
 def test_a_running_cluster_is_joined(fake_ray):
-    with cluster(Resources("10.0.0.1:6379", 1, 0)):
-        assert fake_ray[0][1]["address"] == "10.0.0.1:6379"
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        address = f"127.0.0.1:{head.getsockname()[1]}"
+        with cluster(Resources(address, 1, 0)):
+            assert fake_ray[0][1]["address"] == address
     assert fake_ray[-1][0] == "shutdown"
 
 
-@pytest.mark.parametrize(("cpus", "gpus", "named"), [(4, 0, "4 CPUs"), (1, 0.5, "0.5 GPUs")])
+def test_an_address_where_nobody_answers_is_refused_before_ray_tries_for_minutes(fake_ray):
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        port = head.getsockname()[1]
+    with (
+        pytest.raises(NoResources, match=f"--address 127.0.0.1:{port}: no Ray cluster answers"),
+        cluster(Resources(f"127.0.0.1:{port}", 1, 0)),
+    ):
+        pytest.fail("the cluster was used")
+    assert fake_ray == []
+
+
+def test_auto_takes_a_gpu_where_there_is_one():
+    nodes = [{"CPU": 8.0}, {"CPU": 4.0, "GPU": 2.0}]
+    assert launch.resolved(Resources(), nodes).gpus_per_trial == 1
+    assert launch.resolved(Resources(), nodes[:1]).gpus_per_trial == 0
+    assert launch.resolved(Resources(gpus_per_trial=0.25), nodes).gpus_per_trial == 0.25
+    with pytest.raises(NoResources, match=r"--gpus-per-trial 3: the largest node .* has 2 GPUs"):
+        launch.resolved(Resources(gpus_per_trial=3), nodes)
+
+
+@pytest.mark.parametrize(
+    ("cpus", "gpus", "named"),
+    [(4, 0, "--cpus-per-trial 4: .* 2 CPUs"), (1, 0.5, "--gpus-per-trial 0.5: .* 0 GPUs")],
+)
 def test_a_trial_that_fits_nowhere_is_refused(cpus, gpus, named, fake_ray):
     """Tune would wait for ever."""
     with pytest.raises(NoResources, match=named), cluster(Resources("auto", cpus, gpus)):
@@ -156,7 +184,7 @@ def test_a_cluster_too_small_for_a_trial_is_bad_input(fake_ray, tmp_path, capsys
     assert run_on_a_cluster(tmp_path, "--cpus-per-trial", "4") == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
-    assert "4 CPUs" in lines[0]
+    assert "--cpus-per-trial 4" in lines[0]
 
 
 def test_a_cluster_that_is_not_there_is_bad_input(monkeypatch, tmp_path, capsys):
@@ -191,6 +219,51 @@ def test_the_check_says_what_is_missing(fake_ray, tmp_path, monkeypatch, capsys)
     assert re.search("BAD +data +no such data", shown)
     assert re.search("BAD +storage +.*is a file", shown)
     assert re.search("ok +ray", shown)
+
+
+# --- what is launched ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def launched(monkeypatch):
+    """Cells that were launched, by experiment; they are written, and nothing is computed."""
+    asked = []
+
+    def pretend(experiment, cells, data, store, resources, console):
+        asked.append((experiment.name, {cell.id for cell in cells}))
+        for cell in cells:
+            store.write(cell.id, cell.config, cell.parent, Outcome([{"replicate": 0}]), {})
+
+    monkeypatch.setattr(launch, "cluster", lambda resources: nullcontext())
+    monkeypatch.setattr(launch, "share", lambda data: data)
+    monkeypatch.setattr(launch, "run_experiment", pretend)
+    monkeypatch.setattr("analysis.report.write", lambda folder, only_if_changed: folder)
+    return asked
+
+
+def test_only_missing_cells_are_launched_and_parents_first(launched, tmp_path, capsys):
+    command = ["run", "assignment", "--preset", "smoke", "--out", str(tmp_path)]
+    assert command_line.main(command) == 0
+    assert [(name, len(cells)) for name, cells in launched] == [("autoencoder", 2), ("fewshot", 12)]
+    first = set.union(*(cells for _, cells in launched))
+
+    launched.clear()
+    assert "nothing to compute" not in capsys.readouterr().out
+    assert command_line.main(command) == 0
+    assert "nothing to compute" in capsys.readouterr().out
+    assert launched == []
+
+    assert command_line.main([*command, "--latent-dims", "2", "3", "8"]) == 0
+    assert [(name, len(cells)) for name, cells in launched] == [("autoencoder", 1), ("fewshot", 6)]
+    assert not first & set.union(*(cells for _, cells in launched))
+
+
+def test_two_studies_in_one_folder_share_what_they_have_in_common(launched, tmp_path):
+    places = ["--preset", "smoke", "--out", str(tmp_path)]
+    assert command_line.main(["run", "autoencoder", *places]) == 0
+    launched.clear()
+    assert command_line.main(["run", "fewshot", *places]) == 0
+    assert [name for name, _ in launched] == ["fewshot"]
 
 
 # --- failures --------------------------------------------------------------------------------

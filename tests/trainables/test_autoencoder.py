@@ -1,6 +1,7 @@
 """Autoencoders: what a cell reports is true, reproducible, and possible."""
 
 import dataclasses
+import time
 from pathlib import Path
 
 import numpy as np
@@ -49,9 +50,16 @@ def test_there_is_a_row_a_replicate(outcome):
         sum(value[0].numel() for value in outcome.weights.values())
     }
     assert len({row["test_mse"] for row in outcome.rows}) == 2
-    assert all(row["train_seconds"] > 0 for row in outcome.rows)
     assert {value.shape[0] for value in outcome.weights.values()} == {2}
     assert outcome.predictions is None
+
+
+def test_the_time_of_a_cell_is_shared_among_its_replicates(few_digits):
+    started = time.perf_counter()
+    rows = train(TINY, few_digits, nothing).rows
+    took = time.perf_counter() - started
+    assert 0.5 * took < sum(row["train_seconds"] for row in rows) <= took
+    assert rows[0]["train_seconds"] == rows[1]["train_seconds"]
 
 
 def test_the_history_has_a_line_a_replicate_and_epoch(outcome):

@@ -169,6 +169,17 @@ def test_codes_are_standardised_by_the_unlabelled_training_images(classifiers, f
         assert (codes.std(dim=0) - 1).abs().max() < 1e-10
 
 
+def test_codes_are_standardised_by_no_more_images_than_it_takes(
+    classifiers, encoded, few_digits, parent, monkeypatch
+):
+    monkeypatch.setattr(fewshot, "STATISTICS_IMAGES", 60)
+    train(config("full"), few_digits, nothing, parent)
+    assert encoded[:2] == [60, 60]
+    codes = encode(build_classifiers(config("full"), parent)[0][0], few_digits.train.on("cpu")[0])
+    assert torch.allclose(classifiers[0].standardise.mean, codes[:60].mean(dim=0), atol=1e-6)
+    assert torch.allclose(classifiers[2].standardise.scale, codes[:60].std(dim=0), atol=1e-6)
+
+
 @pytest.mark.parametrize("freeze", FREEZE)
 def test_accuracies_are_those_of_the_predictions(freeze, few_digits, parent):
     outcome = train(config(freeze), few_digits, nothing, parent)

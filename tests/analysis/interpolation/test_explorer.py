@@ -14,9 +14,10 @@ import pandas as pd
 import pytest
 import torch
 
-from analysis import explorer
-from analysis.interpolation import INTERPOLATION, PAIRS, image_pairs, interpolate, scorecard
-from analysis.judge import Judge, train_judge
+from analysis.interpolation import explorer
+from analysis.interpolation.judge import Judge, train_judge
+from analysis.interpolation.lines import PAIRS, image_pairs, interpolate
+from analysis.interpolation.scorecard import INTERPOLATION, scorecard
 from analysis.results import Results
 from study.store import Store
 

@@ -118,6 +118,20 @@ def judge_of(data: Dataset, steps: int = STEPS) -> Judge:
     return _JUDGES[key]
 
 
+@torch.no_grad()
+def _probabilities(network: nn.Module, images: Tensor, batch_size: int = 1000) -> FloatArray:
+    scores = torch.cat([network(part) for part in images.split(batch_size)])
+    # In double precision, so that the rows sum to 1 and 1 − p is not rounding noise.
+    return scores.double().softmax(dim=1).numpy()
+
+
+def _moved(images: Tensor, draw: torch.Generator) -> Tensor:
+    """`images` (B, 1, 28, 28), all moved by the same random whole number of pixels."""
+    down, right = torch.randint(0, 2 * SHIFT + 1, (2,), generator=draw).tolist()
+    padded = functional.pad(images, (SHIFT, SHIFT, SHIFT, SHIFT))
+    return padded[:, :, down : down + images.shape[2], right : right + images.shape[3]]
+
+
 class RealImages:
     """Training images to be near to."""
 
@@ -145,37 +159,3 @@ class RealImages:
         """1 − the largest cosine between each of `images` (N, 1, 28, 28) and a training image:
         (N,), from 0 to 1."""
         return 1 - (functional.normalize(images.flatten(1), dim=1) @ self.directions.T).amax(dim=1)
-
-
-def entropy(probabilities: FloatArray) -> FloatArray:
-    """Shannon entropy −Σ p ln p in nats of each row of (N, C): (N,), from 0 to ln C."""
-    logarithms = np.log(np.where(probabilities > 0, probabilities, 1.0))  # 0 ln 0 = 0
-    return -(probabilities * logarithms).sum(axis=1)
-
-
-def outside(probabilities: FloatArray, first: int, second: int) -> FloatArray:
-    """The probability of every class but two, of each row of (N, C): (N,), from 0 to 1."""
-    return np.clip(1 - probabilities[:, first] - probabilities[:, second], 0, 1)
-
-
-def both(probabilities: FloatArray, first: int, second: int) -> FloatArray:
-    """Twice the probability of the less likely of two classes, of each row of (N, C): (N,).
-
-    1 where the judge is torn between exactly these two, as it is when it sees both at once; 0
-    where one of them has no probability at all.
-    """
-    return 2 * np.minimum(probabilities[:, first], probabilities[:, second])
-
-
-@torch.no_grad()
-def _probabilities(network: nn.Module, images: Tensor, batch_size: int = 1000) -> FloatArray:
-    scores = torch.cat([network(part) for part in images.split(batch_size)])
-    # In double precision, so that the rows sum to 1 and 1 − p is not rounding noise.
-    return scores.double().softmax(dim=1).numpy()
-
-
-def _moved(images: Tensor, draw: torch.Generator) -> Tensor:
-    """`images` (B, 1, 28, 28), all moved by the same random whole number of pixels."""
-    down, right = torch.randint(0, 2 * SHIFT + 1, (2,), generator=draw).tolist()
-    padded = functional.pad(images, (SHIFT, SHIFT, SHIFT, SHIFT))
-    return padded[:, :, down : down + images.shape[2], right : right + images.shape[3]]

@@ -17,18 +17,16 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from analysis.interpolation import (
-    INTERPOLATION,
+from analysis.interpolation.judge import Judge, judge_of
+from analysis.interpolation.lines import (
     PAIRS,
-    PIXEL_BLEND,
-    RECONSTRUCTION,
     ImagePairs,
     cells_by_dimension,
     image_pairs,
     interpolate,
     pixel_blend,
 )
-from analysis.judge import Judge, judge_of
+from analysis.interpolation.scorecard import INTERPOLATION, PIXEL_BLEND, RECONSTRUCTION
 from analysis.results import Results
 from trainables.data import pixels
 from trainables.networks import Autoencoder

@@ -1,0 +1,54 @@
+"""Question 2: what lies on the straight line between the codes of two digits.
+
+D(α·E(I₁) + (1 − α)·E(I₂)) for α from 0, which is I₂, to 1, which is I₁. A picture that shows
+both digits at once is the known failure of this, cross-dissolve: it is what averaging the pixels
+gives, without any model. So a midpoint is measured in three ways: does it pass for a digit (to a
+judge that learnt from real digits alone), how far is it from a mere cross-dissolve, and are the
+ends of the line still the two images?
+
+- `lines`: which images and which models, and the lines between their codes
+- `judge`: who says whether a picture is a digit
+- `measures`: the numbers that a line gets
+- `scorecard`: the table of all measures of all models
+- `figures`: the scorecard, drawn
+- `strips`: the pictures along one line, drawn
+- `conclusions`: the sentences that follow from the scorecard
+- `explorer`: the part of the report in which a reader moves along the lines
+"""
+
+from analysis.interpolation.conclusions import conclusion, conclusions
+from analysis.interpolation.figures import draw_scorecard, draw_trade_off
+from analysis.interpolation.lines import ALPHAS, PAIRS, image_pairs, interpolate, pixel_blend
+from analysis.interpolation.scorecard import (
+    INTERPOLATION,
+    MEASURES,
+    PIXEL_BLEND,
+    REAL,
+    RECONSTRUCTION,
+    by_pair,
+    scorecard,
+    summary,
+)
+from analysis.interpolation.strips import draw_strip, strips
+
+__all__ = [
+    "ALPHAS",
+    "INTERPOLATION",
+    "MEASURES",
+    "PAIRS",
+    "PIXEL_BLEND",
+    "REAL",
+    "RECONSTRUCTION",
+    "by_pair",
+    "conclusion",
+    "conclusions",
+    "draw_scorecard",
+    "draw_strip",
+    "draw_trade_off",
+    "image_pairs",
+    "interpolate",
+    "pixel_blend",
+    "scorecard",
+    "strips",
+    "summary",
+]

@@ -1,0 +1,169 @@
+"""Which d interpolates better and why: sentences that follow from the numbers of a scorecard."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from analysis.interpolation.scorecard import (
+    INTERPOLATION,
+    PIXEL_BLEND,
+    RECONSTRUCTION,
+    by_replicate,
+)
+from analysis.statistics import Interval, mean_interval, verdict
+
+
+def conclusions(table: pd.DataFrame) -> list[str]:
+    """Which d is better and why, from the numbers of a scorecard: sentences that change with
+    them, and say "undecided" where the interval includes no difference."""
+    models = by_replicate(table, INTERPOLATION)
+    dims = sorted(int(d) for d in models["latent_dim"].unique())
+    if len(dims) < 2:
+        done = f"only d = {dims[0]} is finished" if dims else "no autoencoder is finished"
+        return [f"Which d interpolates better can't be said: {done}."]
+    low, high = dims[0], dims[-1]
+    plausible = paired(table, "confidence", low, high)
+    dissolve = paired(table, "cross_dissolve", low, high)
+    ends = paired(table, "mse", low, high, RECONSTRUCTION)
+    return [
+        _which_and_why(plausible, dissolve, ends, low, high),
+        _best(table, dims),
+        _compared(table, "confidence", low, high, plausible,
+                  "the judge takes midpoints for a digit with {more} confidence at"),
+        _end_points(table, low, high),
+        _compared(table, "cross_dissolve", low, high, dissolve,
+                  "midpoints are {more} distant from cross-dissolve at"),
+        _both_at_once(table, low, high),
+    ]  # fmt: skip
+
+
+def conclusion(table: pd.DataFrame) -> str:
+    """`conclusions` as one paragraph."""
+    return " ".join(conclusions(table))
+
+
+def paired(
+    table: pd.DataFrame, measure: str, low: int, high: int, control: str = INTERPOLATION
+) -> Interval:
+    """Interval for the mean of `measure` at d = `high` less that at d = `low`, over replicates:
+    replicate r has the same seeds and the same image pairs at both."""
+    models = by_replicate(table, control).set_index("replicate")
+    at = {d: models.loc[models["latent_dim"] == d, measure] for d in (low, high)}
+    return mean_interval((at[high] - at[low]).dropna().to_numpy(float))
+
+
+def _which_and_why(
+    plausible: Interval, dissolve: Interval, ends: Interval, low: int, high: int
+) -> str:
+    better = verdict(plausible, str(high), str(low), "")
+    if not better:
+        return (
+            f"Whether d = {low} or d = {high} interpolates better is undecided: the interval of "
+            "the difference in the plausibility of midpoints includes 0."
+        )
+    size = "larger" if better == str(high) else "smaller"
+    # Signs turned so that above 0 speaks for the d that is better.
+    toward = 1 if size == "larger" else -1
+    reasons = [
+        _sided(ends, -toward, "its end points are more faithful", "its end points are less "
+               "faithful", "whether its end points are more faithful is undecided"),
+        _sided(dissolve, toward, "its midpoints are farther from mere cross-dissolve",
+               "its midpoints are closer to mere cross-dissolve, which is the price",
+               "whether its midpoints are closer to mere cross-dissolve is undecided"),
+    ]  # fmt: skip
+    return (
+        f"The {size} d is better: midpoints are more plausible at d = {better}; "
+        f"{reasons[0]}, and {reasons[1]}."
+    )
+
+
+def _sided(interval: Interval, toward: int, positive: str, negative: str, undecided: str) -> str:
+    if toward < 0:
+        positive, negative = negative, positive
+    return verdict(interval, positive, negative, undecided)
+
+
+def _best(table: pd.DataFrame, dims: Sequence[int]) -> str:
+    """The d with the most plausible midpoints, which others may be as good, and the control."""
+    models = by_replicate(table, INTERPOLATION)
+    means = models.groupby("latent_dim")["confidence"].mean()
+    best = int(means.idxmax())
+    others = [d for d in dims if d != best]
+    as_good = [d for d in others if not paired(table, "confidence", d, best).excludes(0)]
+    rivals = f"; not told apart from it: d = {', '.join(map(str, as_good))}" if as_good else ""
+    blend = by_replicate(table, PIXEL_BLEND)["confidence"].mean()
+    interval = mean_interval(models.loc[models["latent_dim"] == best, "confidence"])
+    control = verdict(
+        interval,
+        "more than in a blend of pixels",
+        "less than in a blend of pixels",
+        "undecided whether more or less than in a blend of pixels",
+        null=blend,
+    )
+    return (
+        f"The most plausible midpoints are those of d = {best}: the judge's mean confidence is "
+        f"{interval.text(3)}, {control} ({blend:.3f}){rivals}."
+    )
+
+
+def _compared(
+    table: pd.DataFrame, measure: str, low: int, high: int, difference: Interval, start: str
+) -> str:
+    """`start`, with "more" or "less" for {more}, and both means with their difference."""
+    means = by_replicate(table, INTERPOLATION).groupby("latent_dim")[measure].mean()
+    claim = start.format(more=verdict(difference, "more", "less", "more or less"))
+    undecided = f"it is undecided whether {claim}"
+    sentence = verdict(difference, claim, claim, undecided)
+    return (
+        f"{sentence[0].upper()}{sentence[1:]} d = {high} than at d = {low}: {means[high]:.3f} "
+        f"against {means[low]:.3f}, difference {_signed(difference)} ({difference.kind}, paired "
+        f"by replicate, n = {difference.n})."
+    )
+
+
+def _end_points(table: pd.DataFrame, low: int, high: int) -> str:
+    """How much of what the judge thinks of midpoints it thinks of the end points already."""
+    ends = by_replicate(table, RECONSTRUCTION)
+    between = by_replicate(table, INTERPOLATION)
+    lost = ends.merge(between, on=["cell", "replicate", "latent_dim"], suffixes=("", "_between"))
+    lost["lost"] = lost["confidence"] - lost["confidence_between"]
+    means = lost.groupby("latent_dim")[["confidence", "lost"]].mean()
+    of = lost.set_index("replicate")
+    at = {d: of.loc[of["latent_dim"] == d, "lost"] for d in (low, high)}
+    difference = mean_interval((at[high] - at[low]).dropna().to_numpy(float))
+    compared = verdict(
+        difference, "the larger d loses more", "the smaller d loses more",
+        "which loses more is undecided",
+    )  # fmt: skip
+    return (
+        f"In the end points D(E(I)) themselves its confidence is "
+        f"{means.loc[low, 'confidence']:.3f} at d = {low} and {means.loc[high, 'confidence']:.3f} "
+        f"at d = {high}; from there to the midpoint it loses {means.loc[low, 'lost']:.3f} and "
+        f"{means.loc[high, 'lost']:.3f}: {compared} (difference {_signed(difference)})."
+    )
+
+
+def _both_at_once(table: pd.DataFrame, low: int, high: int) -> str:
+    """The original's reason for a larger d, as a number."""
+    difference = paired(table, "both", low, high)
+    means = by_replicate(table, INTERPOLATION).groupby("latent_dim")["both"].mean()
+    blend = by_replicate(table, PIXEL_BLEND)["both"].mean()
+    claim = verdict(
+        difference,
+        f"Both digits are seen at once more at d = {high} than at d = {low}",
+        f"Both digits are seen at once less at d = {high} than at d = {low}",
+        f"Whether both digits are seen at once more at d = {high} or at d = {low} is undecided",
+    )
+    return (
+        f"{claim} ({means[high]:.3f} against {means[low]:.3f}, difference {_signed(difference)}); "
+        f"it is what a blend of pixels does without any model ({blend:.3f}), so more of it is a "
+        "failure to interpolate and not a merit."
+    )
+
+
+def _signed(difference: Interval) -> str:
+    if not difference.bounded:
+        return f"{difference.estimate:+.3f} [no interval]"
+    return f"{difference.estimate:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"

@@ -1,0 +1,133 @@
+"""The scorecard drawn: each measure against d, and what is shown between against the ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.interpolation.scorecard import (
+    INTERPOLATION,
+    MEASURES,
+    PIXEL_BLEND,
+    REAL,
+    RECONSTRUCTION,
+    by_replicate,
+)
+from analysis.statistics import Interval, mean_interval
+from analysis.style import COLOURS, MARKERS, draw_series, figure, latent_dim_axis
+
+PANELS = ("confidence", "entropy", "outside", "both", "cross_dissolve", "mean_distance",
+          "nearest", "path", "cycle")  # fmt: skip
+"""The measures that `draw_scorecard` shows."""
+
+
+def draw_scorecard(table: pd.DataFrame) -> Figure:
+    """Each measure against d: midpoints and end points with every replicate as a dot, the mean
+    and its 95 % Student-t interval; lines for the controls that no model has a part in.
+
+    Raises ValueError where `table` has no model.
+    """
+    models = _models(table)
+    made, panels = figure(columns=3, rows=3, width=10, height=8.6)
+    lines = {PIXEL_BLEND: ("--", "#555555"), REAL: (":", "#000000")}
+    for axes, measure in zip(panels.flat, PANELS, strict=True):
+        for index, (control, label) in enumerate(
+            {INTERPOLATION: "midpoint, α = 0.5", RECONSTRUCTION: "end points D(E(I))"}.items()
+        ):
+            part = models[control].dropna(subset=measure)
+            if len(part):
+                draw_series(axes, part, "latent_dim", measure, label, index)
+        for control, (style, colour) in lines.items():
+            value = by_replicate(table, control)[measure].mean()
+            if np.isfinite(value):
+                axes.axhline(value, linestyle=style, color=colour, linewidth=1.2, label=control)
+        latent_dim_axis(axes, _spaced(models[INTERPOLATION]["latent_dim"].unique()))
+        axes.set_title(MEASURES[measure], fontsize=10)
+        _from_zero(axes, measure)
+    handles: dict[str, Artist] = {}
+    for axes in panels.flat:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    made.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=4)
+    return made
+
+
+def _spaced(dims: Sequence[int]) -> list[int]:
+    """The dimensions whose labels have room on the logarithmic axis of a small panel."""
+    kept: list[int] = []
+    for latent_dim in sorted(map(int, dims)):
+        if not kept or latent_dim >= 1.25 * kept[-1]:
+            kept.append(latent_dim)
+    return kept
+
+
+def _from_zero(axes: Axes, measure: str) -> None:
+    axes.set_ylim(bottom=0.98 if measure == "path" else 0)
+    if measure == "confidence":
+        axes.set_ylim(top=1.05)
+    if measure == "entropy":
+        axes.set_ylim(top=max(0.8, axes.get_ylim()[1]))
+        axes.axhline(np.log(2), color=COLOURS[2], linewidth=1)
+        axes.text(0.02, np.log(2), "ln 2", ha="left", va="top", fontsize=8,
+                  transform=axes.get_yaxis_transform())  # fmt: skip
+
+
+def draw_trade_off(table: pd.DataFrame) -> Figure:
+    """What a model shows between two digits against what it makes of the digits: the judge's
+    confidence in midpoints, and their distance from cross-dissolve, over the error of the end
+    points, by d. Every replicate a dot, means with 95 % Student-t intervals.
+
+    Raises ValueError where `table` has no model.
+    """
+    models = _models(table)
+    points = (
+        models[INTERPOLATION]
+        .drop(columns="mse")
+        .merge(models[RECONSTRUCTION][["cell", "replicate", "mse"]], on=["cell", "replicate"])
+    )
+    made, panels = figure(columns=2, width=10, height=4.2)
+    for axes, measure in zip(panels, ("confidence", "cross_dissolve"), strict=True):
+        for index, (latent_dim, part) in enumerate(points.groupby("latent_dim")):
+            _draw_point(axes, part, "mse", measure, f"{latent_dim}", index)
+        blend = by_replicate(table, PIXEL_BLEND)[measure].mean()
+        if np.isfinite(blend):
+            axes.axhline(blend, linestyle="--", color="#555555", linewidth=1.2, label=PIXEL_BLEND)
+            axes.legend(loc="upper right")
+        axes.margins(y=0.12)
+        axes.set_xlim(left=0)
+        axes.set_xlabel("error of the end points D(E(I))\n(mean squared error per pixel)")
+    panels[0].set_ylabel("judge's confidence in the midpoint")
+    panels[1].set_ylabel("distance of the midpoint from cross-dissolve")
+    made.suptitle("labels: latent dimension d; better is up and to the left", fontsize=9)
+    return made
+
+
+def _draw_point(axes: Axes, part: pd.DataFrame, x: str, y: str, label: str, index: int) -> None:
+    colour, marker = COLOURS[index % 7], MARKERS[index % 7]
+    across, up = mean_interval(part[x]), mean_interval(part[y])
+    axes.plot(part[x], part[y], ".", color=colour, alpha=0.4, markersize=4)
+    axes.errorbar(
+        across.estimate, up.estimate, xerr=_reach(across), yerr=_reach(up), color=colour,
+        marker=marker, capsize=2.5, markersize=6,
+    )  # fmt: skip
+    foot = up.low if up.bounded else up.estimate
+    axes.annotate(label, (across.estimate, foot), xytext=(0, -4), textcoords="offset points",
+                  ha="center", va="top", fontsize=8)  # fmt: skip
+
+
+def _reach(interval: Interval) -> list[list[float]] | None:
+    if not interval.bounded:
+        return None
+    return [[interval.estimate - interval.low], [interval.high - interval.estimate]]
+
+
+def _models(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    models = {control: by_replicate(table, control) for control in (INTERPOLATION, RECONSTRUCTION)}
+    if models[INTERPOLATION].empty:
+        raise ValueError("the scorecard has no model: no autoencoder is finished")
+    return models

@@ -1,0 +1,109 @@
+"""The measures: of the way that a path of pictures takes, of codes, and of a judge's readings.
+
+How near a picture is to real ones is in `judge.RealImages`; `scorecard` takes means of all these.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from analysis.interpolation.judge import FloatArray, Reader
+from trainables.networks import Autoencoder
+
+# --- the way that a path takes -------------------------------------------------------------------
+
+
+def path_over_chord(path: Tensor) -> Tensor:
+    """How much longer the way through `path` (P, A, 1, 28, 28) is than the straight line between
+    its ends, as Euclidean distances of pixels: (P,), at least 1; NaN where the ends coincide."""
+    return _steps(path).sum(dim=1) / _chord(path)
+
+
+def smoothness(path: Tensor) -> Tensor:
+    """How uneven the steps of `path` (P, A, 1, 28, 28) are: (P,), 0 for equal steps along a
+    straight line.
+
+    The longest step over the distance of the ends, less 1/(A − 1): Berthelot et al. 2018,
+    "Understanding and improving interpolation in autoencoders via an adversarial regularizer",
+    section 4.1, with the distance of pixels for their angle of a line.
+    """
+    steps = _steps(path)
+    return steps.amax(dim=1) / _chord(path) - 1 / steps.shape[1]
+
+
+def distance_from_cross_dissolve(path: Tensor) -> Tensor:
+    """How far the midpoint of `path` (P, A, 1, 28, 28), A odd, is from the pixel blend of its
+    ends, over half the distance of these: (P,).
+
+    0 is pure cross-dissolve: both digits at once, as a linear decoder shows them. 1 is as far
+    from the blend as the ends are.
+    """
+    start, end, middle = path[:, 0], path[:, -1], path[:, path.shape[1] // 2]
+    return _norm(middle - (start + end) / 2) / (_chord(path) / 2)
+
+
+def _norm(images: Tensor) -> Tensor:
+    return images.flatten(-3).norm(dim=-1)
+
+
+def _steps(path: Tensor) -> Tensor:
+    return _norm(path[:, 1:] - path[:, :-1])
+
+
+def _chord(path: Tensor) -> Tensor:
+    """Distance of the ends of `path` (P, A, 1, 28, 28): (P,), NaN where they coincide."""
+    chord = _norm(path[:, -1] - path[:, 0])
+    return torch.where(chord > 0, chord, torch.nan)
+
+
+# --- codes ---------------------------------------------------------------------------------------
+
+
+def spread(codes: Tensor) -> float:
+    """Root mean square distance of `codes` (N, d) from their mean: a model's unit of length."""
+    return float((codes - codes.mean(dim=0)).square().sum(dim=1).mean().sqrt())
+
+
+@torch.no_grad()
+def cycle_error(model: Autoencoder, codes: Tensor, images: Tensor, unit: float) -> Tensor:
+    """‖E(D(z)) − z‖ of `codes` z (N, d) that decode to `images` (N, 1, 28, 28), (N,), over
+    `unit`, the `spread` of the codes of the test images. 1 is as far off as the mean code is."""
+    return (model.encoder(images) - codes).norm(dim=1) / unit
+
+
+# --- readings of a judge -------------------------------------------------------------------------
+
+
+def judged(read: Reader, images: Tensor, pair: tuple[int, int]) -> dict[str, float]:
+    """Mean `confidence` (the largest probability), `entropy`, `outside` and `both` of `images`
+    (N, 1, 28, 28) to a judge."""
+    probabilities = read(images)
+    values: dict[str, FloatArray] = {
+        "confidence": probabilities.max(axis=1),
+        "entropy": entropy(probabilities),
+        "outside": outside(probabilities, *pair),
+        "both": both(probabilities, *pair),
+    }
+    return {name: float(value.mean()) for name, value in values.items()}
+
+
+def entropy(probabilities: FloatArray) -> FloatArray:
+    """Shannon entropy −Σ p ln p in nats of each row of (N, C): (N,), from 0 to ln C."""
+    logarithms = np.log(np.where(probabilities > 0, probabilities, 1.0))  # 0 ln 0 = 0
+    return -(probabilities * logarithms).sum(axis=1)
+
+
+def outside(probabilities: FloatArray, first: int, second: int) -> FloatArray:
+    """The probability of every class but two, of each row of (N, C): (N,), from 0 to 1."""
+    return np.clip(1 - probabilities[:, first] - probabilities[:, second], 0, 1)
+
+
+def both(probabilities: FloatArray, first: int, second: int) -> FloatArray:
+    """Twice the probability of the less likely of two classes, of each row of (N, C): (N,).
+
+    1 where the judge is torn between exactly these two, as it is when it sees both at once; 0
+    where one of them has no probability at all.
+    """
+    return 2 * np.minimum(probabilities[:, first], probabilities[:, second])

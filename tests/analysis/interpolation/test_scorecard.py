@@ -1,0 +1,108 @@
+"""The scorecard of a study: one line a model, pair of digits and control, each recomputable."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from analysis.interpolation.figures import PANELS, draw_scorecard, draw_trade_off
+from analysis.interpolation.judge import Judge
+from analysis.interpolation.lines import image_pairs
+from analysis.interpolation.scorecard import (
+    INTERPOLATION,
+    PIXEL_BLEND,
+    REAL,
+    RECONSTRUCTION,
+    scorecard,
+)
+from analysis.results import Results
+
+
+class Constant(torch.nn.Module):
+    """A judge for which every picture is the same digit."""
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        return torch.tensor([[0.0] * 4 + [100.0] + [0.0] * 5]).expand(len(pictures), -1)
+
+
+@pytest.fixture(scope="module")
+def table(small_results: Results) -> pd.DataFrame:
+    judge = Judge(Constant(), 0.1, 1.0, 1000, 0, 0.0)
+    return scorecard(small_results, images_per_pair=6, judge=judge)
+
+
+def test_image_pairs_are_of_their_digits_and_always_the_same(small_results: Results) -> None:
+    chosen = image_pairs(small_results, (4, 7), 6)
+    again = image_pairs(small_results, (4, 7), 6)
+    assert torch.equal(chosen.first, again.first)
+    fewer = image_pairs(small_results, (4, 7), 3)
+    assert torch.equal(chosen.second[:3], fewer.second)
+    pixels = small_results.test_images.float() / 255
+    for part, digit in ((chosen.first, 4), (chosen.second, 7)):
+        for image in part:
+            where = (pixels == image).flatten(1).all(dim=1).nonzero()[0]
+            assert small_results.test_labels[where].item() == digit
+    everything = image_pairs(small_results, (4, 7), 10_000)
+    assert len(everything.first) == len(everything.second) == 100
+
+
+def test_one_line_a_model_pair_and_control(table: pd.DataFrame, small_results: Results) -> None:
+    cells = small_results.cells("autoencoder")
+    models = table[table["control"].isin([INTERPOLATION, RECONSTRUCTION])]
+    assert len(models) == 2 * 2 * 4 * 2  # dimensions, replicates, pairs, controls
+    assert not models.duplicated(["cell", "replicate", "pair", "control"]).any()
+    assert set(models["cell"]) == set(cells)
+    assert set(models["latent_dim"]) == {2, 8}
+    without = table[table["control"].isin([PIXEL_BLEND, REAL])]
+    assert len(without) == 4 * 2
+    assert without["latent_dim"].isna().all()
+    assert (table["image_pairs"] == 6).all()
+    # To this judge every picture is a 4.
+    assert table["confidence"].to_numpy() == pytest.approx(1)
+    outside_by_pair = table.groupby("pair")["outside"].mean()
+    assert outside_by_pair["4-7"] == pytest.approx(0)
+    assert outside_by_pair["8-9"] == pytest.approx(1)
+    between = table[table["control"] == INTERPOLATION]
+    applies = ["nearest", "path", "smoothness", "mean_distance", "cycle", "cross_dissolve"]
+    assert np.isfinite(between[applies].to_numpy()).all()
+    assert between["mse"].isna().all()
+    blend = table[table["control"] == PIXEL_BLEND]
+    assert blend["path"].to_numpy() == pytest.approx(1, abs=1e-4)
+
+
+def test_a_line_recomputed_from_the_stored_weights(
+    table: pd.DataFrame, small_results: Results
+) -> None:
+    cell = small_results.cells("autoencoder")[1]
+    network = small_results.autoencoders(cell)[1]
+    chosen = image_pairs(small_results, (3, 4), 6)
+    with torch.no_grad():
+        z1, z2 = network.encoder(chosen.first), network.encoder(chosen.second)
+        middle = network.decoder((z1 + z2) / 2)
+        ends = network.decoder(z1), network.decoder(z2)
+        off = (network.encoder(middle) - (z1 + z2) / 2).norm(dim=1)
+        codes = network.encoder(small_results.test_images / 255)
+    away = (middle - (ends[0] + ends[1]) / 2).flatten(1).norm(dim=1)
+    half = (ends[0] - ends[1]).flatten(1).norm(dim=1) / 2
+    error = [(end - image).square().mean().item()
+             for end, image in zip(ends, (chosen.first, chosen.second), strict=True)]  # fmt: skip
+    rows = table[(table["cell"] == cell) & (table["replicate"] == 1) & (table["pair"] == "3-4")]
+    rows = rows.set_index("control")
+    found = rows.loc[INTERPOLATION, "cross_dissolve"]
+    assert found == pytest.approx((away / half).mean().item(), rel=1e-4)
+    unit = (codes - codes.mean(dim=0)).square().sum(dim=1).mean().sqrt()
+    assert rows.loc[INTERPOLATION, "cycle"] == pytest.approx((off / unit).mean().item(), rel=1e-4)
+    assert rows.loc[RECONSTRUCTION, "mse"] == pytest.approx(np.mean(error), rel=1e-4)
+
+
+def test_it_can_be_drawn(table: pd.DataFrame) -> None:
+    drawn = {"scorecard": draw_scorecard(table), "trade-off": draw_trade_off(table)}
+    for name, figure in drawn.items():
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png")
+        assert buffer.getbuffer().nbytes > 10_000, name
+    assert len(drawn["scorecard"].axes) == len(PANELS)

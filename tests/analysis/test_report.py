@@ -1,0 +1,207 @@
+"""The whole report on a small study: every number has its place on disk, and is right."""
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis import correlation, redundancy, report
+from analysis.results import load
+from study.store import StoreError
+
+WITHOUT_CELLS = {"theory", "missing"}
+"""Tables that no cell has a part in."""
+
+
+@pytest.fixture(scope="module")
+def written(small_results, tmp_path_factory):
+    """The small study's folder, copied, with its report."""
+    folder = tmp_path_factory.mktemp("report") / "results"
+    shutil.copytree(small_results.store.folder, folder)
+    report.write(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(written):
+    return (written / "report" / "index.html").read_text()
+
+
+def tables(written):
+    return {p.stem: pd.read_csv(p) for p in (written / "report" / "tables").glob("*.csv")}
+
+
+class Visible(HTMLParser):
+    """Cells of the tables by the name of their `<details>`, and computed sentences."""
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.inside, self.cells, self.sentences = "", "", {}, []
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        if tag == "details" and attributes.get("id", "").startswith("table-"):
+            self.table = attributes["id"].removeprefix("table-")
+        elif tag == "ul" and attributes.get("class") == "says":
+            self.inside = "says"
+        elif tag == "td" and self.table:
+            self.cells.setdefault(self.table, []).append("")
+            self.inside = "td"
+        elif tag == "li" and self.inside == "says":
+            self.sentences.append("")
+
+    def handle_endtag(self, tag):
+        if tag == "details":
+            self.table = ""
+        if tag in ("ul", "td"):
+            self.inside = ""
+
+    def handle_data(self, data):
+        if self.inside == "td":
+            self.cells[self.table][-1] += data
+        elif self.inside == "says" and self.sentences:
+            self.sentences[-1] += data
+
+
+@pytest.fixture(scope="module")
+def visible(page):
+    reader = Visible()
+    reader.feed(page)
+    return reader
+
+
+def test_the_page_is_one_file_that_needs_no_network(page):
+    assert len(page) < 15e6
+    sources = re.findall(r'(?:src|href)="(?!data:|#)([^"]*)"', page)
+    assert sources == []
+    assert "@import" not in page
+    assert not re.search(r"url\((?!['\"]?data:)", page)
+
+
+def test_the_contract_of_files(written):
+    folder = written / "report"
+    assert {"reconstruction", "interpolation", "correlation", "transfer"} <= set(tables(written))
+    figures = {path.name for path in (folder / "figures").iterdir()}
+    assert {"reconstruction_all.png", "reconstruction_all.svg", "interpolation_4_7.png"} <= figures
+    assert all((folder / "figures" / name).stat().st_size > 1000 for name in figures)
+
+
+def test_every_number_in_a_table_of_the_page_is_in_its_csv(visible, written):
+    stored = tables(written)
+    assert len(visible.cells) >= 10
+    for name, cells in visible.cells.items():
+        numbers = stored[name].select_dtypes("number").to_numpy(float).ravel()
+        texts = {
+            str(value) for value in stored[name].select_dtypes(exclude="number").to_numpy().ravel()
+        }
+        known = {f"{value:.4g}" for value in numbers[~np.isnan(numbers)]}
+        known |= {str(int(v)) for v in numbers[~np.isnan(numbers)] if v == int(v)}
+        for cell in cells:
+            assert cell in known | texts | {"–", "yes", "NO", "NaN", ""}, (name, cell)
+
+
+def test_every_computed_sentence_is_in_a_csv_with_its_cells(visible, written):
+    stored = tables(written)["conclusions"]
+    assert sorted(sentence.strip() for sentence in visible.sentences) == sorted(stored["sentence"])
+    done = set(load(written).rows["cell"])
+    for _, line in stored[stored["section"] != "theory"].iterrows():
+        assert set(line["cells"].split()) <= done
+        assert line["cells"]
+
+
+def test_every_row_of_every_csv_names_its_cells(written):
+    done = set(load(written).rows["cell"])
+    for name, table in tables(written).items():
+        if name in WITHOUT_CELLS or name == "conclusions":
+            continue
+        assert "cells" in table, name
+        for value in table["cells"].dropna():
+            # Controls and baselines on pixels have no model.
+            assert value.startswith("none") or set(value.split()) <= done, (name, value)
+
+
+def test_an_error_an_accuracy_and_a_correlation_recomputed_from_what_is_stored(written):
+    results, stored = load(written), tables(written)
+    images = results.test_images.numpy() / np.float32(255)
+
+    line = stored["reconstruction"].iloc[-1]
+    errors = []
+    for model in results.autoencoders(line["cells"]):
+        restored = model(results.test_images / 255).detach().numpy()
+        errors.append(((restored - images) ** 2).mean())
+    assert line["test_mse"] == pytest.approx(np.mean(errors), rel=1e-4)
+
+    line = stored["transfer"].iloc[0]
+    right = results.predictions(line["cells"]) == results.test_labels.numpy()
+    assert line["test_accuracy"] == pytest.approx(right.mean(), abs=1e-6)
+
+    line = stored["correlation"].query("measure == 'mean_absolute_off_diagonal'").iloc[-1]
+    values = []
+    for model in results.autoencoders(line["cells"]):
+        codes = model.encoder(results.test_images / 255).detach().double().numpy()
+        r = np.corrcoef(codes.T)
+        values.append(np.abs(r[~np.eye(len(r), dtype=bool)]).mean())
+    assert line["mean"] == pytest.approx(np.mean(values), rel=1e-4)
+    assert redundancy.noise_floor(1000) < 0.03
+    assert len(correlation.encoded_images(results)[0]) == 1000
+
+
+def test_what_is_missing_is_said_and_counted_nowhere(written, tmp_path):
+    folder = tmp_path / "results"
+    shutil.copytree(written, folder)
+    gone = load(folder).cells("fewshot")[0]
+    shutil.rmtree(folder / "cells" / gone)
+    load(folder).store.write_failure(gone, {}, "trainables.contract.Diverged: the loss is NaN")
+    text = report.write(folder).read_text()
+    warning = text[text.index('id="missing"') :][:1500]
+    assert "1 of" in warning
+    assert gone in warning
+    assert "Diverged: the loss is NaN" in warning
+    assert not tables(folder)["transfer"]["cells"].str.contains(gone).any()
+    assert gone not in " ".join(tables(folder)["conclusions"]["cells"].fillna(""))
+
+
+def test_autoencoders_alone_still_give_a_report(written, tmp_path):
+    folder = tmp_path / "results"
+    shutil.copytree(written, folder)
+    for cell in load(folder).cells("fewshot"):
+        shutil.rmtree(folder / "cells" / cell)
+    text = report.write(folder).read_text()
+    assert 'id="reconstruction"' in text
+    assert 'id="transfer"' not in text
+    assert "not computed yet" in text
+
+
+def test_a_folder_without_a_study_or_without_cells_is_a_one_line_error(written, tmp_path):
+    with pytest.raises(StoreError, match=r"holds no study \(no study.json\)"):
+        report.write(tmp_path)
+    shutil.copy(written / "study.json", tmp_path)
+    with pytest.raises(StoreError, match="no cell is finished"):
+        report.write(tmp_path)
+
+
+def test_a_report_is_written_again_only_when_something_changed(written, tmp_path):
+    folder = tmp_path / "results"
+    shutil.copytree(written, folder)
+    path = folder / "report" / "index.html"
+    path.write_text("as it was")
+    report.write(folder, only_if_changed=True)
+    assert path.read_text() == "as it was"
+    plan = json.loads((folder / "study.json").read_text())
+    plan["experiments"] = plan["experiments"][:1]
+    (folder / "study.json").write_text(json.dumps(plan))
+    report.write(folder, only_if_changed=True)
+    assert path.read_text() != "as it was"
+
+
+def test_the_provenance_is_at_the_foot(page, written):
+    foot = page[page.index('id="provenance"') :]
+    results = load(written)
+    assert results.plan["command"] in foot
+    assert results.dataset.fingerprint in foot
+    for word in ("Code of the cells", "torch", "Device time", "Computed on"):
+        assert word in foot
