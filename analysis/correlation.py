@@ -17,6 +17,7 @@ MEASURES = {
     "mean_absolute_off_diagonal": "mean |r| off the diagonal",
     "rms_off_diagonal": "RMS r off the diagonal",
     "original_number": "mean |r|, diagonal included",
+    "whitened": "mean |r| off the diagonal, after whitening",
     "total_correlation_per_dimension": "total correlation per dimension (nats)",
     "effective_rank": "effective rank",
     "participation_ratio": "participation ratio",
@@ -50,18 +51,24 @@ def deepest(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def measures(results: Results) -> pd.DataFrame:
-    """One line a model: the measures of `redundancy.summary` on its codes, and the same after
-    whitening (`whitened_…`): codes are identifiable only up to an invertible map, so a number
-    that an invertible map takes away is about coordinates, not about information.
+    """One line a model: the measures of `redundancy.summary` on its codes, and the control.
+
+    The control, `whitened`, is the mean off-diagonal |r| of the same codes after whitening by
+    statistics of as many *training* images: codes are identifiable only up to an invertible map,
+    so what such a map takes away is about coordinates, not about information.
 
     Columns `cell`, `replicate`, `latent_dim`, `images`, and the measures.
     """
     rows = deepest(results.of("autoencoder"))
     images, _ = encoded_images(results)
+    others = results.dataset.train.on("cpu")[0][:5000]
     lines = []
     for cell, group in rows.groupby("cell", sort=False):
-        for replicate, codes in enumerate(encode(results, str(cell), images)):
-            whitened = redundancy.mean_absolute_off_diagonal(redundancy.whiten(codes))
+        pairs = zip(
+            encode(results, str(cell), images), encode(results, str(cell), others), strict=True
+        )
+        for replicate, (codes, fitted_on) in enumerate(pairs):
+            whitened = redundancy.whiten(codes, fitted_on)
             lines.append(
                 {
                     "cell": cell,
@@ -69,7 +76,7 @@ def measures(results: Results) -> pd.DataFrame:
                     "latent_dim": group["latent_dim"].iloc[0],
                     "images": len(images),
                     **redundancy.summary(codes),
-                    "whitened_mean_absolute_off_diagonal": whitened,
+                    "whitened": redundancy.mean_absolute_off_diagonal(whitened),
                 }
             )
     return pd.DataFrame(lines)
@@ -99,6 +106,7 @@ def draw_correlation(table: pd.DataFrame) -> Figure:
     several = table[table["latent_dim"] > 1]
     draw_series(left, several, "latent_dim", "mean_absolute_off_diagonal", "mean |r|", 0)
     draw_series(left, several, "latent_dim", "rms_off_diagonal", "RMS r", 1, offset=0.03)
+    draw_series(left, several, "latent_dim", "whitened", "mean |r|, whitened", 4, offset=0.015)
     floor = redundancy.noise_floor(int(table["images"].iloc[0]))
     left.axhline(floor, color="#666666", linestyle=":", label=f"noise floor {floor:.3f}")
     left.set_title("between different coordinates")

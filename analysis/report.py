@@ -22,25 +22,21 @@ from study.words import duration
 INTERVALS = "bars are 95 % Student-t intervals over replicates, dots the replicates"
 
 
-def write(folder: str | Path, only_if_changed: bool = False) -> Path:
+def write(folder: str | Path) -> Path:
     """Write `report/` of a results folder and return the page's path.
 
-    With `only_if_changed` a report stays as it is when it was written by this code from these
-    cells. Raises `StoreError` where no cell is finished.
+    Raises `StoreError` where there is no study in it, or no cell of it is finished.
     """
     results = load(folder)
-    report = results.store.folder / "report"
-    stamp = _stamp(results)
-    if only_if_changed and is_current(report, stamp):
-        return report / "index.html"
     if results.rows.empty:
         raise StoreError(f"{results.store.folder}: no cell is finished, so there is no report")
     # Small matrices: on two busy cores, several threads for each took six times as long as one.
     with threadpool_limits(1):
-        return _write(results, report, stamp)
+        return _write(results)
 
 
-def _write(results: Results, report: Path, stamp: str) -> Path:
+def _write(results: Results) -> Path:
+    report = results.store.folder / "report"
     document = Document(report)
     sections = {"autoencoder": (_reconstruction, _interpolation, _correlation),
                 "fewshot": (_transfer,)}  # fmt: skip
@@ -61,14 +57,14 @@ def _write(results: Results, report: Path, stamp: str) -> Path:
         cells=len(missing) + results.rows["cell"].nunique(),
         provenance=_provenance(results),
     )
-    (report / "stamp.json").write_text(json.dumps(stamp))
+    (report / "stamp.json").write_text(json.dumps(_stamp(results)))
     return page
 
 
-def is_current(report: Path, stamp: str) -> bool:
-    """Whether the report in this folder carries this stamp."""
-    path = report / "stamp.json"
-    return path.is_file() and json.loads(path.read_text()) == stamp
+def is_current(folder: str | Path) -> bool:
+    """Whether the report in a results folder was written by this code from these cells."""
+    path = Path(folder) / "report" / "stamp.json"
+    return path.is_file() and json.loads(path.read_text()) == _stamp(load(folder))
 
 
 def _stamp(results: Results) -> str:
@@ -97,6 +93,10 @@ def _provenance(results: Results) -> dict[str, str]:
     def distinct(name: str) -> str:
         return ", ".join(sorted({str(marker[name]) for marker in markers}))
 
+    settings = {
+        f"Settings of {planned['name']}": _common_settings(planned["cells"])
+        for planned in results.plan["experiments"]
+    }
     return {
         "Command": results.plan["command"],
         "Written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -108,7 +108,15 @@ def _provenance(results: Results) -> dict[str, str]:
         "Device time": duration(sum(marker["seconds"] for marker in markers)),
         "Data": f"{data.name}: {len(data.train):,} training, {len(data.validation):,} validation "
         f"and {len(data.test):,} test images; fingerprint {data.fingerprint}",
+        **settings,
     }
+
+
+def _common_settings(cells: list[dict]) -> str:
+    """The settings that all cells share, and the values of those that vary."""
+    names = list(cells[0]["config"]) if cells else []
+    values = {name: dict.fromkeys(str(cell["config"][name]) for cell in cells) for name in names}
+    return "; ".join(f"{name} {', '.join(of_it)}" for name, of_it in values.items())
 
 
 # --- the sections ------------------------------------------------------------------------------
@@ -268,10 +276,11 @@ def _correlation(document: Document, results: Results) -> None:
         "Correlation matrices of the codes of replicate 0.",
     )
     document.text(
-        "An autoencoder's code is determined only up to an invertible map that its decoder can "
-        "undo: whitening the codes takes the correlation to "
-        f"{table['whitened_mean_absolute_off_diagonal'].max():.1e} at most and loses nothing. "
-        "The numbers above describe the coordinates that training happened to choose."
+        "An autoencoder's code is determined only up to an invertible map, which its decoder can "
+        "undo. Whitening (by statistics of training images) is such a map: it takes the mean "
+        f"correlation to at most {table['whitened'].max():.3f} (noise floor "
+        f"{table['noise_floor'].max():.3f}), and loses nothing. The numbers above describe the "
+        "coordinates that training happened to choose."
     )
     document.table("correlation", correlation.summary(table), "Measures by latent dimension")
     document.table("correlation_models", table.rename(columns={"cell": "cells"}), "By model")

@@ -158,12 +158,15 @@ def write_report(
     done, failures = store.done(), store.failures()
     unfinished = [cell for cells in groups for cell in cells if cell.id not in done]
     if any(cell.id in done for cells in groups for cell in cells):
-        from analysis.report import write
+        from analysis import report
 
-        started = time.monotonic()
-        page = write(store.folder, only_if_changed)
-        took = duration(time.monotonic() - started)
-        console.print(f"report: {page}  ({took})")
+        if only_if_changed and report.is_current(store.folder):
+            console.print(f"report: {store.folder / 'report' / 'index.html'}  (up to date)")
+        else:
+            started = time.monotonic()
+            console.print("writing the report …")
+            page = report.write(store.folder)
+            console.print(f"report: {page}  ({duration(time.monotonic() - started)})")
     else:
         console.print("no cell is finished, so there is no report")
     for cell in unfinished:

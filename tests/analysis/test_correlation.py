@@ -17,6 +17,7 @@ def table_where(off_diagonal):
             lines.append(
                 {"cell": str(dim), "replicate": replicate, "latent_dim": dim, "images": 5000,
                  "mean_absolute_off_diagonal": off, "rms_off_diagonal": off,
+                 "whitened": 0.01,
                  "original_number": original, "diagonal_share": 1 / dim / original}
             )  # fmt: skip
     return pd.DataFrame(lines)

@@ -184,18 +184,19 @@ def test_a_folder_without_a_study_or_without_cells_is_a_one_line_error(written, 
         report.write(tmp_path)
 
 
-def test_a_report_is_written_again_only_when_something_changed(written, tmp_path):
+def test_a_report_is_current_until_something_that_it_depends_on_changes(written, tmp_path):
+    assert report.is_current(written)
     folder = tmp_path / "results"
     shutil.copytree(written, folder)
-    path = folder / "report" / "index.html"
-    path.write_text("as it was")
-    report.write(folder, only_if_changed=True)
-    assert path.read_text() == "as it was"
+    assert report.is_current(folder)
     plan = json.loads((folder / "study.json").read_text())
-    plan["experiments"] = plan["experiments"][:1]
+    (folder / "study.json").write_text(json.dumps({**plan, "command": "in other words"}))
+    assert report.is_current(folder)
+    (folder / "study.json").write_text(json.dumps({**plan, "experiments": plan["experiments"][:1]}))
+    assert not report.is_current(folder)
     (folder / "study.json").write_text(json.dumps(plan))
-    report.write(folder, only_if_changed=True)
-    assert path.read_text() != "as it was"
+    shutil.rmtree(folder / "cells" / load(folder).cells("fewshot")[0])
+    assert not report.is_current(folder)
 
 
 def test_the_provenance_is_at_the_foot(page, written):

@@ -1,7 +1,6 @@
 """The smoke preset of the whole assignment, as a user runs it, on a real Ray."""
 
 import json
-import time
 
 import pytest
 
@@ -124,16 +123,14 @@ def test_off_a_terminal_every_event_is_a_line_and_ray_is_silent(finished):
 
 def test_the_second_time_nothing_is_computed(finished, out, run_study):
     before, tune = files_of_cells(out), sorted((out / "tune").iterdir())
-    started = time.monotonic()
     again = run_study(*COMMAND, "--out", out, first=WITHOUT_RAY)
-    took = time.monotonic() - started
     assert again.returncode == 0, again.stdout + again.stderr
     assert "autoencoder: 2 cells (4 replicates), 2 done, 0 missing" in again.stdout
     assert "nothing to compute" in again.stdout
     assert "starting Ray" not in again.stdout
     assert files_of_cells(out) == before
     assert sorted((out / "tune").iterdir()) == tune
-    assert took < 10
+    assert "(up to date)" in again.stdout
 
 
 def test_a_grown_grid_computes_only_the_new_cells(finished, out, run_study):

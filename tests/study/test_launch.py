@@ -237,7 +237,7 @@ def launched(monkeypatch):
     monkeypatch.setattr(launch, "cluster", lambda resources: nullcontext())
     monkeypatch.setattr(launch, "share", lambda data: data)
     monkeypatch.setattr(launch, "run_experiment", pretend)
-    monkeypatch.setattr("analysis.report.write", lambda folder, only_if_changed: folder)
+    monkeypatch.setattr("analysis.report.write", lambda folder: folder)
     return asked
 
 
