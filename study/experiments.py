@@ -111,7 +111,7 @@ PRESETS: dict[str, Preset] = {
             "autoencoder": {"epochs": 5, "replicates": 4},
             "fewshot": {"epochs": 200, "encoder_epochs": 50, "replicates": 8},
         },
-        large={"autoencoder": {"epochs": 1}},
+        large={"autoencoder": {"epochs": 1, "replicates": 3}},
     ),
     "full": Preset(
         "MNIST, more replicates and epochs: for GPUs or patience",

@@ -160,7 +160,7 @@ def build_classifiers(config: Config, parent: Parent | None) -> tuple[list[Class
 
 
 @torch.no_grad()
-def encode(member: Classifier, images: Tensor, batch_size: int = 1000) -> Tensor:
+def encode(member: Classifier, images: Tensor, batch_size: int = 250) -> Tensor:
     """Codes (N, d) of uint8 `images` (N, 1, 28, 28), not standardised."""
     return torch.cat([member.encoder(pixels(part)) for part in images.split(batch_size)])
 

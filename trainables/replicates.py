@@ -139,9 +139,14 @@ class Replicates:
         return torch.stack(each)
 
     @torch.no_grad()
-    def evaluate(self, function: LossFunction, *data: Tensor, batch_size: int = 1000) -> Tensor:
+    def evaluate(
+        self, function: LossFunction, *data: Tensor, batch_size: int | None = None
+    ) -> Tensor:
         """`function(model, *batch)` of every replicate on the same data, concatenated over
         batches: (R, N, …) if it returns (B, …)."""
+        if batch_size is None:
+            # What a CPU's cache holds: batches of 250 take 0.7 of the time of 1,000.
+            batch_size = 250 if self.device.type == "cpu" else 2000
         results = []
         for parts in zip(*(part.split(batch_size) for part in data), strict=True):
             if self.strategy == "vectorised":
