@@ -155,12 +155,10 @@ def draw_cost(rows: pd.DataFrame) -> Figure:
         axes.step(front[column], front["test_mse"], where="post", color="#444444", linewidth=1)
         axes.plot(front[column], front["test_mse"], "o", markersize=11, fillstyle="none",
                   color="#444444", label="Pareto front")  # fmt: skip
-        last = -1.0
-        for _, cell in front.iterrows():
-            if abs(np.log(cell["test_mse"] / last if last > 0 else 10)) > 0.15:
-                axes.annotate(f"d = {int(cell['latent_dim'])}", (cell[column], cell["test_mse"]),
-                              textcoords="offset points", xytext=(8, 5), fontsize=8)  # fmt: skip
-                last = cell["test_mse"]
+        for dim, part in front.groupby("latent_dim"):
+            best = part.loc[part["test_mse"].idxmin()]
+            axes.annotate(f"d = {int(dim)}", (best[column], best["test_mse"]),
+                          textcoords="offset points", xytext=(-8, -13), fontsize=8)  # fmt: skip
         axes.set_xlabel(label)
         axes.set_xscale("log")
         plain_log_ticks(axes.xaxis)
@@ -284,10 +282,11 @@ def conclusions(rows: pd.DataFrame, pca: pd.DataFrame) -> list[str]:
             f"({interval.kind}, paired by d, batch size and replicate, n = {interval.n})."
         )
         by_dim = pairs.groupby("latent_dim")["ratio"].mean()
-        better, worse = list(by_dim.index[by_dim < 0]), list(by_dim.index[by_dim > 0])
+        better = ", ".join(map(str, by_dim.index[by_dim < 0]))
+        worse = ", ".join(map(str, by_dim.index[by_dim > 0]))
         if better and worse:
             sentences.append(
-                f"It depends on d: {more} layers have the smaller mean error at d = "
-                f"{', '.join(map(str, better))}, {fewer} at d = {', '.join(map(str, worse))}."
+                f"It depends on d: {more} layers have the smaller mean error at d = {better}; "
+                f"{fewer} layers at d = {worse}."
             )
     return sentences

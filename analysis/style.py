@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from analysis.statistics import mean_interval
 
@@ -65,9 +65,11 @@ def latent_dim_axis(axes: Axes, dims: Iterable[int], apart: float = 1.1) -> None
 
 
 def plain_log_ticks(axis: Axis) -> None:
-    """Ticks at 1, 2 and 5 times powers of ten on a logarithmic axis, written plainly (20k)."""
+    """Ticks at 1, 2 and 5 times powers of ten on a logarithmic axis, written out (0.02; 20k)."""
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axis.set_major_formatter(EngFormatter(sep=""))
+    axis.set_major_formatter(
+        FuncFormatter(lambda value, _: f"{value / 1000:g}k" if value >= 1000 else f"{value:g}")
+    )
     axis.set_minor_locator(NullLocator())
 
 
