@@ -162,7 +162,7 @@ def draw_cost(rows: pd.DataFrame) -> Figure:
         axes.set_xlabel(label)
         axes.set_xscale("log")
         plain_log_ticks(axes.xaxis)
-        axes.margins(x=0.12)
+        axes.margins(x=0.12, y=0.1)
     both[0].set_ylabel(ERROR)
     both[1].legend()
     return made

@@ -16,7 +16,7 @@ from study.experiments import PRESETS
 from study.grid import Cell, plan, record
 from study.options import BadInput, Selection, as_bad_input, parser, select
 from study.store import Store, StoreError
-from study.words import duration
+from study.words import counted, duration
 from trainables.contract import ConfigError
 from trainables.data import DataError, Dataset, load
 
@@ -37,14 +37,14 @@ def prepare(arguments: argparse.Namespace) -> tuple[Dataset, Selection, list[lis
     # Before the data, which may take a download: the settings that are wrong for any data.
     draft = select(arguments, large=False)
     try:
-        plan(draft.experiments, data="")
+        plan(draft.experiments, data="", asked=draft.asked)
         try:
             data = load(name, arguments.data_dir)
         except DataError as error:
             option = "--data-dir" if arguments.data_dir else "--dataset"
             raise BadInput(option, arguments.data_dir or name, str(error)) from error
         selection = select(arguments, large=len(data.train) >= LARGE)
-        groups = plan(selection.experiments, data.fingerprint)
+        groups = plan(selection.experiments, data.fingerprint, selection.asked)
         for experiment, cells in zip(selection.experiments, groups, strict=True):
             for cell in cells:
                 experiment.module().Config(**cell.config).check_data(data)
@@ -80,10 +80,12 @@ def show_plan(
         failed = sum(cell.id in failures for cell in missing)
         replicates = sum(cell.config["replicates"] for cell in cells)
         axes = ", ".join(
-            f"{name} {' '.join(map(str, values))}" for name, values in experiment.axes.items()
+            f"{name} {' '.join(dict.fromkeys(str(cell.config[name]) for cell in cells))}"
+            for name in experiment.axes
         )
         console.print(
-            f"{experiment.name}: {len(cells)} cells ({replicates} replicates), "
+            f"{experiment.name}: {counted(len(cells), 'cell')} "
+            f"({counted(replicates, 'replicate')}), "
             f"{len(cells) - len(missing)} done, {len(missing)} missing"
             + (f", {failed} of them failed last time" if failed else ""),
         )
@@ -97,10 +99,11 @@ def command_plan(arguments: argparse.Namespace, console: Console) -> int:
     require_gpus(arguments)
     console.print(f"{selection.name} on {data.name}, results in {arguments.out}")
     missing = show_plan(console, Store(arguments.out), selection, groups)
+    asked = arguments.gpus_per_trial
+    gpus = "a GPU where there is one" if asked == "auto" else counted(asked, "GPU")
     console.print(
-        f"{missing} trials to run, each on {arguments.cpus_per_trial:g} CPUs and "
-        f"{arguments.gpus_per_trial} GPUs; "
-        f"address {arguments.address}",
+        f"{counted(missing, 'trial')} to run, each on {counted(arguments.cpus_per_trial, 'CPU')} "
+        f"and {gpus}; address {arguments.address}"
     )
     return DONE
 

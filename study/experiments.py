@@ -33,6 +33,9 @@ class Experiment:
     the first value of its axis."""
     builds_on_parent: Callable[[Mapping[str, Any]], bool] = lambda config: True
     """Whether the cell of this configuration needs the other experiment at all."""
+    also_sets: Mapping[str, str] = field(default_factory=dict)
+    """Settings that take the value of a command-line option for another one: its `epochs` are
+    the few-shot classifier's, however much of it trains."""
     metric: str = "val_mse"
     """The column that says how good a cell is, on the validation split."""
     best: str = "min"
@@ -65,6 +68,7 @@ FEWSHOT = Experiment(
     needs="autoencoder",
     parent_settings=("latent_dim", "depth", "width", "kernel", "activation", "seed"),
     builds_on_parent=lambda config: config["freeze"] != "scratch",
+    also_sets={"encoder_epochs": "epochs"},
     metric="val_accuracy",
     best="max",
 )

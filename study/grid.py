@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -89,8 +89,12 @@ def parent_configuration(
     return asdict(parent.module().Config(**settings))
 
 
-def plan(experiments: list[Experiment], data: str) -> list[list[Cell]]:
+def plan(
+    experiments: list[Experiment], data: str, asked: Collection[str] | None = None
+) -> list[list[Cell]]:
     """The cells of each experiment, and with them all the cells that these build on.
+
+    Of an experiment that is not in `asked` (default: all are) only the cells that others build on.
 
     A parent that is not on its own experiment's grid (few-shot on a depth for which no
     autoencoder was asked, say) is added to that experiment's cells.
@@ -108,8 +112,9 @@ def plan(experiments: list[Experiment], data: str) -> list[list[Cell]]:
         return planned[experiment.name].setdefault(identity, cell)
 
     for experiment in experiments:
-        for config in configurations(experiment):
-            place(experiment, config)
+        if asked is None or experiment.name in asked:
+            for config in configurations(experiment):
+                place(experiment, config)
     return [list(planned[experiment.name].values()) for experiment in experiments]
 
 

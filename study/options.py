@@ -223,6 +223,8 @@ class Selection:
     """The dataset's name."""
     experiments: list[Experiment]
     """With the preset and the options worked in, those that others need first."""
+    asked: tuple[str, ...]
+    """Names of those whose whole grid was asked for; of the others, only what these need."""
 
 
 def select(arguments: argparse.Namespace, large: bool) -> Selection:
@@ -247,8 +249,10 @@ def select(arguments: argparse.Namespace, large: bool) -> Selection:
         mine = {k: v for k, v in given.items() if k in SHARED or experiment.name == target}
         lists = {k: tuple(v) for k, v in mine.items() if isinstance(v, list)}
         scalars = {k: v for k, v in mine.items() if not isinstance(v, list)}
+        scalars |= {k: mine[of] for k, of in experiment.also_sets.items() if of in mine}
         adjusted.append(override(experiment, lists, scalars))
-    return Selection(arguments.name, arguments.dataset or preset.dataset, adjusted)
+    asked = STUDIES.get(arguments.name, (arguments.name,))
+    return Selection(arguments.name, arguments.dataset or preset.dataset, adjusted, asked)
 
 
 def as_bad_input(error: ConfigError) -> BadInput:

@@ -15,6 +15,11 @@ def describe(config: Mapping[str, Any], axes: Mapping[str, tuple[Any, ...]]) -> 
     return " ".join(f"{name}={config[name]}" for name in varying)
 
 
+def counted(number: float, what: str) -> str:
+    """`1 cell`, `2 cells`, `0.5 CPUs`."""
+    return f"{number:g} {what}" if number == 1 else f"{number:g} {what}s"
+
+
 def duration(seconds: float) -> str:
     """`48 s`, `3 min 05 s`, `2 h 07 min`."""
     whole = round(seconds)

@@ -314,6 +314,22 @@ def test_training_options_are_those_of_the_experiment_named(name, changed):
         assert (experiment.axes.get("batch_size") == (10, 20)) == mine
 
 
+def test_the_epochs_of_few_shot_are_those_of_its_encoder_too():
+    fixed = selected("fewshot", "--epochs", 7)["fewshot"].fixed
+    assert (fixed["epochs"], fixed["encoder_epochs"]) == (7, 7)
+    fixed = selected("assignment", "--epochs", 7)["fewshot"].fixed
+    assert (fixed["epochs"], fixed["encoder_epochs"]) == (200, 50)
+
+
+def test_one_experiment_brings_only_the_cells_that_it_needs(tmp_path, capsys):
+    assert command_line.main(["plan", "fewshot", "--latent-dims", "3", "--out", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert "autoencoder: 1 cell (4 replicates), 0 done, 1 missing" in shown
+    assert "latent_dim 3, depth 3, batch_size 32" in shown
+    assert "fewshot: 12 cells (96 replicates), 0 done, 12 missing" in shown
+    assert "13 trials to run, each on 1 CPU and a GPU where there is one" in shown
+
+
 def test_a_preset_changes_axes_and_settings_and_an_option_changes_them_again():
     smoke = selected("assignment", "--preset", "smoke")
     assert smoke["autoencoder"].axes["latent_dim"] == (2, 8)
