@@ -102,8 +102,7 @@ class Document:
     ) -> None:
         """A table, saved whole as `tables/NAME.csv`; the page shows `shown`, some of its columns
         (default: all of it), folded unless `opened`."""
-        text = table.to_csv(index=False)
-        (self.tables / f"{name}.csv").write_text(text)
+        link = self._save(name, table)
         visible = table if shown is None else shown
         for column in visible.select_dtypes("Int64"):  # whose missing values `na_rep` misses
             whole = visible[column].astype(object)
@@ -115,10 +114,21 @@ class Document:
             Markup(
                 f'<details id="table-{name}"{" open" if opened else ""}><summary>'
                 f"{html.escape(caption)} ({len(visible)} rows) "
-                f'<a download="{name}.csv" href="{_uri("text/csv", text.encode())}">CSV</a>'
-                f'</summary><div class="scroll">{body}</div></details>'
+                f'{link}</summary><div class="scroll">{body}</div></details>'
             )
         )
+
+    def download(self, name: str, table: pd.DataFrame, caption: str) -> None:
+        """A table too long to read, saved as `tables/NAME.csv`: the page has a link alone."""
+        link = self._save(name, table)
+        self.sections[-1].blocks.append(
+            Markup(f'<p class="muted">{html.escape(caption)} ({len(table):,} rows) {link}</p>')
+        )
+
+    def _save(self, name: str, table: pd.DataFrame) -> str:
+        text = table.to_csv(index=False)
+        (self.tables / f"{name}.csv").write_text(text)
+        return f'<a download="{name}.csv" href="{_uri("text/csv", text.encode())}">CSV</a>'
 
     def render(self, **context: Any) -> Path:
         """Write `index.html` and return its path."""

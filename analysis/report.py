@@ -165,7 +165,7 @@ def _reconstruction(document: Document, results: Results) -> None:
         reconstruction.draw_histories(history),
         f"Errors while training, means over replicates, batch {history['batch_size'].min()}.",
     )
-    document.table("histories", history.rename(columns={"cell": "cells"}), "Training histories")
+    document.download("histories", history.rename(columns={"cell": "cells"}), "Training histories")
     best = reconstruction.best_model(rows)
     restored, errors = reconstruction.image_errors(results, best["cell"], int(best["replicate"]))
     document.heading("The best model")
@@ -233,13 +233,15 @@ def _interpolation(document: Document, results: Results) -> None:
         interpolation.by_pair(scorecard),
         "The scorecard by latent dimension and pair of digits, means over replicates",
     )
-    document.table(
+    document.download(
         "interpolation_models",
         scorecard.rename(columns={"cell": "cells"}).replace({"cells": {"": "none: images"}}),
         "The scorecard by model and pair of digits",
     )
     document.heading("Explore")
-    document.markup(explorer.fragment(results, scorecard, judge))
+    shown = explorer.content(results, judge)
+    document.markup(explorer.fragment(shown, scorecard))
+    document.download("interpolation_explorer", explorer.readings(shown), "All the readings")
 
 
 def _correlation(document: Document, results: Results) -> None:
@@ -283,7 +285,9 @@ def _correlation(document: Document, results: Results) -> None:
         "coordinates that training happened to choose."
     )
     document.table("correlation", correlation.summary(table), "Measures by latent dimension")
-    document.table("correlation_models", table.rename(columns={"cell": "cells"}), "By model")
+    document.download(
+        "correlation_models", table.rename(columns={"cell": "cells"}), "The measures by model"
+    )
 
 
 def _transfer(document: Document, results: Results) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
+from dataclasses import dataclass
 from typing import Any
 
 import jinja2
@@ -55,23 +56,43 @@ SCORES = {
 """Columns of the table of scores: measures of the scorecard."""
 
 
-def fragment(results: Results, scorecard: pd.DataFrame, judge: Judge | None = None) -> str:
-    """The explorer as markup with its own style and script, to be put into a page.
+@dataclass(frozen=True)
+class Content:
+    """All that the explorer shows, computed."""
 
-    `scorecard` gives the scores over many image pairs; the pictures are those of replicate 0 of
-    the same models. What the study doesn't have (no d = 2, no test image of a digit) is left out,
-    with a sentence that says so.
+    cells: dict[int, str]
+    """By latent dimension: the cell of the model (its replicate 0)."""
+    lines: list[dict[str, Any]]
+    """By pair of digits: see `lines_of`."""
+    plane: dict[str, Any] | None
+    """See `map_of`; None where there is no model with d = 2."""
+    judge: str
+    """What the judge is and how good; empty where there is nothing to judge."""
+
+
+def content(results: Results, judge: Judge | None = None) -> Content:
+    """Compute what the explorer shows of a study, by replicate 0 of each latent dimension.
+
+    What the study doesn't have (no d = 2, no test image of a digit) is left out.
     """
-    models = {
-        latent_dim: results.autoencoders(cell)[0]
-        for latent_dim, cell in cells_by_dimension(results).items()
-    }
+    cells = cells_by_dimension(results)
+    if not cells:
+        return Content({}, [], None, "")
+    judge = judge or judge_of(results.dataset)
+    models = {latent_dim: results.autoencoders(cell)[0] for latent_dim, cell in cells.items()}
     present = set(results.test_labels.tolist())
     pairs = [image_pairs(results, pair) for pair in PAIRS if present.issuperset(pair)]
-    judge = (judge or judge_of(results.dataset)) if models else None
-    lines = [lines_of(models, images, judge) for images in pairs] if judge else []
-    square = map_of(results, models[2], judge) if judge and 2 in models else None
-    shown = {"alphas": ALPHAS, "pairs": lines, "map": square, "colours": COLOURS}
+    lines = [lines_of(models, images, judge) for images in pairs]
+    plane = map_of(results, models[2], judge) if 2 in models else None
+    return Content(cells, lines, plane, judge.description())
+
+
+def fragment(shown: Content, scorecard: pd.DataFrame) -> str:
+    """The explorer as markup with its own style and script, to be put into a page.
+
+    `scorecard` gives the scores over many image pairs. For what is left out there is a sentence
+    that says so.
+    """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("analysis"),
         autoescape=True,
@@ -79,15 +100,36 @@ def fragment(results: Results, scorecard: pd.DataFrame, judge: Judge | None = No
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    data = {"alphas": ALPHAS, "pairs": shown.lines, "map": shown.plane, "colours": COLOURS}
     return environment.get_template("explorer.html.j2").render(
-        dims=list(models),
-        data=shown,
-        judge=judge.description() if judge else "",
+        dims=list(shown.cells),
+        data=data,
+        judge=shown.judge,
         scores=scores(scorecard),
         measures=SCORES,
         counts=scorecard["image_pairs"].max() if len(scorecard) else 0,
         replicates=scorecard["replicate"].nunique(),
     )
+
+
+def readings(shown: Content) -> pd.DataFrame:
+    """How the judge reads every picture of the lines, as a table.
+
+    Columns `pair`, `images` (which example), `latent_dim` ("pixel blend" without a model),
+    `alpha`, `digit`, `percent` (its probability), `percent_first`, `percent_second` (those of
+    I₁'s and I₂'s digit), `cells`.
+    """
+    models = [*shown.cells.items(), (PIXEL_BLEND, "none: images")]
+    lines = [
+        (line["name"], row // len(models) + 1, models[row % len(models)][0], alpha, *reading,
+         models[row % len(models)][1])
+        for line in shown.lines
+        for row, of_row in enumerate(line["readings"])
+        for alpha, reading in zip(ALPHAS, of_row, strict=True)
+    ]  # fmt: skip
+    columns = ["pair", "images", "latent_dim", "alpha", "digit", "percent", "percent_first",
+               "percent_second", "cells"]  # fmt: skip
+    return pd.DataFrame(lines, columns=columns)
 
 
 # --- lines between two digits ------------------------------------------------------------------

@@ -55,7 +55,7 @@ def table(small_results: Results, judge: Judge) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def markup(small_results: Results, table: pd.DataFrame, judge: Judge) -> str:
-    return explorer.fragment(small_results, table, judge)
+    return explorer.fragment(explorer.content(small_results, judge), table)
 
 
 @pytest.fixture(scope="module")
@@ -292,14 +292,14 @@ def only(results: Results, dims: tuple[int, ...]) -> Results:
 def test_without_two_dimensions_there_is_no_plane(
     small_results: Results, table: pd.DataFrame, judge: Judge
 ) -> None:
-    markup = explorer.fragment(only(small_results, (8,)), table, judge)
+    markup = explorer.fragment(explorer.content(only(small_results, (8,)), judge), table)
     assert "no finished autoencoder with d = 2" in markup
     assert 'class="plane"' not in markup
     assert "d = 8</strong>" in markup
 
 
 def test_without_autoencoders_it_says_so(small_results: Results, table: pd.DataFrame) -> None:
-    markup = explorer.fragment(only(small_results, ()), table.iloc[:0])
+    markup = explorer.fragment(explorer.content(only(small_results, ())), table.iloc[:0])
     assert "No autoencoder is finished" in markup
     assert "<script" not in markup
 
@@ -312,5 +312,22 @@ def test_without_the_digits_it_says_so(
     test = replace(data.test, images=data.test.images[ones], labels=data.test.labels[ones])
     results = Results(Store(small_results.store.folder), small_results.plan)
     results.__dict__["dataset"] = replace(data, test=test)
-    markup = explorer.fragment(results, table, judge)
+    markup = explorer.fragment(explorer.content(results, judge), table)
     assert "lack the digits of the assignment's pairs" in markup
+
+
+def test_the_readings_are_those_of_the_pictures(small_results, judge):
+    shown = explorer.content(small_results, judge)
+    table = explorer.readings(shown)
+    assert len(table) == len(shown.lines) * explorer.EXAMPLES * 3 * len(explorer.ALPHAS)
+    d = 8
+    images = image_pairs(small_results, (5, 1))
+    model = small_results.autoencoders(shown.cells[d])[0]
+    path = interpolate(model, images.first[2:3], images.second[2:3], explorer.ALPHAS)[1][0]
+    probabilities = judge(path)
+    rows = table.query("pair == '5-1' and images == 3 and latent_dim == @d")
+    assert rows["alpha"].tolist() == list(explorer.ALPHAS)
+    assert rows["digit"].tolist() == probabilities.argmax(axis=1).tolist()
+    assert rows["percent_first"].to_numpy() == pytest.approx(100 * probabilities[:, 5], abs=0.51)
+    assert set(rows["cells"]) == {shown.cells[d]}
+    assert set(table.query("latent_dim == 'pixel blend'")["cells"]) == {"none: images"}
