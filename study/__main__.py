@@ -148,6 +148,7 @@ def run(
     groups: list[list[Cell]],
 ) -> int:
     """Compute what is missing and write the report; return the exit code."""
+    store.tidy()
     command = shlex.join(["study", *sys.argv[1:]])
     store.write_plan(
         record(selection.name, command, data, arguments.data_dir, selection.experiments, groups)

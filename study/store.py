@@ -4,6 +4,7 @@
     RESULTS/cells/ID/          config.json, rows.parquet, history.parquet, weights.safetensors,
                                predictions.npz (those that the cell has), and done.json
     RESULTS/failed/ID.json     why a cell has no result
+    RESULTS/progress/          cells that are being computed, as `study.checkpoint` keeps them
     RESULTS/damaged/ID-N/      cells whose files are no longer what was written
     RESULTS/report/            what `analysis` makes of it
     RESULTS/tune/              Ray Tune's own tables and TensorBoard files
@@ -124,6 +125,7 @@ class Store:
         self.cells = self.folder / "cells"
         self.failed = self.folder / "failed"
         self.set_aside = self.folder / "damaged"
+        self.in_progress = self.folder / "progress"
 
     def create(self) -> None:
         """Make the folders. Raises `StoreError` where that is impossible."""
@@ -142,6 +144,24 @@ class Store:
         if not IDENTITY.fullmatch(identity):
             raise StoreError(f"{identity!r} is not the id of a cell")
         return self.cells / identity
+
+    def progress(self, identity: str) -> Path:
+        """The file for a cell in progress."""
+        return self.in_progress / f"{self._cell(identity).name}.safetensors"
+
+    def tidy(self) -> None:
+        """Remove what processes that were killed have left: temporary files, and the progress
+        of cells that are done. Only for who holds the folder's lock."""
+        for folder in (self.cells, self.in_progress):
+            for left in folder.glob(".*.*"):
+                if not IDENTITY.match(left.name[1:]):
+                    continue
+                if left.is_dir():
+                    shutil.rmtree(left)
+                else:
+                    left.unlink()
+        for identity in self.done():
+            self.progress(identity).unlink(missing_ok=True)
 
     # --- what is there -----------------------------------------------------------------------
 
