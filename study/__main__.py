@@ -15,6 +15,7 @@ from rich.console import Console
 
 from study.experiments import PRESETS
 from study.grid import Cell, plan, record
+from study.interrupt import INTERRUPTED, interruptible
 from study.lock import alone_in
 from study.options import BadInput, Selection, as_bad_input, parser, select
 from study.store import Store, StoreError
@@ -136,7 +137,15 @@ def command_run(arguments: argparse.Namespace, console: Console) -> int:
     store = Store(arguments.out)
     store.create()
     with alone_in(store.folder):
-        return run(arguments, console, store, data, selection, groups)
+        try:
+            return run(arguments, console, store, data, selection, groups)
+        except KeyboardInterrupt:
+            cells = {cell.id for group in groups for cell in group}
+            console.print(
+                f"\ninterrupted: {len(store.done() & cells)} of {len(cells)} cells are done; "
+                "the same command goes on from here"
+            )
+            return INTERRUPTED
 
 
 def run(
@@ -257,7 +266,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     console = Console(soft_wrap=True, markup=False)
     try:
-        return COMMANDS[arguments.command](arguments, console)
+        with interruptible():
+            return COMMANDS[arguments.command](arguments, console)
+    except KeyboardInterrupt:
+        print(f"study {arguments.command}: interrupted", file=sys.stderr)
+        return INTERRUPTED
     except (BadInput, StoreError) as error:
         print(f"study {arguments.command}: {error}", file=sys.stderr)
         return BAD_INPUT
