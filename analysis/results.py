@@ -48,8 +48,14 @@ class Results:
         return data
 
     @cached_property
+    def _damaged(self) -> dict[str, str]:
+        """By id: what is wrong with cells that are no longer what was written."""
+        planned = {cell["id"] for group in self.plan["experiments"] for cell in group["cells"]}
+        return self.store.damaged(sorted(planned & self.store.done()))
+
+    @cached_property
     def _done(self) -> set[str]:
-        return self.store.done()
+        return self.store.done() - set(self._damaged)
 
     def cells(self, experiment: str) -> list[str]:
         """Ids of the finished cells of an experiment, in the order of its grid."""
@@ -104,7 +110,8 @@ class Results:
                 if cell["id"] in self._done:
                     continue
                 settings = ", ".join(f"{axis} {cell['config'][axis]}" for axis in planned["axes"])
-                reason = failures.get(cell["id"], {}).get("reason", "not computed yet")
+                failure = failures.get(cell["id"], {}).get("reason", "not computed yet")
+                reason = self._damaged.get(cell["id"], failure)
                 lines.append((planned["name"], cell["id"], settings, reason))
         return pd.DataFrame(lines, columns=["experiment", "cell", "settings", "reason"])
 

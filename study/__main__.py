@@ -8,12 +8,15 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
 from study.experiments import PRESETS
 from study.grid import Cell, plan, record
+from study.interrupt import INTERRUPTED, interruptible
+from study.lock import alone_in
 from study.options import BadInput, Selection, as_bad_input, parser, select
 from study.store import Store, StoreError
 from study.words import counted, duration
@@ -69,15 +72,33 @@ def require_gpus(arguments: argparse.Namespace) -> None:
             raise BadInput("--cpus-per-trial", f"{arguments.cpus_per_trial:g}", allowed)
 
 
+@dataclass(frozen=True)
+class State:
+    """What is known of the cells of a plan."""
+
+    done: set[str]
+    """Ids of the cells that are finished and whole."""
+    damaged: dict[str, str]
+    """By id: what is wrong with finished cells that are no longer what was written."""
+
+
+def look(store: Store, groups: list[list[Cell]]) -> State:
+    """Which cells are done, their checksums verified."""
+    there = store.done() & {cell.id for cells in groups for cell in cells}
+    damaged = store.damaged(sorted(there))
+    return State(there - set(damaged), damaged)
+
+
 def show_plan(
-    console: Console, store: Store, selection: Selection, groups: list[list[Cell]]
+    console: Console, store: Store, state: State, selection: Selection, groups: list[list[Cell]]
 ) -> int:
     """Print how many cells there are, done and missing; return how many are missing."""
-    done, failures = store.done(), store.failures()
+    failures = store.failures()
     missing_in_all = 0
     for experiment, cells in zip(selection.experiments, groups, strict=True):
-        missing = [cell for cell in cells if cell.id not in done]
+        missing = [cell for cell in cells if cell.id not in state.done]
         failed = sum(cell.id in failures for cell in missing)
+        damaged = sum(cell.id in state.damaged for cell in missing)
         replicates = sum(cell.config["replicates"] for cell in cells)
         axes = ", ".join(
             f"{name} {' '.join(dict.fromkeys(str(cell.config[name]) for cell in cells))}"
@@ -87,7 +108,8 @@ def show_plan(
             f"{experiment.name}: {counted(len(cells), 'cell')} "
             f"({counted(replicates, 'replicate')}), "
             f"{len(cells) - len(missing)} done, {len(missing)} missing"
-            + (f", {failed} of them failed last time" if failed else ""),
+            + (f", {failed} of them failed last time" if failed else "")
+            + (f", {damaged} of them damaged" if damaged else ""),
         )
         console.print(f"    {axes}")
         missing_in_all += len(missing)
@@ -98,7 +120,11 @@ def command_plan(arguments: argparse.Namespace, console: Console) -> int:
     data, selection, groups = prepare(arguments)
     require_gpus(arguments)
     console.print(f"{selection.name} on {data.name}, results in {arguments.out}")
-    missing = show_plan(console, Store(arguments.out), selection, groups)
+    store = Store(arguments.out)
+    state = look(store, groups)
+    for identity, reason in state.damaged.items():
+        console.print(f"{identity} is {reason}; `study run` recomputes it")
+    missing = show_plan(console, store, state, selection, groups)
     asked = arguments.gpus_per_trial
     gpus = "a GPU where there is one" if asked == "auto" else counted(asked, "GPU")
     console.print(
@@ -113,12 +139,38 @@ def command_run(arguments: argparse.Namespace, console: Console) -> int:
     require_gpus(arguments)
     store = Store(arguments.out)
     store.create()
+    with alone_in(store.folder):
+        try:
+            return run(arguments, console, store, data, selection, groups)
+        except KeyboardInterrupt:
+            cells = {cell.id for group in groups for cell in group}
+            console.print(
+                f"\ninterrupted: {len(store.done() & cells)} of {len(cells)} cells are done; "
+                "the same command goes on from here"
+            )
+            return INTERRUPTED
+
+
+def run(
+    arguments: argparse.Namespace,
+    console: Console,
+    store: Store,
+    data: Dataset,
+    selection: Selection,
+    groups: list[list[Cell]],
+) -> int:
+    """Compute what is missing and write the report; return the exit code."""
+    store.tidy()
     command = shlex.join(["study", *sys.argv[1:]])
     store.write_plan(
         record(selection.name, command, data, arguments.data_dir, selection.experiments, groups)
     )
     console.print(f"{selection.name} on {data.name}, results in {arguments.out}")
-    if show_plan(console, store, selection, groups):
+    state = look(store, groups)
+    for identity, reason in state.damaged.items():
+        place = store.put_aside(identity)
+        console.print(f"{identity} is {reason}; set aside as {place}, it is computed again")
+    if show_plan(console, store, state, selection, groups):
         compute(arguments, console, data, selection, groups, store)
     else:
         console.print("nothing to compute: every cell is done")
@@ -158,7 +210,8 @@ def write_report(
     store: Store, console: Console, groups: list[list[Cell]], only_if_changed: bool = False
 ) -> int:
     """Write the report, name the failures, and return the exit code."""
-    done, failures = store.done(), store.failures()
+    state, failures = look(store, groups), store.failures()
+    done = state.done
     unfinished = [cell for cells in groups for cell in cells if cell.id not in done]
     if any(cell.id in done for cells in groups for cell in cells):
         from analysis import report
@@ -173,7 +226,7 @@ def write_report(
     else:
         console.print("no cell is finished, so there is no report")
     for cell in unfinished:
-        reason = failures.get(cell.id, {}).get("reason", "missing")
+        reason = state.damaged.get(cell.id) or failures.get(cell.id, {}).get("reason", "missing")
         console.print(
             f"failed: {cell.experiment} {cell.id}: {reason}",
             style="red",
@@ -216,7 +269,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     console = Console(soft_wrap=True, markup=False)
     try:
-        return COMMANDS[arguments.command](arguments, console)
+        with interruptible():
+            return COMMANDS[arguments.command](arguments, console)
+    except KeyboardInterrupt:
+        print(f"study {arguments.command}: interrupted", file=sys.stderr)
+        return INTERRUPTED
     except (BadInput, StoreError) as error:
         print(f"study {arguments.command}: {error}", file=sys.stderr)
         return BAD_INPUT

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import platform
 import time
 from collections.abc import Mapping
@@ -11,12 +12,20 @@ from typing import Any
 import torch
 from ray import tune
 
-from study.provenance import code_version, device_name
+from study.checkpoint import FileCheckpoint
+from study.provenance import code_version, device_name, sources
 from study.store import Store
 from trainables.data import Dataset
 
 CELL, PARENT = "cell", "encoder_cell"
 """The two keys of a Tune configuration that are not settings of the trainable."""
+
+
+def bits_depend_on() -> str:
+    """What a result's last bits depend on besides its cell: other code, another torch, device or
+    number of threads must not go on with what these have begun."""
+    threads = torch.get_num_threads()
+    return f"{sources('trainables')}, torch {torch.__version__}, {device_name()}, {threads} threads"
 
 
 def run_cell(config: Mapping[str, Any], *, trainable: str, data: Dataset, results: str) -> None:
@@ -34,8 +43,14 @@ def run_cell(config: Mapping[str, Any], *, trainable: str, data: Dataset, result
     store = Store(results)
     parent = store.weights(config[PARENT]) if config[PARENT] else None
 
+    checkpoint = FileCheckpoint(store.progress(config[CELL]), bits_depend_on())
+    takes_it = "checkpoint" in inspect.signature(module.train).parameters
+    options = {"checkpoint": checkpoint} if takes_it else {}
+
     started = time.time()
-    outcome = module.train(module.Config(**settings), data, lambda m: tune.report(dict(m)), parent)
+    outcome = module.train(
+        module.Config(**settings), data, lambda m: tune.report(dict(m)), parent, **options
+    )
     seconds = time.time() - started
     store.write(
         config[CELL],
@@ -50,8 +65,10 @@ def run_cell(config: Mapping[str, Any], *, trainable: str, data: Dataset, result
             "torch": torch.__version__,
             "started": started,
             "seconds": seconds,
+            "resumed_after_epoch": checkpoint.resumed_after,
         },
     )
+    checkpoint.remove()
     numbers = [key for key, value in outcome.rows[0].items() if isinstance(value, float)]
     means = {key: sum(row[key] for row in outcome.rows) / len(outcome.rows) for key in numbers}
     tune.report(means)

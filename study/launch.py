@@ -19,11 +19,13 @@ from rich.console import Console
 # `RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO` keeps CPU-only trials off the GPUs.
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # `study.interrupt` has its own
 os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
 os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
 
 import ray
 from ray import tune
+from ray.exceptions import RayError, RayTaskError
 from ray.tune.search.basic_variant import BasicVariantGenerator
 
 from study.adapter import CELL, PARENT, run_cell
@@ -33,6 +35,9 @@ from study.options import NoResources
 from study.progress import ProgressCallback
 from study.store import Store
 from trainables.data import Dataset
+
+TRIES = 4
+"""How often a cell is tried whose worker dies each time; it may be the cell that kills it."""
 
 
 @dataclass(frozen=True)
@@ -125,10 +130,44 @@ def run_experiment(
 ) -> None:
     """Compute `cells`, none of which may depend on another. Failures go to the store.
 
+    A cell whose worker dies is tried again, `TRIES` times in all, after the others. One that
+    fails by an error of its own, such as `Diverged`, is not: it would only fail again.
+
     `resources` are those that `cluster` gave, with numbers.
 
     `data` is a `Dataset` in Ray's object store: one copy a node, however many trials.
     """
+    started = time.strftime("%Y-%m-%d_%H-%M-%S")
+    for attempt in range(1, TRIES + 1):
+        name = f"{experiment.name}_{started}" + (f"_try_{attempt}" if attempt > 1 else "")
+        errors = run_trials(name, experiment, cells, data, store, resources, console)
+        lost = [cell for cell in cells if worker_died(errors.get(cell.id))]
+        again = lost if attempt < TRIES else []
+        for cell in cells:
+            if cell.id in errors and cell not in again:
+                store.write_failure(cell.id, cell.config, str(errors[cell.id]))
+        if not again:
+            return
+        count = "1 cell has" if len(again) == 1 else f"{len(again)} cells have"
+        console.print(f"{experiment.name}: {count} lost the worker; trying again")
+        cells = again
+
+
+def worker_died(error: Exception | None) -> bool:
+    """Whether a trial ended because its process or host did, not by an error of its own."""
+    return isinstance(error, RayError) and not isinstance(error, RayTaskError)
+
+
+def run_trials(
+    name: str,
+    experiment: Experiment,
+    cells: list[Cell],
+    data: ray.ObjectRef,
+    store: Store,
+    resources: Resources,
+    console: Console,
+) -> dict[str, Exception]:
+    """Try each of `cells` once, as the Tune experiment `name`; return the errors by cell id."""
     follow = ProgressCallback(console, experiment, len(cells))
     space, points = search_space(cells)
     trainable = tune.with_resources(
@@ -149,7 +188,7 @@ def run_experiment(
             trial_dirname_creator=lambda trial: trial.config[CELL],
         ),
         run_config=tune.RunConfig(
-            name=f"{experiment.name}_{time.strftime('%Y-%m-%d_%H-%M-%S')}",
+            name=name,
             storage_path=str(store.folder / "tune"),
             callbacks=[follow],
             verbose=0,
@@ -160,11 +199,11 @@ def run_experiment(
     finally:
         follow.close()
     finished = store.done()
-    for result in (results[index] for index in range(len(results))):
-        config = result.config or {}
-        if result.error is not None and config[CELL] not in finished:
-            settings = {k: v for k, v in config.items() if k not in (CELL, PARENT)}
-            store.write_failure(config[CELL], settings, str(result.error))
+    return {
+        result.config[CELL]: result.error
+        for result in (results[index] for index in range(len(results)))
+        if result.error is not None and result.config and result.config[CELL] not in finished
+    }
 
 
 def share(data: Dataset) -> ray.ObjectRef:

@@ -188,7 +188,8 @@ def parser() -> argparse.ArgumentParser:
         description="A hyperparameter study of autoencoders and few-shot classifiers: what is "
         "missing is computed by Ray Tune, what is there never again.",
         epilog="exit code: 0 every cell done; 1 some cell failed, the others are kept and the "
-        "report says which; 2 bad input, nothing started",
+        "report says which; 2 bad input, nothing started; 130 interrupted (Ctrl-C), what is done "
+        "is kept and the same command goes on from there",
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, text in (

@@ -30,11 +30,18 @@ def code_version() -> str:
             return f"git {commit.stdout.strip()}"
         except (OSError, subprocess.CalledProcessError):
             pass  # no git, or a checkout without a commit: the sources speak for themselves
+    return f"sources {sources('study', 'trainables', 'analysis')}"
+
+
+@cache
+def sources(*names: str) -> str:
+    """12 hexadecimal digits that change with any source file of these packages."""
+    root = Path(__file__).resolve().parent.parent
     digest = hashlib.sha256()
-    for package in ("study", "trainables", "analysis"):
+    for package in names:
         for source in sorted((root / package).rglob("*.py")):
             digest.update(source.read_bytes())
-    return f"sources {digest.hexdigest()[:12]}"
+    return digest.hexdigest()[:12]
 
 
 def processor() -> str:

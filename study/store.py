@@ -4,6 +4,8 @@
     RESULTS/cells/ID/          config.json, rows.parquet, history.parquet, weights.safetensors,
                                predictions.npz (those that the cell has), and done.json
     RESULTS/failed/ID.json     why a cell has no result
+    RESULTS/progress/          cells that are being computed, as `study.checkpoint` keeps them
+    RESULTS/damaged/ID-N/      cells whose files are no longer what was written
     RESULTS/report/            what `analysis` makes of it
     RESULTS/tune/              Ray Tune's own tables and TensorBoard files
 
@@ -19,24 +21,42 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterable, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
 import torch
+from pyarrow.lib import ArrowException
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from study.words import plain, reason
 from trainables.contract import Outcome
 
 MARKER = "done.json"
+FILES = ("config.json", "rows.parquet", "history.parquet", "weights.safetensors", "predictions.npz")
+"""All that a cell may have besides its marker."""
+PLAN = ("study", "command", "dataset", "fingerprint")
+"""What a plan has besides its experiments, each a word or a line."""
 IDENTITY = re.compile(r"[0-9a-f]{16}")
 
 
 class StoreError(RuntimeError):
     """A results folder, or a cell in it, that can't be used: says which and why."""
+
+
+class DamagedCell(StoreError):
+    """A finished cell with a file that is no longer what was written."""
+
+    def __init__(self, path: Path, what: str) -> None:
+        super().__init__(f"{path}: damaged ({what}); `study run` recomputes the cell")
+        self.reason = f"damaged: {path.name}: {what}"
+        """Which file and what, without the path: the same wherever the results are moved."""
 
 
 def _write_json(path: Path, content: object) -> None:
@@ -49,13 +69,52 @@ def _write_json(path: Path, content: object) -> None:
 def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise StoreError(f"{path}: can't be read ({error})") from error
+
+
+def _is_plan(content: Any) -> bool:
+    """Whether this has what readers of a plan rely on; its ids become paths."""
+    try:
+        return all(isinstance(content[name], str) for name in PLAN) and all(
+            isinstance(planned["name"], str)
+            and isinstance(planned["metric"], str)
+            and IDENTITY.fullmatch(cell["id"])
+            and set(planned["axes"]) <= set(cell["config"])
+            and (cell["parent"] is None or IDENTITY.fullmatch(cell["parent"]))
+            for planned in content["experiments"]
+            for cell in planned["cells"]
+        )
+    except (LookupError, TypeError):
+        return False
 
 
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _checked(path: Path, known: object) -> Path:
+    """`path`, if its content has the SHA-256 `known`."""
+    try:
+        found = _sha256(path)
+    except OSError as error:
+        raise DamagedCell(path, f"can't be read: {error.strerror}") from error
+    if found != known:
+        raise DamagedCell(path, "its checksum is not the recorded one")
+    return path
+
+
+@contextmanager
+def _decoding(path: Path) -> Iterator[None]:
+    """Whatever a decoder makes of foreign content, as one kind of error that names the file."""
+    try:
+        yield
+    except (
+        OSError, ValueError, TypeError, LookupError, EOFError, NotImplementedError,
+        ArrowException, BadZipFile, SafetensorError, zlib.error,
+    ) as error:  # fmt: skip
+        raise StoreError(f"{path}: can't be read ({error})") from error
 
 
 class Store:
@@ -65,6 +124,8 @@ class Store:
         self.folder = Path(folder).resolve()
         self.cells = self.folder / "cells"
         self.failed = self.folder / "failed"
+        self.set_aside = self.folder / "damaged"
+        self.in_progress = self.folder / "progress"
 
     def create(self) -> None:
         """Make the folders. Raises `StoreError` where that is impossible."""
@@ -84,6 +145,24 @@ class Store:
             raise StoreError(f"{identity!r} is not the id of a cell")
         return self.cells / identity
 
+    def progress(self, identity: str) -> Path:
+        """The file for a cell in progress."""
+        return self.in_progress / f"{self._cell(identity).name}.safetensors"
+
+    def tidy(self) -> None:
+        """Remove what processes that were killed have left: temporary files, and the progress
+        of cells that are done. Only for who holds the folder's lock."""
+        for folder in (self.cells, self.in_progress):
+            for left in folder.glob(".*.*"):
+                if not IDENTITY.match(left.name[1:]):
+                    continue
+                if left.is_dir():
+                    shutil.rmtree(left)
+                else:
+                    left.unlink()
+        for identity in self.done():
+            self.progress(identity).unlink(missing_ok=True)
+
     # --- what is there -----------------------------------------------------------------------
 
     def done(self) -> set[str]:
@@ -100,11 +179,37 @@ class Store:
         """By id: what is known of cells whose last try failed (`reason`, `traceback`, …)."""
         if not self.failed.is_dir():
             return {}
-        return {
-            path.stem: _read_json(path)
-            for path in sorted(self.failed.glob("*.json"))
-            if IDENTITY.fullmatch(path.stem)
-        }
+        notes = {}
+        for path in sorted(self.failed.glob("*.json")):
+            if IDENTITY.fullmatch(path.stem):
+                try:
+                    note = _read_json(path)
+                    notes[path.stem] = {**note, "reason": str(note["reason"])}
+                except (StoreError, KeyError, TypeError):
+                    # The note itself is damaged. The cell has no result all the same.
+                    notes[path.stem] = {"reason": "failed; why can't be read any more"}
+        return notes
+
+    def damaged(self, identities: Iterable[str]) -> dict[str, str]:
+        """What is wrong with those of these finished cells whose files are not the ones that
+        were written, by id. Reads every byte of them: half a second a gigabyte."""
+        found = {}
+        for identity in identities:
+            try:
+                for name, known in self.marker(identity)["files"].items():
+                    _checked(self._cell(identity) / name, known)
+            except DamagedCell as error:
+                found[identity] = error.reason
+        return found
+
+    def put_aside(self, identity: str) -> Path:
+        """Move a damaged cell to where nothing reads it, and return where that is."""
+        number = 1
+        self.set_aside.mkdir(exist_ok=True)
+        while (place := self.set_aside / f"{identity}-{number}").exists():
+            number += 1
+        self._cell(identity).rename(place)
+        return place
 
     # --- writing -----------------------------------------------------------------------------
 
@@ -178,27 +283,40 @@ class Store:
         path = self.folder / "study.json"
         if not path.is_file():
             raise StoreError(f"{self.folder} holds no study (no study.json); `study run` makes one")
-        return _read_json(path)
-
-    def _file(self, identity: str, name: str) -> Path:
-        path = self._cell(identity) / name
-        known = _read_json(self._cell(identity) / MARKER)["files"].get(name)
-        if known is None:
-            raise StoreError(f"cell {identity} has no {name}")
-        if not path.is_file() or _sha256(path) != known:
-            raise StoreError(
-                f"{path}: damaged (its checksum is not the recorded one); "
-                f"delete {path.parent} and run the study again to recompute it"
-            )
-        return path
+        plan = _read_json(path)
+        if not _is_plan(plan):
+            raise StoreError(f"{path}: not what `study run` writes; run it again")
+        return plan
 
     def marker(self, identity: str) -> dict[str, Any]:
         """`files` with their checksums and `provenance`."""
-        return _read_json(self._cell(identity) / MARKER)
+        path = self._cell(identity) / MARKER
+        if not path.exists():
+            raise StoreError(f"cell {identity} is not finished: {path} is not there")
+        try:
+            marker = _read_json(path)
+        except StoreError as error:
+            raise DamagedCell(path, "can't be read") from error
+        if not (
+            isinstance(marker, dict)
+            and isinstance(marker.get("provenance"), dict)
+            and isinstance(marker.get("files"), dict)
+            and {"config.json", "rows.parquet"} <= set(marker["files"]) <= set(FILES)
+        ):
+            raise DamagedCell(path, "not what was written")
+        return marker
+
+    def _file(self, identity: str, name: str) -> Path:
+        known = self.marker(identity)["files"].get(name)
+        if known is None:
+            raise StoreError(f"cell {identity} has no {name}")
+        return _checked(self._cell(identity) / name, known)
 
     def config(self, identity: str) -> dict[str, Any]:
         """The complete configuration of a cell."""
-        return _read_json(self._file(identity, "config.json"))["config"]
+        path = self._file(identity, "config.json")
+        with _decoding(path):
+            return dict(_read_json(path)["config"])
 
     def rows(self, identities: Iterable[str]) -> pd.DataFrame:
         """The rows of cells, one a replicate."""
@@ -211,7 +329,9 @@ class Store:
     def _tables(self, identities: Iterable[str], name: str) -> pd.DataFrame:
         tables = []
         for identity in identities:
-            table = pd.read_parquet(self._file(identity, name))
+            path = self._file(identity, name)
+            with _decoding(path):
+                table = pd.read_parquet(path)
             if "cell" not in table:
                 table.insert(0, "cell", identity)
             tables.append(table)
@@ -219,9 +339,12 @@ class Store:
 
     def weights(self, identity: str) -> dict[str, torch.Tensor]:
         """Stacked weights of a cell's replicates, (R, …) each, on the CPU."""
-        return load_file(self._file(identity, "weights.safetensors"))
+        path = self._file(identity, "weights.safetensors")
+        with _decoding(path):
+            return load_file(path)
 
     def predictions(self, identity: str) -> np.ndarray:
         """Predicted classes (R, N_test) uint8."""
-        with np.load(self._file(identity, "predictions.npz"), allow_pickle=False) as arrays:
+        path = self._file(identity, "predictions.npz")
+        with _decoding(path), np.load(path, allow_pickle=False) as arrays:
             return arrays["predictions"]

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from trainables.contract import (
+    Checkpoint,
     Outcome,
     Parent,
     Report,
@@ -96,6 +97,7 @@ def train(
     report: Report,
     parent: Parent | None = None,
     strategy: Strategy | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Outcome:
     """Train a cell's autoencoders on `data`; mean squared errors are per pixel in [0, 1]."""
     started = time.perf_counter()
@@ -123,7 +125,7 @@ def train(
     order = MinibatchOrder(
         len(images), config.batch_size, generators(config.seed, config.replicates, "order")
     )
-    fit(
+    earlier = fit(
         models,
         squared_error,
         lambda indices: (pixels(images[indices]),),
@@ -132,10 +134,12 @@ def train(
         {"": config.learning_rate},
         config.weight_decay,
         after_epoch,
+        history,
+        checkpoint,
     )
     test_errors = models.evaluate(squared_errors, test).mean(dim=1)
     require_finite(test_errors, "the test error")
-    seconds = time.perf_counter() - started
+    seconds = earlier + time.perf_counter() - started
     parameters = count_parameters(members[0])
     last_epoch = history[-config.replicates :]
     rows = [

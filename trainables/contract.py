@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -58,6 +58,35 @@ def require_finite(values: torch.Tensor, what: str) -> None:
     if broken:
         names = ", ".join(map(str, broken))
         raise Diverged(f"{what} of replicate {names} is not a finite number")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A cell after one of its epochs: all that the remaining ones depend on."""
+
+    epoch: int
+    """The last finished one."""
+    tensors: Mapping[str, torch.Tensor]
+    """Of any shapes, on any device."""
+    numbers: Mapping[str, Any]
+    """The rest, as JSON can hold it (which keeps every bit of a float)."""
+
+
+class Checkpoint(Protocol):
+    """Where a cell in progress is kept, so that whoever tries it next goes on from there.
+
+    A `train` that has a parameter of the name `checkpoint` is given one, or None; it hands it to
+    `trainables.replicates.fit`. One without it starts anew after an interruption.
+    """
+
+    def due(self) -> bool:
+        """Whether enough time has passed since the last save for another one to be worth it."""
+
+    def save(self, progress: Progress) -> None:
+        """Replace what is kept, in one step."""
+
+    def load(self) -> Progress | None:
+        """What is kept, its tensors on the CPU; None where nothing is."""
 
 
 @dataclass(frozen=True)

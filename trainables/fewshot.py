@@ -10,7 +10,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trainables.contract import Outcome, Parent, Report, Settings, require, require_finite
+from trainables.contract import (
+    Checkpoint,
+    Outcome,
+    Parent,
+    Report,
+    Settings,
+    require,
+    require_finite,
+)
 from trainables.data import CLASSES, Dataset, label_subset, pixels
 from trainables.networks import Classifier, Head, Shape, count_parameters
 from trainables.replicates import (
@@ -171,6 +179,7 @@ def train(
     report: Report,
     parent: Parent | None = None,
     strategy: Strategy | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Outcome:
     """Train a cell's classifiers on their label subsets of `data`; accuracies are fractions.
 
@@ -249,7 +258,7 @@ def train(
         report({"epoch": epoch, "train_loss": losses.mean().item()})
 
     replicate_index = torch.arange(config.replicates, device=device).unsqueeze(1)
-    fit(
+    earlier = fit(
         models,
         cross_entropy,
         lambda indices: (inputs[replicate_index, indices], targets[replicate_index, indices]),
@@ -262,13 +271,15 @@ def train(
         learning_rates,
         config.weight_decay,
         after_epoch,
+        history,
+        checkpoint,
     )
     with torch.no_grad():
         predictions = {split: predict(split) for split in splits}
     accuracies = {split: accuracy(predicted, split) for split, predicted in predictions.items()}
     sums = [value.detach().flatten(1).sum(dim=1) for value in models.parameters.values()]
     require_finite(torch.stack(sums).sum(dim=0), "a weight")
-    seconds = time.perf_counter() - started
+    seconds = earlier + time.perf_counter() - started
     rows = [
         {
             "replicate": replicate,

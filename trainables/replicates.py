@@ -10,15 +10,16 @@ Each replicate draws from generators of its own. Adding replicates changes none 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state
 
-from trainables.contract import require_finite
+from trainables.contract import Checkpoint, Progress, require_finite
 
 Model = TypeVar("Model", bound=nn.Module)
 Strategy = Literal["vectorised", "loop"]
@@ -193,14 +194,22 @@ def fit(
     learning_rates: dict[str, float],
     weight_decay: float,
     after_epoch: Callable[[int, Tensor], None],
-) -> None:
+    history: list[dict[str, Any]] | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> float:
     """Train all replicates with AdamW under a one-cycle schedule (Smith & Topin 2018).
 
     `gather` turns indices (R, B) into the arguments of `loss` after the model, (R, B, …) each.
     `learning_rates` are the peaks, by the prefix of a parameter's name; a parameter takes that
     of the first prefix that fits. `after_epoch(epoch, losses)` gets the epoch's mean training
     losses (R,). Raises `Diverged` at the end of the first epoch with a loss that isn't finite.
+
+    With a `checkpoint`, training goes on after the epoch that it holds, if any, and ends with
+    the same bits on a CPU as if it had never stopped; `history` is the list that `after_epoch`
+    appends to, and is kept with the rest. Returns the seconds that earlier tries took up to
+    there, which the caller's clock knows nothing of.
     """
+    started = time.perf_counter()
     by_prefix: dict[str, list[Tensor]] = {prefix: [] for prefix in learning_rates}
     for name, parameter in models.parameters.items():
         by_prefix[next(p for p in learning_rates if name.startswith(p))].append(parameter)
@@ -215,7 +224,13 @@ def fit(
         pct_start=0.1,
         cycle_momentum=False,
     )
-    for epoch in range(1, epochs + 1):
+    saved = checkpoint.load() if checkpoint else None
+    if saved:
+        _restore(saved, models, optimiser, schedule, order)
+        if history is not None:
+            history[:] = saved.numbers["history"]
+    earlier = saved.numbers["seconds"] if saved else 0.0
+    for epoch in range(saved.epoch + 1 if saved else 1, epochs + 1):
         total = torch.zeros(len(models), device=models.device)
         for indices in order.epoch():
             total += models.backward(loss, *gather(indices.to(models.device)))
@@ -224,3 +239,49 @@ def fit(
         losses = total / order.steps
         require_finite(losses, f"the training loss in epoch {epoch}")
         after_epoch(epoch, losses)
+        if checkpoint and epoch < epochs and checkpoint.due():
+            seconds = earlier + time.perf_counter() - started
+            numbers = {"seconds": seconds, "history": list(history or [])}
+            checkpoint.save(_progress(epoch, numbers, models, optimiser, schedule, order))
+    return earlier
+
+
+def _progress(
+    epoch: int,
+    numbers: dict[str, Any],
+    models: Replicates,
+    optimiser: torch.optim.AdamW,
+    schedule: torch.optim.lr_scheduler.OneCycleLR,
+    order: MinibatchOrder,
+) -> Progress:
+    """All that the epochs after this one depend on, and `numbers`."""
+    tensors = {f"parameter {name}": value.detach() for name, value in models.parameters.items()}
+    for parameter, state in optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser {parameter} {name}": value for name, value in state.items()}
+    for replicate, generator in enumerate(order.orders):
+        tensors[f"order {replicate}"] = generator.get_state()
+    position = {"step": schedule.last_epoch, "rates": [g["lr"] for g in optimiser.param_groups]}
+    return Progress(epoch, tensors, {**numbers, **position})
+
+
+def _restore(
+    saved: Progress,
+    models: Replicates,
+    optimiser: torch.optim.AdamW,
+    schedule: torch.optim.lr_scheduler.OneCycleLR,
+    order: MinibatchOrder,
+) -> None:
+    """The inverse of `_progress`, on what was just built."""
+    for name, parameter in models.parameters.items():
+        parameter.detach().copy_(saved.tensors[f"parameter {name}"])
+    for replicate, generator in enumerate(order.orders):
+        generator.set_state(saved.tensors[f"order {replicate}"])
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in saved.tensors.items():
+        if key.startswith("optimiser "):
+            _, parameter_index, name = key.split(" ")
+            state.setdefault(int(parameter_index), {})[name] = value
+    optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
+    schedule.last_epoch = saved.numbers["step"]
+    for group, rate in zip(optimiser.param_groups, saved.numbers["rates"], strict=True):
+        group["lr"] = rate

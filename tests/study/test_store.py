@@ -3,6 +3,7 @@
 import json
 import os
 import threading
+import time
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,21 @@ from trainables.contract import Outcome
 
 CELL, OTHER, PARENT = "0123456789abcdef", "1123456789abcdef", "fedcba9876543210"
 CONFIG = {"latent_dim": 3, "batch_size": 0, "freeze": "fixed", "replicates": 2, "seed": 0}
+PLAN = {
+    "study": "assignment",
+    "command": "study run assignment",
+    "dataset": "mnist-5k",
+    "data_dir": None,
+    "fingerprint": OTHER,
+    "experiments": [
+        {
+            "name": "fewshot",
+            "axes": {"latent_dim": [3]},
+            "metric": "val_accuracy",
+            "cells": [{"id": CELL, "config": CONFIG, "parent": PARENT}],
+        }
+    ],
+}
 FOREIGN = ["../../etc", "/etc", "", ".", "..", "0123456789ABCDEF", "0123456789abcde", CELL + "/.."]
 
 
@@ -102,11 +118,10 @@ def test_a_cell_without_weights_or_predictions_says_so(store):
 
 
 def test_the_plan_is_remembered(store):
-    plan = {"study": "assignment", "data_dir": None, "cells": [{"id": CELL, "x": 0.1}], "d": [2, 8]}
-    store.write_plan(plan)
-    assert Store(store.folder).plan() == plan
-    store.write_plan({"study": "other"})
-    assert store.plan() == {"study": "other"}
+    store.write_plan(PLAN)
+    assert Store(store.folder).plan() == PLAN
+    store.write_plan({**PLAN, "study": "other"})
+    assert store.plan() == {**PLAN, "study": "other"}
     assert names(store.folder) == ["cells", "failed", "study.json"]
 
 
@@ -229,20 +244,60 @@ def test_a_damaged_file_is_named(name, damage, full):
     with pytest.raises(StoreError) as caught:
         READERS[name](full)
     assert str(caught.value).startswith(f"{path}: damaged")
-    assert f"delete {path.parent}" in str(caught.value)
+    assert full.damaged([CELL]).keys() == {CELL}
+    assert full.damaged([CELL])[CELL].startswith(f"damaged: {name}: ")
     for other, read in READERS.items():
         if other != name:
             read(full)
 
 
-def test_what_the_error_says_repairs_a_damaged_cell(full):
-    (full.cells / CELL / "rows.parquet").write_bytes(b"")
-    for path in (full.cells / CELL).iterdir():
-        path.unlink()
-    (full.cells / CELL).rmdir()
-    assert full.done() == set()
-    full.write(CELL, CONFIG, None, outcome(), {})
-    assert len(full.rows([CELL])) == 2
+def test_whole_cells_are_not_damaged(full):
+    full.write(OTHER, CONFIG, None, outcome(), {})
+    assert full.damaged([CELL, OTHER]) == {}
+    (full.cells / OTHER / "rows.parquet").write_bytes(b"")
+    assert set(full.damaged([CELL, OTHER])) == {OTHER}
+    assert full.damaged([CELL]) == {}
+
+
+def test_what_is_put_aside_can_be_written_again_and_is_kept(full):
+    for number in (1, 2):
+        (full.cells / CELL / "rows.parquet").write_bytes(b"x" * number)
+        place = full.put_aside(CELL)
+        assert place == full.folder / "damaged" / f"{CELL}-{number}"
+        assert full.done() == set()
+        full.write(CELL, CONFIG, None, outcome(), {})
+        assert len(full.rows([CELL])) == 2
+    kept = sorted(full.set_aside.iterdir())
+    assert [(place / "rows.parquet").read_bytes() for place in kept] == [b"x", b"xx"]
+
+
+def test_the_cells_of_the_quick_study_are_verified_in_well_under_a_second(store):
+    weights = {"encoder.weight": torch.rand(4, 60_000)}  # d = 30 and 3 layers have about that
+    identities = [f"{number:016x}" for number in range(112)]
+    for identity in identities:
+        store.write(identity, CONFIG, None, Outcome(outcome().rows, weights=weights), {})
+    started = time.perf_counter()
+    assert store.damaged(identities) == {}
+    assert time.perf_counter() - started < 1
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["{", "[]", "{}", '{"files": {}, "provenance": {}}', '{"files": [], "provenance": 1}'],
+)
+def test_a_marker_that_is_none_is_damage(content, full):
+    (full.cells / CELL / "done.json").write_text(content)
+    assert full.damaged([CELL])[CELL].startswith("damaged: done.json: ")
+
+
+@pytest.mark.parametrize("name", ["../config.json", "/etc/passwd", "notes.txt"])
+def test_a_marker_names_no_other_files(name, full):
+    """So that no path from outside is followed."""
+    path = full.cells / CELL / "done.json"
+    marker = json.loads(path.read_text())
+    marker["files"][name] = "0" * 64
+    path.write_text(json.dumps(marker))
+    assert full.damaged([CELL]) == {CELL: "damaged: done.json: not what was written"}
 
 
 def test_a_damaged_marker_is_named(full):
@@ -306,6 +361,23 @@ def test_a_failure_keeps_its_last_line_as_the_reason(store):
 def test_a_failure_without_words_is_one_too(store):
     store.write_failure(CELL, CONFIG, "")
     assert store.failures()[CELL]["reason"] == "unknown"
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", "\xff"])
+def test_a_note_of_a_failure_that_is_damaged_hides_no_other(content, store):
+    store.write_failure(CELL, CONFIG, "out of memory")
+    store.write_failure(OTHER, CONFIG, "out of memory")
+    (store.failed / f"{CELL}.json").write_text(content, encoding="latin-1")
+    failures = store.failures()
+    assert failures[CELL]["reason"] == "failed; why can't be read any more"
+    assert failures[OTHER]["reason"] == "out of memory"
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"study": 1}', '{"experiments": [{}]}'])
+def test_a_plan_that_is_none_is_named(content, store):
+    (store.folder / "study.json").write_text(content)
+    with pytest.raises(StoreError, match=r"study\.json: not what"):
+        store.plan()
 
 
 def test_a_success_clears_the_failure(store):

@@ -1,0 +1,429 @@
+"""What goes wrong while a study runs, with real processes: the table is the same in the end."""
+
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from ray.exceptions import RayActorError, RayTaskError
+from rich.console import Console
+
+import study.__main__ as command_line
+from study.experiments import AUTOENCODER
+from study.grid import override, plan
+from study.lock import alone_in
+from study.store import Store, StoreError
+from trainables.contract import Outcome
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def data_at_hand(monkeypatch, digits):
+    """`mnist-5k` read from disk only once."""
+    monkeypatch.setattr(command_line, "load", lambda name, folder: digits)
+
+
+# --- two drivers on one results folder -------------------------------------------------------
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from study.experiments import AUTOENCODER
+from study.grid import override, plan
+from study.lock import alone_in
+with alone_in(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process, which holds the lock of `tmp_path`."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, tmp_path],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_a_second_driver_is_refused_in_one_line_and_writes_nothing(
+    data_at_hand, holder, tmp_path, capsys
+):
+    command = ["run", "autoencoder", "--preset", "smoke", "--out", str(tmp_path)]
+    assert command_line.main(command) == 2
+    captured = capsys.readouterr()
+    (line,) = captured.err.splitlines()
+    who = f"{tmp_path} is in use by process {holder.pid} on {platform.node()} since 2"
+    assert line.startswith(f"study run: {who}")
+    assert captured.out == ""
+    assert not (tmp_path / "study.json").exists()
+
+
+def test_others_may_look_while_a_driver_runs(data_at_hand, holder, tmp_path, capsys):
+    command = ["plan", "autoencoder", "--preset", "smoke", "--out", str(tmp_path)]
+    assert command_line.main(command) == 0
+
+
+def test_the_lock_of_a_dead_driver_is_nobodys(holder, tmp_path):
+    with pytest.raises(StoreError, match="is in use by"), alone_in(tmp_path):
+        pytest.fail("two have the lock")
+    holder.kill()
+    holder.wait()
+    with alone_in(tmp_path):
+        assert f'"pid": {os.getpid()},' in (tmp_path / "run.lock").read_text()
+    assert (tmp_path / "run.lock").read_text() == ""
+
+
+def test_a_lock_that_nobody_has_signed_yet_is_held_all_the_same(holder, tmp_path):
+    (tmp_path / "run.lock").write_text("")
+    with pytest.raises(StoreError, match="another process, which has just"), alone_in(tmp_path):
+        pytest.fail("two have the lock")
+
+
+# --- a damaged cell --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def computed(monkeypatch, data_at_hand):
+    """Ids of the cells that were launched; they are written, and nothing is computed."""
+    from contextlib import nullcontext
+
+    from study import launch
+
+    asked = []
+
+    def pretend(experiment, cells, data, store, resources, console):
+        for cell in cells:
+            asked.append(cell.id)
+            store.write(cell.id, cell.config, cell.parent, Outcome([{"replicate": 0}]), {})
+
+    monkeypatch.setattr(launch, "cluster", lambda resources: nullcontext())
+    monkeypatch.setattr(launch, "share", lambda data: data)
+    monkeypatch.setattr(launch, "run_experiment", pretend)
+    monkeypatch.setattr("analysis.report.write", lambda folder: folder)
+    return asked
+
+
+@pytest.mark.parametrize("file", ["rows.parquet", "config.json", "done.json"])
+@pytest.mark.parametrize("damage", ["truncated", "corrupted"])
+def test_a_damaged_cell_is_found_set_aside_and_computed_again(
+    file, damage, computed, tmp_path, capsys
+):
+    places = ["--preset", "smoke", "--out", str(tmp_path)]
+    assert command_line.main(["run", "autoencoder", *places]) == 0
+    whole, broken = computed
+    path = tmp_path / "cells" / broken / file
+    content = path.read_bytes()
+    middle = len(content) // 2
+    flipped = content[:middle] + bytes([content[middle] ^ 0x80]) + content[middle + 1 :]
+    path.write_bytes(content[:middle] if damage == "truncated" else flipped)
+    capsys.readouterr()
+    computed.clear()
+
+    assert command_line.main(["plan", "autoencoder", *places]) == 0
+    said = capsys.readouterr().out
+    assert f"{broken} is damaged: {file}: " in said
+    assert "1 done, 1 missing, 1 of them damaged" in said
+    assert command_line.main(["report", str(tmp_path)]) == 1
+    assert f"failed: autoencoder {broken}: damaged: {file}: " in capsys.readouterr().out
+    assert path.exists()  # only `run` changes anything
+
+    assert command_line.main(["run", "autoencoder", *places]) == 0
+    assert computed == [broken]
+    (line,) = [x for x in capsys.readouterr().out.splitlines() if "set aside" in x]
+    assert line.startswith(f"{broken} is damaged: {file}: ")
+    assert str(tmp_path / "damaged" / f"{broken}-1") in line
+    assert (tmp_path / "damaged" / f"{broken}-1" / file).read_bytes() != content
+    assert Store(tmp_path).done() == {whole, broken}
+    assert Store(tmp_path).damaged([whole, broken]) == {}
+
+
+def test_the_tables_leave_a_damaged_cell_out_and_say_so(computed, tmp_path):
+    from analysis.results import load
+
+    assert command_line.main(
+        ["run", "autoencoder", "--preset", "smoke", "--out", str(tmp_path)]
+    ) == 0  # fmt: skip
+    whole, broken = computed
+    (tmp_path / "cells" / broken / "rows.parquet").write_bytes(b"PAR1")
+    results = load(tmp_path)
+    assert set(results.rows["cell"]) == {whole}
+    (missing,) = results.missing.to_dict("records")
+    assert missing["cell"] == broken
+    assert missing["reason"] == "damaged: rows.parquet: its checksum is not the recorded one"
+
+
+# --- processes that die ----------------------------------------------------------------------
+
+VICTIM = '''
+"""Autoencoders, one of which obeys an order, once, in the middle of its training."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from trainables import autoencoder
+from trainables.autoencoder import Config
+
+VERSION = 1
+
+
+def train(config, data, report, parent=None, checkpoint=None):
+    def after_epoch(metrics):
+        report(metrics)
+        order = Path(os.environ["ORDERS"]) / "order"
+        if config.latent_dim == 3 and metrics["epoch"] == 4 and order.exists():
+            words = order.read_text()
+            order.unlink()
+            if words == "die":
+                os.kill(os.getpid(), signal.SIGKILL)
+            order.with_name("pid").write_text(str(os.getpid()))
+            time.sleep(100)
+
+    return autoencoder.train(config, data, after_epoch, checkpoint=checkpoint)
+'''
+
+REGISTERED = """
+
+EXPERIMENTS["victim"] = Experiment(
+    name="victim",
+    trainable="trainables.victim",
+    axes={"latent_dim": (2, 3)},
+    fixed={"depth": 1, "width": 2, "batch_size": 200, "epochs": 6, "replicates": 2},
+)
+"""
+
+WITHOUT_REPORT = "import analysis.report; analysis.report.write = lambda *arguments: 'none'"
+"""It takes as long as all the rest, and has tests of its own."""
+
+
+class Driver:
+    """`study run victim` as a process of its own, from a copy of the packages in which a
+    checkpoint is left after every epoch."""
+
+    def __init__(self, packages, folder):
+        self.packages, self.out, self.orders = packages, folder / "results", folder / "orders"
+        self.orders.mkdir(parents=True)
+        self.store = Store(self.out)
+
+    def start(self, order=None):
+        if order:
+            (self.orders / "order").write_text(order)
+        main = "import sys; from study.__main__ import main; sys.exit(main())"
+        return subprocess.Popen(
+            [sys.executable, "-c", f"{WITHOUT_REPORT}; {main}", "run", "victim", "--out", self.out],
+            cwd=self.packages,
+            env={**os.environ, "PYTHONPATH": str(self.packages), "ORDERS": str(self.orders)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, order=None):
+        """Exit code and what was printed."""
+        process = self.start(order)
+        said, _ = process.communicate(timeout=120)
+        return process.returncode, said
+
+    def start_and_wait(self):
+        """The process, and the worker that has stopped in epoch 4 of the second cell; the first
+        cell is done."""
+        process = self.start(order="wait")
+        pid = self.orders / "pid"
+        wait_for(lambda: pid.exists() and pid.read_text() and len(self.store.done()) == 1)
+        return process, int(pid.read_text())
+
+    def resumed_after(self):
+        """By d: the epoch that the cell went on from."""
+        return {
+            self.store.config(cell)["latent_dim"]:
+                self.store.marker(cell)["provenance"]["resumed_after_epoch"]
+            for cell in self.store.done()
+        }  # fmt: skip
+
+    def table(self):
+        cells = sorted(self.store.done())
+        rows, history = self.store.rows(cells), self.store.history(cells)
+        return rows.drop(columns="train_seconds"), history
+
+    def left_over(self):
+        """Whatever is not cells, in the folders of cells."""
+        names = [*self.store.cells.iterdir(), *self.store.in_progress.glob("*")]
+        return [path.name for path in names if path.name not in self.store.done()]
+
+
+def wait_for(condition, seconds=90):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory):
+    """A copy of the packages with an experiment whose workers and drivers die."""
+    copy = tmp_path_factory.mktemp("victim") / "copy"
+    for package in ("study", "trainables", "analysis"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / package, copy / package, ignore=ignored)
+    (copy / "trainables" / "victim.py").write_text(VICTIM)
+    registry = copy / "study" / "experiments.py"
+    registry.write_text(registry.read_text() + REGISTERED)
+    checkpoint = copy / "study" / "checkpoint.py"
+    text = checkpoint.read_text()
+    assert "EVERY = 10.0\n" in text
+    checkpoint.write_text(text.replace("EVERY = 10.0\n", "EVERY = 0.0\n"))
+    return copy
+
+
+@pytest.fixture(scope="module")
+def undisturbed(packages, tmp_path_factory):
+    """The tables of a study to which nothing happened."""
+    driver = Driver(packages, tmp_path_factory.mktemp("undisturbed"))
+    code, said = driver.run()
+    assert code == 0, said
+    return driver.table()
+
+
+@pytest.fixture
+def driver(packages, tmp_path):
+    return Driver(packages, tmp_path)
+
+
+def assert_as_undisturbed(driver, undisturbed):
+    """To the last bit."""
+    for found, wanted in zip(driver.table(), undisturbed, strict=True):
+        assert len(wanted)
+        pd.testing.assert_frame_equal(found, wanted, check_exact=True)
+    assert driver.left_over() == []
+    assert driver.store.failures() == {}
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_worker_killed_in_a_trial_is_replaced_and_goes_on(driver, undisturbed):
+    code, said = driver.run(order="die")
+    assert code == 0, said
+    assert "victim: 1 cell has lost the worker; trying again" in said
+    assert "Traceback" not in said
+    assert driver.resumed_after() == {2: None, 3: 3}
+    assert_as_undisturbed(driver, undisturbed)
+
+
+@pytest.fixture
+def tried(monkeypatch):
+    """Runs one cell with a function in place of Tune that gives the error of each try; the
+    value is called with that function, and returns how many tries there were."""
+    from study import launch
+
+    def run(error_of, store):
+        tries = []
+
+        def trials(name, experiment, cells, *others):
+            tries.append(name)
+            error = error_of(len(tries))
+            return {} if error is None else {cell.id: error for cell in cells}
+
+        monkeypatch.setattr(launch, "run_trials", trials)
+        (cell,) = plan([override(AUTOENCODER, dict.fromkeys(AUTOENCODER.axes, (2,)), {})], "")[0]
+        launch.run_experiment(AUTOENCODER, [cell], None, store, None, Console(quiet=True))
+        assert len(set(tries)) == len(tries)
+        return len(tries)
+
+    return run
+
+
+def test_a_cell_is_tried_again_until_its_worker_lives(tried, tmp_path):
+    store = Store(tmp_path)
+    died = RayActorError(error_msg="The actor died unexpectedly.")
+    assert tried(lambda number: died if number < 3 else None, store) == 3
+    assert store.failures() == {}
+
+
+def test_a_cell_that_kills_every_worker_fails_in_the_end(tried, tmp_path):
+    store = Store(tmp_path)
+    died = RayActorError(error_msg="The actor died unexpectedly.")
+    assert tried(lambda number: died, store) == 4
+    (failure,) = store.failures().values()
+    assert "The actor died unexpectedly" in failure["reason"]
+
+
+def test_a_cell_that_fails_by_itself_is_tried_once(tried, tmp_path):
+    store = Store(tmp_path)
+    error = RayTaskError("train", "ValueError: no", ValueError("no")).as_instanceof_cause()
+    assert tried(lambda number: error, store) == 1
+    (failure,) = store.failures().values()
+    assert failure["reason"] == "ValueError: no"
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_driver_killed_and_started_again_finishes_the_study(driver, undisturbed):
+    process, worker = driver.start_and_wait()
+    (finished,) = driver.store.done()
+    written = (driver.store.cells / finished / "done.json").stat().st_mtime_ns
+    process.kill()
+    process.communicate()
+    again, said = driver.run()
+    assert again == 0, said
+    assert "victim: 2 cells (4 replicates), 1 done, 1 missing" in said
+    assert (driver.store.cells / finished / "done.json").stat().st_mtime_ns == written
+    assert driver.resumed_after() == {2: None, 3: 3}
+    assert_as_undisturbed(driver, undisturbed)
+    wait_for(lambda: not alive(worker), seconds=30)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_ctrl_c_ends_in_order_and_says_how_to_go_on(driver, undisturbed):
+    process, worker = driver.start_and_wait()
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert said.splitlines()[-1] == (
+        "interrupted: 1 of 2 cells are done; the same command goes on from here"
+    )
+    assert "Traceback" not in said
+    wait_for(lambda: not alive(worker), seconds=30)
+    code, said = driver.run()
+    assert code == 0, said
+    assert driver.resumed_after() == {2: None, 3: 3}
+    assert_as_undisturbed(driver, undisturbed)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_ctrl_c_twice_ends_at_once(driver):
+    process, worker = driver.start_and_wait()
+    os.killpg(process.pid, signal.SIGINT)
+    time.sleep(0.05)
+    started = time.monotonic()
+    os.killpg(process.pid, signal.SIGINT)
+    said, _ = process.communicate(timeout=60)
+    assert time.monotonic() - started < 2
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    wait_for(lambda: not alive(worker), seconds=30)
+    assert len(driver.store.done()) == 1
