@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -133,11 +135,6 @@ def scores_of_images(model: Any, images: Tensor) -> Tensor:
     return model(pixels(images))
 
 
-def scores_of_codes(model: Any, codes: Tensor) -> Tensor:
-    """Class scores (B, 10) of standardised `codes` (B, d)."""
-    return model(codes)
-
-
 def build_classifiers(config: Config, parent: Parent | None) -> tuple[list[Classifier], list[int]]:
     """R classifiers, and the pretrained encoder that each starts from (its own for `scratch`).
 
@@ -173,6 +170,70 @@ def encode(member: Classifier, images: Tensor, batch_size: int = 250) -> Tensor:
     return torch.cat([member.encoder(pixels(part)) for part in images.split(batch_size)])
 
 
+def standardise(members: list[Classifier], sources: list[int], images: Tensor) -> None:
+    """Fit every member's standardisation to its codes of uint8 `images` (N, 1, 28, 28), running
+    each encoder once: members with the same source have the same."""
+    fitted: dict[int, Classifier] = {}
+    for member, source in zip(members, sources, strict=True):
+        if source not in fitted:
+            member.standardise.fit(encode(member, images))
+            fitted[source] = member
+        member.standardise.load_state_dict(fitted[source].standardise.state_dict())
+
+
+@dataclass(frozen=True)
+class Training:
+    """What of the classifiers trains, and on what."""
+
+    models: Replicates
+    """The parts that train."""
+    inputs: Tensor
+    """What they see of the labelled images: (R, labels, …)."""
+    learning_rates: dict[str, float]
+    """Peak rates by the prefix of a parameter's name."""
+    epochs: int
+    """Passes over the labelled images."""
+    predict: Callable[[Tensor], Tensor]
+    """Uint8 images (N, 1, 28, 28) to predicted classes (R, N)."""
+
+
+def heads_alone(
+    config: Config, members: list[Classifier], sources: list[int], labelled: Tensor
+) -> Training:
+    """The heads train on codes of uint8 `labelled` (R, labels, 1, 28, 28). The encoders don't
+    change, so these are computed once, and those of other images once an encoder."""
+    codes = [
+        member.standardise(encode(member, images))
+        for member, images in zip(members, labelled, strict=True)
+    ]
+    models = Replicates([member.head for member in members], labelled.device)
+    distinct = dict(zip(sources, members, strict=True))
+
+    def predict(images: Tensor) -> Tensor:
+        seen = {source: m.standardise(encode(m, images)) for source, m in distinct.items()}
+        pairs = zip(models.members, sources, strict=True)
+        return torch.stack([head(seen[source]).argmax(dim=1) for head, source in pairs])
+
+    return Training(models, torch.stack(codes), {"": config.learning_rate}, config.epochs, predict)
+
+
+def whole_networks(
+    config: Config, members: list[Classifier], labelled: Tensor, strategy: Strategy | None
+) -> Training:
+    """Everything trains, on uint8 `labelled` images (R, labels, 1, 28, 28)."""
+    device = labelled.device
+    batch_size = config.batch_size or config.labels
+    models = Replicates(
+        members, device, strategy or fastest_strategy(members[0], device, batch_size)
+    )
+    rates = {"encoder.": config.encoder_learning_rate, "head.": config.learning_rate}
+
+    def predict(images: Tensor) -> Tensor:
+        return models.evaluate(scores_of_images, images).argmax(dim=2)
+
+    return Training(models, pixels(labelled), rates, config.encoder_epochs, predict)
+
+
 def train(
     config: Config,
     data: Dataset,
@@ -190,109 +251,64 @@ def train(
     members, sources = build_classifiers(config, parent)
     members = [member.to(device) for member in members]
     images, labels = data.train.on(device)
-    splits = {"val": data.validation.on(device), "test": data.test.on(device)}
-    # Encoders are shared by replicates, so each is run over the unlabelled images once.
-    statistics: dict[int, Classifier] = {}
-    for member, source in zip(members, sources, strict=True):
-        if source not in statistics:
-            member.standardise.fit(encode(member, images[:STATISTICS_IMAGES]))
-            statistics[source] = member
-        member.standardise.load_state_dict(statistics[source].standardise.state_dict())
-    chosen = torch.stack(
-        [
-            torch.from_numpy(label_subset(data.train.labels, config.labels, config.seed, subset))
-            for subset in range(config.replicates)
-        ]
-    ).to(device)
-
+    standardise(members, sources, images[:STATISTICS_IMAGES])
+    subsets = [
+        label_subset(data.train.labels, config.labels, config.seed, replicate)
+        for replicate in range(config.replicates)
+    ]
+    chosen = torch.from_numpy(np.stack(subsets)).to(device)
     if config.freeze == "fixed":
-        models = Replicates([member.head for member in members], device)
-        # The encoder does not change, so its codes are computed once.
-        seen = {
-            source: {
-                split: member.standardise(encode(member, part[0])) for split, part in splits.items()
-            }
-            for source, member in statistics.items()
-        }
-        inputs = torch.stack(
-            [
-                member.standardise(encode(member, images[indices]))
-                for member, indices in zip(members, chosen, strict=True)
-            ]
-        )
-        learning_rates = {"": config.learning_rate}
-        epochs = config.epochs
+        training = heads_alone(config, members, sources, images[chosen])
     else:
-        batch_size = config.batch_size or config.labels
-        chosen_strategy = strategy or fastest_strategy(members[0], device, batch_size)
-        models = Replicates(members, device, chosen_strategy)
-        inputs = pixels(images[chosen])
-        learning_rates = {
-            "encoder.": config.encoder_learning_rate,
-            "head.": config.learning_rate,
-        }
-        epochs = config.encoder_epochs
+        training = whole_networks(config, members, images[chosen], strategy)
     targets = labels[chosen]
-
-    def predict(split: str) -> Tensor:
-        """Predicted classes (R, N) of a split."""
-        if config.freeze != "fixed":
-            return models.evaluate(scores_of_images, splits[split][0]).argmax(dim=2)
-        return torch.stack(
-            [
-                head(seen[source][split]).argmax(dim=1)
-                for head, source in zip(models.members, sources, strict=True)
-            ]
-        )
-
-    def accuracy(predicted: Tensor, split: str) -> list[float]:
-        return (predicted == splits[split][1]).double().mean(dim=1).tolist()
-
     history: list[dict[str, Any]] = []
 
     def after_epoch(epoch: int, losses: Tensor) -> None:
-        if epoch % REPORT_EVERY and epoch != epochs:
+        if epoch % REPORT_EVERY and epoch != training.epochs:
             return
         for replicate, loss in enumerate(losses.tolist()):
             history.append({"replicate": replicate, "epoch": epoch, "train_loss": loss})
         report({"epoch": epoch, "train_loss": losses.mean().item()})
 
-    replicate_index = torch.arange(config.replicates, device=device).unsqueeze(1)
+    each = torch.arange(config.replicates, device=device).unsqueeze(1)
+    batch_size = config.batch_size or config.labels
     earlier = fit(
-        models,
+        training.models,
         cross_entropy,
-        lambda indices: (inputs[replicate_index, indices], targets[replicate_index, indices]),
+        lambda indices: (training.inputs[each, indices], targets[each, indices]),
         MinibatchOrder(
-            config.labels,
-            config.batch_size or config.labels,
-            generators(config.seed, config.replicates, "order"),
+            config.labels, batch_size, generators(config.seed, config.replicates, "order")
         ),
-        epochs,
-        learning_rates,
+        training.epochs,
+        training.learning_rates,
         config.weight_decay,
         after_epoch,
         history,
         checkpoint,
     )
-    with torch.no_grad():
-        predictions = {split: predict(split) for split in splits}
-    accuracies = {split: accuracy(predicted, split) for split, predicted in predictions.items()}
-    sums = [value.detach().flatten(1).sum(dim=1) for value in models.parameters.values()]
+    sums = [value.detach().flatten(1).sum(dim=1) for value in training.models.parameters.values()]
     require_finite(torch.stack(sums).sum(dim=0), "a weight")
+    columns: dict[str, list[float]] = {}
+    with torch.no_grad():
+        for name, split in (("val_accuracy", data.validation), ("test_accuracy", data.test)):
+            split_images, split_labels = split.on(device)
+            predicted = training.predict(split_images)
+            columns[name] = (predicted == split_labels).double().mean(dim=1).tolist()
     seconds = earlier + time.perf_counter() - started
     rows = [
         {
             "replicate": replicate,
-            "batch_size": config.batch_size or config.labels,
-            "epochs": epochs,
+            "batch_size": batch_size,
+            "epochs": training.epochs,
             "parameters": count_parameters(members[replicate]),
-            "trained_parameters": count_parameters(models.members[replicate]),
+            "trained_parameters": count_parameters(training.models.members[replicate]),
             "train_seconds": seconds / config.replicates,
             "label_subset": replicate,
             "encoder_replicate": sources[replicate],
-            "val_accuracy": accuracies["val"][replicate],
-            "test_accuracy": accuracies["test"][replicate],
+            **{name: values[replicate] for name, values in columns.items()},
         }
         for replicate in range(config.replicates)
     ]
-    return Outcome(rows, history, predictions=predictions["test"].to(torch.uint8).cpu().numpy())
+    # The test split was the last: its predictions are kept.
+    return Outcome(rows, history, predictions=predicted.to(torch.uint8).cpu().numpy())
