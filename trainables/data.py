@@ -212,7 +212,10 @@ def _check_raw_files(folder: Path, md5: dict[str, str]) -> None:
                 f"{REPAIR}"
             )
         if name in md5:
-            digest = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(
+                    file, lambda: hashlib.md5(usedforsecurity=False)
+                ).hexdigest()
             if digest != md5[name]:
                 raise DataError(
                     f"{path}: damaged: expected MD5 {md5[name]}, found {digest}; {REPAIR}"
