@@ -34,11 +34,10 @@ def encoded_images(results: Results) -> tuple[torch.Tensor, str]:
 
 def encode(results: Results, cell: str, images: torch.Tensor) -> list[np.ndarray]:
     """Codes (N, d) of uint8 `images` under each replicate of a cell, float64."""
-    wanted = pixels(images)
     codes = []
     with torch.no_grad():
         for model in results.autoencoders(cell):
-            parts = [model.encoder(part) for part in wanted.split(1000)]
+            parts = [model.encoder(pixels(part)) for part in images.split(250)]
             codes.append(torch.cat(parts).double().numpy())
     return codes
 

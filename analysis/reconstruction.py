@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
-from sklearn.decomposition import PCA
 
 from analysis.results import Results
 from analysis.statistics import mean_interval, trend, verdict
@@ -36,16 +36,32 @@ def pca_errors(data: Dataset, dims: list[int]) -> pd.DataFrame:
     to (Baldi & Hornik 1989, Neural Networks 2(1), 53-58), so the line that a network has to beat.
     Columns `latent_dim`, `pca_mse`.
     """
-    train = data.train.images.reshape(len(data.train), -1) / 255.0
-    test = data.test.images.reshape(len(data.test), -1) / 255.0
-    fitted = PCA(min(max(dims), *train.shape), svd_solver="covariance_eigh").fit(train)
-    centred = test - fitted.mean_
-    codes = centred @ fitted.components_.T
-    # Components are orthonormal: what is lost is what the codes left out don't hold.
-    lost = (centred**2).sum() - np.cumsum((codes**2).sum(axis=0))
+    count = len(data.train)
+    total, products = 0.0, 0.0  # (784,) and (784, 784): exact, as sums of whole numbers
+    for part in _parts(data.train.images):
+        total, products = total + part.sum(axis=0), products + part.T @ part
+    mean = total / count
+    covariance = products / count - np.outer(mean, mean)
+    directions = np.linalg.eigh(covariance).eigenvectors[:, ::-1]  # (784, 784), largest first
+    directions = directions[:, : min(max(dims), count)]
+    squares, kept = 0.0, 0.0
+    for part in _parts(data.test.images):
+        centred = part - mean
+        squares = squares + (centred**2).sum()
+        kept = kept + ((centred @ directions) ** 2).sum(axis=0)
+    # Directions are orthonormal: what is lost is what the codes left out don't hold.
+    lost = (squares - np.cumsum(kept)) / (255.0**2 * data.test.images.size)
     return pd.DataFrame(
-        {"latent_dim": dims, "pca_mse": [lost[min(d, len(lost)) - 1] / test.size for d in dims]}
+        {"latent_dim": dims, "pca_mse": [lost[min(d, len(lost)) - 1] for d in dims]}
     )
+
+
+def _parts(images: np.ndarray) -> Iterator[np.ndarray]:
+    """`images` (N, 28, 28) uint8 as float64 (at most 1,000, 784), part by part: all of MNIST at
+    once would take 345 MB, several times over."""
+    for start in range(0, len(images), 1000):
+        part = images[start : start + 1000]
+        yield part.reshape(len(part), -1).astype(np.float64)
 
 
 def summary(rows: pd.DataFrame, pca: pd.DataFrame) -> pd.DataFrame:
@@ -86,11 +102,13 @@ def best_model(rows: pd.DataFrame) -> pd.Series:
 def image_errors(results: Results, cell: str, replicate: int) -> tuple[np.ndarray, np.ndarray]:
     """Reconstructions (N, 28, 28) of the test images by one model, and their errors (N,)."""
     model = results.autoencoders(cell)[replicate]
-    images = pixels(results.test_images)
+    restored, errors = [], []
     with torch.no_grad():
-        restored = torch.cat([model(part) for part in images.split(1000)])
-    errors = (restored - images).square().mean(dim=(1, 2, 3))
-    return restored[:, 0].numpy(), errors.numpy()
+        for part in results.test_images.split(250):
+            images = pixels(part)
+            restored.append(model(images))
+            errors.append((restored[-1] - images).square().mean(dim=(1, 2, 3)))
+    return torch.cat(restored)[:, 0].numpy(), torch.cat(errors).numpy()
 
 
 def error_by_digit(results: Results, cell: str, replicate: int, errors: np.ndarray) -> pd.DataFrame:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +14,8 @@ from analysis.document import Document
 from analysis.interpolation import explorer
 from analysis.interpolation.judge import judge_of
 from analysis.results import Results, load
+from analysis.stamp import is_current as is_current
+from analysis.stamp import stamp, stamp_file
 from study.provenance import code_version, packages
 from study.store import StoreError
 from study.words import duration
@@ -57,26 +58,9 @@ def _write(results: Results) -> Path:
         cells=len(missing) + results.rows["cell"].nunique(),
         provenance=_provenance(results),
     )
-    (report / "stamp.json").write_text(json.dumps(_stamp(results)))
+    current = stamp(results.plan, results.missing.to_dict("records"))
+    stamp_file(results.store.folder).write_text(json.dumps(current))
     return page
-
-
-def is_current(folder: str | Path) -> bool:
-    """Whether the report in a results folder was written by this code from these cells."""
-    path = Path(folder) / "report" / "stamp.json"
-    return path.is_file() and json.loads(path.read_text()) == _stamp(load(folder))
-
-
-def _stamp(results: Results) -> str:
-    """A hash of all that a report depends on: the plan, what is missing, and the code. Not the
-    command: the same cells asked for in other words make the same report."""
-    plan = {key: value for key, value in results.plan.items() if key != "command"}
-    sources = hashlib.sha256()
-    for source in sorted(Path(__file__).parent.rglob("*")):
-        if source.suffix in (".py", ".j2", ".csv"):
-            sources.update(source.read_bytes())
-    content = [plan, results.missing.to_dict("records"), sources.hexdigest()]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def _subtitle(results: Results) -> str:

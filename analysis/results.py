@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from analysis.stamp import missing_cells
 from study.store import Store, StoreError
 from trainables.autoencoder import Config as AutoencoderConfig
 from trainables.data import Dataset
@@ -103,17 +104,8 @@ class Results:
     def missing(self) -> pd.DataFrame:
         """The cells that were asked for and are not there: `experiment`, `cell`, `settings`,
         `reason`."""
-        failures = self.store.failures()
-        lines = []
-        for planned in self.plan["experiments"]:
-            for cell in planned["cells"]:
-                if cell["id"] in self._done:
-                    continue
-                settings = ", ".join(f"{axis} {cell['config'][axis]}" for axis in planned["axes"])
-                failure = failures.get(cell["id"], {}).get("reason", "not computed yet")
-                reason = self._damaged.get(cell["id"], failure)
-                lines.append((planned["name"], cell["id"], settings, reason))
-        return pd.DataFrame(lines, columns=["experiment", "cell", "settings", "reason"])
+        columns = ["experiment", "cell", "settings", "reason"]
+        return pd.DataFrame(missing_cells(self.store, self.plan), columns=columns)
 
     # --- models ------------------------------------------------------------------------------
 

@@ -124,7 +124,7 @@ def baselines(results: Results) -> pd.DataFrame:
     """
     rows = results.of("fewshot")
     data = results.dataset
-    train = data.train.images.reshape(len(data.train), -1) / 255.0
+    train = data.train.images.reshape(len(data.train), -1)
     test = data.test.images.reshape(len(data.test), -1) / 255.0
     seed = int(rows["seed"].iloc[0])
     lines = []
@@ -132,7 +132,7 @@ def baselines(results: Results) -> pd.DataFrame:
         for subset in sorted(rows["label_subset"].unique()):
             chosen = label_subset(data.train.labels, int(labels), seed, int(subset))
             for name, classifier in _classifiers("pixels"):
-                classifier.fit(train[chosen], data.train.labels[chosen])
+                classifier.fit(train[chosen] / 255.0, data.train.labels[chosen])
                 accuracy = (classifier.predict(test) == data.test.labels).mean()
                 lines.append((int(labels), name, int(subset), accuracy))
     return pd.DataFrame(lines, columns=["labels", "classifier", "label_subset", "test_accuracy"])
@@ -149,7 +149,7 @@ def _classifiers(inputs: str) -> list[tuple[str, Any]]:
 @torch.no_grad()
 def _codes(encoder: torch.nn.Module, images: torch.Tensor) -> np.ndarray:
     """Codes (N, d) of uint8 images (N, 1, 28, 28)."""
-    return torch.cat([encoder(pixels(part)) for part in images.split(1000)]).numpy()
+    return torch.cat([encoder(pixels(part)) for part in images.split(250)]).numpy()
 
 
 def code_baselines(results: Results) -> pd.DataFrame:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
 from study.experiments import PRESETS
-from study.grid import Cell, plan, record
+from study.grid import Cell, check_data, identify, lay_out, record
 from study.interrupt import INTERRUPTED, interruptible
 from study.lock import alone_in
 from study.options import BadInput, Selection, as_bad_input, parser, select
@@ -29,6 +31,18 @@ LARGE = 10_000
 """Training images from which a dataset takes a preset's `large` settings."""
 
 
+@contextmanager
+def no_garbage() -> Iterator[None]:
+    """Leaves the garbage collector alone: it would look through the cells of a large plan again
+    and again while they are made, and there is nothing to collect among them."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+@no_garbage()
 def prepare(arguments: argparse.Namespace) -> tuple[Dataset, Selection, list[list[Cell]]]:
     """The dataset, what was asked for, and its cells. Raises for whatever can't run."""
     out = Path(arguments.out)
@@ -40,17 +54,17 @@ def prepare(arguments: argparse.Namespace) -> tuple[Dataset, Selection, list[lis
     # Before the data, which may take a download: the settings that are wrong for any data.
     draft = select(arguments, large=False)
     try:
-        plan(draft.experiments, data="", asked=draft.asked)
+        layout = lay_out(draft.experiments, draft.asked)
         try:
             data = load(name, arguments.data_dir)
         except DataError as error:
             option = "--data-dir" if arguments.data_dir else "--dataset"
             raise BadInput(option, arguments.data_dir or name, str(error)) from error
         selection = select(arguments, large=len(data.train) >= LARGE)
-        groups = plan(selection.experiments, data.fingerprint, selection.asked)
-        for experiment, cells in zip(selection.experiments, groups, strict=True):
-            for cell in cells:
-                experiment.module().Config(**cell.config).check_data(data)
+        if selection.experiments != draft.experiments:
+            layout = lay_out(selection.experiments, selection.asked)
+        check_data(layout, data)
+        groups = identify(layout, selection.experiments, data.fingerprint)
     except ConfigError as error:
         raise as_bad_input(error) from error
     return data, selection, groups
@@ -214,11 +228,13 @@ def write_report(
     done = state.done
     unfinished = [cell for cells in groups for cell in cells if cell.id not in done]
     if any(cell.id in done for cells in groups for cell in cells):
-        from analysis import report
+        from analysis.stamp import is_current
 
-        if only_if_changed and report.is_current(store.folder):
+        if only_if_changed and is_current(store.folder):
             console.print(f"report: {store.folder / 'report' / 'index.html'}  (up to date)")
         else:
+            from analysis import report  # pandas, torch, matplotlib: only where they are needed
+
             started = time.monotonic()
             console.print("writing the report …")
             page = report.write(store.folder)

@@ -5,13 +5,19 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, fields, replace
+from functools import cache
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from study.experiments import Experiment
+from trainables.contract import Settings
 from trainables.data import Dataset
+
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+"""One text for one content, whatever the order of its keys."""
 
 
 @dataclass(frozen=True)
@@ -35,23 +41,39 @@ def cell_id(
 ) -> str:
     """16 hexadecimal digits that name a result by what it is computed from: the trainable and
     its version, its complete configuration, the data's fingerprint and the parent's id."""
-    content = json.dumps(
-        {
-            "trainable": trainable,
-            "version": version,
-            "config": dict(config),
-            "data": data,
-            "parent": parent,
-        },
-        sort_keys=True,
-        separators=(",", ":"),
-    )
-    return hashlib.sha256(content.encode()).hexdigest()[:16]
+    return Naming(trainable, version, data).cell(config, parent)
+
+
+class Naming:
+    """Ids of the cells of one trainable on the same data.
+
+    An id is the hash of the canonical JSON of all that it depends on. Cells of a grid share
+    nearly all of that text, so each setting's part of it is made once.
+    """
+
+    def __init__(self, trainable: str, version: int, data: str) -> None:
+        self.before = '{"config":{'
+        self.data = f'}},"data":{_canonical(data)},"parent":'
+        self.after = f',"trainable":{_canonical(trainable)},"version":{_canonical(version)}}}'
+        self.known: dict[tuple[str, type, Any], str] = {}
+
+    def cell(self, config: Mapping[str, Any], parent: str | None) -> str:
+        """The id of the cell with this configuration and parent."""
+        known, parts = self.known, []
+        for name in sorted(config):
+            value = config[name]
+            key = (name, value.__class__, value)  # the class, as 1, 1.0 and True are equal
+            part = known.get(key)
+            if part is None:
+                part = known[key] = f"{_canonical(name)}:{_canonical(value)}"
+            parts.append(part)
+        content = f"{self.before}{','.join(parts)}{self.data}{_canonical(parent)}{self.after}"
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def has_setting(experiment: Experiment, name: str) -> bool:
     """Whether the experiment's trainable has a setting of this name."""
-    return name in {setting.name for setting in fields(experiment.module().Config)}
+    return name in {setting.name for setting in fields(experiment.settings_module().Config)}
 
 
 def override(
@@ -66,27 +88,126 @@ def override(
     )
 
 
-def configurations(experiment: Experiment) -> list[dict[str, Any]]:
-    """The complete, validated configuration of every cell, in the order of the axes.
+class Point(NamedTuple):
+    """A cell before it has an id, which depends on the data."""
+
+    settings: Settings
+    """The trainable's `Config`: it exists, so its values are within bounds."""
+    config: dict[str, Any]
+    """The same as a dictionary."""
+    experiment: Experiment
+    """Whose point it is."""
+    parent: Point | None
+    """The point that it builds on."""
+
+
+@cache
+def _reader(config: Any) -> Callable[[Settings], dict[str, Any]]:
+    """What makes a dictionary of a `Config` of this class. Its values are numbers and words, so,
+    other than by `dataclasses.asdict`, nothing is copied."""
+    names = [setting.name for setting in fields(config)]
+    if len(names) == 1:
+        return lambda settings: {names[0]: getattr(settings, names[0])}
+    values = attrgetter(*names)
+    return lambda settings: dict(zip(names, values(settings), strict=True))
+
+
+def validated(experiment: Experiment) -> list[Settings]:
+    """The trainable's `Config` of every cell, in the order of the axes.
 
     Raises `trainables.contract.ConfigError` for the first one that is out of bounds.
     """
-    make = experiment.module().Config
+    make = experiment.settings_module().Config
     names = list(experiment.axes)
     points = itertools.product(*(dict.fromkeys(experiment.axes[name]) for name in names))
-    return [
-        asdict(make(**{**experiment.fixed, **dict(zip(names, point, strict=True))}))
-        for point in points
-    ]
+    fixed = {name: value for name, value in experiment.fixed.items() if name not in names}
+    return [make(**fixed, **dict(zip(names, point, strict=True))) for point in points]
+
+
+def configurations(experiment: Experiment) -> list[dict[str, Any]]:
+    """The complete configuration of every cell; see `validated`."""
+    read = _reader(experiment.settings_module().Config)
+    return [read(settings) for settings in validated(experiment)]
+
+
+def parent_settings(
+    experiment: Experiment, parent: Experiment, config: Mapping[str, Any]
+) -> Settings:
+    """The settings of the cell that the one of `config` builds on."""
+    settings = {**{axis: values[0] for axis, values in parent.axes.items()}, **parent.fixed}
+    settings |= {name: config[name] for name in experiment.parent_settings}
+    return parent.settings_module().Config(**settings)
 
 
 def parent_configuration(
     experiment: Experiment, parent: Experiment, config: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The configuration of the cell that the one of `config` builds on."""
-    settings = {**{axis: values[0] for axis, values in parent.axes.items()}, **parent.fixed}
-    settings |= {name: config[name] for name in experiment.parent_settings}
-    return asdict(parent.module().Config(**settings))
+    settings = parent_settings(experiment, parent, config)
+    kind: Any = type(settings)
+    return _reader(kind)(settings)
+
+
+def lay_out(
+    experiments: list[Experiment], asked: Collection[str] | None = None
+) -> list[list[Point]]:
+    """The points of each experiment's grid, with those that they build on; none of its own for
+    an experiment that is not in `asked` (default: all are).
+
+    Raises `trainables.contract.ConfigError` for the first one that is out of bounds.
+    """
+    by_name = {experiment.name: experiment for experiment in experiments}
+    # Many cells build on one: what it is depends on nothing but the settings that they share.
+    parents: dict[tuple[Any, ...], Point] = {}
+
+    def point(experiment: Experiment, settings: Settings) -> Point:
+        kind: Any = type(settings)
+        config = _reader(kind)(settings)
+        parent = None
+        if experiment.needs and experiment.builds_on_parent(config):
+            shared = (experiment.name, *(config[name] for name in experiment.parent_settings))
+            parent = parents.get(shared)
+            if parent is None:
+                needed = by_name[experiment.needs]
+                parent = point(needed, parent_settings(experiment, needed, config))
+                parents[shared] = parent
+        return Point(settings, config, experiment, parent)
+
+    return [
+        [point(experiment, settings) for settings in validated(experiment)]
+        if asked is None or experiment.name in asked
+        else []
+        for experiment in experiments
+    ]
+
+
+def identify(
+    layout: list[list[Point]], experiments: list[Experiment], data: str
+) -> list[list[Cell]]:
+    """The cells of a layout on the data of this fingerprint: see `plan`."""
+    planned: dict[str, dict[str, Cell]] = {experiment.name: {} for experiment in experiments}
+    naming = {
+        experiment.name: Naming(experiment.trainable, experiment.settings_module().VERSION, data)
+        for experiment in experiments
+    }
+    known: dict[int, str] = {}  # of points that several build on
+
+    def place(point: Point) -> str:
+        parent = None
+        if point.parent is not None:
+            parent = known.get(id(point.parent))
+            if parent is None:
+                parent = known[id(point.parent)] = place(point.parent)
+        name, trainable = point.experiment.name, point.experiment.trainable
+        identity = naming[name].cell(point.config, parent)
+        if identity not in planned[name]:
+            planned[name][identity] = Cell(name, trainable, point.config, parent, identity)
+        return identity
+
+    for points in layout:
+        for point in points:
+            place(point)
+    return [list(planned[experiment.name].values()) for experiment in experiments]
 
 
 def plan(
@@ -99,23 +220,20 @@ def plan(
     A parent that is not on its own experiment's grid (few-shot on a depth for which no
     autoencoder was asked, say) is added to that experiment's cells.
     """
-    by_name = {experiment.name: experiment for experiment in experiments}
-    planned: dict[str, dict[str, Cell]] = {experiment.name: {} for experiment in experiments}
+    return identify(lay_out(experiments, asked), experiments, data)
 
-    def place(experiment: Experiment, config: Mapping[str, Any]) -> Cell:
-        parent = None
-        if experiment.needs and experiment.builds_on_parent(config):
-            needed = by_name[experiment.needs]
-            parent = place(needed, parent_configuration(experiment, needed, config)).id
-        identity = cell_id(experiment.trainable, experiment.module().VERSION, config, data, parent)
-        cell = Cell(experiment.name, experiment.trainable, config, parent, identity)
-        return planned[experiment.name].setdefault(identity, cell)
 
-    for experiment in experiments:
-        if asked is None or experiment.name in asked:
-            for config in configurations(experiment):
-                place(experiment, config)
-    return [list(planned[experiment.name].values()) for experiment in experiments]
+def check_data(layout: list[list[Point]], data: Dataset) -> None:
+    """Raise `trainables.contract.ConfigError` for the first point that `data` doesn't allow."""
+    checked: set[int] = set()  # parents, by which several points are checked
+    for points in layout:
+        for point in points:
+            point.settings.check_data(data)
+            parent = point.parent
+            while parent is not None and id(parent) not in checked:
+                parent.settings.check_data(data)
+                checked.add(id(parent))
+                parent = parent.parent
 
 
 def record(

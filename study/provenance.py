@@ -9,8 +9,6 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
-import torch
-
 PACKAGES = ("torch", "torchvision", "ray", "optuna", "numpy", "pandas", "scikit-learn")
 
 
@@ -56,6 +54,8 @@ def processor() -> str:
 
 def device_name() -> str:
     """What a trial computes on."""
+    import torch
+
     return torch.cuda.get_device_name() if torch.cuda.is_available() else processor()
 
 

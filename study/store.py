@@ -25,18 +25,17 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
-import numpy as np
-import pandas as pd
-import torch
-from pyarrow.lib import ArrowException
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-
 from study.words import plain, reason
-from trainables.contract import Outcome
+
+if TYPE_CHECKING:  # knowing which cells are done needs neither numpy, pandas nor torch
+    import numpy as np
+    import pandas as pd
+    import torch
+
+    from trainables.contract import Outcome
 
 MARKER = "done.json"
 FILES = ("config.json", "rows.parquet", "history.parquet", "weights.safetensors", "predictions.npz")
@@ -59,10 +58,10 @@ class DamagedCell(StoreError):
         """Which file and what, without the path: the same wherever the results are moved."""
 
 
-def _write_json(path: Path, content: object) -> None:
+def _write_json(path: Path, content: object, indent: int | None = 1) -> None:
     """Replace `path` in one step."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    temporary.write_text(json.dumps(content, indent=1))
+    temporary.write_text(json.dumps(content, indent=indent))
     os.replace(temporary, path)
 
 
@@ -108,6 +107,9 @@ def _checked(path: Path, known: object) -> Path:
 @contextmanager
 def _decoding(path: Path) -> Iterator[None]:
     """Whatever a decoder makes of foreign content, as one kind of error that names the file."""
+    from pyarrow.lib import ArrowException
+    from safetensors import SafetensorError
+
     try:
         yield
     except (
@@ -222,6 +224,10 @@ class Store:
         provenance: Mapping[str, Any],
     ) -> None:
         """Make a finished cell of `outcome`. Where another process was faster, its cell stays."""
+        import numpy as np
+        import pandas as pd
+        from safetensors.torch import save_file
+
         final = self._cell(identity)
         temporary = self.cells / f".{identity}.{uuid.uuid4().hex}"
         temporary.mkdir(parents=True)
@@ -274,7 +280,8 @@ class Store:
 
     def write_plan(self, plan: Mapping[str, Any]) -> None:
         """Remember what the latest command asked for."""
-        _write_json(self.folder / "study.json", plan)
+        # Compact, as only that takes json's fast path: 15 times as fast for 10,000 cells.
+        _write_json(self.folder / "study.json", plan, indent=None)
 
     # --- reading -----------------------------------------------------------------------------
 
@@ -327,6 +334,8 @@ class Store:
         return self._tables(identities, "history.parquet")
 
     def _tables(self, identities: Iterable[str], name: str) -> pd.DataFrame:
+        import pandas as pd
+
         tables = []
         for identity in identities:
             path = self._file(identity, name)
@@ -339,12 +348,16 @@ class Store:
 
     def weights(self, identity: str) -> dict[str, torch.Tensor]:
         """Stacked weights of a cell's replicates, (R, …) each, on the CPU."""
+        from safetensors.torch import load_file
+
         path = self._file(identity, "weights.safetensors")
         with _decoding(path):
             return load_file(path)
 
     def predictions(self, identity: str) -> np.ndarray:
         """Predicted classes (R, N_test) uint8."""
+        import numpy as np
+
         path = self._file(identity, "predictions.npz")
         with _decoding(path), np.load(path, allow_pickle=False) as arrays:
             return arrays["predictions"]

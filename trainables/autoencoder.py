@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -13,12 +12,10 @@ from trainables.contract import (
     Outcome,
     Parent,
     Report,
-    Settings,
-    require,
     require_finite,
 )
 from trainables.data import Dataset, pixels
-from trainables.networks import Autoencoder, Shape, count_parameters
+from trainables.networks import Autoencoder, count_parameters
 from trainables.replicates import (
     MinibatchOrder,
     Replicates,
@@ -29,55 +26,8 @@ from trainables.replicates import (
     initialise,
     pick_device,
 )
-
-VERSION = 1
-
-
-@dataclass(frozen=True)
-class Config(Settings):
-    """The complete configuration of an autoencoder cell."""
-
-    latent_dim: int
-    """d, the length of the code."""
-    depth: int = 3
-    """Convolutional layers in the encoder; the decoder mirrors them."""
-    batch_size: int = 32
-    """Images a minibatch."""
-    epochs: int = 8
-    """Passes over the training split."""
-    learning_rate: float = 1e-2
-    """Peak of the one-cycle schedule."""
-    weight_decay: float = 1e-2
-    """AdamW's decoupled weight decay."""
-    width: int = 16
-    """Channels after the first convolution; each further one doubles them."""
-    kernel: int = 3
-    """Side of the convolution kernels, in pixels."""
-    activation: str = "gelu"
-    """`gelu`, `relu`, `silu`, or `none` for an affine autoencoder, which can at best equal PCA."""
-    replicates: int = 3
-    """R, the models trained as one."""
-    seed: int = 0
-    """Replicate r's generators are seeded from this and r."""
-
-    def __post_init__(self) -> None:
-        for name in ("batch_size", "epochs", "replicates"):
-            value = getattr(self, name)
-            require(value >= 1, name, value, "an integer of at least 1")
-        require(self.learning_rate > 0, "learning_rate", self.learning_rate, "a number above 0")
-        require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or a number above")
-        require(self.seed >= 0, "seed", self.seed, "an integer of at least 0")
-        _ = self.shape  # which checks what is its own
-
-    @property
-    def shape(self) -> Shape:
-        """The part of the configuration that makes the network."""
-        return Shape(self.latent_dim, self.depth, self.width, self.kernel, self.activation)
-
-    def check_data(self, data: Dataset) -> None:
-        """Raise `ConfigError` where `data` is too small for this configuration."""
-        most = len(data.train)
-        require(self.batch_size <= most, "batch_size", self.batch_size, f"at most {most} images")
+from trainables.settings.autoencoder import VERSION as VERSION
+from trainables.settings.autoencoder import Config
 
 
 def squared_error(model: Any, images: Tensor) -> Tensor:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
-import torch
 
 from trainables.data import Dataset
+
+if TYPE_CHECKING:  # so that settings can be checked, and cells counted, without torch
+    import torch
 
 Report = Callable[[Mapping[str, float]], None]
 """Called once an epoch (or once a few steps) with the metrics so far, averaged over replicates."""
 
-Parent = Mapping[str, torch.Tensor]
+Parent: TypeAlias = "Mapping[str, torch.Tensor]"
 """The stacked weights, (R, …) each, of the cell that this one builds on."""
 
 
@@ -54,7 +56,7 @@ def require(condition: bool, field_name: str, value: object, allowed: str) -> No
 
 def require_finite(values: torch.Tensor, what: str) -> None:
     """Raise `Diverged`, naming the replicates, unless all of `values` (R,) are finite."""
-    broken = (~torch.isfinite(values)).nonzero().flatten().tolist()
+    broken = (~values.isfinite()).nonzero().flatten().tolist()
     if broken:
         names = ", ".join(map(str, broken))
         raise Diverged(f"{what} of replicate {names} is not a finite number")

@@ -119,7 +119,7 @@ def judge_of(data: Dataset, steps: int = STEPS) -> Judge:
 
 
 @torch.no_grad()
-def _probabilities(network: nn.Module, images: Tensor, batch_size: int = 1000) -> FloatArray:
+def _probabilities(network: nn.Module, images: Tensor, batch_size: int = 250) -> FloatArray:
     scores = torch.cat([network(part) for part in images.split(batch_size)])
     # In double precision, so that the rows sum to 1 and 1 − p is not rounding noise.
     return scores.double().softmax(dim=1).numpy()
@@ -144,7 +144,8 @@ class RealImages:
     def _nearest(self, images: Tensor) -> Tensor:
         flat = images.flatten(1)
         # The argument first, then its distance alone: the fast sum of squares isn't exact near 0.
-        nearest = torch.cdist(flat, self.images).argmin(dim=1)
+        parts = flat.split(250)  # as all distances at once would take 40 MB for 1,000 images
+        nearest = torch.cat([torch.cdist(part, self.images).argmin(dim=1) for part in parts])
         return (flat - self.images[nearest]).norm(dim=1)
 
     def distances(self, images: Tensor) -> Tensor:

@@ -16,6 +16,11 @@ COMMAND = ["run", "assignment", "--preset", "smoke"]
 WITHOUT_RAY = "import sys; sys.modules['ray'] = None"
 """Importing it is an error then."""
 
+WITHOUT_ANYTHING_LARGE = (
+    "import sys; sys.modules |= dict.fromkeys(['ray', 'torch', 'torchvision', 'pandas', 'sklearn'])"
+)
+"""Importing any of these is an error then: they take longer than planning 100,000 cells."""
+
 WITHOUT_REPORT = "import analysis.report; analysis.report.write = lambda *arguments: 'none'"
 """It takes as long as all the rest, and has tests of its own."""
 
@@ -119,6 +124,13 @@ def test_off_a_terminal_every_event_is_a_line_and_ray_is_silent(finished):
     assert "\x1b" not in finished.stdout
     for noise in ("(raylet)", "pid=", "INFO", "WARNING", "Traceback", "FutureWarning", "Trial "):
         assert noise not in finished.stdout + finished.stderr
+
+
+def test_planning_and_finding_all_done_import_nothing_large(finished, out, run_study):
+    for arguments in (["plan", *COMMAND[1:]], COMMAND):
+        ran = run_study(*arguments, "--out", out, first=WITHOUT_ANYTHING_LARGE)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        assert "fewshot: 12 cells (24 replicates), 12 done, 0 missing" in ran.stdout
 
 
 def test_the_second_time_nothing_is_computed(finished, out, run_study):

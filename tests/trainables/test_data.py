@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision.datasets.mnist
+from sklearn.model_selection import train_test_split
 
 from trainables import data
 from trainables.data import DataError, Dataset, Split, label_subset, load, pixels
@@ -62,6 +63,20 @@ def test_the_images_of_mnist_5k_belong_to_their_labels(digits):
     test = digits.test.images.reshape(1000, -1).astype(float)
     nearest = ((test[:, None] - means) ** 2).sum(axis=2).argmin(axis=1)
     assert (nearest == digits.test.labels).mean() > 0.75
+
+
+def test_splits_are_those_of_scikit_learn():
+    """By which the results on disk are named; class counts with every kind of remainder."""
+    draw = np.random.default_rng(0)
+    for seed in range(40):
+        labels = np.arange(draw.integers(100, 300)) ** 2 % draw.integers(2, 10)
+        labels = np.concatenate([labels, labels]).astype(np.uint8)
+        held_out = int(draw.integers(20, 60))
+        theirs = train_test_split(
+            np.arange(len(labels)), test_size=held_out, stratify=labels, random_state=seed
+        )
+        for mine, other in zip(data.stratified(labels, held_out, seed), theirs, strict=True):
+            assert np.array_equal(mine, other)
 
 
 @pytest.mark.parametrize("changed", ["image", "label", "order", "boundary"])

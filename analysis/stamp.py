@@ -1,0 +1,63 @@
+"""Whether a report is up to date, found out without reading a result, or importing what would."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from study.store import Store
+
+
+def missing_cells(store: Store, plan: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The cells that a plan asked for and that are not there: `experiment`, `cell`, `settings`,
+    `reason` of each. A cell that is damaged is not there either."""
+    asked = {cell["id"] for planned in plan["experiments"] for cell in planned["cells"]}
+    damaged = store.damaged(sorted(asked & store.done()))
+    done, failures = store.done() - set(damaged), store.failures()
+    lines = []
+    for planned in plan["experiments"]:
+        for cell in planned["cells"]:
+            if cell["id"] in done:
+                continue
+            settings = ", ".join(f"{axis} {cell['config'][axis]}" for axis in planned["axes"])
+            failure = failures.get(cell["id"], {}).get("reason", "not computed yet")
+            reason = damaged.get(cell["id"], failure)
+            lines.append(
+                {
+                    "experiment": planned["name"],
+                    "cell": cell["id"],
+                    "settings": settings,
+                    "reason": reason,
+                }
+            )
+    return lines
+
+
+def stamp(plan: Mapping[str, Any], missing: list[dict[str, str]]) -> str:
+    """A hash of all that a report depends on: the plan, what is missing, and the code. Not the
+    command: the same cells asked for in other words make the same report."""
+    asked = {key: value for key, value in plan.items() if key != "command"}
+    sources = hashlib.sha256()
+    for source in sorted(Path(__file__).parent.rglob("*")):
+        if source.suffix in (".py", ".j2", ".csv"):
+            sources.update(source.read_bytes())
+    content = [asked, missing, sources.hexdigest()]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def stamp_file(folder: Path) -> Path:
+    """Where a results folder keeps the stamp of its report."""
+    return folder / "report" / "stamp.json"
+
+
+def is_current(folder: str | Path) -> bool:
+    """Whether the report in a results folder was written by this code from these cells."""
+    store = Store(folder)
+    path = stamp_file(store.folder)
+    if not path.is_file():
+        return False
+    plan = store.plan()
+    return json.loads(path.read_text()) == stamp(plan, missing_cells(store, plan))

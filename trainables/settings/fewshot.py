@@ -1,0 +1,92 @@
+"""The complete configuration of a few-shot cell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trainables.contract import Settings, require
+from trainables.data import CLASSES, Dataset
+from trainables.settings.shape import Shape, shape_of
+
+VERSION = 1
+
+FREEZE = ("fixed", "full", "scratch")
+"""The encoder pretrained and excluded from training; pretrained and trained along; neither."""
+
+
+@dataclass(frozen=True)
+class Config(Settings):
+    """The complete configuration of a few-shot cell."""
+
+    latent_dim: int
+    """d, the length of the code."""
+    labels: int
+    """Labelled training images, class-balanced."""
+    freeze: str
+    """`fixed`: the pretrained encoder is excluded from training; `full`: everything trains;
+    `scratch`: everything trains, with no pretraining (the control)."""
+    depth: int = 3
+    """Convolutional layers in the encoder."""
+    batch_size: int = 0
+    """Labelled images a minibatch; 0 is all of them at once."""
+    epochs: int = 300
+    """Passes over the labelled images when only the head trains."""
+    encoder_epochs: int = 100
+    """Passes over the labelled images when the encoder trains too, at many times the cost."""
+    learning_rate: float = 1e-2
+    """Peak of the head's one-cycle schedule."""
+    encoder_learning_rate: float = 1e-3
+    """Peak of the encoder's one-cycle schedule, where it trains."""
+    weight_decay: float = 1e-2
+    """AdamW's decoupled weight decay."""
+    hidden: int = 32
+    """Units in the head's hidden layer."""
+    width: int = 16
+    """Channels after the encoder's first convolution."""
+    kernel: int = 3
+    """Side of the encoder's convolution kernels, in pixels."""
+    activation: str = "gelu"
+    """The encoder's nonlinearity."""
+    replicates: int = 6
+    """R, the classifiers trained as one: classifier r has label subset r and the pretrained
+    encoder r modulo the number of those."""
+    seed: int = 0
+    """Seeds of label subsets, heads and data order are made from this and r."""
+
+    def __post_init__(self) -> None:
+        require(self.freeze in FREEZE, "freeze", self.freeze, " or ".join(FREEZE))
+        require(
+            self.labels >= CLASSES and self.labels % CLASSES == 0,
+            "labels",
+            self.labels,
+            f"a multiple of {CLASSES}, the number of classes, from {CLASSES} up",
+        )
+        for name in ("epochs", "encoder_epochs", "hidden", "replicates"):
+            value = getattr(self, name)
+            require(value >= 1, name, value, "an integer of at least 1")
+        for name in ("learning_rate", "encoder_learning_rate"):
+            require(getattr(self, name) > 0, name, getattr(self, name), "a number above 0")
+        require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or a number above")
+        require(self.seed >= 0, "seed", self.seed, "an integer of at least 0")
+        require(
+            0 <= self.batch_size <= self.labels,
+            "batch_size",
+            self.batch_size,
+            f"0 (all labels at once) or up to {self.labels}, the number of labels",
+        )
+        _ = self.shape  # which checks what is its own
+
+    @property
+    def shape(self) -> Shape:
+        """The part of the configuration that makes the encoder."""
+        return shape_of(self.latent_dim, self.depth, self.width, self.kernel, self.activation)
+
+    def check_data(self, data: Dataset) -> None:
+        """Raise `ConfigError` where `data` has too few labels for this configuration."""
+        most = data.most_labels()
+        require(
+            self.labels <= most,
+            "labels",
+            self.labels,
+            f"a multiple of {CLASSES} up to {most}, what {data.name} has class-balanced",
+        )
