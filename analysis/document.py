@@ -39,6 +39,18 @@ class Section:
     """HTML in order."""
 
 
+def template(name: str) -> jinja2.Template:
+    """A template of `analysis/templates`; a name that it uses and isn't given is an error."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("analysis"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(name)
+
+
 def _uri(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
@@ -132,14 +144,7 @@ class Document:
 
     def render(self, **context: Any) -> Path:
         """Write `index.html` and return its path."""
-        environment = jinja2.Environment(
-            loader=jinja2.PackageLoader("analysis"),
-            autoescape=True,
-            undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        page = environment.get_template("report.html.j2").render(sections=self.sections, **context)
+        page = template("report.html.j2").render(sections=self.sections, **context)
         sentences = [
             (section.anchor, sentence, " ".join(section.cells))
             for section in self.sections

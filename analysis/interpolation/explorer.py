@@ -11,13 +11,13 @@ import io
 from dataclasses import dataclass
 from typing import Any
 
-import jinja2
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from analysis.document import template
 from analysis.interpolation.judge import Judge, judge_of
 from analysis.interpolation.lines import (
     PAIRS,
@@ -93,15 +93,8 @@ def fragment(shown: Content, scorecard: pd.DataFrame) -> str:
     `scorecard` gives the scores over many image pairs. For what is left out there is a sentence
     that says so.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("analysis"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     data = {"alphas": ALPHAS, "pairs": shown.lines, "map": shown.plane, "colours": COLOURS}
-    return environment.get_template("explorer.html.j2").render(
+    return template("explorer.html.j2").render(
         dims=list(shown.cells),
         data=data,
         judge=shown.judge,

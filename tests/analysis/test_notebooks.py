@@ -81,7 +81,8 @@ def test_without_a_study_the_message_says_what_to_do(name, tmp_path, monkeypatch
         exec(opening, {})
     store = Store(tmp_path)
     store.create()
-    store.write_plan({"study": "assignment", "experiments": []})
+    words = dict.fromkeys(("study", "command", "dataset", "fingerprint"), "any")
+    store.write_plan({**words, "experiments": []})
     monkeypatch.setenv("STUDY_RESULTS", str(tmp_path))
     with pytest.raises(ValueError, match=r"No cell of `\w+` is finished.*`study run \w+ --out"):
         exec(opening, {})

@@ -1,0 +1,156 @@
+"""Accuracies, differences and confusions, drawn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.style import COLOURS, LINES, MARKERS, figure, latent_dim_axis
+from analysis.transfer.accuracies import ARMS, CHANCE, summary
+from trainables.data import CLASSES
+
+
+def _arms(table: pd.DataFrame) -> list[str]:
+    present = list(dict.fromkeys(table["freeze"]))
+    return [arm for arm in ARMS if arm in present] + [arm for arm in present if arm not in ARMS]
+
+
+def _draw_arms(axes: Axes, table: pd.DataFrame, rows: pd.DataFrame, x: str, spread: float) -> None:
+    """Means with intervals, and the replicates as dots, one series an arm."""
+    arms = _arms(table)
+    for index, arm in enumerate(arms):
+        shift = 1 + spread * (index - (len(arms) - 1) / 2)
+        part = table[table["freeze"] == arm].sort_values(x)
+        dots = rows[rows["freeze"] == arm]
+        axes.plot(dots[x] * shift, 100 * dots["test_accuracy"], ".", color=COLOURS[index],
+                  alpha=0.25, markersize=3)  # fmt: skip
+        mean = 100 * part["test_accuracy"]
+        reach = np.nan_to_num([mean - 100 * part["low"], 100 * part["high"] - mean])
+        axes.errorbar(part[x] * shift, mean, yerr=np.maximum(reach, 0), color=COLOURS[index],
+                      marker=MARKERS[index], linestyle=LINES[index], markersize=4, capsize=2,
+                      linewidth=1.3, label=ARMS.get(arm, arm))  # fmt: skip
+    axes.axhline(100 * CHANCE, color="#666666", linestyle=":", linewidth=1)
+
+
+def draw_by_labels(rows: pd.DataFrame, pixel_baselines: pd.DataFrame) -> Figure:
+    """Accuracy against the number of labels by arm, a panel a latent dimension."""
+    table = summary(rows)
+    dims = sorted(table["latent_dim"].unique())
+    columns = min(4, len(dims))
+    lines = -(-len(dims) // columns)
+    made, panels = figure(columns, lines, width=2.9 * columns, height=2.9 * lines, sharex=True,
+                          sharey=True, squeeze=False)  # fmt: skip
+    base = pixel_baselines.groupby(["classifier", "labels"])["test_accuracy"].mean()
+    for axes in panels.flat[len(dims) :]:
+        axes.set_axis_off()
+    for axes, dim in zip(panels.flat, dims, strict=False):
+        _draw_arms(axes, table[table["latent_dim"] == dim], rows[rows["latent_dim"] == dim],
+                   "labels", 0.05)  # fmt: skip
+        for name, style in zip(sorted(set(base.index.get_level_values(0))), ("--", ":"),
+                               strict=False):  # fmt: skip
+            axes.plot(base[name].index, 100 * base[name], color="#888888", linestyle=style,
+                      linewidth=1.2, label=name)  # fmt: skip
+        axes.set_xscale("log")
+        ticks = sorted(table["labels"].unique())
+        axes.set_xticks(ticks, [str(int(t)) for t in ticks], minor=False)
+        axes.set_xticks([], minor=True)
+        axes.set_title(f"d = {dim}")
+        axes.set_ylim(0, 100)
+    for axes in panels[:, 0]:
+        axes.set_ylabel("test accuracy (%)")
+    for column in range(columns):
+        last = [panels[line][column] for line in range(lines) if panels[line][column].axison][-1]
+        last.set_xlabel("labelled images")
+        last.tick_params(labelbottom=True)
+    handles, names = panels.flat[0].get_legend_handles_labels()
+    made.legend(handles, names, loc="outside lower center", ncols=3)
+    return made
+
+
+def draw_by_dimension(rows: pd.DataFrame) -> Figure:
+    """Accuracy against d by arm, a panel a number of labels."""
+    table = summary(rows)
+    counts = sorted(table["labels"].unique())
+    made, panels = figure(len(counts), width=2.9 * len(counts), height=3.4, sharey=True,
+                          squeeze=False)  # fmt: skip
+    for axes, labels in zip(panels[0], counts, strict=True):
+        _draw_arms(axes, table[table["labels"] == labels], rows[rows["labels"] == labels],
+                   "latent_dim", 0.06)  # fmt: skip
+        latent_dim_axis(axes, table["latent_dim"], apart=1.3)
+        axes.set_title(f"{labels} labels")
+        axes.set_ylim(0, 100)
+    panels[0][0].set_ylabel("test accuracy (%)")
+    handles, names = panels[0][0].get_legend_handles_labels()
+    made.legend(handles, names, loc="outside lower center", ncols=3)
+    return made
+
+
+def draw_differences(table: pd.DataFrame) -> Figure:
+    """Paired difference fixed − full in percentage points with its interval, by d and labels."""
+    made, axes = figure(width=8, height=3.6)
+    counts = sorted(table["labels"].unique())
+    dims = sorted(table["latent_dim"].unique())
+    for index, labels in enumerate(counts):
+        part = table[table["labels"] == labels].sort_values("latent_dim")
+        # Evenly spaced: on the scale of d the bars of 12 and 14 would overlap.
+        shift = 0.16 * (index - (len(counts) - 1) / 2)
+        places = [dims.index(dim) + shift for dim in part["latent_dim"]]
+        mean = 100 * part["difference"]
+        reach = np.nan_to_num([mean - 100 * part["low"], 100 * part["high"] - mean])
+        axes.errorbar(places, mean, yerr=np.maximum(reach, 0), linestyle="",
+                      marker=MARKERS[index], color=COLOURS[index], capsize=2.5,
+                      label=f"{labels} labels")  # fmt: skip
+    axes.axhline(0, color="#444444", linewidth=1)
+    axes.set_xticks(range(len(dims)), [str(dim) for dim in dims])
+    axes.set_xlabel("latent dimension d (evenly spaced)")
+    axes.set_ylabel("fixed − full\n(percentage points)")
+    made.legend(ncols=4, loc="outside lower center")
+    return made
+
+
+def draw_original(ours: pd.DataFrame, theirs: pd.DataFrame) -> Figure:
+    """The original's single runs beside this study's means, against d, a panel an arm."""
+    made, panels = figure(2, width=9, height=3.6, sharey=True)
+    for axes, arm in zip(panels, ("fixed", "full"), strict=True):
+        for index, labels in enumerate(sorted(theirs["labels"].unique())):
+            for table, style, name in (
+                (ours, {"linestyle": "-"}, "here"),
+                (theirs, {"linestyle": ":", "fillstyle": "none"}, "original"),
+            ):
+                part = table[(table["freeze"] == arm) & (table["labels"] == labels)]
+                part = part.sort_values("latent_dim")
+                axes.plot(part["latent_dim"], 100 * part["test_accuracy"], color=COLOURS[index],
+                          marker=MARKERS[index], label=f"{labels} labels, {name}",
+                          **style)  # fmt: skip
+        axes.axhline(100 * CHANCE, color="#666666", linewidth=1)
+        axes.annotate("chance", (2, 100 * CHANCE), xytext=(0, 3), textcoords="offset points",
+                      fontsize=8, color="#666666")  # fmt: skip
+        latent_dim_axis(axes, theirs["latent_dim"])
+        axes.set_title(ARMS[arm])
+        axes.set_ylim(0, 100)
+    panels[0].set_ylabel("test accuracy (%)")
+    handles, names = panels[0].get_legend_handles_labels()
+    made.legend(handles, names, loc="outside lower center", ncols=4, fontsize=8)
+    return made
+
+
+def draw_confusion(counts: np.ndarray) -> Figure:
+    """A confusion matrix in per cent of each true digit."""
+    made, axes = figure(width=5.2, height=4.6)
+    shares = 100 * counts / counts.sum(axis=1, keepdims=True)
+    drawn = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
+    for true in range(CLASSES):
+        for predicted in range(CLASSES):
+            if shares[true, predicted] >= 0.5:
+                axes.text(predicted, true, f"{shares[true, predicted]:.0f}", ha="center",
+                          va="center", fontsize=8,
+                          color="white" if shares[true, predicted] > 55 else "black")  # fmt: skip
+    axes.set_xticks(range(CLASSES))
+    axes.set_yticks(range(CLASSES))
+    axes.grid(visible=False)
+    axes.set_xlabel("predicted digit")
+    axes.set_ylabel("true digit")
+    made.colorbar(drawn, label="share of the true digit (%)")
+    return made
