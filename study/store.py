@@ -33,7 +33,7 @@ import pandas as pd
 import torch
 from pyarrow.lib import ArrowException
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from study.words import plain, reason
 from trainables.contract import Outcome
@@ -62,8 +62,11 @@ class DamagedCell(StoreError):
 def _write_json(path: Path, content: object) -> None:
     """Replace `path` in one step."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    temporary.write_text(json.dumps(content, indent=1))
-    os.replace(temporary, path)
+    try:
+        temporary.write_text(json.dumps(content, indent=1))
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _read_json(path: Path) -> Any:
@@ -139,6 +142,17 @@ class Store:
             probe.unlink()
         except OSError as error:
             raise StoreError(f"{self.folder} can't be written to ({error.strerror})") from error
+
+    def has_space(self) -> bool:
+        """Whether a mebibyte can still be written."""
+        probe = self.folder / f".space.{uuid.uuid4().hex}"
+        try:
+            probe.write_bytes(bytes(2**20))
+        except OSError:
+            return False
+        finally:
+            probe.unlink(missing_ok=True)
+        return True
 
     def _cell(self, identity: str) -> Path:
         if not IDENTITY.fullmatch(identity):
@@ -240,7 +254,8 @@ class Store:
                 pd.DataFrame(outcome.history).to_parquet(temporary / "history.parquet", index=False)
             if outcome.weights:
                 weights = {name: w.cpu().contiguous() for name, w in outcome.weights.items()}
-                save_file(weights, temporary / "weights.safetensors")
+                # Not `save_file`, whose error for a full disk is one of its own.
+                (temporary / "weights.safetensors").write_bytes(save(weights))
             if outcome.predictions is not None:
                 np.savez_compressed(temporary / "predictions.npz", predictions=outcome.predictions)
             files = {path.name: _sha256(path) for path in sorted(temporary.iterdir())}
