@@ -157,12 +157,18 @@ def command_run(arguments: argparse.Namespace, console: Console) -> int:
         try:
             return run(arguments, console, store, data, selection, groups)
         except KeyboardInterrupt:
-            cells = {cell.id for group in groups for cell in group}
-            console.print(
-                f"\ninterrupted: {len(store.done() & cells)} of {len(cells)} cells are done; "
-                "the same command goes on from here"
-            )
-            return INTERRUPTED
+            stopped, code = "interrupted", INTERRUPTED
+        except Exception:
+            # On a full disk whatever writes next fails, and Ray Tune in words of its own.
+            if store.has_space():
+                raise
+            stopped, code = f"failed: no space is left in {store.folder}", FAILED
+        cells = {cell.id for group in groups for cell in group}
+        console.print(
+            f"\n{stopped}: {len(store.done() & cells)} of {len(cells)} cells are done; "
+            "the same command goes on from here"
+        )
+        return code
 
 
 def run(

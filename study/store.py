@@ -61,8 +61,11 @@ class DamagedCell(StoreError):
 def _write_json(path: Path, content: object, indent: int | None = 1) -> None:
     """Replace `path` in one step."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    temporary.write_text(json.dumps(content, indent=indent))
-    os.replace(temporary, path)
+    try:
+        temporary.write_text(json.dumps(content, indent=indent))
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _read_json(path: Path) -> Any:
@@ -141,6 +144,17 @@ class Store:
             probe.unlink()
         except OSError as error:
             raise StoreError(f"{self.folder} can't be written to ({error.strerror})") from error
+
+    def has_space(self) -> bool:
+        """Whether a mebibyte can still be written."""
+        probe = self.folder / f".space.{uuid.uuid4().hex}"
+        try:
+            probe.write_bytes(bytes(2**20))
+        except OSError:
+            return False
+        finally:
+            probe.unlink(missing_ok=True)
+        return True
 
     def _cell(self, identity: str) -> Path:
         if not IDENTITY.fullmatch(identity):
@@ -226,7 +240,6 @@ class Store:
         """Make a finished cell of `outcome`. Where another process was faster, its cell stays."""
         import numpy as np
         import pandas as pd
-        from safetensors.torch import save_file
 
         final = self._cell(identity)
         temporary = self.cells / f".{identity}.{uuid.uuid4().hex}"
@@ -246,7 +259,8 @@ class Store:
                 pd.DataFrame(outcome.history).to_parquet(temporary / "history.parquet", index=False)
             if outcome.weights:
                 weights = {name: w.cpu().contiguous() for name, w in outcome.weights.items()}
-                save_file(weights, temporary / "weights.safetensors")
+                # Not `save_file`, whose error for a full disk is one of its own.
+                (temporary / "weights.safetensors").write_bytes(save(weights))
             if outcome.predictions is not None:
                 np.savez_compressed(temporary / "predictions.npz", predictions=outcome.predictions)
             files = {path.name: _sha256(path) for path in sorted(temporary.iterdir())}

@@ -426,3 +426,43 @@ def test_ctrl_c_twice_ends_at_once(driver):
     assert "Traceback" not in said
     wait_for(lambda: not alive(worker), seconds=30)
     assert len(driver.store.done()) == 1
+
+
+# --- a full disk -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 4 MiB."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small file system needs root")
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
+    mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"a small file system can't be mounted: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_on_a_full_disk_cells_fail_with_the_reason_and_the_rest_is_whole(
+    packages, small_disk, undisturbed
+):
+    driver = Driver(packages, small_disk)
+    filler = small_disk / "filler"
+    filler.write_bytes(bytes(4 * 2**20 - 50_000))
+    code, said = driver.run()
+    assert code == 1, said
+    assert "no space is left" in said or "No space left on device" in said
+    assert "Traceback" not in said
+    done = driver.store.done()
+    assert len(done) < 2
+    assert driver.store.damaged(done) == {}
+
+    filler.unlink()
+    code, said = driver.run()
+    assert code == 0, said
+    assert_as_undisturbed(driver, undisturbed)
