@@ -240,6 +240,7 @@ class Store:
         """Make a finished cell of `outcome`. Where another process was faster, its cell stays."""
         import numpy as np
         import pandas as pd
+        from safetensors.torch import save
 
         final = self._cell(identity)
         temporary = self.cells / f".{identity}.{uuid.uuid4().hex}"

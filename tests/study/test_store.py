@@ -3,7 +3,6 @@
 import json
 import os
 import threading
-import time
 
 import numpy as np
 import pandas as pd
@@ -269,16 +268,6 @@ def test_what_is_put_aside_can_be_written_again_and_is_kept(full):
         assert len(full.rows([CELL])) == 2
     kept = sorted(full.set_aside.iterdir())
     assert [(place / "rows.parquet").read_bytes() for place in kept] == [b"x", b"xx"]
-
-
-def test_the_cells_of_the_quick_study_are_verified_in_well_under_a_second(store):
-    weights = {"encoder.weight": torch.rand(4, 60_000)}  # d = 30 and 3 layers have about that
-    identities = [f"{number:016x}" for number in range(112)]
-    for identity in identities:
-        store.write(identity, CONFIG, None, Outcome(outcome().rows, weights=weights), {})
-    started = time.perf_counter()
-    assert store.damaged(identities) == {}
-    assert time.perf_counter() - started < 1
 
 
 @pytest.mark.parametrize(
