@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,15 +13,13 @@ INTERRUPTED = 130
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """In the block, the first SIGINT raises `KeyboardInterrupt`, and a second one, while that is
-    being dealt with, ends the process with no further word. Ray's processes end with it."""
+    """In the block, the first SIGINT raises `KeyboardInterrupt`. A second one, while that is
+    being dealt with, is the system's own: it ends the process whatever it is waiting for, and
+    Ray's processes with it."""
 
     def first(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, second)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         raise KeyboardInterrupt
-
-    def second(number: int, frame: FrameType | None) -> None:
-        os._exit(INTERRUPTED)
 
     before = signal.signal(signal.SIGINT, first)
     try:
