@@ -135,4 +135,5 @@ def test_an_impossible_shape_names_what_is_wrong(name, value):
 
 def test_every_activation_can_be_built():
     for activation in ACTIVATIONS:
-        Autoencoder(Shape(2, 2, 2, activation=activation))(torch.rand(1, 1, 28, 28))
+        restored = Autoencoder(Shape(2, 2, 2, activation=activation))(torch.rand(1, 1, 28, 28))
+        assert restored.shape == (1, 1, 28, 28)
