@@ -1,0 +1,113 @@
+"""The report: one section a question, written from the cells on disk and nothing else.
+
+To give an experiment a section: a module here with `write(document, results)`, and its name in
+`SECTIONS`.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+from threadpoolctl import threadpool_limits
+
+from analysis.document import Document
+from analysis.report import (
+    any_experiment,
+    correlation,
+    interpolation,
+    reconstruction,
+    theory,
+    transfer,
+)
+from analysis.results import Results, load
+from analysis.stamp import is_current as is_current
+from analysis.stamp import stamp, stamp_file
+from study.provenance import code_version, packages
+from study.store import StoreError
+from study.words import duration
+
+SECTIONS = {
+    "autoencoder": (reconstruction.write, interpolation.write, correlation.write),
+    "fewshot": (transfer.write,),
+}
+"""The sections that an experiment's finished cells make, in the order of the page."""
+
+
+def write(folder: str | Path) -> Path:
+    """Write `report/` of a results folder and return the page's path.
+
+    Raises `StoreError` where there is no study in it, or no cell of it is finished.
+    """
+    results = load(folder)
+    if results.rows.empty:
+        raise StoreError(f"{results.store.folder}: no cell is finished, so there is no report")
+    # Small matrices: on two busy cores, several threads for each took six times as long as one.
+    with threadpool_limits(1):
+        return _write(results)
+
+
+def _write(results: Results) -> Path:
+    report = results.store.folder / "report"
+    document = Document(report)
+    for experiment, writers in SECTIONS.items():
+        for write_section in writers if len(results.of(experiment)) else ():
+            write_section(document, results)
+    for planned in results.plan["experiments"]:
+        if planned["name"] not in SECTIONS and len(results.of(planned["name"])):
+            any_experiment.write(document, results, planned)
+    if results.plan["study"] == "assignment":
+        theory.write(document)
+    missing = results.missing
+    missing.to_csv(document.tables / "missing.csv", index=False)
+    page = document.render(
+        title=f"Latent study: {results.plan['study']} on {results.plan['dataset']}",
+        subtitle=_subtitle(results),
+        missing=missing.to_dict("records"),
+        cells=len(missing) + results.rows["cell"].nunique(),
+        provenance=_provenance(results),
+    )
+    current = stamp(results.plan, results.missing.to_dict("records"))
+    stamp_file(results.store.folder).write_text(json.dumps(current))
+    return page
+
+
+def _subtitle(results: Results) -> str:
+    rows = results.rows
+    counts = rows.groupby("experiment", sort=False)["cell"].agg(["nunique", "size"])
+    parts = [f"{name}: {c['nunique']} cells, {c['size']} models" for name, c in counts.iterrows()]
+    return f"{'; '.join(parts)}. Models were chosen on validation images; test images only score."
+
+
+def _provenance(results: Results) -> dict[str, str]:
+    markers = [results.store.marker(cell)["provenance"] for cell in results.rows["cell"].unique()]
+    data = results.dataset
+
+    def distinct(name: str) -> str:
+        return ", ".join(sorted({str(marker[name]) for marker in markers}))
+
+    settings = {
+        f"Settings of {planned['name']}": _common_settings(planned["cells"])
+        for planned in results.plan["experiments"]
+    }
+    return {
+        "Command": results.plan["command"],
+        "Written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "Code of the cells": distinct("code"),
+        "Code of the report": code_version(),
+        "Packages": ", ".join(f"{name} {number}" for name, number in packages().items()),
+        "Computed on": distinct("device"),
+        "Threads a trial": distinct("threads"),
+        "Device time": duration(sum(marker["seconds"] for marker in markers)),
+        "Data": f"{data.name}: {len(data.train):,} training, {len(data.validation):,} validation "
+        f"and {len(data.test):,} test images; fingerprint {data.fingerprint}",
+        **settings,
+    }
+
+
+def _common_settings(cells: list[dict]) -> str:
+    """The settings that all cells share, and the values of those that vary."""
+    names = list(cells[0]["config"]) if cells else []
+    values = {name: dict.fromkeys(str(cell["config"][name]) for cell in cells) for name in names}
+    return "; ".join(f"{name} {', '.join(of_it)}" for name, of_it in values.items())

@@ -1,0 +1,54 @@
+"""Section 3: how correlated the coordinates of a code are."""
+
+from __future__ import annotations
+
+from analysis import correlation
+from analysis.document import Document
+from analysis.report.captions import INTERVALS
+from analysis.results import Results
+
+
+def write(document: Document, results: Results) -> None:
+    table = correlation.measures(results)
+    _, which = correlation.encoded_images(results)
+    section = document.section(
+        "correlation",
+        "3 · Decorrelation",
+        "How correlated are the coordinates of the code, in one number, and how does it depend "
+        "on d?",
+    )
+    section.conclusions = correlation.conclusions(table)
+    section.cells = sorted(set(table["cell"]))
+    document.text(
+        "The number is the mean absolute Pearson correlation between different coordinates: it "
+        "is 0 for codes without linear redundancy whatever d is, up to the noise floor √(2/πn) "
+        "that n images leave. The diagonal, which is 1 by definition, is not part of it."
+    )
+    if (table["latent_dim"] > 1).any():
+        document.figure(
+            "correlation",
+            correlation.draw_correlation(table),
+            f"Correlation of codes against d, over {which}; {INTERVALS}.",
+        )
+        document.figure(
+            "information",
+            correlation.draw_information(table),
+            "Left: −½ ln det R per dimension, the redundancy of Gaussian codes with these "
+            "correlations. Right: how many directions the codes fill; " + INTERVALS + ".",
+        )
+    document.figure(
+        "correlation_matrices",
+        correlation.draw_heat_maps(results),
+        "Correlation matrices of the codes of replicate 0.",
+    )
+    document.text(
+        "An autoencoder's code is determined only up to an invertible map, which its decoder can "
+        "undo. Whitening (by statistics of training images) is such a map: it takes the mean "
+        f"correlation to at most {table['whitened'].max():.3f} (noise floor "
+        f"{table['noise_floor'].max():.3f}), and loses nothing. The numbers above describe the "
+        "coordinates that training happened to choose."
+    )
+    document.table("correlation", correlation.summary(table), "Measures by latent dimension")
+    document.download(
+        "correlation_models", table.rename(columns={"cell": "cells"}), "The measures by model"
+    )

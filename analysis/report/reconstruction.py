@@ -1,0 +1,72 @@
+"""Section 1: the error on the test images against d, depth and cost."""
+
+from __future__ import annotations
+
+from analysis import reconstruction
+from analysis.document import Document
+from analysis.report.captions import INTERVALS
+from analysis.results import Results
+
+
+def write(document: Document, results: Results) -> None:
+    rows = results.of("autoencoder")
+    dims = sorted(int(d) for d in rows["latent_dim"].unique())
+    pca = reconstruction.pca_errors(results.dataset, dims)
+    table = reconstruction.summary(rows, pca)
+    section = document.section(
+        "reconstruction",
+        "1 · Reconstruction",
+        "How does the error on the test images depend on the latent dimension d, and on the "
+        "number of layers and weights? What is the best score?",
+    )
+    section.conclusions = reconstruction.conclusions(rows, pca)
+    section.cells = results.cells("autoencoder")
+    document.figure(
+        "reconstruction_all",
+        reconstruction.draw_error_by_dimension(rows, pca),
+        f"Test error against the latent dimension, all autoencoders; {INTERVALS}. PCA is fitted "
+        "to the same training images.",
+    )
+    for depth in sorted(int(d) for d in rows["depth"].unique()):
+        document.figure(
+            f"reconstruction_{depth}_layers",
+            reconstruction.draw_error_by_dimension(rows, pca, depth),
+            f"The same for {depth} convolutional layers alone; {INTERVALS}.",
+        )
+    document.table(
+        "reconstruction",
+        table,
+        "Test error by cell",
+        shown=table.drop(columns=["interval", "low", "high"]),
+    )
+    document.figure(
+        "reconstruction_cost",
+        reconstruction.draw_cost(rows),
+        "Test error (mean of a cell) against what it costs. Ringed: no cell has less error for "
+        "less.",
+    )
+    history = results.history("autoencoder")
+    document.figure(
+        "histories",
+        reconstruction.draw_histories(history),
+        f"Errors while training, means over replicates, batch {history['batch_size'].min()}.",
+    )
+    document.download("histories", history.rename(columns={"cell": "cells"}), "Training histories")
+    best = reconstruction.best_model(rows)
+    restored, errors = reconstruction.image_errors(results, best["cell"], int(best["replicate"]))
+    document.heading("The best model")
+    document.figure(
+        "reconstructions",
+        reconstruction.draw_reconstructions(
+            results.test_images[:, 0].numpy() / 255.0, restored, errors
+        ),
+        f"Test images and their reconstructions by the best model (d = {best['latent_dim']}, "
+        f"{best['depth']} layers); mean squared errors per pixel.",
+    )
+    by_digit = reconstruction.error_by_digit(results, best["cell"], int(best["replicate"]), errors)
+    document.figure(
+        "error_by_digit",
+        reconstruction.draw_error_by_digit(by_digit),
+        "Its test error by digit; bars are 95 % Student-t intervals over images.",
+    )
+    document.table("error_by_digit", by_digit, "Test error by digit")

@@ -1,0 +1,44 @@
+"""Section 5: the theory, with its checks."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from analysis import theory
+from analysis.document import Document
+
+
+def write(document: Document) -> None:
+    checks = theory.checks()
+    section = document.section(
+        "theory", "5 · Theory", "The assignment's five questions, answered, derived and checked."
+    )
+    failed = checks[~checks["passed"]]
+    section.conclusions = [
+        f"{len(checks)} numerical checks of the answers were run for this report; "
+        + ("all of them hold." if failed.empty else f"{len(failed)} FAILED.")
+    ]
+    for answer in theory.answers():
+        document.heading(f"{answer.number} {answer.title}")
+        for paragraph in answer.paragraphs:
+            document.markup(paragraph)
+        document.markup(f'<div class="muted"><strong>The original.</strong>{answer.original}</div>')
+        if answer.number == "2":
+            document.figure(
+                "stationary_points",
+                theory.draw_stationary_points(),
+                "Functions along a line through their stationary points.",
+            )
+        if answer.number == "3":
+            document.figure(
+                "circular_losses",
+                theory.draw_circular_losses(),
+                "Circular losses and their gradients against the signed difference of angles.",
+            )
+    document.table("theory", checks, "The checks", shown=_formatted(checks))
+
+
+def _formatted(checks: pd.DataFrame) -> pd.DataFrame:
+    shown = checks.copy()
+    shown["passed"] = shown["passed"].map({True: "yes", False: "NO"})
+    return shown
