@@ -1,0 +1,19 @@
+"""Intervals and comparisons for a study whose results vary over encoders and label subsets.
+
+A few-shot accuracy depends on two things that were drawn at random: the pretrained encoder it
+starts from, and the images that were labelled. Rows that share an encoder or a subset are not
+independent, so a t interval over all the rows is too narrow. `crossed_bootstrap` resamples both
+factors at once; everything that compares two arms is built on it.
+
+`python tests/analysis/test_statistics.py` measures the coverages that the docstrings quote.
+"""
+
+from analysis.statistics.crossed import crossed_bootstrap as crossed_bootstrap
+from analysis.statistics.interval import Interval as Interval
+from analysis.statistics.interval import mean_interval as mean_interval
+from analysis.statistics.interval import verdict as verdict
+from analysis.statistics.paired import common_pairs as common_pairs
+from analysis.statistics.paired import holm as holm
+from analysis.statistics.paired import paired_difference as paired_difference
+from analysis.statistics.paired import probability_of_improvement as probability_of_improvement
+from analysis.statistics.trend import trend as trend

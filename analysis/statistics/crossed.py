@@ -1,0 +1,130 @@
+"""The interval for values that vary over encoders and label subsets at once."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from analysis.statistics.interval import (
+    FloatArray,
+    Interval,
+    check_confidence,
+    finite,
+    kind_of,
+    same_length,
+    student_interval,
+)
+
+
+def crossed_bootstrap(
+    values: ArrayLike,
+    encoder: ArrayLike | None = None,
+    subset: ArrayLike | None = None,
+    *,
+    draws: int = 2000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> Interval:
+    """Interval for the mean of values that vary over random encoders and random label subsets.
+
+    `values` is either a matrix (E, S), NaN where a cell was not observed, or, with `encoder` and
+    `subset` given, an array (n,) whose row i was observed with `encoder[i]` on `subset[i]`. Not
+    every encoder needs to meet every subset: subset r with encoder r % E, and so each subset with
+    one encoder only, is a valid design.
+
+    Each draw resamples the encoders and, independently, the subsets, with replacement; a row's
+    weight is the product of its two counts (the pigeonhole bootstrap: Owen 2007, Annals of
+    Applied Statistics 1(2), 386-411). With few levels the percentiles of such draws are not an
+    honest interval (below), so the draws give a standard error, and Student's t the bounds:
+
+    1. The same draws give three variances of the mean: v_e (by the encoders' counts alone), v_s
+       (by the subsets' alone) and v_b (by both). What v_b has beyond v_e + v_s is v_r, the
+       residual noise, which v_e and v_s both contain.
+    2. Resampling k levels underestimates their variance by (k − 1)/k: v_e, v_s and v_r are
+       divided by that factor of theirs.
+    3. The variance is v_e + v_s − v_r, but at least v_e and at least v_s, because a variance
+       component cannot be negative. In a balanced crossed design this is the variance of the
+       two-way random-effects analysis of variance; where subsets are nested in encoders v_s and
+       v_r cancel, and the variance between encoders remains.
+    4. Bounds are mean ± t·√variance with Satterthwaite's degrees of freedom,
+       variance² / (v_e²/(E − 1) + v_s²/(S − 1)), kept within those of the smaller and the larger
+       factor (Satterthwaite 1946, Biometrics Bulletin 2(6), 110-114).
+
+    Coverage at 95 %, simulated with normal effects in 8 proportions of encoder, subset and noise,
+    2,000 studies each (standard error 0.005), by `python tests/analysis/test_statistics.py 2000`:
+
+    | design                              | this interval  | plain percentiles |
+    |-------------------------------------|----------------|-------------------|
+    | crossed, E 3 or 5, S 6 or 10        | 0.927 to 0.976 | 0.703 to 0.944    |
+    | the same, nothing but residual noise| 0.986 to 0.995 | 0.984 to 0.990    |
+    | one encoder a subset, E 3-10, S 5-10| 0.939 to 0.986 | 0.744 to 0.982    |
+
+    With one encoder or one subset the spread over that factor is unknown: the bounds are NaN.
+    Raises ValueError on no values, on lengths that differ, on NaN in the long form.
+    """
+    check_confidence(confidence)
+    value, encoder_index, subset_index = long_form(values, encoder, subset)
+    method = "crossed bootstrap over encoders and label subsets, Student t"
+    mean, n = float(value.mean()), len(value)
+    if min(encoder_index.max(), subset_index.max()) == 0:
+        return Interval(mean, math.nan, math.nan, n, kind_of(confidence, method))
+    variance, freedom = crossed_variance(value, encoder_index, subset_index, draws, seed)
+    return student_interval(mean, math.sqrt(variance), freedom, n, confidence, method)
+
+
+def long_form(
+    values: ArrayLike, encoder: ArrayLike | None, subset: ArrayLike | None
+) -> tuple[FloatArray, NDArray[np.intp], NDArray[np.intp]]:
+    """Values (n,) with the index of each one's encoder and subset, both counted from 0."""
+    if (encoder is None) != (subset is None):
+        raise ValueError("give both encoder and subset, or neither and a matrix (E, S)")
+    if encoder is None or subset is None:
+        matrix = np.asarray(values, dtype=np.float64)
+        if matrix.ndim != 2:
+            raise ValueError(f"without encoder and subset, values is (E, S), got {matrix.shape}")
+        encoder, subset = np.nonzero(~np.isnan(matrix))
+        values = matrix[encoder, subset]
+    value = finite(values, "values")
+    same_length(values=value, encoder=np.asarray(encoder), subset=np.asarray(subset))
+    _, encoder_index = np.unique(np.asarray(encoder), return_inverse=True)
+    _, subset_index = np.unique(np.asarray(subset), return_inverse=True)
+    return value, encoder_index, subset_index
+
+
+def crossed_variance(
+    value: FloatArray,
+    encoder: NDArray[np.intp],
+    subset: NDArray[np.intp],
+    draws: int,
+    seed: int,
+) -> tuple[float, float]:
+    """Variance of the mean over both factors, and its degrees of freedom; see crossed_bootstrap."""
+    encoders, subsets = int(encoder.max()) + 1, int(subset.max()) + 1
+    residuals = np.zeros((encoders, subsets))
+    np.add.at(residuals, (encoder, subset), (value - value.mean()) / len(value))
+
+    generator = np.random.default_rng(seed)
+    encoder_counts = _resampling_counts(generator, encoders, draws)
+    subset_counts = _resampling_counts(generator, subsets, draws)
+    # Residuals sum to 0, so each draw's deviation has mean 0: its mean square is its variance.
+    by_encoder = np.mean((encoder_counts @ residuals.sum(axis=1)) ** 2)
+    by_subset = np.mean((subset_counts @ residuals.sum(axis=0)) ** 2)
+    by_both = np.mean(np.sum((encoder_counts @ residuals) * subset_counts, axis=1) ** 2)
+
+    encoder_shrinkage, subset_shrinkage = 1 - 1 / encoders, 1 - 1 / subsets
+    residual = (by_both - by_encoder - by_subset) / (encoder_shrinkage * subset_shrinkage)
+    v_encoder, v_subset = by_encoder / encoder_shrinkage, by_subset / subset_shrinkage
+    variance = float(max(v_encoder, v_subset, v_encoder + v_subset - residual))
+
+    fewest, most = sorted((encoders - 1, subsets - 1))
+    if variance == 0:
+        return 0.0, float(fewest)
+    spread = v_encoder**2 / (encoders - 1) + v_subset**2 / (subsets - 1)
+    return variance, float(np.clip(variance**2 / spread, fewest, most))
+
+
+def _resampling_counts(generator: np.random.Generator, levels: int, draws: int) -> FloatArray:
+    """How often each level is drawn when as many as there are, (draws, levels), are drawn."""
+    return generator.multinomial(levels, np.full(levels, 1 / levels), size=draws).astype(np.float64)

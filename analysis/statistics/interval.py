@@ -1,0 +1,130 @@
+"""An estimate with its bounds, and Student's t interval for a mean."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate, what the data allow it to be, and how that was worked out."""
+
+    estimate: float
+    """The point estimate, in the unit of the values."""
+    low: float
+    """Lower bound; NaN when the data do not determine one."""
+    high: float
+    """Upper bound; NaN when the data do not determine one."""
+    n: int
+    """How many observations, pairs or groups the estimate rests on."""
+    kind: str
+    """The confidence and the method, in the words that a caption should use."""
+    standard_error: float = math.nan
+    """Standard error behind the bounds; NaN for an interval that is not `estimate ± t·SE`."""
+    degrees_of_freedom: float = math.nan
+    """Degrees of freedom of that t; NaN where `standard_error` is."""
+
+    @property
+    def bounded(self) -> bool:
+        """Whether the data determined both bounds."""
+        return not (math.isnan(self.low) or math.isnan(self.high))
+
+    def excludes(self, value: float) -> bool:
+        """Whether `value` lies outside the interval; never, when there are no bounds."""
+        return self.bounded and not self.low <= value <= self.high
+
+    def p_value(self, null: float = 0.0) -> float:
+        """Two-sided p value of `estimate = null`, from the t reference that made the bounds.
+
+        It is below 1 − confidence exactly when the interval excludes `null`. NaN when the
+        interval has no standard error (one observation, or `probability_of_improvement`).
+        """
+        if math.isnan(self.standard_error):
+            return math.nan
+        distance = abs(self.estimate - null)
+        if self.standard_error == 0:
+            return 1.0 if distance == 0 else 0.0
+        return float(2 * stats.t.sf(distance / self.standard_error, self.degrees_of_freedom))
+
+    def text(self, digits: int = 3, scale: float = 1.0) -> str:
+        """`estimate [low, high]`, each times `scale` (100 for per cent), to `digits` decimals."""
+        estimate = f"{scale * self.estimate:.{digits}f}"
+        if not self.bounded:
+            return f"{estimate} [no interval]"
+        return f"{estimate} [{scale * self.low:.{digits}f}, {scale * self.high:.{digits}f}]"
+
+    def __str__(self) -> str:
+        return f"{self.text()} ({self.kind}, n = {self.n})"
+
+
+def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
+    """Student's t interval for the mean of independent `values`, shape (n,).
+
+    One value has a mean but no spread: the bounds are NaN. Raises ValueError on no values, on
+    NaN or infinity, and on a confidence outside (0, 1).
+    """
+    sample = finite(values, "values")
+    check_confidence(confidence)
+    n = len(sample)
+    mean = float(sample.mean())
+    if n == 1:
+        return Interval(mean, math.nan, math.nan, n, kind_of(confidence, "Student t"))
+    standard_error = float(sample.std(ddof=1)) / math.sqrt(n)
+    return student_interval(mean, standard_error, n - 1, n, confidence, "Student t")
+
+
+def verdict(
+    interval: Interval, positive: str, negative: str, undecided: str, null: float = 0.0
+) -> str:
+    """The sentence that the interval supports: above `null`, below it, or neither.
+
+    "Undecided" when the interval includes `null` (its ends included) or has no bounds. For
+    `probability_of_improvement`, `null` is 0.5.
+    """
+    if not interval.excludes(null):
+        return undecided
+    return positive if interval.low > null else negative
+
+
+def finite(values: ArrayLike, name: str) -> FloatArray:
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1 or array.size == 0:
+        raise ValueError(f"{name} must be a non-empty array of shape (n,), got {array.shape}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} has {int((~np.isfinite(array)).sum())} NaN or infinite entries")
+    return array
+
+
+def same_length(**arrays: NDArray[Any]) -> None:
+    shapes = {name: array.shape for name, array in arrays.items()}
+    if len(set(shapes.values())) > 1:
+        raise ValueError(f"arrays must have the same shape (n,), got {shapes}")
+
+
+def check_confidence(confidence: float) -> None:
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")
+
+
+def kind_of(confidence: float, method: str) -> str:
+    return f"{100 * confidence:g} % {method}"
+
+
+def t_quantile(confidence: float, freedom: float) -> float:
+    return float(stats.t.ppf(0.5 + confidence / 2, freedom))
+
+
+def student_interval(
+    estimate: float, standard_error: float, freedom: float, n: int, confidence: float, method: str
+) -> Interval:
+    reach = t_quantile(confidence, freedom) * standard_error
+    low, high = estimate - reach, estimate + reach
+    return Interval(estimate, low, high, n, kind_of(confidence, method), standard_error, freedom)
