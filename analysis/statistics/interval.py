@@ -95,6 +95,7 @@ def verdict(
 
 
 def finite(values: ArrayLike, name: str) -> FloatArray:
+    """`values` as floats of shape (n,), n > 0; ValueError on NaN or infinity."""
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or array.size == 0:
         raise ValueError(f"{name} must be a non-empty array of shape (n,), got {array.shape}")
@@ -104,27 +105,32 @@ def finite(values: ArrayLike, name: str) -> FloatArray:
 
 
 def same_length(**arrays: NDArray[Any]) -> None:
+    """Raise ValueError, with the shapes, unless all arrays have the same one."""
     shapes = {name: array.shape for name, array in arrays.items()}
     if len(set(shapes.values())) > 1:
         raise ValueError(f"arrays must have the same shape (n,), got {shapes}")
 
 
 def check_confidence(confidence: float) -> None:
+    """Raise ValueError unless `confidence` lies in (0, 1)."""
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")
 
 
 def kind_of(confidence: float, method: str) -> str:
+    """What `Interval.kind` says, such as `95 % Student t`."""
     return f"{100 * confidence:g} % {method}"
 
 
 def t_quantile(confidence: float, freedom: float) -> float:
+    """How many standard errors a two-sided interval reaches."""
     return float(stats.t.ppf(0.5 + confidence / 2, freedom))
 
 
 def student_interval(
     estimate: float, standard_error: float, freedom: float, n: int, confidence: float, method: str
 ) -> Interval:
+    """`estimate` ± t times its standard error."""
     reach = t_quantile(confidence, freedom) * standard_error
     low, high = estimate - reach, estimate + reach
     return Interval(estimate, low, high, n, kind_of(confidence, method), standard_error, freedom)
