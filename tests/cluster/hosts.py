@@ -1,0 +1,243 @@
+"""Real hosts on one machine: a namespace each, with an address, a process tree, a home, a /tmp and
+a /dev/shm of its own, and sshd. They see the machine's programs and this checkout, and share one
+folder as they would over NFS.
+
+Needs root, and Debian's openssh-server, iproute2 and rsync.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+SUBNET = "10.231.57"
+"""Of the hosts' bridge, which lives in a namespace of its own and leads nowhere."""
+SWITCH = "latent-study-switch"
+PROGRAMS = ("sshd", "ssh", "ssh-keygen", "ip", "rsync", "unshare", "nsenter", "make")
+
+START = r"""
+set -eu
+mount --make-rprivate /
+# The checkout and its interpreter stay where they are, even where that is below /tmp.
+mkdir -p "$HOST/checkout" "$HOST/environment"
+mount --bind "$CHECKOUT" "$HOST/checkout"
+mount --bind "$ENVIRONMENT" "$HOST/environment"
+mount -t proc proc /proc
+mount --bind "$HOST/tmp" /tmp
+mkdir -p "$CHECKOUT" "$ENVIRONMENT"
+mount --bind "$HOST/checkout" "$CHECKOUT"
+mount --bind "$HOST/environment" "$ENVIRONMENT"
+mount -t tmpfs -o size=12g tmpfs /dev/shm
+mount -t tmpfs tmpfs /run
+mkdir -p /run/sshd
+# root's home here is the host's: it is where sshd looks, and where ~ leads.
+mount --bind "$HOST/passwd" /etc/passwd
+mount --bind "$HOST/home" "$HOME_OF_ROOT"
+mount --bind "$ENVIRONMENT" "$HOME_OF_ROOT/latent-study/.venv"
+mount --bind "$SHARED" "$SHARED_AT"
+hostname "$NAME"
+ip link set lo up
+# Wait for the cable.
+for _ in $(seq 100); do ip link show eth0 >/dev/null 2>&1 && break; sleep 0.1; done
+ip addr add "$ADDRESS/24" dev eth0
+ip link set eth0 up
+ip route add default via "$GATEWAY"
+"$SSHD" -f "$HOST/sshd_config" -E "$HOST/sshd.log"
+touch "$HOST/up"
+# Process 1 of the host: reaps what others leave, and its end is the host's.
+while :; do sleep 3600 & wait $!; done
+"""
+
+
+def what_is_missing() -> str | None:
+    """Why there can be no hosts here; None where there can."""
+    if os.geteuid() != 0:
+        return "hosts are namespaces, which need root"
+    path = os.environ["PATH"] + ":/usr/sbin:/sbin"
+    absent = [program for program in PROGRAMS if shutil.which(program, path=path) is None]
+    if absent:
+        return f"hosts need {', '.join(absent)} (Debian: openssh-server iproute2 rsync make)"
+    probe = ["unshare", "--net", "--mount", "--pid", "--fork", "true"]
+    tried = subprocess.run(probe, capture_output=True, text=True, check=False)
+    return f"no namespaces here: {tried.stderr.strip()}" if tried.returncode else None
+
+
+def quietly(*command: str | Path) -> str:
+    """What a command prints; raises with all it said where it fails."""
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(map(str, command))}: {done.stderr}{done.stdout}")
+    return done.stdout
+
+
+@dataclass
+class Host:
+    """One host; `start` boots it, `kill` is the power cord, `cut` and `mend` the network's."""
+
+    network: Network
+    name: str
+    number: int
+    process: subprocess.Popen | None = field(default=None, init=False)
+    pid: int = field(default=0, init=False)
+
+    @property
+    def address(self) -> str:
+        return f"{SUBNET}.{self.number}"
+
+    @property
+    def folder(self) -> Path:
+        return self.network.folder / self.name
+
+    @property
+    def home(self) -> Path:
+        """Its ~, seen from outside."""
+        return self.folder / "home"
+
+    def start(self) -> None:
+        """Boot, with an empty /tmp and the home that it had."""
+        shutil.rmtree(self.folder / "tmp", ignore_errors=True)
+        for part in ("tmp", "home/.ssh", "home/latent-study/.venv"):
+            (self.folder / part).mkdir(parents=True, exist_ok=True)
+        (self.folder / "tmp").chmod(0o1777)
+        (self.folder / "up").unlink(missing_ok=True)
+        self._configure()
+        environment = {
+            "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin",
+            "HOST": str(self.folder),
+            "NAME": self.name,
+            "ADDRESS": self.address,
+            "GATEWAY": f"{SUBNET}.254",
+            "CHECKOUT": str(ROOT),
+            "ENVIRONMENT": str(self.network.environment),
+            "SHARED": str(self.network.shared),
+            "SHARED_AT": str(self.network.shared_at),
+            "HOME_OF_ROOT": str(self.network.home),
+            "SSHD": shutil.which("sshd", path="/usr/sbin:/sbin:" + os.environ["PATH"]) or "sshd",
+        }
+        flags = ["--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child"]
+        self.process = subprocess.Popen(
+            ["unshare", *flags, "sh", "-c", START],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=(self.folder / "console").open("w"),
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        wait_for(lambda: children.exists() and children.read_text().split(), f"{self.name} boots")
+        self.pid = int(children.read_text().split()[0])
+        self._plug_in()
+        wait_for((self.folder / "up").exists, f"{self.name} is up", self._console)
+
+    def _configure(self) -> None:
+        """Accounts and SSH, which are the host's own."""
+        lines = Path("/etc/passwd").read_text().splitlines()
+        root = f"root:x:0:0:root:{self.network.home}:/bin/bash"
+        others = [line for line in lines if not line.startswith("root:")]
+        (self.folder / "passwd").write_text("\n".join([root, *others]) + "\n")
+        ssh = self.home / ".ssh"
+        shutil.copy(self.network.key, ssh / "id")
+        (ssh / "id").chmod(0o600)
+        shutil.copy(self.network.key.with_suffix(".pub"), ssh / "authorized_keys")
+        for path in (self.home, ssh):
+            path.chmod(0o700)
+        host_key = self.folder / "host_key"
+        if not host_key.exists():
+            quietly("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", host_key)
+        (self.folder / "sshd_config").write_text(
+            f"HostKey {host_key}\nPermitRootLogin prohibit-password\nUsePAM no\n"
+            "PasswordAuthentication no\nStrictModes no\nPidFile none\n"
+            "MaxStartups 100\nMaxSessions 100\nAcceptEnv LC_*\n"
+            f"SetEnv PATH={Path(sys.prefix) / 'bin'}:{os.environ['PATH']}:/usr/sbin:/sbin\n"
+        )
+
+    def _plug_in(self) -> None:
+        cable = f"ls-{self.number}"
+        quietly("ip", "-n", SWITCH, "link", "add", cable, "type", "veth", "peer", "name", "eth0",
+                "netns", str(self.pid))  # fmt: skip
+        quietly("ip", "-n", SWITCH, "link", "set", cable, "master", "bridge", "up")
+
+    def _console(self) -> str:
+        return (self.folder / "console").read_text()
+
+    def run(self, command: str, timeout: float = 120) -> subprocess.CompletedProcess:
+        """A command in a shell of the host, in this checkout."""
+        shell = ["nsenter", "--target", str(self.pid), "--all", "--wd=" + str(ROOT), "bash", "-c"]
+        home = str(self.network.home)
+        path = f"{Path(sys.prefix) / 'bin'}:{os.environ['PATH']}:/usr/sbin:/sbin"
+        return subprocess.run(
+            [*shell, command],
+            env={"HOME": home, "USER": "root", "PATH": path, "LANG": "C.UTF-8"},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    def cut(self) -> None:
+        """Off the network, with everything on it running on."""
+        quietly("ip", "-n", SWITCH, "link", "set", f"ls-{self.number}", "down")
+
+    def mend(self) -> None:
+        """Back on the network."""
+        quietly("ip", "-n", SWITCH, "link", "set", f"ls-{self.number}", "up")
+
+    def kill(self) -> None:
+        """Every process of the host ends at once, its memory and /tmp are gone."""
+        if self.process is None:
+            return
+        os.kill(self.pid, signal.SIGKILL)
+        self.process.wait(timeout=30)
+        self.process = None
+
+
+class Network:
+    """A bridge in a namespace of its own, and the hosts on it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.home = Path("/srv")
+        """Where root's home is on every host: a folder that every Debian has, and few things use."""
+        self.shared_at = Path("/mnt")
+        """Where every host has the folder that all of them share."""
+        self.environment = Path(sys.prefix)
+        self.shared = folder / "shared"
+        self.shared.mkdir(parents=True)
+        self.key = folder / "key"
+        quietly("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.key)
+        subprocess.run(["ip", "netns", "delete", SWITCH], capture_output=True, check=False)
+        quietly("ip", "netns", "add", SWITCH)
+        quietly("ip", "-n", SWITCH, "link", "set", "lo", "up")
+        quietly("ip", "-n", SWITCH, "link", "add", "bridge", "type", "bridge")
+        quietly("ip", "-n", SWITCH, "addr", "add", f"{SUBNET}.254/24", "dev", "bridge")
+        quietly("ip", "-n", SWITCH, "link", "set", "bridge", "up")
+        self.hosts: list[Host] = []
+
+    def host(self, name: str) -> Host:
+        """A host that is up."""
+        host = Host(self, name, len(self.hosts) + 1)
+        self.hosts.append(host)
+        host.start()
+        return host
+
+    def close(self) -> None:
+        """The end of every host and of the bridge."""
+        for host in self.hosts:
+            host.kill()
+        quietly("ip", "netns", "delete", SWITCH)
+
+
+def wait_for(condition, what: str, explain=lambda: "", seconds: float = 60) -> None:  # noqa: ANN001
+    """Return once `condition()` holds; raise, with what `explain()` says, where it never does."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError(f"waited {seconds:g} s in vain until {what}; {explain()}")
+        time.sleep(0.1)
