@@ -207,11 +207,14 @@ def compute(
 ) -> None:
     """Run the missing cells, experiment by experiment, on Ray."""
     from study.launch import Resources, cluster, run_experiment, share
+    from study.nodes import require_shared
 
     resources = Resources(arguments.address, arguments.cpus_per_trial, arguments.gpus_per_trial)
     started = time.monotonic()
     console.print(f"starting Ray ({resources.address}) …")
     with cluster(resources) as resources:
+        if arguments.address != "local":
+            require_shared(store, console)
         shared = share(data)
         for experiment, cells in zip(selection.experiments, groups, strict=True):
             done = store.done()

@@ -14,7 +14,7 @@ from ray import tune
 
 from study.checkpoint import FileCheckpoint
 from study.provenance import code_version, device_name, sources
-from study.store import Store
+from study.store import Store, StoreError
 from trainables.data import Dataset
 
 CELL, PARENT = "cell", "encoder_cell"
@@ -41,6 +41,12 @@ def run_cell(config: Mapping[str, Any], *, trainable: str, data: Dataset, result
     settings = {key: value for key, value in config.items() if key not in (CELL, PARENT)}
     module = importlib.import_module(trainable)
     store = Store(results)
+    if not store.has_plan():
+        # On a node that came later: what it computes would stay there, and be lost with it.
+        raise StoreError(
+            f"{store.folder} is not on {platform.node()}; on a cluster results have to be on "
+            "storage that all nodes share"
+        )
     parent = store.weights(config[PARENT]) if config[PARENT] else None
 
     checkpoint = FileCheckpoint(store.progress(config[CELL]), bits_depend_on())

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from rich.console import Console
 
 from study.launch import Resources, cluster
+from study.nodes import Facts, Node, alive, ask, facts, troubles
 from study.options import NoResources
 from study.provenance import packages, processor
 from study.store import Store, StoreError
+from study.words import counted
 from trainables.data import DataError, load
 
 
@@ -37,6 +40,7 @@ def check(
         say("data", True, f"{dataset}: {sizes}; fingerprint {data.fingerprint}")
     except DataError as error:
         say("data", False, str(error))
+    store: Store | None = None
     try:
         store = Store(out)
         store.create()
@@ -44,18 +48,25 @@ def check(
         say("storage", free > 1, f"{store.folder}: writable, {free:.1f} GiB free")
     except StoreError as error:
         say("storage", False, str(error))
+        store = None
     try:
-        import ray
-
         with cluster(resources):
-            total = ray.cluster_resources()
-            nodes = len([node for node in ray.nodes() if node["Alive"]])
-            say(
-                "ray",
-                True,
-                f"{resources.address}: {nodes} node(s), {total.get('CPU', 0):g} CPUs, "
-                f"{total.get('GPU', 0):g} GPUs",
-            )
+            nodes = alive()
+            total = {kind: sum(n.resources.get(kind, 0) for n in nodes) for kind in ("CPU", "GPU")}
+            counts = f"{counted(len(nodes), 'node')}, {total['CPU']:g} CPUs, {total['GPU']:g} GPUs"
+            say("ray", True, f"{resources.address}: {counts}")
+            if resources.address != "local" and store:
+                check_nodes(say, nodes, store)
     except NoResources as error:
         say("ray", False, str(error))
     return good
+
+
+def check_nodes(say: Callable[[str, bool, str], None], nodes: list[Node], store: Store) -> None:
+    """One line for each node of a cluster."""
+    here = facts(str(store.folder), "", has_gpus=False)
+    for node, answer in zip(nodes, ask(nodes, store).values(), strict=True):
+        wrong = troubles(node, answer, here)
+        gpus = f", {len(answer.gpus)} GPUs" if isinstance(answer, Facts) and answer.gpus else ""
+        fine = f"versions, code and results folder as here, asks for the token{gpus}"
+        say("node", not wrong, f"{node.name}: {'; '.join(wrong) or fine}")

@@ -14,6 +14,7 @@ from typing import Any
 import ray
 from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from rich.console import Console
 
 from study.options import BadInput
 from study.provenance import packages, sources
@@ -144,9 +145,8 @@ def _answer(reference: Any, end: float) -> Facts | str:
         return str(error).strip().splitlines()[-1]
 
 
-def troubles(node: Node, answer: Facts | str, here: Facts, several: bool) -> list[str]:
-    """What is wrong with a node, compared with the driver's own facts; `several` nodes make a
-    cluster that others might reach."""
+def troubles(node: Node, answer: Facts | str, here: Facts) -> list[str]:
+    """What is wrong with a node of a cluster, compared with the driver's own facts."""
     if isinstance(answer, str):
         return [answer]
     found = [
@@ -161,7 +161,7 @@ def troubles(node: Node, answer: Facts | str, here: Facts, several: bool) -> lis
         found.append(f"torch sees {len(answer.gpus)} of {wanted} GPUs; look at the NVIDIA driver")
     if answer.storage:
         found.append(answer.storage)
-    if several and not answer.token:
+    if not answer.token:
         found.append("Ray asks for no token there; start it with RAY_AUTH_MODE=token")
     skew = answer.clock - here.clock
     if abs(skew) > SKEW + PATIENCE:
@@ -169,18 +169,16 @@ def troubles(node: Node, answer: Facts | str, here: Facts, several: bool) -> lis
     return found
 
 
-def require_shared(store: Store) -> None:
+def require_shared(store: Store, console: Console) -> None:
     """Raise `BadInput` where a node of the cluster doesn't see the driver's results folder: what
     is computed there would be lost."""
-    nodes = alive()
-    if len(nodes) < 2:
-        return
-    answers = ask(nodes, store)
-    silent = {name: answer for name, answer in answers.items() if isinstance(answer, str)}
-    for name, reason in silent.items():
-        raise BadInput("--address", name, f"{reason}; `study check` says more")
-    blind = [name for name, answer in answers.items() if not isinstance(answer, str)
-             and answer.storage]  # fmt: skip
+    answers = ask(alive(), store)
+    blind = []
+    for name, answer in answers.items():
+        if isinstance(answer, str):
+            console.print(f"{name}: {answer}; `study check` says more", style="yellow")
+        elif answer.storage:
+            blind.append(name)
     if blind:
         raise BadInput(
             "--out",

@@ -145,6 +145,21 @@ class Store:
         except OSError as error:
             raise StoreError(f"{self.folder} can't be written to ({error.strerror})") from error
 
+    def leave_mark(self) -> str:
+        """Leave a file of a new name, by which others can tell that they see this folder; return
+        the name."""
+        mark = f".mark.{uuid.uuid4().hex}"
+        (self.folder / mark).touch()
+        return mark
+
+    def has_mark(self, mark: str) -> bool:
+        """Whether `leave_mark` has left this one here."""
+        return (self.folder / mark).exists()
+
+    def remove_mark(self, mark: str) -> None:
+        """Take it away."""
+        (self.folder / mark).unlink(missing_ok=True)
+
     def has_space(self) -> bool:
         """Whether a mebibyte can still be written."""
         probe = self.folder / f".space.{uuid.uuid4().hex}"
@@ -300,10 +315,14 @@ class Store:
 
     # --- reading -----------------------------------------------------------------------------
 
+    def has_plan(self) -> bool:
+        """Whether a study has been started here."""
+        return (self.folder / "study.json").is_file()
+
     def plan(self) -> dict[str, Any]:
         """What the latest command asked for. Raises `StoreError` where there was none."""
         path = self.folder / "study.json"
-        if not path.is_file():
+        if not self.has_plan():
             raise StoreError(f"{self.folder} holds no study (no study.json); `study run` makes one")
         plan = _read_json(path)
         if not _is_plan(plan):

@@ -204,7 +204,7 @@ class Network:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.home = Path("/srv")
-        """Where root's home is on every host: a folder that every Debian has, and few things use."""
+        """Where root's home is on every host: Debian has that folder, few use it."""
         self.shared_at = Path("/mnt")
         """Where every host has the folder that all of them share."""
         self.environment = Path(sys.prefix)
@@ -234,7 +234,7 @@ class Network:
         quietly("ip", "netns", "delete", SWITCH)
 
 
-def wait_for(condition, what: str, explain=lambda: "", seconds: float = 60) -> None:  # noqa: ANN001
+def wait_for(condition, what: str, explain=lambda: "", seconds: float = 60) -> None:
     """Return once `condition()` holds; raise, with what `explain()` says, where it never does."""
     end = time.monotonic() + seconds
     while not condition():

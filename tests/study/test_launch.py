@@ -18,7 +18,7 @@ from study import adapter, check, launch
 from study.experiments import AUTOENCODER, FEWSHOT
 from study.grid import override, plan
 from study.launch import NoResources, Resources, cluster, search_space
-from study.store import Store
+from study.store import Store, StoreError
 from trainables.contract import Diverged, Outcome
 
 README = Path(__file__).resolve().parents[2] / "README.md"
@@ -71,6 +71,7 @@ def reports(monkeypatch):
 
 
 def run_cell(cell, data, store):
+    store.write_plan({})
     adapter.run_cell(
         {**cell.config, "cell": cell.id, "encoder_cell": cell.parent},
         trainable=cell.trainable,
@@ -102,6 +103,19 @@ def test_a_trial_writes_its_cell_and_reports_the_means(reports, few_digits, tmp_
     assert store.predictions(fixed.id).shape == (2, 50)
 
 
+def test_a_trial_on_a_node_without_the_results_folder_makes_none(reports, few_digits, tmp_path):
+    """It would be the node's own, and what is computed lost with it."""
+    (cell,) = plan(tiny()[:1], few_digits.fingerprint)[0]
+    with pytest.raises(StoreError, match=f"{tmp_path}/gone is not on .*storage that all nodes"):
+        adapter.run_cell(
+            {**cell.config, "cell": cell.id, "encoder_cell": None},
+            trainable=cell.trainable,
+            data=few_digits,
+            results=str(tmp_path / "gone"),
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_trial_that_diverges_writes_nothing(reports, few_digits, tmp_path):
     store = Store(tmp_path)
     store.create()
@@ -123,7 +137,8 @@ def fake_ray(monkeypatch):
     monkeypatch.setattr(ray, "init", lambda **options: calls.append(("init", options)))
     monkeypatch.setattr(ray, "shutdown", lambda: calls.append(("shutdown", None)))
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 4.0})
-    node = {"Alive": True, "Resources": {"CPU": 2.0}}
+    name = {"NodeID": "1", "NodeManagerHostname": "one", "NodeManagerAddress": "10.0.0.1"}
+    node = {"Alive": True, "Resources": {"CPU": 2.0}, **name}
     dead = {"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0}}
     monkeypatch.setattr(ray, "nodes", lambda: [node, node, dead])
     return calls
