@@ -7,7 +7,7 @@ OPTIONS ?=
 BIN := .venv/bin
 READY := .venv/.installed
 
-.PHONY: help setup study test lint format lock clean
+.PHONY: help setup study test test-cluster lint format lock clean
 
 help:            ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /	/'
@@ -30,6 +30,9 @@ study: setup     ## compute the assignment (make study PRESET=full OPTIONS="--gp
 
 test: setup      ## run the tests
 	@$(BIN)/python -m pytest $(OPTIONS)
+
+test-cluster: setup  ## run the tests on hosts of their own (root; Debian's openssh-server iproute2 rsync)
+	@$(BIN)/python -m pytest tests/cluster -m cluster $(OPTIONS)
 
 lint: setup      ## style, types, and which package may import which
 	@$(BIN)/ruff check .

@@ -1,0 +1,113 @@
+"""A cluster of three hosts and the laptop that it is launched from, by the committed cluster.yaml."""
+
+import os
+import re
+import shlex
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from study.words import plain
+from tests.cluster.hosts import ROOT, Network, wait_for, what_is_missing
+
+CONFIG = "~/cluster.yaml"
+
+
+class Cluster:
+    """What a user has: a laptop with this checkout, and `ray up`, `exec`, `rsync-down`, `down`."""
+
+    def __init__(self, network):
+        self.network = network
+        self.laptop = network.host("laptop")
+        self.head, *self.workers = (network.host(n) for n in ("head", "worker-1", "worker-2"))
+        self.shared = network.shared
+        (self.laptop.home / "cluster.yaml").write_text(yaml.safe_dump(self.configuration()))
+
+    def configuration(self):
+        """The committed one on these hosts: other provider, authentication and node types."""
+        config = yaml.safe_load((ROOT / "cluster.yaml").read_text())
+        del config["available_node_types"], config["head_node_type"]
+        config["provider"] = {
+            "type": "local",
+            "head_ip": self.head.address,
+            "worker_ips": [worker.address for worker in self.workers],
+        }
+        config["auth"] = {"ssh_user": "root", "ssh_private_key": "~/.ssh/id"}
+        config["max_workers"] = len(self.workers)
+        return config
+
+    def on_laptop(self, command, seconds=180):
+        """What a command on the laptop printed; fails with it where the command does."""
+        done = self.laptop.run(f"RAY_UP_enable_autoscaler_v2=0 {command}", seconds)
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        return plain(done.stdout + done.stderr)
+
+    def up(self):
+        self.on_laptop(f"ray up --yes --no-config-cache {CONFIG}")
+        self.wait_for_hosts(1 + len(self.workers))
+
+    def wait_for_hosts(self, count, seconds=120):
+        """Until Ray counts so many live nodes."""
+        said = ""
+
+        def there():
+            nonlocal said
+            said = self.on_head("ray status")
+            found = re.search(r"/([\d.]+) CPU", said)
+            return found is not None and float(found[1]) == count * os.cpu_count()
+
+        wait_for(there, f"{count} hosts are up", lambda: said, seconds)
+
+    def on_head(self, command, seconds=180):
+        """What a command on the head printed, through SSH as a user would."""
+        return self.on_laptop(f"ray exec {CONFIG} {shlex.quote(command)}", seconds)
+
+    def submit(self, name, command):
+        """Start a job on the cluster and return without waiting for it."""
+        # Its exit code is left where it can be seen at no cost to the machine's two cores.
+        line = f"cd ~/latent-study && {command}; echo $? > /mnt/{name}.exit"
+        inner = shlex.quote(line)
+        self.on_head(f"ray job submit --no-wait --submission-id {name} -- bash -c {inner}")
+
+    def logs(self, name):
+        """What a job has printed so far."""
+        return self.on_head(f"ray job logs {name}")
+
+    def finish(self, name, seconds=300):
+        """Wait for a job's end and return what it printed."""
+        code = self.shared / f"{name}.exit"
+        wait_for(lambda: code.exists() and code.read_text(), f"{name} ends",
+                 lambda: self.logs(name), seconds)  # fmt: skip
+        said = self.logs(name)
+        assert code.read_text() == "0\n", said
+        return said
+
+    def ray_processes(self, host):
+        return host.run("pgrep --count --full 'raylet|gcs_server' || true").stdout.split()[0]
+
+
+@pytest.fixture(scope="session")
+def network():
+    missing = what_is_missing()
+    if missing:
+        pytest.skip(missing)
+    # Not below /tmp: every host has its own.
+    folder = Path(tempfile.mkdtemp(dir="/var/tmp", prefix="latent-study-hosts-"))
+    network = Network(folder)
+    yield network
+    network.close()
+    time.sleep(0.5)  # for the last mounts of the hosts to go
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def cluster(network):
+    """The cluster, up: three hosts with the machine's cores each."""
+    cluster = Cluster(network)
+    cluster.on_laptop("ray get-auth-token --generate")
+    cluster.up()
+    return cluster

@@ -1,0 +1,167 @@
+"""The study on three real hosts, from `ray up` to `ray down`, and through the faults of hosts.
+
+In the order of the file: the cluster is one, and the last tests take it apart.
+"""
+
+import shlex
+import time
+
+import pandas as pd
+import pytest
+
+from study.store import Store
+from tests.cluster.hosts import wait_for
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+
+GRID = (
+    "autoencoder --latent-dims 2 4 6 8 10 12 --depths 2 --batch-sizes 32 --epochs 8 --replicates 2"
+)
+"""Six cells of some ten seconds of one core each."""
+
+WITHOUT_REPORT = (
+    "import sys, analysis.report; analysis.report.write = lambda *arguments: 'none'; "
+    "from study.__main__ import main; sys.exit(main())"
+)
+"""It takes as long as all the rest; one of the tests has it."""
+
+RUN = f"python -c {shlex.quote(WITHOUT_REPORT)} run {GRID} --address auto"
+
+
+def table(folder):
+    """Rows and histories of the finished cells, without what a clock has measured."""
+    store = Store(folder)
+    cells = sorted(store.done())
+    assert store.damaged(cells) == {}
+    rows, history = store.rows(cells), store.history(cells)
+    return rows.drop(columns="train_seconds"), history
+
+
+def assert_same(found, wanted):
+    """To the last bit."""
+    for mine, theirs in zip(found, wanted, strict=True):
+        assert len(theirs)
+        pd.testing.assert_frame_equal(mine, theirs, check_exact=True)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(run_study, tmp_path_factory):
+    """The table of this machine alone, without a cluster."""
+    out = tmp_path_factory.mktemp("alone") / "results"
+    done = run_study("run", *GRID.split(), "--out", out, first=WITHOUT_REPORT.rpartition(";")[0])
+    assert done.returncode == 0, done.stdout + done.stderr
+    return table(out)
+
+
+def test_check_finds_every_host_ready(cluster):
+    said = cluster.on_head("cd ~/latent-study && study check --address auto --out /mnt/checked")
+    assert "ok   ray        auto: 3 nodes" in said
+    nodes = [line for line in said.splitlines() if " node  " in line]
+    assert len(nodes) == 3
+    assert all("versions, code and results folder as here, asks for the token" in n for n in nodes)
+    assert "BAD" not in said
+
+
+def test_check_and_run_refuse_results_that_one_host_has(cluster):
+    alone = "~/results-of-the-head"
+    check = f"cd ~/latent-study && study check --address auto --out {alone}; echo code $?"
+    said = cluster.on_head(check)
+    assert said.count("is not there, or another folder than the driver's") == 2
+    assert "code 1" in said
+    said = cluster.on_head(f"cd ~/latent-study && study run {GRID} --address auto --out {alone}; "
+                           "echo code $?")  # fmt: skip
+    (line,) = [line for line in said.splitlines() if line.startswith("study run:")]
+    assert "is not seen by worker-" in line and "s3://BUCKET/PATH" in line
+    assert "code 2" in said
+
+
+def test_nobody_gets_in_without_the_token(cluster):
+    address = f"{cluster.head.address}:6379"
+    for environment in ("RAY_AUTH_MODE=disabled", "RAY_AUTH_MODE=token RAY_AUTH_TOKEN=" + 64 * "0"):
+        done = cluster.laptop.run(f"{environment} timeout 60 ray status --address {address}")
+        assert done.returncode != 0
+        assert "CPU" not in done.stdout
+    with_it = cluster.laptop.run(f"RAY_AUTH_MODE=token ray status --address {address}")
+    assert "CPU" in with_it.stdout, with_it.stderr
+
+
+def test_the_dashboard_listens_on_the_heads_loopback_alone(cluster):
+    ask = "curl --silent --show-error --max-time 5 --output /dev/null http://{}:8265"
+    assert "code 0" in cluster.on_head(ask.format("127.0.0.1") + "; echo code $?")
+    assert cluster.laptop.run(ask.format(cluster.head.address)).returncode == 7  # refused
+
+
+def test_a_study_on_three_hosts_is_the_one_of_a_single_machine(cluster, undisturbed):
+    cluster.submit("whole", f"study run {GRID} --address auto --out /mnt/whole")
+    said = cluster.finish("whole")
+    assert "6 done, 0 failed" in said
+    assert_same(table(cluster.shared / "whole"), undisturbed)
+    store = Store(cluster.shared / "whole")
+    hosts = {store.marker(cell)["provenance"]["host"] for cell in store.done()}
+    assert len(hosts) >= 2
+    # The report, on the laptop.
+    cluster.on_laptop("ray rsync-down ~/cluster.yaml /mnt/whole/report/ ~/report/")
+    page = (cluster.laptop.home / "report" / "index.html").read_text()
+    assert "reconstruction" in page and len(page) > 100_000
+    # The same again computes nothing.
+    cluster.submit("again", f"study run {GRID} --address auto --out /mnt/whole")
+    assert "nothing to compute" in cluster.finish("again")
+
+
+def in_progress(cluster, name, done=0):
+    """Wait until cells are being computed and have left checkpoints; and so many are done."""
+    store = Store(cluster.shared / name)
+    progress = store.folder / "progress"
+    wait_for(lambda: progress.is_dir() and any(progress.glob("[!.]*"))
+             and len(store.done()) >= done, f"{name} has checkpoints",
+             lambda: cluster.logs(name), seconds=240)  # fmt: skip
+    return store
+
+
+def test_a_host_cut_off_the_network_and_back(cluster, undisturbed):
+    cluster.submit("cut", f"{RUN} --out /mnt/cut")
+    in_progress(cluster, "cut")
+    cluster.workers[0].cut()
+    time.sleep(30)
+    cluster.workers[0].mend()
+    cluster.finish("cut")
+    assert_same(table(cluster.shared / "cut"), undisturbed)
+
+
+def test_a_host_that_dies_in_the_middle(cluster, undisturbed):
+    cluster.wait_for_hosts(3)
+    cluster.submit("death", f"{RUN} --out /mnt/death")
+    store = in_progress(cluster, "death")
+    cluster.workers[1].kill()
+    finished = {
+        cell: (store.cells / cell / "done.json").stat().st_mtime_ns for cell in store.done()
+    }
+    cluster.workers[1].start()  # and the autoscaler brings it back
+    cluster.finish("death")
+    assert_same(table(cluster.shared / "death"), undisturbed)
+    for cell, written in finished.items():
+        assert (store.cells / cell / "done.json").stat().st_mtime_ns == written
+    cluster.wait_for_hosts(3)
+
+
+def test_the_head_dies_and_the_same_command_goes_on(cluster, undisturbed):
+    cluster.submit("head", f"{RUN} --out /mnt/head")
+    store = in_progress(cluster, "head", done=1)
+    cluster.head.kill()
+    finished = {
+        cell: (store.cells / cell / "done.json").stat().st_mtime_ns for cell in store.done()
+    }
+    cluster.head.start()
+    cluster.up()
+    cluster.submit("head-again", f"{RUN} --out /mnt/head")
+    said = cluster.finish("head-again")
+    assert f"{len(finished)} done" in said or len(finished) < len(store.done())
+    assert_same(table(cluster.shared / "head"), undisturbed)
+    for cell, written in finished.items():
+        assert (store.cells / cell / "done.json").stat().st_mtime_ns == written
+
+
+def test_down_leaves_nothing_running(cluster):
+    cluster.on_laptop("ray down --yes ~/cluster.yaml")
+    for host in (cluster.head, *cluster.workers):
+        wait_for(lambda host=host: cluster.ray_processes(host) == "0", f"{host.name} is free")
