@@ -1,4 +1,4 @@
-"""A cluster of three hosts and the laptop that it is launched from, by the committed cluster.yaml."""
+"""A cluster of three hosts, and the laptop that launches it by the committed cluster.yaml."""
 
 import os
 import re

@@ -118,6 +118,11 @@ def in_progress(cluster, name, done=0):
     return store
 
 
+def when_written(store):
+    """By finished cell: when its marker was written, in nanoseconds."""
+    return {cell: (store.cells / cell / "done.json").stat().st_mtime_ns for cell in store.done()}
+
+
 def test_a_host_cut_off_the_network_and_back(cluster, undisturbed):
     cluster.submit("cut", f"{RUN} --out /mnt/cut")
     in_progress(cluster, "cut")
@@ -139,8 +144,7 @@ def test_a_host_that_dies_in_the_middle(cluster, undisturbed):
     cluster.workers[1].start()  # and the autoscaler brings it back
     cluster.finish("death")
     assert_same(table(cluster.shared / "death"), undisturbed)
-    for cell, written in finished.items():
-        assert (store.cells / cell / "done.json").stat().st_mtime_ns == written
+    assert finished.items() <= when_written(store).items()
     cluster.wait_for_hosts(3)
 
 
@@ -157,8 +161,7 @@ def test_the_head_dies_and_the_same_command_goes_on(cluster, undisturbed):
     said = cluster.finish("head-again")
     assert f"{len(finished)} done" in said or len(finished) < len(store.done())
     assert_same(table(cluster.shared / "head"), undisturbed)
-    for cell, written in finished.items():
-        assert (store.cells / cell / "done.json").stat().st_mtime_ns == written
+    assert finished.items() <= when_written(store).items()
 
 
 def test_down_leaves_nothing_running(cluster):
