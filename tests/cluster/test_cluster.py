@@ -164,6 +164,60 @@ def test_the_head_dies_and_the_same_command_goes_on(cluster, undisturbed):
     assert finished.items() <= when_written(store).items()
 
 
+READ_FROM_S3 = """
+import sys
+from pathlib import Path
+from study.store import Store
+store = Store(sys.argv[1])
+cells = sorted(store.done())
+store.rows(cells).to_parquet(Path.home() / "rows.parquet")
+store.history(cells).to_parquet(Path.home() / "history.parquet")
+"""
+
+
+@pytest.fixture
+def bucket(cluster):
+    """A place on an S3 server that runs on the laptop; every host has the credentials."""
+    for host in (cluster.laptop, cluster.head, *cluster.workers):
+        folder = host.home / ".aws"
+        folder.mkdir(exist_ok=True)
+        (folder / "credentials").write_text(
+            "[default]\naws_access_key_id = testing\naws_secret_access_key = testing\n"
+        )
+    server = f"{cluster.laptop.address}:5555"
+    cluster.laptop.run("nohup moto_server --host 0.0.0.0 --port 5555 >/tmp/s3 2>&1 &")
+    create = f"curl --silent --fail --request PUT http://{server}/results"
+    wait_for(lambda: cluster.laptop.run(create).returncode == 0, "there is an S3 server",
+             lambda: cluster.laptop.run("cat /tmp/s3").stdout)  # fmt: skip
+    yield f"s3://results/study?scheme=http&endpoint_override={server}"
+    cluster.laptop.run("pkill moto_server")
+
+
+def test_a_study_on_object_storage_survives_a_host(cluster, bucket, undisturbed):
+    cluster.wait_for_hosts(3)
+    cluster.submit("s3", f"{RUN} --out {shlex.quote(bucket)}")
+    list_progress = f"curl --silent {bucket_list(bucket)}"
+    wait_for(lambda: "progress/" in cluster.laptop.run(list_progress).stdout,
+             "there are checkpoints", lambda: cluster.logs("s3"), seconds=240)  # fmt: skip
+    cluster.workers[0].kill()
+    cluster.workers[0].start()
+    cluster.finish("s3")
+    read = f"python -c {shlex.quote(READ_FROM_S3)} {shlex.quote(bucket)}"
+    done = cluster.laptop.run(read)
+    assert done.returncode == 0, done.stderr
+    rows, history = (
+        pd.read_parquet(cluster.laptop.home / f"{name}.parquet") for name in ("rows", "history")
+    )
+    assert_same((rows.drop(columns="train_seconds"), history), undisturbed)
+    assert not (cluster.head.home / "latent-study" / "results").exists()
+
+
+def bucket_list(bucket):
+    """The address that lists what is in a bucket."""
+    server = bucket.rpartition("=")[2]
+    return shlex.quote(f"http://{server}/results?list-type=2")
+
+
 def test_down_leaves_nothing_running(cluster):
     cluster.on_laptop("ray down --yes ~/cluster.yaml")
     for host in (cluster.head, *cluster.workers):
