@@ -139,12 +139,22 @@ def command_plan(arguments: argparse.Namespace, console: Console) -> int:
     for identity, reason in state.damaged.items():
         console.print(f"{identity} is {reason}; `study run` recomputes it")
     missing = show_plan(console, store, state, selection, groups)
-    asked = arguments.gpus_per_trial
-    gpus = "a GPU where there is one" if asked == "auto" else counted(asked, "GPU")
-    console.print(
-        f"{counted(missing, 'trial')} to run, each on {counted(arguments.cpus_per_trial, 'CPU')} "
-        f"and {gpus}; address {arguments.address}"
+    cpus, asked = counted(arguments.cpus_per_trial, "CPU"), arguments.gpus_per_trial
+    gpus = "a share of a GPU where there is one" if asked == "auto" else counted(asked, "GPU")
+    trials = counted(missing, "trial")
+    console.print(f"{trials} to run, each on {cpus} and {gpus}; address {arguments.address}")
+    if asked == "auto":
+        console.print(
+            "    the share is what an experiment's largest cell takes of a GPU's memory, measured "
+            "when it runs"
+        )
+    without = sum(
+        cell.id not in state.done and not experiment.on_gpu(cell.config)
+        for experiment, cells in zip(selection.experiments, groups, strict=True)
+        for cell in cells
     )
+    if asked and without:
+        console.print(f"    {counted(without, 'trial')} of them on CPU cores alone")
     return DONE
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from ray import tune
 
+from study import gpu
 from study.checkpoint import FileCheckpoint
 from study.provenance import code_version, device_name, sources
 from study.store import Store, StoreError
@@ -35,8 +36,9 @@ def run_cell(config: Mapping[str, Any], *, trainable: str, data: Dataset, result
     """
     # Ray sets OMP_NUM_THREADS too late for a torch that is imported already (in reused actors).
     context = tune.get_context()
-    cpus = (context.get_trial_resources().head_cpus if context else None) or 1
-    torch.set_num_threads(max(1, int(cpus)))
+    given = context.get_trial_resources().required_resources if context else {}
+    torch.set_num_threads(max(1, int(given.get("CPU", 1))))
+    gpu.claim(given.get("GPU", 0))
 
     settings = {key: value for key, value in config.items() if key not in (CELL, PARENT)}
     module = importlib.import_module(trainable)
@@ -53,11 +55,11 @@ def run_cell(config: Mapping[str, Any], *, trainable: str, data: Dataset, result
     takes_it = "checkpoint" in inspect.signature(module.train).parameters
     options = {"checkpoint": checkpoint} if takes_it else {}
 
-    started = time.time()
+    started, clock = time.time(), time.monotonic()  # a clock that is set counts no seconds
     outcome = module.train(
         module.Config(**settings), data, lambda m: tune.report(dict(m)), parent, **options
     )
-    seconds = time.time() - started
+    seconds = time.monotonic() - clock
     store.write(
         config[CELL],
         settings,
@@ -67,6 +69,7 @@ def run_cell(config: Mapping[str, Any], *, trainable: str, data: Dataset, result
             "code": code_version(),
             "device": device_name(),
             "host": platform.node(),
+            "gpu_memory_bytes": gpu.peak(),
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
             "started": started,

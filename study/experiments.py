@@ -36,6 +36,12 @@ class Experiment:
     also_sets: Mapping[str, str] = field(default_factory=dict)
     """Settings that take the value of a command-line option for another one: its `epochs` are
     the few-shot classifier's, however much of it trains."""
+    on_gpu: Callable[[Mapping[str, Any]], bool] = lambda config: True
+    """Whether the cell of this configuration gains from a GPU, where there are any. The others
+    stay on CPU cores, beside those on the GPUs."""
+    briefly: Mapping[str, Any] = field(default_factory=lambda: {"epochs": 1})
+    """Settings with which a cell is over soon and takes no less memory: what it needs of a GPU is
+    measured with them."""
     metric: str = "val_mse"
     """The column that says how good a cell is, on the validation split."""
     best: str = "min"
@@ -78,6 +84,9 @@ FEWSHOT = Experiment(
     parent_settings=("latent_dim", "depth", "width", "kernel", "activation", "seed"),
     builds_on_parent=lambda config: config["freeze"] != "scratch",
     also_sets={"encoder_epochs": "epochs"},
+    # A head on codes that are computed once is too little work for a GPU.
+    on_gpu=lambda config: config["freeze"] != "fixed",
+    briefly={"epochs": 1, "encoder_epochs": 1},
     metric="val_accuracy",
     best="max",
 )

@@ -25,19 +25,19 @@ os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_
 
 import ray
 from ray import tune
-from ray.exceptions import RayError, RayTaskError
 from ray.tune.search.basic_variant import BasicVariantGenerator
 
 from study.adapter import CELL, PARENT, run_cell
 from study.experiments import Experiment
 from study.grid import Cell
+from study.measure import measure
 from study.options import NoResources
+from study.packing import describe, share_of, trials_per_gpu
 from study.progress import ProgressCallback
+from study.retries import AtOnce, Grant, after, announcements, at_once, fault, last_words
 from study.store import Store
+from study.words import counted
 from trainables.data import Dataset
-
-TRIES = 4
-"""How often a cell is tried whose worker dies each time; it may be the cell that kills it."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,8 @@ class Resources:
     cpus_per_trial: float = 1
     """CPU cores; a trial uses as many threads. One each is fastest for these small networks."""
     gpus_per_trial: float | Literal["auto"] = "auto"
-    """GPUs or a fraction of one; `auto` is one where there are any, else none."""
+    """GPUs or a fraction of one; `auto` is what an experiment's cells need of their memory where
+    there are any, else none."""
 
 
 def reachable(address: str) -> None:
@@ -67,8 +68,8 @@ def reachable(address: str) -> None:
 def cluster(resources: Resources) -> Iterator[Resources]:
     """A Ray on this machine, or the running one at `resources.address`, for the block.
 
-    Yields the resources with `auto` resolved. Raises `NoResources` where the cluster can't be
-    reached, or no node of it can hold a trial.
+    Yields the resources, with no GPUs where `auto` finds none. Raises `NoResources` where the
+    cluster can't be reached, or no node of it can hold a trial.
     """
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if resources.address == "local":
@@ -91,21 +92,22 @@ def cluster(resources: Resources) -> Iterator[Resources]:
 
 
 def resolved(resources: Resources, nodes: list[dict[str, float]]) -> Resources:
-    """`resources` with numbers for `auto`, given what each node has.
+    """`resources` given what each node has: `auto` stays where there are GPUs, for each
+    experiment to find its own number, and is 0 where there are none.
 
     Raises `NoResources` where no single node has enough: a trial can't span two.
     """
     asked = resources.gpus_per_trial
-    gpus = float(any(node.get("GPU", 0) >= 1 for node in nodes)) if asked == "auto" else asked
+    least = float(any(node.get("GPU", 0) >= 1 for node in nodes)) if asked == "auto" else asked
     for option, kind, wanted in (
         ("--cpus-per-trial", "CPU", resources.cpus_per_trial),
-        ("--gpus-per-trial", "GPU", gpus),
+        ("--gpus-per-trial", "GPU", least),
     ):
         most = max((node.get(kind, 0) for node in nodes), default=0)
         if wanted > most:
             allowed = f"the largest node of the cluster has {most:g} {kind}s"
             raise NoResources(option, f"{wanted:g}", allowed)
-    return replace(resources, gpus_per_trial=gpus)
+    return resources if least else replace(resources, gpus_per_trial=0.0)
 
 
 def search_space(cells: list[Cell]) -> tuple[dict, list[dict]]:
@@ -130,58 +132,93 @@ def run_experiment(
 ) -> None:
     """Compute `cells`, none of which may depend on another. Failures go to the store.
 
-    A cell whose worker dies is tried again, `TRIES` times in all, after the others. One that
-    fails by an error of its own, such as `Diverged`, is not: it would only fail again.
+    A cell whose worker dies, or that runs out of memory, is tried again after the others; see
+    `study.retries`. One that fails by an error of its own, such as `Diverged`, is not.
 
-    `resources` are those that `cluster` gave, with numbers.
+    `resources` are those that `cluster` gave.
 
     `data` is a `Dataset` in Ray's object store: one copy a node, however many trials.
     """
     started = time.strftime("%Y-%m-%d_%H-%M-%S")
-    for attempt in range(1, TRIES + 1):
+    grants = given(experiment, cells, data, store, resources, console)
+    attempt = 1
+    while grants:
         name = f"{experiment.name}_{started}" + (f"_try_{attempt}" if attempt > 1 else "")
-        errors = run_trials(name, experiment, cells, data, store, resources, console)
-        lost = [cell for cell in cells if worker_died(errors.get(cell.id))]
-        again = lost if attempt < TRIES else []
-        for cell in cells:
-            if cell.id in errors and cell not in again:
-                store.write_failure(cell.id, cell.config, str(errors[cell.id]))
-        if not again:
-            return
-        count = "1 cell has" if len(again) == 1 else f"{len(again)} cells have"
-        console.print(f"{experiment.name}: {count} lost the worker; trying again")
-        cells = again
+        errors = run_trials(name, experiment, grants, data, store, resources, console)
+        retries = []
+        for grant in grants:
+            error = errors.get(grant.cell.id)
+            if error is None:
+                continue
+            if again := after(grant, error):
+                retries.append((grant, fault(error), again))
+            else:
+                store.write_failure(grant.cell.id, grant.cell.config, last_words(grant, error))
+        for line in announcements(retries) if retries else []:
+            console.print(f"{experiment.name}: {line}")
+        grants = [again for _, _, again in retries]
+        attempt += 1
 
 
-def worker_died(error: Exception | None) -> bool:
-    """Whether a trial ended because its process or host did, not by an error of its own."""
-    return isinstance(error, RayError) and not isinstance(error, RayTaskError)
-
-
-def run_trials(
-    name: str,
+def given(
     experiment: Experiment,
     cells: list[Cell],
     data: ray.ObjectRef,
     store: Store,
     resources: Resources,
     console: Console,
+) -> list[Grant]:
+    """What each cell is given at first; says how many share a GPU where that was left to us.
+
+    Cells that gain nothing from a GPU (`Experiment.on_gpu`) get none.
+    """
+    gpus = resources.gpus_per_trial
+    on_gpu = [cell for cell in cells if experiment.on_gpu(cell.config)] if gpus else []
+    if gpus == "auto":
+        gpus = 0.0
+        if on_gpu:
+            found = measure(experiment, on_gpu, data, store, resources.cpus_per_trial)
+            trials = trials_per_gpu(
+                found.need, found.hardware, len(on_gpu), resources.cpus_per_trial
+            )
+            gpus = share_of(trials)
+            line = describe(trials, found.need, found.hardware, len(on_gpu), found.why)
+            console.print(f"{experiment.name}: {line}")
+    with_gpu = {cell.id for cell in on_gpu}
+    if on_gpu and len(on_gpu) < len(cells):
+        rest = counted(len(cells) - len(on_gpu), "cell")
+        console.print(f"{experiment.name}: {rest} on CPU cores alone")
+    return [Grant(cell, gpus if cell.id in with_gpu else 0.0) for cell in cells]
+
+
+def run_trials(
+    name: str,
+    experiment: Experiment,
+    grants: list[Grant],
+    data: ray.ObjectRef,
+    store: Store,
+    resources: Resources,
+    console: Console,
 ) -> dict[str, Exception]:
-    """Try each of `cells` once, as the Tune experiment `name`; return the errors by cell id."""
-    follow = ProgressCallback(console, experiment, len(cells))
-    space, points = search_space(cells)
+    """Try each cell of `grants` once, as the Tune experiment `name`; return the errors by id."""
+    follow = ProgressCallback(console, experiment, len(grants))
+    space, points = search_space([grant.cell for grant in grants])
+    gpus = {grant.cell.id: grant.gpus for grant in grants}
+    cpus = resources.cpus_per_trial
     trainable = tune.with_resources(
         tune.with_parameters(
             partial(run_cell, trainable=experiment.trainable, results=str(store.folder)),
             data=data,
         ),
-        {"cpu": resources.cpus_per_trial, "gpu": float(resources.gpus_per_trial)},
+        lambda config: tune.PlacementGroupFactory([{"CPU": cpus, "GPU": gpus[config[CELL]]}]),
     )
     tuner = tune.Tuner(
         trainable,
         param_space=space,
         tune_config=tune.TuneConfig(
-            search_alg=BasicVariantGenerator(points_to_evaluate=points),
+            search_alg=BasicVariantGenerator(
+                points_to_evaluate=points, max_concurrent=most_at_once(at_once(grants), cpus)
+            ),
             num_samples=len(points),
             reuse_actors=True,
             trial_name_creator=lambda trial: f"{experiment.name}_{trial.config[CELL]}",
@@ -204,6 +241,13 @@ def run_trials(
         for result in (results[index] for index in range(len(results)))
         if result.error is not None and result.config and result.config[CELL] not in finished
     }
+
+
+def most_at_once(how: AtOnce, cpus_per_trial: float) -> int:
+    """As a number for Tune, to which 0 is no limit."""
+    if how is AtOnce.HALF:
+        return max(1, int(ray.cluster_resources()["CPU"] / cpus_per_trial) // 2)
+    return 1 if how is AtOnce.ONE else 0
 
 
 def share(data: Dataset) -> ray.ObjectRef:

@@ -2,14 +2,12 @@
 
 import os
 import platform
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-import pandas as pd
 import pytest
 from ray.exceptions import RayActorError, RayTaskError
 from rich.console import Console
@@ -168,158 +166,6 @@ def test_the_tables_leave_a_damaged_cell_out_and_say_so(computed, tmp_path):
 
 # --- processes that die ----------------------------------------------------------------------
 
-VICTIM = '''
-"""Autoencoders, one of which obeys an order, once, in the middle of its training."""
-
-import os
-import signal
-import time
-from pathlib import Path
-
-from trainables import autoencoder
-from trainables.autoencoder import Config
-
-VERSION = 1
-
-
-def train(config, data, report, parent=None, checkpoint=None):
-    def after_epoch(metrics):
-        report(metrics)
-        order = Path(os.environ["ORDERS"]) / "order"
-        if config.latent_dim == 3 and metrics["epoch"] == 4 and order.exists():
-            words = order.read_text()
-            order.unlink()
-            if words == "die":
-                os.kill(os.getpid(), signal.SIGKILL)
-            order.with_name("pid").write_text(str(os.getpid()))
-            time.sleep(100)
-
-    return autoencoder.train(config, data, after_epoch, checkpoint=checkpoint)
-'''
-
-REGISTERED = """
-
-EXPERIMENTS["victim"] = Experiment(
-    name="victim",
-    trainable="trainables.victim",
-    axes={"latent_dim": (2, 3)},
-    fixed={"depth": 1, "width": 2, "batch_size": 200, "epochs": 6, "replicates": 2},
-)
-"""
-
-WITHOUT_REPORT = "import analysis.report; analysis.report.write = lambda *arguments: 'none'"
-"""It takes as long as all the rest, and has tests of its own."""
-
-
-class Driver:
-    """`study run victim` as a process of its own, from a copy of the packages in which a
-    checkpoint is left after every epoch."""
-
-    def __init__(self, packages, folder):
-        self.packages, self.out, self.orders = packages, folder / "results", folder / "orders"
-        self.orders.mkdir(parents=True)
-        self.store = Store(self.out)
-
-    def start(self, order=None):
-        if order:
-            (self.orders / "order").write_text(order)
-        main = "import sys; from study.__main__ import main; sys.exit(main())"
-        return subprocess.Popen(
-            [sys.executable, "-c", f"{WITHOUT_REPORT}; {main}", "run", "victim", "--out", self.out],
-            cwd=self.packages,
-            env={**os.environ, "PYTHONPATH": str(self.packages), "ORDERS": str(self.orders)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-
-    def run(self, order=None):
-        """Exit code and what was printed."""
-        process = self.start(order)
-        said, _ = process.communicate(timeout=120)
-        return process.returncode, said
-
-    def start_and_wait(self):
-        """The process, and the worker that has stopped in epoch 4 of the second cell; the first
-        cell is done."""
-        process = self.start(order="wait")
-        pid = self.orders / "pid"
-        wait_for(lambda: pid.exists() and pid.read_text() and len(self.store.done()) == 1)
-        return process, int(pid.read_text())
-
-    def resumed_after(self):
-        """By d: the epoch that the cell went on from."""
-        return {
-            self.store.config(cell)["latent_dim"]:
-                self.store.marker(cell)["provenance"]["resumed_after_epoch"]
-            for cell in self.store.done()
-        }  # fmt: skip
-
-    def table(self):
-        cells = sorted(self.store.done())
-        rows, history = self.store.rows(cells), self.store.history(cells)
-        return rows.drop(columns="train_seconds"), history
-
-    def left_over(self):
-        """Whatever is not cells, in the folders of cells."""
-        names = [*self.store.cells.iterdir(), *self.store.in_progress.glob("*")]
-        return [path.name for path in names if path.name not in self.store.done()]
-
-
-def wait_for(condition, seconds=90):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
-
-
-def alive(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-@pytest.fixture(scope="module")
-def packages(tmp_path_factory):
-    """A copy of the packages with an experiment whose workers and drivers die."""
-    copy = tmp_path_factory.mktemp("victim") / "copy"
-    for package in ("study", "trainables", "analysis"):
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / package, copy / package, ignore=ignored)
-    (copy / "trainables" / "victim.py").write_text(VICTIM)
-    registry = copy / "study" / "experiments.py"
-    registry.write_text(registry.read_text() + REGISTERED)
-    checkpoint = copy / "study" / "checkpoint.py"
-    text = checkpoint.read_text()
-    assert "EVERY = 10.0\n" in text
-    checkpoint.write_text(text.replace("EVERY = 10.0\n", "EVERY = 0.0\n"))
-    return copy
-
-
-@pytest.fixture(scope="module")
-def undisturbed(packages, tmp_path_factory):
-    """The tables of a study to which nothing happened."""
-    driver = Driver(packages, tmp_path_factory.mktemp("undisturbed"))
-    code, said = driver.run()
-    assert code == 0, said
-    return driver.table()
-
-
-@pytest.fixture
-def driver(packages, tmp_path):
-    return Driver(packages, tmp_path)
-
-
-def assert_as_undisturbed(driver, undisturbed):
-    """To the last bit."""
-    for found, wanted in zip(driver.table(), undisturbed, strict=True):
-        assert len(wanted)
-        pd.testing.assert_frame_equal(found, wanted, check_exact=True)
-    assert driver.left_over() == []
-    assert driver.store.failures() == {}
-
 
 @pytest.mark.ray
 @pytest.mark.slow
@@ -329,7 +175,7 @@ def test_a_worker_killed_in_a_trial_is_replaced_and_goes_on(driver, undisturbed)
     assert "victim: 1 cell has lost the worker; trying again" in said
     assert "Traceback" not in said
     assert driver.resumed_after() == {2: None, 3: 3}
-    assert_as_undisturbed(driver, undisturbed)
+    driver.assert_as(undisturbed)
 
 
 @pytest.fixture
@@ -341,14 +187,15 @@ def tried(monkeypatch):
     def run(error_of, store):
         tries = []
 
-        def trials(name, experiment, cells, *others):
+        def trials(name, experiment, grants, *others):
             tries.append(name)
             error = error_of(len(tries))
-            return {} if error is None else {cell.id: error for cell in cells}
+            return {} if error is None else {grant.cell.id: error for grant in grants}
 
         monkeypatch.setattr(launch, "run_trials", trials)
         (cell,) = plan([override(AUTOENCODER, dict.fromkeys(AUTOENCODER.axes, (2,)), {})], "")[0]
-        launch.run_experiment(AUTOENCODER, [cell], None, store, None, Console(quiet=True))
+        on_cpu = launch.Resources(gpus_per_trial=0)
+        launch.run_experiment(AUTOENCODER, [cell], None, store, on_cpu, Console(quiet=True))
         assert len(set(tries)) == len(tries)
         return len(tries)
 
@@ -391,8 +238,8 @@ def test_a_driver_killed_and_started_again_finishes_the_study(driver, undisturbe
     assert "victim: 2 cells (4 replicates), 1 done, 1 missing" in said
     assert (driver.store.cells / finished / "done.json").stat().st_mtime_ns == written
     assert driver.resumed_after() == {2: None, 3: 3}
-    assert_as_undisturbed(driver, undisturbed)
-    wait_for(lambda: not alive(worker), seconds=30)
+    driver.assert_as(undisturbed)
+    driver.wait_for_the_death_of(worker)
 
 
 @pytest.mark.ray
@@ -406,11 +253,11 @@ def test_ctrl_c_ends_in_order_and_says_how_to_go_on(driver, undisturbed):
         "interrupted: 1 of 2 cells are done; the same command goes on from here"
     )
     assert "Traceback" not in said
-    wait_for(lambda: not alive(worker), seconds=30)
+    driver.wait_for_the_death_of(worker)
     code, said = driver.run()
     assert code == 0, said
     assert driver.resumed_after() == {2: None, 3: 3}
-    assert_as_undisturbed(driver, undisturbed)
+    driver.assert_as(undisturbed)
 
 
 @pytest.mark.ray
@@ -423,7 +270,7 @@ def test_ctrl_c_twice_ends_at_once(driver):
     assert process.returncode == -signal.SIGINT  # the second's work; a shell shows it as 130
     said, _ = process.communicate(timeout=60)
     assert "Traceback" not in said
-    wait_for(lambda: not alive(worker), seconds=30)
+    driver.wait_for_the_death_of(worker)
     assert len(driver.store.done()) == 1
 
 
@@ -448,9 +295,9 @@ def small_disk(tmp_path):
 @pytest.mark.ray
 @pytest.mark.slow
 def test_on_a_full_disk_cells_fail_with_the_reason_and_the_rest_is_whole(
-    packages, small_disk, undisturbed
+    driver_in, small_disk, undisturbed
 ):
-    driver = Driver(packages, small_disk)
+    driver = driver_in(small_disk)
     filler = small_disk / "filler"
     filler.write_bytes(bytes(4 * 2**20 - 50_000))
     code, said = driver.run()
@@ -464,4 +311,4 @@ def test_on_a_full_disk_cells_fail_with_the_reason_and_the_rest_is_whole(
     filler.unlink()
     code, said = driver.run()
     assert code == 0, said
-    assert_as_undisturbed(driver, undisturbed)
+    driver.assert_as(undisturbed)

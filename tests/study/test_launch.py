@@ -170,9 +170,9 @@ def test_an_address_where_nobody_answers_is_refused_before_ray_tries_for_minutes
     assert fake_ray == []
 
 
-def test_auto_takes_a_gpu_where_there_is_one():
+def test_auto_stays_where_there_are_gpus_and_is_none_elsewhere():
     nodes = [{"CPU": 8.0}, {"CPU": 4.0, "GPU": 2.0}]
-    assert launch.resolved(Resources(), nodes).gpus_per_trial == 1
+    assert launch.resolved(Resources(), nodes).gpus_per_trial == "auto"
     assert launch.resolved(Resources(), nodes[:1]).gpus_per_trial == 0
     assert launch.resolved(Resources(gpus_per_trial=0.25), nodes).gpus_per_trial == 0.25
     with pytest.raises(NoResources, match=r"--gpus-per-trial 3: the largest node .* has 2 GPUs"):

@@ -327,7 +327,8 @@ def test_one_experiment_brings_only_the_cells_that_it_needs(tmp_path, capsys):
     assert "autoencoder: 1 cell (4 replicates), 0 done, 1 missing" in shown
     assert "latent_dim 3, depth 3, batch_size 32" in shown
     assert "fewshot: 12 cells (96 replicates), 0 done, 12 missing" in shown
-    assert "13 trials to run, each on 1 CPU and a GPU where there is one" in shown
+    assert "13 trials to run, each on 1 CPU and a share of a GPU where there is one" in shown
+    assert "4 trials of them on CPU cores alone" in shown  # those with a fixed encoder
 
 
 def test_a_preset_changes_axes_and_settings_and_an_option_changes_them_again():

@@ -1,0 +1,190 @@
+"""A study as a process of its own, to which things happen: `study run victim`, and its table."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from study.store import Store
+
+ROOT = Path(__file__).resolve().parents[2]
+
+VICTIM = '''
+"""Autoencoders, one of which obeys an order, once, in the middle of its training."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from trainables import autoencoder
+from trainables.autoencoder import Config
+
+VERSION = 1
+
+
+def eat_memory():
+    """128 MiB ten times a second, for ever: whoever watches the memory ends it."""
+    eaten = []
+    while True:
+        eaten.append(bytearray(os.urandom(2**12) * 2**15))
+        time.sleep(0.1)
+
+
+def train(config, data, report, parent=None, checkpoint=None):
+    def after_epoch(metrics):
+        report(metrics)
+        order = Path(os.environ["ORDERS"]) / "order"
+        if config.latent_dim == 3 and metrics["epoch"] == 4 and order.exists():
+            words = order.read_text()
+            order.unlink()
+            if words == "die":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if words == "eat":
+                eat_memory()
+            order.with_name("pid").write_text(str(os.getpid()))
+            time.sleep(100)
+
+    return autoencoder.train(config, data, after_epoch, checkpoint=checkpoint)
+'''
+
+REGISTERED = """
+
+EXPERIMENTS["victim"] = Experiment(
+    name="victim",
+    trainable="trainables.victim",
+    axes={"latent_dim": (2, 3)},
+    fixed={"depth": 1, "width": 2, "batch_size": 200, "epochs": 6, "replicates": 2},
+)
+"""
+
+WITHOUT_REPORT = "import analysis.report; analysis.report.write = lambda *arguments: 'none'"
+"""It takes as long as all the rest, and has tests of its own."""
+
+
+class Driver:
+    """`study run victim` as a process of its own, from a copy of the packages in which a
+    checkpoint is left after every epoch."""
+
+    def __init__(self, packages, folder):
+        self.packages, self.out, self.orders = packages, folder / "results", folder / "orders"
+        self.orders.mkdir(parents=True)
+        self.store = Store(self.out)
+
+    def start(self, order=None, first=None, options=(), **environment):
+        """The process, after some lines of Python if need be, with more options and with other
+        environment variables."""
+        if order:
+            (self.orders / "order").write_text(order)
+        main = "import sys; from study.__main__ import main; sys.exit(main())"
+        program = "\n".join([WITHOUT_REPORT, first or "", main])
+        mine = {"PYTHONPATH": str(self.packages), "ORDERS": str(self.orders)}
+        return subprocess.Popen(
+            [sys.executable, "-c", program, "run", "victim", "--out", self.out, *options],
+            cwd=self.packages,
+            env={**os.environ, **mine, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            start_new_session=True,
+        )
+
+    def run(self, order=None, **others):
+        """Exit code and what was printed."""
+        process = self.start(order, **others)
+        said, _ = process.communicate(timeout=120)
+        return process.returncode, said
+
+    def start_and_wait(self):
+        """The process, and the worker that has stopped in epoch 4 of the second cell; the first
+        cell is done."""
+        process = self.start(order="wait")
+        pid = self.orders / "pid"
+        self.wait_for(lambda: pid.exists() and pid.read_text() and len(self.store.done()) == 1)
+        return process, int(pid.read_text())
+
+    def resumed_after(self):
+        """By d: the epoch that the cell went on from."""
+        return {
+            self.store.config(cell)["latent_dim"]:
+                self.store.marker(cell)["provenance"]["resumed_after_epoch"]
+            for cell in self.store.done()
+        }  # fmt: skip
+
+    def table(self):
+        cells = sorted(self.store.done())
+        rows, history = self.store.rows(cells), self.store.history(cells)
+        return rows.drop(columns="train_seconds"), history
+
+    def assert_as(self, undisturbed):
+        """To the last bit, and nothing else is left behind."""
+        for found, wanted in zip(self.table(), undisturbed, strict=True):
+            assert len(wanted)
+            pd.testing.assert_frame_equal(found, wanted, check_exact=True)
+        assert self.left_over() == []
+        assert self.store.failures() == {}
+
+    def wait_for(self, condition, seconds=90):
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, "waited in vain"
+            time.sleep(0.05)
+
+    def wait_for_the_death_of(self, pid):
+        self.wait_for(lambda: not alive(pid), seconds=30)
+
+    def left_over(self):
+        """Whatever is not cells, in the folders of cells."""
+        names = [*self.store.cells.iterdir(), *self.store.in_progress.glob("*")]
+        return [path.name for path in names if path.name not in self.store.done()]
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.fixture(scope="session")
+def packages(tmp_path_factory):
+    """A copy of the packages with an experiment whose workers and drivers die."""
+    copy = tmp_path_factory.mktemp("victim") / "copy"
+    for package in ("study", "trainables", "analysis"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / package, copy / package, ignore=ignored)
+    (copy / "trainables" / "victim.py").write_text(VICTIM)
+    registry = copy / "study" / "experiments.py"
+    registry.write_text(registry.read_text() + REGISTERED)
+    checkpoint = copy / "study" / "checkpoint.py"
+    text = checkpoint.read_text()
+    assert "EVERY = 10.0\n" in text
+    checkpoint.write_text(text.replace("EVERY = 10.0\n", "EVERY = 0.0\n"))
+    return copy
+
+
+@pytest.fixture(scope="session")
+def undisturbed(packages, tmp_path_factory):
+    """The tables of a study to which nothing happened."""
+    driver = Driver(packages, tmp_path_factory.mktemp("undisturbed"))
+    code, said = driver.run()
+    assert code == 0, said
+    return driver.table()
+
+
+@pytest.fixture
+def driver(packages, tmp_path):
+    return Driver(packages, tmp_path)
+
+
+@pytest.fixture
+def driver_in(packages):
+    """Makes a driver with its results and orders in a folder."""
+    return lambda folder: Driver(packages, folder)
