@@ -139,7 +139,7 @@ class Document:
 
     def _save(self, name: str, table: pd.DataFrame) -> str:
         text = table.to_csv(index=False)
-        (self.tables / f"{name}.csv").write_text(text)
+        (self.tables / f"{name}.csv").write_text(text, encoding="utf-8")
         return f'<a download="{name}.csv" href="{_uri("text/csv", text.encode())}">CSV</a>'
 
     def render(self, **context: Any) -> Path:
@@ -154,7 +154,7 @@ class Document:
             self.tables / "conclusions.csv", index=False
         )
         path = self.folder / "index.html"
-        path.write_text(page)
+        path.write_text(page, encoding="utf-8")
         return path
 
 

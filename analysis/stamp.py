@@ -60,4 +60,4 @@ def is_current(folder: str | Path) -> bool:
     if not path.is_file():
         return False
     plan = store.plan()
-    return json.loads(path.read_text()) == stamp(plan, missing_cells(store, plan))
+    return json.loads(path.read_text(encoding="utf-8")) == stamp(plan, missing_cells(store, plan))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import io
 import os
 import shlex
 import sys
@@ -17,7 +18,7 @@ from rich.console import Console
 
 from study.experiments import PRESETS
 from study.grid import Cell, check_data, identify, lay_out, record
-from study.interrupt import INTERRUPTED, interruptible
+from study.interrupt import INTERRUPTED, UNHEARD, interruptible
 from study.lock import alone_in
 from study.options import BadInput, Selection, as_bad_input, parser, select
 from study.store import Store, StoreError
@@ -42,14 +43,29 @@ def no_garbage() -> Iterator[None]:
         gc.enable()
 
 
+def check_out(out: Path) -> None:
+    """Raise `BadInput` for a path that can't be a folder of results."""
+    with followed("--out", out):
+        there = next(path for path in (out, *out.absolute().parents) if path.exists())
+        if not there.is_dir():
+            which = "is a file" if there == out else f"{there} is a file"
+            raise BadInput("--out", out, f"{which}; it must be a folder, or not exist yet")
+
+
+@contextmanager
+def followed(option: str, path: Path) -> Iterator[None]:
+    """In the block, what the system says of a path that it can't follow is bad input."""
+    try:
+        path.resolve()  # which alone complains of links in a circle
+        yield
+    except (OSError, RuntimeError) as error:
+        raise BadInput(option, path, getattr(error, "strerror", None) or str(error)) from error
+
+
 @no_garbage()
 def prepare(arguments: argparse.Namespace) -> tuple[Dataset, Selection, list[list[Cell]]]:
     """The dataset, what was asked for, and its cells. Raises for whatever can't run."""
-    out = Path(arguments.out)
-    there = next(path for path in (out, *out.absolute().parents) if path.exists())
-    if not there.is_dir():
-        which = "is a file" if there == out else f"{there} is a file"
-        raise BadInput("--out", out, f"{which}; it must be a folder, or not exist yet")
+    check_out(Path(arguments.out))
     name = arguments.dataset or PRESETS[arguments.preset].dataset
     # Before the data, which may take a download: the settings that are wrong for any data.
     draft = select(arguments, large=False)
@@ -270,15 +286,20 @@ def write_report(
 
 
 def command_report(arguments: argparse.Namespace, console: Console) -> int:
-    if not arguments.results.is_dir():
-        raise BadInput("RESULTS", arguments.results, "is not a folder with a study's results")
+    with followed("RESULTS", arguments.results):
+        if not arguments.results.is_dir():
+            raise BadInput("RESULTS", arguments.results, "is not a folder with a study's results")
     store = Store(arguments.results)
     planned = store.plan()["experiments"]
     groups = [
         [Cell(e["name"], "", c["config"], c["parent"], c["id"]) for c in e["cells"]]
         for e in planned
     ]
-    return write_report(store, console, groups)
+    try:
+        return write_report(store, console, groups)
+    except OSError as error:
+        reason = f"the report can't be written ({error.strerror})"
+        raise BadInput("RESULTS", arguments.results, reason) from error
 
 
 def command_check(arguments: argparse.Namespace, console: Console) -> int:
@@ -299,16 +320,35 @@ COMMANDS = {
 }
 
 
+class Voice(Console):
+    """A console that leaves it to `main` what follows when nobody listens any more."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+def speak_any_language() -> None:
+    """Let what the terminal's encoding lacks, such as … in ASCII, be printed as `?`."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    speak_any_language()
     arguments = parser().parse_args(argv)
-    console = Console(soft_wrap=True, markup=False)
+    console = Voice(soft_wrap=True, markup=False)
     try:
         with interruptible():
             return COMMANDS[arguments.command](arguments, console)
     except KeyboardInterrupt:
         print(f"study {arguments.command}: interrupted", file=sys.stderr)
         return INTERRUPTED
+    except BrokenPipeError:
+        # As of `study plan | head -1`. What is still in the buffer is for nobody.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return UNHEARD
     except (BadInput, StoreError) as error:
         print(f"study {arguments.command}: {error}", file=sys.stderr)
         return BAD_INPUT

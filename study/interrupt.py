@@ -10,6 +10,9 @@ from types import FrameType
 INTERRUPTED = 130
 """Exit code: 128 and the number of the signal, as shells have it."""
 
+UNHEARD = 128 + signal.SIGPIPE
+"""Exit code where nobody reads any more what is printed."""
+
 
 @contextmanager
 def interruptible() -> Iterator[None]:

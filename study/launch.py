@@ -28,6 +28,7 @@ from ray import tune
 from ray.tune.search.basic_variant import BasicVariantGenerator
 
 from study.adapter import CELL, PARENT, run_cell
+from study.eviction import evictions_fail_their_trial
 from study.experiments import Experiment
 from study.grid import Cell
 from study.measure import measure
@@ -232,7 +233,8 @@ def run_trials(
         ),
     )
     try:
-        results = tuner.fit()
+        with evictions_fail_their_trial():
+            results = tuner.fit()
     finally:
         follow.close()
     finished = store.done()

@@ -29,7 +29,7 @@ def alone_in(folder: Path) -> Iterator[None]:
     """
     path = folder / NAME
     try:
-        file = path.open("a+")
+        file = path.open("a+", encoding="utf-8")
     except OSError as error:
         raise StoreError(f"{path} can't be written to ({error.strerror})") from error
     with file:

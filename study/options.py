@@ -51,6 +51,13 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
+LARGEST = 2**63 - 1
+"""What a column of whole numbers can hold."""
+
+SMALLEST = 0.0001
+"""The least of a resource that Ray can count."""
+
+
 def _number(kind: Callable[[str], Any], what: str, least: float) -> Callable[[str], Any]:
     def parse(text: str) -> Any:
         try:
@@ -59,6 +66,8 @@ def _number(kind: Callable[[str], Any], what: str, least: float) -> Callable[[st
             raise argparse.ArgumentTypeError(f"{text!r} is not {what}") from None
         if not math.isfinite(value) or value < least:
             raise argparse.ArgumentTypeError(f"{text} is not {what}")
+        if value > LARGEST:
+            raise argparse.ArgumentTypeError(f"{text} is more than 2^63 − 1")
         return value
 
     return parse
@@ -76,10 +85,19 @@ def _positive(text: str) -> float:
     return float(value)
 
 
+def _cpus(text: str) -> float:
+    amount = _positive(text)
+    if amount < SMALLEST:
+        raise argparse.ArgumentTypeError(f"{text} is less than {SMALLEST}, the least there is")
+    return amount
+
+
 def _gpus(text: str) -> float | str:
     if text == "auto":
         return text
     amount = float(_amount(text))
+    if 0 < amount < SMALLEST:
+        raise argparse.ArgumentTypeError(f"{text} is less than {SMALLEST}, the least there is")
     if amount > 1 and amount != int(amount):
         raise argparse.ArgumentTypeError(f"{text} is neither a fraction of a GPU nor whole GPUs")
     return amount
@@ -94,11 +112,22 @@ def _name(choices: Sequence[str], what: str) -> Callable[[str], str]:
     return parse
 
 
+def _folder(text: str) -> Path:
+    if not text.strip():
+        # Most likely a shell variable that isn't set. As a path it would be the current folder.
+        raise argparse.ArgumentTypeError(f"{text!r} is not a folder")
+    return Path(text)
+
+
 def _address(text: str) -> str:
-    host, colon, port = text.rpartition(":")
-    if text in ("local", "auto") or (host and colon and port.isdigit() and int(port) < 65536):
+    host, _, port = text.rpartition(":")
+    if text in ("local", "auto") or (host and _is_port(port)):
         return text
     raise argparse.ArgumentTypeError(f"{text!r} is not local, auto or HOST:PORT")
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 5 and 0 < int(text) < 65536
 
 
 def _add_study(parser: argparse.ArgumentParser) -> None:
@@ -158,12 +187,12 @@ def _add_study(parser: argparse.ArgumentParser) -> None:
 def _add_places(parser: argparse.ArgumentParser) -> None:
     where = parser.add_argument_group("where")
     where.add_argument(
-        "--data-dir", type=Path, metavar="DIR",
+        "--data-dir", type=_folder, metavar="DIR",
         help="folder with the datasets that are not embedded, in torchvision's layout; what is "
         "not there is downloaded there (default: STUDY_DATA_DIR, or a folder in the cache)",
     )  # fmt: skip
     where.add_argument(
-        "--out", type=Path, default=Path("results"), metavar="RESULTS",
+        "--out", type=_folder, default=Path("results"), metavar="RESULTS",
         help="results folder; what is in it is not computed again (default: results)",
     )  # fmt: skip
     where.add_argument(
@@ -171,7 +200,7 @@ def _add_places(parser: argparse.ArgumentParser) -> None:
         help="local: a Ray on this machine (default); auto or HOST:PORT: a running cluster",
     )  # fmt: skip
     where.add_argument(
-        "--cpus-per-trial", type=_positive, default=1.0, metavar="X",
+        "--cpus-per-trial", type=_cpus, default=1.0, metavar="X",
         help="CPU cores a trial (default 1: many small trials at once beat one on all cores)",
     )  # fmt: skip
     where.add_argument(
@@ -203,7 +232,7 @@ def parser() -> argparse.ArgumentParser:
         "report", help="the report again, from what is on disk",
         description="the report again, from what is on disk",
     )  # fmt: skip
-    report.add_argument("results", type=Path, metavar="RESULTS", help="results folder")
+    report.add_argument("results", type=_folder, metavar="RESULTS", help="results folder")
     text = "is this machine (or cluster) ready: versions, processors, data, storage"
     check = commands.add_parser("check", help=text, description=text)
     check.add_argument(

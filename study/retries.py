@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 import torch
-from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
+from study.eviction import Evicted
 from study.grid import Cell
 from study.packing import share_of, trials_of
 from study.words import counted
@@ -53,7 +54,7 @@ def fault(error: Exception) -> Fault:
     cause = error.cause if isinstance(error, RayTaskError) else error
     if isinstance(cause, torch.OutOfMemoryError):
         return Fault.GPU_MEMORY
-    if isinstance(cause, OutOfMemoryError | MemoryError) or "can't allocate memory" in str(cause):
+    if isinstance(cause, Evicted | MemoryError) or "can't allocate memory" in str(cause):
         return Fault.HOST_MEMORY  # by Ray's monitor, by Python, by torch's allocator
     if isinstance(error, RayError) and not isinstance(error, RayTaskError):
         return Fault.LOST
@@ -67,7 +68,7 @@ def after(grant: Grant, error: Exception) -> Grant | None:
     whose worker died keeps what it had, `TRIES` times in all.
     """
     kind = fault(error)
-    if kind is Fault.GPU_MEMORY and grant.gpus < 1:
+    if kind is Fault.GPU_MEMORY and 0 < grant.gpus < 1:
         return replace(grant, gpus=share_of(max(1, trials_of(grant.gpus) // 2)))
     if kind in (Fault.LOST, Fault.HOST_MEMORY) and grant.lost + 1 < TRIES:
         memory = grant.memory or kind is Fault.HOST_MEMORY
@@ -88,7 +89,7 @@ def at_once(grants: Iterable[Grant]) -> AtOnce:
 def last_words(grant: Grant, error: Exception) -> str:
     """The error as the store keeps it: its last line is the reason, and says what to do."""
     kind = fault(error)
-    if kind is Fault.GPU_MEMORY:
+    if kind is Fault.GPU_MEMORY and grant.gpus:
         where = "a whole GPU" if grant.gpus == 1 else f"{grant.gpus:g} GPUs"
         advice = f"OutOfMemoryError: the cell doesn't fit {where}"
     elif kind is Fault.HOST_MEMORY:

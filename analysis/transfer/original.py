@@ -10,7 +10,7 @@ import pandas as pd
 def original() -> pd.DataFrame:
     """The 56 accuracies of the original solution, as fractions: `freeze`, `labels`,
     `latent_dim`, `test_accuracy`."""
-    with files("analysis").joinpath("original_transfer.csv").open() as file:
+    with files("analysis").joinpath("original_transfer.csv").open(encoding="utf-8") as file:
         table = pd.read_csv(file)
     table["test_accuracy"] = table.pop("test_accuracy_percent") / 100
     return table
