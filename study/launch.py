@@ -54,15 +54,13 @@ class Resources:
     there are any, else none."""
 
 
-def reachable(address: str) -> None:
+def reachable(address: str, said_by: str = "--address") -> None:
     """Raise `NoResources` where nobody answers at HOST:PORT. Ray itself would try for minutes."""
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=5).close()
-    except OSError as error:
-        raise NoResources(
-            "--address", address, f"no Ray cluster answers there ({error})"
-        ) from error
+    except (OSError, ValueError, OverflowError) as error:
+        raise NoResources(said_by, address, f"no Ray cluster answers there ({error})") from error
 
 
 @contextmanager
@@ -77,13 +75,16 @@ def cluster(resources: Resources) -> Iterator[Resources]:
         options |= {"include_dashboard": False}
     elif resources.address != "auto":
         reachable(resources.address)
+    elif ":" in (theirs := os.environ.get("RAY_ADDRESS", "")) and "//" not in theirs:
+        reachable(theirs, "RAY_ADDRESS")  # which Ray looks at first
     # A failed trial's traceback goes to the store, and its reason to the user, in one line.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         try:
             ray.init(address=resources.address, **options)
-        except ConnectionError as error:
+        except (OSError, ValueError) as error:
+            # No cluster, an address that is none, a temporary folder too long for a socket.
             reason = " ".join(str(error).split())
             raise NoResources("--address", resources.address, reason) from error
     try:

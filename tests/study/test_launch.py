@@ -202,16 +202,36 @@ def test_a_cluster_too_small_for_a_trial_is_bad_input(fake_ray, tmp_path, capsys
     assert "--cpus-per-trial 4" in lines[0]
 
 
-def test_a_cluster_that_is_not_there_is_bad_input(monkeypatch, tmp_path, capsys):
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionError("Could not find any running Ray instance."),
+        ValueError("Invalid address format: nonsense"),  # of RAY_ADDRESS
+        OSError("AF_UNIX path length cannot exceed 107 bytes: /a/long/RAY_TMPDIR"),
+    ],
+)
+def test_where_ray_can_not_start_or_join_is_bad_input(error, monkeypatch, tmp_path, capsys):
     def refuse(**options):
-        raise ConnectionError("Could not find any running Ray instance.")
+        raise error
 
     monkeypatch.setattr(ray, "init", refuse)
     assert run_on_a_cluster(tmp_path) == 2
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 1
-    assert "--address auto" in lines[0]
-    assert "Could not find any running Ray instance" in lines[0]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "--address auto" in line
+    assert str(error) in line
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:{port}", "127.0.0.1:x", "127.0.0.1:99999999"])
+def test_an_address_of_nobody_in_the_environment_is_refused(
+    address, fake_ray, monkeypatch, tmp_path, capsys
+):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = address.format(port=server.getsockname()[1])
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    assert run_on_a_cluster(tmp_path) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"RAY_ADDRESS {address}: no Ray cluster answers there" in line
+    assert fake_ray == []
 
 
 def test_the_check_says_what_is_there(fake_ray, tmp_path, capsys):
