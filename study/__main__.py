@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import io
 import os
 import shlex
 import sys
@@ -20,6 +19,7 @@ from study.experiments import PRESETS
 from study.grid import Cell, check_data, identify, lay_out, record
 from study.interrupt import INTERRUPTED, UNHEARD, interruptible
 from study.lock import alone_in
+from study.machine import Voice, check_out, followed, require_gpus, speak_any_language
 from study.options import BadInput, Selection, as_bad_input, parser, select
 from study.store import Store, StoreError
 from study.words import counted, duration
@@ -41,25 +41,6 @@ def no_garbage() -> Iterator[None]:
         yield
     finally:
         gc.enable()
-
-
-def check_out(out: Path) -> None:
-    """Raise `BadInput` for a path that can't be a folder of results."""
-    with followed("--out", out):
-        there = next(path for path in (out, *out.absolute().parents) if path.exists())
-        if not there.is_dir():
-            which = "is a file" if there == out else f"{there} is a file"
-            raise BadInput("--out", out, f"{which}; it must be a folder, or not exist yet")
-
-
-@contextmanager
-def followed(option: str, path: Path) -> Iterator[None]:
-    """In the block, what the system says of a path that it can't follow is bad input."""
-    try:
-        path.resolve()  # which alone complains of links in a circle
-        yield
-    except (OSError, RuntimeError) as error:
-        raise BadInput(option, path, getattr(error, "strerror", None) or str(error)) from error
 
 
 @no_garbage()
@@ -84,22 +65,6 @@ def prepare(arguments: argparse.Namespace) -> tuple[Dataset, Selection, list[lis
     except ConfigError as error:
         raise as_bad_input(error) from error
     return data, selection, groups
-
-
-def require_gpus(arguments: argparse.Namespace) -> None:
-    """Raise `BadInput` where GPUs are asked of this machine that it doesn't have."""
-    if arguments.address == "local" and arguments.gpus_per_trial not in ("auto", 0):
-        import torch
-
-        seen = torch.cuda.device_count()
-        if arguments.gpus_per_trial > seen:
-            allowed = f"this machine has {seen} GPUs; 0 runs on the CPU"
-            raise BadInput("--gpus-per-trial", f"{arguments.gpus_per_trial:g}", allowed)
-    if arguments.address == "local":
-        cores = os.cpu_count() or 1
-        if arguments.cpus_per_trial > cores:
-            allowed = f"this machine has {cores} cores"
-            raise BadInput("--cpus-per-trial", f"{arguments.cpus_per_trial:g}", allowed)
 
 
 @dataclass(frozen=True)
@@ -318,20 +283,6 @@ COMMANDS = {
     "report": command_report,
     "check": command_check,
 }
-
-
-class Voice(Console):
-    """A console that leaves it to `main` what follows when nobody listens any more."""
-
-    def on_broken_pipe(self) -> None:
-        raise BrokenPipeError
-
-
-def speak_any_language() -> None:
-    """Let what the terminal's encoding lacks, such as … in ASCII, be printed as `?`."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -38,7 +38,8 @@ def run_cell(config: Mapping[str, Any], *, trainable: str, data: Dataset, result
     context = tune.get_context()
     given = context.get_trial_resources().required_resources if context else {}
     torch.set_num_threads(max(1, int(given.get("CPU", 1))))
-    gpu.claim(given.get("GPU", 0))
+    if context:
+        gpu.claim(given.get("GPU", 0))
 
     settings = {key: value for key, value in config.items() if key not in (CELL, PARENT)}
     module = importlib.import_module(trainable)

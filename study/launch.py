@@ -28,6 +28,7 @@ from ray import tune
 from ray.tune.search.basic_variant import BasicVariantGenerator
 
 from study.adapter import CELL, PARENT, run_cell
+from study.autoscaling import may_come
 from study.eviction import evictions_fail_their_trial
 from study.experiments import Experiment
 from study.grid import Cell
@@ -68,7 +69,7 @@ def cluster(resources: Resources) -> Iterator[Resources]:
     """A Ray on this machine, or the running one at `resources.address`, for the block.
 
     Yields the resources, with no GPUs where `auto` finds none. Raises `NoResources` where the
-    cluster can't be reached, or no node of it can hold a trial.
+    cluster can't be reached, or no node of it, nor any that it may start, can hold a trial.
     """
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if resources.address == "local":
@@ -88,7 +89,8 @@ def cluster(resources: Resources) -> Iterator[Resources]:
             reason = " ".join(str(error).split())
             raise NoResources("--address", resources.address, reason) from error
     try:
-        yield resolved(resources, [node["Resources"] for node in ray.nodes() if node["Alive"]])
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        yield resolved(resources, nodes if resources.address == "local" else nodes + may_come())
     finally:
         ray.shutdown()
 

@@ -51,26 +51,31 @@ def measure(
     of each kind, for one epoch (`Experiment.briefly`), where no finished cell at least as large
     has left a record of its peak. Waits for GPUs that others hold, as the trials would.
     """
-    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU", 0) >= 1]
     candidates = largest(cells, list(experiment.axes))
     peaks = [recorded(cell, experiment, store) for cell in candidates]
     unknown = [cell for cell, peak in zip(candidates, peaks, strict=True) if peak is None]
     points: list[Point] = [({**c.config, **brief(experiment)}, c.parent) for c in unknown]
     task = ray.remote(num_gpus=1, num_cpus=cpus)(weigh)
+    arguments = (experiment.trainable, data, str(store.folder))
+    # An autoscaled cluster without a worker starts one for a task that waits.
+    places: list[Any] = [
+        NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in with_gpus()
+    ] or ["DEFAULT"]
     looks = [
-        task.options(
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        ).remote(points if number == 0 else [], experiment.trainable, data, str(store.folder))
-        for number, node in enumerate(nodes)
+        task.options(scheduling_strategy=place).remote(points if number == 0 else [], *arguments)
+        for number, place in enumerate(places)
     ]
-    gpus = int(sum(node["Resources"]["GPU"] for node in nodes))
-    cores = min(n["Resources"].get("CPU", 0) / n["Resources"]["GPU"] for n in nodes)
     try:
-        found = ray.get(looks)
+        found, trouble = ray.get(looks), ""
     except RayError as error:
-        return Measured(Hardware(gpus, cores, None), None, f"not measured, {reason(str(error))}")
-    usable = [there for there, _ in found if there is not None]
-    if len(usable) < len(nodes):
+        found, trouble = [], f"not measured, {reason(str(error))}"
+    nodes = [node["Resources"] for node in with_gpus()]
+    gpus = int(sum(node["GPU"] for node in nodes)) or 1
+    cores = min((node.get("CPU", 0) / node["GPU"] for node in nodes), default=0)
+    if trouble:
+        return Measured(Hardware(gpus, cores, None), None, trouble)
+    usable = [bytes_free for bytes_free, _ in found if bytes_free is not None]
+    if len(usable) < len(found):
         why = "torch sees no GPU in the workers, so trials compute on CPU cores"
         return Measured(Hardware(gpus, cores, None), None, why)
     known = [peak for peak in [*peaks, *found[0][1]] if peak is not None]
@@ -78,6 +83,11 @@ def measure(
     if max(known) == TOO_MUCH:
         return Measured(hardware, None, "the largest cell doesn't fit a whole one")
     return Measured(hardware, max(known) + gpu.CONTEXT)
+
+
+def with_gpus() -> list[dict[str, Any]]:
+    """The nodes with GPUs that are there now."""
+    return [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU", 0) >= 1]
 
 
 def brief(experiment: Experiment) -> dict[str, Any]:

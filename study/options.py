@@ -205,8 +205,8 @@ def _add_places(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     where.add_argument(
         "--gpus-per-trial", type=_gpus, default="auto", metavar="X",
-        help="GPUs a trial, or a fraction of one, as 0.25; auto (default): one where there are "
-        "any, else none",
+        help="GPUs a trial, or a fraction of one, as 0.25; auto (default): the share that an "
+        "experiment's largest cell needs, measured when it runs; none where there are no GPUs",
     )  # fmt: skip
 
 

@@ -190,6 +190,14 @@ def test_a_trial_that_fits_nowhere_is_refused(cpus, gpus, named, fake_ray):
     assert fake_ray[-1][0] == "shutdown"
 
 
+def test_a_worker_that_an_autoscaled_cluster_may_start_counts(fake_ray, monkeypatch):
+    monkeypatch.setattr(launch, "may_come", lambda: [{"CPU": 48.0, "GPU": 4.0}])
+    with cluster(Resources("auto", 8)) as resources:
+        assert resources == Resources("auto", 8, "auto")
+    with pytest.raises(NoResources, match="--cpus-per-trial 8"), cluster(Resources("local", 8)):
+        pytest.fail("no machine of its own starts others")
+
+
 def run_on_a_cluster(out, *options):
     command = ["run", "autoencoder", "--preset", "smoke", "--out", str(out)]
     return command_line.main([*command, "--address", "auto", *options])

@@ -12,7 +12,7 @@ import torch
 from study import gpu
 from study.experiments import EXPERIMENTS, FEWSHOT, PRESETS
 from study.grid import Cell, override, plan
-from study.measure import brief, recorded
+from study.measure import TOO_MUCH, brief, recorded, weigh
 from study.packing import Hardware, describe, largest, share_of, trials_of, trials_per_gpu
 from study.store import Store
 from trainables.contract import Outcome
@@ -153,6 +153,28 @@ def test_a_cell_that_was_done_without_a_gpu_saves_nothing(store):
         text = path.read_text()
         path.write_text(re.sub('"gpu_memory_bytes": [0-9]+', '"gpu_memory_bytes": null', text))
     assert recorded(CELLS[0], FEWSHOT_LIKE, store) is None
+
+
+def test_a_cell_that_fits_no_gpu_is_weighed_as_too_much(store, monkeypatch):
+    from trainables import autoencoder
+
+    def train(config, data, report, parent):
+        assert config.epochs == 1
+        if config.latent_dim == 9:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(autoencoder, "train", train)
+    monkeypatch.setattr(gpu, "claim", lambda share: None)
+    monkeypatch.setattr(gpu, "usable", lambda: 8 * GIB)
+    monkeypatch.setattr(gpu, "peak", lambda: 3 * GIB)
+    points = [({"latent_dim": d, "epochs": 1}, None) for d in (9, 2)]
+    found = weigh(points, "trainables.autoencoder", None, str(store.folder))
+    assert found == (8 * GIB, [TOO_MUCH, 3 * GIB])
+
+
+def test_without_a_gpu_nothing_is_weighed(store, monkeypatch):
+    monkeypatch.setattr(gpu, "usable", lambda: None)
+    assert weigh([({}, None)], "trainables.autoencoder", None, str(store.folder)) == (None, [])
 
 
 # --- a share is kept to ----------------------------------------------------------------------
