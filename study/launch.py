@@ -251,7 +251,7 @@ def run_trials(
 def most_at_once(how: AtOnce, cpus_per_trial: float) -> int:
     """As a number for Tune, to which 0 is no limit."""
     if how is AtOnce.HALF:
-        return max(1, int(ray.cluster_resources()["CPU"] / cpus_per_trial) // 2)
+        return max(1, int(ray.cluster_resources().get("CPU", 0) / cpus_per_trial) // 2)
     return 1 if how is AtOnce.ONE else 0
 
 
