@@ -1,7 +1,7 @@
 """A results folder as tidy tables and trained models.
 
 from analysis.results import load
-results = load("results")
+results = load("results")  # or "s3://bucket/path"
 results.rows            # a DataFrame, one line a replicate
 """
 
@@ -49,14 +49,10 @@ class Results:
         return data
 
     @cached_property
-    def _damaged(self) -> dict[str, str]:
-        """By id: what is wrong with cells that are no longer what was written."""
-        planned = {cell["id"] for group in self.plan["experiments"] for cell in group["cells"]}
-        return self.store.damaged(sorted(planned & self.store.done()))
-
-    @cached_property
     def _done(self) -> set[str]:
-        return self.store.done() - set(self._damaged)
+        """Ids of the cells that are finished and whole."""
+        groups = self.plan["experiments"]
+        return self.store.state(cell["id"] for group in groups for cell in group["cells"]).done
 
     def cells(self, experiment: str) -> list[str]:
         """Ids of the finished cells of an experiment, in the order of its grid."""
@@ -138,6 +134,8 @@ class Results:
 
 
 def load(folder: str | Path) -> Results:
-    """Read a results folder. Raises `StoreError` where there is no study in it."""
+    """Read a results folder, or a place on object storage (`s3://bucket/path`). Raises
+    `StoreError` where there is no study in it."""
     store = Store(folder)
+    store.place.reach()
     return Results(store, store.plan())

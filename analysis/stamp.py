@@ -14,17 +14,16 @@ from study.store import Store
 def missing_cells(store: Store, plan: Mapping[str, Any]) -> list[dict[str, str]]:
     """The cells that a plan asked for and that are not there: `experiment`, `cell`, `settings`,
     `reason` of each. A cell that is damaged is not there either."""
-    asked = {cell["id"] for planned in plan["experiments"] for cell in planned["cells"]}
-    damaged = store.damaged(sorted(asked & store.done()))
-    done, failures = store.done() - set(damaged), store.failures()
+    state = store.state(cell["id"] for planned in plan["experiments"] for cell in planned["cells"])
+    failures = store.failures()
     lines = []
     for planned in plan["experiments"]:
         for cell in planned["cells"]:
-            if cell["id"] in done:
+            if cell["id"] in state.done:
                 continue
             settings = ", ".join(f"{axis} {cell['config'][axis]}" for axis in planned["axes"])
             failure = failures.get(cell["id"], {}).get("reason", "not computed yet")
-            reason = damaged.get(cell["id"], failure)
+            reason = state.damaged.get(cell["id"], failure)
             lines.append(
                 {
                     "experiment": planned["name"],
@@ -48,16 +47,16 @@ def stamp(plan: Mapping[str, Any], missing: list[dict[str, str]]) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
-def stamp_file(folder: Path) -> Path:
-    """Where a results folder keeps the stamp of its report."""
-    return folder / "report" / "stamp.json"
+STAMP = "report/stamp.json"
+"""Where a results folder keeps the stamp of its report."""
 
 
 def is_current(folder: str | Path) -> bool:
     """Whether the report in a results folder was written by this code from these cells."""
     store = Store(folder)
-    path = stamp_file(store.folder)
-    if not path.is_file():
+    try:
+        found = json.loads(store.place.read(STAMP))
+    except FileNotFoundError:
         return False
     plan = store.plan()
-    return json.loads(path.read_text(encoding="utf-8")) == stamp(plan, missing_cells(store, plan))
+    return found == stamp(plan, missing_cells(store, plan))

@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -21,7 +20,8 @@ from study.interrupt import INTERRUPTED, UNHEARD, interruptible
 from study.lock import alone_in
 from study.machine import Voice, check_out, followed, require_gpus, speak_any_language
 from study.options import BadInput, Selection, as_bad_input, parser, select
-from study.store import Store, StoreError
+from study.storage import is_uri
+from study.store import State, Store, StoreError
 from study.words import counted, duration
 from trainables.contract import ConfigError
 from trainables.data import DataError, Dataset, load
@@ -43,10 +43,18 @@ def no_garbage() -> Iterator[None]:
         gc.enable()
 
 
+def shown(place: Path | str) -> str:
+    """A place without the query of its URI, which a message needn't repeat."""
+    return str(place).partition("?")[0] if is_uri(place) else str(place)
+
+
 @no_garbage()
 def prepare(arguments: argparse.Namespace) -> tuple[Dataset, Selection, list[list[Cell]]]:
     """The dataset, what was asked for, and its cells. Raises for whatever can't run."""
-    check_out(Path(arguments.out))
+    if is_uri(arguments.out):
+        Store(arguments.out).place.reach()
+    else:
+        check_out(Path(arguments.out))
     name = arguments.dataset or PRESETS[arguments.preset].dataset
     # Before the data, which may take a download: the settings that are wrong for any data.
     draft = select(arguments, large=False)
@@ -67,21 +75,9 @@ def prepare(arguments: argparse.Namespace) -> tuple[Dataset, Selection, list[lis
     return data, selection, groups
 
 
-@dataclass(frozen=True)
-class State:
-    """What is known of the cells of a plan."""
-
-    done: set[str]
-    """Ids of the cells that are finished and whole."""
-    damaged: dict[str, str]
-    """By id: what is wrong with finished cells that are no longer what was written."""
-
-
 def look(store: Store, groups: list[list[Cell]]) -> State:
-    """Which cells are done, their checksums verified."""
-    there = store.done() & {cell.id for cells in groups for cell in cells}
-    damaged = store.damaged(sorted(there))
-    return State(there - set(damaged), damaged)
+    """Which cells are done, and whole as far as `Store.state` can tell."""
+    return store.state(cell.id for cells in groups for cell in cells)
 
 
 def show_plan(
@@ -114,7 +110,7 @@ def show_plan(
 def command_plan(arguments: argparse.Namespace, console: Console) -> int:
     data, selection, groups = prepare(arguments)
     require_gpus(arguments)
-    console.print(f"{selection.name} on {data.name}, results in {arguments.out}")
+    console.print(f"{selection.name} on {data.name}, results in {shown(arguments.out)}")
     store = Store(arguments.out)
     state = look(store, groups)
     for identity, reason in state.damaged.items():
@@ -144,21 +140,27 @@ def command_run(arguments: argparse.Namespace, console: Console) -> int:
     require_gpus(arguments)
     store = Store(arguments.out)
     store.create()
-    with alone_in(store.folder):
+    with alone_in(store.place) as hold:
         try:
             return run(arguments, console, store, data, selection, groups)
         except KeyboardInterrupt:
             stopped, code = "interrupted", INTERRUPTED
+            if hold.lost:
+                stopped = f"ended: while this host was cut off, {hold.lost} took over"
+                code = FAILED
         except Exception:
             # On a full disk whatever writes next fails, and Ray Tune in words of its own.
-            if store.has_space():
+            trouble = store.place.trouble()
+            if trouble is None:
                 raise
-            stopped, code = f"failed: no space is left in {store.folder}", FAILED
+            stopped, code = f"failed: {trouble}", FAILED
         cells = {cell.id for group in groups for cell in group}
-        console.print(
-            f"\n{stopped}: {len(store.done() & cells)} of {len(cells)} cells are done; "
-            "the same command goes on from here"
-        )
+        try:
+            with store.place.once():
+                count = f"{len(store.done() & cells)} of {len(cells)} cells are done"
+        except StoreError:  # that it is out of reach has been said
+            count = "what is done is kept"
+        console.print(f"\n{stopped}: {count}; the same command goes on from here")
         return code
 
 
@@ -176,7 +178,7 @@ def run(
     store.write_plan(
         record(selection.name, command, data, arguments.data_dir, selection.experiments, groups)
     )
-    console.print(f"{selection.name} on {data.name}, results in {arguments.out}")
+    console.print(f"{selection.name} on {data.name}, results in {shown(arguments.out)}")
     state = look(store, groups)
     for identity, reason in state.damaged.items():
         place = store.put_aside(identity)
@@ -231,7 +233,8 @@ def write_report(
         from analysis.stamp import is_current
 
         if only_if_changed and is_current(store.folder):
-            console.print(f"report: {store.folder / 'report' / 'index.html'}  (up to date)")
+            page = store.place.where("report/index.html")
+            console.print(f"report: {page}  (up to date)")
         else:
             from analysis import report  # pandas, torch, matplotlib: only where they are needed
 
@@ -251,10 +254,13 @@ def write_report(
 
 
 def command_report(arguments: argparse.Namespace, console: Console) -> int:
-    with followed("RESULTS", arguments.results):
-        if not arguments.results.is_dir():
-            raise BadInput("RESULTS", arguments.results, "is not a folder with a study's results")
-    store = Store(arguments.results)
+    results = arguments.results
+    if not is_uri(results):
+        with followed("RESULTS", results):
+            if not results.is_dir():
+                raise BadInput("RESULTS", results, "is not a folder with a study's results")
+    store = Store(results)
+    store.place.reach()
     planned = store.plan()["experiments"]
     groups = [
         [Cell(e["name"], "", c["config"], c["parent"], c["id"]) for c in e["cells"]]

@@ -52,7 +52,7 @@ def run_cell(config: Mapping[str, Any], *, trainable: str, data: Dataset, result
         )
     parent = store.weights(config[PARENT]) if config[PARENT] else None
 
-    checkpoint = FileCheckpoint(store.progress(config[CELL]), bits_depend_on())
+    checkpoint = FileCheckpoint(store.place, store.progress(config[CELL]), bits_depend_on())
     takes_it = "checkpoint" in inspect.signature(module.train).parameters
     options = {"checkpoint": checkpoint} if takes_it else {}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from trainables.data import DataError, load
 
 
 def check(
-    console: Console, dataset: str, data_dir: Path | None, out: Path, resources: Resources
+    console: Console, dataset: str, data_dir: Path | None, out: Path | str, resources: Resources
 ) -> bool:
     """Print one line a question; True where all is well."""
     good = True
@@ -44,8 +43,9 @@ def check(
     try:
         store = Store(out)
         store.create()
-        free = shutil.disk_usage(store.folder).free / 2**30
-        say("storage", free > 1, f"{store.folder}: writable, {free:.1f} GiB free")
+        free = store.place.free()
+        room = "" if free is None else f", {free / 2**30:.1f} GiB free"
+        say("storage", free is None or free > 2**30, f"{store.folder}: writable{room}")
     except StoreError as error:
         say("storage", False, str(error))
         store = None

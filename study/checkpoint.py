@@ -1,22 +1,20 @@
-"""A cell in progress on disk: written every few seconds, read by whoever tries the cell next.
+"""A cell in progress: written every few seconds, read by whoever tries the cell next.
 
 One safetensors file, RESULTS/progress/ID.safetensors: the tensors, and all else as JSON in its
-header, so that one rename replaces the whole. Nothing that is read can run code.
+header, so that one rename, or one PUT, replaces the whole. Nothing that is read can run code.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
-import uuid
-from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
+from study.storage import Place
 from trainables.contract import Progress
 
 EVERY = 10.0
@@ -26,10 +24,11 @@ EVERY = 10.0
 class FileCheckpoint:
     """A `trainables.contract.Checkpoint` in a file."""
 
-    def __init__(self, path: Path, code: str, every: float = EVERY) -> None:
-        """`code` names all that the bits of a result depend on besides the cell; what other code
-        has left is not gone on with."""
-        self.path = path
+    def __init__(self, place: Place, name: str, code: str, every: float = EVERY) -> None:
+        """The file `name` of `place`. `code` names all that the bits of a result depend on besides
+        the cell; what other code has left is not gone on with."""
+        self.place = place
+        self.name = name
         self.code = code
         self.every = every
         self.last = time.monotonic()
@@ -41,19 +40,14 @@ class FileCheckpoint:
         return time.monotonic() - self.last >= self.every
 
     def save(self, progress: Progress) -> None:
-        """Replace the file in one step. Raises `OSError` where that is impossible."""
+        """Replace the file in one step. Raises `OSError`, or on object storage `StoreError`,
+        where that is impossible."""
         tensors = {name: value.cpu().contiguous() for name, value in progress.tensors.items()}
         content = json.dumps(
             {"code": self.code, "epoch": progress.epoch, "numbers": dict(progress.numbers)}
         )
         header = {"progress": content, "sha256": _digest(content, tensors)}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex}")
-        try:
-            temporary.write_bytes(save(tensors, header))
-            os.replace(temporary, self.path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        self.place.replace(self.name, save(tensors, header))
         self.last = time.monotonic()
 
     def load(self) -> Progress | None:
@@ -65,11 +59,11 @@ class FileCheckpoint:
 
     def _read(self) -> Progress | None:
         try:
-            with safe_open(self.path, framework="pt") as file:
-                header = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            file = self.place.read(self.name)
+            tensors = load(file)
         except (OSError, SafetensorError):
             return None
+        header = _header(file)
         content = header.get("progress", "")
         if _digest(content, tensors) != header.get("sha256"):
             return None
@@ -80,7 +74,13 @@ class FileCheckpoint:
 
     def remove(self) -> None:
         """Forget what is kept: the cell is done."""
-        self.path.unlink(missing_ok=True)
+        self.place.delete(self.name)
+
+
+def _header(file: bytes) -> dict[str, str]:
+    """What a safetensors file, which has been read without error, holds besides its tensors."""
+    length = int.from_bytes(file[:8], "little")
+    return json.loads(file[8 : 8 + length]).get("__metadata__", {})
 
 
 def _digest(content: str, tensors: dict[str, Tensor]) -> str:

@@ -216,30 +216,32 @@ def run_trials(
         ),
         lambda config: tune.PlacementGroupFactory([{"CPU": cpus, "GPU": gpus[config[CELL]]}]),
     )
-    tuner = tune.Tuner(
-        trainable,
-        param_space=space,
-        tune_config=tune.TuneConfig(
-            search_alg=BasicVariantGenerator(
-                points_to_evaluate=points, max_concurrent=most_at_once(at_once(grants), cpus)
+    # Tune writes its tables on the driver alone, so they need no shared storage while they grow.
+    with store.place.folder("tune") as tables:
+        tuner = tune.Tuner(
+            trainable,
+            param_space=space,
+            tune_config=tune.TuneConfig(
+                search_alg=BasicVariantGenerator(
+                    points_to_evaluate=points, max_concurrent=most_at_once(at_once(grants), cpus)
+                ),
+                num_samples=len(points),
+                reuse_actors=True,
+                trial_name_creator=lambda trial: f"{experiment.name}_{trial.config[CELL]}",
+                trial_dirname_creator=lambda trial: trial.config[CELL],
             ),
-            num_samples=len(points),
-            reuse_actors=True,
-            trial_name_creator=lambda trial: f"{experiment.name}_{trial.config[CELL]}",
-            trial_dirname_creator=lambda trial: trial.config[CELL],
-        ),
-        run_config=tune.RunConfig(
-            name=name,
-            storage_path=str(store.folder / "tune"),
-            callbacks=[follow],
-            verbose=0,
-        ),
-    )
-    try:
-        with evictions_fail_their_trial():
-            results = tuner.fit()
-    finally:
-        follow.close()
+            run_config=tune.RunConfig(
+                name=name,
+                storage_path=str(tables),
+                callbacks=[follow],
+                verbose=0,
+            ),
+        )
+        try:
+            with evictions_fail_their_trial():
+                results = tuner.fit()
+        finally:
+            follow.close()
     finished = store.done()
     return {
         result.config[CELL]: result.error

@@ -1,4 +1,4 @@
-"""One driver at a time in a results folder."""
+"""One driver at a time in a results folder, or on a place on object storage."""
 
 from __future__ import annotations
 
@@ -9,16 +9,43 @@ import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from study.store import StoreError
+from study.storage import Folder, Place, StoreError, at
 
 NAME = "run.lock"
 
 
+@dataclass
+class Hold:
+    """What a driver that is alone has."""
+
+    lost: str | None = None
+    """Who has it by now, where this process lost it while it was cut off. A lock can't be."""
+
+
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
+def alone_in(where: str | Path | Place) -> Iterator[Hold]:
+    """Be the only driver of the results there for the block.
+
+    Raises `StoreError` where another process is. One that was cut off from object storage until
+    another took over is sent a SIGINT, and `lost` names the other.
+    """
+    place = at(where)
+    if isinstance(place, Folder):
+        with _locked(place.path):
+            yield Hold()
+    else:
+        from study.lease import hold
+
+        with hold(place) as lease:
+            yield lease
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
     """Hold the lock of a results folder for the block.
 
     The lock is the operating system's, on the open file, so it ends with its process however

@@ -83,9 +83,10 @@ def gpu_names() -> tuple[str, ...]:
 def storage_trouble(store: Store, mark: str) -> str:
     """Why `store` can't be written to here, or isn't the one with the driver's `mark`; else an
     empty string. Leaves nothing behind, not even a folder."""
-    if not store.has_mark(mark):
-        return f"{store.folder} is not there, or another folder than the driver's"
     try:
+        with store.place.once():
+            if not store.has_mark(mark):
+                return f"{store.folder} is not there, or another folder than the driver's"
         store.create()
     except StoreError as error:
         return str(error)

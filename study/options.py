@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from study.experiments import EXPERIMENTS, PRESETS, STUDIES, Experiment, members
 from study.grid import has_setting, override
+from study.storage import is_uri
 from trainables.contract import ConfigError
 from trainables.data import DATASETS
 
@@ -119,6 +120,10 @@ def _folder(text: str) -> Path:
     return Path(text)
 
 
+def _results(text: str) -> Path | str:
+    return text if is_uri(text) else _folder(text)
+
+
 def _address(text: str) -> str:
     host, _, port = text.rpartition(":")
     if text in ("local", "auto") or (host and _is_port(port)):
@@ -192,8 +197,10 @@ def _add_places(parser: argparse.ArgumentParser) -> None:
         "not there is downloaded there (default: STUDY_DATA_DIR, or a folder in the cache)",
     )  # fmt: skip
     where.add_argument(
-        "--out", type=_folder, default=Path("results"), metavar="RESULTS",
-        help="results folder; what is in it is not computed again (default: results)",
+        "--out", type=_results, default=Path("results"), metavar="RESULTS",
+        help="results folder, or a place on object storage such as s3://bucket/path, gs://… or "
+        "s3://bucket/path?endpoint_override=HOST:PORT (credentials from the environment, never "
+        "in the URI); what is in it is not computed again (default: results)",
     )  # fmt: skip
     where.add_argument(
         "--address", type=_address, default="local", metavar="WHERE",
@@ -232,7 +239,10 @@ def parser() -> argparse.ArgumentParser:
         "report", help="the report again, from what is on disk",
         description="the report again, from what is on disk",
     )  # fmt: skip
-    report.add_argument("results", type=_folder, metavar="RESULTS", help="results folder")
+    report.add_argument(
+        "results", type=_results, metavar="RESULTS",
+        help="results folder, or a place on object storage such as s3://bucket/path",
+    )  # fmt: skip
     text = "is this machine (or cluster) ready: versions, processors, data, storage"
     check = commands.add_parser("check", help=text, description=text)
     check.add_argument(

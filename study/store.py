@@ -1,4 +1,4 @@
-"""Finished cells as facts on disk: written once, under the name of what they were computed from.
+"""Finished cells as facts: written once, under the name of what they were computed from.
 
     RESULTS/study.json         the cells that the latest command asked for
     RESULTS/cells/ID/          config.json, rows.parquet, history.parquet, weights.safetensors,
@@ -9,25 +9,29 @@
     RESULTS/report/            what `analysis` makes of it
     RESULTS/tune/              Ray Tune's own tables and TensorBoard files
 
-A cell is written to a temporary folder, its marker `done.json` last, and renamed: half a cell
-does not exist. The marker holds a SHA-256 of every file. Nothing that is read can run code.
+RESULTS is a folder or a URI of object storage; `study.storage` knows which. In a folder, a cell is
+written to a temporary one, its marker `done.json` last, and renamed. On object storage, which has
+no rename, the files are in RESULTS/cells/ID/TRY/, and the marker, written last, names TRY. Either
+way half a cell does not exist. The marker holds a SHA-256 of every file, which is verified
+whenever the file is read. Nothing that is read can run code.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-import os
 import re
-import shutil
 import uuid
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
+from study.storage import Place, StoreError, at
 from study.words import plain, reason
 
 if TYPE_CHECKING:  # knowing which cells are done needs neither numpy, pandas nor torch
@@ -37,41 +41,42 @@ if TYPE_CHECKING:  # knowing which cells are done needs neither numpy, pandas no
 
     from trainables.contract import Outcome
 
+__all__ = ["DamagedCell", "State", "Store", "StoreError"]
+
 MARKER = "done.json"
 FILES = ("config.json", "rows.parquet", "history.parquet", "weights.safetensors", "predictions.npz")
 """All that a cell may have besides its marker."""
 PLAN = ("study", "command", "dataset", "fingerprint")
 """What a plan has besides its experiments, each a word or a line."""
 IDENTITY = re.compile(r"[0-9a-f]{16}")
-
-
-class StoreError(RuntimeError):
-    """A results folder, or a cell in it, that can't be used: says which and why."""
+TRY = re.compile(r"[0-9a-f]{16}-[0-9a-f]{16}")
+"""A folder of a cell on object storage, as `study.objects` names them."""
 
 
 class DamagedCell(StoreError):
     """A finished cell with a file that is no longer what was written."""
 
-    def __init__(self, path: Path, what: str) -> None:
+    def __init__(self, path: Path | str, what: str) -> None:
         super().__init__(f"{path}: damaged ({what}); `study run` recomputes the cell")
-        self.reason = f"damaged: {path.name}: {what}"
+        self.reason = f"damaged: {str(path).rpartition('/')[2]}: {what}"
         """Which file and what, without the path: the same wherever the results are moved."""
 
 
-def _write_json(path: Path, content: object, indent: int | None = 1) -> None:
-    """Replace `path` in one step."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        temporary.write_text(json.dumps(content, indent=indent), encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+@dataclass(frozen=True)
+class State:
+    """What is known of some cells."""
+
+    done: set[str]
+    """Ids of those that are finished and whole."""
+    damaged: dict[str, str]
+    """By id: what is wrong with finished ones that are no longer what was written."""
 
 
-def _read_json(path: Path) -> Any:
+def _decoded(content: bytes, path: Path | str) -> Any:
+    """What a JSON file holds."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
         raise StoreError(f"{path}: can't be read ({error})") from error
 
 
@@ -91,24 +96,24 @@ def _is_plan(content: Any) -> bool:
         return False
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
-def _checked(path: Path, known: object) -> Path:
-    """`path`, if its content has the SHA-256 `known`."""
-    try:
-        found = _sha256(path)
-    except OSError as error:
-        raise DamagedCell(path, f"can't be read: {error.strerror}") from error
-    if found != known:
-        raise DamagedCell(path, "its checksum is not the recorded one")
-    return path
+def _checked(identity: str) -> str:
+    """`identity`, if it is one, and so may be a part of a name."""
+    if not IDENTITY.fullmatch(identity):
+        raise StoreError(f"{identity!r} is not the id of a cell")
+    return identity
+
+
+def _inside(identity: str, marker: Mapping[str, Any]) -> str:
+    """The folder of a cell's files. One that was fetched from object storage keeps its form."""
+    return f"cells/{identity}/{marker['try']}" if "try" in marker else f"cells/{identity}"
 
 
 @contextmanager
-def _decoding(path: Path) -> Iterator[None]:
+def _decoding(path: Path | str) -> Iterator[None]:
     """Whatever a decoder makes of foreign content, as one kind of error that names the file."""
     from pyarrow.lib import ArrowException
     from safetensors import SafetensorError
@@ -123,124 +128,110 @@ def _decoding(path: Path) -> Iterator[None]:
 
 
 class Store:
-    """The results folder."""
+    """The cells of a results folder, or of a place on object storage."""
 
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder).resolve()
-        self.cells = self.folder / "cells"
-        self.failed = self.folder / "failed"
-        self.set_aside = self.folder / "damaged"
-        self.in_progress = self.folder / "progress"
+    def __init__(self, place: str | Path | Place) -> None:
+        """Raises `StoreError` where `place` is a URI of no use."""
+        self.place = at(place)
+        self.folder = self.place.where()
+        """Path or URI: as text, it makes the same store on any node."""
+        self.cells = self.place.where("cells")
+        self.failed = self.place.where("failed")
+        self.set_aside = self.place.where("damaged")
+        self.in_progress = self.place.where("progress")
 
     def create(self) -> None:
-        """Make the folders. Raises `StoreError` where that is impossible."""
-        if self.folder.exists() and not self.folder.is_dir():
-            raise StoreError(f"{self.folder} is a file, not a folder")
-        try:
-            self.cells.mkdir(parents=True, exist_ok=True)
-            self.failed.mkdir(exist_ok=True)
-            probe = self.folder / f".writable.{uuid.uuid4().hex}"
-            probe.touch()
-            probe.unlink()
-        except OSError as error:
-            raise StoreError(f"{self.folder} can't be written to ({error.strerror})") from error
+        """Make it ready to be written to. Raises `StoreError` where that is impossible."""
+        self.place.create("cells", "failed")
 
     def leave_mark(self) -> str:
-        """Leave a file of a new name, by which others can tell that they see this folder; return
+        """Leave a file of a new name, by which others can tell that they see this place; return
         the name."""
         mark = f".mark.{uuid.uuid4().hex}"
-        (self.folder / mark).touch()
+        self.place.replace(mark, b"")
         return mark
 
     def has_mark(self, mark: str) -> bool:
         """Whether `leave_mark` has left this one here."""
-        return (self.folder / mark).exists()
+        return self.place.exists(mark)
 
     def remove_mark(self, mark: str) -> None:
         """Take it away."""
-        (self.folder / mark).unlink(missing_ok=True)
+        self.place.delete(mark)
 
-    def has_space(self) -> bool:
-        """Whether a mebibyte can still be written."""
-        probe = self.folder / f".space.{uuid.uuid4().hex}"
-        try:
-            probe.write_bytes(bytes(2**20))
-        except OSError:
-            return False
-        finally:
-            probe.unlink(missing_ok=True)
-        return True
-
-    def _cell(self, identity: str) -> Path:
-        if not IDENTITY.fullmatch(identity):
-            raise StoreError(f"{identity!r} is not the id of a cell")
-        return self.cells / identity
-
-    def progress(self, identity: str) -> Path:
-        """The file for a cell in progress."""
-        return self.in_progress / f"{self._cell(identity).name}.safetensors"
+    def progress(self, identity: str) -> str:
+        """The name, in the store's place, of the file for a cell in progress."""
+        return f"progress/{_checked(identity)}.safetensors"
 
     def tidy(self) -> None:
         """Remove what processes that were killed have left: temporary files, and the progress
-        of cells that are done. Only for who holds the folder's lock."""
-        for folder in (self.cells, self.in_progress):
-            for left in folder.glob(".*.*"):
-                if not IDENTITY.match(left.name[1:]):
-                    continue
-                if left.is_dir():
-                    shutil.rmtree(left)
-                else:
-                    left.unlink()
-        for identity in self.done():
-            self.progress(identity).unlink(missing_ok=True)
+        of cells that are done. Only for who holds the lock."""
+        for folder in ("cells", "progress"):
+            self.place.sweep(folder, MARKER, lambda name: IDENTITY.match(name) is not None)
+        in_progress = self.place.names("progress")
+        done = self.done() if in_progress else set()
+        for name in in_progress:
+            if name.removesuffix(".safetensors") in done:
+                self.place.delete(f"progress/{name}")
 
     # --- what is there -----------------------------------------------------------------------
 
+    def _finished(self) -> dict[str, bool]:
+        """Finished cells, and whether each is known to be whole without reading it."""
+        found = self.place.finished("cells", MARKER)
+        return {name: sure for name, sure in found.items() if IDENTITY.fullmatch(name)}
+
     def done(self) -> set[str]:
         """Ids of all finished cells."""
-        if not self.cells.is_dir():
-            return set()
-        return {
-            entry.name
-            for entry in os.scandir(self.cells)
-            if IDENTITY.fullmatch(entry.name) and os.path.exists(os.path.join(entry.path, MARKER))
-        }
+        return set(self._finished())
+
+    def state(self, identities: Iterable[str]) -> State:
+        """Which of these cells are done, and which are damaged.
+
+        In a folder every byte of them is read: half a second a gigabyte. Object storage is
+        listed: a file that is missing, of another size, or written after its cell was finished
+        is a reason to read the cell whole; otherwise each file is verified when it is used.
+        """
+        finished = self._finished()
+        asked = sorted(finished.keys() & set(identities))
+        unsure = [identity for identity in asked if not finished[identity]]
+        reasons = self.place.each(self._reason, unsure)
+        found = zip(unsure, reasons, strict=True)
+        damaged = {identity: reason for identity, reason in found if reason is not None}
+        return State(set(asked) - set(damaged), damaged)
+
+    def damaged(self, identities: Iterable[str]) -> dict[str, str]:
+        """What is wrong with those of these finished cells that are damaged, by id."""
+        return self.state(identities).damaged
+
+    def _reason(self, identity: str) -> str | None:
+        """What is wrong with a cell, every byte of it read; None where nothing is."""
+        try:
+            marker = self.marker(identity)
+            for name in marker["files"]:
+                self._verified(identity, name, marker)
+        except DamagedCell as error:
+            return error.reason
+        return None
 
     def failures(self) -> dict[str, dict[str, Any]]:
         """By id: what is known of cells whose last try failed (`reason`, `traceback`, …)."""
-        if not self.failed.is_dir():
-            return {}
-        notes = {}
-        for path in sorted(self.failed.glob("*.json")):
-            if IDENTITY.fullmatch(path.stem):
-                try:
-                    note = _read_json(path)
-                    notes[path.stem] = {**note, "reason": str(note["reason"])}
-                except (StoreError, KeyError, TypeError):
-                    # The note itself is damaged. The cell has no result all the same.
-                    notes[path.stem] = {"reason": "failed; why can't be read any more"}
-        return notes
+        names = [name for name in self.place.names("failed") if name.endswith(".json")]
+        identities = [i for name in names if IDENTITY.fullmatch(i := name.removesuffix(".json"))]
+        return dict(zip(identities, self.place.each(self._failure, identities), strict=True))
 
-    def damaged(self, identities: Iterable[str]) -> dict[str, str]:
-        """What is wrong with those of these finished cells whose files are not the ones that
-        were written, by id. Reads every byte of them: half a second a gigabyte."""
-        found = {}
-        for identity in identities:
-            try:
-                for name, known in self.marker(identity)["files"].items():
-                    _checked(self._cell(identity) / name, known)
-            except DamagedCell as error:
-                found[identity] = error.reason
-        return found
+    def _failure(self, identity: str) -> dict[str, Any]:
+        name = f"failed/{identity}.json"
+        try:
+            note = _decoded(self.place.read(name), name)
+            return {**note, "reason": str(note["reason"])}
+        except (OSError, StoreError, KeyError, TypeError):
+            # The note itself is damaged. The cell has no result all the same.
+            return {"reason": "failed; why can't be read any more"}
 
-    def put_aside(self, identity: str) -> Path:
+    def put_aside(self, identity: str) -> Path | str:
         """Move a damaged cell to where nothing reads it, and return where that is."""
-        number = 1
-        self.set_aside.mkdir(exist_ok=True)
-        while (place := self.set_aside / f"{identity}-{number}").exists():
-            number += 1
-        self._cell(identity).rename(place)
-        return place
+        return self.place.move_away(f"cells/{_checked(identity)}", f"damaged/{identity}")
 
     # --- writing -----------------------------------------------------------------------------
 
@@ -257,11 +248,11 @@ class Store:
         import pandas as pd
         from safetensors.torch import save
 
-        final = self._cell(identity)
-        temporary = self.cells / f".{identity}.{uuid.uuid4().hex}"
-        temporary.mkdir(parents=True)
-        try:
-            _write_json(temporary / "config.json", {"config": dict(config), "parent": parent})
+        name = f"cells/{_checked(identity)}"
+        with self.place.staging(name) as folder:
+            (folder / "config.json").write_text(
+                json.dumps({"config": dict(config), "parent": parent}, indent=1), encoding="utf-8"
+            )
             settings = {k: v for k, v in config.items() if k != "replicates"}
             rows = pd.DataFrame(
                 # A row may correct a setting: `batch_size` 0 stands for a number that it knows.
@@ -270,72 +261,69 @@ class Store:
                     for row in outcome.rows
                 ]
             )
-            rows.to_parquet(temporary / "rows.parquet", index=False)
+            rows.to_parquet(folder / "rows.parquet", index=False)
             if outcome.history:
-                pd.DataFrame(outcome.history).to_parquet(temporary / "history.parquet", index=False)
+                pd.DataFrame(outcome.history).to_parquet(folder / "history.parquet", index=False)
             if outcome.weights:
                 weights = {name: w.cpu().contiguous() for name, w in outcome.weights.items()}
                 # Not `save_file`, whose error for a full disk is one of its own.
-                (temporary / "weights.safetensors").write_bytes(save(weights))
+                (folder / "weights.safetensors").write_bytes(save(weights))
             if outcome.predictions is not None:
-                np.savez_compressed(temporary / "predictions.npz", predictions=outcome.predictions)
-            files = {path.name: _sha256(path) for path in sorted(temporary.iterdir())}
-            _write_json(temporary / MARKER, {"files": files, "provenance": dict(provenance)})
-            if not (final / MARKER).exists():
-                # A folder without a marker is what a copy or a deletion left half done.
-                shutil.rmtree(final, ignore_errors=True)
-            try:
-                temporary.rename(final)
-            except OSError:
-                if not (final / MARKER).exists():
-                    raise
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-        (self.failed / f"{identity}.json").unlink(missing_ok=True)
+                np.savez_compressed(folder / "predictions.npz", predictions=outcome.predictions)
+            files = {path.name: _sha256(path.read_bytes()) for path in sorted(folder.iterdir())}
+            content = {"files": files, "provenance": dict(provenance)}
+            self.place.publish(folder, name, MARKER, content)
+        self.place.delete(f"failed/{identity}.json")
 
     def write_failure(self, identity: str, config: Mapping[str, Any], error: str) -> None:
         """Note why a cell has no result; `error` may be a traceback, whose last line is kept
         apart as the reason."""
-        self._cell(identity)
-        self.failed.mkdir(parents=True, exist_ok=True)
-        _write_json(
-            self.failed / f"{identity}.json",
-            {
-                "cell": identity,
-                "config": dict(config),
-                "reason": reason(error),
-                "traceback": plain(error),
-            },
-        )
+        note = {
+            "cell": identity,
+            "config": dict(config),
+            "reason": reason(error),
+            "traceback": plain(error),
+        }
+        name = f"failed/{_checked(identity)}.json"
+        self.place.replace(name, json.dumps(note, indent=1).encode())
 
     def write_plan(self, plan: Mapping[str, Any]) -> None:
         """Remember what the latest command asked for."""
         # Compact, as only that takes json's fast path: 15 times as fast for 10,000 cells.
-        _write_json(self.folder / "study.json", plan, indent=None)
+        self.place.replace("study.json", json.dumps(plan).encode())
 
     # --- reading -----------------------------------------------------------------------------
 
     def has_plan(self) -> bool:
         """Whether a study has been started here."""
-        return (self.folder / "study.json").is_file()
+        return self.place.exists("study.json")
 
     def plan(self) -> dict[str, Any]:
         """What the latest command asked for. Raises `StoreError` where there was none."""
-        path = self.folder / "study.json"
-        if not self.has_plan():
-            raise StoreError(f"{self.folder} holds no study (no study.json); `study run` makes one")
-        plan = _read_json(path)
+        path = self.place.where("study.json")
+        try:
+            content = self.place.read("study.json")
+        except (FileNotFoundError, NotADirectoryError):
+            raise StoreError(
+                f"{self.folder} holds no study (no study.json); `study run` makes one"
+            ) from None
+        except OSError as error:
+            raise StoreError(f"{path}: can't be read ({error})") from error
+        plan = _decoded(content, path)
         if not _is_plan(plan):
             raise StoreError(f"{path}: not what `study run` writes; run it again")
         return plan
 
     def marker(self, identity: str) -> dict[str, Any]:
-        """`files` with their checksums and `provenance`."""
-        path = self._cell(identity) / MARKER
-        if not path.exists():
-            raise StoreError(f"cell {identity} is not finished: {path} is not there")
+        """`files` with their checksums, `provenance`, and on object storage `try`."""
+        name = f"cells/{_checked(identity)}/{MARKER}"
+        path = self.place.where(name)
         try:
-            marker = _read_json(path)
+            marker = _decoded(self.place.read(name), path)
+        except (FileNotFoundError, NotADirectoryError):
+            raise StoreError(f"cell {identity} is not finished: {path} is not there") from None
+        except OSError as error:
+            raise DamagedCell(path, f"can't be read: {error.strerror}") from error
         except StoreError as error:
             raise DamagedCell(path, "can't be read") from error
         if not (
@@ -343,21 +331,36 @@ class Store:
             and isinstance(marker.get("provenance"), dict)
             and isinstance(marker.get("files"), dict)
             and {"config.json", "rows.parquet"} <= set(marker["files"]) <= set(FILES)
+            and ("try" not in marker or TRY.fullmatch(str(marker["try"])))
         ):
             raise DamagedCell(path, "not what was written")
         return marker
 
-    def _file(self, identity: str, name: str) -> Path:
-        known = self.marker(identity)["files"].get(name)
-        if known is None:
+    def _verified(self, identity: str, name: str, marker: Mapping[str, Any]) -> bytes:
+        """The content of a file of a cell, if it has the SHA-256 of the marker."""
+        file = f"{_inside(identity, marker)}/{name}"
+        try:
+            content = self.place.read(file)
+        except OSError as error:
+            problem = f"can't be read: {error.strerror}"
+            raise DamagedCell(self.place.where(file), problem) from error
+        if _sha256(content) != marker["files"][name]:
+            raise DamagedCell(self.place.where(file), "its checksum is not the recorded one")
+        return content
+
+    def _file(self, identity: str, name: str) -> tuple[Path | str, bytes]:
+        """Where a file of a finished cell is, and its verified content."""
+        marker = self.marker(identity)
+        if name not in marker["files"]:
             raise StoreError(f"cell {identity} has no {name}")
-        return _checked(self._cell(identity) / name, known)
+        content = self._verified(identity, name, marker)
+        return self.place.where(f"{_inside(identity, marker)}/{name}"), content
 
     def config(self, identity: str) -> dict[str, Any]:
         """The complete configuration of a cell."""
-        path = self._file(identity, "config.json")
+        path, content = self._file(identity, "config.json")
         with _decoding(path):
-            return dict(_read_json(path)["config"])
+            return dict(_decoded(content, path)["config"])
 
     def rows(self, identities: Iterable[str]) -> pd.DataFrame:
         """The rows of cells, one a replicate."""
@@ -370,11 +373,11 @@ class Store:
     def _tables(self, identities: Iterable[str], name: str) -> pd.DataFrame:
         import pandas as pd
 
-        tables = []
-        for identity in identities:
-            path = self._file(identity, name)
+        identities, tables = list(identities), []
+        files = self.place.each(lambda identity: self._file(identity, name), identities)
+        for identity, (path, content) in zip(identities, files, strict=True):
             with _decoding(path):
-                table = pd.read_parquet(path)
+                table = pd.read_parquet(io.BytesIO(content))
             if "cell" not in table:
                 table.insert(0, "cell", identity)
             tables.append(table)
@@ -382,16 +385,16 @@ class Store:
 
     def weights(self, identity: str) -> dict[str, torch.Tensor]:
         """Stacked weights of a cell's replicates, (R, …) each, on the CPU."""
-        from safetensors.torch import load_file
+        from safetensors.torch import load
 
-        path = self._file(identity, "weights.safetensors")
+        path, content = self._file(identity, "weights.safetensors")
         with _decoding(path):
-            return load_file(path)
+            return load(content)
 
     def predictions(self, identity: str) -> np.ndarray:
         """Predicted classes (R, N_test) uint8."""
         import numpy as np
 
-        path = self._file(identity, "predictions.npz")
-        with _decoding(path), np.load(path, allow_pickle=False) as arrays:
+        path, content = self._file(identity, "predictions.npz")
+        with _decoding(path), np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             return arrays["predictions"]

@@ -1,8 +1,11 @@
 """What several tests share: real digits, few of them, and double precision; the command
-line as a process."""
+line as a process; an S3 server on this machine."""
 
+import itertools
+import logging
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -83,3 +86,74 @@ def run_study():
         )
 
     return run
+
+
+CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "anyone",
+    "AWS_SECRET_ACCESS_KEY": "anything",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_EC2_METADATA_DISABLED": "true",  # else a machine without it is asked for seconds
+}
+
+
+class S3:
+    """moto's S3 server on a port of its own, with a client of another maker than the study's."""
+
+    def __init__(self):
+        # Here, as they take longer to import than most tests to run.
+        import boto3
+        from moto.server import ThreadedMotoServer
+
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]  # the same after an interruption
+        self.server = ThreadedMotoServer(ip_address="127.0.0.1", port=self.port, verbose=False)
+        self.server.start()
+        self.client = boto3.client(
+            "s3",
+            endpoint_url=f"http://127.0.0.1:{self.port}",
+            region_name="us-east-1",
+            aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+        )
+
+    def uri(self, bucket, path="results"):
+        """What `--out` takes for a place on this server."""
+        return f"s3://{bucket}/{path}?endpoint_override=127.0.0.1:{self.port}&scheme=http"
+
+    def keys(self, bucket):
+        """The names of all objects of a bucket."""
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=bucket)
+        return [found["Key"] for page in pages for found in page.get("Contents", [])]
+
+    def put(self, bucket, key, content):
+        self.client.put_object(Bucket=bucket, Key=key, Body=content)
+
+    def get(self, bucket, key):
+        return self.client.get_object(Bucket=bucket, Key=key)["Body"].read()
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    server = S3()
+    yield server
+    server.server.stop()
+
+
+@pytest.fixture
+def s3(s3_server, monkeypatch):
+    """The server, with its credentials in the environment."""
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    return s3_server
+
+
+BUCKETS = (f"bucket-{number}" for number in itertools.count())
+
+
+@pytest.fixture
+def bucket(s3):
+    """The name of a new bucket."""
+    name = next(BUCKETS)
+    s3.client.create_bucket(Bucket=name)
+    return name

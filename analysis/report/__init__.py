@@ -22,8 +22,8 @@ from analysis.report import (
     transfer,
 )
 from analysis.results import Results, load
+from analysis.stamp import STAMP, stamp
 from analysis.stamp import is_current as is_current
-from analysis.stamp import stamp, stamp_file
 from study.provenance import code_version, packages
 from study.store import StoreError
 from study.words import duration
@@ -35,8 +35,9 @@ SECTIONS = {
 """The sections that an experiment's finished cells make, in the order of the page."""
 
 
-def write(folder: str | Path) -> Path:
-    """Write `report/` of a results folder and return the page's path.
+def write(folder: str | Path) -> Path | str:
+    """Write `report/` of a results folder and return where the page is: its path, or its URI on
+    object storage.
 
     Raises `StoreError` where there is no study in it, or no cell of it is finished.
     """
@@ -44,13 +45,15 @@ def write(folder: str | Path) -> Path:
     if results.rows.empty:
         raise StoreError(f"{results.store.folder}: no cell is finished, so there is no report")
     # Small matrices: on two busy cores, several threads for each took six times as long as one.
-    with threadpool_limits(1):
-        return _write(results)
+    with threadpool_limits(1), results.store.place.folder("report") as report:
+        _write(results, Document(report))
+    # Last, so that a report of which a part is missing is not up to date.
+    current = stamp(results.plan, results.missing.to_dict("records"))
+    results.store.place.replace(STAMP, json.dumps(current).encode())
+    return results.store.place.where("report/index.html")
 
 
-def _write(results: Results) -> Path:
-    report = results.store.folder / "report"
-    document = Document(report)
+def _write(results: Results, document: Document) -> None:
     for experiment, writers in SECTIONS.items():
         for write_section in writers if len(results.of(experiment)) else ():
             write_section(document, results)
@@ -61,16 +64,13 @@ def _write(results: Results) -> Path:
         theory.write(document)
     missing = results.missing
     missing.to_csv(document.tables / "missing.csv", index=False)
-    page = document.render(
+    document.render(
         title=f"Latent study: {results.plan['study']} on {results.plan['dataset']}",
         subtitle=_subtitle(results),
         missing=missing.to_dict("records"),
         cells=len(missing) + results.rows["cell"].nunique(),
         provenance=_provenance(results),
     )
-    current = stamp(results.plan, results.missing.to_dict("records"))
-    stamp_file(results.store.folder).write_text(json.dumps(current), encoding="utf-8")
-    return page
 
 
 def _subtitle(results: Results) -> str:
@@ -81,7 +81,8 @@ def _subtitle(results: Results) -> str:
 
 
 def _provenance(results: Results) -> dict[str, str]:
-    markers = [results.store.marker(cell)["provenance"] for cell in results.rows["cell"].unique()]
+    store, cells = results.store, results.rows["cell"].unique()
+    markers = [marker["provenance"] for marker in store.place.each(store.marker, cells)]
     data = results.dataset
 
     def distinct(name: str) -> str:

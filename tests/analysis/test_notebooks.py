@@ -10,7 +10,7 @@ import pytest
 from nbclient import NotebookClient
 
 from analysis import transfer
-from study.store import Store
+from study.store import Store, StoreError
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "analysis" / "notebooks"
@@ -85,6 +85,14 @@ def test_without_a_study_the_message_says_what_to_do(name, tmp_path, monkeypatch
     store.write_plan({**words, "experiments": []})
     monkeypatch.setenv("STUDY_RESULTS", str(tmp_path))
     with pytest.raises(ValueError, match=r"No cell of `\w+` is finished.*`study run \w+ --out"):
+        exec(opening, {})
+
+
+@pytest.mark.parametrize("name", OF_A_STUDY)
+def test_a_study_on_object_storage_is_opened_there(name, s3, bucket, monkeypatch):
+    opening = compile(source(read(name), "open"), name, "exec")
+    monkeypatch.setenv("STUDY_RESULTS", s3.uri(bucket))
+    with pytest.raises(StoreError, match=f"s3://{bucket}/results.* holds no study"):
         exec(opening, {})
 
 

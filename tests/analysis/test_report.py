@@ -206,3 +206,26 @@ def test_the_provenance_is_at_the_foot(page, written):
     assert results.dataset.fingerprint in foot
     for word in ("Code of the cells", "torch", "Device time", "Computed on"):
         assert word in foot
+
+
+def test_the_report_of_results_on_object_storage_is_the_same_and_is_put_there(
+    small_results, written, s3, bucket
+):
+    folder = small_results.store.folder
+    for path in folder.rglob("*"):
+        if path.is_file():
+            s3.put(bucket, f"results/{path.relative_to(folder)}", path.read_bytes())
+    place = s3.uri(bucket)
+    pd.testing.assert_frame_equal(load(place).rows, small_results.rows)
+    assert not report.is_current(place)
+    assert report.write(place) == f"s3://{bucket}/results/report/index.html"
+    assert report.is_current(place)
+    there = {key.removeprefix("results/") for key in s3.keys(bucket) if key[-1] != "/"}
+    local = {path.relative_to(written).as_posix() for path in written.rglob("*") if path.is_file()}
+    assert {name for name in there if name.startswith("report/")} == {
+        name for name in local if name.startswith("report/")
+    }
+    for name in sorted(local):
+        if name.startswith("report/tables/"):
+            assert s3.get(bucket, f"results/{name}") == (written / name).read_bytes(), name
+    assert "<h1>" in s3.get(bucket, "results/report/index.html").decode()

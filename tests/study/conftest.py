@@ -71,8 +71,9 @@ class Driver:
     """`study run victim` as a process of its own, from a copy of the packages in which a
     checkpoint is left after every epoch."""
 
-    def __init__(self, packages, folder):
-        self.packages, self.out, self.orders = packages, folder / "results", folder / "orders"
+    def __init__(self, packages, folder, out=None):
+        self.packages, self.orders = packages, folder / "orders"
+        self.out = out or folder / "results"
         self.orders.mkdir(parents=True)
         self.store = Store(self.out)
 
@@ -186,5 +187,5 @@ def driver(packages, tmp_path):
 
 @pytest.fixture
 def driver_in(packages):
-    """Makes a driver with its results and orders in a folder."""
-    return lambda folder: Driver(packages, folder)
+    """Makes a driver with its orders in a folder, and its results there or elsewhere."""
+    return lambda folder, out=None: Driver(packages, folder, out)

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from ray.exceptions import RayActorError, RayTaskError
 from rich.console import Console
@@ -272,6 +273,36 @@ def test_ctrl_c_twice_ends_at_once(driver):
     assert "Traceback" not in said
     driver.wait_for_the_death_of(worker)
     assert len(driver.store.done()) == 1
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_on_object_storage_too_a_killed_driver_is_gone_on_from(
+    driver_in, undisturbed, s3, bucket, tmp_path
+):
+    """At once, as a driver that died on the same machine holds no lease."""
+    driver = driver_in(tmp_path, out=s3.uri(bucket))
+    process, worker = driver.start_and_wait()
+    (finished,) = driver.store.done()
+    marker = driver.store.marker(finished)
+    second, said = driver.run()
+    assert second == 2
+    assert said.startswith(f"study run: s3://{bucket}/results is in use by process {process.pid} ")
+    process.kill()
+    process.communicate()
+    again, said = driver.run()
+    assert again == 0, said
+    assert "victim: 2 cells (4 replicates), 1 done, 1 missing" in said
+    assert driver.store.marker(finished) == marker
+    assert driver.resumed_after() == {2: None, 3: 3}
+    for found, wanted in zip(driver.table(), undisturbed, strict=True):
+        pd.testing.assert_frame_equal(found, wanted, check_exact=True)
+    driver.wait_for_the_death_of(worker)
+
+    keys = [key for key in s3.keys(bucket) if not key.endswith("/")]
+    kinds = {key.removeprefix("results/").partition("/")[0] for key in keys}
+    assert kinds == {"study.json", "cells", "tune"}  # no progress, no lease, nothing half-written
+    assert sum(key.endswith("/params.json") for key in keys) == 1  # of the try that ended
 
 
 # --- a full disk -----------------------------------------------------------------------------

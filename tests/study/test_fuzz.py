@@ -89,7 +89,7 @@ def test_only_an_id_becomes_a_path(tmp_path, identity):
         except StoreError:
             continue
         assert IDENTITY.fullmatch(identity)
-        assert place.parent == store.in_progress
+        assert place == f"progress/{identity}.safetensors"
 
 
 # --- the files of a cell ---------------------------------------------------------------------

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from study.checkpoint import FileCheckpoint
+from study.storage import Folder
 from trainables import autoencoder, fewshot
 from trainables.contract import Progress
 
@@ -20,7 +21,7 @@ class Killed(BaseException):
 
 
 def checkpoint(folder, code="this", every=0.0):
-    return FileCheckpoint(folder / "progress" / "cell.safetensors", code, every)
+    return FileCheckpoint(Folder(folder), "progress/cell.safetensors", code, every)
 
 
 def run(module, config, data, parent=None, strategy=None, kept=None, killed_in=None):
