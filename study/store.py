@@ -75,7 +75,7 @@ class State:
 def _decoded(content: bytes, path: Path | str) -> Any:
     """What a JSON file holds."""
     try:
-        return json.loads(content)
+        return json.loads(content.decode())
     except (ValueError, RecursionError) as error:
         raise StoreError(f"{path}: can't be read ({error})") from error
 
