@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 
 from study.experiments import EXPERIMENTS
-from study.grid import Cell
+from study.grid import Cell, record
 from study.launch import Resources, cluster, run_experiment, share
 from study.store import Store
 from trainables.data import load
@@ -30,16 +30,21 @@ def main(task: Path) -> None:
         Cell(experiment.name, experiment.trainable, cell["config"], cell["parent"], cell["id"])
         for cell in asked["cells"]
     ]
-    data = load(asked["dataset"], Path(asked["data_dir"]) if asked["data_dir"] else None)
+    folder = Path(asked["data_dir"]) if asked["data_dir"] else None
+    data = load(asked["dataset"], folder)
     _ = data.fingerprint  # computed once here, and sent along
     store = Store(asked["folder"])
     store.create()
+    store.write_plan(record(experiment.name, "benchmarks", data, folder, [experiment], [cells]))
     console = Console(file=sys.stderr)
     with cluster(Resources()) as resources:
         shared = share(data)
         started = time.perf_counter()
         run_experiment(experiment, cells, shared, store, resources, console)
         wall = time.perf_counter() - started
+    failures = store.failures()
+    if failures:
+        raise RuntimeError(f"cells have failed: {failures}")
     print(json.dumps({"wall": wall}))
 
 
