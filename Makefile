@@ -1,13 +1,16 @@
 # Every target works on a bare checkout: what is missing is set up first.
-# PYTHON picks the interpreter of the environment; PRESET, OUT and OPTIONS change the study.
+# PYTHON picks the interpreter of the environment; PRESET, OUT and OPTIONS change the study; DATA is
+# the folder with full MNIST for the benchmarks, NAMES which of them.
 PYTHON ?= python3
 PRESET ?= quick
 OUT ?= results
 OPTIONS ?=
+DATA ?=
+NAMES ?=
 BIN := .venv/bin
 READY := .venv/.installed
 
-.PHONY: help setup study test test-cluster lint format lock clean
+.PHONY: help setup study test test-cluster bench lint format lock clean
 
 help:            ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /	/'
@@ -39,6 +42,9 @@ lint: setup      ## style, types, and which package may import which
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
+
+bench: setup     ## measure speed and memory (make bench DATA=DIR, a folder with full MNIST)
+	@$(BIN)/python -m benchmarks $(NAMES) $(if $(DATA),--data-dir "$(DATA)") $(OPTIONS)
 
 format: setup    ## rewrite the sources in the one style
 	@$(BIN)/ruff check --fix .

@@ -3,18 +3,24 @@
 A torchvision DataLoader with ToTensor, a plain convolutional autoencoder 16-32-64, Adam at 1e-3,
 batches of 128, ten epochs, evaluation on the test images after each. All of the machine's cores.
 
-    python benchmarks/plain_notebook.py DATA_DIR [EPOCHS]
+    python -m benchmarks.plain_notebook DATA_DIR [EPOCHS] [IMAGES]
+
+prints one JSON object an epoch; an empty DATA_DIR is the study's default folder. With IMAGES only
+so many are trained on, which is for tests.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 from torchvision import datasets, transforms
+
+from trainables.data import default_data_dir
 
 
 def autoencoder(latent_dim: int) -> nn.Module:
@@ -40,31 +46,36 @@ def autoencoder(latent_dim: int) -> nn.Module:
     )
 
 
-def run(data_dir: str, latent_dim: int = 14, epochs: int = 10, seed: int = 0) -> list[dict]:
+def run(
+    data_dir: str, latent_dim: int = 14, epochs: int = 10, images: int = 60_000, seed: int = 0
+) -> list[dict]:
     """Train one model; one line an epoch with `epoch`, `seconds` so far and `test_mse`."""
     torch.manual_seed(seed)
     transform = transforms.ToTensor()
-    train = datasets.MNIST(data_dir, train=True, transform=transform)
+    train = Subset(datasets.MNIST(data_dir, train=True, transform=transform), range(images))
     test = datasets.MNIST(data_dir, train=False, transform=transform)
     model = autoencoder(latent_dim)
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
     lines = []
     started = time.perf_counter()
     for epoch in range(1, epochs + 1):
-        for images, _ in DataLoader(train, batch_size=128, shuffle=True):
-            loss = nn.functional.mse_loss(model(images), images)
+        for batch, _ in DataLoader(train, batch_size=128, shuffle=True):
+            loss = nn.functional.mse_loss(model(batch), batch)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
         total = 0.0
         with torch.no_grad():
-            for images, _ in DataLoader(test, batch_size=128):
-                total += nn.functional.mse_loss(model(images), images).item() * len(images)
+            for batch, _ in DataLoader(test, batch_size=128):
+                total += nn.functional.mse_loss(model(batch), batch).item() * len(batch)
         seconds = time.perf_counter() - started
         lines.append({"epoch": epoch, "seconds": seconds, "test_mse": total / len(test)})
     return lines
 
 
 if __name__ == "__main__":
-    for line in run(sys.argv[1], epochs=int(sys.argv[2]) if len(sys.argv) > 2 else 10):
-        print(f"epoch {line['epoch']:2d}  {line['seconds']:6.1f} s  test {line['test_mse']:.5f}")
+    folder, *numbers = sys.argv[1:]
+    names = ("epochs", "images")
+    chosen = dict(zip(names, map(int, numbers), strict=False))
+    for line in run(folder or str(default_data_dir()), **chosen):
+        print(json.dumps(line))

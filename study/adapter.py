@@ -16,6 +16,7 @@ from study import gpu
 from study.checkpoint import FileCheckpoint
 from study.provenance import code_version, device_name, sources
 from study.store import Store, StoreError
+from trainables.allocator import keep_freed_memory
 from trainables.data import Dataset
 
 CELL, PARENT = "cell", "encoder_cell"
@@ -38,6 +39,7 @@ def run_cell(config: Mapping[str, Any], *, trainable: str, data: Dataset, result
     context = tune.get_context()
     given = context.get_trial_resources().required_resources if context else {}
     torch.set_num_threads(max(1, int(given.get("CPU", 1))))
+    keep_freed_memory()
     if context:
         gpu.claim(given.get("GPU", 0))
 

@@ -1,6 +1,7 @@
 """Few-shot classifiers: what is frozen stays so, what is common is common, and what is reported
 is true, and far above chance."""
 
+import copy
 import dataclasses
 import itertools
 
@@ -88,6 +89,32 @@ def test_codes_of_a_fixed_encoder_are_computed_once(encoded, few_digits, parent)
     # Each of the two encoders: 100 training images for the statistics, 30 and 50 to evaluate;
     # and the 20 labelled images of each of the three replicates.
     assert sum(encoded) == 2 * (100 + 30 + 50) + 3 * 20
+
+
+def test_kept_codes_are_those_of_the_same_encoder_and_images(digits, encoded):
+    shape = config("fixed").shape
+    one, other = initialise(lambda: fewshot.Classifier(shape), 3, 2)
+    images = torch.from_numpy(digits.test.images).unsqueeze(1)
+    first = encode(one, images)
+    assert sum(encoded) == 1000
+    assert torch.equal(encode(copy.deepcopy(one), images.clone()), first)
+    assert sum(encoded) == 1000
+    changed = images.clone()
+    changed[500, 0, 14, 14] ^= 1
+    for codes in (encode(other, images), encode(one, changed)):
+        assert not torch.equal(codes, first)
+    with torch.no_grad():
+        one.encoder.code.bias[0] += 1
+    assert torch.allclose(encode(one, images)[:, 0], first[:, 0] + 1)
+    assert sum(encoded) == 4000
+
+
+def test_no_more_codes_are_kept_than_said(digits, monkeypatch):
+    monkeypatch.setattr(fewshot, "KEPT_CODES", 2)
+    images = torch.from_numpy(digits.test.images).unsqueeze(1)
+    for member in initialise(lambda: fewshot.Classifier(config("fixed").shape), 4, 4):
+        encode(member, images)
+    assert len(fewshot._kept_codes) == 2
 
 
 def test_a_fixed_encoder_stays_as_it_was_to_the_bit(classifiers, few_digits, parent):

@@ -1,0 +1,98 @@
+"""The command line: `python -m benchmarks [names] --data-dir DIR --out FILE`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks.measure import Line, Options
+from trainables.data import DataError, load
+
+QUESTIONS = ("limit", "fusion", "gpu", "notebook", "overhead", "share")
+"""Modules with a function `measure(options)`, the short ones first."""
+
+NEED_MNIST = {"notebook", "overhead", "share"}
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The arguments."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Measures this study against what its users would otherwise write, and "
+        "prints what benchmarks/README.md quotes.",
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(QUESTIONS)}")
+    parser.add_argument(
+        "--data-dir", type=Path, help="full MNIST in torchvision's layout (default: STUDY_DATA_DIR)"
+    )
+    parser.add_argument("--out", type=Path, default=Path("benchmarks.json"), help="the JSON file")
+    parser.add_argument("--repeats", type=int, default=3, help="of whole runs (default 3)")
+    parser.add_argument("--tiny", action="store_true", help="for tests: no number means anything")
+    arguments = parser.parse_args(argv)
+    for name in arguments.names:
+        if name not in QUESTIONS:
+            parser.error(f"there is no {name!r}; there are {', '.join(QUESTIONS)}")
+    if arguments.repeats < 1:
+        parser.error(f"--repeats {arguments.repeats}: must be at least 1")
+    return arguments
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, print and write; 0 where every target that was measured is reached, else 1."""
+    arguments = parse(argv)
+    names = arguments.names or list(QUESTIONS)
+    console = Console(markup=False, width=None if sys.stdout.isatty() else 160)
+    if NEED_MNIST & set(names) and not arguments.tiny:
+        try:
+            load("mnist", arguments.data_dir)
+        except DataError as error:
+            print(f"benchmarks: full MNIST is needed: {error}", file=sys.stderr)
+            return 2
+
+    from benchmarks import machine, table  # torch: only where there is something to do
+
+    hardware = machine.describe()
+    command = " ".join(["python -m benchmarks", *(sys.argv[1:] if argv is None else argv)])
+    about = {
+        "command": command,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "machine": hardware,
+    }
+    results: dict[str, list[Line]] = {}
+    with tempfile.TemporaryDirectory(prefix="latent-study-") as folder:
+        options = Options(
+            data_dir=arguments.data_dir.resolve() if arguments.data_dir else None,
+            folder=Path(folder),
+            repeats=arguments.repeats,
+            tiny=arguments.tiny,
+            say=lambda text: print(f"… {text}", file=sys.stderr, flush=True),
+        )
+        for name in names:
+            module = importlib.import_module(f"benchmarks.{name}")
+            begun = time.perf_counter()
+            results[name] = module.measure(options)
+            title = f"{name} ({time.perf_counter() - begun:.0f} s): {first_sentence(module)}"
+            table.print_table(console, title, results[name])
+            table.write_json(arguments.out, about, results)  # what is there outlives a fault
+    console.print(f"{hardware['cores']} cores, {hardware['processor']}; {command}")
+    console.print(f"every value: {arguments.out}")
+    missed = [line for lines in results.values() for line in lines if line.reached is False]
+    for line in missed:
+        console.print(f"not reached: {line.what}")
+    return 1 if missed else 0
+
+
+def first_sentence(module: object) -> str:
+    """What a module asks."""
+    return (module.__doc__ or "").strip().split("\n\n")[0].replace("\n", " ")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+"""Commands as processes of their own: when they said what, and how much memory they took."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from study.store import Store
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass
+class Memory:
+    """Largest memory seen of a command's processes, in bytes, looked at every half second."""
+
+    driver: int = 0
+    """Resident set of the command itself."""
+    worker: int = 0
+    """Resident set of its largest worker, pages that are shared with others included."""
+    worker_share: int = 0
+    """Proportional set of its largest worker: of a page that is shared by k, 1/k counts."""
+
+    def look(self, command: psutil.Process) -> None:
+        """Take what there is now into account."""
+        self.driver = max(self.driver, command.memory_info().rss)
+        for process in command.children(recursive=True):
+            try:
+                if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::"):
+                    usage = process.memory_full_info()
+                    self.worker = max(self.worker, usage.rss)
+                    self.worker_share = max(self.worker_share, usage.pss)
+            except psutil.Error:
+                continue  # it has ended meanwhile
+
+
+@dataclass
+class Finished:
+    """A command that has run, or was stopped at the line that was waited for."""
+
+    seconds: float
+    """From its start to its end."""
+    lines: list[tuple[float, str]]
+    """What it printed, with the seconds since its start."""
+    memory: Memory = field(default_factory=Memory)
+
+    def when(self, text: str) -> float:
+        """Seconds from the start to the first line with `text`. Raises `LookupError`."""
+        for seconds, line in self.lines:
+            if text in line:
+                return seconds
+        printed = "\n".join(line for _, line in self.lines)
+        raise LookupError(f"the command never printed {text!r}, but:\n{printed}")
+
+
+def run(*arguments: object, stop_at: str | None = None) -> Finished:
+    """`python …` from the checkout. Raises `RuntimeError` with its output where it fails.
+
+    With `stop_at` it is interrupted, as by Ctrl-C, as soon as it prints a line with that text.
+    """
+    started = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "COLUMNS": "200"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    memory = Memory()
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(0.5):
+            try:
+                memory.look(psutil.Process(process.pid))
+            except psutil.Error:
+                return  # it has ended
+
+    watching = threading.Thread(target=watch, daemon=True)
+    watching.start()
+    lines = []
+    stopped = False
+    assert process.stdout is not None
+    for line in process.stdout:
+        lines.append((time.perf_counter() - started, line.rstrip()))
+        if stop_at and stop_at in line and not stopped:
+            stopped = True
+            process.terminate()
+    code = process.wait()
+    ended.set()
+    watching.join()
+    if code != 0 and not stopped:
+        printed = "\n".join(line for _, line in lines[-20:])
+        raise RuntimeError(f"{' '.join(map(str, arguments))} ended with code {code}:\n{printed}")
+    return Finished(time.perf_counter() - started, lines, memory)
+
+
+@dataclass(frozen=True)
+class Computed:
+    """What the cells in a results folder took."""
+
+    seconds: list[float]
+    """A cell, from its data to its files."""
+    started: float
+    """Of the first, in seconds since the epoch."""
+    ended: float
+    """Of the last."""
+
+    def share_of_others(self, cores: int) -> float:
+        """The part of the cores' time, from the first cell's start to the last one's end, in
+        which no cell computed."""
+        return 1 - sum(self.seconds) / (cores * (self.ended - self.started))
+
+
+def computed(store: Store, identities: list[str]) -> Computed:
+    """The times that cells recorded themselves."""
+    provenance = [store.marker(identity)["provenance"] for identity in identities]
+    seconds = [float(p["seconds"]) for p in provenance]
+    starts = [float(p["started"]) for p in provenance]
+    ends = [start + taken for start, taken in zip(starts, seconds, strict=True)]
+    return Computed(seconds, min(starts), max(ends))
+
+
+def cells_of(store: Store, experiment: str) -> list[str]:
+    """Ids of the cells of an experiment that the latest command asked for."""
+    planned = next(e for e in store.plan()["experiments"] if e["name"] == experiment)
+    return [cell["id"] for cell in planned["cells"]]

@@ -1,0 +1,70 @@
+"""What the figures depend on: hardware, versions, and what this machine can do at most."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psutil
+import torch
+
+from study.provenance import code_version, packages, processor
+
+
+def describe() -> dict[str, Any]:
+    """Hardware and versions."""
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "gpus": gpus,
+        "system": platform.platform(),
+        "code": code_version(),
+        "packages": packages(),
+    }
+
+
+def best_seconds(function: Callable[[], Any], device: torch.device, repeats: int = 20) -> float:
+    """The fewest seconds of `function` after a warm-up: what the machine can do at best.
+
+    On a processor those of one thread's own time, as all that is compared with it.
+    """
+    clock = time.process_time if device.type == "cpu" else time.perf_counter
+    run = synchronised(function, device)
+    run()
+    taken = []
+    for _ in range(repeats):
+        started = clock()
+        run()
+        taken.append(clock() - started)
+    return min(taken)
+
+
+def matmul_rate(device: torch.device, dtype: torch.dtype, side: int = 1024) -> float:
+    """Floating-point operations a second of a square matrix product on the current threads."""
+    left, right = (torch.rand(side, side, device=device, dtype=dtype) for _ in range(2))
+    return 2 * side**3 / best_seconds(lambda: left @ right, device)
+
+
+def copy_rate(device: torch.device, size: int = 2**28) -> float:
+    """Bytes a second, read and written, of copying `size` bytes that fit no cache."""
+    source = torch.zeros(size // 4, device=device)
+    target = torch.empty_like(source)
+    return 2 * size / best_seconds(lambda: target.copy_(source), device, repeats=5)
+
+
+def synchronised(function: Callable[[], Any], device: torch.device) -> Callable[[], Any]:
+    """`function`, which returns only when the device has done its work."""
+    if device.type != "cuda":
+        return function
+
+    def run() -> Any:
+        result = function()
+        torch.cuda.synchronize(device)
+        return result
+
+    return run

@@ -1,0 +1,149 @@
+"""Samples of a quantity, what they say, and the lines of the table that they make. No torch."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Repeated measurements of one quantity."""
+
+    values: tuple[float, ...]
+    """In the order in which they were taken."""
+
+    def __post_init__(self) -> None:
+        if not self.values:
+            raise ValueError("a sample needs at least one value")
+
+    @property
+    def n(self) -> int:
+        """How many values there are."""
+        return len(self.values)
+
+    @property
+    def median(self) -> float:
+        """The middle one, or the mean of the two in the middle."""
+        return statistics.median(self.values)
+
+    def map(self, function: Callable[[float], float]) -> Sample:
+        """The sample of `function(value)`."""
+        return Sample(tuple(function(value) for value in self.values))
+
+    def over(self, other: Sample) -> Sample:
+        """Ratios, value by value where both were taken in turns; else of every value to the
+        other's median."""
+        if self.n == other.n:
+            pairs = zip(self.values, other.values, strict=True)
+            return Sample(tuple(mine / theirs for mine, theirs in pairs))
+        return self.map(lambda value: value / other.median)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the table."""
+
+    what: str
+    """What was measured."""
+    value: Sample | None
+    """None where it was not measured, and `note` says why."""
+    unit: str
+    """`s`, `ms`, `×`, `%`, `GiB` …"""
+    at_least: float | None = None
+    """The least median that is wanted, if any."""
+    at_most: float | None = None
+    """The largest median that is wanted, if any."""
+    quality: str = ""
+    """How good the results are that took this time: a faster worse result is no result."""
+    note: str = ""
+    """How it was measured where that isn't obvious, or why it wasn't."""
+    details: Mapping[str, Any] = field(default_factory=dict)
+    """Further numbers, for the JSON file."""
+
+    @property
+    def reached(self) -> bool | None:
+        """Whether the median is where it is wanted; None where nothing is."""
+        if self.value is None or (self.at_least is None and self.at_most is None):
+            return None
+        low = -math.inf if self.at_least is None else self.at_least
+        high = math.inf if self.at_most is None else self.at_most
+        return low <= self.value.median <= high
+
+    @property
+    def target(self) -> str:
+        """`≥ 8`, `≤ 2` or nothing."""
+        if self.at_least is not None:
+            return f"≥ {self.at_least:g}"
+        return "" if self.at_most is None else f"≤ {self.at_most:g}"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What every module's `measure` is given."""
+
+    data_dir: Path | None = None
+    """Folder with full MNIST in torchvision's layout; None for `trainables.data`'s default."""
+    folder: Path = Path()
+    """An empty folder for results that are thrown away."""
+    repeats: int = 3
+    """How often whole runs are repeated. Short loops have a number of their own."""
+    tiny: bool = False
+    """Seconds in all, for tests: everything is executed, and no number means anything."""
+    say: Callable[[str], None] = print
+    """Told what is being measured."""
+
+
+def in_turns(
+    functions: Mapping[str, Callable[[], Any]],
+    repeats: int,
+    warm_up: int = 1,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, Sample]:
+    """Seconds of each function, taken in turns (A B A B …), so that whatever else the machine
+    does falls on all of them alike. The first `warm_up` rounds are not counted."""
+    taken: dict[str, list[float]] = {name: [] for name in functions}
+    for turn in range(warm_up + repeats):
+        for name, function in functions.items():
+            started = clock()
+            function()
+            if turn >= warm_up:
+                taken[name].append(clock() - started)
+    return {name: Sample(tuple(values)) for name, values in taken.items()}
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """A random sample of the fits of one kind."""
+
+    fits: int
+    """How many of the kind there are in the whole."""
+    wall: float
+    """Seconds that the sample took, as many at a time as there are cores."""
+    seconds: Sequence[float]
+    """What each of the sample took by itself."""
+
+    @property
+    def mean(self) -> float:
+        """Wall-clock seconds a fit."""
+        return self.wall / len(self.seconds)
+
+    @property
+    def relative_error(self) -> float:
+        """Standard error of the mean over the mean, by the spread of the fits."""
+        if len(self.seconds) < 2:
+            return math.nan
+        spread = statistics.stdev(self.seconds) / statistics.mean(self.seconds)
+        return spread / math.sqrt(len(self.seconds))
+
+
+def extrapolate(strata: Sequence[Stratum]) -> tuple[float, float]:
+    """Seconds that all fits of all strata would take, and twice the standard error of that."""
+    total = sum(stratum.fits * stratum.mean for stratum in strata)
+    variance = sum((s.fits * s.mean * s.relative_error) ** 2 for s in strata)
+    return total, 2 * math.sqrt(variance)

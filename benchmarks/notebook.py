@@ -1,0 +1,85 @@
+"""A plain notebook loop against this study's autoencoder cells, whole runs, report included.
+
+The notebook is `benchmarks/plain_notebook.py`: one model after another on all cores. The study is
+the default recipe's two cells at d = 14 with three layers, `study run autoencoder`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.commands import run
+from benchmarks.measure import Line, Options, Sample
+from study.store import Store
+
+DEPTH, LATENT_DIM, MODELS = 3, 14, 3
+"""Of the study's cells; the notebook has the same latent dimension and as many convolutions."""
+
+
+def first_reaching(epochs: Sequence[dict], error: float) -> float:
+    """Seconds after which the notebook's test error was at most `error`; those of its last epoch
+    where it never was."""
+    for line in epochs:
+        if line["test_mse"] <= error:
+            return line["seconds"]
+    return epochs[-1]["seconds"]
+
+
+def notebook(options: Options) -> list[dict]:
+    """One line an epoch of one model."""
+    epochs = 1 if options.tiny else 10
+    images = [2560] if options.tiny else []
+    done = run("-m", "benchmarks.plain_notebook", options.data_dir or "", epochs, *images)
+    return [json.loads(line) for _, line in done.lines if line.startswith("{")]
+
+
+def study(options: Options, out: Path) -> tuple[float, float, list[float]]:
+    """Seconds a model, with the report and without, and the cells' mean test errors."""
+    arguments = ["run", "autoencoder", "--latent-dims", LATENT_DIM, "--out", out]
+    if options.tiny:
+        arguments += ["--preset", "smoke"]
+    else:
+        place = ["--data-dir", options.data_dir] if options.data_dir else []
+        arguments += ["--dataset", "mnist", "--depths", DEPTH, "--replicates", MODELS, *place]
+    done = run("-m", "study", *arguments)
+    store = Store(out)
+    errors = [store.rows([cell])["test_mse"].mean() for cell in sorted(store.done())]
+    models = len(store.rows(sorted(store.done())))
+    return done.seconds / models, done.when("computed in") / models, errors
+
+
+def measure(options: Options) -> list[Line]:
+    """Both in turns: one model of the notebook, then the study's two cells and their report."""
+    plain, whole, training = [], [], []
+    for turn in range(options.repeats):
+        options.say(f"notebook: round {turn + 1} of {options.repeats}")
+        plain.append(notebook(options))
+        whole.append(study(options, options.folder / f"notebook-{turn}"))
+        training.append(whole[-1][1])
+    theirs = Sample(tuple(epochs[-1]["seconds"] for epochs in plain))
+    ours = Sample(tuple(seconds for seconds, _, _ in whole))
+    without_report = Sample(tuple(training))
+    their_error = Sample(tuple(epochs[-1]["test_mse"] for epochs in plain))
+    errors = [sum(errors) / len(errors) for _, _, errors in whole]
+    worst = max(max(errors) for _, _, errors in whole)
+    best = min(min(errors) for _, _, errors in whole)
+    quality = (
+        f"test MSE of the study {best:.4f} (best cell) … {worst:.4f} (worst cell), "
+        f"of the notebook {their_error.median:.4f}"
+    )
+    return [
+        Line("notebook: a model, 10 epochs", theirs, "s", quality=f"MSE {their_error.median:.4f}"),
+        Line("study: a model, with Ray's start and the report", ours, "s", quality=quality),
+        Line("study: a model, without the report", without_report, "s", quality=quality),
+        Line(
+            "autoencoder grid against the notebook, per model, report included",
+            theirs.over(ours),
+            "×",
+            at_least=8,
+            quality=quality,
+            details={"mean_errors": errors, "notebook": plain},
+        ),
+        Line("the same without the report", theirs.over(without_report), "×", quality=quality),
+    ]

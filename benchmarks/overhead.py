@@ -1,0 +1,226 @@
+"""Ray Tune as commonly written against this study: few-shot fits, and the whole quick grid.
+
+The common way (`plain_tune`) would take an hour for the whole grid, so a random sample of its
+fits, of each kind apart, is run as a real Tune run and extrapolated; its line says so.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from safetensors.torch import save_file
+
+from benchmarks.commands import run
+from benchmarks.measure import Line, Options, Sample, Stratum, extrapolate
+from benchmarks.quick_grid import assignment
+from study.experiments import AUTOENCODER, FEWSHOT, PRESETS, Experiment
+from study.grid import Cell, override, plan
+from study.store import Store
+from trainables.data import default_data_dir, load
+
+SAMPLED = 8
+"""Fits of each kind that are run as commonly written."""
+
+Fit = dict[str, Any]
+"""What `plain_tune` takes: `kind`, `settings`, `replicate`, `encoder`; and the cell's id."""
+
+
+def outcome(module: str, task: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Run a module on a task file and return the JSON that it prints last."""
+    path.write_text(json.dumps(task))
+    done = run("-m", module, path)
+    return json.loads(next(line for _, line in reversed(done.lines) if line.startswith("{")))
+
+
+def fits_of(cells: list[Cell], encoders: Path) -> dict[str, list[Fit]]:
+    """Every replicate of every cell as a fit of its own, by kind: `autoencoder` or the arm."""
+    kinds: dict[str, list[Fit]] = {}
+    for cell in cells:
+        for replicate in range(cell.config["replicates"]):
+            fit = {
+                "cell": cell.id,
+                "kind": cell.experiment,
+                "settings": dict(cell.config),
+                "replicate": replicate,
+                "encoder": str(encoders / f"{cell.parent}.safetensors") if cell.parent else "",
+            }
+            kinds.setdefault(cell.config.get("freeze", cell.experiment), []).append(fit)
+    return kinds
+
+
+def export_encoders(store: Store, cells: list[Cell], folder: Path) -> None:
+    """The parents' weights as files that the common way loads."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for parent in {cell.parent for cell in cells if cell.parent}:
+        save_file(store.weights(parent), folder / f"{parent}.safetensors")
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """A sample of the fits of one kind, as commonly written."""
+
+    stratum: Stratum
+    fits: list[Fit]
+    quality: list[float]
+    """Test accuracy, or test MSE, of each."""
+
+    def compared(self, store: Store) -> str:
+        """How good these fits are, here and there."""
+        cells = sorted({fit["cell"] for fit in self.fits})
+        rows = store.rows(cells).set_index(["cell", "replicate"])
+        column = "test_mse" if self.fits[0]["kind"] == "autoencoder" else "test_accuracy"
+        mine = mean(rows[column].loc[(f["cell"], f["replicate"])] for f in self.fits)
+        theirs = mean(self.quality)
+        return f"{column} of the same {len(self.fits)} fits: {mine:.4f} here, {theirs:.4f} there"
+
+
+def sample(options: Options, kinds: dict[str, list[Fit]], dataset: str) -> dict[str, Sampled]:
+    """A random sample of the fits of each kind, run as commonly written."""
+    found = {}
+    draw = random.Random(0)
+    for kind, fits in kinds.items():
+        chosen = draw.sample(fits, min(2 if options.tiny else SAMPLED, len(fits)))
+        options.say(f"overhead: {len(chosen)} of {len(fits)} {kind} fits, as commonly written")
+        task = {
+            "dataset": dataset,
+            "data_dir": str(options.data_dir or default_data_dir()),
+            "folder": str((options.folder / "plain-tune").resolve()),
+            "fits": chosen,
+        }
+        ran = outcome("benchmarks.plain_tune", task, options.folder / "plain.json")
+        # Tune numbers its trials in the order of the grid, which is the order of the fits.
+        stratum = Stratum(len(fits), ran["wall"], [fit["seconds"] for fit in ran["fits"]])
+        found[kind] = Sampled(stratum, chosen, [fit["quality"] for fit in ran["fits"]])
+    return found
+
+
+def compute(
+    options: Options, experiment: str, cells: list[Cell], dataset: str, folder: Path
+) -> float:
+    """Wall-clock seconds of this study's Tuner on these cells."""
+    task = {
+        "dataset": dataset,
+        "data_dir": str(options.data_dir or ""),
+        "folder": str(folder),
+        "experiment": experiment,
+        "cells": [{"config": dict(c.config), "parent": c.parent, "id": c.id} for c in cells],
+    }
+    return outcome("benchmarks.our_tune", task, options.folder / "ours.json")["wall"]
+
+
+def few_shot_grid(options: Options) -> tuple[str, list[Experiment]]:
+    """The quick preset's few-shot grid, with one cell of encoders a latent dimension: on full
+    MNIST (in a test on few digits)."""
+    preset = PRESETS["smoke" if options.tiny else "quick"]
+    encoder_settings = dict(preset.fixed["autoencoder"])
+    depths = preset.axes["fewshot"]["depth"] if options.tiny else FEWSHOT.axes["depth"]
+    if not options.tiny:
+        encoder_settings |= preset.large["autoencoder"]
+    encoders = override(
+        AUTOENCODER,
+        {**preset.axes.get("autoencoder", {}), "depth": depths, "batch_size": (32,)},
+        encoder_settings,
+    )
+    classifiers = override(
+        FEWSHOT,
+        {**preset.axes.get("fewshot", {}), "freeze": ("fixed", "full")},
+        preset.fixed["fewshot"],
+    )
+    return "mnist-5k" if options.tiny else "mnist", [encoders, classifiers]
+
+
+def few_shot(options: Options) -> list[Line]:
+    """Few-shot fits, `fixed` and `full` apart, each way's Tuner without Ray's start."""
+    dataset, chosen = few_shot_grid(options)
+    autoencoders, classifiers = plan(chosen, load(dataset, options.data_dir).fingerprint)
+    pretrained = options.folder / "pretrained"
+    options.say(f"overhead: pretraining, {len(autoencoders)} cells")
+    compute(options, "autoencoder", autoencoders, dataset, pretrained)
+    export_encoders(Store(pretrained), classifiers, options.folder / "encoders")
+    kinds = fits_of(classifiers, options.folder / "encoders")
+    theirs = sample(options, kinds, dataset)
+    lines = []
+    for kind, at_least in (("fixed", 80.0), ("full", 5.0)):
+        cells = [cell for cell in classifiers if cell.config["freeze"] == kind]
+        walls = []
+        for turn in range(options.repeats):
+            options.say(f"overhead: {len(cells)} cells of {kind}, round {turn + 1}")
+            place = options.folder / f"fewshot-{kind}-{turn}"
+            shutil.copytree(pretrained, place)
+            walls.append(compute(options, "fewshot", cells, dataset, place))
+        fits = len(kinds[kind])
+        here = Sample(tuple(wall / fits for wall in walls))
+        stratum = theirs[kind].stratum
+        quality = theirs[kind].compared(Store(place))
+        note = f"{len(stratum.seconds)} of the grid's {fits} fits, at random"
+        lines += [
+            Line(
+                f"few-shot, {kind}: a fit, Ray Tune as commonly written",
+                Sample((stratum.mean,)),
+                "s",
+                note=f"{note}; standard error {stratum.relative_error:.1%}",
+                details={"seconds": list(stratum.seconds)},
+            ),
+            Line(f"few-shot, {kind}: a fit, study", here, "s", note=f"all {fits} fits"),
+            Line(
+                f"few-shot, {kind}, per fit against Ray Tune as commonly written",
+                Sample(tuple(stratum.mean / seconds for seconds in here.values)),
+                "×",
+                at_least=at_least,
+                quality=quality,
+            ),
+        ]
+    return lines
+
+
+def whole_grid(options: Options) -> list[Line]:
+    """`study run assignment`, from the command to the report, against the same grid."""
+    done, store = assignment(options)
+    planned = store.plan()["experiments"]
+    cells = [
+        Cell(e["name"], "", c["config"], c["parent"], c["id"]) for e in planned for c in e["cells"]
+    ]
+    export_encoders(store, cells, options.folder / "encoders")
+    kinds = fits_of(cells, options.folder / "encoders")
+    theirs = sample(options, kinds, "mnist-5k")
+    total, spread = extrapolate([kind.stratum for kind in theirs.values()])
+    fits = sum(len(kind) for kind in kinds.values())
+    ran = sum(len(kind.fits) for kind in theirs.values())
+    quality = "; ".join(f"{name}: {kind.compared(store)}" for name, kind in theirs.items())
+    return [
+        Line(
+            f"assignment, {fits} fits: Ray Tune as commonly written",
+            Sample((total,)),
+            "s",
+            note=f"extrapolated from {ran} fits at random of {len(kinds)} kinds, ± {spread:.0f} s "
+            "(two standard errors); without Ray's start and a report",
+            details={
+                name: {"wall": kind.stratum.wall, "seconds": list(kind.stratum.seconds)}
+                for name, kind in theirs.items()
+            },
+        ),
+        Line(
+            f"assignment, {fits} fits: study",
+            Sample((done.seconds,)),
+            "s",
+            note="one run, with Ray's start and the report",
+        ),
+        Line(
+            "assignment, end to end, against one-trial-per-actor Ray Tune",
+            Sample((total / done.seconds,)),
+            "×",
+            at_least=10,
+            quality=quality,
+        ),
+    ]
+
+
+def measure(options: Options) -> list[Line]:
+    """Few-shot fits on full MNIST, then the quick grid on the embedded digits."""
+    return few_shot(options) + whole_grid(options)

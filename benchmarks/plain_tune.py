@@ -1,0 +1,177 @@
+"""Ray Tune as commonly written: one trial a fit, each in an actor of its own that loads the data,
+trains with a DataLoader, and evaluates on the test images with another.
+
+The networks, seeds, label subsets, optimiser and schedule are this study's, so that both ways get
+the same accuracy; what differs is how the work is laid out. Everything of Tune is at its default.
+
+    python -m benchmarks.plain_tune TASK.json
+
+runs the fits of a file (`Fits.write`) and prints one JSON object: `wall`, the seconds of the Tuner
+without Ray's start, and `fits` with each one's `seconds` and `quality`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
+
+from trainables import autoencoder, fewshot
+from trainables.data import label_subset, load, stratified
+from trainables.networks import Autoencoder
+from trainables.replicates import initialise, seed_of
+
+
+def read(dataset: str, data_dir: str) -> tuple[Dataset, np.ndarray, Dataset]:
+    """Training images with their labels as an array, and test images, as PyTorch datasets.
+
+    The study's own training split, so that label subsets are the same.
+    """
+    if dataset == "mnist":
+        from torchvision import datasets, transforms
+
+        transform = transforms.ToTensor()
+        learn = datasets.MNIST(data_dir, train=True, transform=transform)
+        test = datasets.MNIST(data_dir, train=False, transform=transform)
+        kept, _ = stratified(learn.targets.numpy(), 5000, seed=0)
+        return Subset(learn, kept.tolist()), learn.targets.numpy()[kept], test
+    data = load(dataset)
+    train, test = (
+        TensorDataset(torch.from_numpy(s.images)[:, None] / 255, torch.from_numpy(s.labels).long())
+        for s in (data.train, data.test)
+    )
+    return train, data.train.labels, test
+
+
+def optimise(
+    model: nn.Module, groups: list[dict], loader: DataLoader, epochs: int, decay: float, loss: Any
+) -> None:
+    """An ordinary training loop."""
+    optimiser = torch.optim.AdamW(groups, weight_decay=decay, betas=(0.9, 0.95))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser,
+        max_lr=[group["lr"] for group in groups],
+        total_steps=epochs * len(loader) + 1,
+        pct_start=0.1,
+        cycle_momentum=False,
+    )
+    for _ in range(epochs):
+        for images, labels in loader:
+            optimiser.zero_grad()
+            loss(model(images), images, labels).backward()
+            optimiser.step()
+            schedule.step()
+
+
+@torch.no_grad()
+def average(model: nn.Module, test: Dataset, measure: Any) -> float:
+    """Mean of `measure(output, images, labels)` (B,) over the test images."""
+    values = [measure(model(i), i, y) for i, y in DataLoader(test, batch_size=128)]
+    return torch.cat(values).double().mean().item()
+
+
+def fit_autoencoder(settings: dict, replicate: int, dataset: str, data_dir: str) -> float:
+    """Test MSE of one autoencoder."""
+    config = autoencoder.Config(**settings)
+    train, _, test = read(dataset, data_dir)
+    model = initialise(lambda: Autoencoder(config.shape), config.seed, replicate + 1)[replicate]
+    loader = DataLoader(train, config.batch_size, shuffle=True, drop_last=True)
+    groups = [{"params": list(model.parameters()), "lr": config.learning_rate}]
+    optimise(
+        model,
+        groups,
+        loader,
+        config.epochs,
+        config.weight_decay,
+        lambda output, images, _: functional.mse_loss(output, images),
+    )
+    return average(model, test, lambda out, images, _: (out - images).square().mean(dim=(1, 2, 3)))
+
+
+def fit_classifier(
+    settings: dict, replicate: int, dataset: str, data_dir: str, encoder: str
+) -> float:
+    """Test accuracy of one few-shot classifier, its encoder from the file `encoder`."""
+    config = fewshot.Config(**settings)
+    train, labels, test = read(dataset, data_dir)
+    parent = load_file(encoder) if encoder else None
+    members, _ = fewshot.build_classifiers(config, parent)
+    model = members[replicate]
+    some = DataLoader(Subset(train, range(fewshot.STATISTICS_IMAGES)), batch_size=250)
+    with torch.no_grad():
+        model.standardise.fit(torch.cat([model.encoder(images) for images, _ in some]))
+    chosen = label_subset(labels, config.labels, config.seed, replicate).tolist()
+    loader = DataLoader(Subset(train, chosen), config.batch_size or config.labels, shuffle=True)
+    groups = [{"params": list(model.head.parameters()), "lr": config.learning_rate}]
+    if config.freeze == "fixed":
+        model.encoder.requires_grad_(False)
+    else:
+        rate = config.encoder_learning_rate
+        groups.insert(0, {"params": list(model.encoder.parameters()), "lr": rate})
+    optimise(
+        model,
+        groups,
+        loader,
+        config.epochs if config.freeze == "fixed" else config.encoder_epochs,
+        config.weight_decay,
+        lambda output, _, targets: functional.cross_entropy(output, targets),
+    )
+    return average(model, test, lambda output, _, y: output.argmax(dim=1) == y)
+
+
+def trial(config: dict[str, Any]) -> None:
+    """One fit, as Tune's function trainable."""
+    from ray import tune
+
+    started = time.perf_counter()
+    fit = config["fit"]
+    torch.manual_seed(seed_of(fit["settings"]["seed"], fit["replicate"], "order"))
+    common = (fit["settings"], fit["replicate"], config["dataset"], config["data_dir"])
+    if fit["kind"] == "autoencoder":
+        quality = fit_autoencoder(*common)
+    else:
+        quality = fit_classifier(*common, fit["encoder"])
+    tune.report({"seconds": time.perf_counter() - started, "quality": quality})
+
+
+def main(task: Path) -> None:
+    """Fit what `task` lists: `dataset`, `data_dir`, `folder`, and `fits` with `kind`, `settings`
+    (a complete configuration), `replicate` and `encoder` (a safetensors file or nothing)."""
+    import ray
+    from ray import tune
+
+    import study.launch  # noqa: F401  (it sets what Ray reads when it is imported)
+
+    asked = json.loads(task.read_text())
+    ray.init(include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
+    started = time.perf_counter()
+    results = tune.Tuner(
+        trial,
+        param_space={
+            "fit": tune.grid_search(asked["fits"]),
+            "dataset": asked["dataset"],
+            "data_dir": asked["data_dir"],
+        },
+        run_config=tune.RunConfig(storage_path=asked["folder"], verbose=0),
+    ).fit()
+    wall = time.perf_counter() - started
+    for error in results.errors:
+        raise error
+    metrics = [results[index].metrics or {} for index in range(len(results))]
+    fits = [{name: m[name] for name in ("seconds", "quality")} for m in metrics]
+    print(json.dumps({"wall": wall, "fits": fits}))
+    ray.shutdown()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,150 @@
+"""What is not computing: Ray's share of the time, planning, restarting, and memory."""
+
+from __future__ import annotations
+
+import os
+
+from benchmarks.commands import Memory, cells_of, computed, run
+from benchmarks.measure import Line, Options, Sample
+from benchmarks.quick_grid import assignment
+from study.experiments import AUTOENCODER
+from study.grid import override, plan
+from study.store import Store
+from trainables.contract import Outcome
+from trainables.data import load
+
+GIB = 2**30
+
+
+def rays_share(options: Options) -> list[Line]:
+    """Of the default study: the autoencoders' cells are the long ones, the few-shot the short."""
+    _, store = assignment(options)
+    cores = os.cpu_count() or 1
+    lines = []
+    long = computed(store, cells_of(store, "autoencoder"))
+    shortest, longest = min(long.seconds), max(long.seconds)
+    lines.append(
+        Line(
+            "Ray's share of the wall-clock, autoencoders' cells",
+            Sample((100 * long.share_of_others(cores),)),
+            "%",
+            at_most=5,
+            note=f"{len(long.seconds)} cells of {shortest:.1f} … {longest:.1f} s on {cores} cores, "
+            "from the first one's start to the last one's end",
+        )
+    )
+    short = computed(store, cells_of(store, "fewshot"))
+    idle = cores * (short.ended - short.started) - sum(short.seconds)
+    lines.append(
+        Line(
+            "Ray's cost a trial, few-shot cells",
+            Sample((idle / len(short.seconds),)),
+            "s",
+            at_most=0.3,
+            note=f"{len(short.seconds)} cells; time of the {cores} cores in which no cell computed",
+        )
+    )
+    return lines
+
+
+def hundred_thousand(options: Options) -> list[str]:
+    """Options of a grid of 100,000 cells (of 40 in a test)."""
+    dims, batches = (2, 10) if options.tiny else (250, 200)
+    axes = {"--latent-dims": range(1, dims + 1), "--depths": (2, 3)}
+    axes["--batch-sizes"] = range(1, batches + 1)
+    return [part for name, values in axes.items() for part in (name, *map(str, values))]
+
+
+def planning(options: Options) -> Line:
+    """`study plan`, from the command to its end."""
+    folder = options.folder / "empty"
+    seconds = []
+    for turn in range(1 + options.repeats):
+        options.say("share: planning")
+        done = run(
+            "-m", "study", "plan", "autoencoder", *hundred_thousand(options), "--out", folder
+        )
+        if turn:
+            seconds.append(done.seconds)
+    count = next(line for _, line in done.lines if "cells" in line)
+    return Line("study plan", Sample(tuple(seconds)), "s", at_most=2, note=count.strip())
+
+
+def restarting(options: Options) -> Line:
+    """`study run` on a folder where every one of 10,000 cells is done, to the line that says so.
+
+    The cells have real files, written through the store, with two replicates' rows.
+    """
+    dims, batches = (2, 5) if options.tiny else (50, 100)
+    axes = {"latent_dim": tuple(range(1, dims + 1)), "depth": (2, 3)}
+    axes["batch_size"] = tuple(range(1, batches + 1))
+    settings = {"epochs": 1, "replicates": 2}
+    (cells,) = plan([override(AUTOENCODER, axes, settings)], load("mnist-5k").fingerprint)
+    store = Store(options.folder / "finished")
+    store.create()
+    options.say(f"share: writing {len(cells)} finished cells")
+    rows = [{"replicate": r, "parameters": 1, "val_mse": 0.1, "test_mse": 0.1} for r in range(2)]
+    history = [{"replicate": r, "epoch": 1, "train_mse": 0.1, "val_mse": 0.1} for r in range(2)]
+    for cell in cells:
+        store.write(cell.id, cell.config, None, Outcome(rows, history), {"seconds": 1.0})
+    command = ["run", "autoencoder", "--epochs", 1, "--replicates", 2, "--out", store.folder]
+    for option, name in (
+        ("--latent-dims", "latent_dim"),
+        ("--depths", "depth"),
+        ("--batch-sizes", "batch_size"),
+    ):
+        command += [option, *axes[name]]
+    seconds = []
+    for _ in range(options.repeats):
+        options.say("share: restarting")
+        done = run("-m", "study", *command, stop_at="nothing to compute")
+        seconds.append(done.when("nothing to compute"))
+    note = f"{len(cells)} finished cells, checksums verified; to the line 'nothing to compute'"
+    return Line("restart of a finished study", Sample(tuple(seconds)), "s", at_most=5, note=note)
+
+
+def memory(options: Options) -> list[Line]:
+    """Of `study run autoencoder` on full MNIST with its report."""
+    options.say("share: memory")
+    place = ["--data-dir", options.data_dir] if options.data_dir else []
+    full = ["--dataset", "mnist", *place, "--depths", 3, "--replicates", 1]
+    done = run(
+        *("-m", "study", "run", "autoencoder", "--latent-dims", 14),
+        *("--out", options.folder / "memory"),
+        *(["--preset", "smoke"] if options.tiny else full),
+    )
+    peak: Memory = done.memory
+    seen = "largest value seen, looked at twice a second"
+    return [
+        Line(
+            "memory of the driver, report included", gib(peak.driver), "GiB", at_most=1, note=seen
+        ),
+        Line(
+            "memory of a worker, resident",
+            gib(peak.worker),
+            "GiB",
+            at_most=1.5,
+            note=f"{seen}; the shared data set counts in each worker",
+        ),
+        Line(
+            "memory of a worker, proportional",
+            gib(peak.worker_share),
+            "GiB",
+            note=f"{seen}; of a page that k processes share 1/k counts",
+        ),
+    ]
+
+
+def gib(size: int) -> Sample:
+    """Bytes in GiB, one value."""
+    return Sample((size / GIB,))
+
+
+def measure(options: Options) -> list[Line]:
+    """All of it."""
+    return [
+        *rays_share(options),
+        planning(options),
+        restarting(options),
+        *memory(options),
+    ]

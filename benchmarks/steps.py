@@ -1,0 +1,111 @@
+"""Training steps of the study's networks at the study's sizes, three ways: as the study does them,
+by the other strategy, and one ordinary model after another."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trainables.autoencoder import squared_error
+from trainables.fewshot import cross_entropy
+from trainables.networks import Autoencoder, Classifier, Head
+from trainables.replicates import Replicates, Strategy, fastest_strategy, initialise
+from trainables.settings import Shape
+
+Step = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A network with its loss, and what each of R replicates sees in a step."""
+
+    name: str
+    build: Callable[[], nn.Module]
+    loss: Callable[..., Tensor]
+    batch: Callable[[int], tuple[Tensor, ...]]
+    """R to the arguments of `loss` after the model, (R, B, …) each."""
+    batch_size: int
+    replicates: int
+
+
+def shape(width: int = 16, depth: int = 3) -> Shape:
+    """The study's network at d = 14."""
+    return Shape(latent_dim=14, depth=depth, width=width)
+
+
+def autoencoder(batch_size: int, replicates: int, width: int = 16) -> Workload:
+    """An autoencoder's step."""
+    return Workload(
+        f"autoencoder, batch {batch_size}",
+        lambda: Autoencoder(shape(width)),
+        squared_error,
+        lambda r: (torch.rand(r, batch_size, 1, 28, 28),),
+        batch_size,
+        replicates,
+    )
+
+
+def classifier(labels: int, replicates: int, width: int = 16) -> Workload:
+    """A step of a few-shot classifier whose encoder trains."""
+    return Workload(
+        f"few-shot, full, {labels} labels",
+        lambda: Classifier(shape(width)),
+        cross_entropy,
+        lambda r: (torch.rand(r, labels, 1, 28, 28), torch.randint(0, 10, (r, labels))),
+        labels,
+        replicates,
+    )
+
+
+def head(labels: int, replicates: int) -> Workload:
+    """A step of a few-shot classifier on codes."""
+    return Workload(
+        f"few-shot, fixed, {labels} labels",
+        lambda: Head(14),
+        cross_entropy,
+        lambda r: (torch.randn(r, labels, 14), torch.randint(0, 10, (r, labels))),
+        labels,
+        replicates,
+    )
+
+
+def together(workload: Workload, device: torch.device, strategy: Strategy | None = None) -> Step:
+    """A step of all replicates as the study does it, or by `strategy`."""
+    members = initialise(workload.build, 0, workload.replicates)
+    chosen = strategy or fastest_strategy(members[0], device, workload.batch_size)
+    models = Replicates(members, device, chosen)
+    optimiser = torch.optim.AdamW(models.parameters.values(), fused=True)
+    batch = [part.to(device) for part in workload.batch(workload.replicates)]
+
+    def step() -> Tensor:
+        losses = models.backward(workload.loss, *batch)
+        optimiser.step()
+        return losses
+
+    return step
+
+
+def one_after_another(workload: Workload, device: torch.device) -> Step:
+    """A step of each of the replicates as an ordinary model with an optimiser of its own."""
+    models = [model.to(device) for model in initialise(workload.build, 0, workload.replicates)]
+    optimisers = [torch.optim.AdamW(model.parameters(), fused=True) for model in models]
+    batch = [part.to(device) for part in workload.batch(workload.replicates)]
+
+    def step() -> None:
+        for model, optimiser, *own in zip(models, optimisers, *batch, strict=True):
+            optimiser.zero_grad()
+            workload.loss(model, *own).backward()
+            optimiser.step()
+
+    return step
+
+
+def of_one(workload: Workload) -> tuple[nn.Module, tuple[Tensor, ...]]:
+    """One member on the CPU and what it sees, for counting."""
+    (model,) = initialise(workload.build, 0, 1)
+    return copy.deepcopy(model), tuple(part[0] for part in workload.batch(1))

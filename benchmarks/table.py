@@ -1,0 +1,71 @@
+"""The lines as a table on a terminal, and as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.measure import Line, Sample
+
+
+def number(value: float) -> str:
+    """Three digits: `0.0412`, `8.31`, `784`."""
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def shown(value: Sample | None, unit: str) -> str:
+    """`8.31 × (7.90 … 8.55, n = 3)`; the unit stands after the median."""
+    if value is None:
+        return "not measured"
+    if value.n == 1:
+        return f"{number(value.median)} {unit} (n = 1)"
+    low, high = number(min(value.values)), number(max(value.values))
+    return f"{number(value.median)} {unit} ({low} … {high}, n = {value.n})"
+
+
+def verdict(line: Line) -> str:
+    """Whether the target is reached, in a word."""
+    return {None: "", True: "yes", False: "NO"}[line.reached]
+
+
+def print_table(console: Console, title: str, lines: list[Line]) -> None:
+    """Draw one module's lines."""
+    table = Table(title=title, title_justify="left", show_lines=True)
+    for column in ("what", "median (min … max)", "wanted", "reached", "quality and notes"):
+        table.add_column(column)
+    for line in lines:
+        about = "; ".join(part for part in (line.quality, line.note) if part)
+        table.add_row(line.what, shown(line.value, line.unit), line.target, verdict(line), about)
+    console.print(table)
+
+
+def as_json(line: Line) -> dict[str, Any]:
+    """A line as JSON holds it, with every single value."""
+    value = line.value
+    return {
+        "what": line.what,
+        "unit": line.unit,
+        "median": value.median if value else None,
+        "min": min(value.values) if value else None,
+        "max": max(value.values) if value else None,
+        "n": value.n if value else 0,
+        "values": list(value.values) if value else [],
+        "at_least": line.at_least,
+        "at_most": line.at_most,
+        "reached": line.reached,
+        "quality": line.quality,
+        "note": line.note,
+        "details": dict(line.details),
+    }
+
+
+def write_json(path: Path, about: Mapping[str, Any], results: Mapping[str, list[Line]]) -> None:
+    """One file: what the machine is, and every module's lines."""
+    content = {**about, "results": {k: [as_json(line) for line in v] for k, v in results.items()}}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")

@@ -1,0 +1,112 @@
+"""What is computed from measurements. The measurements themselves are not asserted."""
+
+import json
+import math
+
+import pytest
+from rich.console import Console
+
+from benchmarks import table
+from benchmarks.commands import Computed, run
+from benchmarks.measure import Line, Sample, Stratum, extrapolate, in_turns
+from benchmarks.notebook import first_reaching
+
+
+def test_a_sample_has_a_median_and_needs_a_value():
+    assert Sample((3.0, 1.0, 2.0)).median == 2
+    assert Sample((4.0, 1.0)).median == 2.5
+    with pytest.raises(ValueError, match="at least one"):
+        Sample(())
+
+
+def test_ratios_are_taken_turn_by_turn():
+    """So that a machine that is slow in one turn is slow for both."""
+    assert Sample((10.0, 40.0)).over(Sample((5.0, 10.0))).values == (2, 4)
+    assert Sample((10.0, 40.0)).over(Sample((5.0,))).values == (2, 8)
+
+
+def test_functions_take_turns_and_the_first_rounds_do_not_count():
+    now, calls = [0.0], []
+
+    def takes(name, seconds):
+        def function():
+            calls.append(name)
+            now[0] += seconds[len([c for c in calls if c == name]) - 1]
+
+        return function
+
+    functions = {"a": takes("a", [50, 1, 2]), "b": takes("b", [50, 3, 5])}
+    found = in_turns(functions, repeats=2, warm_up=1, clock=lambda: now[0])
+    assert calls == ["a", "b"] * 3
+    assert found == {"a": Sample((1.0, 2.0)), "b": Sample((3.0, 5.0))}
+
+
+def test_a_sample_of_fits_is_extrapolated_with_its_spread():
+    # Four fits in 10 s of wall-clock are 2.5 s each, 100 of them 250 s. Their own seconds have
+    # mean 5 and standard deviation √(16/3), which over √4 is the standard error of the mean.
+    total, spread = extrapolate([Stratum(100, 10.0, (3.0, 7.0, 3.0, 7.0))])
+    assert total == 250
+    assert spread == pytest.approx(2 * 250 * (math.sqrt(16 / 3) / 5 / 2))
+    exact = Stratum(10, 4.0, (4.0, 4.0))
+    assert extrapolate([exact, exact]) == (40, 0)
+
+
+def test_what_is_reached_is_judged_by_the_median():
+    value = Sample((7.0, 9.0, 20.0))
+    assert Line("a", value, "×", at_least=8).reached is True
+    assert Line("a", value, "×", at_least=9.1).reached is False
+    assert Line("a", value, "s", at_most=9).reached is True
+    assert Line("a", value, "s", at_most=8).reached is False
+    assert Line("a", value, "s").reached is None
+    assert Line("a", None, "×", at_least=20).reached is None
+
+
+def test_the_notebooks_time_to_an_error_is_that_of_the_first_epoch_with_it():
+    epochs = [{"seconds": s, "test_mse": e} for s, e in ((5, 0.03), (10, 0.02), (15, 0.01))]
+    assert first_reaching(epochs, 0.02) == 10
+    assert first_reaching(epochs, 0.001) == 15
+
+
+def test_the_share_of_others_is_the_cores_time_in_which_no_cell_computed():
+    computed = Computed(seconds=[4.0, 5.0], started=100.0, ended=105.0)
+    assert computed.share_of_others(cores=2) == pytest.approx(0.1)
+
+
+def test_the_table_shows_medians_ranges_and_what_was_missed():
+    console = Console(record=True, width=160, file=open("/dev/null", "w"))  # noqa: SIM115
+    lines = [
+        Line("slow", Sample((7.0, 9.0, 784.2)), "×", at_least=10, quality="MSE 0.01", note="once"),
+        Line("absent", None, "×", at_least=20, note="not measured: no GPU here"),
+    ]
+    table.print_table(console, "title", lines)
+    text = console.export_text()
+    for part in ("9 × (7 … 784, n = 3)", "≥ 10", "NO", "MSE 0.01; once", "no GPU here"):
+        assert part in text
+
+
+def test_the_file_has_every_single_value(tmp_path):
+    path = tmp_path / "new" / "out.json"
+    line = Line("a", Sample((2.0, 1.0)), "s", at_most=2, details={"x": 1})
+    table.write_json(path, {"machine": {"cores": 2}}, {"question": [line]})
+    content = json.loads(path.read_text())
+    assert content["machine"] == {"cores": 2}
+    (found,) = content["results"]["question"]
+    assert found["values"] == [2, 1] and found["median"] == 1.5 and found["n"] == 2
+    assert (found["min"], found["max"], found["reached"]) == (1, 2, True)
+    assert found["details"] == {"x": 1}
+
+
+def test_a_command_is_timed_line_by_line_and_fails_with_what_it_printed():
+    done = run("-c", "print('one'); print('two')")
+    assert [line for _, line in done.lines] == ["one", "two"]
+    assert 0 < done.when("one") <= done.when("two") <= done.seconds
+    with pytest.raises(LookupError, match="never printed 'three'"):
+        done.when("three")
+    with pytest.raises(RuntimeError, match="code 3:\nthe reason"):
+        run("-c", "import sys; print('the reason'); sys.exit(3)")
+
+
+def test_a_command_is_stopped_at_the_line_that_was_waited_for():
+    done = run("-c", "import time; print('here'); time.sleep(60)", stop_at="here")
+    assert [line for _, line in done.lines] == ["here"]
+    assert done.seconds < 50

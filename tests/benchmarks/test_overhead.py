@@ -1,0 +1,57 @@
+"""Which fits the common way is given, and that its results are compared with the same ones."""
+
+import pytest
+
+from benchmarks.measure import Options, Stratum
+from benchmarks.overhead import Sampled, few_shot_grid, fits_of
+from benchmarks.plain_tune import fit_autoencoder, fit_classifier, read
+from study.grid import plan
+from study.store import Store
+from trainables.contract import Outcome
+
+DATA = "0123456789abcdef"
+
+
+def test_every_replicate_of_every_cell_is_a_fit_of_its_kind(tmp_path):
+    dataset, experiments = few_shot_grid(Options())
+    assert dataset == "mnist"
+    encoders, classifiers = plan(experiments, DATA)
+    assert {cell.config["batch_size"] for cell in encoders} == {32}
+    kinds = fits_of(classifiers, tmp_path)
+    assert set(kinds) == {"fixed", "full"}
+    assert len(kinds["fixed"]) == len(kinds["full"]) == 7 * 4 * 8
+    assert {fit["replicate"] for fit in kinds["full"]} == set(range(8))
+    parents = {f"{tmp_path}/{cell.id}.safetensors" for cell in encoders}
+    assert {fit["encoder"] for fit in kinds["fixed"]} == parents
+    (alone,) = fits_of(encoders, tmp_path).values()
+    assert len(alone) == 7 * 3 and {fit["encoder"] for fit in alone} == {""}
+
+
+def test_the_same_fits_are_compared(tmp_path):
+    store = Store(tmp_path)
+    store.create()
+    rows = [{"replicate": r, "test_accuracy": a} for r, a in enumerate((0.5, 0.7, 0.9))]
+    store.write(DATA, {"seed": 0}, None, Outcome(rows), {})
+    fits = [{"cell": DATA, "kind": "fewshot", "replicate": r} for r in (2, 0)]
+    sampled = Sampled(Stratum(3, 1.0, (1.0, 1.0)), fits, [0.6, 0.8])
+    assert sampled.compared(store) == (
+        "test_accuracy of the same 2 fits: 0.7000 here, 0.7000 there"
+    )
+
+
+def test_the_common_way_learns(tmp_path):
+    settings = {"latent_dim": 8, "depth": 2, "width": 4, "epochs": 1}
+    error = fit_autoencoder(settings, 0, "mnist-5k", "")
+    assert 0.03 < error < 0.09  # the mean image has 0.067
+    few = {"labels": 20, "freeze": "scratch", "encoder_epochs": 50}
+    del settings["epochs"]
+    assert 0.25 < fit_classifier({**settings, **few}, 1, "mnist-5k", "", "") < 0.9
+
+
+def test_the_common_ways_data_are_the_studys(digits):
+    train, labels, test = read("mnist-5k", "")
+    assert (len(train), len(test)) == (3600, 1000)
+    assert labels.tolist() == digits.train.labels.tolist()
+    image, label = test[7]
+    assert image.shape == (1, 28, 28) and label == digits.test.labels[7]
+    assert image.max().item() == pytest.approx(digits.test.images[7].max() / 255)

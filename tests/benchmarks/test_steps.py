@@ -1,0 +1,108 @@
+"""The steps that are timed do what they are said to, and the modules run at tiny sizes."""
+
+import pytest
+import torch
+
+from benchmarks import fusion, gpu, limit, steps
+from benchmarks.__main__ import QUESTIONS, main
+from benchmarks.limit import bytes_of, flops_of
+from benchmarks.machine import copy_rate, matmul_rate
+from benchmarks.measure import Options
+
+CPU = torch.device("cpu")
+QUIET = Options(repeats=1, tiny=True, say=lambda text: None)
+
+
+@pytest.mark.usefixtures("double_precision")
+@pytest.mark.parametrize("strategy", ["loop", "vectorised"])
+def test_together_and_one_after_another_are_the_same_training(strategy):
+    workload = steps.classifier(10, 3, width=2)
+    batch = workload.batch(3)
+    losses = []
+
+    def record(model, *arguments):
+        losses.append(steps.cross_entropy(model, *arguments))
+        return losses[-1]
+
+    same = steps.Workload("same", workload.build, record, lambda r: batch, 10, 3)
+    alone, together = steps.one_after_another(same, CPU), None
+    for _ in range(3):
+        alone()
+    expected = torch.stack(losses[-3:]).detach()
+    plain = steps.Workload("same", workload.build, steps.cross_entropy, lambda r: batch, 10, 3)
+    together = steps.together(plain, CPU, strategy)
+    for _ in range(3):
+        found = together()
+    assert torch.allclose(found, expected, rtol=0, atol=1e-8)
+
+
+def test_operations_of_a_head_are_those_of_its_matrix_products():
+    # [14, 32], [32, 10] forward and for the weights' gradients; the first layer's input needs none.
+    labels = 20
+    forward = 2 * labels * (14 * 32 + 32 * 10)
+    assert flops_of(steps.head(labels, 8)) == forward * 2 + 2 * labels * 32 * 10
+
+
+def test_bytes_are_at_least_those_of_weights_inputs_and_gradients():
+    parameters = 14 * 32 + 32 + 32 * 10 + 10
+    assert bytes_of(steps.head(20, 8)) >= 4 * (2 * parameters + 20 * 14)
+
+
+def test_rates_of_the_machine_are_positive_numbers():
+    assert matmul_rate(CPU, torch.float32, 16) > 0
+    assert copy_rate(CPU, 2**12) > 0
+
+
+@pytest.mark.parametrize("module", [fusion, limit])
+def test_every_workload_has_a_line(module):
+    threads = torch.get_num_threads()
+    lines = module.measure(QUIET)
+    assert len(lines) == len(fusion.workloads(tiny=True)) == 3
+    assert all(line.value is not None and line.value.median > 0 for line in lines)
+    assert torch.get_num_threads() == threads
+
+
+def test_without_a_gpu_nothing_is_measured_on_one(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    lines = gpu.measure(QUIET)
+    assert [line.value for line in lines] == [None, None]
+    assert all("no GPU here" in line.note for line in lines)
+
+
+@pytest.mark.slow
+def test_all_ways_to_use_a_device_are_compared():
+    """On a CPU: the same code, but for the device."""
+    sizes = gpu.Sizes(batch_size=4, width=2, steps=2, replicates=(1, 32), processes=(1, 2))
+    lines = gpu.compare(QUIET, sizes, CPU)
+    names = [line.what for line in lines]
+    assert len(names) == 1 + 2 + 2 * 3
+    wanted = {line.what: line.at_least for line in lines if line.at_least}
+    assert wanted == {
+        "fused, R = 32, against sequential": 20,
+        "fused, R = 32, against the best number of processes at once": 5,
+    }
+    median = {line.what: line.value.median for line in lines}
+    assert median["fused, R = 32, against sequential"] == pytest.approx(
+        median["sequential, a step and model"] / median["fused, R = 32, a step and model"]
+    )
+
+
+def test_a_process_that_fails_ends_the_comparison():
+    with pytest.raises(RuntimeError, match="one of 1 processes on meta:9 has failed"):
+        gpu.at_once(gpu.Sizes(batch_size=0, width=-1, steps=1), 1, torch.device("meta:9"))
+
+
+def test_an_unknown_name_is_refused(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["nonsense"])
+    assert stopped.value.code == 2
+    assert "there is no 'nonsense'; there are " + ", ".join(QUESTIONS) in capsys.readouterr().err
+
+
+def test_without_full_mnist_one_line_says_what_to_do(tmp_path, capsys, monkeypatch):
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for name in ("train-images", "train-labels", "t10k-images", "t10k-labels"):
+        (raw / f"{name}-idx{3 if 'images' in name else 1}-ubyte").write_bytes(b"no")
+    assert main(["notebook", "--data-dir", str(tmp_path)]) == 2
+    assert "full MNIST is needed" in capsys.readouterr().err
