@@ -389,7 +389,7 @@ class Store:
             return load_file(path)
 
     def predictions(self, identity: str) -> np.ndarray:
-        """Predicted classes (R, N_test) uint8."""
+        """Predicted classes (R, N_test) uint8, or angles float32."""
         import numpy as np
 
         path = self._file(identity, "predictions.npz")

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from trainables.augment import views
 from trainables.contract import Checkpoint, Outcome, Parent, Report, require_finite
 from trainables.data import Dataset, label_subset, pixels
 from trainables.networks import Classifier, Head, count_parameters
@@ -40,6 +41,12 @@ REPORT_EVERY = 20
 def cross_entropy(model: Any, inputs: Tensor, labels: Tensor) -> Tensor:
     """Mean cross-entropy in nats of `inputs` (B, …) with `labels` (B,): a scalar."""
     return functional.cross_entropy(model(inputs), labels)
+
+
+def weighted_cross_entropy(model: Any, inputs: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+    """The same, each of the inputs counted by its weight (B,): a scalar."""
+    each = functional.cross_entropy(model(inputs), labels, reduction="none")
+    return (weights * each).mean()
 
 
 def scores_of_images(model: Any, images: Tensor) -> Tensor:
@@ -78,8 +85,10 @@ def build_classifiers(config: Config, parent: Parent | None) -> tuple[list[Class
 
 @torch.no_grad()
 def encode(member: Classifier, images: Tensor, batch_size: int = 250) -> Tensor:
-    """Codes (N, d) of uint8 `images` (N, 1, 28, 28), not standardised."""
-    return torch.cat([member.encoder(pixels(part)) for part in images.split(batch_size)])
+    """Codes (N, d), not standardised, of `images` (N, 1, 28, 28): bytes, or pixels in [0, 1]."""
+    parts = images.split(batch_size)
+    as_bytes = not images.is_floating_point()
+    return torch.cat([member.encoder(pixels(part) if as_bytes else part) for part in parts])
 
 
 def standardise(members: list[Classifier], sources: list[int], images: Tensor) -> None:
@@ -94,56 +103,198 @@ def standardise(members: list[Classifier], sources: list[int], images: Tensor) -
 
 
 @dataclass(frozen=True)
+class Examples:
+    """What the classifiers learn from: M images or views of images each."""
+
+    images: Tensor
+    """(R, M, 1, 28, 28): bytes, or pixels in [0, 1] where they are augmented views."""
+    targets: Tensor
+    """(R, M) int64, classes."""
+    views: int = 1
+    """How many of the M each labelled image makes: so many epochs of labels is one pass."""
+
+
+def labelled_examples(config: Config, images: Tensor, targets: Tensor) -> Examples:
+    """The labelled uint8 `images` (R, labels, 1, 28, 28), or augmented views of them, drawn once:
+    replicate r's from its own generator."""
+    if not config.sees_views:
+        return Examples(images, targets)
+    draws = generators(config.seed, config.replicates, "views")
+    repeated = pixels(images).repeat(1, config.views, 1, 1, 1)
+    seen = views(repeated, config.view_strength, 0.0, draws)
+    return Examples(seen, targets.repeat(1, config.views), config.views)
+
+
+@dataclass(frozen=True)
 class Training:
     """What of the classifiers trains, and on what."""
 
     models: Replicates
     """The parts that train."""
     inputs: Tensor
-    """What they see of the labelled images: (R, labels, …)."""
+    """What they see: (R, M, …)."""
+    targets: Tensor
+    """The classes of that: (R, M) int64."""
     learning_rates: dict[str, float]
     """Peak rates by the prefix of a parameter's name."""
     epochs: int
-    """Passes over the labelled images."""
+    """Passes over the labelled images (in `propagation`, over all of them)."""
+    batch_size: int
+    """Inputs a minibatch."""
     predict: Callable[[Tensor], Tensor]
     """Uint8 images (N, 1, 28, 28) to predicted classes (R, N)."""
+    views: int = 1
+    """Inputs a labelled image: a pass over all inputs is so many epochs."""
+    certainty: Tensor | None = None
+    """How much each input counts, (R, M); None where all count the same."""
 
 
 def heads_alone(
-    config: Config, members: list[Classifier], sources: list[int], labelled: Tensor
+    config: Config, members: list[Classifier], sources: list[int], examples: Examples
 ) -> Training:
-    """The heads train on codes of uint8 `labelled` (R, labels, 1, 28, 28). The encoders don't
-    change, so these are computed once, and those of other images once an encoder."""
+    """The heads train on codes of the examples. The encoders don't change, so these are computed
+    once."""
     codes = [
         member.standardise(encode(member, images))
-        for member, images in zip(members, labelled, strict=True)
+        for member, images in zip(members, examples.images, strict=True)
     ]
-    models = Replicates([member.head for member in members], labelled.device)
+    return Training(
+        Replicates([member.head for member in members], examples.images.device),
+        torch.stack(codes),
+        examples.targets,
+        {"": config.learning_rate},
+        config.epochs,
+        config.batch_size or config.labels,
+        predictor_on_codes(members, sources),
+        examples.views,
+    )
+
+
+def predictor_on_codes(members: list[Classifier], sources: list[int]) -> Callable[[Tensor], Tensor]:
+    """Uint8 images (N, 1, 28, 28) to predicted classes (R, N), their codes computed once a
+    pretrained encoder."""
     distinct = dict(zip(sources, members, strict=True))
 
     def predict(images: Tensor) -> Tensor:
         seen = {source: m.standardise(encode(m, images)) for source, m in distinct.items()}
-        pairs = zip(models.members, sources, strict=True)
-        return torch.stack([head(seen[source]).argmax(dim=1) for head, source in pairs])
+        pairs = zip(members, sources, strict=True)
+        return torch.stack([member.head(seen[source]).argmax(dim=1) for member, source in pairs])
 
-    return Training(models, torch.stack(codes), {"": config.learning_rate}, config.epochs, predict)
+    return predict
 
 
 def whole_networks(
-    config: Config, members: list[Classifier], labelled: Tensor, strategy: Strategy | None
+    config: Config,
+    members: list[Classifier],
+    examples: Examples,
+    learning_rates: dict[str, float],
+    strategy: Strategy | None,
 ) -> Training:
-    """Everything trains, on uint8 `labelled` images (R, labels, 1, 28, 28)."""
-    device = labelled.device
+    """Everything trains."""
+    device = examples.images.device
     batch_size = config.batch_size or config.labels
     models = Replicates(
         members, device, strategy or fastest_strategy(members[0], device, batch_size)
     )
-    rates = {"encoder.": config.encoder_learning_rate, "head.": config.learning_rate}
+    as_bytes = not examples.images.is_floating_point()
+    return Training(
+        models,
+        pixels(examples.images) if as_bytes else examples.images,
+        examples.targets,
+        learning_rates,
+        config.encoder_epochs,
+        batch_size,
+        lambda images: models.evaluate(scores_of_images, images).argmax(dim=2),
+        examples.views,
+    )
 
-    def predict(images: Tensor) -> Tensor:
-        return models.evaluate(scores_of_images, images).argmax(dim=2)
 
-    return Training(models, pixels(labelled), rates, config.encoder_epochs, predict)
+def heads_on_propagated_labels(
+    config: Config,
+    members: list[Classifier],
+    sources: list[int],
+    images: Tensor,
+    subsets: Tensor,
+    targets: Tensor,
+) -> Training:
+    """The heads train on codes of all uint8 training `images` (N, 1, 28, 28), with the classes
+    that spread to them from `subsets` (R, labels) with `targets` (R, labels). No other label is
+    seen. The graph of an encoder serves all replicates that start from it."""
+    from trainables import propagation  # scipy and scikit-learn: a second that only this arm needs
+
+    codes: dict[int, Tensor] = {}
+    found: dict[int, np.ndarray] = {}
+    chosen, known = subsets.cpu().numpy(), targets.cpu().numpy()
+    for source, member in dict(zip(sources, members, strict=True)).items():
+        codes[source] = member.standardise(encode(member, images))
+        graph = propagation.known_graph(codes[source].cpu().numpy(), config.neighbours)
+        mine = [replicate for replicate, of in enumerate(sources) if of == source]
+        scores = propagation.spread(graph, chosen[mine], known[mine], config.alpha)
+        found |= {r: propagation.balanced(of_one) for r, of_one in zip(mine, scores, strict=True)}
+    probabilities = np.stack([found[replicate] for replicate in range(len(members))])
+    classes = torch.from_numpy(probabilities.argmax(axis=2)).to(images.device)
+    certainty = torch.from_numpy(propagation.certainty(probabilities)).to(codes[sources[0]])
+    each = torch.arange(len(members), device=images.device).unsqueeze(1)
+    classes[each, subsets] = targets
+    certainty[each, subsets] = 1.0
+    return Training(
+        Replicates([member.head for member in members], images.device),
+        torch.stack([codes[source] for source in sources]),
+        classes,
+        {"": config.learning_rate},
+        config.pseudo_epochs,
+        config.pseudo_batch_size,
+        predictor_on_codes(members, sources),
+        certainty=certainty,
+    )
+
+
+def fit_stage(
+    config: Config,
+    training: Training,
+    report: Report,
+    history: list[dict[str, Any]],
+    earlier_epochs: int = 0,
+    checkpoint: Checkpoint | None = None,
+) -> float:
+    """Train one stage of an arm, which comes after `earlier_epochs` of others. Returns the
+    seconds that earlier tries took; see `trainables.replicates.fit`."""
+    passes = -(-training.epochs // training.views)
+
+    def after_epoch(number: int, losses: Tensor) -> None:
+        epoch = number * training.views
+        if epoch % REPORT_EVERY and number != passes:
+            return
+        epoch += earlier_epochs
+        for replicate, loss in enumerate(losses.tolist()):
+            history.append({"replicate": replicate, "epoch": epoch, "train_loss": loss})
+        report({"epoch": epoch, "train_loss": losses.mean().item()})
+
+    device = training.models.device
+    each = torch.arange(len(training.models), device=device).unsqueeze(1)
+
+    def gather(indices: Tensor) -> tuple[Tensor, ...]:
+        batch = training.inputs[each, indices], training.targets[each, indices]
+        if training.certainty is None:
+            return batch
+        return *batch, training.certainty[each, indices]
+
+    return fit(
+        training.models,
+        cross_entropy if training.certainty is None else weighted_cross_entropy,
+        gather,
+        MinibatchOrder(
+            training.targets.shape[1],
+            training.batch_size,
+            generators(config.seed, config.replicates, "order"),
+        ),
+        passes,
+        training.learning_rates,
+        config.weight_decay,
+        after_epoch,
+        history,
+        checkpoint,
+    )
 
 
 def train(
@@ -169,36 +320,27 @@ def train(
         for replicate in range(config.replicates)
     ]
     chosen = torch.from_numpy(np.stack(subsets)).to(device)
-    if config.freeze == "fixed":
-        training = heads_alone(config, members, sources, images[chosen])
-    else:
-        training = whole_networks(config, members, images[chosen], strategy)
-    targets = labels[chosen]
+    examples = labelled_examples(config, images[chosen], labels[chosen])
     history: list[dict[str, Any]] = []
-
-    def after_epoch(epoch: int, losses: Tensor) -> None:
-        if epoch % REPORT_EVERY and epoch != training.epochs:
-            return
-        for replicate, loss in enumerate(losses.tolist()):
-            history.append({"replicate": replicate, "epoch": epoch, "train_loss": loss})
-        report({"epoch": epoch, "train_loss": losses.mean().item()})
-
-    each = torch.arange(config.replicates, device=device).unsqueeze(1)
-    batch_size = config.batch_size or config.labels
-    earlier = fit(
-        training.models,
-        cross_entropy,
-        lambda indices: (training.inputs[each, indices], targets[each, indices]),
-        MinibatchOrder(
-            config.labels, batch_size, generators(config.seed, config.replicates, "order")
-        ),
-        training.epochs,
-        training.learning_rates,
-        config.weight_decay,
-        after_epoch,
-        history,
-        checkpoint,
-    )
+    earlier_epochs = 0
+    if config.freeze == "lp-ft":
+        # Seconds that no checkpoint is worth: whoever tries again gets the same bits.
+        probe = heads_alone(config, members, sources, examples)
+        fit_stage(config, probe, report, history)
+        earlier_epochs = probe.epochs
+    if config.freeze == "propagation":
+        training = heads_on_propagated_labels(
+            config, members, sources, images, chosen, labels[chosen]
+        )
+    elif config.freeze == "fixed":
+        training = heads_alone(config, members, sources, examples)
+    elif config.freeze == "lp-ft":
+        rates = {"": config.tuning_learning_rate}
+        training = whole_networks(config, members, examples, rates, strategy)
+    else:
+        rates = {"encoder.": config.encoder_learning_rate, "head.": config.learning_rate}
+        training = whole_networks(config, members, examples, rates, strategy)
+    earlier = fit_stage(config, training, report, history, earlier_epochs, checkpoint)
     sums = [value.detach().flatten(1).sum(dim=1) for value in training.models.parameters.values()]
     require_finite(torch.stack(sums).sum(dim=0), "a weight")
     columns: dict[str, list[float]] = {}
@@ -211,8 +353,8 @@ def train(
     rows = [
         {
             "replicate": replicate,
-            "batch_size": batch_size,
-            "epochs": training.epochs,
+            "batch_size": training.batch_size,
+            "epochs": earlier_epochs + training.epochs,
             "parameters": count_parameters(members[replicate]),
             "trained_parameters": count_parameters(training.models.members[replicate]),
             "train_seconds": seconds / config.replicates,
