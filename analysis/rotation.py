@@ -198,11 +198,11 @@ def conclusions(rows: pd.DataFrame, table: pd.DataFrame) -> list[str]:
             f"Under “{NAMES[loss]}” the error within {NEAR}° of 0/360 "
             + verdict(
                 excess,
-                "is larger than elsewhere: by ",
-                "is smaller than elsewhere: by ",
-                "may be the same as elsewhere (undecided): by ",
+                "is larger than elsewhere: ",
+                "is smaller than elsewhere: ",
+                "may be the same as elsewhere (undecided): ",
             )
-            + f"{excess.text(1)} degrees."
+            + f"{excess.text(1)} degrees (near minus elsewhere)."
         )
     return sentences
 
