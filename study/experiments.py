@@ -115,17 +115,18 @@ STUDIES: dict[str, tuple[str, ...]] = {
 
 STUDY_AXES: dict[str, Mapping[str, Mapping[str, tuple[Any, ...]]]] = {
     "few-labels": {
+        "autoencoder": {"batch_size": (64,)},
         "fewshot": {
             "latent_dim": (32,),
             "freeze": ("fixed", "full", "scratch", "lp-ft", "propagation"),
             "pretraining": ("plain", "augmented"),
-        }
+        },
     },
 }
 """By study, experiment and axis: the values that replace the registry's; a preset's come after."""
 
 STUDY_FIXED: dict[str, Mapping[str, Mapping[str, Any]]] = {
-    "few-labels": {"fewshot": {"kernel": 5}},
+    "few-labels": {"fewshot": {"kernel": 5, "weight_decay": 1.0}},
 }
 """By study, experiment and setting: the value."""
 

@@ -148,6 +148,16 @@ class Training:
     certainty: Tensor | None = None
     """How much each input counts, (R, M); None where all count the same."""
 
+    @property
+    def passes(self) -> int:
+        """Passes over all inputs: at least one, though it be more epochs than asked for."""
+        return -(-self.epochs // self.views)
+
+    @property
+    def epochs_trained(self) -> int:
+        """Passes over the labelled images that this makes."""
+        return self.passes * self.views
+
 
 def heads_alone(
     config: Config, members: list[Classifier], sources: list[int], examples: Examples
@@ -259,11 +269,10 @@ def fit_stage(
 ) -> float:
     """Train one stage of an arm, which comes after `earlier_epochs` of others. Returns the
     seconds that earlier tries took; see `trainables.replicates.fit`."""
-    passes = -(-training.epochs // training.views)
 
     def after_epoch(number: int, losses: Tensor) -> None:
         epoch = number * training.views
-        if epoch % REPORT_EVERY and number != passes:
+        if epoch % REPORT_EVERY and number != training.passes:
             return
         epoch += earlier_epochs
         for replicate, loss in enumerate(losses.tolist()):
@@ -288,7 +297,7 @@ def fit_stage(
             training.batch_size,
             generators(config.seed, config.replicates, "order"),
         ),
-        passes,
+        training.passes,
         training.learning_rates,
         config.weight_decay,
         after_epoch,
@@ -327,7 +336,7 @@ def train(
         # Seconds that no checkpoint is worth: whoever tries again gets the same bits.
         probe = heads_alone(config, members, sources, examples)
         fit_stage(config, probe, report, history)
-        earlier_epochs = probe.epochs
+        earlier_epochs = probe.epochs_trained
     if config.freeze == "propagation":
         training = heads_on_propagated_labels(
             config, members, sources, images, chosen, labels[chosen]
@@ -354,7 +363,7 @@ def train(
         {
             "replicate": replicate,
             "batch_size": training.batch_size,
-            "epochs": earlier_epochs + training.epochs,
+            "epochs": earlier_epochs + training.epochs_trained,
             "parameters": count_parameters(members[replicate]),
             "trained_parameters": count_parameters(training.models.members[replicate]),
             "train_seconds": seconds / config.replicates,

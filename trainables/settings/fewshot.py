@@ -52,9 +52,9 @@ class Config(Settings):
     """Peak of the head's one-cycle schedule."""
     encoder_learning_rate: float = 1e-3
     """Peak of the encoder's one-cycle schedule, where it trains."""
-    tuning_learning_rate: float = 3e-4
+    tuning_learning_rate: float = 1e-3
     """Peak of the second one-cycle schedule of `lp-ft`, for encoder and head."""
-    views: int = 20
+    views: int = 50
     """Augmented views of every labelled image, where `pretraining` is `augmented`; an epoch is
     still as many of them as there are labels."""
     view_strength: float = 1.0
