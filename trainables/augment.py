@@ -9,7 +9,7 @@ own, and every replicate a generator of its own, so the sampling grid is made he
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -89,8 +89,11 @@ def views(
 
 
 def _draw(
-    how: object, shape: tuple[int, ...], generators: Sequence[torch.Generator], like: Tensor
+    how: Callable[..., Tensor],
+    shape: tuple[int, ...],
+    generators: Sequence[torch.Generator],
+    like: Tensor,
 ) -> Tensor:
     """Draws (R · B, …) of `like`'s device: `shape` from every generator, on the CPU."""
-    each = [how(shape, generator=generator) for generator in generators]  # type: ignore[operator]
+    each = [how(shape, generator=generator) for generator in generators]
     return torch.cat(each).to(like.device, like.dtype)
