@@ -7,7 +7,7 @@ results.rows            # a DataFrame, one line a replicate
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,21 @@ class Results:
                  if n in settings]  # fmt: skip
         return history.merge(settings[["cell", *names]], on="cell")
 
+    def without_augmented(self) -> Results:
+        """The same without the autoencoders that learnt from noisy or augmented images, which
+        only classifiers start from: their errors answer another question."""
+
+        def kept(planned: dict[str, Any]) -> list[dict[str, Any]]:
+            settings = [(cell["config"], cell) for cell in planned["cells"]]
+            return [cell for c, cell in settings if not (c.get("augment") or c.get("noise"))]
+
+        experiments = [
+            {**planned, "cells": kept(planned)} if planned["name"] == "autoencoder" else planned
+            for planned in self.plan["experiments"]
+        ]
+        same = experiments == self.plan["experiments"]
+        return self if same else replace(self, plan={**self.plan, "experiments": experiments})
+
     @cached_property
     def missing(self) -> pd.DataFrame:
         """The cells that were asked for and are not there: `experiment`, `cell`, `settings`,
@@ -119,7 +134,7 @@ class Results:
         return models
 
     def predictions(self, cell: str) -> np.ndarray:
-        """Predicted classes of the test images, (R, N_test) uint8."""
+        """Predicted classes of the test images, (R, N_test) uint8, or angles, float32."""
         return self.store.predictions(cell)
 
     @cached_property

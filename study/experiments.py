@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any
+
+from trainables.settings.fewshot import PRETRAINING
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Experiment:
     parent_settings: tuple[str, ...] = ()
     """Settings that a cell shares with the one it builds on; what that one has besides these is
     the first value of its axis."""
+    parent_choices: Mapping[str, Mapping[Any, Mapping[str, Any]]] = field(default_factory=dict)
+    """By a setting of a cell and its value: further settings of the one it builds on."""
     builds_on_parent: Callable[[Mapping[str, Any]], bool] = lambda config: True
     """Whether the cell of this configuration needs the other experiment at all."""
     also_sets: Mapping[str, str] = field(default_factory=dict)
@@ -79,9 +83,11 @@ FEWSHOT = Experiment(
         "depth": (3,),
         "labels": (20, 40, 80, 160),
         "freeze": ("fixed", "full", "scratch"),
+        "pretraining": ("plain",),
     },
     needs="autoencoder",
     parent_settings=("latent_dim", "depth", "width", "kernel", "activation", "seed"),
+    parent_choices={"pretraining": PRETRAINING},
     builds_on_parent=lambda config: config["freeze"] != "scratch",
     also_sets={"encoder_epochs": "epochs"},
     # A head on codes that are computed once is too little work for a GPU.
@@ -91,10 +97,38 @@ FEWSHOT = Experiment(
     best="max",
 )
 
-EXPERIMENTS: dict[str, Experiment] = {e.name: e for e in (AUTOENCODER, FEWSHOT)}
+ROTATION = Experiment(
+    name="rotation",
+    trainable="trainables.rotation",
+    settings="trainables.settings.rotation",
+    axes={"loss": ("absolute", "wrapped", "cosine", "von_mises", "sine_cosine")},
+    metric="val_error",
+)
 
-STUDIES: dict[str, tuple[str, ...]] = {"assignment": ("autoencoder", "fewshot")}
+EXPERIMENTS: dict[str, Experiment] = {e.name: e for e in (AUTOENCODER, FEWSHOT, ROTATION)}
+
+STUDIES: dict[str, tuple[str, ...]] = {
+    "assignment": ("autoencoder", "fewshot"),
+    "few-labels": ("fewshot",),
+}
 """Named lists of experiments. The name of an experiment is a study too: it, and what it needs."""
+
+STUDY_AXES: dict[str, Mapping[str, Mapping[str, tuple[Any, ...]]]] = {
+    "few-labels": {
+        "autoencoder": {"batch_size": (64,)},
+        "fewshot": {
+            "latent_dim": (32,),
+            "freeze": ("fixed", "full", "scratch", "lp-ft", "propagation"),
+            "pretraining": ("plain", "augmented"),
+        },
+    },
+}
+"""By study, experiment and axis: the values that replace the registry's; a preset's come after."""
+
+STUDY_FIXED: dict[str, Mapping[str, Mapping[str, Any]]] = {
+    "few-labels": {"fewshot": {"kernel": 5, "weight_decay": 1.0}},
+}
+"""By study, experiment and setting: the value."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +158,7 @@ PRESETS: dict[str, Preset] = {
         fixed={
             "autoencoder": {"epochs": 1, "width": 4, "replicates": 2},
             "fewshot": {"epochs": 20, "encoder_epochs": 5, "width": 4, "replicates": 2},
+            "rotation": {"epochs": 1, "width": 4, "depth": 2, "replicates": 2},
         },
     ),
     "quick": Preset(
@@ -132,8 +167,12 @@ PRESETS: dict[str, Preset] = {
         fixed={
             "autoencoder": {"epochs": 5, "replicates": 4},
             "fewshot": {"epochs": 200, "encoder_epochs": 50, "replicates": 8},
+            "rotation": {"epochs": 12, "replicates": 6},
         },
-        large={"autoencoder": {"epochs": 1, "replicates": 3}},
+        large={
+            "autoencoder": {"epochs": 1, "replicates": 3},
+            "rotation": {"epochs": 2, "replicates": 4},
+        },
     ),
     "full": Preset(
         "MNIST, more replicates and epochs: for GPUs or patience",
@@ -146,6 +185,7 @@ PRESETS: dict[str, Preset] = {
                 "replicates": 20,
                 "width": 32,
             },
+            "rotation": {"epochs": 20, "replicates": 10, "width": 32},
         },
     ),
 }
@@ -166,4 +206,12 @@ def members(name: str) -> list[Experiment]:
 
     for member in STUDIES.get(name, (name,)):
         add(EXPERIMENTS[member])
-    return ordered
+    axes, fixed = STUDY_AXES.get(name, {}), STUDY_FIXED.get(name, {})
+    return [
+        replace(
+            experiment,
+            axes={**experiment.axes, **axes.get(experiment.name, {})},
+            fixed={**experiment.fixed, **fixed.get(experiment.name, {})},
+        )
+        for experiment in ordered
+    ]

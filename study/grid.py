@@ -136,6 +136,8 @@ def parent_settings(
     """The settings of the cell that the one of `config` builds on."""
     settings = {**{axis: values[0] for axis, values in parent.axes.items()}, **parent.fixed}
     settings |= {name: config[name] for name in experiment.parent_settings}
+    for name, choices in experiment.parent_choices.items():
+        settings |= choices[config[name]]
     return parent.settings_module().Config(**settings)
 
 
@@ -165,7 +167,8 @@ def lay_out(
         config = _reader(kind)(settings)
         parent = None
         if experiment.needs and experiment.builds_on_parent(config):
-            shared = (experiment.name, *(config[name] for name in experiment.parent_settings))
+            names = (*experiment.parent_settings, *experiment.parent_choices)
+            shared = (experiment.name, *(config[name] for name in names))
             parent = parents.get(shared)
             if parent is None:
                 needed = by_name[experiment.needs]

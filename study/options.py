@@ -20,6 +20,8 @@ OPTION_OF = {
     "depth": "--depths",
     "labels": "--labels",
     "freeze": "--freeze",
+    "pretraining": "--pretraining",
+    "loss": "--losses",
     "batch_size": "--batch-sizes",
     "replicates": "--replicates",
     "epochs": "--epochs",
@@ -28,7 +30,7 @@ OPTION_OF = {
 }
 """The option that sets each setting of a trainable."""
 
-SHARED = ("latent_dim", "depth", "labels", "freeze", "replicates", "seed")
+SHARED = ("latent_dim", "depth", "labels", "freeze", "pretraining", "replicates", "seed")
 """Settings that an option changes in every experiment that has them. The others change the
 experiment that was named, or a study's first: `--epochs` of `assignment` are the autoencoder's."""
 
@@ -167,7 +169,17 @@ def _add_study(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--freeze", nargs="+", metavar="MODE",
         help="the few-shot encoder: fixed (pretrained, excluded from training), full "
-        "(pretrained, trained along), scratch (not pretrained: the control)",
+        "(pretrained, trained along), scratch (not pretrained: the control), lp-ft (the head "
+        "first, then everything), propagation (fixed; the labels spread to all training images)",
+    )  # fmt: skip
+    what.add_argument(
+        "--pretraining", nargs="+", metavar="KIND",
+        help="of the few-shot encoder: plain (default), augmented (on noisy, augmented images; the "
+        "labelled images are augmented too)",
+    )  # fmt: skip
+    what.add_argument(
+        "--losses", dest="loss", nargs="+", metavar="LOSS",
+        help="what rotation learns from: absolute (naive), wrapped, cosine, von_mises, sine_cosine",
     )  # fmt: skip
     what.add_argument(
         "--batch-sizes", dest="batch_size", type=_count, nargs="+", metavar="N",

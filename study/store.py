@@ -392,7 +392,7 @@ class Store:
             return load(content)
 
     def predictions(self, identity: str) -> np.ndarray:
-        """Predicted classes (R, N_test) uint8."""
+        """Predicted classes (R, N_test) uint8, or angles float32."""
         import numpy as np
 
         path, content = self._file(identity, "predictions.npz")

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from trainables.augment import views
 from trainables.contract import (
     Checkpoint,
     Outcome,
@@ -33,6 +34,11 @@ from trainables.settings.autoencoder import Config
 def squared_error(model: Any, images: Tensor) -> Tensor:
     """Mean squared error per pixel of reconstructed `images` (B, 1, 28, 28): a scalar."""
     return (model(images) - images).square().mean()
+
+
+def restoration_error(model: Any, seen: Tensor, wanted: Tensor) -> Tensor:
+    """Mean squared error per pixel of what is made of `seen` (B, 1, 28, 28) against `wanted`."""
+    return (model(seen) - wanted).square().mean()
 
 
 def squared_errors(model: Any, images: Tensor) -> Tensor:
@@ -75,10 +81,21 @@ def train(
     order = MinibatchOrder(
         len(images), config.batch_size, generators(config.seed, config.replicates, "order")
     )
+    draws = generators(config.seed, config.replicates, "views")
+
+    def plain(indices: Tensor) -> tuple[Tensor, ...]:
+        return (pixels(images[indices]),)
+
+    def augmented(indices: Tensor) -> tuple[Tensor, ...]:
+        clean = pixels(images[indices])
+        moved = views(clean, config.augment, 0.0, draws)
+        return views(moved, 0.0, config.noise, draws), clean if config.target == "clean" else moved
+
+    changed = config.augment > 0 or config.noise > 0
     earlier = fit(
         models,
-        squared_error,
-        lambda indices: (pixels(images[indices]),),
+        restoration_error if changed else squared_error,
+        augmented if changed else plain,
         order,
         config.epochs,
         {"": config.learning_rate},
@@ -86,6 +103,7 @@ def train(
         after_epoch,
         history,
         checkpoint,
+        draws,
     )
     test_errors = models.evaluate(squared_errors, test).mean(dim=1)
     require_finite(test_errors, "the test error")

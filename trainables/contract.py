@@ -102,4 +102,5 @@ class Outcome:
     weights: dict[str, torch.Tensor] = field(default_factory=dict)
     """Parameters and buffers, stacked over replicates: (R, …) each, on any device."""
     predictions: np.ndarray | None = None
-    """Predicted class of every test image: (R, N_test) uint8."""
+    """Predicted class of every test image, (R, N_test) uint8, or its predicted angle in degrees,
+    (R, N_test) float32."""

@@ -2,46 +2,34 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
+from trainables.codes import encode
 from trainables.contract import Checkpoint, Outcome, Parent, Report, require_finite
 from trainables.data import Dataset, label_subset, pixels
-from trainables.networks import Classifier, Encoder, Head, count_parameters
+from trainables.networks import Classifier, Head, count_parameters
 from trainables.replicates import (
-    MinibatchOrder,
     Replicates,
     Strategy,
     fastest_strategy,
-    fit,
-    generators,
     initialise,
     pick_device,
 )
 from trainables.settings.fewshot import FREEZE as FREEZE
 from trainables.settings.fewshot import VERSION as VERSION
 from trainables.settings.fewshot import Config
+from trainables.stages import Examples, Training, fit_stage, labelled_examples
+from trainables.stages import cross_entropy as cross_entropy
 
 STATISTICS_IMAGES = 1000
 """Unlabelled training images that codes are standardised by: they fix a standard deviation to
 2 %, and all of them would take as long as training a fixed encoder's head does."""
-
-REPORT_EVERY = 20
-"""Epochs between two points of the history: an epoch of 20 images is too little to plot."""
-
-
-def cross_entropy(model: Any, inputs: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy in nats of `inputs` (B, …) with `labels` (B,): a scalar."""
-    return functional.cross_entropy(model(inputs), labels)
 
 
 def scores_of_images(model: Any, images: Tensor) -> Tensor:
@@ -78,39 +66,6 @@ def build_classifiers(config: Config, parent: Parent | None) -> tuple[list[Class
     return members, sources
 
 
-KEPT_CODES = 48
-"""Sets of codes that a process keeps: those of four encoders are 12, at most 1.2 MB each. A cell
-of `fixed` for each number of labels needs the same ones."""
-
-_kept_codes: OrderedDict[bytes, Tensor] = OrderedDict()
-
-
-def encode(member: Classifier, images: Tensor) -> Tensor:
-    """Codes (N, d) of uint8 `images` (N, 1, 28, 28), not standardised.
-
-    On a CPU those of the latest encoders and images are kept, by the hash of every byte of both
-    and by all else that the bits depend on. Hashing takes a hundredth of the time of encoding.
-    """
-    if images.device.type != "cpu" or len(images) < STATISTICS_IMAGES:
-        return _encode(member.encoder, images)
-    content = hashlib.sha256(f"{member.encoder} {torch.get_num_threads()}".encode())
-    for value in (*member.encoder.state_dict().values(), images):
-        content.update(f"{value.dtype} {list(value.shape)}".encode())
-        content.update(value.contiguous().numpy())
-    key = content.digest()
-    if key not in _kept_codes:
-        _kept_codes[key] = _encode(member.encoder, images)
-    _kept_codes.move_to_end(key)
-    while len(_kept_codes) > KEPT_CODES:
-        _kept_codes.popitem(last=False)
-    return _kept_codes[key]
-
-
-@torch.no_grad()
-def _encode(encoder: Encoder, images: Tensor, batch_size: int = 250) -> Tensor:
-    return torch.cat([encoder(pixels(part)) for part in images.split(batch_size)])
-
-
 def standardise(members: list[Classifier], sources: list[int], images: Tensor) -> None:
     """Fit every member's standardisation to its codes of uint8 `images` (N, 1, 28, 28), running
     each encoder once: members with the same source have the same."""
@@ -122,57 +77,104 @@ def standardise(members: list[Classifier], sources: list[int], images: Tensor) -
         member.standardise.load_state_dict(fitted[source].standardise.state_dict())
 
 
-@dataclass(frozen=True)
-class Training:
-    """What of the classifiers trains, and on what."""
-
-    models: Replicates
-    """The parts that train."""
-    inputs: Tensor
-    """What they see of the labelled images: (R, labels, …)."""
-    learning_rates: dict[str, float]
-    """Peak rates by the prefix of a parameter's name."""
-    epochs: int
-    """Passes over the labelled images."""
-    predict: Callable[[Tensor], Tensor]
-    """Uint8 images (N, 1, 28, 28) to predicted classes (R, N)."""
-
-
 def heads_alone(
-    config: Config, members: list[Classifier], sources: list[int], labelled: Tensor
+    config: Config, members: list[Classifier], sources: list[int], examples: Examples
 ) -> Training:
-    """The heads train on codes of uint8 `labelled` (R, labels, 1, 28, 28). The encoders don't
-    change, so these are computed once, and those of other images once an encoder."""
+    """The heads train on codes of the examples. The encoders don't change, so these are computed
+    once."""
     codes = [
         member.standardise(encode(member, images))
-        for member, images in zip(members, labelled, strict=True)
+        for member, images in zip(members, examples.images, strict=True)
     ]
-    models = Replicates([member.head for member in members], labelled.device)
+    return Training(
+        Replicates([member.head for member in members], examples.images.device),
+        torch.stack(codes),
+        examples.targets,
+        {"": config.learning_rate},
+        config.epochs,
+        config.batch_size or config.labels,
+        predictor_on_codes(members, sources),
+        examples.views,
+    )
+
+
+def predictor_on_codes(members: list[Classifier], sources: list[int]) -> Callable[[Tensor], Tensor]:
+    """Uint8 images (N, 1, 28, 28) to predicted classes (R, N), their codes computed once a
+    pretrained encoder."""
     distinct = dict(zip(sources, members, strict=True))
 
     def predict(images: Tensor) -> Tensor:
         seen = {source: m.standardise(encode(m, images)) for source, m in distinct.items()}
-        pairs = zip(models.members, sources, strict=True)
-        return torch.stack([head(seen[source]).argmax(dim=1) for head, source in pairs])
+        pairs = zip(members, sources, strict=True)
+        return torch.stack([member.head(seen[source]).argmax(dim=1) for member, source in pairs])
 
-    return Training(models, torch.stack(codes), {"": config.learning_rate}, config.epochs, predict)
+    return predict
 
 
 def whole_networks(
-    config: Config, members: list[Classifier], labelled: Tensor, strategy: Strategy | None
+    config: Config,
+    members: list[Classifier],
+    examples: Examples,
+    learning_rates: dict[str, float],
+    strategy: Strategy | None,
 ) -> Training:
-    """Everything trains, on uint8 `labelled` images (R, labels, 1, 28, 28)."""
-    device = labelled.device
+    """Everything trains."""
+    device = examples.images.device
     batch_size = config.batch_size or config.labels
     models = Replicates(
         members, device, strategy or fastest_strategy(members[0], device, batch_size)
     )
-    rates = {"encoder.": config.encoder_learning_rate, "head.": config.learning_rate}
+    as_bytes = not examples.images.is_floating_point()
+    return Training(
+        models,
+        pixels(examples.images) if as_bytes else examples.images,
+        examples.targets,
+        learning_rates,
+        config.encoder_epochs,
+        batch_size,
+        lambda images: models.evaluate(scores_of_images, images).argmax(dim=2),
+        examples.views,
+    )
 
-    def predict(images: Tensor) -> Tensor:
-        return models.evaluate(scores_of_images, images).argmax(dim=2)
 
-    return Training(models, pixels(labelled), rates, config.encoder_epochs, predict)
+def heads_on_propagated_labels(
+    config: Config,
+    members: list[Classifier],
+    sources: list[int],
+    images: Tensor,
+    subsets: Tensor,
+    targets: Tensor,
+) -> Training:
+    """The heads train on codes of all uint8 training `images` (N, 1, 28, 28), with the classes
+    that spread to them from `subsets` (R, labels) with `targets` (R, labels). No other label is
+    seen. The graph of an encoder serves all replicates that start from it."""
+    from trainables import propagation  # scipy and scikit-learn: a second that only this arm needs
+
+    codes: dict[int, Tensor] = {}
+    found: dict[int, np.ndarray] = {}
+    chosen, known = subsets.cpu().numpy(), targets.cpu().numpy()
+    for source, member in dict(zip(sources, members, strict=True)).items():
+        codes[source] = member.standardise(encode(member, images))
+        graph = propagation.known_graph(codes[source].cpu().numpy(), config.neighbours)
+        mine = [replicate for replicate, of in enumerate(sources) if of == source]
+        scores = propagation.spread(graph, chosen[mine], known[mine], config.alpha)
+        found |= {r: propagation.balanced(of_one) for r, of_one in zip(mine, scores, strict=True)}
+    probabilities = np.stack([found[replicate] for replicate in range(len(members))])
+    classes = torch.from_numpy(probabilities.argmax(axis=2)).to(images.device)
+    certainty = torch.from_numpy(propagation.certainty(probabilities)).to(codes[sources[0]])
+    each = torch.arange(len(members), device=images.device).unsqueeze(1)
+    classes[each, subsets] = targets
+    certainty[each, subsets] = 1.0
+    return Training(
+        Replicates([member.head for member in members], images.device),
+        torch.stack([codes[source] for source in sources]),
+        classes,
+        {"": config.learning_rate},
+        config.pseudo_epochs,
+        config.pseudo_batch_size,
+        predictor_on_codes(members, sources),
+        certainty=certainty,
+    )
 
 
 def train(
@@ -198,36 +200,27 @@ def train(
         for replicate in range(config.replicates)
     ]
     chosen = torch.from_numpy(np.stack(subsets)).to(device)
-    if config.freeze == "fixed":
-        training = heads_alone(config, members, sources, images[chosen])
-    else:
-        training = whole_networks(config, members, images[chosen], strategy)
-    targets = labels[chosen]
+    examples = labelled_examples(config, images[chosen], labels[chosen])
     history: list[dict[str, Any]] = []
-
-    def after_epoch(epoch: int, losses: Tensor) -> None:
-        if epoch % REPORT_EVERY and epoch != training.epochs:
-            return
-        for replicate, loss in enumerate(losses.tolist()):
-            history.append({"replicate": replicate, "epoch": epoch, "train_loss": loss})
-        report({"epoch": epoch, "train_loss": losses.mean().item()})
-
-    each = torch.arange(config.replicates, device=device).unsqueeze(1)
-    batch_size = config.batch_size or config.labels
-    earlier = fit(
-        training.models,
-        cross_entropy,
-        lambda indices: (training.inputs[each, indices], targets[each, indices]),
-        MinibatchOrder(
-            config.labels, batch_size, generators(config.seed, config.replicates, "order")
-        ),
-        training.epochs,
-        training.learning_rates,
-        config.weight_decay,
-        after_epoch,
-        history,
-        checkpoint,
-    )
+    earlier_epochs = 0
+    if config.freeze == "lp-ft":
+        # Seconds that no checkpoint is worth: whoever tries again gets the same bits.
+        probe = heads_alone(config, members, sources, examples)
+        fit_stage(config, probe, report, history)
+        earlier_epochs = probe.epochs_trained
+    if config.freeze == "propagation":
+        training = heads_on_propagated_labels(
+            config, members, sources, images, chosen, labels[chosen]
+        )
+    elif config.freeze == "fixed":
+        training = heads_alone(config, members, sources, examples)
+    elif config.freeze == "lp-ft":
+        rates = {"": config.tuning_learning_rate}
+        training = whole_networks(config, members, examples, rates, strategy)
+    else:
+        rates = {"encoder.": config.encoder_learning_rate, "head.": config.learning_rate}
+        training = whole_networks(config, members, examples, rates, strategy)
+    earlier = fit_stage(config, training, report, history, earlier_epochs, checkpoint)
     sums = [value.detach().flatten(1).sum(dim=1) for value in training.models.parameters.values()]
     require_finite(torch.stack(sums).sum(dim=0), "a weight")
     columns: dict[str, list[float]] = {}
@@ -240,8 +233,8 @@ def train(
     rows = [
         {
             "replicate": replicate,
-            "batch_size": batch_size,
-            "epochs": training.epochs,
+            "batch_size": training.batch_size,
+            "epochs": earlier_epochs + training.epochs_trained,
             "parameters": count_parameters(members[replicate]),
             "trained_parameters": count_parameters(training.models.members[replicate]),
             "train_seconds": seconds / config.replicates,

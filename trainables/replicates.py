@@ -26,7 +26,7 @@ Strategy = Literal["vectorised", "loop"]
 LossFunction = Callable[..., Tensor]
 """(model, *its replicate's batch) -> a scalar loss."""
 
-PURPOSES = {"initialisation": 0, "order": 1, "head": 2}
+PURPOSES = {"initialisation": 0, "order": 1, "head": 2, "views": 3, "angles": 4}
 
 
 def seed_of(seed: int, replicate: int, purpose: str) -> int:
@@ -196,6 +196,7 @@ def fit(
     after_epoch: Callable[[int, Tensor], None],
     history: list[dict[str, Any]] | None = None,
     checkpoint: Checkpoint | None = None,
+    draws: Sequence[torch.Generator] = (),
 ) -> float:
     """Train all replicates with AdamW under a one-cycle schedule (Smith & Topin 2018).
 
@@ -206,7 +207,8 @@ def fit(
 
     With a `checkpoint`, training goes on after the epoch that it holds, if any, and ends with
     the same bits on a CPU as if it had never stopped; `history` is the list that `after_epoch`
-    appends to, and is kept with the rest. Returns the seconds that earlier tries took up to
+    appends to, and is kept with the rest, as is the state of `draws`, the generators that
+    `gather` draws from. Returns the seconds that earlier tries took up to
     there, which the caller's clock knows nothing of.
     """
     started = time.perf_counter()
@@ -226,7 +228,7 @@ def fit(
     )
     saved = checkpoint.load() if checkpoint else None
     if saved:
-        _restore(saved, models, optimiser, schedule, order)
+        _restore(saved, models, optimiser, schedule, [*order.orders, *draws])
         if history is not None:
             history[:] = saved.numbers["history"]
     earlier = saved.numbers["seconds"] if saved else 0.0
@@ -242,7 +244,9 @@ def fit(
         if checkpoint and epoch < epochs and checkpoint.due():
             seconds = earlier + time.perf_counter() - started
             numbers = {"seconds": seconds, "history": list(history or [])}
-            checkpoint.save(_progress(epoch, numbers, models, optimiser, schedule, order))
+            checkpoint.save(
+                _progress(epoch, numbers, models, optimiser, schedule, [*order.orders, *draws])
+            )
     return earlier
 
 
@@ -252,14 +256,14 @@ def _progress(
     models: Replicates,
     optimiser: torch.optim.AdamW,
     schedule: torch.optim.lr_scheduler.OneCycleLR,
-    order: MinibatchOrder,
+    draws: Sequence[torch.Generator],
 ) -> Progress:
     """All that the epochs after this one depend on, and `numbers`."""
     tensors = {f"parameter {name}": value.detach() for name, value in models.parameters.items()}
     for parameter, state in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser {parameter} {name}": value for name, value in state.items()}
-    for replicate, generator in enumerate(order.orders):
-        tensors[f"order {replicate}"] = generator.get_state()
+    for number, generator in enumerate(draws):
+        tensors[f"generator {number}"] = generator.get_state()
     position = {"step": schedule.last_epoch, "rates": [g["lr"] for g in optimiser.param_groups]}
     return Progress(epoch, tensors, {**numbers, **position})
 
@@ -269,13 +273,13 @@ def _restore(
     models: Replicates,
     optimiser: torch.optim.AdamW,
     schedule: torch.optim.lr_scheduler.OneCycleLR,
-    order: MinibatchOrder,
+    draws: Sequence[torch.Generator],
 ) -> None:
     """The inverse of `_progress`, on what was just built."""
     for name, parameter in models.parameters.items():
         parameter.detach().copy_(saved.tensors[f"parameter {name}"])
-    for replicate, generator in enumerate(order.orders):
-        generator.set_state(saved.tensors[f"order {replicate}"])
+    for number, generator in enumerate(draws):
+        generator.set_state(saved.tensors[f"generator {number}"])
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in saved.tensors.items():
         if key.startswith("optimiser "):

@@ -18,6 +18,7 @@ from analysis.report import (
     correlation,
     interpolation,
     reconstruction,
+    rotation,
     theory,
     transfer,
 )
@@ -31,6 +32,7 @@ from study.words import duration
 SECTIONS = {
     "autoencoder": (reconstruction.write, interpolation.write, correlation.write),
     "fewshot": (transfer.write,),
+    "rotation": (rotation.write,),
 }
 """The sections that an experiment's finished cells make, in the order of the page."""
 
@@ -54,9 +56,10 @@ def write(folder: str | Path) -> Path | str:
 
 
 def _write(results: Results, document: Document) -> None:
+    shown = results.without_augmented()
     for experiment, writers in SECTIONS.items():
-        for write_section in writers if len(results.of(experiment)) else ():
-            write_section(document, results)
+        for write_section in writers if len(shown.of(experiment)) else ():
+            write_section(document, shown)
     for planned in results.plan["experiments"]:
         if planned["name"] not in SECTIONS and len(results.of(planned["name"])):
             any_experiment.write(document, results, planned)

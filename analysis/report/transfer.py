@@ -8,7 +8,7 @@ from analysis.results import Results
 
 
 def write(document: Document, results: Results) -> None:
-    rows = results.of("fewshot")
+    rows = transfer.with_arms(results.of("fewshot"))
     table = transfer.summary(rows)
     section = document.section(
         "transfer",
@@ -16,7 +16,8 @@ def write(document: Document, results: Results) -> None:
         "With tens of labelled images: a small classifier on a fixed pretrained encoder, or the "
         "whole network trained?",
     )
-    section.conclusions = transfer.conclusions(rows)
+    arms = transfer.arms_table(rows, results.plan["dataset"])
+    section.conclusions = [*transfer.conclusions(rows), *transfer.target_sentence(arms)]
     section.cells = results.cells("fewshot")
     pixel_baselines = transfer.baselines(results)
     document.figure(
@@ -32,7 +33,29 @@ def write(document: Document, results: Results) -> None:
         transfer.draw_by_dimension(rows),
         "The same accuracies against the latent dimension.",
     )
+    document.table(
+        "transfer_arms",
+        arms,
+        "The arms, each at the d with its best validation accuracy, beside the targets",
+        shown=arms.drop(columns=["arm", "interval"]),
+    )
     document.table("transfer", table, "Accuracy by cell", shown=table.drop(columns=["interval"]))
+    compared = transfer.against(rows)
+    if len(compared):
+        document.figure(
+            "transfer_against_fixed",
+            transfer.draw_against(compared),
+            "Every arm against the plain, fixed encoder: paired differences in test accuracy on "
+            "common seeds and label subsets, means over d; bars are 95 % intervals that resample "
+            "both.",
+        )
+        document.table(
+            "transfer_against_fixed",
+            compared,
+            "Every arm minus the plain, fixed encoder, with p values corrected for their number "
+            "(Holm)",
+            shown=compared.drop(columns=["interval"]),
+        )
     paired = transfer.differences(rows)
     if len(paired):
         document.figure(
@@ -66,7 +89,7 @@ def write(document: Document, results: Results) -> None:
         transfer.draw_confusion(counts),
         f"Confusion matrix of the classifier with the best validation accuracy "
         f"(d = {best['latent_dim']}, {best['labels']} labels, "
-        f"{transfer.ARMS.get(best['freeze'], best['freeze'])}).",
+        f"{transfer.name_of(best['arm'])}).",
     )
     document.heading("The original's accuracies")
     theirs = transfer.original()

@@ -1,24 +1,28 @@
 """Question 4: a fixed pretrained encoder against training everything, on few labels.
 
+- `arms`: what an arm is, and what to call it
 - `accuracies`: means, intervals and paired differences of the arms
 - `baselines`: what classifiers without a network reach on the same labels
+- `targets`: all arms in one table, beside what they were to reach
 - `original`: the original solution's numbers beside these
 - `figures`: all of it, drawn
 - `conclusions`: the sentences that follow
 """
 
 from analysis.transfer.accuracies import (
-    ARMS,
     CHANCE,
+    against,
     best_classifier,
     confusion,
     differences,
     overall_difference,
     summary,
 )
+from analysis.transfer.arms import name_of, with_arms
 from analysis.transfer.baselines import baseline_summary, baselines, code_baselines
 from analysis.transfer.conclusions import conclusions
 from analysis.transfer.figures import (
+    draw_against,
     draw_by_dimension,
     draw_by_labels,
     draw_confusion,
@@ -26,10 +30,13 @@ from analysis.transfer.figures import (
     draw_original,
 )
 from analysis.transfer.original import beside_original, original, original_conclusion
+from analysis.transfer.targets import TARGETS, arms_table, target_sentence
 
 __all__ = [
-    "ARMS",
     "CHANCE",
+    "TARGETS",
+    "against",
+    "arms_table",
     "baseline_summary",
     "baselines",
     "beside_original",
@@ -38,13 +45,17 @@ __all__ = [
     "conclusions",
     "confusion",
     "differences",
+    "draw_against",
     "draw_by_dimension",
     "draw_by_labels",
     "draw_confusion",
     "draw_differences",
     "draw_original",
+    "name_of",
     "original",
     "original_conclusion",
     "overall_difference",
     "summary",
+    "target_sentence",
+    "with_arms",
 ]

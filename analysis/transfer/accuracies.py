@@ -12,19 +12,15 @@ from analysis.statistics import (
     crossed_bootstrap,
     holm,
     mean_interval,
-    paired_difference,
     probability_of_improvement,
 )
+from analysis.transfer.arms import ordered, with_arms
 from trainables.data import CLASSES
 
 CHANCE = 1 / CLASSES
 
 
-ARMS = {"fixed": "encoder fixed", "full": "everything trained", "scratch": "not pretrained"}
-"""What figures call the values of `freeze`; an arm that isn't here is called by its own name."""
-
-
-def _accuracy_interval(group: pd.DataFrame) -> Interval:
+def accuracy_interval(group: pd.DataFrame) -> Interval:
     """Interval of a mean accuracy: over encoders and label subsets where encoders are shared,
     over label subsets alone where every classifier had its own encoder (`scratch`)."""
     if group["encoder_cell"].isna().all():
@@ -37,12 +33,13 @@ def _accuracy_interval(group: pd.DataFrame) -> Interval:
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
     """One line a cell: mean test accuracy (a fraction) with its interval.
 
-    Columns `latent_dim`, `depth`, `labels`, `freeze`, `test_accuracy`, `low`, `high`, `interval`,
-    `replicates`, `encoders`, `cells`.
+    Columns `latent_dim`, `depth`, `labels`, `freeze`, `pretraining`, `arm`, `test_accuracy`,
+    `low`, `high`, `interval`, `replicates`, `encoders`, `cells`.
     """
+    rows = with_arms(rows)
     lines = []
     for cell, group in rows.groupby("cell", sort=False):
-        interval = _accuracy_interval(group)
+        interval = accuracy_interval(group)
         first = group.iloc[0]
         lines.append(
             {
@@ -50,6 +47,8 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
                 "depth": first["depth"],
                 "labels": first["labels"],
                 "freeze": first["freeze"],
+                "pretraining": first["pretraining"],
+                "arm": first["arm"],
                 "test_accuracy": interval.estimate,
                 "low": interval.low,
                 "high": interval.high,
@@ -59,31 +58,59 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
                 "cells": cell,
             }
         )
-    order = ["depth", "latent_dim", "labels", "freeze"]
+    order = ["depth", "latent_dim", "labels", "pretraining", "freeze"]
     return pd.DataFrame(lines).sort_values(order, ignore_index=True)
 
 
+def pairs_of(rows: pd.DataFrame, first: str, second: str, keys: list[str]) -> pd.DataFrame:
+    """Rows of arm `first` beside those of arm `second` with the same `keys` and label subset:
+    columns end in `_1` and `_2`; `difference` is first − second, and `encoder` the replicate of
+    the pretrained encoder, of whichever arm has one.
+
+    Encoders of different d or pretraining share a replicate number only; it stands for the
+    random seed.
+    """
+    rows = with_arms(rows)
+    one, two = rows[rows["arm"] == first], rows[rows["arm"] == second]
+    pairs = one.merge(two, on=[*keys, "label_subset"], suffixes=("_1", "_2"))
+    own = pairs["encoder_cell_1"].notna()
+    return pairs.assign(
+        difference=pairs["test_accuracy_1"] - pairs["test_accuracy_2"],
+        encoder=pairs["encoder_replicate_1"].where(own, pairs["encoder_replicate_2"]),
+    )
+
+
+def _difference_interval(differences: pd.DataFrame, pretrained: bool) -> Interval:
+    """Over encoders and label subsets, or over label subsets alone where no arm has an encoder
+    that others share."""
+    if not pretrained:
+        return mean_interval(differences["difference"])
+    columns = (differences[name] for name in ("difference", "encoder", "label_subset"))
+    return crossed_bootstrap(*columns)
+
+
+def _pretrained(pairs: pd.DataFrame) -> bool:
+    return bool(pairs[["encoder_cell_1", "encoder_cell_2"]].notna().to_numpy().any())
+
+
 def differences(rows: pd.DataFrame, first: str = "fixed", second: str = "full") -> pd.DataFrame:
-    """Paired differences `first` − `second` by d and labels, on common encoders and subsets.
+    """Paired differences of two arms, `first` − `second`, by d and labels, on common seeds and
+    label subsets.
 
     Columns `latent_dim`, `labels`, `depth`, `difference`, `low`, `high`, `p` (two-sided), `p_holm`
     (corrected for the number of lines), `probability` that `first` beats `second`, `interval`,
     `pairs`, `cells`.
     """
+    keys = ["depth", "latent_dim", "labels"]
     lines = []
-    for (depth, dim, labels), group in rows.groupby(["depth", "latent_dim", "labels"]):
-        keys = ["encoder_replicate", "label_subset"]
-        one, two = group[group["freeze"] == first], group[group["freeze"] == second]
-        pairs = one.merge(two, on=keys, suffixes=("_1", "_2"))
-        if pairs.empty:
-            continue
-        arrays = (
+    for (depth, dim, labels), pairs in pairs_of(rows, first, second, keys).groupby(keys):
+        interval = _difference_interval(pairs, _pretrained(pairs))
+        probability = probability_of_improvement(
             pairs["test_accuracy_1"],
             pairs["test_accuracy_2"],
-            pairs["encoder_replicate"],
+            pairs["encoder"],
             pairs["label_subset"],
         )
-        interval = paired_difference(*arrays)
         lines.append(
             {
                 "latent_dim": dim,
@@ -93,7 +120,7 @@ def differences(rows: pd.DataFrame, first: str = "fixed", second: str = "full") 
                 "low": interval.low,
                 "high": interval.high,
                 "p": interval.p_value(),
-                "probability": probability_of_improvement(*arrays).estimate,
+                "probability": probability.estimate,
                 "interval": interval.kind,
                 "pairs": interval.n,
                 "cells": " ".join([pairs["cell_1"].iloc[0], pairs["cell_2"].iloc[0]]),
@@ -109,23 +136,48 @@ def overall_difference(
     rows: pd.DataFrame, first: str, second: str, labels: int | None = None
 ) -> Interval | None:
     """Paired difference of two arms, averaged over d (and over label counts, unless one is
-    given) before resampling, since cells of one encoder and subset are not independent.
-
-    Encoders of different d share a replicate number only; it stands for the random seed.
-    """
+    given) before resampling, since cells of one encoder and subset are not independent."""
     if labels is not None:
         rows = rows[rows["labels"] == labels]
-    keys = ["depth", "latent_dim", "labels", "label_subset"]
-    one, two = rows[rows["freeze"] == first], rows[rows["freeze"] == second]
-    pairs = one.merge(two, on=keys, suffixes=("_1", "_2"))
+    pairs = pairs_of(rows, first, second, ["depth", "latent_dim", "labels"])
     if pairs.empty:
         return None
-    pairs["difference"] = pairs["test_accuracy_1"] - pairs["test_accuracy_2"]
-    means = pairs.groupby(["encoder_replicate_1", "label_subset"])["difference"].mean()
-    means = means.reset_index()
-    return crossed_bootstrap(
-        means["difference"], means["encoder_replicate_1"], means["label_subset"]
-    )
+    means = pairs.groupby(["encoder", "label_subset"])["difference"].mean().reset_index()
+    return _difference_interval(means, _pretrained(pairs))
+
+
+def against(rows: pd.DataFrame, reference: str = "fixed") -> pd.DataFrame:
+    """Every other arm minus the reference, by labels, means over d: paired differences.
+
+    Columns `arm`, `reference`, `labels`, `difference`, `low`, `high`, `p`, `p_holm`, `interval`,
+    `pairs`, `cells`; empty where the reference is not among the rows.
+    """
+    rows = with_arms(rows)
+    lines = []
+    for arm in ordered(rows["arm"]):
+        for labels in sorted(rows["labels"].unique()):
+            interval = overall_difference(rows, arm, reference, int(labels))
+            if arm == reference or interval is None:
+                continue
+            of_pair = rows[(rows["labels"] == labels) & rows["arm"].isin([arm, reference])]
+            lines.append(
+                {
+                    "arm": arm,
+                    "reference": reference,
+                    "labels": labels,
+                    "difference": interval.estimate,
+                    "low": interval.low,
+                    "high": interval.high,
+                    "p": interval.p_value(),
+                    "interval": interval.kind,
+                    "pairs": interval.n,
+                    "cells": " ".join(sorted(set(of_pair["cell"]))),
+                }
+            )
+    table = pd.DataFrame(lines)
+    if len(table):
+        table.insert(7, "p_holm", holm(table["p"]))
+    return table
 
 
 def best_classifier(rows: pd.DataFrame) -> pd.Series:

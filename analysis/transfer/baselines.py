@@ -16,6 +16,7 @@ from analysis.statistics import (
     crossed_bootstrap,
     mean_interval,
 )
+from analysis.transfer.arms import with_arms
 from trainables.data import label_subset, pixels
 from trainables.fewshot import STATISTICS_IMAGES
 
@@ -60,10 +61,10 @@ def code_baselines(results: Results) -> pd.DataFrame:
     """Logistic regression and the nearest neighbour on the standardised codes of the pretrained
     encoders, on the same label subsets as `fixed`.
 
-    Columns `latent_dim`, `labels`, `classifier`, `label_subset`, `encoder_replicate`,
-    `test_accuracy`, `cells`.
+    Columns `latent_dim`, `pretraining`, `labels`, `classifier`, `label_subset`,
+    `encoder_replicate`, `test_accuracy`, `cells`.
     """
-    rows = results.of("fewshot")
+    rows = with_arms(results.of("fewshot"))
     data = results.dataset
     fixed = rows[rows["freeze"] == "fixed"]
     if fixed.empty:
@@ -89,10 +90,10 @@ def code_baselines(results: Results) -> pd.DataFrame:
                 for name, classifier in _classifiers("codes"):
                     classifier.fit(seen[:labels], answers[:labels])
                     accuracy = (classifier.predict(held) == data.test.labels).mean()
-                    lines.append((row["latent_dim"], labels, name, subset, replicate, accuracy,
-                                  encoder_cell))  # fmt: skip
-    columns = ["latent_dim", "labels", "classifier", "label_subset", "encoder_replicate",
-               "test_accuracy", "cells"]  # fmt: skip
+                    lines.append((row["latent_dim"], row["pretraining"], labels, name, subset,
+                                  replicate, accuracy, encoder_cell))  # fmt: skip
+    columns = ["latent_dim", "pretraining", "labels", "classifier", "label_subset",
+               "encoder_replicate", "test_accuracy", "cells"]  # fmt: skip
     return pd.DataFrame(lines, columns=columns)
 
 
@@ -100,7 +101,7 @@ def baseline_summary(table: pd.DataFrame) -> pd.DataFrame:
     """One line a classifier, number of labels (and d, for those on codes): mean accuracy over
     label subsets with its interval, and over encoders where there are any."""
     on_codes = "encoder_replicate" in table
-    keys = ["classifier", *(["latent_dim"] if on_codes else []), "labels"]
+    keys = ["classifier", *(["latent_dim", "pretraining"] if on_codes else []), "labels"]
     lines = []
     for names, group in table.groupby(keys):
         interval = (

@@ -2,52 +2,71 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.style import COLOURS, LINES, MARKERS, figure, latent_dim_axis
-from analysis.transfer.accuracies import ARMS, CHANCE, summary
+from analysis.transfer.accuracies import CHANCE, summary
+from analysis.transfer.arms import PLAIN, WAYS, name_of, ordered, split, with_arms
 from trainables.data import CLASSES
 
 
-def _arms(table: pd.DataFrame) -> list[str]:
-    present = list(dict.fromkeys(table["freeze"]))
-    return [arm for arm in ARMS if arm in present] + [arm for arm in present if arm not in ARMS]
+def _looks(arms: list[str]) -> dict[str, dict[str, Any]]:
+    """How each arm is drawn: colour and marker by what happens to the encoder; where there are
+    several kinds of pretraining, plain ones are hollow and dashed, the others full and solid."""
+    ways = ordered([*WAYS, *(split(arm)[0] for arm in arms)])
+    several = len({split(arm)[1] for arm in arms}) > 1
+    looks = {}
+    for arm in arms:
+        way, pretraining = split(arm)
+        index = ways.index(way) % len(COLOURS)
+        look: dict[str, Any] = {"color": COLOURS[index], "marker": MARKERS[index]}
+        if several:
+            plain = pretraining == PLAIN
+            look |= {"linestyle": "--" if plain else "-", "fillstyle": "none" if plain else "full"}
+        else:
+            look |= {"linestyle": LINES[index]}
+        looks[arm] = look
+    return looks
 
 
 def _draw_arms(axes: Axes, table: pd.DataFrame, rows: pd.DataFrame, x: str, spread: float) -> None:
     """Means with intervals, and the replicates as dots, one series an arm."""
-    arms = _arms(table)
-    for index, arm in enumerate(arms):
+    arms = ordered(table["arm"])
+    for index, (arm, look) in enumerate(_looks(arms).items()):
         shift = 1 + spread * (index - (len(arms) - 1) / 2)
-        part = table[table["freeze"] == arm].sort_values(x)
-        dots = rows[rows["freeze"] == arm]
-        axes.plot(dots[x] * shift, 100 * dots["test_accuracy"], ".", color=COLOURS[index],
+        part = table[table["arm"] == arm].sort_values(x)
+        dots = rows[rows["arm"] == arm]
+        axes.plot(dots[x] * shift, 100 * dots["test_accuracy"], ".", color=look["color"],
                   alpha=0.25, markersize=3)  # fmt: skip
         mean = 100 * part["test_accuracy"]
         reach = np.nan_to_num([mean - 100 * part["low"], 100 * part["high"] - mean])
-        axes.errorbar(part[x] * shift, mean, yerr=np.maximum(reach, 0), color=COLOURS[index],
-                      marker=MARKERS[index], linestyle=LINES[index], markersize=4, capsize=2,
-                      linewidth=1.3, label=ARMS.get(arm, arm))  # fmt: skip
+        axes.errorbar(part[x] * shift, mean, yerr=np.maximum(reach, 0), markersize=4, capsize=2,
+                      linewidth=1.3, label=name_of(arm), **look)  # fmt: skip
     axes.axhline(100 * CHANCE, color="#666666", linestyle=":", linewidth=1)
 
 
 def draw_by_labels(rows: pd.DataFrame, pixel_baselines: pd.DataFrame) -> Figure:
     """Accuracy against the number of labels by arm, a panel a latent dimension."""
+    rows = with_arms(rows)
     table = summary(rows)
     dims = sorted(table["latent_dim"].unique())
     columns = min(4, len(dims))
     lines = -(-len(dims) // columns)
-    made, panels = figure(columns, lines, width=2.9 * columns, height=2.9 * lines, sharex=True,
+    spread = 0.05 if table["arm"].nunique() <= 4 else 0.025
+    wide, high = (2.9 * columns, 2.9 * lines) if len(dims) > 1 else (8.0, 5.4)
+    made, panels = figure(columns, lines, width=max(wide, 6.0), height=high, sharex=True,
                           sharey=True, squeeze=False)  # fmt: skip
     base = pixel_baselines.groupby(["classifier", "labels"])["test_accuracy"].mean()
     for axes in panels.flat[len(dims) :]:
         axes.set_axis_off()
     for axes, dim in zip(panels.flat, dims, strict=False):
         _draw_arms(axes, table[table["latent_dim"] == dim], rows[rows["latent_dim"] == dim],
-                   "labels", 0.05)  # fmt: skip
+                   "labels", spread)  # fmt: skip
         for name, style in zip(sorted(set(base.index.get_level_values(0))), ("--", ":"),
                                strict=False):  # fmt: skip
             axes.plot(base[name].index, 100 * base[name], color="#888888", linestyle=style,
@@ -71,6 +90,7 @@ def draw_by_labels(rows: pd.DataFrame, pixel_baselines: pd.DataFrame) -> Figure:
 
 def draw_by_dimension(rows: pd.DataFrame) -> Figure:
     """Accuracy against d by arm, a panel a number of labels."""
+    rows = with_arms(rows)
     table = summary(rows)
     counts = sorted(table["labels"].unique())
     made, panels = figure(len(counts), width=2.9 * len(counts), height=3.4, sharey=True,
@@ -110,6 +130,29 @@ def draw_differences(table: pd.DataFrame) -> Figure:
     return made
 
 
+def draw_against(table: pd.DataFrame) -> Figure:
+    """Every arm minus the reference in percentage points with its interval, by labels."""
+    arms = ordered(table["arm"])
+    counts = sorted(table["labels"].unique())
+    made, axes = figure(width=8, height=1.6 + 0.55 * len(arms))
+    for index, labels in enumerate(counts):
+        part = table[table["labels"] == labels]
+        shift = 0.17 * (index - (len(counts) - 1) / 2)
+        places = [arms.index(arm) + shift for arm in part["arm"]]
+        mean = 100 * part["difference"]
+        reach = np.nan_to_num([mean - 100 * part["low"], 100 * part["high"] - mean])
+        axes.errorbar(mean, places, xerr=np.maximum(reach, 0), linestyle="",
+                      marker=MARKERS[index % 7], color=COLOURS[index % 7], capsize=2.5,
+                      markersize=5, label=f"{labels} labels")  # fmt: skip
+    axes.axvline(0, color="#444444", linewidth=1)
+    axes.set_yticks(range(len(arms)), [name_of(arm) for arm in arms])
+    axes.invert_yaxis()
+    reference = name_of(str(table["reference"].iloc[0]))
+    axes.set_xlabel(f"accuracy minus that of “{reference}” (percentage points)")
+    made.legend(ncols=4, loc="outside lower center")
+    return made
+
+
 def draw_original(ours: pd.DataFrame, theirs: pd.DataFrame) -> Figure:
     """The original's single runs beside this study's means, against d, a panel an arm."""
     made, panels = figure(2, width=9, height=3.6, sharey=True)
@@ -120,6 +163,8 @@ def draw_original(ours: pd.DataFrame, theirs: pd.DataFrame) -> Figure:
                 (theirs, {"linestyle": ":", "fillstyle": "none"}, "original"),
             ):
                 part = table[(table["freeze"] == arm) & (table["labels"] == labels)]
+                if "pretraining" in part:
+                    part = part[part["pretraining"] == PLAIN]
                 part = part.sort_values("latent_dim")
                 axes.plot(part["latent_dim"], 100 * part["test_accuracy"], color=COLOURS[index],
                           marker=MARKERS[index], label=f"{labels} labels, {name}",
@@ -128,7 +173,7 @@ def draw_original(ours: pd.DataFrame, theirs: pd.DataFrame) -> Figure:
         axes.annotate("chance", (2, 100 * CHANCE), xytext=(0, 3), textcoords="offset points",
                       fontsize=8, color="#666666")  # fmt: skip
         latent_dim_axis(axes, theirs["latent_dim"])
-        axes.set_title(ARMS[arm])
+        axes.set_title(name_of(arm))
         axes.set_ylim(0, 100)
     panels[0].set_ylabel("test accuracy (%)")
     handles, names = panels[0].get_legend_handles_labels()

@@ -6,6 +6,8 @@ from importlib.resources import files
 
 import pandas as pd
 
+from analysis.transfer.arms import PLAIN
+
 
 def original() -> pd.DataFrame:
     """The 56 accuracies of the original solution, as fractions: `freeze`, `labels`,
@@ -19,7 +21,8 @@ def original() -> pd.DataFrame:
 def beside_original(ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
     """The original's accuracies with this study's means, where it has the same cell: `freeze`,
     `labels`, `latent_dim`, `original`, `test_accuracy`, `low`, `high`, `cells`."""
-    deepest = ours[ours["depth"] == ours["depth"].max()]
+    plain = ours[ours["pretraining"] == PLAIN]
+    deepest = plain[plain["depth"] == plain["depth"].max()]
     keys = ["freeze", "labels", "latent_dim"]
     return theirs.rename(columns={"test_accuracy": "original"}).merge(
         deepest[[*keys, "test_accuracy", "low", "high", "cells"]], on=keys, how="left"

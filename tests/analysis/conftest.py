@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -41,6 +42,12 @@ def compute(cell: Cell, data: Dataset, store: Store) -> None:
         "seconds": time.time() - started,
     }
     store.write(cell.id, cell.config, cell.parent, outcome, provenance)
+
+
+@pytest.fixture(scope="session")
+def compute_cell() -> Callable[[Cell, Dataset, Store], None]:
+    """`compute`, for tests that have cells of their own."""
+    return compute
 
 
 @pytest.fixture(scope="session")

@@ -84,9 +84,141 @@ def test_the_original_numbers_are_the_56_and_at_chance():
 
 def test_an_arm_that_is_not_known_is_drawn_under_its_own_name():
     rows = rows_with(0.02)
-    rows.loc[rows["freeze"] == "scratch", "freeze"] = "lp-ft"
+    rows.loc[rows["freeze"] == "scratch", "freeze"] = "new-way"
     pixels = pd.DataFrame({"classifier": ["one", "one"], "labels": [20, 40],
                            "label_subset": [0, 0], "test_accuracy": [0.5, 0.6]})  # fmt: skip
     drawn = transfer.draw_by_labels(rows, pixels)
     names = [text.get_text() for text in drawn.legends[0].get_texts()]
-    assert {"lp-ft", "encoder fixed", "everything trained", "one"} == set(names)
+    assert {"new-way", "encoder fixed", "everything trained", "one"} == set(names)
+
+
+# --- any arms --------------------------------------------------------------------------------
+
+SHIFTS = {
+    ("fixed", "plain"): 0.0,
+    ("lp-ft", "plain"): 0.02,
+    ("propagation", "plain"): 0.2,
+    ("scratch", "plain"): -0.1,
+    ("fixed", "augmented"): 0.05,
+    ("lp-ft", "augmented"): 0.1,
+    ("scratch", "augmented"): -0.05,
+}
+
+
+def many_arms(base=0.65, labels=(20, 40), dims=(32,), noise=0.002):
+    """Rows whose arms differ from the plain, fixed one by `SHIFTS`, up to noise."""
+    draw = np.random.default_rng(3)
+    luck = draw.normal(0, 0.05, SUBSETS)
+    luck -= luck.mean()
+    lines = []
+    for dim in dims:
+        for count in labels:
+            for (freeze, pretraining), shift in SHIFTS.items():
+                for replicate in range(SUBSETS):
+                    accuracy = base + luck[replicate] + shift + draw.normal(0, noise)
+                    scratch = freeze == "scratch"
+                    lines.append(
+                        {"cell": f"{freeze}-{pretraining}-{dim}-{count}", "latent_dim": dim,
+                         "depth": 3, "labels": count, "freeze": freeze, "pretraining": pretraining,
+                         "replicate": replicate, "label_subset": replicate,
+                         "encoder_replicate": replicate if scratch else replicate % ENCODERS,
+                         "encoder_cell": None if scratch else f"encoder-{pretraining}-{dim}",
+                         "val_accuracy": accuracy, "test_accuracy": accuracy}
+                    )  # fmt: skip
+    return pd.DataFrame(lines)
+
+
+def test_an_arm_is_freeze_with_pretraining_and_plain_ones_keep_their_names():
+    rows = transfer.with_arms(many_arms())
+    assert list(dict.fromkeys(rows["arm"]))[:2] == ["fixed", "lp-ft"]
+    assert "lp-ft + augmented" in set(rows["arm"])
+    assert transfer.name_of("lp-ft + augmented") == "probe, then tuned, augmented"
+    assert transfer.name_of("fixed") == "encoder fixed"
+    assert set(transfer.with_arms(rows_with(0.0))["arm"]) == {"fixed", "full", "scratch"}
+
+
+def test_every_arm_is_paired_with_the_fixed_one():
+    table = transfer.against(many_arms()).set_index(["arm", "labels"])
+    assert len(table) == 6 * 2
+    for (freeze, pretraining), shift in SHIFTS.items():
+        arm = freeze if pretraining == "plain" else f"{freeze} + {pretraining}"
+        if arm == "fixed":
+            continue
+        line = table.loc[(arm, 20)]
+        assert line["difference"] == pytest.approx(shift, abs=0.003)
+        assert line["low"] < line["difference"] < line["high"]
+        assert line["high"] - line["low"] < 0.02  # the luck of the subset, SD 0.05, is gone
+        assert line["pairs"] == SUBSETS
+        assert (line["p_holm"] < 0.05) == (line["low"] > 0 or line["high"] < 0)
+        assert f"{freeze}-{pretraining}-32-20" in line["cells"]
+
+
+def test_arms_without_shared_encoders_are_compared_over_label_subsets():
+    interval = transfer.overall_difference(many_arms(), "scratch + augmented", "scratch", 20)
+    assert interval.estimate == pytest.approx(0.05, abs=0.003)
+    assert interval.kind == "95 % Student t"
+    assert interval.n == SUBSETS
+
+
+def test_sentences_say_of_each_further_arm_how_it_compares():
+    sentences = transfer.conclusions(many_arms())
+    (lp_ft,) = [s for s in sentences if s.startswith("“probe, then tuned” against")]
+    assert "better with 20 labels (+2." in lp_ft
+    (worse,) = [s for s in sentences if s.startswith("“not pretrained, augmented” against")]
+    assert "worse with 40 labels (-5." in worse
+    (best,) = [s for s in sentences if s.startswith("Best arm")]
+    assert best.count("“labels propagated”") == 2
+    undecided = transfer.conclusions(many_arms(noise=0.2))
+    assert any("undecided with 20 labels" in sentence for sentence in undecided)
+
+
+def test_the_arms_are_judged_by_their_intervals_on_mnist_alone():
+    table = transfer.arms_table(many_arms(base=0.75, noise=0.0), "mnist")
+    lines = table.set_index(["arm", "labels"])
+    assert len(table) == len(SHIFTS) * 2
+    for arm, labels, target, verdict in (
+        ("fixed", 20, 0.65, "met"),
+        ("fixed", 40, 0.74, "undecided"),
+        ("lp-ft + augmented", 40, 0.86, "undecided"),
+        ("propagation", 20, 0.92, "undecided"),
+    ):
+        line = lines.loc[(arm, labels)]
+        assert line["target"] == target
+        assert line["verdict"] == verdict, (arm, labels, line)
+        assert line["low"] < line["test_accuracy"] < line["high"]
+    assert np.isnan(lines.loc[("lp-ft", 20), "target"])
+    assert lines.loc[("lp-ft", 20), "verdict"] == ""
+    low = transfer.arms_table(many_arms(base=0.5, noise=0.0), "mnist").set_index(["arm", "labels"])
+    assert low.loc[("fixed", 20), "verdict"] == "not met"
+    (sentence,) = transfer.target_sentence(table)
+    assert sentence.startswith("Of 6 target accuracies")
+    elsewhere = transfer.arms_table(many_arms(), "mnist-5k")
+    assert elsewhere["target"].isna().all()
+    assert transfer.target_sentence(elsewhere) == []
+
+
+def test_the_arms_table_takes_the_d_with_the_best_validation_accuracy():
+    rows = many_arms(dims=(8, 32))
+    fixed = (rows["freeze"] == "fixed") & (rows["pretraining"] == "plain")
+    rows.loc[fixed & (rows["latent_dim"] == 8), "val_accuracy"] += 0.1
+    rows.loc[~fixed & (rows["latent_dim"] == 32), "val_accuracy"] += 0.1
+    table = transfer.arms_table(rows, "mnist")
+    assert set(table[table["arm"] == "fixed"]["latent_dim"]) == {8}
+    assert set(table[table["arm"] != "fixed"]["latent_dim"]) == {32}
+
+
+def test_figures_take_any_arms_and_tell_them_apart():
+    rows = many_arms()
+    pixels = pd.DataFrame({"classifier": ["one", "one"], "labels": [20, 40],
+                           "label_subset": [0, 0], "test_accuracy": [0.5, 0.6]})  # fmt: skip
+    for drawn in (transfer.draw_by_labels(rows, pixels), transfer.draw_by_dimension(rows)):
+        names = [text.get_text() for text in drawn.legends[0].get_texts()]
+        assert {transfer.name_of(arm) for arm in set(transfer.with_arms(rows)["arm"])} <= set(names)
+        containers = drawn.axes[0].containers
+        looks = {(c[0].get_color(), c[0].get_linestyle(), c[0].get_marker()) for c in containers}
+        assert len(looks) == len(SHIFTS)
+    drawn = transfer.draw_against(transfer.against(rows))
+    assert [text.get_text() for text in drawn.axes[0].get_yticklabels()] == [
+        "not pretrained", "probe, then tuned", "labels propagated", "encoder fixed, augmented",
+        "not pretrained, augmented", "probe, then tuned, augmented",
+    ]  # fmt: skip

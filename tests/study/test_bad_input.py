@@ -62,6 +62,8 @@ COMMANDS = [
     Row("a negative count", "{plan} --labels -20", "--labels: -20 .*at least 1"),
     Row("more labels than images", "{run} --labels 5000", "--labels 5000: .*up to 3600"),
     Row("an unknown arm", "{run} --freeze half", "--freeze half: must be fixed or full or scratch"),
+    Row("an unknown pretraining", "{run} --pretraining much", "--pretraining much: .*plain or a"),
+    Row("an unknown loss", "run rotation --losses squared", "--losses squared: must be absolute"),
     Row("no images a batch", "{plan} --batch-sizes 0", "--batch-sizes: 0 .*at least 1"),
     Row("more images than there are", "{run} --batch-sizes 3601", "--batch-sizes 3601: .*3600"),
     Row(

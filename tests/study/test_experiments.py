@@ -7,6 +7,7 @@ import pytest
 from study.experiments import EXPERIMENTS, PRESETS, STUDIES, members
 from study.grid import override, plan
 from trainables.contract import Outcome
+from trainables.settings.fewshot import FREEZE, PRETRAINING
 
 TRAINABLE = [(name, preset) for name in EXPERIMENTS for preset in PRESETS]
 
@@ -39,6 +40,15 @@ def test_the_assignment_is_the_grid_that_was_asked_for():
 def test_an_experiment_brings_what_it_needs_before_itself():
     assert [e.name for e in members("autoencoder")] == ["autoencoder"]
     assert [e.name for e in members("fewshot")] == ["autoencoder", "fewshot"]
+
+
+def test_few_labels_has_every_arm_with_both_kinds_of_pretraining():
+    autoencoder, fewshot = members("few-labels")
+    assert fewshot.axes["freeze"] == FREEZE
+    assert fewshot.axes["pretraining"] == tuple(PRETRAINING)
+    cells = plan([autoencoder, fewshot], "0" * 16, STUDIES["few-labels"])
+    assert len(cells[0]) == 2 * len(fewshot.axes["latent_dim"])
+    assert members("fewshot")[1].axes["freeze"] == ("fixed", "full", "scratch")
 
 
 def test_an_unknown_study_is_a_key_error():

@@ -47,7 +47,7 @@ def test_whatever_determines_a_result_changes_its_id():
     changes = {
         "latent_dim": 15, "depth": 2, "batch_size": 33, "epochs": 9, "learning_rate": 0.02,
         "weight_decay": 0.0, "width": 17, "kernel": 5, "activation": "relu", "replicates": 4,
-        "seed": 1,
+        "seed": 1, "augment": 1.0, "noise": 0.1, "target": "view",
     }  # fmt: skip
     assert set(changes) == set(config)
     found = [
@@ -62,7 +62,7 @@ def test_whatever_determines_a_result_changes_its_id():
             for name, value in changes.items()
         ),
     ]
-    assert len(set(found)) == len(found) == 6 + 11
+    assert len(set(found)) == len(found) == 6 + len(changes)
 
 
 def test_an_id_does_not_depend_on_the_experiments_name():
@@ -178,6 +178,20 @@ def test_a_parent_that_is_not_on_its_grid_is_added():
     shapes = [(cell.config["latent_dim"], cell.config["depth"]) for cell in autoencoders]
     assert shapes == [(2, 2), (8, 2), (2, 3), (5, 3)]
     assert {cell.parent for cell in few_shot if cell.parent} == set(ids(autoencoders[2:]))
+
+
+def test_the_kind_of_pretraining_chooses_the_autoencoder():
+    autoencoder, fewshot = small()
+    fewshot = override(fewshot, {"pretraining": ("plain", "augmented"), "labels": (20,)}, {})
+    autoencoders, few_shot = plan([autoencoder, fewshot], DATA)
+    by_id = {cell.id: cell.config for cell in autoencoders}
+    assert len(autoencoders) == 4  # both for each of the two latent dimensions
+    for cell in few_shot:
+        if cell.parent:
+            augmented = cell.config["pretraining"] == "augmented"
+            assert by_id[cell.parent]["augment"] == (1.0 if augmented else 0.0)
+            assert by_id[cell.parent]["noise"] == (0.2 if augmented else 0.0)
+            assert by_id[cell.parent]["latent_dim"] == cell.config["latent_dim"]
 
 
 def test_an_autoencoder_that_changes_changes_what_builds_on_it():

@@ -18,7 +18,8 @@ from trainables.data import load
 
 OPTIONS = [
     "--preset", "--dataset", "--data-dir", "--out", "--latent-dims", "--depths", "--labels",
-    "--freeze", "--replicates", "--batch-sizes", "--epochs", "--learning-rate", "--seed",
+    "--freeze", "--pretraining", "--losses", "--replicates", "--batch-sizes",
+    "--epochs", "--learning-rate", "--seed",
     "--address", "--cpus-per-trial", "--gpus-per-trial",
 ]  # fmt: skip
 """Of `plan` and `run`."""

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from trainables import autoencoder, replicates
 from trainables.autoencoder import Config, train
 from trainables.contract import ConfigError, Diverged
 from trainables.data import load
@@ -96,6 +97,52 @@ def test_another_seed_gives_other_models(outcome, few_digits):
     assert len(set(errors)) == 4
 
 
+@pytest.mark.usefixtures("double_precision")
+@pytest.mark.parametrize("target", ["clean", "view"])
+def test_a_replicate_with_augmentation_is_the_one_trained_alone(target, few_digits, monkeypatch):
+    changes = {"augment": 1.0, "noise": 0.2, "target": target, "replicates": 3}
+    config = dataclasses.replace(TINY, **changes)
+    together = train(config, few_digits, nothing)
+    seed_of = replicates.seed_of
+    for replicate in range(3):
+        monkeypatch.setattr(
+            replicates, "seed_of", lambda seed, r, purpose, of=replicate: seed_of(seed, of, purpose)
+        )
+        alone = train(dataclasses.replace(config, replicates=1), few_digits, nothing)
+        for name, value in alone.weights.items():
+            assert (value[0] - together.weights[name][replicate]).abs().max() < 1e-8
+
+
+def test_what_is_seen_and_what_is_wanted(few_digits, monkeypatch):
+    """Noise is never wanted; the augmented image is where the target is the view."""
+    asked = []
+
+    def record(model, seen, wanted):
+        asked.append((seen, wanted))
+        return restoration_error(model, seen, wanted)
+
+    restoration_error = autoencoder.restoration_error
+    monkeypatch.setattr(autoencoder, "restoration_error", record)
+    clean = few_digits.train.images.reshape(-1, 784) / np.float32(255)
+    for target, augment, noise in (("clean", 1.0, 0.0), ("view", 1.0, 0.3), ("view", 0.0, 0.3)):
+        asked.clear()
+        settings = {"augment": augment, "noise": noise, "target": target, "epochs": 1}
+        train(dataclasses.replace(TINY, **settings), few_digits, nothing)
+        seen, wanted = (part.flatten(1).numpy() for part in asked[0])
+        nearest = np.abs(wanted[:, None] - clean).max(axis=2).min(axis=1)
+        moved = target == "view" and augment > 0
+        assert (nearest > 0.1).all() if moved else (nearest < 1e-6).all()
+        if noise:
+            assert (seen - wanted).std() == pytest.approx(noise, rel=0.05)
+        else:
+            assert seen.min() >= 0 and seen.max() <= 1 + 1e-6
+
+
+def test_without_augmentation_the_target_is_of_no_consequence(outcome, few_digits):
+    other = train(dataclasses.replace(TINY, target="view"), few_digits, nothing)
+    assert other.history == outcome.history
+
+
 def test_a_longer_code_reconstructs_better(digits):
     """By far: 0.060 at d = 2 and 0.038 at d = 8 after one epoch."""
     errors = []
@@ -142,6 +189,9 @@ def test_divergence_fails_the_whole_cell(few_digits):
         ("width", 0, "at least 1"),
         ("kernel", 4, "3, 5 or 7"),
         ("activation", "tanh", "gelu"),
+        ("augment", -1.0, "from 0 to 4"),
+        ("noise", 5.0, "from 0 to 4"),
+        ("target", "other", "clean or view"),
         ("replicates", 0, "at least 1"),
         ("seed", -1, "at least 0"),
     ],

@@ -1,5 +1,6 @@
 """A cell that was interrupted and goes on ends with the same bits as one that was not."""
 
+import dataclasses
 import os
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 
 from study.checkpoint import FileCheckpoint
 from study.storage import Folder
-from trainables import autoencoder, fewshot
+from trainables import autoencoder, fewshot, rotation
 from trainables.contract import Progress
 
 AUTOENCODER = autoencoder.Config(
@@ -78,16 +79,40 @@ def test_a_cell_may_be_killed_again_and_again(few_digits, tmp_path):
                      undisturbed)  # fmt: skip
 
 
+AUGMENTED = {"augment": 1.0, "noise": 0.2}
+
+
+def test_augmentation_goes_on_with_its_own_draws(few_digits, tmp_path):
+    config = dataclasses.replace(AUTOENCODER, **AUGMENTED)
+    undisturbed = run(autoencoder, config, few_digits)
+    assert run(autoencoder, config, few_digits, kept=checkpoint(tmp_path), killed_in=4) is None
+    again = checkpoint(tmp_path)
+    assert_same_bits(run(autoencoder, config, few_digits, kept=again), undisturbed)
+    assert again.resumed_after == 3
+
+
+@pytest.mark.parametrize("loss", ["absolute", "von_mises"])
+def test_turns_go_on_with_their_own_draws(loss, few_digits, tmp_path):
+    config = rotation.Config(loss, depth=1, width=2, batch_size=20, epochs=6, replicates=2)
+    undisturbed = run(rotation, config, few_digits)
+    assert run(rotation, config, few_digits, kept=checkpoint(tmp_path), killed_in=4) is None
+    again = checkpoint(tmp_path)
+    assert_same_bits(run(rotation, config, few_digits, kept=again), undisturbed)
+    assert again.resumed_after == 3
+
+
 @pytest.mark.parametrize("freeze", fewshot.FREEZE)
 def test_a_classifier_goes_on_where_it_was_killed(freeze, few_digits, tmp_path):
     config = fewshot.Config(
         latent_dim=3, labels=20, freeze=freeze, depth=1, width=2, replicates=2, batch_size=10,
-        epochs=60, encoder_epochs=60,
+        epochs=60, encoder_epochs=60, pseudo_epochs=60, pseudo_batch_size=50,
     )  # fmt: skip
+    # The head's three reports come before those of the whole network.
+    killed_in = 5 if freeze == "lp-ft" else 2
     parent = run(autoencoder, AUTOENCODER, few_digits).weights
     undisturbed = run(fewshot, config, few_digits, parent)
     kept = checkpoint(tmp_path)
-    assert run(fewshot, config, few_digits, parent, kept=kept, killed_in=2) is None
+    assert run(fewshot, config, few_digits, parent, kept=kept, killed_in=killed_in) is None
     again = checkpoint(tmp_path)
     resumed = run(fewshot, config, few_digits, parent, kept=again)
     assert again.resumed_after == 39

@@ -10,6 +10,9 @@ from trainables.settings.shape import Shape, shape_of
 
 VERSION = 1
 
+TARGETS = ("clean", "view")
+"""What is reconstructed from a view: the image before, or after, it was augmented."""
+
 
 @dataclass(frozen=True)
 class Config(Settings):
@@ -33,6 +36,14 @@ class Config(Settings):
     """Side of the convolution kernels, in pixels."""
     activation: str = "gelu"
     """`gelu`, `relu`, `silu`, or `none` for an affine autoencoder, which can at best equal PCA."""
+    augment: float = 0.0
+    """Strength of the random views that the network sees while it trains: 0 is none, 1 turns by
+    up to 15°, moves by up to 2 pixels, and so on (`trainables.augment`)."""
+    noise: float = 0.0
+    """Standard deviation of the noise on the pixels that it sees while it trains."""
+    target: str = "clean"
+    """What it reconstructs from a noisy, augmented view: the `clean` image as it was, or the
+    `view` itself without the noise."""
     replicates: int = 3
     """R, the models trained as one."""
     seed: int = 0
@@ -44,6 +55,10 @@ class Config(Settings):
             require(value >= 1, name, value, "an integer of at least 1")
         require(self.learning_rate > 0, "learning_rate", self.learning_rate, "a number above 0")
         require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or a number above")
+        for name in ("augment", "noise"):
+            value = getattr(self, name)
+            require(0 <= value <= 4, name, value, "a number from 0 to 4")
+        require(self.target in TARGETS, "target", self.target, " or ".join(TARGETS))
         require(self.seed >= 0, "seed", self.seed, "an integer of at least 0")
         _ = self.shape  # which checks what is its own
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from trainables.contract import Settings, require
 from trainables.data import CLASSES, Dataset
@@ -10,8 +12,14 @@ from trainables.settings.shape import Shape, shape_of
 
 VERSION = 1
 
-FREEZE = ("fixed", "full", "scratch")
-"""The encoder pretrained and excluded from training; pretrained and trained along; neither."""
+FREEZE = ("fixed", "full", "scratch", "lp-ft", "propagation")
+"""What happens to the encoder, and what the head learns from: see `Config.freeze`."""
+
+PRETRAINING: Mapping[str, Mapping[str, Any]] = {
+    "plain": {},
+    "augmented": {"augment": 1.0, "noise": 0.2, "target": "clean"},
+}
+"""By name: the settings of the autoencoder whose encoder a classifier starts from."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +32,14 @@ class Config(Settings):
     """Labelled training images, class-balanced."""
     freeze: str
     """`fixed`: the pretrained encoder is excluded from training; `full`: everything trains;
-    `scratch`: everything trains, with no pretraining (the control)."""
+    `scratch`: everything trains, with no pretraining (the control); `lp-ft`: the head trains on
+    the fixed encoder, then everything does, slowly (Kumar et al. 2022, "Fine-tuning can distort
+    pretrained features", ICLR); `propagation`: the labels spread along a graph of the codes of
+    all training images, whose labels stay unknown, and the head on the fixed encoder learns
+    from all of them."""
+    pretraining: str = "plain"
+    """`plain`: the encoder of an autoencoder as it is; `augmented`: of one that saw noisy,
+    augmented images, and the labelled images are augmented too, whatever the encoder."""
     depth: int = 3
     """Convolutional layers in the encoder."""
     batch_size: int = 0
@@ -37,6 +52,21 @@ class Config(Settings):
     """Peak of the head's one-cycle schedule."""
     encoder_learning_rate: float = 1e-3
     """Peak of the encoder's one-cycle schedule, where it trains."""
+    tuning_learning_rate: float = 1e-3
+    """Peak of the second one-cycle schedule of `lp-ft`, for encoder and head."""
+    views: int = 50
+    """Augmented views of every labelled image, where `pretraining` is `augmented`; an epoch is
+    still as many of them as there are labels."""
+    view_strength: float = 1.0
+    """How far these views are from the image (`trainables.augment`)."""
+    neighbours: int = 10
+    """Nearest codes that each one is joined with, in `propagation`."""
+    alpha: float = 0.99
+    """How far labels spread, in `propagation`: 0 is nowhere, 1 without end."""
+    pseudo_epochs: int = 8
+    """Passes over all training images with the labels that they got by `propagation`."""
+    pseudo_batch_size: int = 256
+    """Images a minibatch of these."""
     weight_decay: float = 1e-2
     """AdamW's decoupled weight decay."""
     hidden: int = 32
@@ -61,10 +91,24 @@ class Config(Settings):
             self.labels,
             f"a multiple of {CLASSES}, the number of classes, from {CLASSES} up",
         )
-        for name in ("epochs", "encoder_epochs", "hidden", "replicates"):
+        require(
+            self.pretraining in PRETRAINING,
+            "pretraining",
+            self.pretraining,
+            " or ".join(PRETRAINING),
+        )
+        for name in ("epochs", "encoder_epochs", "hidden", "replicates", "views", "neighbours",
+                     "pseudo_epochs", "pseudo_batch_size"):  # fmt: skip
             value = getattr(self, name)
             require(value >= 1, name, value, "an integer of at least 1")
-        for name in ("learning_rate", "encoder_learning_rate"):
+        require(0 < self.alpha < 1, "alpha", self.alpha, "a number above 0 and below 1")
+        require(
+            0 <= self.view_strength <= 4,
+            "view_strength",
+            self.view_strength,
+            "a number from 0 to 4",
+        )
+        for name in ("learning_rate", "encoder_learning_rate", "tuning_learning_rate"):
             require(getattr(self, name) > 0, name, getattr(self, name), "a number above 0")
         require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or a number above")
         require(self.seed >= 0, "seed", self.seed, "an integer of at least 0")
@@ -80,6 +124,11 @@ class Config(Settings):
     def shape(self) -> Shape:
         """The part of the configuration that makes the encoder."""
         return shape_of(self.latent_dim, self.depth, self.width, self.kernel, self.activation)
+
+    @property
+    def sees_views(self) -> bool:
+        """Whether the classifier learns from augmented views of the labelled images."""
+        return self.pretraining == "augmented" and self.freeze != "propagation"
 
     def check_data(self, data: Dataset) -> None:
         """Raise `ConfigError` where `data` has too few labels for this configuration."""

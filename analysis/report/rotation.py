@@ -1,0 +1,48 @@
+"""The section on angles: the circular losses at work."""
+
+from __future__ import annotations
+
+from analysis import rotation
+from analysis.document import Document
+from analysis.report.captions import INTERVALS
+from analysis.results import Results
+
+
+def write(document: Document, results: Results) -> None:
+    rows = results.of("rotation")
+    shown = rotation.chosen(rows)
+    errors = rotation.errors(results, shown)
+    section = document.section(
+        "rotation",
+        "Angles: by how much was a digit turned?",
+        "The same network learns the angle from the image under a naive and under circular "
+        "losses. What does it cost not to know that 0° and 360° are one?",
+    )
+    section.conclusions = rotation.conclusions(shown, errors)
+    section.cells = sorted(set(shown["cell"]))
+    document.figure(
+        "rotation",
+        rotation.draw_errors(shown),
+        f"Mean error on turned test images by loss; {INTERVALS}.",
+    )
+    binned = rotation.by_angle(errors)
+    document.figure(
+        "rotation_by_angle",
+        rotation.draw_by_angle(binned),
+        "Mean error against the true angle, in bins of 10°; bands are 95 % Student-t intervals "
+        "over replicates.",
+    )
+    table = rotation.summary(rows)
+    document.table(
+        "rotation", table, "Errors by loss, in degrees", shown=table.drop(columns=["interval"])
+    )
+    paired = rotation.differences(rows)
+    if len(paired):
+        document.table(
+            "rotation_differences",
+            paired,
+            "Naive minus circular, paired by seed, in degrees; p values corrected for their "
+            "number (Holm)",
+            shown=paired.drop(columns=["interval"]),
+        )
+    document.download("rotation_by_angle", binned, "Errors by true angle")

@@ -1,0 +1,252 @@
+"""The circular losses at work: by how much was a digit turned, learnt under each of them.
+
+Networks, turns, order of the images and budget are the same for every loss, replicate by
+replicate, so that differences are paired. An error is the length of the shortest turn from the
+predicted to the true angle, in degrees.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from analysis.results import Results
+from analysis.statistics import Interval, holm, mean_interval, verdict
+from analysis.style import COLOURS, LINES, MARKERS, figure
+from trainables.rotation import held_out_angles
+
+NAMES = {
+    "absolute": "naive |ŷ − y|",
+    "wrapped": "wrapped |δ|",
+    "cosine": "1 − cos δ",
+    "von_mises": "von Mises",
+    "sine_cosine": "(sin, cos) regression",
+}
+"""What figures and sentences call the values of `loss`."""
+
+NAIVE = "absolute"
+BIN = 10
+"""Width of a bin of true angles, in degrees."""
+NEAR = 30
+"""How far from 0° still counts as near the break of the naive loss, in degrees."""
+
+NETWORK = ["depth", "batch_size"]
+"""What options can vary besides the loss."""
+
+
+def _losses(table: pd.DataFrame) -> list[str]:
+    present = set(table["loss"])
+    return [loss for loss in NAMES if loss in present]
+
+
+def chosen(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the network (depth and batch size) with the least mean validation error over
+    the losses: what figures and sentences are about, where there is more than one."""
+    means = rows.groupby(NETWORK)["val_error"].mean()
+    return rows[(rows[NETWORK] == list(means.idxmin())).all(axis=1)]
+
+
+def summary(rows: pd.DataFrame) -> pd.DataFrame:
+    """One line a cell: mean test error in degrees with its interval over replicates.
+
+    Columns `loss`, `depth`, `batch_size`, `test_error`, `low`, `high`, `median_error` (mean over
+    replicates of the median over images), `val_error`, `interval`, `replicates`, `cells`.
+    """
+    lines = []
+    for cell, group in rows.groupby("cell", sort=False):
+        interval = mean_interval(group["test_error"])
+        lines.append(
+            {
+                **{name: group[name].iloc[0] for name in ("loss", *NETWORK)},
+                "test_error": interval.estimate,
+                "low": interval.low,
+                "high": interval.high,
+                "median_error": group["test_median_error"].mean(),
+                "val_error": group["val_error"].mean(),
+                "interval": interval.kind,
+                "replicates": interval.n,
+                "cells": cell,
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def paired(first: pd.DataFrame, second: pd.DataFrame, value: str) -> Interval | None:
+    """Student's t interval of the mean of first − second over the replicates that both tables
+    have; None where they have none in common."""
+    pairs = first.merge(second, on="replicate", suffixes=("_1", "_2"))
+    return mean_interval(pairs[f"{value}_1"] - pairs[f"{value}_2"]) if len(pairs) else None
+
+
+def differences(rows: pd.DataFrame) -> pd.DataFrame:
+    """Paired differences in test error, naive minus each circular loss: above 0, the naive one is
+    worse.
+
+    Columns `loss`, `depth`, `batch_size`, `difference` (degrees), `low`, `high`, `p` (two-sided),
+    `p_holm` (corrected for the number of lines), `interval`, `pairs`, `cells`.
+    """
+    lines = []
+    for network, group in rows.groupby(NETWORK):
+        naive = group[group["loss"] == NAIVE]
+        for loss in _losses(group):
+            other = group[group["loss"] == loss]
+            interval = paired(naive, other, "test_error")
+            if loss == NAIVE or interval is None:
+                continue
+            lines.append(
+                {
+                    "loss": loss,
+                    **dict(zip(NETWORK, network, strict=True)),
+                    "difference": interval.estimate,
+                    "low": interval.low,
+                    "high": interval.high,
+                    "p": interval.p_value(),
+                    "interval": interval.kind,
+                    "pairs": interval.n,
+                    "cells": f"{naive['cell'].iloc[0]} {other['cell'].iloc[0]}",
+                }
+            )
+    table = pd.DataFrame(lines)
+    if len(table):
+        table.insert(7, "p_holm", holm(table["p"]))
+    return table
+
+
+def errors(results: Results, rows: pd.DataFrame) -> pd.DataFrame:
+    """The error on every test image: `loss`, `replicate`, `angle` (true, in [0, 360)), `error`,
+    `cell`; degrees."""
+    tables = []
+    for (cell, loss, seed), _ in rows.groupby(["cell", "loss", "seed"], sort=False):
+        predicted = results.predictions(cell)
+        angles = held_out_angles(int(seed), predicted.shape[1], "test")
+        away = np.abs((predicted - angles + 180) % 360 - 180)
+        for replicate, of_one in enumerate(away):
+            tables.append(
+                pd.DataFrame({"loss": loss, "replicate": replicate, "angle": angles,
+                              "error": of_one, "cell": cell})
+            )  # fmt: skip
+    return pd.concat(tables, ignore_index=True)
+
+
+def by_angle(table: pd.DataFrame) -> pd.DataFrame:
+    """`errors` in bins of 10° of the true angle, mean over replicates with its interval.
+
+    Columns `loss`, `angle` (the middle of the bin), `error`, `low`, `high`, `replicates`,
+    `interval`, `cells`.
+    """
+    binned = table.assign(angle=(table["angle"] // BIN) * BIN + BIN / 2)
+    means = binned.groupby(["cell", "loss", "angle", "replicate"])["error"].mean().reset_index()
+    lines = []
+    for (cell, loss, angle), group in means.groupby(["cell", "loss", "angle"], sort=False):
+        interval = mean_interval(group["error"])
+        lines.append(
+            {"loss": loss, "angle": angle, "error": interval.estimate, "low": interval.low,
+             "high": interval.high, "replicates": interval.n, "interval": interval.kind,
+             "cells": cell}
+        )  # fmt: skip
+    return pd.DataFrame(lines)
+
+
+def excess_near_the_break(table: pd.DataFrame, loss: str) -> Interval:
+    """By how much the error within 30° of 0° exceeds that elsewhere, in degrees: mean over
+    replicates with its interval."""
+    mine = table[table["loss"] == loss]
+    near = np.minimum(mine["angle"], 360 - mine["angle"]) <= NEAR
+    close, far = (part.groupby("replicate")["error"].mean() for part in (mine[near], mine[~near]))
+    return mean_interval(close - far)
+
+
+def conclusions(rows: pd.DataFrame, table: pd.DataFrame) -> list[str]:
+    """What the naive loss costs, and where, in sentences computed from the rows and `errors`."""
+    best = rows.groupby("loss")["val_error"].mean().idxmin()
+    score = mean_interval(rows[rows["loss"] == best]["test_error"])
+    median = rows[rows["loss"] == best]["test_median_error"].mean()
+    sentences = []
+    sentences.append(
+        f"Least error: {score.text(1)} degrees on test images (median {median:.1f}), under "
+        f"“{NAMES[best]}”, which has the least validation error; {score.kind}, n = {score.n}."
+    )
+    naive = rows[rows["loss"] == NAIVE]
+    intervals = {
+        loss: paired(naive, rows[rows["loss"] == loss], "test_error")
+        for loss in _losses(rows)
+        if loss != NAIVE
+    }
+    known = {loss: interval for loss, interval in intervals.items() if interval is not None}
+    for loss, interval in known.items():
+        sentences.append(
+            verdict(
+                interval,
+                f"The naive loss is worse than “{NAMES[loss]}”: ",
+                f"The naive loss is better than “{NAMES[loss]}”: ",
+                f"It is undecided whether the naive loss or “{NAMES[loss]}” is worse: ",
+            )
+            + f"{interval.text(1)} degrees (naive minus circular, n = {interval.n} pairs of the "
+            "same seed)."
+        )
+    if known and all(i.excludes(0) and i.low > 0 for i in known.values()):
+        sentences.append(
+            f"So it is worse than every one of the {len(known)} circular losses, each time with "
+            "an interval that excludes zero."
+        )
+    for loss in dict.fromkeys([NAIVE, best]):
+        if loss not in set(table["loss"]):
+            continue
+        excess = excess_near_the_break(table, loss)
+        sentences.append(
+            f"Under “{NAMES[loss]}” the error within {NEAR}° of 0/360 "
+            + verdict(
+                excess,
+                "is larger than elsewhere: ",
+                "is smaller than elsewhere: ",
+                "may be the same as elsewhere (undecided): ",
+            )
+            + f"{excess.text(1)} degrees (near minus elsewhere)."
+        )
+    return sentences
+
+
+def draw_errors(rows: pd.DataFrame) -> Figure:
+    """Mean error by loss with its interval, the replicates as dots."""
+    losses = _losses(rows)
+    made, axes = figure(width=8, height=3.4)
+    for place, loss in enumerate(losses):
+        values = rows[rows["loss"] == loss]["test_error"]
+        interval = mean_interval(values)
+        reach = np.nan_to_num([[interval.estimate - interval.low],
+                               [interval.high - interval.estimate]])  # fmt: skip
+        shifts = np.linspace(0.12, 0.28, len(values)) if len(values) > 1 else [0.2]
+        axes.plot(place + np.asarray(shifts), values, ".", color=COLOURS[place], alpha=0.5,
+                  markersize=5)  # fmt: skip
+        axes.errorbar(place, interval.estimate, yerr=reach, color=COLOURS[place],
+                      marker=MARKERS[place], capsize=4, markersize=6)  # fmt: skip
+    axes.set_xticks(range(len(losses)), [NAMES[loss] for loss in losses])
+    axes.set_xlim(-0.5, len(losses) - 0.4)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("loss that the network learns from")
+    axes.set_ylabel("mean circular error (degrees)")
+    return made
+
+
+def draw_by_angle(binned: pd.DataFrame) -> Figure:
+    """Mean error against the true angle, a line a loss with its interval as a band; the axis is
+    centred on 0/360, where the naive loss breaks."""
+    made, axes = figure(width=9, height=4.2)
+    for index, loss in enumerate(_losses(binned)):
+        part = binned[binned["loss"] == loss]
+        part = part.assign(angle=(part["angle"] + 180) % 360 - 180).sort_values("angle")
+        axes.fill_between(part["angle"], part["low"].fillna(part["error"]),
+                          part["high"].fillna(part["error"]), color=COLOURS[index], alpha=0.18,
+                          linewidth=0)  # fmt: skip
+        axes.plot(part["angle"], part["error"], color=COLOURS[index], marker=MARKERS[index],
+                  linestyle=LINES[index], markersize=3.5, linewidth=1.3,
+                  label=NAMES[loss])  # fmt: skip
+    axes.axvline(0, color="#666666", linestyle=":", linewidth=1)
+    ticks = range(-180, 181, 45)
+    axes.set_xticks(ticks, [f"{tick % 360}" if tick else "0/360" for tick in ticks])
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("true angle (degrees)")
+    axes.set_ylabel("mean circular error (degrees)")
+    made.legend(loc="outside lower center", ncols=5)
+    return made

@@ -1,0 +1,158 @@
+"""The rotation section's tables and sentences against known truths, and from stored angles."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis import report, rotation
+from analysis.results import load
+from study.experiments import EXPERIMENTS
+from study.grid import override, plan, record
+from study.store import Store
+
+REPLICATES = 6
+IMAGES = 720
+
+
+def rows_with(cost, seed=0):
+    """Rows where the naive loss errs by `cost` degrees more than every other on each seed, up to
+    noise of 0.1; the luck of a seed, SD 3, is common to all."""
+    draw = np.random.default_rng(seed)
+    luck = draw.normal(0, 3, REPLICATES)
+    lines = []
+    for loss in rotation.NAMES:
+        for replicate in range(REPLICATES):
+            error = 15 + luck[replicate] + (cost if loss == "absolute" else 0)
+            error += draw.normal(0, 0.1)
+            lines.append(
+                {"cell": loss, "loss": loss, "depth": 3, "batch_size": 32, "seed": 0,
+                 "replicate": replicate, "val_error": error + (loss != "wrapped"),
+                 "test_error": error, "test_median_error": error / 2}
+            )  # fmt: skip
+    return pd.DataFrame(lines)
+
+
+def errors_with(excess):
+    """Errors of 10 on every image, and `excess` more within 30° of 0 under the naive loss."""
+    angle = np.arange(IMAGES) / 2
+    near = np.minimum(angle, 360 - angle) <= rotation.NEAR
+    tables = [
+        pd.DataFrame({"loss": loss, "replicate": replicate, "angle": angle, "cell": loss,
+                      "error": 10 + replicate + excess * near * (loss == "absolute")
+                      + 0.1 * replicate * near})
+        for loss in rotation.NAMES
+        for replicate in range(REPLICATES)
+    ]  # fmt: skip
+    return pd.concat(tables, ignore_index=True)
+
+
+def test_paired_differences_find_what_the_luck_of_the_seed_hides():
+    table = rotation.differences(rows_with(1.0))
+    assert table["loss"].tolist() == ["wrapped", "cosine", "von_mises", "sine_cosine"]
+    assert table["difference"].to_numpy() == pytest.approx(1.0, abs=0.2)
+    assert (table["low"] > 0).all()
+    assert (table["p_holm"] < 0.05).all()
+    assert (table["pairs"] == REPLICATES).all()
+    assert table["cells"][0] == "absolute wrapped"
+    arms = rotation.summary(rows_with(1.0)).set_index("loss")
+    assert arms.loc["absolute", "low"] < arms.loc["wrapped", "high"]
+
+
+@pytest.mark.parametrize(
+    ("cost", "phrase", "all_of_them"),
+    [
+        (1.0, "The naive loss is worse than “wrapped |δ|”", True),
+        (-1.0, "The naive loss is better than “wrapped |δ|”", False),
+        (0.0, "It is undecided whether the naive loss or “wrapped |δ|” is worse", False),
+    ],
+)
+def test_the_sentences_follow_the_data(cost, phrase, all_of_them):
+    sentences = rotation.conclusions(rows_with(cost), errors_with(20))
+    assert phrase in sentences[1]
+    assert any("every one of the 4 circular losses" in s for s in sentences) == all_of_them
+
+
+@pytest.mark.parametrize(("excess", "word"), [(20, "larger"), (-20, "smaller"), (-0.25, "same")])
+def test_where_the_naive_loss_breaks_is_said_as_it_is(excess, word):
+    sentences = rotation.conclusions(rows_with(1.0), errors_with(excess))
+    (naive,) = [s for s in sentences if s.startswith("Under “naive")]
+    assert word in naive
+    interval = rotation.excess_near_the_break(errors_with(excess), "absolute")
+    assert interval.estimate == pytest.approx(excess + 0.25)
+    assert interval.n == REPLICATES
+
+
+def test_the_best_loss_is_chosen_by_validation():
+    rows = rows_with(1.0)
+    rows.loc[rows["loss"] == "cosine", "test_error"] = 1.0
+    assert "under “wrapped |δ|”" in rotation.conclusions(rows, errors_with(1))[0]
+
+
+def test_errors_are_binned_by_ten_degrees_with_an_interval_over_replicates():
+    table = rotation.by_angle(errors_with(20)).set_index(["loss", "angle"])
+    assert len(table) == 5 * 36
+    assert table.loc[("absolute", 5.0), "error"] == pytest.approx(10 + 2.5 + 20 + 0.25)
+    assert table.loc[("absolute", 185.0), "error"] == pytest.approx(12.5)
+    assert table.loc[("cosine", 355.0), "error"] == pytest.approx(12.75)
+    assert (table["low"] < table["error"]).all() and (table["error"] < table["high"]).all()
+    assert (table["replicates"] == REPLICATES).all()
+
+
+def test_one_replicate_has_means_and_no_interval():
+    rows, errors = rows_with(1.0), errors_with(20)
+    rows, errors = rows[rows["replicate"] == 0], errors[errors["replicate"] == 0]
+    sentences = rotation.conclusions(rows, errors)
+    assert "undecided" in sentences[1]
+    rotation.draw_errors(rows)
+    rotation.draw_by_angle(rotation.by_angle(errors))
+
+
+def test_of_several_networks_the_best_by_validation_is_shown():
+    rows = rows_with(1.0)
+    deeper = rows.assign(depth=4, cell=rows["cell"] + "-4", val_error=rows["val_error"] - 5)
+    both = pd.concat([rows, deeper], ignore_index=True)
+    assert set(rotation.chosen(both)["depth"]) == {4}
+    assert len(rotation.summary(both)) == 10
+    assert len(rotation.differences(both)) == 8
+
+
+@pytest.fixture(scope="module")
+def results(few_digits, compute_cell, tmp_path_factory):
+    experiment = override(
+        EXPERIMENTS["rotation"], {}, {"depth": 2, "width": 2, "epochs": 1, "replicates": 2}
+    )
+    cells = plan([experiment], few_digits.fingerprint)
+    store = Store(tmp_path_factory.mktemp("rotation"))
+    store.create()
+    asked = record("rotation", "study run rotation", few_digits, None, [experiment], cells)
+    store.write_plan(asked)
+    for cell in cells[0]:
+        compute_cell(cell, few_digits, store)
+    loaded = load(store.folder)
+    return dataclasses.replace(loaded, plan={**loaded.plan, "dataset": "mnist-5k"})
+
+
+def test_errors_from_stored_angles_are_those_of_the_rows(results):
+    rows = results.of("rotation")
+    errors = rotation.errors(results, rows)
+    assert len(errors) == 5 * 2 * 50
+    means = errors.groupby(["cell", "replicate"])["error"].mean()
+    for _, row in rows.iterrows():
+        expected = means[(row["cell"], row["replicate"])]
+        assert row["test_error"] == pytest.approx(expected, abs=1e-3)
+
+
+def test_the_section_is_written(results, tmp_path):
+    document = report.Document(tmp_path)
+    report.SECTIONS["rotation"][0](document, results)
+    assert {path.stem for path in document.tables.iterdir()} == {
+        "rotation", "rotation_differences", "rotation_by_angle"
+    }  # fmt: skip
+    assert {path.name for path in document.figures.iterdir()} == {
+        "rotation.png", "rotation.svg", "rotation_by_angle.png", "rotation_by_angle.svg"
+    }  # fmt: skip
+    (section,) = document.sections
+    assert len(section.conclusions) >= 7
+    assert set(section.cells) == set(results.of("rotation")["cell"])

@@ -1,0 +1,103 @@
+"""Labels that spread on a graph: the linear system, the balance, and the certainty."""
+
+import numpy as np
+import pytest
+from sklearn.datasets import make_moons
+from sklearn.semi_supervised import LabelSpreading
+
+from trainables.propagation import balanced, certainty, neighbour_graph, spread
+
+
+@pytest.fixture(scope="module")
+def blobs():
+    """Ten clusters of 40 points each, and the cluster of each point."""
+    draw = np.random.default_rng(0)
+    centres = 6 * np.stack([np.cos(np.arange(10) * 0.628), np.sin(np.arange(10) * 0.628)], axis=1)
+    labels = np.arange(400) % 10
+    return centres[labels] + draw.normal(0, 0.7, (400, 2)), labels
+
+
+def test_the_graph_is_symmetric_and_joins_as_many_as_are_asked_for(blobs):
+    graph = neighbour_graph(blobs[0], 5)
+    assert abs(graph - graph.T).max() < 1e-15
+    assert graph.diagonal().max() == 0
+    joined = np.diff(graph.indptr)
+    assert joined.min() >= 5
+    assert 5 * 400 <= graph.nnz <= 2 * 5 * 400
+    # Its largest eigenvalue is 1, with the vector of square roots of degrees.
+    assert np.linalg.eigvalsh(graph.toarray()).max() == pytest.approx(1.0, abs=1e-10)
+
+
+def test_scores_solve_the_system(blobs):
+    graph = neighbour_graph(blobs[0], 10)
+    subsets, labels = np.array([[0, 11], [5, 399]]), np.array([[0, 1], [5, 9]])
+    scores = spread(graph, subsets, labels, 0.99)
+    assert scores.shape == (2, 400, 10)
+    for replicate in range(2):
+        known = np.zeros((400, 10))
+        known[subsets[replicate], labels[replicate]] = 1
+        exact = np.linalg.solve(np.eye(400) - 0.99 * graph.toarray(), known)
+        assert np.abs(scores[replicate] - exact).max() < 1e-3 * exact.max()
+
+
+def test_scores_are_those_of_scikit_learn():
+    """On its own dense graph, whose clamping 0.2 is our α, up to one factor for all."""
+    points, classes = make_moons(60, noise=0.05, random_state=0)
+    seen = np.full(60, -1)
+    subset = np.array([np.flatnonzero(classes == c)[0] for c in (0, 1)])
+    seen[subset] = classes[subset]
+    theirs = LabelSpreading(kernel="rbf", gamma=20, alpha=0.2, max_iter=1000, tol=1e-12)
+    theirs.fit(points, seen)
+    # Its graph is the normalised Laplacian with a zero diagonal, negated.
+    ours = spread(theirs._build_graph(), subset[None], classes[subset][None], 0.2)[0, :, :2]
+    probabilities = ours / ours.sum(axis=1, keepdims=True)
+    assert np.abs(probabilities - theirs.label_distributions_).max() < 1e-6
+
+
+def test_a_replicate_does_not_depend_on_the_others(blobs):
+    graph = neighbour_graph(blobs[0], 10)
+    subsets = np.array([[0, 1], [2, 3], [4, 5]])
+    labels = subsets % 10
+    together = spread(graph, subsets, labels, 0.99)
+    for replicate in range(3):
+        alone = spread(graph, subsets[[replicate]], labels[[replicate]], 0.99)[0]
+        assert np.abs(together[replicate] - alone).max() < 1e-12
+
+
+def test_one_label_a_cluster_labels_the_cluster(blobs):
+    points, labels = blobs
+    graph = neighbour_graph(points, 10)
+    subset = np.arange(10)[None]
+    probabilities = balanced(spread(graph, subset, labels[subset], 0.99)[0])
+    assert (probabilities.argmax(axis=1) == labels).mean() > 0.97
+    assert probabilities.sum(axis=1) == pytest.approx(1.0)
+
+
+def test_balancing_gives_every_class_its_share():
+    """Class 0 has ten times the scores of the others, and would take nearly all images."""
+    draw = np.random.default_rng(1)
+    scores = draw.gamma(1.0, size=(5000, 10))
+    scores[:, 0] *= 10
+    before = np.bincount(scores.argmax(axis=1), minlength=10)
+    probabilities = balanced(scores)
+    after = np.bincount(probabilities.argmax(axis=1), minlength=10)
+    assert before[0] > 2500
+    assert probabilities.mean(axis=0) == pytest.approx(0.1, abs=1e-4)
+    assert probabilities.sum(axis=1) == pytest.approx(1.0)
+    assert np.abs(after - 500).max() < 100
+
+
+def test_an_image_that_no_label_reaches_is_sure_of_nothing():
+    scores = np.ones((4, 10)) + np.eye(10)[:4]
+    scores[3] = 0
+    probabilities = balanced(scores)
+    assert np.isfinite(probabilities).all()
+    assert certainty(np.full(10, 0.1)) == pytest.approx(0.0, abs=1e-12)
+    assert certainty(np.eye(10)[0]) == pytest.approx(1.0)
+    half = np.array([0.5, 0.5] + [0.0] * 8)
+    assert certainty(half) == pytest.approx(1 - np.log(2) / np.log(10))
+
+
+def test_codes_that_coincide_are_neighbours_at_no_distance():
+    graph = neighbour_graph(np.zeros((20, 3)), 4)
+    assert np.isfinite(graph.data).all()

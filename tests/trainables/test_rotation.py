@@ -1,0 +1,143 @@
+"""Angle prediction: the same turns for every loss, true errors, and replicates as if alone."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from trainables import losses, replicates, rotation
+from trainables.contract import ConfigError, Diverged
+from trainables.rotation import Config, held_out_angles, loss_function, train
+from trainables.settings.rotation import LOSSES
+
+TINY = Config("cosine", depth=2, width=2, batch_size=20, epochs=3, replicates=2)
+
+
+def nothing(metrics):
+    pass
+
+
+@pytest.fixture
+def turns(monkeypatch):
+    """The degrees by which each call turned its images."""
+    calls = []
+
+    def record(images, degrees):
+        calls.append(degrees.clone())
+        return losses_turned(images, degrees)
+
+    losses_turned = rotation.turned
+    monkeypatch.setattr(rotation, "turned", record)
+    return calls
+
+
+def test_the_losses_are_those_of_the_library_and_the_vector_one():
+    assert set(LOSSES) == {*losses.LOSSES, "sine_cosine"}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_loss_is_the_one_it_is_called_by(loss):
+    """Of a network that says 350° with a vector of length 2, where 10° is true."""
+    vector = 2 * losses.encode_direction(torch.tensor([350.0], dtype=torch.float64))
+    value = loss_function(loss)(lambda images: vector, None, torch.tensor([10.0]).double()).item()
+    expected = {
+        "absolute": 340.0,
+        "wrapped": 20.0,
+        "cosine": 1 - np.cos(np.radians(20)),
+        "von_mises": np.log(2 * np.pi * np.i0(2.0)) - 2 * np.cos(np.radians(20)),
+        "sine_cosine": 1 + 4 - 4 * np.cos(np.radians(20)),
+    }
+    assert value == pytest.approx(expected[loss], rel=1e-9)
+
+
+def test_turns_are_uniform_and_the_same_under_every_loss(few_digits, turns):
+    seen = []
+    for loss in LOSSES:
+        turns.clear()
+        train(dataclasses.replace(TINY, loss=loss), few_digits, nothing)
+        seen.append(torch.cat(turns))
+    for other in seen[1:]:
+        assert torch.equal(other, seen[0])
+    # 30 validation and 50 test images; 3 epochs of 5 minibatches of 2 · 20 images.
+    assert len(seen[0]) == 30 + 50 + 3 * 5 * 40
+    drawn = seen[0][80:]
+    assert drawn.min() >= 0 and drawn.max() < 360
+    assert len(drawn.unique()) == len(drawn)
+    assert np.histogram(drawn, 4, (0, 360))[0].min() > 100
+
+
+def test_held_out_angles_follow_seed_and_split_alone():
+    assert np.array_equal(held_out_angles(0, 50, "test"), held_out_angles(0, 50, "test"))
+    assert not np.array_equal(held_out_angles(0, 50, "test"), held_out_angles(1, 50, "test"))
+    assert not np.array_equal(held_out_angles(0, 50, "test"), held_out_angles(0, 50, "validation"))
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_the_reported_errors_are_those_of_the_stored_angles(loss, few_digits):
+    outcome = train(dataclasses.replace(TINY, loss=loss), few_digits, nothing)
+    assert outcome.predictions.shape == (2, 50)
+    assert outcome.predictions.dtype == np.float32
+    true = held_out_angles(0, 50, "test")
+    for row, predicted in zip(outcome.rows, outcome.predictions, strict=True):
+        away = np.abs((predicted - true + 180) % 360 - 180)
+        assert row["test_error"] == pytest.approx(away.mean(), abs=1e-3)
+        assert row["test_median_error"] == pytest.approx(np.sort(away)[24], abs=1e-3)
+        assert 0 < row["val_error"] < 180
+    assert len({row["parameters"] for row in outcome.rows}) == 1
+    assert len(outcome.history) == 3 * 2
+    for replicate in range(2):
+        assert outcome.history[4 + replicate]["val_error"] == outcome.rows[replicate]["val_error"]
+
+
+@pytest.mark.usefixtures("double_precision")
+@pytest.mark.parametrize("strategy", ["loop", "vectorised"])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_replicate_of_many_is_the_one_trained_alone(loss, strategy, few_digits, monkeypatch):
+    config = dataclasses.replace(TINY, loss=loss, replicates=3)
+    together = train(config, few_digits, nothing, strategy=strategy)
+    seed_of = replicates.seed_of
+    for replicate in range(3):
+        monkeypatch.setattr(
+            replicates, "seed_of", lambda seed, r, purpose, of=replicate: seed_of(seed, of, purpose)
+        )
+        alone = train(dataclasses.replace(config, replicates=1), few_digits, nothing)
+        for name in ("val_error", "test_error", "test_median_error"):
+            assert alone.rows[0][name] == pytest.approx(together.rows[replicate][name], abs=1e-8)
+
+
+def test_turned_digits_can_be_learnt(digits):
+    """Chance is 90°. This is 27° (n = 1)."""
+    config = Config("sine_cosine", width=8, epochs=3, replicates=1)
+    (row,) = train(config, digits, nothing).rows
+    assert row["test_error"] < 40
+
+
+def test_divergence_fails_the_whole_cell(few_digits):
+    with pytest.raises(Diverged, match="replicate 0, 1 is not a finite number"):
+        train(dataclasses.replace(TINY, learning_rate=1e30), few_digits, nothing)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("loss", "squared", "absolute or wrapped"),
+        ("depth", 5, "1 … 4"),
+        ("batch_size", 0, "at least 1"),
+        ("epochs", 0, "at least 1"),
+        ("learning_rate", 0.0, "above 0"),
+        ("weight_decay", -1.0, "0 or"),
+        ("replicates", 0, "at least 1"),
+        ("seed", -1, "at least 0"),
+    ],
+)
+def test_a_setting_out_of_bounds_is_named(name, value, allowed):
+    with pytest.raises(ConfigError) as caught:
+        dataclasses.replace(TINY, **{name: value})
+    assert caught.value.field_name == name
+    assert allowed in caught.value.allowed
+
+
+def test_a_batch_larger_than_the_data_is_named(few_digits):
+    with pytest.raises(ConfigError, match="batch_size = 101: at most 100 images"):
+        dataclasses.replace(TINY, batch_size=101).check_data(few_digits)

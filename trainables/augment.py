@@ -1,0 +1,99 @@
+"""Views of digits that keep their label: a little turned, moved, scaled, sheared, bent, and noisy.
+
+Never mirrored: that makes another sign of a digit. The transforms of torchvision.transforms.v2
+draw once a call and from the global generator. Here every image of a minibatch needs draws of its
+own, and every replicate a generator of its own, so the sampling grid is made here, by
+`torch.nn.functional.affine_grid`, and read by `grid_sample`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from trainables.data import SIDE
+
+TURN = 15.0
+"""Largest turn at strength 1, in degrees to either side."""
+SHIFT = 2.0
+"""Largest shift at strength 1, in pixels along each axis."""
+SCALE = 0.15
+"""Largest relative change of each side at strength 1."""
+SHEAR = 10.0
+"""Largest shear at strength 1, in degrees."""
+BEND = 0.8
+"""Standard deviation at strength 1 of how far a control point is displaced, in pixels."""
+CONTROL = 5
+"""Control points of the bend along each side; between them it is interpolated."""
+
+
+def matrices(
+    turn: Tensor, scale_x: Tensor, scale_y: Tensor, shear: Tensor, shift_x: Tensor, shift_y: Tensor
+) -> Tensor:
+    """What `affine_grid` takes, (N, 2, 3), from angles in radians, scales, and shifts in halves of
+    a side, (N,) each. It maps places of the result to those of the image that they show, so a
+    positive `turn` shows the image turned counter-clockwise."""
+    cos, sin, slope = torch.cos(turn), torch.sin(turn), torch.tan(shear)
+    upper = torch.stack([cos / scale_x, (cos * slope - sin) / scale_y, shift_x], dim=1)
+    lower = torch.stack([sin / scale_x, (sin * slope + cos) / scale_y, shift_y], dim=1)
+    return torch.stack([upper, lower], dim=1)
+
+
+def turned(images: Tensor, degrees: Tensor) -> Tensor:
+    """`images` (N, 1, 28, 28) turned counter-clockwise by `degrees` (N,), black around them."""
+    angle = torch.deg2rad(degrees)
+    one, zero = torch.ones_like(angle), torch.zeros_like(angle)
+    return _sample(images, matrices(angle, one, one, zero, zero, zero))
+
+
+def _sample(images: Tensor, theta: Tensor, displaced: Tensor | None = None) -> Tensor:
+    grid = functional.affine_grid(theta, list(images.shape), align_corners=False)
+    if displaced is not None:
+        grid = grid + displaced
+    return functional.grid_sample(images, grid, align_corners=False)
+
+
+def views(
+    images: Tensor, strength: float, noise: float, generators: Sequence[torch.Generator]
+) -> Tensor:
+    """A random view of each of `images` (R, B, 1, 28, 28), pixels in [0, 1]; replicate r's are
+    drawn from `generators[r]`. `strength` multiplies every range above, and Gaussian noise of
+    standard deviation `noise` is added to each pixel, which may leave [0, 1]."""
+    replicates, batch = images.shape[:2]
+    seen = images
+    if strength > 0:
+        uniform = _draw(torch.rand, (batch, 6), generators, images) * 2 - 1
+        turn, grow_x, grow_y, shear, right, down = (strength * uniform).unbind(dim=1)
+        theta = matrices(
+            math.radians(TURN) * turn,
+            torch.exp(SCALE * grow_x),
+            torch.exp(SCALE * grow_y),
+            math.radians(SHEAR) * shear,
+            2 / SIDE * SHIFT * right,
+            2 / SIDE * SHIFT * down,
+        )
+        points = _draw(torch.randn, (batch, 2, CONTROL, CONTROL), generators, images)
+        bend = functional.interpolate(
+            2 / SIDE * BEND * strength * points, (SIDE, SIDE), mode="bilinear", align_corners=True
+        )
+        flat = _sample(images.flatten(0, 1), theta, bend.movedim(1, 3))
+        seen = flat.unflatten(0, (replicates, batch))
+    if noise > 0:
+        grain = _draw(torch.randn, (batch, 1, SIDE, SIDE), generators, images)
+        seen = seen + noise * grain.view_as(seen)
+    return seen
+
+
+def _draw(
+    how: Callable[..., Tensor],
+    shape: tuple[int, ...],
+    generators: Sequence[torch.Generator],
+    like: Tensor,
+) -> Tensor:
+    """Draws (R · B, …) of `like`'s device: `shape` from every generator, on the CPU."""
+    each = [how(shape, generator=generator) for generator in generators]
+    return torch.cat(each).to(like.device, like.dtype)

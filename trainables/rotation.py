@@ -1,0 +1,161 @@
+"""By how much was a digit turned? Networks that differ in nothing but the loss they learn from.
+
+Every network gives a vector (sin, cos), read by atan2, so that any angle can be predicted and the
+step from 360° to 0° is as easy as any other. What the naive loss loses, it loses by what it says
+about that step, and not by an output that could not go across. The von Mises loss takes the
+vector's length for its concentration, sine-cosine regression the vector as it is; the others see
+the angle alone.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainables.augment import turned
+from trainables.contract import Checkpoint, Outcome, Parent, Report, require_finite
+from trainables.data import Dataset, pixels
+from trainables.losses import (
+    LOSSES,
+    decode_direction,
+    signed_difference,
+    sine_cosine_loss,
+    von_mises_loss,
+)
+from trainables.networks import Encoder, count_parameters
+from trainables.replicates import (
+    LossFunction,
+    MinibatchOrder,
+    Replicates,
+    Strategy,
+    fastest_strategy,
+    fit,
+    generators,
+    initialise,
+    pick_device,
+)
+from trainables.settings.rotation import VERSION as VERSION
+from trainables.settings.rotation import Config
+
+SPLITS = ("validation", "test")
+
+
+def held_out_angles(seed: int, images: int, split: str) -> np.ndarray:
+    """Degrees in [0, 360), (N,), by which the images of `validation` or `test` are turned: the
+    same for every loss and replicate."""
+    draw = np.random.default_rng([seed, SPLITS.index(split)])
+    return draw.uniform(0.0, 360.0, images)
+
+
+def loss_function(name: str) -> LossFunction:
+    """The mean loss of this name as a function of a network, images (B, 1, 28, 28) and the
+    degrees (B,) by which they were turned: a scalar."""
+
+    def loss(model: Any, images: Tensor, degrees: Tensor) -> Tensor:
+        vectors = model(images)
+        if name == "sine_cosine":
+            return sine_cosine_loss(vectors, degrees).mean()
+        predicted = decode_direction(vectors)
+        if name == "von_mises":
+            concentration = vectors.square().sum(dim=-1).sqrt()
+            return von_mises_loss(predicted, degrees, concentration).mean()
+        return LOSSES[name](predicted, degrees).mean()
+
+    return loss
+
+
+def predicted_angles(model: Any, images: Tensor) -> Tensor:
+    """Degrees in [0, 360), (B,), that the network reads from `images` (B, 1, 28, 28)."""
+    return decode_direction(model(images))
+
+
+def train(
+    config: Config,
+    data: Dataset,
+    report: Report,
+    parent: Parent | None = None,
+    strategy: Strategy | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> Outcome:
+    """Train a cell's networks on turned images of `data`; errors are the lengths of the shortest
+    turn from the predicted to the true angle, in degrees."""
+    started = time.perf_counter()
+    device = pick_device()
+    members = initialise(lambda: Encoder(config.shape), config.seed, config.replicates)
+    models = Replicates(
+        members, device, strategy or fastest_strategy(members[0], device, config.batch_size)
+    )
+    images, _ = data.train.on(device)
+    held_out = {}
+    for name, split in (("validation", data.validation), ("test", data.test)):
+        upright = pixels(split.on(device)[0])
+        angles = torch.from_numpy(held_out_angles(config.seed, len(split), name)).to(upright)
+        held_out[name] = (turned(upright, angles), angles)
+    history: list[dict[str, Any]] = []
+
+    def predictions(name: str) -> tuple[Tensor, Tensor]:
+        """Predicted angles and errors in degrees on a held-out split, (R, N) each."""
+        seen, angles = held_out[name]
+        predicted = models.evaluate(predicted_angles, seen)
+        return predicted, signed_difference(predicted, angles).abs()
+
+    def after_epoch(epoch: int, losses: Tensor) -> None:
+        errors = predictions("validation")[1].mean(dim=1)
+        require_finite(errors, f"the validation error after epoch {epoch}")
+        for replicate, (loss, error) in enumerate(
+            zip(losses.tolist(), errors.tolist(), strict=True)
+        ):
+            history.append(
+                {"replicate": replicate, "epoch": epoch, "train_loss": loss, "val_error": error}
+            )
+        report(
+            {"epoch": epoch, "train_loss": losses.mean().item(), "val_error": errors.mean().item()}
+        )
+
+    # The same turns under every loss: these generators know nothing of it.
+    draws = generators(config.seed, config.replicates, "angles")
+
+    def gather(indices: Tensor) -> tuple[Tensor, Tensor]:
+        upright = pixels(images[indices])  # (R, B, 1, 28, 28)
+        batch = indices.shape[1]
+        degrees = torch.stack([360 * torch.rand(batch, generator=draw) for draw in draws])
+        degrees = degrees.to(upright)
+        return turned(upright.flatten(0, 1), degrees.flatten()).view_as(upright), degrees
+
+    earlier = fit(
+        models,
+        loss_function(config.loss),
+        gather,
+        MinibatchOrder(
+            len(images), config.batch_size, generators(config.seed, config.replicates, "order")
+        ),
+        config.epochs,
+        {"": config.learning_rate},
+        config.weight_decay,
+        after_epoch,
+        history,
+        checkpoint,
+        draws,
+    )
+    columns: dict[str, list[float]] = {}
+    for short, name in (("val", "validation"), ("test", "test")):
+        predicted, errors = predictions(name)
+        require_finite(errors.mean(dim=1), f"the {name} error")
+        columns[f"{short}_error"] = errors.mean(dim=1).tolist()
+        columns[f"{short}_median_error"] = errors.median(dim=1).values.tolist()
+    seconds = earlier + time.perf_counter() - started
+    rows = [
+        {
+            "replicate": replicate,
+            "parameters": count_parameters(members[replicate]),
+            "train_seconds": seconds / config.replicates,
+            **{name: values[replicate] for name, values in columns.items()},
+        }
+        for replicate in range(config.replicates)
+    ]
+    # The test split was the last: its predictions are kept.
+    return Outcome(rows, history, predictions=predicted.float().cpu().numpy())

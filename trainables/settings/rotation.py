@@ -1,0 +1,67 @@
+"""The complete configuration of a rotation cell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trainables.contract import Settings, require
+from trainables.data import Dataset
+from trainables.settings.shape import Shape, shape_of
+
+VERSION = 1
+
+LOSSES = ("absolute", "wrapped", "cosine", "von_mises", "sine_cosine")
+"""Names of the losses of `trainables.losses`; all but the first know that 0° and 360° are one."""
+
+OUTPUTS = 2
+"""Numbers that the network gives: a vector, whose direction is the angle."""
+
+
+@dataclass(frozen=True)
+class Config(Settings):
+    """The complete configuration of a rotation cell."""
+
+    loss: str
+    """`absolute` (naive: 2° against 360° costs 358), `wrapped`, `cosine`, `von_mises` or
+    `sine_cosine`: what the network learns from."""
+    depth: int = 3
+    """Convolutional layers."""
+    batch_size: int = 32
+    """Images a minibatch."""
+    epochs: int = 12
+    """Passes over the training split, every image turned anew each time."""
+    learning_rate: float = 5e-3
+    """Peak of the one-cycle schedule."""
+    weight_decay: float = 1e-2
+    """AdamW's decoupled weight decay."""
+    width: int = 16
+    """Channels after the first convolution; each further one doubles them."""
+    kernel: int = 3
+    """Side of the convolution kernels, in pixels."""
+    activation: str = "gelu"
+    """`gelu`, `relu` or `silu`."""
+    replicates: int = 6
+    """R, the models trained as one."""
+    seed: int = 0
+    """Replicate r's generators are seeded from this and r; the angles of the validation and test
+    images from this alone."""
+
+    def __post_init__(self) -> None:
+        require(self.loss in LOSSES, "loss", self.loss, " or ".join(LOSSES))
+        for name in ("batch_size", "epochs", "replicates"):
+            value = getattr(self, name)
+            require(value >= 1, name, value, "an integer of at least 1")
+        require(self.learning_rate > 0, "learning_rate", self.learning_rate, "a number above 0")
+        require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or a number above")
+        require(self.seed >= 0, "seed", self.seed, "an integer of at least 0")
+        _ = self.shape  # which checks what is its own
+
+    @property
+    def shape(self) -> Shape:
+        """The part of the configuration that makes the network."""
+        return shape_of(OUTPUTS, self.depth, self.width, self.kernel, self.activation)
+
+    def check_data(self, data: Dataset) -> None:
+        """Raise `ConfigError` where `data` is too small for this configuration."""
+        most = len(data.train)
+        require(self.batch_size <= most, "batch_size", self.batch_size, f"at most {most} images")

@@ -1,0 +1,134 @@
+"""The stages that a few-shot arm is made of: what trains, on what, and for how long."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, arange
+from torch.nn import functional
+
+from trainables.augment import views
+from trainables.contract import Checkpoint, Report
+from trainables.data import pixels
+from trainables.replicates import MinibatchOrder, Replicates, fit, generators
+from trainables.settings.fewshot import Config
+
+REPORT_EVERY = 20
+"""Epochs between two points of the history: an epoch of 20 images is too little to plot."""
+
+
+def cross_entropy(model: Any, inputs: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy in nats of `inputs` (B, …) with `labels` (B,): a scalar."""
+    return functional.cross_entropy(model(inputs), labels)
+
+
+def weighted_cross_entropy(model: Any, inputs: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+    """The same, each of the inputs counted by its weight (B,): a scalar."""
+    each = functional.cross_entropy(model(inputs), labels, reduction="none")
+    return (weights * each).mean()
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What the classifiers learn from: M images or views of images each."""
+
+    images: Tensor
+    """(R, M, 1, 28, 28): bytes, or pixels in [0, 1] where they are augmented views."""
+    targets: Tensor
+    """(R, M) int64, classes."""
+    views: int = 1
+    """How many of the M each labelled image makes: so many epochs of labels is one pass."""
+
+
+def labelled_examples(config: Config, images: Tensor, targets: Tensor) -> Examples:
+    """The labelled uint8 `images` (R, labels, 1, 28, 28), or augmented views of them, drawn once:
+    replicate r's from its own generator."""
+    if not config.sees_views:
+        return Examples(images, targets)
+    draws = generators(config.seed, config.replicates, "views")
+    repeated = pixels(images).repeat(1, config.views, 1, 1, 1)
+    seen = views(repeated, config.view_strength, 0.0, draws)
+    return Examples(seen, targets.repeat(1, config.views), config.views)
+
+
+@dataclass(frozen=True)
+class Training:
+    """What of the classifiers trains, and on what."""
+
+    models: Replicates
+    """The parts that train."""
+    inputs: Tensor
+    """What they see: (R, M, …)."""
+    targets: Tensor
+    """The classes of that: (R, M) int64."""
+    learning_rates: dict[str, float]
+    """Peak rates by the prefix of a parameter's name."""
+    epochs: int
+    """Passes over the labelled images (in `propagation`, over all of them)."""
+    batch_size: int
+    """Inputs a minibatch."""
+    predict: Callable[[Tensor], Tensor]
+    """Uint8 images (N, 1, 28, 28) to predicted classes (R, N)."""
+    views: int = 1
+    """Inputs a labelled image: a pass over all inputs is so many epochs."""
+    certainty: Tensor | None = None
+    """How much each input counts, (R, M); None where all count the same."""
+
+    @property
+    def passes(self) -> int:
+        """Passes over all inputs: at least one, though it be more epochs than asked for."""
+        return -(-self.epochs // self.views)
+
+    @property
+    def epochs_trained(self) -> int:
+        """Passes over the labelled images that this makes."""
+        return self.passes * self.views
+
+
+def fit_stage(
+    config: Config,
+    training: Training,
+    report: Report,
+    history: list[dict[str, Any]],
+    earlier_epochs: int = 0,
+    checkpoint: Checkpoint | None = None,
+) -> float:
+    """Train one stage of an arm, which comes after `earlier_epochs` of others. Returns the
+    seconds that earlier tries took; see `trainables.replicates.fit`."""
+
+    def after_epoch(number: int, losses: Tensor) -> None:
+        epoch = number * training.views
+        if epoch % REPORT_EVERY and number != training.passes:
+            return
+        epoch += earlier_epochs
+        for replicate, loss in enumerate(losses.tolist()):
+            history.append({"replicate": replicate, "epoch": epoch, "train_loss": loss})
+        report({"epoch": epoch, "train_loss": losses.mean().item()})
+
+    device = training.models.device
+    each = arange(len(training.models), device=device).unsqueeze(1)
+
+    def gather(indices: Tensor) -> tuple[Tensor, ...]:
+        batch = training.inputs[each, indices], training.targets[each, indices]
+        if training.certainty is None:
+            return batch
+        return *batch, training.certainty[each, indices]
+
+    return fit(
+        training.models,
+        cross_entropy if training.certainty is None else weighted_cross_entropy,
+        gather,
+        MinibatchOrder(
+            training.targets.shape[1],
+            training.batch_size,
+            generators(config.seed, config.replicates, "order"),
+        ),
+        training.passes,
+        training.learning_rates,
+        config.weight_decay,
+        after_epoch,
+        history,
+        checkpoint,
+    )
