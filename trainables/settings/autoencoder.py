@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from trainables.contract import Settings, require
+from trainables.contract import Settings, added, require
 from trainables.data import Dataset
 from trainables.settings.shape import Shape, shape_of
 
@@ -33,6 +33,8 @@ class Config(Settings):
     """Side of the convolution kernels, in pixels."""
     activation: str = "gelu"
     """`gelu`, `relu`, `silu`, or `none` for an affine autoencoder, which can at best equal PCA."""
+    warm_up: float = added(0.1)
+    """Share of the steps in which the one-cycle schedule rises to its peak."""
     replicates: int = 3
     """R, the models trained as one."""
     seed: int = 0
@@ -44,6 +46,7 @@ class Config(Settings):
             require(value >= 1, name, value, "an integer of at least 1")
         require(self.learning_rate > 0, "learning_rate", self.learning_rate, "a number above 0")
         require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or a number above")
+        require(0 < self.warm_up < 1, "warm_up", self.warm_up, "a number between 0 and 1")
         require(self.seed >= 0, "seed", self.seed, "an integer of at least 0")
         _ = self.shape  # which checks what is its own
 
