@@ -283,7 +283,7 @@ def test_few_shot_trials_build_on_one_encoder_and_cells_that_are_there_are_used(
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_search_in_which_every_trial_diverges_says_so(tmp_path, run_study):
-    command = ["search", "autoencoder", "--learning-rate", 1e30, "--epochs", 1, "--trials", 2,
+    command = ["search", "autoencoder", "--learning-rate", 1e18, "--epochs", 1, "--trials", 2,
                *TINY, "--out", tmp_path]  # fmt: skip
     ran = run_study(*command, first=WITHOUT_REPORT)
     assert ran.returncode == 1
