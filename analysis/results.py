@@ -118,6 +118,11 @@ class Results:
         columns = ["experiment", "cell", "settings", "reason"]
         return pd.DataFrame(missing_cells(self.store, self.plan), columns=columns)
 
+    @cached_property
+    def searches(self) -> dict[str, dict[str, Any]]:
+        """By name: the searches whose trials are in the folder, as `analysis.search` reads them."""
+        return self.store.searches()
+
     # --- models ------------------------------------------------------------------------------
 
     def autoencoders(self, cell: str) -> list[Autoencoder]:

@@ -35,15 +35,17 @@ def missing_cells(store: Store, plan: Mapping[str, Any]) -> list[dict[str, str]]
     return lines
 
 
-def stamp(plan: Mapping[str, Any], missing: list[dict[str, str]]) -> str:
-    """A hash of all that a report depends on: the plan, what is missing, and the code. Not the
-    command: the same cells asked for in other words make the same report."""
+def stamp(
+    plan: Mapping[str, Any], missing: list[dict[str, str]], searches: Mapping[str, Any]
+) -> str:
+    """A hash of all that a report depends on: the plan, what is missing, searches and the code.
+    Not the command: the same cells asked for in other words make the same report."""
     asked = {key: value for key, value in plan.items() if key != "command"}
     sources = hashlib.sha256()
     for source in sorted(Path(__file__).parent.rglob("*")):
         if source.suffix in (".py", ".j2", ".csv"):
             sources.update(source.read_bytes())
-    content = [asked, missing, sources.hexdigest()]
+    content = [asked, missing, searches, sources.hexdigest()]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
@@ -59,4 +61,4 @@ def is_current(folder: str | Path) -> bool:
     except FileNotFoundError:
         return False
     plan = store.plan()
-    return found == stamp(plan, missing_cells(store, plan))
+    return found == stamp(plan, missing_cells(store, plan), store.searches())

@@ -1,4 +1,4 @@
-"""The command line: `study plan | run | report | check`, the same as `python -m study`."""
+"""The command line: `study plan | run | search | report | check`, the same as `python -m study`."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from study.experiments import PRESETS
 from study.grid import Cell, check_data, identify, lay_out, record
 from study.interrupt import INTERRUPTED, UNHEARD, interruptible
 from study.lock import alone_in
 from study.machine import Voice, check_out, followed, require_gpus, speak_any_language
 from study.options import BadInput, Selection, as_bad_input, parser, select
+from study.presets import find
 from study.storage import is_uri
 from study.store import State, Store, StoreError
 from study.words import counted, duration
@@ -55,7 +55,7 @@ def prepare(arguments: argparse.Namespace) -> tuple[Dataset, Selection, list[lis
         Store(arguments.out).place.reach()
     else:
         check_out(Path(arguments.out))
-    name = arguments.dataset or PRESETS[arguments.preset].dataset
+    name = arguments.dataset or find(arguments.preset).dataset
     # Before the data, which may take a download: the settings that are wrong for any data.
     draft = select(arguments, large=False)
     try:
@@ -253,6 +253,18 @@ def write_report(
     return FAILED if unfinished else DONE
 
 
+def command_search(arguments: argparse.Namespace, console: Console) -> int:
+    data, selection, _ = prepare(arguments)
+    require_gpus(arguments)
+    from study.search import search
+
+    ended = search(arguments, console, data, selection)
+    if isinstance(ended, int):
+        return ended
+    store, groups = ended
+    return write_report(store, console, groups, only_if_changed=True)
+
+
 def command_report(arguments: argparse.Namespace, console: Console) -> int:
     results = arguments.results
     if not is_uri(results):
@@ -286,6 +298,7 @@ def command_check(arguments: argparse.Namespace, console: Console) -> int:
 COMMANDS = {
     "plan": command_plan,
     "run": command_run,
+    "search": command_search,
     "report": command_report,
     "check": command_check,
 }

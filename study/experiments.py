@@ -28,6 +28,8 @@ class Experiment:
     """Hyperparameters and their values; the cells are the product."""
     fixed: Mapping[str, Any] = field(default_factory=dict)
     """Settings that are the same in every cell, where they differ from the `Config`'s defaults."""
+    recipes: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    """By latent dimension: settings that replace those above in its cells."""
     needs: str | None = None
     """The experiment that each cell builds on."""
     parent_settings: tuple[str, ...] = ()
@@ -57,6 +59,10 @@ class Experiment:
     def module(self) -> ModuleType:
         """The trainable's module."""
         return importlib.import_module(self.trainable)
+
+    def recipe(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The recipe for cells with the `latent_dim` of `settings`; empty where there is none."""
+        return self.recipes.get(settings.get("latent_dim", 0), {})
 
     def settings_module(self) -> ModuleType:
         """The module to take `Config` and `VERSION` from."""
@@ -145,6 +151,19 @@ class Preset:
     """By experiment and setting: the value."""
     large: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """As `fixed`, for datasets of 10,000 training images and more, where an epoch is long."""
+    recipes: Mapping[str, Mapping[int, Mapping[str, Any]]] = field(default_factory=dict)
+    """By experiment and latent dimension: settings that replace those of the axes and `fixed`."""
+
+    def recipes_of(self, experiment: Experiment) -> dict[int, dict[str, Any]]:
+        """The recipes of an experiment by latent dimension. Of one that it builds on, it takes
+        the settings that both must share, such as the width of the encoder."""
+        recipes: dict[int, dict[str, Any]] = {}
+        for dim, recipe in self.recipes.get(experiment.needs or "", {}).items():
+            shared = {k: v for k, v in recipe.items() if k in experiment.parent_settings}
+            recipes[dim] = shared
+        for dim, recipe in self.recipes.get(experiment.name, {}).items():
+            recipes[dim] = {**recipes.get(dim, {}), **recipe}
+        return recipes
 
 
 PRESETS: dict[str, Preset] = {

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from study.experiments import Experiment
-from trainables.contract import Settings
+from trainables.contract import Settings, added_defaults
 from trainables.data import Dataset
 
 _canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
@@ -37,11 +37,17 @@ class Cell:
 
 
 def cell_id(
-    trainable: str, version: int, config: Mapping[str, Any], data: str, parent: str | None
+    trainable: str,
+    version: int,
+    config: Mapping[str, Any],
+    data: str,
+    parent: str | None,
+    added: Mapping[str, Any] | None = None,
 ) -> str:
     """16 hexadecimal digits that name a result by what it is computed from: the trainable and
-    its version, its complete configuration, the data's fingerprint and the parent's id."""
-    return Naming(trainable, version, data).cell(config, parent)
+    its version, its complete configuration, the data's fingerprint and the parent's id. Settings
+    that have the value they have in `added` are left out: see `trainables.contract.added`."""
+    return Naming(trainable, version, data, added).cell(config, parent)
 
 
 class Naming:
@@ -51,7 +57,10 @@ class Naming:
     nearly all of that text, so each setting's part of it is made once.
     """
 
-    def __init__(self, trainable: str, version: int, data: str) -> None:
+    def __init__(
+        self, trainable: str, version: int, data: str, added: Mapping[str, Any] | None = None
+    ) -> None:
+        self.added = added or {}
         self.before = '{"config":{'
         self.data = f'}},"data":{_canonical(data)},"parent":'
         self.after = f',"trainable":{_canonical(trainable)},"version":{_canonical(version)}}}'
@@ -65,10 +74,19 @@ class Naming:
             key = (name, value.__class__, value)  # the class, as 1, 1.0 and True are equal
             part = known.get(key)
             if part is None:
-                part = known[key] = f"{_canonical(name)}:{_canonical(value)}"
-            parts.append(part)
+                left_out = name in self.added and value == self.added[name]
+                part = "" if left_out else f"{_canonical(name)}:{_canonical(value)}"
+                known[key] = part
+            if part:
+                parts.append(part)
         content = f"{self.before}{','.join(parts)}{self.data}{_canonical(parent)}{self.after}"
         return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def naming(experiment: Experiment, data: str) -> Naming:
+    """What names the cells of an experiment on the data of this fingerprint."""
+    module = experiment.settings_module()
+    return Naming(experiment.trainable, module.VERSION, data, added_defaults(module.Config))
 
 
 def has_setting(experiment: Experiment, name: str) -> bool:
@@ -121,7 +139,14 @@ def validated(experiment: Experiment) -> list[Settings]:
     names = list(experiment.axes)
     points = itertools.product(*(dict.fromkeys(experiment.axes[name]) for name in names))
     fixed = {name: value for name, value in experiment.fixed.items() if name not in names}
-    return [make(**fixed, **dict(zip(names, point, strict=True))) for point in points]
+    if not experiment.recipes:
+        return [make(**fixed, **dict(zip(names, point, strict=True))) for point in points]
+    settings = []
+    for point in points:
+        asked = {**fixed, **dict(zip(names, point, strict=True))}
+        settings.append(make(**{**asked, **experiment.recipe(asked)}))
+    # What a recipe says of an axis makes one point of several.
+    return list(dict.fromkeys(settings))
 
 
 def configurations(experiment: Experiment) -> list[dict[str, Any]]:
@@ -135,7 +160,8 @@ def parent_settings(
 ) -> Settings:
     """The settings of the cell that the one of `config` builds on."""
     settings = {**{axis: values[0] for axis, values in parent.axes.items()}, **parent.fixed}
-    settings |= {name: config[name] for name in experiment.parent_settings}
+    shared = {name: config[name] for name in experiment.parent_settings}
+    settings |= {**parent.recipe(shared), **shared}
     for name, choices in experiment.parent_choices.items():
         settings |= choices[config[name]]
     return parent.settings_module().Config(**settings)
@@ -189,10 +215,7 @@ def identify(
 ) -> list[list[Cell]]:
     """The cells of a layout on the data of this fingerprint: see `plan`."""
     planned: dict[str, dict[str, Cell]] = {experiment.name: {} for experiment in experiments}
-    naming = {
-        experiment.name: Naming(experiment.trainable, experiment.settings_module().VERSION, data)
-        for experiment in experiments
-    }
+    namings = {experiment.name: naming(experiment, data) for experiment in experiments}
     known: dict[int, str] = {}  # of points that several build on
 
     def place(point: Point) -> str:
@@ -202,7 +225,7 @@ def identify(
             if parent is None:
                 parent = known[id(point.parent)] = place(point.parent)
         name, trainable = point.experiment.name, point.experiment.trainable
-        identity = naming[name].cell(point.config, parent)
+        identity = namings[name].cell(point.config, parent)
         if identity not in planned[name]:
             planned[name][identity] = Cell(name, trainable, point.config, parent, identity)
         return identity

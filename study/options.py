@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from study.experiments import EXPERIMENTS, PRESETS, STUDIES, Experiment, members
+from study.experiments import EXPERIMENTS, STUDIES, Experiment, members
 from study.grid import has_setting, override
+from study.presets import NAMED, PresetError, find
+from study.spaces import SPACES
 from study.storage import is_uri
 from trainables.contract import ConfigError
 from trainables.data import DATASETS
@@ -126,6 +128,14 @@ def _results(text: str) -> Path | str:
     return text if is_uri(text) else _folder(text)
 
 
+def _preset(text: str) -> str:
+    try:
+        find(text)
+    except PresetError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
 def _address(text: str) -> str:
     host, _, port = text.rpartition(":")
     if text in ("local", "auto") or (host and _is_port(port)):
@@ -137,6 +147,64 @@ def _is_port(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= 5 and 0 < int(text) < 65536
 
 
+def _setting(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not (equals and name.isidentifier()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE, as width=16")
+    for kind in (int, float):
+        try:
+            return name, kind(value)
+        except ValueError:
+            continue
+    return name, value
+
+
+def _add_search(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "name", type=_name(list(SPACES), "experiment with a search space"),
+        help="; ".join(
+            f"{name}: over {', '.join(d.name for d in space.dimensions)}, at "
+            + ", ".join(f"{axis} {value}" for axis, value in space.place.items())
+            + " unless told otherwise"
+            for name, space in SPACES.items()
+        ),
+    )  # fmt: skip
+    budget = parser.add_argument_group("budget, of which one at least, and how it is spent")
+    budget.add_argument(
+        "--trials", type=_count, metavar="N",
+        help="trials in all, those of earlier commands included",
+    )  # fmt: skip
+    budget.add_argument(
+        "--minutes", type=_positive, metavar="M",
+        help="minutes in all, as above; what runs then is finished",
+    )  # fmt: skip
+    budget.add_argument(
+        "--against", nargs="+", type=_name(["parameters", "seconds"], "cost"), metavar="COST",
+        help="what to weigh the error against, parameters, seconds or both: a search for the "
+        "Pareto front instead of the least error",
+    )  # fmt: skip
+    budget.add_argument(
+        "--fix", nargs="+", type=_setting, default=[], metavar="NAME=VALUE",
+        help="settings that are not to be searched, or have no option of their own, as width=16",
+    )  # fmt: skip
+    budget.add_argument(
+        "--fresh", type=_count, default=5, metavar="N",
+        help="models of the best recipe, and of the one that was there before, on seeds that "
+        "chose nothing (default 5)",
+    )  # fmt: skip
+    budget.add_argument(
+        "--storage", metavar="URL",
+        help="database of the trials, as SQLAlchemy names it, for optuna-dashboard (default: "
+        "sqlite:///RESULTS/search/optuna.db)",
+    )  # fmt: skip
+    budget.add_argument(
+        "--save", type=Path, metavar="FILE",
+        help="where to write the best recipe (default: RESULTS/search/best-NAME.toml)",
+    )  # fmt: skip
+    _add_settings(parser)
+    _add_places(parser)
+
+
 def _add_study(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "name",
@@ -144,11 +212,15 @@ def _add_study(parser: argparse.ArgumentParser) -> None:
         help=f"a study ({', '.join(STUDIES)}) or one experiment ({', '.join(EXPERIMENTS)}), "
         "which brings the experiments that it needs",
     )
+    _add_settings(parser)
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
     what = parser.add_argument_group("what to compute")
-    presets = "; ".join(f"{name}: {preset.description}" for name, preset in PRESETS.items())
+    presets = "; ".join(f"{name}: {preset.description}" for name, preset in NAMED.items())
     what.add_argument(
-        "--preset", type=_name(list(PRESETS), "preset"), default="quick", metavar="NAME",
-        help=presets,
+        "--preset", type=_preset, default="quick", metavar="NAME",
+        help=f"{presets}; or a file that ends in .toml, such as `study search` writes",
     )  # fmt: skip
     what.add_argument(
         "--dataset", type=_name(list(DATASETS), "dataset"), metavar="NAME",
@@ -247,6 +319,14 @@ def parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
         _add_study(command)
         _add_places(command)
+    text = "finds better settings than the grid's: Optuna suggests, ASHA stops what won't win"
+    _add_search(commands.add_parser(
+        "search", help=text, description=f"{text}. Trials are cells like any other: what is "
+        "there is used, what ran in full is kept. The best recipe is computed once more with "
+        "fresh seeds, and written as a preset file.",
+        epilog="The same command goes on where it was interrupted, and does no more once the "
+        "budget is spent; a larger budget extends the search.",
+    ))  # fmt: skip
     report = commands.add_parser(
         "report", help="the report again, from what is on disk",
         description="the report again, from what is on disk",
@@ -282,7 +362,7 @@ class Selection:
 def select(arguments: argparse.Namespace, large: bool) -> Selection:
     """The experiments that `arguments` ask for; `large` says which of a preset's settings fit the
     dataset. Settings that no trial could have are found when the grid is made."""
-    preset = PRESETS[arguments.preset]
+    preset = find(arguments.preset)
     options = {name: getattr(arguments, name) for name in OPTION_OF}
     given = {name: value for name, value in options.items() if value is not None}
     experiments = members(arguments.name)
@@ -302,7 +382,13 @@ def select(arguments: argparse.Namespace, large: bool) -> Selection:
         lists = {k: tuple(v) for k, v in mine.items() if isinstance(v, list)}
         scalars = {k: v for k, v in mine.items() if not isinstance(v, list)}
         scalars |= {k: mine[of] for k, of in experiment.also_sets.items() if of in mine}
-        adjusted.append(override(experiment, lists, scalars))
+        experiment = override(experiment, lists, scalars)
+        recipes = preset.recipes_of(experiment)
+        kept = {
+            dim: {name: value for name, value in recipe.items() if name not in lists | scalars}
+            for dim, recipe in recipes.items()
+        }
+        adjusted.append(replace(experiment, recipes=kept))
     asked = STUDIES.get(arguments.name, (arguments.name,))
     return Selection(arguments.name, arguments.dataset or preset.dataset, adjusted, asked)
 

@@ -6,6 +6,7 @@
     RESULTS/failed/ID.json     why a cell has no result
     RESULTS/progress/          cells that are being computed, as `study.checkpoint` keeps them
     RESULTS/damaged/ID-N/      cells whose files are no longer what was written
+    RESULTS/search/NAME.json   the trials of a search, as `study search` leaves them
     RESULTS/report/            what `analysis` makes of it
     RESULTS/tune/              Ray Tune's own tables and TensorBoard files
 
@@ -48,6 +49,7 @@ FILES = ("config.json", "rows.parquet", "history.parquet", "weights.safetensors"
 """All that a cell may have besides its marker."""
 PLAN = ("study", "command", "dataset", "fingerprint")
 """What a plan has besides its experiments, each a word or a line."""
+SEARCH = re.compile(r"[a-z0-9][a-z0-9_-]*")
 IDENTITY = re.compile(r"[0-9a-f]{16}")
 TRY = re.compile(r"[0-9a-f]{16}-[0-9a-f]{16}")
 """A folder of a cell on object storage, as `study.objects` names them."""
@@ -91,6 +93,26 @@ def _is_plan(content: Any) -> bool:
             and (cell["parent"] is None or IDENTITY.fullmatch(cell["parent"]))
             for planned in content["experiments"]
             for cell in planned["cells"]
+        )
+    except (LookupError, TypeError):
+        return False
+
+
+def _is_search(content: Any) -> bool:
+    """Whether this has what readers of a search rely on."""
+    try:
+        return (
+            all(isinstance(content[name], str) for name in ("name", "experiment", "dataset"))
+            and all(isinstance(content[name], int) for name in ("epochs", "replicates"))
+            and isinstance(content["dimensions"], dict)
+            and len(content["columns"]) == len(content["directions"]) >= 1
+            and all(
+                trial["state"] in ("complete", "pruned", "fail")
+                and set(trial["params"]) <= set(content["dimensions"])
+                and (trial["values"] is None or len(trial["values"]) == len(content["columns"]))
+                and all(len(point) == 2 for point in trial["curve"])
+                for trial in content["trials"]
+            )
         )
     except (LookupError, TypeError):
         return False
@@ -291,6 +313,25 @@ class Store:
         """Remember what the latest command asked for."""
         # Compact, as only that takes json's fast path: 15 times as fast for 10,000 cells.
         self.place.replace("study.json", json.dumps(plan).encode())
+
+    def write_search(self, name: str, content: Mapping[str, Any]) -> None:
+        """Remember the trials of a search."""
+        if not SEARCH.fullmatch(name):
+            raise StoreError(f"{name!r} is not the name of a search")
+        self.place.replace(f"search/{name}.json", json.dumps(content).encode())
+
+    def searches(self) -> dict[str, dict[str, Any]]:
+        """By name: the searches in this place. Raises `StoreError` for one that is damaged."""
+        found = {}
+        for file in self.place.names("search"):
+            name = file.removesuffix(".json")
+            if file.endswith(".json") and SEARCH.fullmatch(name):
+                where = self.place.where(f"search/{file}")
+                content = _decoded(self.place.read(f"search/{file}"), str(where))
+                if not _is_search(content):
+                    raise StoreError(f"{where}: not what `study search` writes; run it again")
+                found[name] = content
+        return found
 
     # --- reading -----------------------------------------------------------------------------
 

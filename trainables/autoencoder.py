@@ -65,6 +65,7 @@ def train(
     images, _ = data.train.on(device)
     validation, _ = data.validation.on(device)
     test, _ = data.test.on(device)
+    parameters = count_parameters(members[0])
     history: list[dict[str, Any]] = []
 
     def after_epoch(epoch: int, losses: Tensor) -> None:
@@ -76,7 +77,8 @@ def train(
             history.append(
                 {"replicate": replicate, "epoch": epoch, "train_mse": loss, "val_mse": error}
             )
-        report({"epoch": epoch, "train_mse": losses.mean().item(), "val_mse": errors.mean().item()})
+        means = {"train_mse": losses.mean().item(), "val_mse": errors.mean().item()}
+        report({"epoch": epoch, **means, "parameters": parameters})
 
     order = MinibatchOrder(
         len(images), config.batch_size, generators(config.seed, config.replicates, "order")
@@ -104,11 +106,11 @@ def train(
         history,
         checkpoint,
         draws,
+        warm_up=config.warm_up,
     )
     test_errors = models.evaluate(squared_errors, test).mean(dim=1)
     require_finite(test_errors, "the test error")
     seconds = earlier + time.perf_counter() - started
-    parameters = count_parameters(members[0])
     last_epoch = history[-config.replicates :]
     rows = [
         {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
@@ -39,6 +39,20 @@ class Settings:
 
     def check_data(self, data: Dataset) -> None:
         """Raise `ConfigError` where these settings don't fit `data`; by default all do."""
+
+
+def added(default: Any) -> Any:
+    """A field of a `Config` that came after cells had been computed without it.
+
+    At its default, which is what those cells did, it is left out of a cell's id: they keep
+    theirs, and nothing is computed again.
+    """
+    return field(default=default, metadata={"added": True})
+
+
+def added_defaults(config: Any) -> dict[str, Any]:
+    """The fields of a `Config` class made by `added`, and their defaults."""
+    return {known.name: known.default for known in fields(config) if known.metadata.get("added")}
 
 
 class Diverged(RuntimeError):

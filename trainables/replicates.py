@@ -197,12 +197,14 @@ def fit(
     history: list[dict[str, Any]] | None = None,
     checkpoint: Checkpoint | None = None,
     draws: Sequence[torch.Generator] = (),
+    warm_up: float = 0.1,
 ) -> float:
     """Train all replicates with AdamW under a one-cycle schedule (Smith & Topin 2018).
 
     `gather` turns indices (R, B) into the arguments of `loss` after the model, (R, B, …) each.
     `learning_rates` are the peaks, by the prefix of a parameter's name; a parameter takes that
-    of the first prefix that fits. `after_epoch(epoch, losses)` gets the epoch's mean training
+    of the first prefix that fits, and rises to it for the share `warm_up` of the steps.
+    `after_epoch(epoch, losses)` gets the epoch's mean training
     losses (R,). Raises `Diverged` at the end of the first epoch with a loss that isn't finite.
 
     With a `checkpoint`, training goes on after the epoch that it holds, if any, and ends with
@@ -223,7 +225,7 @@ def fit(
         optimiser,
         max_lr=list(learning_rates.values()),
         total_steps=epochs * order.steps + 1,
-        pct_start=0.1,
+        pct_start=warm_up,
         cycle_momentum=False,
     )
     saved = checkpoint.load() if checkpoint else None

@@ -19,6 +19,7 @@ from analysis.report import (
     interpolation,
     reconstruction,
     rotation,
+    search,
     theory,
     transfer,
 )
@@ -50,7 +51,7 @@ def write(folder: str | Path) -> Path | str:
     with threadpool_limits(1), results.store.place.folder("report") as report:
         _write(results, Document(report))
     # Last, so that a report of which a part is missing is not up to date.
-    current = stamp(results.plan, results.missing.to_dict("records"))
+    current = stamp(results.plan, results.missing.to_dict("records"), results.searches)
     results.store.place.replace(STAMP, json.dumps(current).encode())
     return results.store.place.where("report/index.html")
 
@@ -63,6 +64,8 @@ def _write(results: Results, document: Document) -> None:
     for planned in results.plan["experiments"]:
         if planned["name"] not in SECTIONS and len(results.of(planned["name"])):
             any_experiment.write(document, results, planned)
+    for content in results.searches.values():
+        search.write(document, results, content)
     if results.plan["study"] == "assignment":
         theory.write(document)
     missing = results.missing

@@ -6,7 +6,15 @@ import json
 import pytest
 
 from study.experiments import AUTOENCODER, FEWSHOT
-from study.grid import cell_id, configurations, override, parent_configuration, plan, record
+from study.grid import (
+    cell_id,
+    configurations,
+    naming,
+    override,
+    parent_configuration,
+    plan,
+    record,
+)
 from trainables.autoencoder import Config as AutoencoderConfig
 from trainables.contract import ConfigError
 
@@ -47,7 +55,7 @@ def test_whatever_determines_a_result_changes_its_id():
     changes = {
         "latent_dim": 15, "depth": 2, "batch_size": 33, "epochs": 9, "learning_rate": 0.02,
         "weight_decay": 0.0, "width": 17, "kernel": 5, "activation": "relu", "replicates": 4,
-        "seed": 1, "augment": 1.0, "noise": 0.1, "target": "view",
+        "seed": 1, "augment": 1.0, "noise": 0.1, "target": "view", "warm_up": 0.2,
     }  # fmt: skip
     assert set(changes) == set(config)
     found = [
@@ -63,6 +71,54 @@ def test_whatever_determines_a_result_changes_its_id():
         ),
     ]
     assert len(set(found)) == len(found) == 6 + len(changes)
+
+
+def test_a_setting_that_came_later_leaves_the_ids_from_before_it_alone():
+    """An autoencoder's cell of before `warm_up`, as results folders have it."""
+    before = {
+        "latent_dim": 14, "depth": 3, "batch_size": 32, "epochs": 8, "learning_rate": 0.01,
+        "weight_decay": 0.01, "width": 16, "kernel": 3, "activation": "gelu", "replicates": 3,
+        "seed": 0,
+    }  # fmt: skip
+    named = naming(AUTOENCODER, DATA)
+    old = cell_id("trainables.autoencoder", 1, before, DATA, None)
+    assert old == "0f779909210e5c79"
+    assert named.cell({**before, "warm_up": 0.1}, None) == old
+    assert named.cell({**before, "warm_up": 0.3}, None) != old
+
+
+# --- recipes ---------------------------------------------------------------------------------
+
+
+def with_recipes(recipes, few_shot=None):
+    autoencoder, fewshot = small(latent_dim=(2, 14))
+    return [
+        dataclasses.replace(autoencoder, recipes=recipes),
+        dataclasses.replace(fewshot, recipes=few_shot or {}),
+    ]
+
+
+def test_a_recipe_replaces_settings_and_axes_at_its_latent_dimension_alone():
+    (experiment, _) = with_recipes({14: {"width": 24, "batch_size": 128}})
+    (cells,) = plan([experiment], DATA)
+    found = [(c.config["latent_dim"], c.config["width"], c.config["batch_size"]) for c in cells]
+    batches = experiment.axes["batch_size"]
+    depths = len(experiment.axes["depth"])
+    assert set(found) == {(14, 24, 128), *((2, 16, batch) for batch in batches)}
+    assert found.count((14, 24, 128)) == depths
+
+
+def test_few_shot_cells_start_from_the_recipes_own_cell():
+    recipe = {14: {"width": 24, "learning_rate": 0.003, "epochs": 2}}
+    experiments = with_recipes(recipe, {14: {"width": 24}})
+    autoencoders, few_shot = plan(experiments, DATA)
+    by_id = {cell.id: cell for cell in autoencoders}
+    parents = {cell.config["latent_dim"]: by_id[cell.parent] for cell in few_shot if cell.parent}
+    assert parents[14].config["learning_rate"] == 0.003
+    assert parents[14].config["epochs"] == 2
+    assert parents[14].config["width"] == 24
+    assert parents[2].config["width"] == 16
+    assert len(autoencoders) == len(plan(experiments[:1], DATA)[0])
 
 
 def test_an_id_does_not_depend_on_the_experiments_name():

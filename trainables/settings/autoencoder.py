@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from trainables.contract import Settings, require
+from trainables.contract import Settings, added, require
 from trainables.data import Dataset
 from trainables.settings.shape import Shape, shape_of
 
@@ -36,14 +36,16 @@ class Config(Settings):
     """Side of the convolution kernels, in pixels."""
     activation: str = "gelu"
     """`gelu`, `relu`, `silu`, or `none` for an affine autoencoder, which can at best equal PCA."""
-    augment: float = 0.0
+    augment: float = added(0.0)
     """Strength of the random views that the network sees while it trains: 0 is none, 1 turns by
     up to 15°, moves by up to 2 pixels, and so on (`trainables.augment`)."""
-    noise: float = 0.0
+    noise: float = added(0.0)
     """Standard deviation of the noise on the pixels that it sees while it trains."""
-    target: str = "clean"
+    target: str = added("clean")
     """What it reconstructs from a noisy, augmented view: the `clean` image as it was, or the
     `view` itself without the noise."""
+    warm_up: float = added(0.1)
+    """Share of the steps in which the one-cycle schedule rises to its peak."""
     replicates: int = 3
     """R, the models trained as one."""
     seed: int = 0
@@ -59,6 +61,7 @@ class Config(Settings):
             value = getattr(self, name)
             require(0 <= value <= 4, name, value, "a number from 0 to 4")
         require(self.target in TARGETS, "target", self.target, " or ".join(TARGETS))
+        require(0 < self.warm_up < 1, "warm_up", self.warm_up, "a number between 0 and 1")
         require(self.seed >= 0, "seed", self.seed, "an integer of at least 0")
         _ = self.shape  # which checks what is its own
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from trainables.contract import Settings, require
+from trainables.contract import Settings, added, require
 from trainables.data import CLASSES, Dataset
 from trainables.settings.shape import Shape, shape_of
 
@@ -37,7 +37,7 @@ class Config(Settings):
     pretrained features", ICLR); `propagation`: the labels spread along a graph of the codes of
     all training images, whose labels stay unknown, and the head on the fixed encoder learns
     from all of them."""
-    pretraining: str = "plain"
+    pretraining: str = added("plain")
     """`plain`: the encoder of an autoencoder as it is; `augmented`: of one that saw noisy,
     augmented images, and the labelled images are augmented too, whatever the encoder."""
     depth: int = 3
@@ -52,20 +52,20 @@ class Config(Settings):
     """Peak of the head's one-cycle schedule."""
     encoder_learning_rate: float = 1e-3
     """Peak of the encoder's one-cycle schedule, where it trains."""
-    tuning_learning_rate: float = 1e-3
+    tuning_learning_rate: float = added(1e-3)
     """Peak of the second one-cycle schedule of `lp-ft`, for encoder and head."""
-    views: int = 50
+    views: int = added(50)
     """Augmented views of every labelled image, where `pretraining` is `augmented`; an epoch is
     still as many of them as there are labels."""
-    view_strength: float = 1.0
+    view_strength: float = added(1.0)
     """How far these views are from the image (`trainables.augment`)."""
-    neighbours: int = 10
+    neighbours: int = added(10)
     """Nearest codes that each one is joined with, in `propagation`."""
-    alpha: float = 0.99
+    alpha: float = added(0.99)
     """How far labels spread, in `propagation`: 0 is nowhere, 1 without end."""
-    pseudo_epochs: int = 8
+    pseudo_epochs: int = added(8)
     """Passes over all training images with the labels that they got by `propagation`."""
-    pseudo_batch_size: int = 256
+    pseudo_batch_size: int = added(256)
     """Images a minibatch of these."""
     weight_decay: float = 1e-2
     """AdamW's decoupled weight decay."""

@@ -1,0 +1,57 @@
+"""The section of a search: what was found, and what finding it took."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from analysis import search
+from analysis.document import Document
+from analysis.results import Results
+
+CURVES = (
+    "Every trial by epoch, means over its replicates. At the dashed lines a trial is stopped "
+    "unless it is in the best quarter of the latest ten there (successive halving): a cross."
+)
+
+
+def write(document: Document, results: Results, content: dict[str, Any]) -> None:
+    """One search, from RESULTS/search/NAME.json."""
+    name = content["name"]
+    anchor = f"search-{name}"
+    section = document.section(
+        anchor,
+        f"Search · {name}",
+        f"Which settings have the best {search.metric(content)} on the validation images, which "
+        "of them matter, and what does less error cost?",
+    )
+    if not content["trials"]:
+        document.text("No trial has ended yet.")
+        return
+    section.conclusions = search.verdicts(content, results.store)
+    section.cells = [content[k] for k in ("winner_cell", "start_cell") if content.get(k)]
+    table = search.trials(content)
+    if len(search.curves(content)):
+        document.figure(f"{anchor}-curves", search.draw_curves(content), CURVES)
+    important = search.importances(content)
+    if len(important):
+        document.figure(
+            f"{anchor}-importances",
+            search.draw_importances(important),
+            "How much each setting matters. All trials reach the first comparison; those in full "
+            "are a selection, in which what matters most varies least.",
+        )
+        document.table(f"{anchor}-importances", important, "Importances")
+    document.figure(
+        f"{anchor}-coordinates",
+        search.draw_coordinates(content),
+        "Parallel coordinates: a line a trial. In colour those in full, dots the best; in grey "
+        "those stopped early.",
+    )
+    if table["parameters"].notna().any():
+        document.figure(
+            f"{anchor}-pareto",
+            search.draw_pareto(content),
+            "Trials in full against what they cost; ringed: none has a better metric for less. "
+            "Numbers are those of the trials.",
+        )
+    document.table(f"{anchor}-trials", table, "Trials")

@@ -1,0 +1,228 @@
+"""Presets by name or as a TOML file, such as `study search` writes and `study run` takes.
+
+    description = "d = 14, from a search of 40 trials"
+    dataset = "mnist"
+
+    [axes.autoencoder]            # values that replace those of the registry
+    latent_dim = [14]
+    depth = [3]
+
+    [fixed.autoencoder]           # settings that are the same in every cell
+    replicates = 5
+
+    [large.autoencoder]           # as `fixed`, for data of 10,000 training images and more
+    epochs = 2
+
+    [recipes.autoencoder.14]      # by latent dimension: settings that replace all of the above
+    learning_rate = 0.005
+    width = 24
+
+The tables are the fields of `study.experiments.Preset`; all but `dataset` may be left out. What
+the command line sets replaces what a preset says, recipes included.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from study.experiments import EXPERIMENTS, PRESETS, Experiment, Preset
+from trainables.contract import ConfigError
+from trainables.data import DATASETS
+
+SUFFIX = ".toml"
+"""What tells a file from a name."""
+
+KINDS: dict[str, tuple[type, ...]] = {
+    "int": (int,), "float": (int, float), "str": (str,), "bool": (bool,),
+}  # fmt: skip
+"""TOML's values that a setting of each type can have."""
+
+
+class PresetError(ValueError):
+    """A preset that isn't there, or a file that is none: names it and the key at fault."""
+
+
+def read(path: Path) -> Preset:
+    """The preset in a file. Raises `PresetError` for the first thing about it that is wrong."""
+    try:
+        content = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise PresetError(f"{path}: can't be read ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise PresetError(f"{path}: is not TOML ({error})") from error
+    try:
+        return _preset(content, str(path))
+    except _Wrong as error:
+        raise PresetError(f"{path}: {error}") from error
+
+
+class _Wrong(ValueError):
+    def __init__(self, key: str, what: str) -> None:
+        super().__init__(f"{key}: {what}")
+
+
+def _preset(content: dict[str, Any], name: str) -> Preset:
+    known = [entry.name for entry in fields(Preset)]
+    for key in content:
+        if key not in known:
+            raise _Wrong(key, f"not one of {', '.join(known)}")
+    for key in ("description", "dataset"):
+        if not isinstance(content.get(key, ""), str):
+            raise _Wrong(key, f"{content[key]!r} is not a word in quotes")
+    if "dataset" not in content:
+        raise _Wrong("dataset", f"is missing: {', '.join(DATASETS)}")
+    if content["dataset"] not in DATASETS:
+        raise _Wrong("dataset", f"{content['dataset']!r} is not a dataset: {', '.join(DATASETS)}")
+    axes = {
+        experiment.name: {
+            axis: tuple(_values(experiment, axis, values, f"{where}.{axis}"))
+            for axis, values in table.items()
+        }
+        for experiment, table, where in _tables(content, "axes")
+    }
+    fixed, large = (
+        {
+            experiment.name: {
+                setting: _value(experiment, setting, value, f"{where}.{setting}")
+                for setting, value in table.items()
+            }
+            for experiment, table, where in _tables(content, group)
+        }
+        for group in ("fixed", "large")
+    )
+    recipes = {
+        experiment.name: {
+            _dimension(dim, where): {
+                setting: _value(experiment, setting, value, f"{where}.{dim}.{setting}")
+                for setting, value in _table(recipe, f"{where}.{dim}").items()
+            }
+            for dim, recipe in table.items()
+        }
+        for experiment, table, where in _tables(content, "recipes")
+    }
+    preset = Preset(
+        content.get("description", name), content["dataset"], axes, fixed, large, recipes
+    )
+    _check_bounds(preset)
+    return preset
+
+
+def _table(content: Any, where: str) -> dict[str, Any]:
+    if not isinstance(content, dict):
+        raise _Wrong(where, f"{content!r} is not a table")
+    return content
+
+
+def _tables(content: dict[str, Any], group: str) -> Iterator[tuple[Experiment, dict, str]]:
+    """The experiments that a group has tables for, these, and what they are called."""
+    for name, table in _table(content.get(group, {}), group).items():
+        where = f"{group}.{name}"
+        if name not in EXPERIMENTS:
+            raise _Wrong(where, f"not an experiment: {', '.join(EXPERIMENTS)}")
+        yield EXPERIMENTS[name], _table(table, where), where
+
+
+def _dimension(text: str, where: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) >= 1):
+        raise _Wrong(f"{where}.{text}", "not a latent dimension, an integer of at least 1")
+    return int(text)
+
+
+def _value(experiment: Experiment, setting: str, value: Any, where: str) -> Any:
+    """A setting's value, of the type that it has; whole numbers may stand for others."""
+    types = {known.name: known.type for known in fields(experiment.settings_module().Config)}
+    if setting not in types:
+        raise _Wrong(where, f"{experiment.name} has no such setting")
+    if setting == "latent_dim" and where.startswith("recipes."):
+        raise _Wrong(where, "the recipe's own key says it")
+    kind = str(types[setting])
+    # A bool is an int to Python, and to nobody else.
+    if isinstance(value, bool) != (kind == "bool") or not isinstance(value, KINDS[kind]):
+        raise _Wrong(where, f"{value!r} is not of type {kind}")
+    return float(value) if isinstance(value, int) and kind == "float" else value
+
+
+def _values(experiment: Experiment, axis: str, values: Any, where: str) -> Iterator[Any]:
+    if not isinstance(values, list) or not values:
+        raise _Wrong(where, f"{values!r} is not a list of values")
+    if axis not in experiment.axes:
+        raise _Wrong(where, f"{experiment.name} has no such axis: {', '.join(experiment.axes)}")
+    for value in values:
+        yield _value(experiment, axis, value, where)
+
+
+def _check_bounds(preset: Preset) -> None:
+    """Raise for a value that the trainable refuses, by making a `Config` with it."""
+    groups: list[tuple[str, str, Mapping[str, Any], Mapping[str, Any]]] = []
+    for name, table in preset.fixed.items():
+        groups.append((f"fixed.{name}", name, table, {}))
+    for name, table in preset.large.items():
+        groups.append((f"large.{name}", name, preset.fixed.get(name, {}), table))
+    for name, recipes in preset.recipes.items():
+        for dim, recipe in recipes.items():
+            fixed = {**preset.fixed.get(name, {}), "latent_dim": dim}
+            groups.append((f"recipes.{name}.{dim}", name, fixed, recipe))
+    for where, name, below, above in groups:
+        experiment = EXPERIMENTS[name]
+        axes = {**experiment.axes, **preset.axes.get(name, {})}
+        first = {axis: values[0] for axis, values in axes.items()}
+        try:
+            experiment.settings_module().Config(**{**first, **below, **above})
+        except ConfigError as error:
+            value = f"{error.value!r} must be {error.allowed}"
+            raise _Wrong(f"{where}.{error.field_name}", value) from error
+
+
+def checked(experiment: Experiment, name: str, value: Any) -> Any:
+    """A setting's value, of the type that it has. Raises `PresetError`."""
+    try:
+        return _value(experiment, name, value, name)
+    except _Wrong as error:
+        raise PresetError(str(error)) from error
+
+
+def write(path: Path, preset: Preset, comment: str = "") -> None:
+    """Write a preset as a file that `read` gives back. Raises `OSError`."""
+    lines = [f"# {line}".rstrip() for line in comment.splitlines()]
+    lines += [""] if lines else []
+    lines += [f"description = {_toml(preset.description)}", f"dataset = {_toml(preset.dataset)}"]
+    tables: dict[str, Mapping[str, Any]] = {}
+    for group in ("axes", "fixed", "large"):
+        tables |= {f"{group}.{name}": table for name, table in getattr(preset, group).items()}
+    for name, recipes in preset.recipes.items():
+        tables |= {f"recipes.{name}.{dim}": recipe for dim, recipe in sorted(recipes.items())}
+    for where, table in tables.items():
+        if table:
+            lines += ["", f"[{where}]", *(f"{k} = {_toml(v)}" for k, v in table.items())]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n")
+
+
+def _toml(value: Any) -> str:
+    """Numbers, words and lists of them look in TOML as they do in JSON."""
+    return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
+
+
+NAMED: dict[str, Preset] = {**PRESETS, "best": read(Path(__file__).with_name("best.toml"))}
+"""All presets that have a name; `best` says in its file how it was found."""
+
+
+@cache
+def find(name: str) -> Preset:
+    """A preset by its name, or by the path of its file.
+
+    Raises `PresetError` for a name that there isn't, and for a file that isn't a preset.
+    """
+    if name.endswith(SUFFIX):
+        return read(Path(name))
+    if name not in NAMED:
+        raise PresetError(
+            f"{name!r} is not a preset: {', '.join(NAMED)}, or a file that ends in {SUFFIX}"
+        )
+    return NAMED[name]

@@ -1,0 +1,190 @@
+"""The report on a search: its numbers by hand, then its figures."""
+
+import io
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from optuna.distributions import distribution_to_json
+
+from analysis import search
+from study.spaces import Choice, Real, Steps
+from study.store import Store, StoreError
+from trainables.contract import Outcome
+
+KNOWN = {
+    dimension.name: dimension.distribution()
+    for dimension in (Real("learning_rate", 1e-3, 1e-1), Steps("width", 8, 24, step=8),
+                      Choice("activation", ("gelu", "relu", "silu")))
+}  # fmt: skip
+
+
+def trial(number, state, params, curve, value=None, **more):
+    values = None if value is None else [value]
+    return {"number": number, "state": state, "params": params, "values": values,
+            "curve": curve, "cell": f"{number:016x}", **more}  # fmt: skip
+
+
+def of(rate, width, activation):
+    return {"learning_rate": rate, "width": width, "activation": activation}
+
+
+@pytest.fixture
+def content():
+    """Four trials of at most 3 epochs: two in full, one stopped after the first, one failed."""
+    return {
+        "name": "autoencoder-d2", "experiment": "autoencoder", "dataset": "mnist-5k",
+        "epochs": 3, "replicates": 2, "rungs": [1], "seconds": 5.0,
+        "columns": ["val_mse"], "directions": ["minimize"],
+        "dimensions": {k: json.loads(distribution_to_json(v)) for k, v in KNOWN.items()},
+        "trials": [
+            trial(0, "complete", of(1e-2, 8, "gelu"), [[1, 0.4], [2, 0.3], [3, 0.25]], 0.25,
+                  parameters=100, seconds=2.0, replicates=2),
+            trial(1, "complete", of(1e-1, 24, "silu"), [[1, 0.3], [2, 0.2], [3, 0.2]], 0.2,
+                  parameters=300, seconds=1.0, replicates=2),
+            trial(2, "pruned", of(1e-3, 16, "relu"), [[1, 0.5]]),
+            trial(3, "fail", of(1e-1, 8, "relu"), [], reason="diverged"),
+        ],
+    }  # fmt: skip
+
+
+def test_trials_as_a_table(content):
+    table = search.trials(content)
+    assert table["state"].tolist() == ["ran in full", "ran in full", "stopped early", "failed"]
+    assert table["val_mse"].tolist()[:3] == [0.25, 0.2, 0.5]
+    assert table["epochs"].tolist() == [3, 3, 1, 0]
+    assert table["width"].tolist() == [8, 24, 16, 8]
+
+
+def test_epochs_spent_against_all_trials_in_full(content):
+    assert search.epochs_used(content) == (7, 12)
+
+
+def test_a_cell_that_was_there_counts_in_full(content):
+    content["trials"][0]["curve"] = []
+    assert search.epochs_used(content) == (7, 12)
+
+
+def test_places_are_on_the_scale_that_was_drawn_from(content):
+    placed = search.coordinates(content).set_index("trial")
+    assert placed["learning_rate"].tolist() == pytest.approx([0.5, 1.0, 0.0, 1.0])
+    assert placed["width"].tolist() == pytest.approx([0.0, 1.0, 0.5, 0.0])
+    assert placed["activation"].tolist() == pytest.approx([0.0, 1.0, 0.5, 0.5])
+
+
+def test_the_front_is_what_nothing_beats_in_both():
+    table = pd.DataFrame(
+        {"state": ["ran in full"] * 4 + ["stopped early"],
+         "val_mse": [0.3, 0.2, 0.25, 0.2, 0.01], "parameters": [10, 20, 30, 40, 1]}
+    )  # fmt: skip
+    assert search.front(table, "val_mse", "parameters").index.tolist() == [0, 1]
+    more = table.assign(val_mse=1 - table["val_mse"])
+    assert search.front(more, "val_mse", "parameters", less=False).index.tolist() == [0, 1]
+
+
+def noisy(content, matters, count=40):
+    """The metric depends on one setting alone."""
+    draw = np.random.default_rng(0)
+    content["trials"] = []
+    for number in range(count):
+        params = of(10 ** draw.uniform(-3, -1), int(draw.choice([8, 16, 24])),
+                    str(draw.choice(["gelu", "relu", "silu"])))  # fmt: skip
+        value = float(KNOWN[matters].to_internal_repr(params[matters]))
+        content["trials"].append(trial(number, "complete", params, [[1, value], [3, value]], value))
+    return content
+
+
+@pytest.mark.parametrize("matters", ["width", "activation"])
+def test_what_alone_matters_is_all_that_is_important(matters, content):
+    table = search.importances(noisy(content, matters))
+    assert table["stage"].unique().tolist() == [
+        "after epoch 1, all trials", "at the end, those in full",
+    ]  # fmt: skip
+    for _, stage in table.groupby("stage"):
+        shares = stage.set_index("setting")["importance"]
+        assert shares[matters] > 0.9
+        assert shares.sum() == pytest.approx(1)
+        assert set(stage["trials"]) == {40}
+
+
+def test_too_few_trials_have_no_importances(content):
+    assert search.importances(content).empty
+
+
+def stored(tmp_path, scores):
+    store = Store(tmp_path)
+    store.create()
+    for cell, values in scores.items():
+        rows = [{"replicate": r, "val_mse": value} for r, value in enumerate(values)]
+        store.write(cell, {"replicates": len(rows)}, None, Outcome(rows), {})
+    return store
+
+
+def test_sentences_tell_the_score_that_chose_from_the_one_that_judges(content, tmp_path):
+    store = stored(tmp_path, {"a" * 16: [0.21, 0.23], "b" * 16: [0.27, 0.28]})
+    content |= {"winner": 1, "winner_cell": "a" * 16, "start_cell": "b" * 16}
+    first, second, third = search.verdicts(content, store)
+    assert "4 trials, 2 ran in full, 1 stopped early, 1 failed; 7 of the 12 epochs" in first
+    assert "(58 %)" in first
+    assert "trial 1: learning_rate 0.1, width 24, activation silu" in second
+    assert "0.20000 on the 2 seeds that chose it" in second
+    assert third.startswith("On 2 fresh seeds it is 0.22000 ± 0.01414 SD; the recipe that")
+    assert "0.27500 ± 0.00707 SD on the same seeds (-20.0 %)." in third
+
+
+def test_a_search_that_found_nothing_better_says_so(content, tmp_path):
+    store = stored(tmp_path, {"a" * 16: [0.21, 0.23]})
+    content |= {"winner": 0, "winner_cell": "a" * 16, "start_cell": "a" * 16}
+    assert search.verdicts(content, store)[-1].endswith("the recipe that the search started from.")
+
+
+def test_a_search_without_a_winner_says_so(content, tmp_path):
+    assert "has not ended" in search.verdicts(content, stored(tmp_path, {}))[-1]
+
+
+def drawn(figure):
+    figure.savefig(io.BytesIO(), format="png")
+    return figure
+
+
+def test_figures_draw_every_trial(content):
+    curves = drawn(search.draw_curves(content)).axes[0]
+    solid = [line for line in curves.lines if len(line.get_xdata()) == 3]
+    crosses = [line for line in curves.lines if line.get_marker() == "x"]
+    assert (len(solid), len(crosses)) == (2, 1)
+    assert drawn(search.draw_curves(content)).axes[1].patches[0].get_height() == 7
+
+    lines = drawn(search.draw_coordinates(content)).axes[0].lines
+    assert sum(len(line.get_xdata()) == 3 and line.get_marker() == "None" for line in lines) == 3
+
+    pareto = drawn(search.draw_pareto(content)).axes
+    assert [len(axes.lines[0].get_xdata()) for axes in pareto] == [2, 2]
+    assert len(pareto[0].lines[1].get_xdata()) == 2  # fewer parameters, and less error
+    assert len(pareto[1].lines[1].get_xdata()) == 1  # the quicker one is the better one
+
+
+def test_the_most_important_setting_is_on_top(content):
+    table = search.importances(noisy(content, "width"))
+    axes = drawn(search.draw_importances(table)).axes[0]
+    assert axes.get_yticklabels()[-1].get_text() == "width"
+
+
+def test_one_trial_in_full_is_drawn_too(content):
+    content["trials"] = content["trials"][:1]
+    for draw in (search.draw_curves, search.draw_coordinates, search.draw_pareto):
+        drawn(draw(content))
+
+
+def test_the_store_gives_back_a_search_and_refuses_what_is_none(content, tmp_path):
+    store = Store(tmp_path)
+    store.create()
+    assert store.searches() == {}
+    store.write_search("autoencoder-d2", content)
+    assert store.searches() == {"autoencoder-d2": content}
+    with pytest.raises(StoreError, match="not the name of a search"):
+        store.write_search("../outside", content)
+    for broken in ("[]", "{}", '{"name": 3}', "nonsense"):
+        (tmp_path / "search" / "autoencoder-d2.json").write_text(broken)
+        with pytest.raises(StoreError, match=r"autoencoder-d2\.json"):
+            store.searches()

@@ -1,0 +1,129 @@
+"""Preset files: written and read back, and refused in one line that names file and key."""
+
+import pytest
+
+import study.__main__ as command_line
+from study.experiments import EXPERIMENTS, Preset
+from study.grid import plan
+from study.options import parser, select
+from study.presets import NAMED, PresetError, find, read, write
+
+WHOLE = Preset(
+    description='found with "care" at α = 0.1',
+    dataset="mnist-5k",
+    axes={"autoencoder": {"latent_dim": (2, 14), "batch_size": (64,)}},
+    fixed={"autoencoder": {"replicates": 2, "weight_decay": 0.1}},
+    large={"autoencoder": {"epochs": 1}},
+    recipes={"autoencoder": {2: {"width": 8}, 14: {"learning_rate": 5e-3, "activation": "silu"}}},
+)
+
+
+def test_what_is_written_is_read_back(tmp_path):
+    write(tmp_path / "a" / "found.toml", WHOLE, comment="how\n\nit was found")
+    assert read(tmp_path / "a" / "found.toml") == WHOLE
+    assert (tmp_path / "a" / "found.toml").read_text().startswith("# how\n#\n# it was found\n\n")
+
+
+def test_every_named_preset_survives_a_file(tmp_path):
+    for name, preset in NAMED.items():
+        path = tmp_path / f"{name}.toml"
+        write(path, preset)
+        assert read(path) == preset
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("dataset = ", "is not TOML"),
+        ("", "dataset: is missing"),
+        ('dataset = "cifar"', "dataset: 'cifar' is not a dataset: mnist-5k"),
+        ('dataset = "mnist"\nspeed = 1', "speed: not one of description, dataset, axes"),
+        ('dataset = "mnist"\ndescription = 3', "description: 3 is not a word"),
+        ('dataset = "mnist"\nfixed = 3', "fixed: 3 is not a table"),
+        ('dataset = "mnist"\n[fixed.resnet]', "fixed.resnet: not an experiment: autoencoder"),
+        ('dataset = "mnist"\n[fixed]\nautoencoder = 1', "fixed.autoencoder: 1 is not a table"),
+        ('dataset = "mnist"\n[fixed.autoencoder]\nwidht = 8',
+         "fixed.autoencoder.widht: autoencoder has no such setting"),
+        ('dataset = "mnist"\n[fixed.autoencoder]\nwidth = "8"',
+         "fixed.autoencoder.width: '8' is not of type int"),
+        ('dataset = "mnist"\n[fixed.autoencoder]\nwidth = true',
+         "fixed.autoencoder.width: True is not of type int"),
+        ('dataset = "mnist"\n[large.autoencoder]\nkernel = 4',
+         "large.autoencoder.kernel: 4 must be 3, 5 or 7"),
+        ('dataset = "mnist"\n[axes.autoencoder]\ndepth = 3',
+         "axes.autoencoder.depth: 3 is not a list of values"),
+        ('dataset = "mnist"\n[axes.autoencoder]\ndepth = []',
+         "axes.autoencoder.depth: [] is not a list"),
+        ('dataset = "mnist"\n[axes.autoencoder]\nwidth = [8]',
+         "axes.autoencoder.width: autoencoder has no such axis: latent_dim"),
+        ('dataset = "mnist"\n[recipes.autoencoder.two]\nwidth = 8',
+         "recipes.autoencoder.two: not a latent dimension"),
+        ('dataset = "mnist"\n[recipes.autoencoder.14]\nlatent_dim = 8',
+         "recipes.autoencoder.14.latent_dim: the recipe's own key says it"),
+        ('dataset = "mnist"\n[recipes.autoencoder.14]\nlearning_rate = -1.0',
+         "recipes.autoencoder.14.learning_rate: -1.0 must be a number above 0"),
+        ('dataset = "mnist"\n[recipes.autoencoder]\n14 = 3',
+         "recipes.autoencoder.14: 3 is not a table"),
+    ],
+)  # fmt: skip
+def test_a_wrong_file_is_refused_in_one_line_with_file_and_key(text, said, tmp_path, capsys):
+    path = tmp_path / "wrong.toml"
+    path.write_text(text)
+    with pytest.raises(PresetError) as caught:
+        read(path)
+    assert str(caught.value).startswith(f"{path}: {said}")
+    with pytest.raises(SystemExit) as stop:
+        command_line.main(["plan", "autoencoder", "--preset", str(path)])
+    assert stop.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"study plan: --preset: {path}: {said}")
+
+
+def test_a_file_that_is_not_there_and_a_name_that_there_is_not():
+    with pytest.raises(PresetError, match=r"gone\.toml: can't be read \(No such file"):
+        find("gone.toml")
+    with pytest.raises(PresetError, match="'huge' is not a preset: smoke, quick, full, best, or a"):
+        find("huge")
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path):
+    (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(PresetError, match="is not TOML"):
+        read(tmp_path / "bytes.toml")
+
+
+def cells(path, *options):
+    arguments = parser().parse_args(["plan", "assignment", "--preset", str(path), *options])
+    selection = select(arguments, large=False)
+    return plan(selection.experiments, "0" * 16)
+
+
+def test_the_command_line_takes_a_file_and_replaces_what_it_says(tmp_path):
+    path = tmp_path / "found.toml"
+    write(path, WHOLE)
+    autoencoders, few_shot = cells(path, "--latent-dims", "14", "--depths", "3")
+    (cell,) = autoencoders
+    assert cell.config["learning_rate"] == 5e-3
+    assert cell.config["activation"] == "silu"
+    assert cell.config["replicates"] == 2
+    # The classifiers have the encoder's architecture, and start from that very cell.
+    assert {c.config["activation"] for c in few_shot} == {"silu"}
+    assert {c.parent for c in few_shot if c.config["freeze"] != "scratch"} == {cell.id}
+    assert {c.config["learning_rate"] for c in few_shot} == {1e-2}
+
+    asked = ["--latent-dims", "14", "--depths", "3", "--learning-rate", "0.02"]
+    assert cells(path, *asked)[0][0].config["learning_rate"] == 0.02
+
+
+def test_the_best_preset_has_a_recipe_for_each_of_its_latent_dimensions():
+    best = NAMED["best"]
+    dims = set(best.axes["autoencoder"]["latent_dim"])
+    assert dims == set(best.recipes["autoencoder"])
+    assert best.dataset == "mnist"
+    autoencoders, few_shot = cells("best")
+    assert {cell.config["latent_dim"] for cell in autoencoders} == dims
+    names = {known for recipe in best.recipes["autoencoder"].values() for known in recipe}
+    assert names <= set(autoencoders[0].config)
+    known = {cell.id for cell in autoencoders}
+    assert {cell.parent for cell in few_shot if cell.parent} <= known
+    assert set(EXPERIMENTS) >= set(best.axes)
