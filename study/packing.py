@@ -63,13 +63,13 @@ def trials_of(share: float) -> int:
 def size(config: Mapping[str, Any], axes: Sequence[str]) -> int:
     """What cells of one experiment are ordered by where their memory isn't known: the product of
     the settings on its axes that count something."""
-    counts = [config[name] for name in axes if _counts(config[name])]
+    counts = [config[name] for name in axes if _counts(config.get(name))]
     return math.prod(max(1, count) for count in counts)
 
 
 def kind(config: Mapping[str, Any], axes: Sequence[str]) -> tuple[Any, ...]:
     """What makes cells incomparable in size: the words among the settings on the axes."""
-    return tuple(config[name] for name in axes if isinstance(config[name], str))
+    return tuple(config[name] for name in axes if isinstance(config.get(name), str))
 
 
 def largest(cells: Sequence[Cell], axes: Sequence[str]) -> list[Cell]:

@@ -110,7 +110,7 @@ class Space:
 
 def trains_encoder(settings: Mapping[str, Any]) -> bool:
     """Whether a few-shot classifier's encoder trains too."""
-    return settings["freeze"] != "fixed"
+    return settings["freeze"] not in ("fixed", "propagation")
 
 
 def untrained(settings: Mapping[str, Any]) -> bool:
@@ -128,6 +128,8 @@ SPACES: dict[str, Space] = {
             Choice("activation", ("gelu", "silu", "relu")),
             Choice("batch_size", (16, 32, 64, 128)),
             Real("warm_up", 0.02, 0.5, log=False),
+            Real("noise", 0.0, 0.3, log=False),
+            Real("augment", 0.0, 1.0, log=False),
         ),
         place={"latent_dim": 14, "depth": 3},
     ),
@@ -141,7 +143,13 @@ SPACES: dict[str, Space] = {
             Choice("kernel", (3, 5), applies=untrained),
             Choice("activation", ("gelu", "silu", "relu"), applies=untrained),
         ),
-        place={"latent_dim": 14, "depth": 3, "labels": 80, "freeze": "fixed"},
+        place={
+            "latent_dim": 14,
+            "depth": 3,
+            "labels": 80,
+            "freeze": "fixed",
+            "pretraining": "plain",
+        },
     ),
 }
 """By experiment. Those that aren't here can't be searched."""
