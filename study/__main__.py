@@ -18,7 +18,8 @@ from study.grid import Cell, check_data, identify, lay_out, record
 from study.interrupt import INTERRUPTED, UNHEARD, interruptible
 from study.lock import alone_in
 from study.machine import Voice, check_out, followed, require_gpus, speak_any_language
-from study.options import BadInput, Selection, as_bad_input, parser, select
+from study.options import BadInput, Selection, as_bad_input, select
+from study.parser import parser
 from study.presets import find
 from study.storage import is_uri
 from study.store import State, Store, StoreError

@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
+from study.formats import IDENTITY, TRY, is_plan, is_search
 from study.storage import Place, StoreError, at
 from study.words import plain, reason
 
@@ -47,12 +48,7 @@ __all__ = ["DamagedCell", "State", "Store", "StoreError"]
 MARKER = "done.json"
 FILES = ("config.json", "rows.parquet", "history.parquet", "weights.safetensors", "predictions.npz")
 """All that a cell may have besides its marker."""
-PLAN = ("study", "command", "dataset", "fingerprint")
-"""What a plan has besides its experiments, each a word or a line."""
 SEARCH = re.compile(r"[a-z0-9][a-z0-9_-]*")
-IDENTITY = re.compile(r"[0-9a-f]{16}")
-TRY = re.compile(r"[0-9a-f]{16}-[0-9a-f]{16}")
-"""A folder of a cell on object storage, as `study.objects` names them."""
 
 
 class DamagedCell(StoreError):
@@ -80,42 +76,6 @@ def _decoded(content: bytes, path: Path | str) -> Any:
         return json.loads(content.decode())
     except (ValueError, RecursionError) as error:
         raise StoreError(f"{path}: can't be read ({error})") from error
-
-
-def _is_plan(content: Any) -> bool:
-    """Whether this has what readers of a plan rely on; its ids become paths."""
-    try:
-        return all(isinstance(content[name], str) for name in PLAN) and all(
-            isinstance(planned["name"], str)
-            and isinstance(planned["metric"], str)
-            and IDENTITY.fullmatch(cell["id"])
-            and set(planned["axes"]) <= set(cell["config"])
-            and (cell["parent"] is None or IDENTITY.fullmatch(cell["parent"]))
-            for planned in content["experiments"]
-            for cell in planned["cells"]
-        )
-    except (LookupError, TypeError):
-        return False
-
-
-def _is_search(content: Any) -> bool:
-    """Whether this has what readers of a search rely on."""
-    try:
-        return (
-            all(isinstance(content[name], str) for name in ("name", "experiment", "dataset"))
-            and all(isinstance(content[name], int) for name in ("epochs", "replicates"))
-            and isinstance(content["dimensions"], dict)
-            and len(content["columns"]) == len(content["directions"]) >= 1
-            and all(
-                trial["state"] in ("complete", "pruned", "fail")
-                and set(trial["params"]) <= set(content["dimensions"])
-                and (trial["values"] is None or len(trial["values"]) == len(content["columns"]))
-                and all(len(point) == 2 for point in trial["curve"])
-                for trial in content["trials"]
-            )
-        )
-    except (LookupError, TypeError):
-        return False
 
 
 def _sha256(content: bytes) -> str:
@@ -328,7 +288,7 @@ class Store:
             if file.endswith(".json") and SEARCH.fullmatch(name):
                 where = self.place.where(f"search/{file}")
                 content = _decoded(self.place.read(f"search/{file}"), str(where))
-                if not _is_search(content):
+                if not is_search(content):
                     raise StoreError(f"{where}: not what `study search` writes; run it again")
                 found[name] = content
         return found
@@ -351,7 +311,7 @@ class Store:
         except OSError as error:
             raise StoreError(f"{path}: can't be read ({error})") from error
         plan = _decoded(content, path)
-        if not _is_plan(plan):
+        if not is_plan(plan):
             raise StoreError(f"{path}: not what `study run` writes; run it again")
         return plan
 

@@ -13,9 +13,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from study.experiments import EXPERIMENTS, PRESETS, STUDIES
+from study.formats import IDENTITY
 from study.grid import plan
-from study.options import OPTION_OF, BadInput, parser, select
-from study.store import FILES, IDENTITY, Store, StoreError
+from study.options import OPTION_OF, BadInput, select
+from study.parser import parser
+from study.store import FILES, Store, StoreError
 from trainables.contract import ConfigError, Outcome
 
 CELL = "0123456789abcdef"

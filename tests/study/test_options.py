@@ -11,7 +11,8 @@ import torchvision.datasets.mnist
 import study.__main__ as command_line
 from study.experiments import EXPERIMENTS, PRESETS, STUDIES
 from study.grid import plan
-from study.options import parser, select
+from study.options import select
+from study.parser import parser
 from study.store import Store
 from trainables.contract import Outcome
 from trainables.data import load
