@@ -87,7 +87,8 @@ class Cluster:
         return said
 
     def ray_processes(self, host):
-        return host.run("pgrep --count --full 'raylet|gcs_server' || true").stdout.split()[0]
+        """How many processes of Ray there are on a host."""
+        return int(host.run("pgrep --count 'raylet|gcs_server|ray::' || true").stdout)
 
 
 @pytest.fixture(scope="session")

@@ -219,6 +219,8 @@ def bucket_list(bucket):
 
 
 def test_down_leaves_nothing_running(cluster):
+    hosts = (cluster.head, *cluster.workers)
+    assert all(cluster.ray_processes(host) for host in hosts)
     cluster.on_laptop("ray down --yes ~/cluster.yaml")
-    for host in (cluster.head, *cluster.workers):
-        wait_for(lambda host=host: cluster.ray_processes(host) == "0", f"{host.name} is free")
+    for host in hosts:
+        wait_for(lambda host=host: not cluster.ray_processes(host), f"{host.name} is free")
