@@ -20,7 +20,8 @@ ROOT = Path(__file__).resolve().parents[2]
 SUBNET = "10.231.57"
 """Of the hosts' bridge, which lives in a namespace of its own and leads nowhere."""
 SWITCH = "latent-study-switch"
-PROGRAMS = ("sshd", "ssh", "ssh-keygen", "ip", "rsync", "unshare", "nsenter", "make")
+PROGRAMS = ("sshd", "ssh", "ssh-keygen", "ip", "rsync", "unshare", "nsenter", "setpriv",
+            "make")  # fmt: skip
 
 START = r"""
 set -eu
@@ -123,7 +124,8 @@ class Host:
         }
         flags = ["--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child"]
         self.process = subprocess.Popen(
-            ["unshare", *flags, "sh", "-c", START],
+            # It dies with the tests, whatever ends them.
+            ["setpriv", "--pdeathsig", "KILL", "unshare", *flags, "sh", "-c", START],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=(self.folder / "console").open("w"),
