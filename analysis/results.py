@@ -97,12 +97,18 @@ class Results:
         return history.merge(settings[["cell", *names]], on="cell")
 
     def without_augmented(self) -> Results:
-        """The same without the autoencoders that learnt from noisy or augmented images, which
-        only classifiers start from: their errors answer another question."""
+        """The same without the autoencoders that learnt from noisy or augmented images for
+        classifiers to start from: their errors answer another question. Others that did are what
+        a search has found."""
+        starts = {c["parent"] for planned in self.plan["experiments"] for c in planned["cells"]}
 
         def kept(planned: dict[str, Any]) -> list[dict[str, Any]]:
-            settings = [(cell["config"], cell) for cell in planned["cells"]]
-            return [cell for c, cell in settings if not (c.get("augment") or c.get("noise"))]
+            return [
+                cell
+                for cell in planned["cells"]
+                if cell["id"] not in starts
+                or not (cell["config"].get("augment") or cell["config"].get("noise"))
+            ]
 
         experiments = [
             {**planned, "cells": kept(planned)} if planned["name"] == "autoencoder" else planned

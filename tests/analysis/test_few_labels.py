@@ -1,5 +1,7 @@
 """The report of a study with every few-shot arm, computed without Ray."""
 
+import dataclasses
+
 import pandas as pd
 import pytest
 
@@ -67,6 +69,13 @@ def test_autoencoders_that_saw_augmented_images_are_no_answer_to_the_first_quest
     (plain,) = results.without_augmented().cells("autoencoder")
     assert shown["cells"].tolist() == [plain]
     assert results.store.config(plain)["augment"] == 0
+
+
+def test_an_autoencoder_with_noise_that_nothing_builds_on_is_one_like_the_others(results):
+    """As the winner of a search may be."""
+    alone = [e for e in results.plan["experiments"] if e["name"] == "autoencoder"]
+    searched = dataclasses.replace(results, plan={**results.plan, "experiments": alone})
+    assert len(searched.without_augmented().cells("autoencoder")) == 2
 
 
 def test_codes_of_both_kinds_of_encoders_have_baselines_of_their_own(results):
