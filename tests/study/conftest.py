@@ -1,16 +1,21 @@
-"""A study as a process of its own, to which things happen: `study run victim`, and its table."""
+"""A study as a process of its own, to which things happen: `study run victim`, and its table; and
+commands in this process, without Ray."""
 
 import os
 import shutil
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+import study.__main__ as command_line
+from study import launch
 from study.store import Store
+from trainables.contract import Outcome
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -189,3 +194,29 @@ def driver(packages, tmp_path):
 def driver_in(packages):
     """Makes a driver with its orders in a folder, and its results there or elsewhere."""
     return lambda folder, out=None: Driver(packages, folder, out)
+
+
+# --- commands without Ray --------------------------------------------------------------------
+
+
+@pytest.fixture
+def data_at_hand(monkeypatch, digits):
+    """`mnist-5k` read from disk only once."""
+    monkeypatch.setattr(command_line, "load", lambda name, folder: digits)
+
+
+@pytest.fixture
+def computed(monkeypatch, data_at_hand):
+    """Ids of the cells that were launched; they are written, and nothing is computed."""
+    asked = []
+
+    def pretend(experiment, cells, data, store, resources, console):
+        for cell in cells:
+            asked.append(cell.id)
+            store.write(cell.id, cell.config, cell.parent, Outcome([{"replicate": 0}]), {})
+
+    monkeypatch.setattr(launch, "cluster", lambda resources: nullcontext())
+    monkeypatch.setattr(launch, "share", lambda data: data)
+    monkeypatch.setattr(launch, "run_experiment", pretend)
+    monkeypatch.setattr("analysis.report.write", lambda folder: folder)
+    return asked

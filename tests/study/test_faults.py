@@ -18,15 +18,8 @@ from study.experiments import AUTOENCODER
 from study.grid import override, plan
 from study.lock import alone_in
 from study.store import Store, StoreError
-from trainables.contract import Outcome
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture
-def data_at_hand(monkeypatch, digits):
-    """`mnist-5k` read from disk only once."""
-    monkeypatch.setattr(command_line, "load", lambda name, folder: digits)
 
 
 # --- two drivers on one results folder -------------------------------------------------------
@@ -93,27 +86,6 @@ def test_a_lock_that_nobody_has_signed_yet_is_held_all_the_same(holder, tmp_path
 
 
 # --- a damaged cell --------------------------------------------------------------------------
-
-
-@pytest.fixture
-def computed(monkeypatch, data_at_hand):
-    """Ids of the cells that were launched; they are written, and nothing is computed."""
-    from contextlib import nullcontext
-
-    from study import launch
-
-    asked = []
-
-    def pretend(experiment, cells, data, store, resources, console):
-        for cell in cells:
-            asked.append(cell.id)
-            store.write(cell.id, cell.config, cell.parent, Outcome([{"replicate": 0}]), {})
-
-    monkeypatch.setattr(launch, "cluster", lambda resources: nullcontext())
-    monkeypatch.setattr(launch, "share", lambda data: data)
-    monkeypatch.setattr(launch, "run_experiment", pretend)
-    monkeypatch.setattr("analysis.report.write", lambda folder: folder)
-    return asked
 
 
 @pytest.mark.parametrize("file", ["rows.parquet", "config.json", "done.json"])

@@ -13,32 +13,11 @@ from study.lease import Lease
 from study.objects import Objects
 from study.storage import StoreError
 from study.store import Store
-from trainables.contract import Outcome
 
 SMOKE = ["autoencoder", "--preset", "smoke", "--out"]
 
 
-@pytest.fixture(autouse=True)
-def data_at_hand(monkeypatch, digits):
-    """`mnist-5k` read from disk only once."""
-    monkeypatch.setattr(command_line, "load", lambda name, folder: digits)
-
-
-@pytest.fixture
-def computed(monkeypatch):
-    """Ids of the cells that were launched; they are written, and nothing is computed."""
-    asked = []
-
-    def pretend(experiment, cells, data, store, resources, console):
-        for cell in cells:
-            asked.append(cell.id)
-            store.write(cell.id, cell.config, cell.parent, Outcome([{"replicate": 0}]), {})
-
-    monkeypatch.setattr(launch, "cluster", lambda resources: nullcontext())
-    monkeypatch.setattr(launch, "share", lambda data: data)
-    monkeypatch.setattr(launch, "run_experiment", pretend)
-    monkeypatch.setattr("analysis.report.write", lambda folder: folder)
-    return asked
+pytestmark = pytest.mark.usefixtures("data_at_hand")
 
 
 @pytest.fixture

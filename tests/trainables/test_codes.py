@@ -7,7 +7,7 @@ import torch
 
 from trainables import codes
 from trainables.codes import encode
-from trainables.networks import Classifier, Encoder
+from trainables.networks import Classifier
 from trainables.replicates import initialise
 from trainables.settings.shape import Shape
 
@@ -17,20 +17,6 @@ SHAPE = Shape(latent_dim=3, depth=2, width=2)
 @pytest.fixture(autouse=True)
 def nothing_kept(monkeypatch):
     monkeypatch.setattr(codes, "_kept", type(codes._kept)())
-
-
-@pytest.fixture
-def encoded(monkeypatch):
-    """How many images each call of an encoder has had."""
-    calls = []
-    forward = Encoder.forward
-
-    def count(self, images):
-        calls.append(len(images))
-        return forward(self, images)
-
-    monkeypatch.setattr(Encoder, "forward", count)
-    return calls
 
 
 def test_kept_codes_are_those_of_the_same_encoder_and_images(digits, encoded):

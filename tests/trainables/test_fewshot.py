@@ -13,7 +13,7 @@ from trainables import autoencoder, fewshot, propagation, replicates
 from trainables.contract import ConfigError, Diverged
 from trainables.data import label_subset
 from trainables.fewshot import Config, build_classifiers, encode, train
-from trainables.networks import Autoencoder, Encoder
+from trainables.networks import Autoencoder
 from trainables.replicates import initialise
 
 FREEZE = ["fixed", "full", "scratch", "lp-ft", "propagation"]
@@ -52,20 +52,6 @@ def classifiers(monkeypatch):
 
     monkeypatch.setattr(fewshot, "build_classifiers", record)
     return built
-
-
-@pytest.fixture
-def encoded(monkeypatch):
-    """How many images each call of an encoder has had."""
-    calls = []
-    forward = Encoder.forward
-
-    def count(self, images):
-        calls.append(len(images))
-        return forward(self, images)
-
-    monkeypatch.setattr(Encoder, "forward", count)
-    return calls
 
 
 @pytest.fixture
