@@ -56,6 +56,7 @@ class Cluster:
 
         def there():
             nonlocal said
+            time.sleep(2)  # each look takes seconds of a core
             said = self.on_head("ray status")
             found = re.search(r"/([\d.]+) CPU", said)
             return found is not None and float(found[1]) == count * os.cpu_count()

@@ -222,5 +222,7 @@ def test_down_leaves_nothing_running(cluster):
     hosts = (cluster.head, *cluster.workers)
     assert all(cluster.ray_processes(host) for host in hosts)
     cluster.on_laptop("ray down --yes ~/cluster.yaml")
+    # The workers of provider local aren't told: they stop once the head has been silent for long.
     for host in hosts:
-        wait_for(lambda host=host: not cluster.ray_processes(host), f"{host.name} is free")
+        wait_for(lambda host=host: not cluster.ray_processes(host), f"{host.name} is free",
+                 seconds=180)  # fmt: skip
