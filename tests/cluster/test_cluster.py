@@ -219,6 +219,7 @@ def bucket_list(bucket):
 
 
 def test_down_leaves_nothing_running(cluster):
+    cluster.wait_for_hosts(3, seconds=180)  # one died in the test before
     hosts = (cluster.head, *cluster.workers)
     assert all(cluster.ray_processes(host) for host in hosts)
     cluster.on_laptop("ray down --yes ~/cluster.yaml")
