@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainables.autoencoder import squared_error
+from trainables.autoencoder import restoration_error
 from trainables.fewshot import cross_entropy
 from trainables.networks import Autoencoder, Classifier, Head
 from trainables.replicates import Replicates, Strategy, fastest_strategy, initialise
@@ -43,8 +43,8 @@ def autoencoder(batch_size: int, replicates: int, width: int = 16) -> Workload:
     return Workload(
         f"autoencoder, batch {batch_size}",
         lambda: Autoencoder(shape(width)),
-        squared_error,
-        lambda r: (torch.rand(r, batch_size, 1, 28, 28),),
+        restoration_error,
+        lambda r: 2 * (torch.rand(r, batch_size, 1, 28, 28),),
         batch_size,
         replicates,
     )

@@ -14,15 +14,15 @@ from pathlib import Path
 
 from rich.console import Console
 
+from study.command_line.machine import Voice, check_out, followed, require_gpus, speak_any_language
+from study.command_line.options import BadInput, Selection, as_bad_input, select
+from study.command_line.parser import parser
+from study.faults.interrupt import INTERRUPTED, UNHEARD, interruptible
 from study.grid import Cell, check_data, identify, lay_out, record
-from study.interrupt import INTERRUPTED, UNHEARD, interruptible
-from study.lock import alone_in
-from study.machine import Voice, check_out, followed, require_gpus, speak_any_language
-from study.options import BadInput, Selection, as_bad_input, select
-from study.parser import parser
 from study.presets import find
-from study.storage import is_uri
 from study.store import State, Store, StoreError
+from study.store.lock import alone_in
+from study.store.storage import is_uri
 from study.words import counted, duration
 from trainables.contract import ConfigError
 from trainables.data import DataError, Dataset, load
@@ -200,8 +200,8 @@ def compute(
     store: Store,
 ) -> None:
     """Run the missing cells, experiment by experiment, on Ray."""
+    from study.cluster.nodes import require_shared
     from study.launch import Resources, cluster, run_experiment, share
-    from study.nodes import require_shared
 
     resources = Resources(arguments.address, arguments.cpus_per_trial, arguments.gpus_per_trial)
     started = time.monotonic()
@@ -257,7 +257,7 @@ def write_report(
 def command_search(arguments: argparse.Namespace, console: Console) -> int:
     data, selection, _ = prepare(arguments)
     require_gpus(arguments)
-    from study.search import search
+    from study.search.command import search
 
     ended = search(arguments, console, data, selection)
     if isinstance(ended, int):
@@ -287,7 +287,7 @@ def command_report(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def command_check(arguments: argparse.Namespace, console: Console) -> int:
-    from study.check import check
+    from study.cluster.check import check
     from study.launch import Resources
 
     require_gpus(arguments)

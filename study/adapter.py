@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from ray import tune
 
-from study import gpu
-from study.checkpoint import FileCheckpoint
+from study.packing import gpu
 from study.provenance import code_version, device_name, sources
 from study.store import Store, StoreError
+from study.store.checkpoint import FileCheckpoint
 from trainables.allocator import keep_freed_memory
 from trainables.data import Dataset
 

@@ -149,12 +149,6 @@ def validated(experiment: Experiment) -> list[Settings]:
     return list(dict.fromkeys(settings))
 
 
-def configurations(experiment: Experiment) -> list[dict[str, Any]]:
-    """The complete configuration of every cell; see `validated`."""
-    read = _reader(experiment.settings_module().Config)
-    return [read(settings) for settings in validated(experiment)]
-
-
 def parent_settings(
     experiment: Experiment, parent: Experiment, config: Mapping[str, Any]
 ) -> Settings:
@@ -165,15 +159,6 @@ def parent_settings(
     for name, choices in experiment.parent_choices.items():
         settings |= choices[config[name]]
     return parent.settings_module().Config(**settings)
-
-
-def parent_configuration(
-    experiment: Experiment, parent: Experiment, config: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The configuration of the cell that the one of `config` builds on."""
-    settings = parent_settings(experiment, parent, config)
-    kind: Any = type(settings)
-    return _reader(kind)(settings)
 
 
 def lay_out(

@@ -19,7 +19,7 @@ from rich.console import Console
 # `RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO` keeps CPU-only trials off the GPUs.
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
-os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # `study.interrupt` has its own
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # `study.faults.interrupt` has its own
 os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
 os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
 
@@ -28,15 +28,15 @@ from ray import tune
 from ray.tune.search.basic_variant import BasicVariantGenerator
 
 from study.adapter import CELL, PARENT, run_cell
-from study.autoscaling import may_come
-from study.eviction import evictions_fail_their_trial
+from study.cluster.autoscaling import may_come
+from study.command_line.options import NoResources
 from study.experiments import Experiment
+from study.faults.eviction import evictions_fail_their_trial
+from study.faults.retries import AtOnce, Grant, after, announcements, at_once, fault, last_words
 from study.grid import Cell
-from study.measure import measure
-from study.options import NoResources
-from study.packing import describe, share_of, trials_per_gpu
+from study.packing.measure import measure
+from study.packing.share import describe, share_of, trials_per_gpu
 from study.progress import ProgressCallback
-from study.retries import AtOnce, Grant, after, announcements, at_once, fault, last_words
 from study.store import Store
 from study.words import counted
 from trainables.data import Dataset
@@ -137,7 +137,7 @@ def run_experiment(
     """Compute `cells`, none of which may depend on another. Failures go to the store.
 
     A cell whose worker dies, or that runs out of memory, is tried again after the others; see
-    `study.retries`. One that fails by an error of its own, such as `Diverged`, is not.
+    `study.faults.retries`. One that fails by an error of its own, such as `Diverged`, is not.
 
     `resources` are those that `cluster` gave.
 

@@ -16,6 +16,7 @@ from trainables.contract import (
     require_finite,
 )
 from trainables.data import Dataset, pixels
+from trainables.metrics import lines, record
 from trainables.networks import Autoencoder, count_parameters
 from trainables.replicates import (
     MinibatchOrder,
@@ -29,11 +30,6 @@ from trainables.replicates import (
 )
 from trainables.settings.autoencoder import VERSION as VERSION
 from trainables.settings.autoencoder import Config
-
-
-def squared_error(model: Any, images: Tensor) -> Tensor:
-    """Mean squared error per pixel of reconstructed `images` (B, 1, 28, 28): a scalar."""
-    return (model(images) - images).square().mean()
 
 
 def restoration_error(model: Any, seen: Tensor, wanted: Tensor) -> Tensor:
@@ -71,33 +67,24 @@ def train(
     def after_epoch(epoch: int, losses: Tensor) -> None:
         errors = models.evaluate(squared_errors, validation).mean(dim=1)
         require_finite(errors, f"the validation error after epoch {epoch}")
-        for replicate, (loss, error) in enumerate(
-            zip(losses.tolist(), errors.tolist(), strict=True)
-        ):
-            history.append(
-                {"replicate": replicate, "epoch": epoch, "train_mse": loss, "val_mse": error}
-            )
-        means = {"train_mse": losses.mean().item(), "val_mse": errors.mean().item()}
-        report({"epoch": epoch, **means, "parameters": parameters})
+        metrics = {"train_mse": losses, "val_mse": errors}
+        record(history, report, epoch, metrics, parameters=parameters)
 
     order = MinibatchOrder(
         len(images), config.batch_size, generators(config.seed, config.replicates, "order")
     )
     draws = generators(config.seed, config.replicates, "views")
 
-    def plain(indices: Tensor) -> tuple[Tensor, ...]:
-        return (pixels(images[indices]),)
-
-    def augmented(indices: Tensor) -> tuple[Tensor, ...]:
+    def gather(indices: Tensor) -> tuple[Tensor, Tensor]:
+        """What the networks see, and what they are to make of it."""
         clean = pixels(images[indices])
         moved = views(clean, config.augment, 0.0, draws)
         return views(moved, 0.0, config.noise, draws), clean if config.target == "clean" else moved
 
-    changed = config.augment > 0 or config.noise > 0
     earlier = fit(
         models,
-        restoration_error if changed else squared_error,
-        augmented if changed else plain,
+        restoration_error,
+        gather,
         order,
         config.epochs,
         {"": config.learning_rate},
@@ -112,15 +99,12 @@ def train(
     require_finite(test_errors, "the test error")
     seconds = earlier + time.perf_counter() - started
     last_epoch = history[-config.replicates :]
-    rows = [
+    rows = lines(
+        {"parameters": parameters, "train_seconds": seconds / config.replicates},
         {
-            "replicate": replicate,
-            "parameters": parameters,
-            "train_seconds": seconds / config.replicates,
-            "train_mse": last_epoch[replicate]["train_mse"],
-            "val_mse": last_epoch[replicate]["val_mse"],
-            "test_mse": error,
-        }
-        for replicate, error in enumerate(test_errors.tolist())
-    ]
+            "train_mse": [line["train_mse"] for line in last_epoch],
+            "val_mse": [line["val_mse"] for line in last_epoch],
+            "test_mse": test_errors.tolist(),
+        },
+    )
     return Outcome(rows, history, models.state())

@@ -13,6 +13,7 @@ from torch import Tensor
 from trainables.codes import encode
 from trainables.contract import Checkpoint, Outcome, Parent, Report, require_finite
 from trainables.data import Dataset, label_subset, pixels
+from trainables.metrics import lines
 from trainables.networks import Classifier, Head, count_parameters
 from trainables.replicates import (
     Replicates,
@@ -230,19 +231,14 @@ def train(
             predicted = training.predict(split_images)
             columns[name] = (predicted == split_labels).double().mean(dim=1).tolist()
     seconds = earlier + time.perf_counter() - started
-    rows = [
-        {
-            "replicate": replicate,
-            "batch_size": training.batch_size,
-            "epochs": earlier_epochs + training.epochs_trained,
-            "parameters": count_parameters(members[replicate]),
-            "trained_parameters": count_parameters(training.models.members[replicate]),
-            "train_seconds": seconds / config.replicates,
-            "label_subset": replicate,
-            "encoder_replicate": sources[replicate],
-            **{name: values[replicate] for name, values in columns.items()},
-        }
-        for replicate in range(config.replicates)
-    ]
+    common = {
+        "batch_size": training.batch_size,
+        "epochs": earlier_epochs + training.epochs_trained,
+        "parameters": count_parameters(members[0]),
+        "trained_parameters": count_parameters(training.models.members[0]),
+        "train_seconds": seconds / config.replicates,
+    }
+    each = {"label_subset": list(range(config.replicates)), "encoder_replicate": sources}
+    rows = lines(common, {**each, **columns})
     # The test split was the last: its predictions are kept.
     return Outcome(rows, history, predictions=predicted.to(torch.uint8).cpu().numpy())

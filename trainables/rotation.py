@@ -26,6 +26,7 @@ from trainables.losses import (
     sine_cosine_loss,
     von_mises_loss,
 )
+from trainables.metrics import lines, record
 from trainables.networks import Encoder, count_parameters
 from trainables.replicates import (
     LossFunction,
@@ -106,15 +107,7 @@ def train(
     def after_epoch(epoch: int, losses: Tensor) -> None:
         errors = predictions("validation")[1].mean(dim=1)
         require_finite(errors, f"the validation error after epoch {epoch}")
-        for replicate, (loss, error) in enumerate(
-            zip(losses.tolist(), errors.tolist(), strict=True)
-        ):
-            history.append(
-                {"replicate": replicate, "epoch": epoch, "train_loss": loss, "val_error": error}
-            )
-        report(
-            {"epoch": epoch, "train_loss": losses.mean().item(), "val_error": errors.mean().item()}
-        )
+        record(history, report, epoch, {"train_loss": losses, "val_error": errors})
 
     # The same turns under every loss: these generators know nothing of it.
     draws = generators(config.seed, config.replicates, "angles")
@@ -148,14 +141,10 @@ def train(
         columns[f"{short}_error"] = errors.mean(dim=1).tolist()
         columns[f"{short}_median_error"] = errors.median(dim=1).values.tolist()
     seconds = earlier + time.perf_counter() - started
-    rows = [
-        {
-            "replicate": replicate,
-            "parameters": count_parameters(members[replicate]),
-            "train_seconds": seconds / config.replicates,
-            **{name: values[replicate] for name, values in columns.items()},
-        }
-        for replicate in range(config.replicates)
-    ]
+    common = {
+        "parameters": count_parameters(members[0]),
+        "train_seconds": seconds / config.replicates,
+    }
+    rows = lines(common, columns)
     # The test split was the last: its predictions are kept.
     return Outcome(rows, history, predictions=predicted.float().cpu().numpy())

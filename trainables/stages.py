@@ -12,6 +12,7 @@ from torch.nn import functional
 from trainables.augment import views
 from trainables.contract import Checkpoint, Report
 from trainables.data import pixels
+from trainables.metrics import record
 from trainables.replicates import MinibatchOrder, Replicates, fit, generators
 from trainables.settings.fewshot import Config
 
@@ -102,10 +103,7 @@ def fit_stage(
         epoch = number * training.views
         if epoch % REPORT_EVERY and number != training.passes:
             return
-        epoch += earlier_epochs
-        for replicate, loss in enumerate(losses.tolist()):
-            history.append({"replicate": replicate, "epoch": epoch, "train_loss": loss})
-        report({"epoch": epoch, "train_loss": losses.mean().item()})
+        record(history, report, earlier_epochs + epoch, {"train_loss": losses})
 
     device = training.models.device
     each = arange(len(training.models), device=device).unsqueeze(1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pandas as pd
+
 from analysis import reconstruction
 from analysis.document import Document
 from analysis.report.captions import INTERVALS
@@ -12,7 +14,6 @@ def write(document: Document, results: Results) -> None:
     rows = results.of("autoencoder")
     dims = sorted(int(d) for d in rows["latent_dim"].unique())
     pca = reconstruction.pca_errors(results.dataset, dims)
-    table = reconstruction.summary(rows, pca)
     section = document.section(
         "reconstruction",
         "1 · Reconstruction",
@@ -21,6 +22,13 @@ def write(document: Document, results: Results) -> None:
     )
     section.conclusions = reconstruction.conclusions(rows, pca)
     section.cells = results.cells("autoencoder")
+    _errors(document, rows, pca)
+    _training(document, results)
+    _the_best_model(document, results, rows)
+
+
+def _errors(document: Document, rows: pd.DataFrame, pca: pd.DataFrame) -> None:
+    table = reconstruction.summary(rows, pca)
     document.figure(
         "reconstruction_all",
         reconstruction.draw_error_by_dimension(rows, pca),
@@ -45,6 +53,9 @@ def write(document: Document, results: Results) -> None:
         "Test error (mean of a cell) against what it costs. Ringed: no cell has less error for "
         "less.",
     )
+
+
+def _training(document: Document, results: Results) -> None:
     history = results.history("autoencoder")
     document.figure(
         "histories",
@@ -52,6 +63,9 @@ def write(document: Document, results: Results) -> None:
         f"Errors while training, means over replicates, batch {history['batch_size'].min()}.",
     )
     document.download("histories", history.rename(columns={"cell": "cells"}), "Training histories")
+
+
+def _the_best_model(document: Document, results: Results, rows: pd.DataFrame) -> None:
     best = reconstruction.best_model(rows)
     restored, errors = reconstruction.image_errors(results, best["cell"], int(best["replicate"]))
     document.heading("The best model")

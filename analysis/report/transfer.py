@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pandas as pd
+
 from analysis import transfer
 from analysis.document import Document
 from analysis.results import Results
@@ -9,17 +11,31 @@ from analysis.results import Results
 
 def write(document: Document, results: Results) -> None:
     rows = transfer.with_arms(results.of("fewshot"))
-    table = transfer.summary(rows)
+    arms = transfer.arms_table(rows, results.plan["dataset"])
     section = document.section(
         "transfer",
         "4 · Transfer",
         "With tens of labelled images: a small classifier on a fixed pretrained encoder, or the "
         "whole network trained?",
     )
-    arms = transfer.arms_table(rows, results.plan["dataset"])
     section.conclusions = [*transfer.conclusions(rows), *transfer.target_sentence(arms)]
     section.cells = results.cells("fewshot")
-    pixel_baselines = transfer.baselines(results)
+    table, pixel_baselines = transfer.summary(rows), transfer.baselines(results)
+    _accuracies(document, rows, table, arms, pixel_baselines)
+    _against_fixed(document, rows)
+    _fixed_minus_full(document, rows)
+    _baselines(document, results, pixel_baselines)
+    _confusion(document, results, rows)
+    _beside_the_original(document, table)
+
+
+def _accuracies(
+    document: Document,
+    rows: pd.DataFrame,
+    table: pd.DataFrame,
+    arms: pd.DataFrame,
+    pixel_baselines: pd.DataFrame,
+) -> None:
     document.figure(
         "transfer_by_labels",
         transfer.draw_by_labels(rows, pixel_baselines),
@@ -40,36 +56,46 @@ def write(document: Document, results: Results) -> None:
         shown=arms.drop(columns=["arm", "interval"]),
     )
     document.table("transfer", table, "Accuracy by cell", shown=table.drop(columns=["interval"]))
+
+
+def _against_fixed(document: Document, rows: pd.DataFrame) -> None:
     compared = transfer.against(rows)
-    if len(compared):
-        document.figure(
-            "transfer_against_fixed",
-            transfer.draw_against(compared),
-            "Every arm against the plain, fixed encoder: paired differences in test accuracy on "
-            "common seeds and label subsets, means over d; bars are 95 % intervals that resample "
-            "both.",
-        )
-        document.table(
-            "transfer_against_fixed",
-            compared,
-            "Every arm minus the plain, fixed encoder, with p values corrected for their number "
-            "(Holm)",
-            shown=compared.drop(columns=["interval"]),
-        )
+    if compared.empty:
+        return
+    document.figure(
+        "transfer_against_fixed",
+        transfer.draw_against(compared),
+        "Every arm against the plain, fixed encoder: paired differences in test accuracy on "
+        "common seeds and label subsets, means over d; bars are 95 % intervals that resample "
+        "both.",
+    )
+    document.table(
+        "transfer_against_fixed",
+        compared,
+        "Every arm minus the plain, fixed encoder, with p values corrected for their number (Holm)",
+        shown=compared.drop(columns=["interval"]),
+    )
+
+
+def _fixed_minus_full(document: Document, rows: pd.DataFrame) -> None:
     paired = transfer.differences(rows)
-    if len(paired):
-        document.figure(
-            "transfer_differences",
-            transfer.draw_differences(paired),
-            "Paired difference in test accuracy, encoder fixed minus everything trained, on "
-            "common encoders and label subsets; bars are 95 % intervals that resample both.",
-        )
-        document.table(
-            "transfer_differences",
-            paired,
-            "Paired differences fixed − full, with p values corrected for their number (Holm)",
-            shown=paired.drop(columns=["interval"]),
-        )
+    if paired.empty:
+        return
+    document.figure(
+        "transfer_differences",
+        transfer.draw_differences(paired),
+        "Paired difference in test accuracy, encoder fixed minus everything trained, on "
+        "common encoders and label subsets; bars are 95 % intervals that resample both.",
+    )
+    document.table(
+        "transfer_differences",
+        paired,
+        "Paired differences fixed − full, with p values corrected for their number (Holm)",
+        shown=paired.drop(columns=["interval"]),
+    )
+
+
+def _baselines(document: Document, results: Results, pixel_baselines: pd.DataFrame) -> None:
     document.table(
         "transfer_baselines",
         transfer.baseline_summary(pixel_baselines),
@@ -82,15 +108,20 @@ def write(document: Document, results: Results) -> None:
             transfer.baseline_summary(on_codes),
             "Baselines on the standardised codes of the same encoders",
         )
+
+
+def _confusion(document: Document, results: Results, rows: pd.DataFrame) -> None:
     best = transfer.best_classifier(rows)
-    counts = transfer.confusion(results, best)
     document.figure(
         "confusion",
-        transfer.draw_confusion(counts),
+        transfer.draw_confusion(transfer.confusion(results, best)),
         f"Confusion matrix of the classifier with the best validation accuracy "
         f"(d = {best['latent_dim']}, {best['labels']} labels, "
         f"{transfer.name_of(best['arm'])}).",
     )
+
+
+def _beside_the_original(document: Document, table: pd.DataFrame) -> None:
     document.heading("The original's accuracies")
     theirs = transfer.original()
     document.text(transfer.original_conclusion(theirs))

@@ -9,7 +9,7 @@ import pytest
 from optuna.distributions import distribution_to_json
 
 from analysis import search
-from study.spaces import Choice, Real, Steps
+from study.search.spaces import Choice, Real, Steps
 from study.store import Store, StoreError
 from trainables.contract import Outcome
 
@@ -171,9 +171,26 @@ def test_the_most_important_setting_is_on_top(content):
 
 
 def test_one_trial_in_full_is_drawn_too(content):
+    """One point has no range to draw it in: of a scale, of colours, of a front."""
     content["trials"] = content["trials"][:1]
-    for draw in (search.draw_curves, search.draw_coordinates, search.draw_pareto):
-        drawn(draw(content))
+    (curve,) = (
+        line for line in drawn(search.draw_curves(content)).axes[0].lines
+        if list(line.get_ydata()) == [value for _, value in content["trials"][0]["curve"]]
+    )  # fmt: skip
+    assert list(curve.get_xdata()) == [epoch for epoch, _ in content["trials"][0]["curve"]]
+
+    axes = drawn(search.draw_coordinates(content)).axes[0]
+    (line,) = (
+        line for line in axes.lines
+        if line.get_marker() == "None" and len(line.get_xdata()) == 3
+    )  # fmt: skip
+    low, high = axes.get_ylim()
+    assert all(low <= height <= high for height in line.get_ydata())
+
+    for axes in drawn(search.draw_pareto(content)).axes:
+        points, _, ringed = axes.lines[:3]
+        assert len(points.get_xdata()) == len(ringed.get_xdata()) == 1
+        assert points.get_ydata()[0] == ringed.get_ydata()[0] == content["trials"][0]["values"][0]
 
 
 def test_the_store_gives_back_a_search_and_refuses_what_is_none(content, tmp_path):

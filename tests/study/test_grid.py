@@ -8,10 +8,8 @@ import pytest
 from study.experiments import AUTOENCODER, FEWSHOT
 from study.grid import (
     cell_id,
-    configurations,
     naming,
     override,
-    parent_configuration,
     plan,
     record,
 )
@@ -138,7 +136,8 @@ def test_the_assignment_has_as_many_cells_as_its_axes_multiply_to():
 
 def test_cells_are_the_product_of_the_axes_in_their_order():
     experiment = override(AUTOENCODER, {"latent_dim": (2, 8), "depth": (2, 3)}, {})
-    found = [(c["latent_dim"], c["depth"], c["batch_size"]) for c in configurations(experiment)]
+    (cells,) = plan([experiment], DATA)
+    found = [tuple(cell.config[axis] for axis in experiment.axes) for cell in cells]
     sizes = experiment.axes["batch_size"]
     assert found == [(d, depth, size) for d in (2, 8) for depth in (2, 3) for size in sizes]
 
@@ -146,7 +145,8 @@ def test_cells_are_the_product_of_the_axes_in_their_order():
 def test_a_cells_configuration_is_complete():
     experiment = override(AUTOENCODER, {"latent_dim": (2,)}, {"epochs": 4})
     expected = dataclasses.asdict(AutoencoderConfig(2, depth=2, batch_size=32, epochs=4))
-    assert configurations(experiment)[0] == expected
+    (cells,) = plan([experiment], DATA)
+    assert cells[0].config == expected
 
 
 def test_a_value_that_is_asked_for_twice_is_one_cell():
@@ -261,6 +261,7 @@ def test_an_autoencoder_that_changes_changes_what_builds_on_it():
 
 def test_the_parents_fixed_settings_are_its_experiments():
     autoencoder = override(AUTOENCODER, {"batch_size": (16,)}, {"epochs": 3, "replicates": 5})
-    config = configurations(override(FEWSHOT, {}, {"epochs": 200, "replicates": 8}))[0]
-    found = parent_configuration(FEWSHOT, autoencoder, config)
-    assert (found["batch_size"], found["epochs"], found["replicates"]) == (16, 3, 5)
+    fewshot = override(FEWSHOT, {}, {"epochs": 200, "replicates": 8})
+    parents, _ = plan([autoencoder, fewshot], DATA, ("fewshot",))
+    for found in (parent.config for parent in parents):
+        assert (found["batch_size"], found["epochs"], found["replicates"]) == (16, 3, 5)

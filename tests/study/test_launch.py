@@ -14,7 +14,8 @@ import torch
 
 import study.__main__ as command_line
 from analysis.results import load
-from study import adapter, check, launch
+from study import adapter, launch
+from study.cluster import check
 from study.experiments import AUTOENCODER, FEWSHOT
 from study.grid import override, plan
 from study.launch import NoResources, Resources, cluster, search_space

@@ -3,10 +3,10 @@
 import pytest
 
 import study.__main__ as command_line
+from study.command_line.options import select
+from study.command_line.parser import parser
 from study.experiments import EXPERIMENTS, Preset
 from study.grid import plan
-from study.options import select
-from study.parser import parser
 from study.presets import NAMED, PresetError, find, read, write
 
 WHOLE = Preset(

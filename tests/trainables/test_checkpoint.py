@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from study.checkpoint import FileCheckpoint
-from study.storage import Folder
+from study.store.checkpoint import FileCheckpoint
+from study.store.storage import Folder
 from trainables import autoencoder, fewshot, rotation
 from trainables.contract import Progress
 

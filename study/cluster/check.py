@@ -1,0 +1,72 @@
+"""`study check`: is this machine (or cluster) ready, before anything is spent?"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from study.cluster.nodes import Facts, Node, alive, ask, facts, troubles
+from study.command_line.options import NoResources
+from study.launch import Resources, cluster
+from study.provenance import packages, processor
+from study.store import Store, StoreError
+from study.words import counted
+from trainables.data import DataError, load
+
+
+def check(
+    console: Console, dataset: str, data_dir: Path | None, out: Path | str, resources: Resources
+) -> bool:
+    """Print one line a question; True where all is well."""
+    good = True
+
+    def say(what: str, fine: bool, text: str) -> None:
+        nonlocal good
+        good &= fine
+        console.print(f"{'ok  ' if fine else 'BAD '} {what:<10} {text}")
+
+    say("versions", True, ", ".join(f"{k} {v}" for k, v in packages().items()))
+    say("processor", True, f"{processor()}, {os.cpu_count()} cores")
+    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    say("GPUs", True, ", ".join(names) or "none seen by torch; trials run on the CPU")
+    try:
+        data = load(dataset, data_dir)
+        sizes = f"{len(data.train):,} train, {len(data.validation):,} val, {len(data.test):,} test"
+        say("data", True, f"{dataset}: {sizes}; fingerprint {data.fingerprint}")
+    except DataError as error:
+        say("data", False, str(error))
+    store: Store | None = None
+    try:
+        store = Store(out)
+        store.create()
+        free = store.place.free()
+        room = "" if free is None else f", {free / 2**30:.1f} GiB free"
+        say("storage", free is None or free > 2**30, f"{store.folder}: writable{room}")
+    except StoreError as error:
+        say("storage", False, str(error))
+        store = None
+    try:
+        with cluster(resources):
+            nodes = alive()
+            total = {kind: sum(n.resources.get(kind, 0) for n in nodes) for kind in ("CPU", "GPU")}
+            counts = f"{counted(len(nodes), 'node')}, {total['CPU']:g} CPUs, {total['GPU']:g} GPUs"
+            say("ray", True, f"{resources.address}: {counts}")
+            if resources.address != "local" and store:
+                check_nodes(say, nodes, store)
+    except NoResources as error:
+        say("ray", False, str(error))
+    return good
+
+
+def check_nodes(say: Callable[[str, bool, str], None], nodes: list[Node], store: Store) -> None:
+    """One line for each node of a cluster."""
+    here = facts(str(store.folder), "", has_gpus=False)
+    for node, answer in zip(nodes, ask(nodes, store).values(), strict=True):
+        wrong = troubles(node, answer, here)
+        gpus = f", {len(answer.gpus)} GPUs" if isinstance(answer, Facts) and answer.gpus else ""
+        fine = f"versions, code and results folder as here, asks for the token{gpus}"
+        say("node", not wrong, f"{node.name}: {'; '.join(wrong) or fine}")

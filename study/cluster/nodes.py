@@ -1,0 +1,189 @@
+"""What every node of a cluster says of itself, before anything is spent on it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError, RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from rich.console import Console
+
+from study.command_line.options import BadInput
+from study.provenance import packages, sources
+from study.store import Store, StoreError
+
+PATIENCE = 60.0
+"""Seconds in which a node has to answer: a new worker process takes ten to import everything."""
+
+SKEW = 60.0
+"""Seconds by which a node's clock may differ. No result depends on it; who reads the logs does."""
+
+NAMES_OF_GPUS = """
+import torch
+for number in range(torch.cuda.device_count()):
+    print(torch.cuda.get_device_name(number))
+"""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What one node says of itself."""
+
+    host: str
+    """Its name."""
+    packages: Mapping[str, str]
+    """Versions of Python and of the packages that numbers depend on."""
+    code: str
+    """Hash of the sources of `study` and `trainables`."""
+    gpus: tuple[str, ...]
+    """Names of the GPUs that torch sees."""
+    token: bool
+    """Whether Ray's processes there ask for a token."""
+    storage: str
+    """Why the results folder can't be used from there, or isn't the same; empty where all is
+    well."""
+    clock: float
+    """Seconds since the epoch."""
+
+
+def facts(results: str, mark: str, has_gpus: bool) -> Facts:
+    """Those of the node that this runs on; `mark` is what the driver has left in the results."""
+    return Facts(
+        host=platform.node(),
+        packages=packages(),
+        code=sources("study", "trainables"),
+        gpus=gpu_names() if has_gpus else (),
+        token=os.environ.get("RAY_AUTH_MODE", "").lower() == "token",
+        storage=storage_trouble(Store(results), mark),
+        clock=time.time(),
+    )
+
+
+def gpu_names() -> tuple[str, ...]:
+    """Names of all GPUs that torch sees on this node, whichever of them this process was given."""
+    environment = {k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"}
+    said = subprocess.run(
+        [sys.executable, "-c", NAMES_OF_GPUS],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return tuple(said.stdout.splitlines())
+
+
+def storage_trouble(store: Store, mark: str) -> str:
+    """Why `store` can't be written to here, or isn't the one with the driver's `mark`; else an
+    empty string. Leaves nothing behind, not even a folder."""
+    try:
+        with store.place.once():
+            if not store.has_mark(mark):
+                return f"{store.folder} is not there, or another folder than the driver's"
+        store.create()
+    except StoreError as error:
+        return str(error)
+    return ""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of the running cluster."""
+
+    id: str
+    """Ray's."""
+    name: str
+    """`worker-1 (10.0.0.3)`."""
+    resources: Mapping[str, float]
+    """What trials can be given of it: `CPU`, `GPU`, …"""
+
+
+def alive() -> list[Node]:
+    """The nodes of the cluster that the driver is connected to."""
+    return [
+        Node(
+            node["NodeID"],
+            f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})",
+            node["Resources"],
+        )
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
+
+
+def ask(nodes: list[Node], store: Store) -> dict[str, Facts | str]:
+    """By a node's name: its facts, or why there are none."""
+    mark = store.leave_mark()
+    try:
+        remote = ray.remote(facts)
+        pending = {
+            node.name: remote.options(
+                num_cpus=0,
+                max_retries=0,
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False),
+            ).remote(str(store.folder), mark, node.resources.get("GPU", 0) > 0)
+            for node in nodes
+        }
+        end = time.monotonic() + PATIENCE
+        return {name: _answer(reference, end) for name, reference in pending.items()}
+    finally:
+        store.remove_mark(mark)
+
+
+def _answer(reference: Any, end: float) -> Facts | str:
+    try:
+        return ray.get(reference, timeout=max(0.0, end - time.monotonic()))
+    except GetTimeoutError:
+        return f"no answer within {PATIENCE:g} s"
+    except RayError as error:
+        return str(error).strip().splitlines()[-1]
+
+
+def troubles(node: Node, answer: Facts | str, here: Facts) -> list[str]:
+    """What is wrong with a node of a cluster, compared with the driver's own facts."""
+    if isinstance(answer, str):
+        return [answer]
+    found = [
+        f"{name} {answer.packages.get(name)}, the driver has {version}"
+        for name, version in here.packages.items()
+        if answer.packages.get(name) != version
+    ]
+    if answer.code != here.code:
+        found.append("other sources than the driver's; `ray up` copies them again")
+    wanted = int(node.resources.get("GPU", 0))
+    if len(answer.gpus) < wanted:
+        found.append(f"torch sees {len(answer.gpus)} of {wanted} GPUs; look at the NVIDIA driver")
+    if answer.storage:
+        found.append(answer.storage)
+    if not answer.token:
+        found.append("Ray asks for no token there; start it with RAY_AUTH_MODE=token")
+    skew = answer.clock - here.clock
+    if abs(skew) > SKEW + PATIENCE:
+        found.append(f"its clock is {abs(skew):.0f} s {'ahead' if skew > 0 else 'behind'}")
+    return found
+
+
+def require_shared(store: Store, console: Console) -> None:
+    """Raise `BadInput` where a node of the cluster doesn't see the driver's results folder: what
+    is computed there would be lost."""
+    answers = ask(alive(), store)
+    blind = []
+    for name, answer in answers.items():
+        if isinstance(answer, str):
+            console.print(f"{name}: {answer}; `study check` says more", style="yellow")
+        elif answer.storage:
+            blind.append(name)
+    if blind:
+        raise BadInput(
+            "--out",
+            store.folder,
+            f"is not seen by {', '.join(blind)}; on a cluster results have to be on storage that "
+            "all nodes share: s3://BUCKET/PATH, or a folder of a network file system",
+        )

@@ -1,0 +1,146 @@
+"""What the nodes of a cluster say of themselves, and what the driver makes of it."""
+
+import io
+from dataclasses import replace
+
+import pytest
+import ray
+from rich.console import Console
+
+import study.__main__ as command_line
+from study.cluster import check, nodes
+from study.cluster.nodes import Facts, Node, facts, require_shared, storage_trouble, troubles
+from study.command_line.options import BadInput
+from study.launch import Resources
+from study.store import Store
+
+HERE = Facts(
+    host="head", packages={"python": "3.12.1", "torch": "2.15.0"}, code="abc", gpus=(),
+    token=True, storage="", clock=1000.0,
+)  # fmt: skip
+WORKER = Node("1", "worker-1 (10.0.0.3)", {"CPU": 8.0, "GPU": 2.0})
+
+
+def test_a_node_like_the_driver_with_its_gpus_is_fine():
+    assert troubles(WORKER, replace(HERE, gpus=("A10G", "A10G"), clock=1020.0), HERE) == []
+
+
+@pytest.mark.parametrize(
+    ("different", "said"),
+    [
+        ({"packages": {"python": "3.12.1", "torch": "2.14.0"}},
+         "torch 2.14.0, the driver has 2.15.0"),
+        ({"packages": {"python": "3.12.1"}}, "torch None, the driver has 2.15.0"),
+        ({"code": "abd"}, "other sources than the driver's; `ray up` copies them again"),
+        ({"gpus": ("A10G",)}, "torch sees 1 of 2 GPUs; look at the NVIDIA driver"),
+        ({"storage": "/results is not there"}, "/results is not there"),
+        ({"token": False}, "Ray asks for no token there; start it with RAY_AUTH_MODE=token"),
+        ({"clock": 1500.0}, "its clock is 500 s ahead"),
+        ({"clock": 100.0}, "its clock is 900 s behind"),
+    ],
+)  # fmt: skip
+def test_each_difference_is_named(different, said):
+    answer = replace(HERE, **{"gpus": ("A10G", "A10G"), **different})
+    assert troubles(WORKER, answer, HERE) == [said]
+
+
+def test_a_node_without_an_answer_is_trouble_enough():
+    assert troubles(WORKER, "no answer within 60 s", HERE) == ["no answer within 60 s"]
+
+
+def test_a_folder_with_the_drivers_mark_is_the_drivers(tmp_path):
+    store = Store(tmp_path / "results")
+    store.create()
+    mark = store.leave_mark()
+    assert storage_trouble(Store(tmp_path / "results"), mark) == ""
+    store.remove_mark(mark)
+    said = f"{tmp_path / 'results'} is not there, or another folder than the driver's"
+    assert storage_trouble(Store(tmp_path / "results"), mark) == said
+    assert sorted(path.name for path in store.folder.iterdir()) == ["cells", "failed"]
+
+
+def test_a_folder_that_is_not_there_is_not_made(tmp_path):
+    assert "is not there" in storage_trouble(Store(tmp_path / "gone"), ".mark.x")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_facts_of_this_machine(tmp_path):
+    store = Store(tmp_path)
+    store.create()
+    mine = facts(str(tmp_path), store.leave_mark(), has_gpus=False)
+    assert mine.storage == "" and mine.gpus == ()
+    assert set(mine.packages) >= {"python", "torch", "ray"}
+
+
+@pytest.fixture
+def answers(monkeypatch):
+    """What the nodes of a cluster answer, by name; it may be filled."""
+    given = {}
+    monkeypatch.setattr(nodes, "alive", lambda: [Node(n, n, {"CPU": 2.0}) for n in given])
+    monkeypatch.setattr(check, "alive", nodes.alive)
+    monkeypatch.setattr(nodes, "ask", lambda asked, store: given)
+    monkeypatch.setattr(check, "ask", nodes.ask)
+    return given
+
+
+def test_results_that_only_the_driver_sees_are_refused_with_what_to_do(answers, tmp_path):
+    answers |= {"head": HERE, "worker-1": replace(HERE, storage="is not there"),
+                "worker-2": replace(HERE, storage="is not there")}  # fmt: skip
+    with pytest.raises(BadInput) as caught:
+        require_shared(Store(tmp_path), Console(quiet=True))
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith(f"--out {tmp_path}: is not seen by worker-1, worker-2; ")
+    assert "s3://BUCKET/PATH" in line
+
+
+def test_results_that_all_see_are_fine_and_who_is_silent_is_named(answers, tmp_path):
+    answers |= {"head": HERE, "worker-1": "no answer within 60 s"}
+    said = io.StringIO()
+    require_shared(Store(tmp_path), Console(file=said))
+    assert said.getvalue().startswith("worker-1: no answer within 60 s")
+
+
+def test_a_study_on_such_a_cluster_is_bad_input(answers, monkeypatch, tmp_path, capsys):
+    from contextlib import nullcontext
+
+    from study import launch
+
+    answers |= {"worker-1": replace(HERE, storage="is not there")}
+    monkeypatch.setattr(launch, "cluster", nullcontext)
+    monkeypatch.setattr(launch, "share", lambda data: pytest.fail("the study was started"))
+    command = ["run", "autoencoder", "--preset", "smoke", "--out", str(tmp_path / "results")]
+    assert command_line.main([*command, "--address", "auto"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"study run: --out {tmp_path / 'results'}: is not seen by worker-1")
+
+
+def test_the_check_has_a_line_for_each_node(answers, monkeypatch, tmp_path):
+    from contextlib import nullcontext
+
+    mine = facts(str(tmp_path), "", has_gpus=False)
+    answers |= {"head": replace(mine, storage="", token=True),
+                "worker-1": replace(mine, storage="", token=False)}  # fmt: skip
+    monkeypatch.setattr(check, "cluster", nullcontext)
+    said = io.StringIO()
+    console = Console(file=said, width=200)
+    assert not check.check(console, "mnist-5k", None, tmp_path, Resources("auto", 1, 0))
+    lines = said.getvalue().splitlines()
+    assert lines[-3] == "ok   ray        auto: 2 nodes, 4 CPUs, 0 GPUs"
+    assert lines[-2].startswith("ok   node       head: versions, code and results folder as here")
+    assert lines[-1].startswith("BAD  node       worker-1: Ray asks for no token there")
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_the_nodes_of_a_real_ray_answer(tmp_path):
+    store = Store(tmp_path)
+    store.create()
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    try:
+        (node,) = nodes.alive()
+        (answer,) = nodes.ask([node], store).values()
+    finally:
+        ray.shutdown()
+    mine = facts(str(tmp_path), "", has_gpus=False)
+    assert (answer.packages, answer.code, answer.storage) == (mine.packages, mine.code, "")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cells", "failed"]

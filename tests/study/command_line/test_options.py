@@ -1,0 +1,209 @@
+"""The command line is a contract: what it takes and what it changes. What it refuses is in
+`test_bad_input.py`."""
+
+from urllib.error import URLError
+
+import pytest
+import ray
+import torch
+import torchvision.datasets.mnist
+
+import study.__main__ as command_line
+from study.command_line.options import select
+from study.command_line.parser import parser
+from study.experiments import EXPERIMENTS, PRESETS, STUDIES
+from study.grid import plan
+from study.store import Store
+from trainables.contract import Outcome
+from trainables.data import load
+
+OPTIONS = [
+    "--preset", "--dataset", "--data-dir", "--out", "--latent-dims", "--depths", "--labels",
+    "--freeze", "--pretraining", "--losses", "--replicates", "--batch-sizes",
+    "--epochs", "--learning-rate", "--seed",
+    "--address", "--cpus-per-trial", "--gpus-per-trial",
+]  # fmt: skip
+"""Of `plan` and `run`."""
+
+PLACES = ["--dataset", "--data-dir", "--out", "--address", "--cpus-per-trial", "--gpus-per-trial"]
+"""Of `check`."""
+
+
+@pytest.fixture(autouse=True)
+def no_ray_no_network_no_gpu(monkeypatch, digits):
+    """Starting Ray or downloading fails the test, and `mnist-5k` is read from disk only once."""
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("Ray was started")
+
+    def unreachable(*args, **kwargs):
+        raise URLError("Name or service not known")
+
+    monkeypatch.setattr(ray, "init", refuse)
+    monkeypatch.setattr(torchvision.datasets.mnist, "download_and_extract_archive", unreachable)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(
+        command_line, "load", lambda name, f: digits if name == "mnist-5k" else load(name, f)
+    )
+
+
+def exit_code(*arguments):
+    try:
+        return command_line.main([str(argument) for argument in arguments])
+    except SystemExit as stop:
+        return stop.code
+
+
+# --- help ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("command", "mentioned"),
+    [("plan", OPTIONS), ("run", OPTIONS), ("check", PLACES), ("report", ["RESULTS"])],
+)
+def test_help_mentions_every_option(command, mentioned, capsys):
+    assert exit_code(command, "--help") == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    for option in mentioned:
+        assert option in captured.out
+    if "--preset" in mentioned:
+        for name in [*PRESETS, *STUDIES, *EXPERIMENTS]:
+            assert name in captured.out
+
+
+def test_help_mentions_every_command_and_exit_code(capsys):
+    assert exit_code("--help") == 0
+    shown = capsys.readouterr().out
+    for word in ("plan", "run", "report", "check", "0 every cell done", "1 some cell", "2 bad"):
+        assert word in " ".join(shown.split())
+
+
+# --- what a plan says ------------------------------------------------------------------------
+
+
+def words(capsys):
+    """What was printed, without its line breaks."""
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_the_plan_of_the_assignment_counts_its_cells(tmp_path, capsys):
+    out = tmp_path / "results"
+    assert exit_code("plan", "assignment", "--replicates", 3, "--out", out) == 0
+    shown = words(capsys)
+    assert "autoencoder: 28 cells (84 replicates), 0 done, 28 missing" in shown
+    assert "fewshot: 84 cells (252 replicates), 0 done, 84 missing" in shown
+    assert "112 trials to run, each on 1 CPU" in shown
+    assert "mnist-5k" in shown
+    assert str(out) in shown
+    assert not out.exists()
+
+
+def test_the_plan_follows_the_options(tmp_path, capsys):
+    chosen = ["--latent-dims", 2, 14, "--labels", 20, 40, 80, "--freeze", "fixed", "scratch"]
+    command = ["plan", "assignment", "--preset", "smoke", "--out", tmp_path, *chosen]
+    assert exit_code(*command, "--cpus-per-trial", 0.5) == 0
+    shown = words(capsys)
+    assert "autoencoder: 2 cells" in shown
+    assert "fewshot: 12 cells" in shown
+    assert "14 trials to run, each on 0.5 CPU" in shown
+
+
+def test_the_plan_counts_what_is_done_and_what_has_failed(tmp_path, capsys, digits):
+    command = ["assignment", "--preset", "smoke", "--out", str(tmp_path)]
+    selection = select(parser().parse_args(["plan", *command]), large=False)
+    autoencoders, few_shot = plan(selection.experiments, digits.fingerprint)
+    store = Store(tmp_path)
+    store.create()
+    store.write(autoencoders[0].id, autoencoders[0].config, None, Outcome([{"replicate": 0}]), {})
+    store.write_failure(few_shot[3].id, few_shot[3].config, "out of memory")
+    assert exit_code("plan", *command) == 0
+    shown = words(capsys)
+    assert "autoencoder: 2 cells (4 replicates), 1 done, 1 missing" in shown
+    assert "fewshot: 12 cells (24 replicates), 0 done, 12 missing, 1 of them failed last" in shown
+    assert "13 trials to run" in shown
+
+
+# --- what options change ---------------------------------------------------------------------
+
+
+def selected(*arguments, large=False):
+    chosen = select(parser().parse_args(["plan", *map(str, arguments)]), large)
+    return {experiment.name: experiment for experiment in chosen.experiments}
+
+
+def test_axes_are_replaced_in_every_experiment_that_has_them():
+    chosen = selected("assignment", "--latent-dims", 3, 4, "--depths", 1, "--labels", 30)
+    for experiment in chosen.values():
+        assert experiment.axes["latent_dim"] == (3, 4)
+        assert experiment.axes["depth"] == (1,)
+    assert chosen["fewshot"].axes["labels"] == (30,)
+    assert "labels" not in chosen["autoencoder"].axes
+
+
+def test_the_seed_and_the_replicates_are_everyones():
+    for experiment in selected("assignment", "--seed", 7, "--replicates", 5).values():
+        assert experiment.fixed["seed"] == 7
+        assert experiment.fixed["replicates"] == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "changed"),
+    [("assignment", "autoencoder"), ("autoencoder", "autoencoder"), ("fewshot", "fewshot")],
+)
+def test_training_options_are_those_of_the_experiment_named(name, changed):
+    options = ["--epochs", 3, "--learning-rate", 0.5, "--batch-sizes", 10, 20]
+    for experiment in selected(name, *options).values():
+        mine = experiment.name == changed
+        assert (experiment.fixed.get("epochs") == 3) == mine
+        assert (experiment.fixed.get("learning_rate") == 0.5) == mine
+        assert (experiment.axes.get("batch_size") == (10, 20)) == mine
+
+
+def test_the_epochs_of_few_shot_are_those_of_its_encoder_too():
+    fixed = selected("fewshot", "--epochs", 7)["fewshot"].fixed
+    assert (fixed["epochs"], fixed["encoder_epochs"]) == (7, 7)
+    fixed = selected("assignment", "--epochs", 7)["fewshot"].fixed
+    assert (fixed["epochs"], fixed["encoder_epochs"]) == (200, 50)
+
+
+def test_one_experiment_brings_only_the_cells_that_it_needs(tmp_path, capsys):
+    assert command_line.main(["plan", "fewshot", "--latent-dims", "3", "--out", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert "autoencoder: 1 cell (4 replicates), 0 done, 1 missing" in shown
+    assert "latent_dim 3, depth 3, batch_size 32" in shown
+    assert "fewshot: 12 cells (96 replicates), 0 done, 12 missing" in shown
+    assert "13 trials to run, each on 1 CPU and a share of a GPU where there is one" in shown
+    assert "4 trials of them on CPU cores alone" in shown  # those with a fixed encoder
+
+
+def test_a_preset_changes_axes_and_settings_and_an_option_changes_them_again():
+    smoke = selected("assignment", "--preset", "smoke")
+    assert smoke["autoencoder"].axes["latent_dim"] == (2, 8)
+    assert smoke["autoencoder"].fixed["replicates"] == 2
+    changed = selected(
+        "assignment", "--preset", "smoke", "--latent-dims", 3, "--replicates", 7, "--epochs", 9
+    )
+    assert changed["autoencoder"].axes["latent_dim"] == (3,)
+    assert changed["autoencoder"].fixed == smoke["autoencoder"].fixed | {
+        "replicates": 7, "epochs": 9,
+    }  # fmt: skip
+
+
+def test_large_datasets_take_the_presets_settings_for_them():
+    large = PRESETS["quick"].large["autoencoder"]
+    assert large
+    assert selected("assignment", large=True)["autoencoder"].fixed.items() >= large.items()
+    asked = selected("assignment", "--epochs", 77, large=True)["autoencoder"]
+    assert asked.fixed["epochs"] == 77
+
+
+def test_the_default_is_the_quick_preset_on_embedded_data():
+    arguments = parser().parse_args(["run", "assignment"])
+    assert arguments.preset == "quick"
+    assert select(arguments, large=False).dataset == "mnist-5k"
+    assert str(arguments.out) == "results"
+    assert arguments.address == "local"
+    assert select(parser().parse_args(["run", "assignment", "--preset", "full"]), True).dataset == (
+        "mnist"
+    )

@@ -1,0 +1,105 @@
+"""Which trials go on, with a schedule worked out by hand."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
+
+from study.experiments import FEWSHOT
+from study.launch import Resources
+from study.search.halving import ParetoHalving, dominated_by, replay, scheduler
+from study.search.rungs import rungs
+from study.search.trials import at_once, gpus_of
+
+
+@pytest.mark.parametrize(
+    ("epochs", "at"),
+    [(1, []), (2, [1]), (3, [1]), (4, [1, 3]), (9, [1, 3]), (10, [1, 3, 9]), (30, [3, 9, 27])],
+)
+def test_rungs_are_three_times_apart_and_none_is_the_end(epochs, at):
+    assert rungs(epochs) == at
+
+
+def decide(chosen, name, **result):
+    trial = SimpleNamespace(trial_id=name)
+    if name not in getattr(chosen, "known", set()):
+        chosen.on_trial_add(None, trial)
+    return chosen.on_trial_result(None, trial, result)
+
+
+def test_one_objective_is_rays_asha_with_these_rungs():
+    chosen = scheduler(["val_mse"], ["minimize"], 9)
+    assert isinstance(chosen, ASHAScheduler)
+    assert [epoch for epoch, _ in chosen._brackets[0]._rungs] == [3, 1]
+    assert decide(chosen, "a", epoch=1, val_mse=0.2) == "CONTINUE"
+    assert decide(chosen, "b", epoch=1, val_mse=0.1) == "CONTINUE"
+    assert decide(chosen, "c", epoch=1, val_mse=0.3) == "STOP"
+    # Past the last rung nothing stops a trial: at its end it writes its cell.
+    for epoch in (4, 8, 9):
+        assert decide(chosen, "b", epoch=epoch, val_mse=9.0) == "CONTINUE"
+    assert decide(chosen, "b", val_mse=9.0) == "CONTINUE"
+
+
+def test_an_accuracy_is_better_when_it_is_higher():
+    chosen = scheduler(["val_accuracy"], ["maximize"], 9)
+    assert decide(chosen, "a", epoch=1, val_accuracy=0.8) == "CONTINUE"
+    assert decide(chosen, "b", epoch=1, val_accuracy=0.5) == "STOP"
+
+
+def test_with_one_epoch_nothing_is_stopped():
+    assert type(scheduler(["val_mse"], ["minimize"], 1)) is FIFOScheduler
+
+
+def test_a_search_that_goes_on_compares_with_what_it_saw_before():
+    fresh, told = (scheduler(["val_mse"], ["minimize"], 9) for _ in range(2))
+    replay(told, "val_mse", [[(1, 0.1), (2, 0.09)], [(1, 0.2)], []])
+    assert decide(fresh, "new", epoch=1, val_mse=0.3) == "CONTINUE"
+    assert decide(told, "new", epoch=1, val_mse=0.3) == "STOP"
+    assert decide(told, "newer", epoch=1, val_mse=0.05) == "CONTINUE"
+
+
+def test_how_many_points_beat_each():
+    points = np.array([[1.0, 4.0], [2.0, 2.0], [3.0, 3.0], [2.0, 2.0], [4.0, 4.0]])
+    assert dominated_by(points).tolist() == [0, 0, 2, 0, 4]
+
+
+def test_several_objectives_keep_small_networks_that_error_alone_would_stop():
+    chosen = scheduler(["val_mse", "parameters"], ["minimize", "minimize"], 9)
+    assert isinstance(chosen, ParetoHalving)
+    assert decide(chosen, "large", epoch=1, val_mse=0.1, parameters=100) == "CONTINUE"
+    assert decide(chosen, "small", epoch=1, val_mse=0.3, parameters=10) == "CONTINUE"
+    assert decide(chosen, "worse", epoch=1, val_mse=0.4, parameters=100) == "STOP"
+    assert decide(chosen, "large", epoch=2, val_mse=0.9, parameters=100) == "CONTINUE"
+    assert decide(chosen, "small", epoch=1, val_mse=0.9, parameters=900) == "CONTINUE"  # again
+
+
+def test_seconds_are_compared_by_what_tune_counts_on_the_way():
+    chosen = scheduler(["val_mse", "train_seconds"], ["minimize", "minimize"], 9)
+    assert decide(chosen, "quick", epoch=1, val_mse=0.3, time_total_s=1.0) == "CONTINUE"
+    assert decide(chosen, "slow", epoch=1, val_mse=0.4, time_total_s=2.0) == "STOP"
+
+
+def test_the_bar_is_that_of_the_latest_trials():
+    """Ten poor trials, ten good ones: what beats most of all, but few of these, is stopped."""
+    chosen = scheduler(["val_mse"], ["minimize"], 9)
+    for number in range(20):
+        value = (0.9 if number < 10 else 0.1) + number / 1000
+        decide(chosen, f"{number}", epoch=1, val_mse=value)
+    assert decide(chosen, "between", epoch=1, val_mse=0.5) == "STOP"
+    assert decide(chosen, "good", epoch=1, val_mse=0.05) == "CONTINUE"
+
+
+@pytest.mark.parametrize(
+    ("cpus", "gpus", "there", "count"),
+    [(1, 0, {"CPU": 8}, 8), (2, 0, {"CPU": 7}, 3), (1, 1, {"CPU": 8, "GPU": 2}, 2),
+     (1, 0.3, {"CPU": 48, "GPU": 4}, 12), (1, 2, {"CPU": 48, "GPU": 5}, 2), (4, 0, {"CPU": 2}, 1)],
+)  # fmt: skip
+def test_as_many_trials_as_the_cluster_holds_run_at_once(cpus, gpus, there, count):
+    assert at_once(Resources("local", cpus, gpus), there) == count
+
+
+def test_what_gains_nothing_from_a_gpu_gets_none():
+    assert gpus_of(FEWSHOT, {"freeze": "fixed"}, 0.5) == 0
+    assert gpus_of(FEWSHOT, {"freeze": "full"}, 0.5) == 0.5
+    assert gpus_of(FEWSHOT, {"freeze": "full"}, "auto") == 1

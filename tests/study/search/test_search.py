@@ -1,0 +1,293 @@
+"""`study search`, as a user runs it: refusals without Ray, and real searches with tiny trials."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+import study.__main__ as command_line
+from analysis.results import load
+from study.presets import read
+from study.search.suggestions import LOST
+from study.store import Store
+
+ROOT = Path(__file__).resolve().parents[3]
+TINY = ["--latent-dims", "2", "--depths", "1", "--replicates", "2", "--fresh", "2",
+        "--fix", "width=2", "kernel=3"]  # fmt: skip
+WITHOUT_REPORT = "import analysis.report; analysis.report.write = lambda *arguments: 'none'"
+WITHOUT_RAY = f"import sys; sys.modules['ray'] = None; {WITHOUT_REPORT}"
+
+
+@pytest.fixture
+def data_at_hand(monkeypatch, digits):
+    """`mnist-5k` read from disk only once."""
+    monkeypatch.setattr(command_line, "load", lambda name, folder: digits)
+
+
+# --- refusals --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ([], "--trials is missing: a search needs it, or --minutes, or both"),
+        (["--trials", "3", "--batch-sizes", "32", "64"],
+         "--batch-sizes 32 64: batch_size is searched: give one value, which takes it out of"),
+        (["--trials", "3", "--depths", "2", "3"], "--depths 2 3: depth is not searched, and"),
+        (["--trials", "3", "--storage", "nonsense"], "--storage nonsense: is not a database's"),
+        (["--trials", "3", "--fix", "widht=3"], "--fix widht=3: widht: autoencoder has no such"),
+        (["--trials", "3", "--fix", "width=many"],
+         "--fix width=many: width: 'many' is not of type int"),
+        (["--trials", "3", "--fix", "kernel=4"], "kernel 4: must be 3, 5 or 7"),
+        (["--trials", "3", "--learning-rate", "0.01", "--batch-sizes", "32", "--fix", "width=8",
+          "kernel=3", "activation=relu", "weight_decay=0.1", "warm_up=0.1", "noise=0",
+          "augment=0"],
+         "--fix width kernel activation weight_decay warm_up noise augment: leaves nothing"),
+    ],
+)  # fmt: skip
+def test_what_can_not_be_searched_is_refused_in_one_line(
+    options, said, data_at_hand, tmp_path, capsys
+):
+    assert command_line.main(["search", "autoencoder", "--out", str(tmp_path), *options]) == 2
+    captured = capsys.readouterr()
+    (line,) = captured.err.splitlines()
+    assert line.startswith(f"study search: {said}")
+    assert captured.out == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--trials", "0"], "--trials: 0 is not an integer of at least 1"),
+        (["--minutes", "0"], "--minutes: 0 is not a number above 0"),
+        (["--minutes", "-1"], "--minutes: -1 is not a number of at least 0"),
+        (["--trials", "3", "--against", "beauty"], "'beauty' is not a cost: parameters, seconds"),
+        (["--trials", "3", "--fix", "width"], "'width' is not NAME=VALUE"),
+        (["--trials", "3", "--fresh", "0"], "--fresh: 0 is not an integer of at least 1"),
+    ],
+)
+def test_options_out_of_bounds_are_refused_in_one_line(options, said, capsys):
+    with pytest.raises(SystemExit) as stop:
+        command_line.main(["search", "autoencoder", *options])
+    assert stop.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
+
+
+def test_a_study_of_several_experiments_is_not_searched(capsys):
+    with pytest.raises(SystemExit):
+        command_line.main(["search", "assignment", "--trials", "3"])
+    assert "'assignment' is not a experiment with a search space" in capsys.readouterr().err
+
+
+def test_help_teaches_what_is_searched_and_that_it_goes_on(capsys):
+    with pytest.raises(SystemExit):
+        command_line.main(["search", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    for words in ("learning_rate", "encoder_learning_rate", "--trials", "--minutes", "--against",
+                  "--storage", "optuna-dashboard", "The same command goes on", "fresh seeds",
+                  "--batch-sizes"):  # fmt: skip
+        assert words in shown
+
+
+# --- real searches ---------------------------------------------------------------------------
+
+
+def searched(out, name="autoencoder-d2"):
+    return optuna.load_study(study_name=name, storage=f"sqlite:///{out / 'search' / 'optuna.db'}")
+
+
+def facts(trial):
+    return (
+        trial.state,
+        trial.params,
+        trial.values,
+        trial.intermediate_values,
+        trial.datetime_complete,
+    )
+
+
+# A driver that is killed in the middle, and the same command again.
+
+COMMAND = ("search", "autoencoder", "--trials", 8, "--epochs", 4, *TINY)
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    return tmp_path_factory.mktemp("interrupted") / "results"
+
+
+@pytest.fixture(scope="module")
+def killed(out):
+    """Trials by number when the driver was killed, after three had ended."""
+    driver = subprocess.Popen(
+        [sys.executable, "-c",
+         f"{WITHOUT_REPORT}; import sys; from study.__main__ import main; sys.exit(main())",
+         *map(str, COMMAND), "--out", str(out)],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    ended = 0
+    for line in driver.stdout:
+        ended += any(f": {word}" in line for word in ("done ", "stopped "))
+        if ended == 3:
+            break
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    assert ended == 3
+    time.sleep(1)
+    trials = {trial.number: trial for trial in searched(out).trials}
+    assert sum(trial.state.is_finished() for trial in trials.values()) >= 3
+    return trials
+
+
+@pytest.fixture(scope="module")
+def finished(out, killed, run_study):
+    ran = run_study(*COMMAND, "--out", out, first=WITHOUT_REPORT)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return ran
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_no_finished_trial_is_lost_or_run_again(out, killed, finished):
+    after = {trial.number: trial for trial in searched(out).trials}
+    for number, trial in killed.items():
+        if trial.state.is_finished():
+            assert facts(after[number]) == facts(trial)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_those_that_were_running_are_marked_and_replaced(out, killed, finished):
+    after = {trial.number: trial for trial in searched(out).trials}
+    lost = [n for n, trial in killed.items() if trial.state == TrialState.RUNNING]
+    again = {trial.user_attrs.get("again"): trial for trial in after.values()}
+    for number in lost:
+        assert after[number].state == TrialState.FAIL
+        assert after[number].user_attrs[LOST]
+        assert again[number].params == after[number].params
+        assert again[number].state.is_finished()
+    counted = [trial for trial in after.values() if LOST not in trial.user_attrs]
+    assert len(counted) == 8
+    assert all(trial.state.is_finished() for trial in counted)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_trials_in_full_are_cells_and_those_stopped_leave_nothing(out, finished):
+    store = Store(out)
+    trials = [trial for trial in searched(out).trials if LOST not in trial.user_attrs]
+    done = store.done()
+    for trial in trials:
+        complete = trial.state == TrialState.COMPLETE
+        assert (trial.user_attrs["cell"] in done) == complete
+        if complete:
+            rows = store.rows([trial.user_attrs["cell"]])
+            assert trial.value == pytest.approx(rows["val_mse"].mean())
+            assert rows["epochs"].tolist() == [4, 4]
+    assert any(trial.state == TrialState.PRUNED for trial in trials)
+    assert list((out / "progress").glob("*")) == []
+    assert [path for path in (out / "cells").iterdir() if path.name not in done] == []
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_the_winner_is_judged_on_seeds_that_did_not_choose_it(out, finished):
+    content = json.loads((out / "search" / "autoencoder-d2.json").read_text())
+    best = min(
+        (trial for trial in content["trials"] if trial["state"] == "complete"),
+        key=lambda trial: trial["values"][0],
+    )
+    assert content["winner"] == best["number"]
+    config = Store(out).config(content["winner_cell"])
+    assert config["seed"] == 1
+    assert {name: config[name] for name in best["params"]} == best["params"]
+    rows = load(out).rows
+    assert set(rows["cell"]) == {content["winner_cell"], content["start_cell"]}
+    assert f"{best['values'][0]:.5f} on the seeds that chose it" in finished.stdout
+    mean = rows[rows["cell"] == content["winner_cell"]]["val_mse"].mean()
+    assert f"{mean:.5f} ± " in finished.stdout
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_the_preset_makes_the_winners_cell(out, finished, run_study):
+    path = out / "search" / "best-autoencoder.toml"
+    preset = read(path)
+    content = json.loads((out / "search" / "autoencoder-d2.json").read_text())
+    winner = next(t for t in content["trials"] if t["number"] == content["winner"])
+    assert preset.recipes["autoencoder"][2].items() >= winner["params"].items()
+    planned = run_study("plan", "autoencoder", "--preset", path, "--out", out)
+    assert "autoencoder: 1 cell (2 replicates), 1 done, 0 missing" in planned.stdout
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_the_same_command_again_computes_nothing(out, finished, run_study):
+    before = [facts(trial) for trial in searched(out).trials]
+    again = run_study(*COMMAND, "--out", out, first=WITHOUT_RAY)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "nothing to compute: the budget is spent" in again.stdout
+    assert [facts(trial) for trial in searched(out).trials] == before
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_another_search_in_the_same_folder_is_refused(out, finished, run_study):
+    command = [*COMMAND, "--out", out]
+    command[command.index("--epochs") + 1] = 5
+    other = run_study(*command, first=WITHOUT_RAY)
+    assert other.returncode == 2
+    (line,) = other.stderr.splitlines()
+    assert "holds a search with other settings: epochs is 4, asked for is 5" in line
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_few_shot_trials_build_on_one_encoder_and_cells_that_are_there_are_used(
+    tmp_path, run_study
+):
+    """Two runs with one seed suggest the same; the second finds the cells of the first."""
+    command = ["search", "fewshot", "--preset", "smoke", "--labels", 20, "--latent-dims", 2,
+               "--depths", 2, "--trials", 3, "--fresh", 2, "--against", "parameters",
+               "--out", tmp_path]  # fmt: skip
+    ran = run_study(*command, first=WITHOUT_REPORT)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "learning_rate, weight_decay, hidden" in ran.stdout
+    study = searched(tmp_path, "fewshot-d2-20-fixed")
+    assert [direction.name for direction in study.directions] == ["MAXIMIZE", "MINIMIZE"]
+    store = Store(tmp_path)
+    rows = store.rows([trial.user_attrs["cell"] for trial in study.trials])
+    assert rows["encoder_cell"].nunique() == 1
+    for trial in study.trials:
+        mine = rows[rows["cell"] == trial.user_attrs["cell"]]
+        assert trial.values == [pytest.approx(mine["val_accuracy"].mean()), mine["parameters"][
+            mine.index[0]]]  # fmt: skip
+
+    (tmp_path / "search" / "optuna.db").unlink()
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "cells").rglob("*")}
+    again = run_study(*command, first=WITHOUT_REPORT)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert again.stdout.count("its cell was there") >= 1
+    after = {path: path.stat().st_mtime_ns for path in (tmp_path / "cells").rglob("*")}
+    assert {path: after[path] for path in before} == before
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_search_in_which_every_trial_diverges_says_so(tmp_path, run_study):
+    command = ["search", "autoencoder", "--learning-rate", 1e18, "--epochs", 1, "--trials", 2,
+               *TINY, "--out", tmp_path]  # fmt: skip
+    ran = run_study(*command, first=WITHOUT_REPORT)
+    assert ran.returncode == 1
+    assert "no trial has a result: the training loss in epoch 1 of replicate" in ran.stdout
+    assert {trial.state for trial in searched(tmp_path).trials} == {TrialState.FAIL}
+    assert Store(tmp_path).done() == set()

@@ -1,0 +1,61 @@
+"""The registry of search spaces: each dimension is a setting, and holds its default."""
+
+from dataclasses import fields
+
+import pytest
+
+from study.experiments import EXPERIMENTS
+from study.grid import override, validated
+from study.search.spaces import SPACES, Choice, Real, Space, Steps
+
+DIMENSIONS = [(name, dimension) for name, space in SPACES.items() for dimension in space.dimensions]
+
+
+def config_of(experiment):
+    """The configuration at a space's own place on the grid."""
+    place = {axis: (value,) for axis, value in SPACES[experiment].place.items()}
+    return vars(validated(override(EXPERIMENTS[experiment], place, {}))[0])
+
+
+@pytest.mark.parametrize(("experiment", "dimension"), DIMENSIONS)
+def test_a_dimension_is_a_setting_and_its_space_holds_what_a_search_starts_with(
+    experiment, dimension
+):
+    names = {known.name for known in fields(EXPERIMENTS[experiment].settings_module().Config)}
+    assert dimension.name in names
+    start = config_of(experiment)[dimension.name]
+    assert dimension.holds(start)
+    assert (
+        dimension.distribution().to_external_repr(dimension.distribution().to_internal_repr(start))
+        == start
+    )
+
+
+@pytest.mark.parametrize("experiment", SPACES)
+def test_every_corner_of_a_space_is_a_configuration(experiment):
+    module = EXPERIMENTS[experiment].settings_module()
+    for dimension in SPACES[experiment].dimensions:
+        ends = (
+            dimension.values if isinstance(dimension, Choice) else (dimension.low, dimension.high)
+        )
+        for value in ends:
+            assert module.Config(**{**config_of(experiment), dimension.name: value})
+
+
+@pytest.mark.parametrize("experiment", SPACES)
+def test_a_place_says_a_value_for_every_axis_that_is_not_searched(experiment):
+    searched = {dimension.name for dimension in SPACES[experiment].dimensions}
+    assert set(EXPERIMENTS[experiment].axes) <= searched | set(SPACES[experiment].place)
+
+
+def test_what_is_given_is_not_searched_nor_what_means_nothing():
+    space = Space((Real("a", 1, 2), Steps("b", 1, 3), Choice("c", (1,), lambda s: s["on"])))
+    assert [d.name for d in space.at({"on": True}, {})] == ["a", "b", "c"]
+    assert [d.name for d in space.at({"on": False}, {"a": 1})] == ["b"]
+
+
+@pytest.mark.parametrize(("freeze", "there"), [("fixed", False), ("full", True), ("scratch", True)])
+def test_an_encoders_rate_is_searched_where_the_encoder_trains(freeze, there):
+    names = [d.name for d in SPACES["fewshot"].at({"freeze": freeze}, {})]
+    assert ("encoder_learning_rate" in names) == there
+    assert ("width" in names) == (freeze == "scratch")

@@ -1,0 +1,218 @@
+"""What a search remembers: in a real database, without Ray."""
+
+import sqlite3
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from study.command_line.options import BadInput
+from study.experiments import AUTOENCODER
+from study.grid import override, plan
+from study.search.problems import Problem
+from study.search.spaces import Choice, Real, Steps
+from study.search.suggestions import Budget, Suggestions, open_storage
+from study.store import Store
+from trainables.contract import Outcome
+
+DATA = "0123456789abcdef"
+DIMENSIONS = (Real("learning_rate", 1e-3, 1e-1), Steps("width", 8, 32, step=8),
+              Choice("batch_size", (32, 64)))  # fmt: skip
+
+
+def problem(dimensions=DIMENSIONS, start=None, **fixed):
+    experiment = override(
+        AUTOENCODER, {"latent_dim": (14,), "depth": (3,), "batch_size": (32,)},
+        {"epochs": 4, "replicates": 2, **fixed},
+    )  # fmt: skip
+    begin = {"learning_rate": 1e-2, "width": 16, "batch_size": 32} if start is None else start
+    return Problem("autoencoder-d14", experiment, dimensions, begin, DATA, None)
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = Store(tmp_path / "results")
+    store.create()
+    return store
+
+
+@pytest.fixture
+def url(tmp_path):
+    return f"sqlite:///{tmp_path / 'optuna.db'}"
+
+
+def opened(url, store, of=None):
+    return Suggestions(of or problem(), store, open_storage(url, "--out"), "--out")
+
+
+def compute(store, cell, error=0.1):
+    rows = [{"replicate": r, "val_mse": error + 0.01 * r, "parameters": 7, "train_seconds": 2.0}
+            for r in range(2)]  # fmt: skip
+    store.write(cell.id, cell.config, None, Outcome(rows), {})
+
+
+def states(suggestions):
+    return [trial.state for trial in suggestions.study.get_trials()]
+
+
+def test_the_first_suggestion_is_what_there_was_before_the_search(url, store):
+    suggestion = opened(url, store).next()
+    config = suggestion.cell.config
+    assert (config["learning_rate"], config["width"], config["batch_size"]) == (1e-2, 16, 32)
+    assert config["epochs"] == 4
+
+
+def test_a_suggestion_is_the_cell_that_a_grid_would_have(url, store):
+    suggestions = opened(url, store)
+    suggestions.next()
+    for _ in range(5):
+        cell = suggestions.next().cell
+        axes = {"latent_dim": (14,), "depth": (3,), "batch_size": (cell.config["batch_size"],)}
+        fixed = {name: cell.config[name] for name in ("learning_rate", "width")}
+        grid = override(AUTOENCODER, axes, {"epochs": 4, "replicates": 2, **fixed})
+        assert [known.id for known in plan([grid], DATA)[0]] == [cell.id]
+        assert 1e-3 <= cell.config["learning_rate"] <= 1e-1
+        assert cell.config["width"] in (8, 16, 24, 32)
+
+
+def test_a_start_outside_the_space_is_drawn_where_it_is_outside(url, store):
+    draft = problem(start={"learning_rate": 5.0, "width": 16, "batch_size": 48})
+    config = opened(url, store, draft).next().cell.config
+    assert config["width"] == 16
+    assert config["learning_rate"] <= 0.1
+    assert config["batch_size"] in (32, 64)
+
+
+def test_a_complete_trial_has_the_values_of_its_cell(url, store):
+    suggestions = opened(url, store)
+    suggestion = suggestions.next()
+    suggestions.report(suggestion.number, 1, 0.5)
+    compute(store, suggestion.cell)
+    assert suggestions.complete(suggestion.number) == [pytest.approx(0.105)]
+    (line,) = suggestions.table()
+    assert line["state"] == "complete"
+    assert line["curve"] == [[1, 0.5]]
+    assert line["cell"] == suggestion.cell.id
+    assert (line["parameters"], line["seconds"], line["replicates"]) == (7, 2.0, 2)
+
+
+def test_several_objectives_have_a_value_each(url, store):
+    draft = Problem(**{**vars(problem()), "objectives": ("error", "parameters", "seconds")})
+    suggestions = opened(url, store, draft)
+    suggestion = suggestions.next()
+    suggestions.report(suggestion.number, 1, 0.5)
+    compute(store, suggestion.cell)
+    assert suggestions.complete(suggestion.number) == [pytest.approx(0.105), 7, 2]
+    assert suggestions.table()[0]["curve"] == [[1, 0.5]]
+    assert suggestions.best().number == suggestion.number
+
+
+def test_the_best_is_of_those_in_full_alone(url, store):
+    suggestions = opened(url, store)
+    assert suggestions.best() is None
+    stopped, good, better, bad = (suggestions.next() for _ in range(4))
+    suggestions.report(stopped.number, 1, 0.0001)
+    suggestions.stopped(stopped.number)
+    for suggestion, error in ((good, 0.2), (better, 0.1)):
+        compute(store, suggestion.cell, error)
+        suggestions.complete(suggestion.number)
+    suggestions.failed(bad.number, "diverged")
+    assert suggestions.best().number == better.number
+    assert [line["state"] for line in suggestions.table()] == [
+        "pruned", "complete", "complete", "fail",
+    ]  # fmt: skip
+    assert suggestions.table()[3]["reason"] == "diverged"
+
+
+def test_what_a_dead_driver_was_running_is_tried_again_and_nothing_else_is_lost(url, store):
+    before = opened(url, store)
+    done, stopped, running = (before.next() for _ in range(3))
+    compute(store, done.cell)
+    before.complete(done.number)
+    before.report(stopped.number, 1, 0.5)
+    before.stopped(stopped.number)
+    before.report(running.number, 1, 0.4)
+    table = before.table()
+
+    after = opened(url, store)
+    assert after.table() == table
+    assert states(after) == [
+        TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.WAITING,
+    ]  # fmt: skip
+    assert len(after.ended()) == 2  # the budget has one trial more for it
+    again = after.next()
+    assert again.cell == running.cell
+    assert after.study.trials[again.number].user_attrs["again"] == running.number
+    # Opened for the third time, the first of them is nobody's news any more.
+    assert len(opened(url, store).ended()) == 2
+
+
+def test_a_trial_that_died_before_it_had_a_point_is_drawn_anew(url, store):
+    optuna.create_study(storage=url, study_name="other")
+    suggestions = opened(url, store)
+    suggestions.study.ask()  # its point was queued, and no value of it was asked for
+    assert opened(url, store).next().cell.config["width"] in (8, 16, 24, 32)
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (problem(DIMENSIONS[:2]), "other dimensions: batch_size is 32 or 64, asked for is not"),
+        (problem((Real("learning_rate", 1e-3, 1), *DIMENSIONS[1:])),
+         "other dimensions: learning_rate is 0.001 to 0.1, asked for is 0.001 to 1"),
+        (problem(epochs=5), "other settings: epochs is 4, asked for is 5"),
+        (Problem(**{**vars(problem()), "data": "f" * 16}),
+         "other data: 0123456789abcdef, asked for is ffffffffffffffff"),
+    ],
+)  # fmt: skip
+def test_another_search_of_the_same_name_is_refused(other, said, url, store):
+    opened(url, store)
+    with pytest.raises(BadInput) as caught:
+        opened(url, store, other)
+    assert str(caught.value).startswith("--out autoencoder-d14: holds a search with " + said)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        ("nonsense", "is not a database's URL"),
+        ("nosuch://host/name", "is not a database's URL"),
+        ("sqlite:////nowhere/at/all/x.db", "unable to open database file"),
+    ],
+)
+def test_a_storage_that_is_none_is_refused_in_one_line(bad, said):
+    with pytest.raises(BadInput, match=said) as caught:
+        open_storage(bad, "--storage")
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith("--storage ")
+
+
+def test_a_password_is_not_shown(tmp_path):
+    with pytest.raises(BadInput) as caught:
+        open_storage("postgresql://me:secret@localhost:1/x", "--storage")
+    assert "secret" not in str(caught.value)
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path):
+    (tmp_path / "x.db").write_bytes(b"no database at all" * 100)
+    with pytest.raises(BadInput, match="file is not a database"):
+        open_storage(f"sqlite:///{tmp_path / 'x.db'}", "--storage")
+
+
+def test_the_database_is_one_that_optuna_opens(url, store, tmp_path):
+    suggestions = opened(url, store)
+    suggestions.failed(suggestions.next().number, "why")
+    study = optuna.load_study(study_name="autoencoder-d14", storage=url)
+    assert study.metric_names == ["val_mse"]
+    assert [trial.state for trial in study.trials] == [TrialState.FAIL]
+    with sqlite3.connect(tmp_path / "optuna.db") as connection:
+        assert connection.execute("select count(*) from trials").fetchone() == (1,)
+
+
+@pytest.mark.parametrize(
+    ("trials", "seconds", "spent"),
+    [(10, None, False), (9, None, True), (None, 60, True), (None, 61, False), (10, 60, True)],
+)
+def test_whichever_part_of_a_budget_ends_first_ends_it(trials, seconds, spent):
+    assert Budget(trials, seconds).is_spent(9, 60.0) == spent
