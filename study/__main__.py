@@ -23,7 +23,7 @@ from study.presets import find
 from study.store import State, Store, StoreError
 from study.store.lock import alone_in
 from study.store.storage import is_uri
-from study.words import counted, duration
+from study.words import counted, duration, few
 from trainables.contract import ConfigError
 from trainables.data import DataError, Dataset, load
 
@@ -92,10 +92,10 @@ def show_plan(
         failed = sum(cell.id in failures for cell in missing)
         damaged = sum(cell.id in state.damaged for cell in missing)
         replicates = sum(cell.config["replicates"] for cell in cells)
-        axes = ", ".join(
-            f"{name} {' '.join(dict.fromkeys(str(cell.config[name]) for cell in cells))}"
-            for name in experiment.axes
-        )
+        values = {
+            name: dict.fromkeys(cell.config[name] for cell in cells) for name in experiment.axes
+        }
+        axes = ", ".join(f"{name} {few(list(known))}" for name, known in values.items())
         console.print(
             f"{experiment.name}: {counted(len(cells), 'cell')} "
             f"({counted(replicates, 'replicate')}), "

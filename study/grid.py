@@ -53,8 +53,9 @@ def cell_id(
 class Naming:
     """Ids of the cells of one trainable on the same data.
 
-    An id is the hash of the canonical JSON of all that it depends on. Cells of a grid share
-    nearly all of that text, so each setting's part of it is made once.
+    An id is the hash of the canonical JSON of all that it depends on. Cells of a grid come in
+    the order of its axes, so that one differs from the cell before it in a value or two: only the
+    text of those is made anew.
     """
 
     def __init__(
@@ -64,23 +65,36 @@ class Naming:
         self.before = '{"config":{'
         self.data = f'}},"data":{_canonical(data)},"parent":'
         self.after = f',"trainable":{_canonical(trainable)},"version":{_canonical(version)}}}'
+        self.latest: dict[str, Any] = {}
+        """The values of the cell before, by setting."""
+        self.parts: dict[str, str] = {}
+        """The text of each of them, sorted; none for those that are left out."""
         self.known: dict[tuple[str, type, Any], str] = {}
 
     def cell(self, config: Mapping[str, Any], parent: str | None) -> str:
         """The id of the cell with this configuration and parent."""
-        known, parts = self.known, []
-        for name in sorted(config):
-            value = config[name]
-            key = (name, value.__class__, value)  # the class, as 1, 1.0 and True are equal
-            part = known.get(key)
-            if part is None:
-                left_out = name in self.added and value == self.added[name]
-                part = "" if left_out else f"{_canonical(name)}:{_canonical(value)}"
-                known[key] = part
-            if part:
-                parts.append(part)
-        content = f"{self.before}{','.join(parts)}{self.data}{_canonical(parent)}{self.after}"
+        latest, parts = self.latest, self.parts
+        if config.keys() != latest.keys():
+            nothing = object()
+            latest = self.latest = dict.fromkeys(config, nothing)
+            parts = self.parts = dict.fromkeys(sorted(config), "")
+        for name, value in config.items():
+            if value is not latest[name]:  # the same object has the same text, whatever it equals
+                latest[name] = value
+                parts[name] = self._part(name, value)
+        settings = ",".join(filter(None, parts.values()))
+        of = "null" if parent is None else _canonical(parent)
+        content = f"{self.before}{settings}{self.data}{of}{self.after}"
         return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+    def _part(self, name: str, value: Any) -> str:
+        key = (name, value.__class__, value)  # the class, as 1, 1.0 and True are equal
+        part = self.known.get(key)
+        if part is None:
+            left_out = name in self.added and value == self.added[name]
+            part = "" if left_out else f"{_canonical(name)}:{_canonical(value)}"
+            self.known[key] = part
+        return part
 
 
 def naming(experiment: Experiment, data: str) -> Naming:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 COLOUR_CODES = re.compile(r"\x1b\[[0-9;]*m")
@@ -18,6 +18,14 @@ def describe(config: Mapping[str, Any], axes: Mapping[str, tuple[Any, ...]]) -> 
 def counted(number: float, what: str) -> str:
     """`1 cell`, `2 cells`, `0.5 CPUs`."""
     return f"{number:g} {what}" if number == 1 else f"{number:g} {what}s"
+
+
+def few(values: Sequence[Any], most: int = 12) -> str:
+    """`2 8 14`; of more than `most` values `1 2 3 … 250 (250 values)`."""
+    if len(values) <= most:
+        return " ".join(map(str, values))
+    first = " ".join(map(str, values[:3]))
+    return f"{first} … {values[-1]} ({len(values)} values)"
 
 
 def duration(seconds: float) -> str:

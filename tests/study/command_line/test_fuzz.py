@@ -16,7 +16,8 @@ from study.command_line.options import OPTION_OF, BadInput, select
 from study.command_line.parser import parser
 from study.experiments import EXPERIMENTS, PRESETS, STUDIES
 from study.grid import plan
-from study.store import FILES, Store, StoreError
+from study.store import Store, StoreError
+from study.store.cells import FILES
 from study.store.formats import IDENTITY
 from trainables.contract import ConfigError, Outcome
 

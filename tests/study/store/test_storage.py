@@ -15,7 +15,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from study.store import MARKER, Store
+from study.store import Store
+from study.store.cells import MARKER
 from study.store.checkpoint import FileCheckpoint
 from study.store.objects import Objects
 from study.store.storage import Folder, StoreError, at
