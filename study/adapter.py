@@ -7,8 +7,10 @@ import inspect
 import platform
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import ray
 import torch
 from ray import tune
 
@@ -16,6 +18,7 @@ from study.packing import gpu
 from study.provenance import code_version, device_name, sources
 from study.store import Store, StoreError
 from study.store.checkpoint import FileCheckpoint
+from trainables import codes
 from trainables.allocator import keep_freed_memory
 from trainables.data import Dataset
 
@@ -42,6 +45,8 @@ def run_cell(config: Mapping[str, Any], *, trainable: str, data: Dataset, result
     keep_freed_memory()
     if context:
         gpu.claim(given.get("GPU", 0))
+        ours = ray.get_runtime_context()
+        codes.share(Path(ours.get_temp_dir(), ours.get_session_name(), "codes"))
 
     settings = {key: value for key, value in config.items() if key not in (CELL, PARENT)}
     module = importlib.import_module(trainable)

@@ -7,6 +7,7 @@ import os
 import socket
 import time
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -144,7 +145,7 @@ def run_experiment(
     `data` is a `Dataset` in Ray's object store: one copy a node, however many trials.
     """
     started = time.strftime("%Y-%m-%d_%H-%M-%S")
-    grants = given(experiment, cells, data, store, resources, console)
+    grants = given(experiment, spread(cells), data, store, resources, console)
     attempt = 1
     while grants:
         name = f"{experiment.name}_{started}" + (f"_try_{attempt}" if attempt > 1 else "")
@@ -162,6 +163,19 @@ def run_experiment(
             console.print(f"{experiment.name}: {line}")
         grants = [again for _, _, again in retries]
         attempt += 1
+
+
+def spread(cells: list[Cell]) -> list[Cell]:
+    """`cells` in turns of those that they build on: workers that begin together begin with
+    different ones, and later find what the others have computed of them (`trainables.codes`)."""
+    taken: Counter[str] = Counter()
+    turns = []
+    for cell in cells:
+        turns.append(taken[cell.parent] if cell.parent else 0)
+        if cell.parent:
+            taken[cell.parent] += 1
+    order = sorted(range(len(cells)), key=turns.__getitem__)
+    return [cells[index] for index in order]
 
 
 def given(

@@ -1,4 +1,4 @@
-"""Codes of images by an encoder that doesn't change, each computed once a process.
+"""Codes of images by an encoder that doesn't change, each computed once a machine.
 
 A cell of `fixed` for each number of labels needs the same ones, and so do its replicates.
 """
@@ -6,8 +6,13 @@ A cell of `fixed` for each number of labels needs the same ones, and so do its r
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import OrderedDict
+from contextlib import suppress
+from pathlib import Path
+from tempfile import NamedTemporaryFile
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,7 +25,16 @@ FEWEST = 1000
 KEPT = 64 * 2**20
 """Bytes of codes that a process keeps: 58 sets of 10,000 images at d = 30."""
 
-_kept: OrderedDict[bytes, Tensor] = OrderedDict()
+_kept: OrderedDict[str, Tensor] = OrderedDict()
+_shared: Path | None = None
+
+
+def share(folder: Path) -> None:
+    """Let this process find what others have computed in `folder`, of this machine and of this
+    user alone, and leave there what it computes."""
+    global _shared
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _shared = folder
 
 
 def encode(member: Classifier, images: Tensor) -> Tensor:
@@ -34,19 +48,43 @@ def encode(member: Classifier, images: Tensor) -> Tensor:
         return _encode(member.encoder, images)
     key = _key(member.encoder, images)
     if key not in _kept:
-        _kept[key] = _encode(member.encoder, images)
+        codes = _found(key)
+        if codes is None:
+            codes = _encode(member.encoder, images)
+            _leave(key, codes)
+        _kept[key] = codes
     _kept.move_to_end(key)
     while len(_kept) > 1 and sum(codes.nbytes for codes in _kept.values()) > KEPT:
         _kept.popitem(last=False)
     return _kept[key]
 
 
-def _key(encoder: Encoder, images: Tensor) -> bytes:
+def _found(key: str) -> Tensor | None:
+    """What another process of this machine has left, if it can be read; else it is computed."""
+    if _shared is None:
+        return None
+    try:
+        return torch.from_numpy(np.load(_shared / f"{key}.npy", allow_pickle=False))
+    except (OSError, ValueError):
+        return None
+
+
+def _leave(key: str, codes: Tensor) -> None:
+    """For other processes, in one step: they see all of it or nothing."""
+    if _shared is None:
+        return
+    with suppress(OSError):  # a full disk: the others compute it themselves
+        with NamedTemporaryFile(dir=_shared, delete=False) as file:
+            np.save(file, codes.numpy())
+        os.replace(file.name, _shared / f"{key}.npy")
+
+
+def _key(encoder: Encoder, images: Tensor) -> str:
     content = hashlib.sha256(f"{encoder} {torch.get_num_threads()}".encode())
     for value in (*encoder.state_dict().values(), images):
         content.update(f"{value.dtype} {list(value.shape)}".encode())
         content.update(value.contiguous().numpy())
-    return content.digest()
+    return content.hexdigest()
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from analysis.results import load
 from study import adapter, launch
 from study.cluster import check
 from study.experiments import AUTOENCODER, FEWSHOT
-from study.grid import override, plan
+from study.grid import Cell, override, plan
 from study.launch import NoResources, Resources, cluster, search_space
 from study.store import Store, StoreError
 from trainables.contract import Diverged, Outcome
@@ -69,6 +69,13 @@ def reports(monkeypatch):
     without_ray = SimpleNamespace(get_context=lambda: None, report=metrics.append)
     monkeypatch.setattr(adapter, "tune", without_ray)
     return metrics
+
+
+def test_cells_that_build_on_the_same_one_are_spread_out():
+    parents = [None, "a", "a", "a", "b", "b", None, "c"]
+    cells = [Cell("fewshot", "", {}, parent, str(n)) for n, parent in enumerate(parents)]
+    found = [cell.id for cell in launch.spread(cells)]
+    assert found == ["0", "1", "4", "6", "7", "2", "5", "3"]
 
 
 def run_cell(cell, data, store):

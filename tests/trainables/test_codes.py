@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,6 +18,7 @@ SHAPE = Shape(latent_dim=3, depth=2, width=2)
 @pytest.fixture(autouse=True)
 def nothing_kept(monkeypatch):
     monkeypatch.setattr(codes, "_kept", type(codes._kept)())
+    monkeypatch.setattr(codes, "_shared", None)
 
 
 def test_kept_codes_are_those_of_the_same_encoder_and_images(digits, encoded):
@@ -42,3 +44,40 @@ def test_no_more_codes_are_kept_than_said(digits, monkeypatch):
     for member in initialise(lambda: Classifier(SHAPE), 4, 4):
         encode(member, images)
     assert len(codes._kept) == 2
+
+
+def test_what_one_process_has_computed_others_find(digits, encoded, tmp_path):
+    """To the last bit; a process that doesn't share has only its own."""
+    folder = tmp_path / "session" / "codes"
+    (one,) = initialise(lambda: Classifier(SHAPE), 5, 1)
+    images = torch.from_numpy(digits.test.images).unsqueeze(1)
+    codes.share(folder)
+    first = encode(one, images)
+    codes._kept.clear()  # as another process begins
+    assert torch.equal(encode(one, images), first)
+    assert sum(encoded) == 1000
+    assert [path.suffix for path in folder.iterdir()] == [".npy"]
+    assert folder.stat().st_mode & 0o077 == 0
+
+
+def test_a_file_that_is_no_array_runs_no_code_and_is_replaced(digits, encoded, tmp_path):
+    codes.share(tmp_path)
+    (one,) = initialise(lambda: Classifier(SHAPE), 5, 1)
+    images = torch.from_numpy(digits.test.images).unsqueeze(1)
+    first = encode(one, images)
+    (file,) = tmp_path.glob("*.npy")
+    whole = file.read_bytes()
+    np.save(file, np.array([print], dtype=object), allow_pickle=True)
+    for _ in range(2):
+        codes._kept.clear()
+        assert torch.equal(encode(one, images), first)
+    assert sum(encoded) == 2000  # the second time it is whole again
+    assert file.read_bytes() == whole
+
+
+def test_a_folder_that_is_gone_costs_no_result(digits, tmp_path):
+    codes.share(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    (one,) = initialise(lambda: Classifier(SHAPE), 5, 1)
+    images = torch.from_numpy(digits.test.images).unsqueeze(1)
+    assert encode(one, images).shape == (1000, 3)
