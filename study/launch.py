@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
@@ -256,11 +257,14 @@ def run_trials(
                 results = tuner.fit()
         finally:
             follow.close()
+    # By the folder's name: of a trial whose host died before it was up, Tune has no more than that.
+    each = (results[index] for index in range(len(results)))
+    ended = {Path(result.path).name: result.error for result in each}
     finished = store.done()
     return {
-        result.config[CELL]: result.error
-        for result in (results[index] for index in range(len(results)))
-        if result.error is not None and result.config and result.config[CELL] not in finished
+        grant.cell.id: ended.get(grant.cell.id) or RuntimeError("its trial ended without a word")
+        for grant in grants
+        if grant.cell.id not in finished
     }
 
 

@@ -27,7 +27,9 @@ class ProgressCallback(Callback):
         self.console = console
         self.experiment = experiment
         self.total = total
-        self.done = self.failed = self.running = 0
+        self.done = self.failed = 0
+        self.running: set[str] = set()
+        """Ids of trials. One whose host dies while it starts fails without having run."""
         self.started = time.monotonic()
         self.best: tuple[float, str] | None = None
         self.live: Progress | None = None
@@ -50,11 +52,11 @@ class ProgressCallback(Callback):
     # --- Tune's events -----------------------------------------------------------------------
 
     def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        self.running += 1
+        self.running.add(trial.trial_id)
         self._show()
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        self.running -= 1
+        self.running.discard(trial.trial_id)
         self.done += 1
         value = (trial.last_result or {}).get(self.experiment.metric)
         cell = describe(trial.config, self.experiment.axes)
@@ -67,7 +69,7 @@ class ProgressCallback(Callback):
         self._show(f"done    {cell}  {text}")
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        self.running -= 1
+        self.running.discard(trial.trial_id)
         self.failed += 1
         # Tune knows the reason only after this; it is printed when all is over.
         self._show(f"FAILED  {describe(trial.config, self.experiment.axes)}")
@@ -76,7 +78,8 @@ class ProgressCallback(Callback):
 
     def state(self) -> str:
         """`7 done, 0 failed, 2 running of 28; best val_mse 0.0119 (…); about 2 min left`."""
-        parts = [f"{self.done} done, {self.failed} failed, {self.running} running of {self.total}"]
+        counts = f"{self.done} done, {self.failed} failed, {len(self.running)} running"
+        parts = [f"{counts} of {self.total}"]
         if self.best:
             parts.append(f"best {self.experiment.metric} {self.best[0]:.4g} ({self.best[1]})")
         ended = self.done + self.failed

@@ -1,5 +1,6 @@
 """Cells as Ray Tune trials: what a trial is given, does and leaves, and how failures end."""
 
+import io
 import json
 import re
 import socket
@@ -11,12 +12,14 @@ import pandas as pd
 import pytest
 import ray
 import torch
+from rich.console import Console
 
 import study.__main__ as command_line
 from analysis.results import load
 from study import adapter, launch
 from study.cluster import check
 from study.experiments import AUTOENCODER, FEWSHOT
+from study.faults.retries import Grant
 from study.grid import Cell, override, plan
 from study.launch import NoResources, Resources, cluster, search_space
 from study.store import Store, StoreError
@@ -76,6 +79,38 @@ def test_cells_that_build_on_the_same_one_are_spread_out():
     cells = [Cell("fewshot", "", {}, parent, str(n)) for n, parent in enumerate(parents)]
     found = [cell.id for cell in launch.spread(cells)]
     assert found == ["0", "1", "4", "6", "7", "2", "5", "3"]
+
+
+def test_a_trial_that_died_before_it_was_up_has_an_error_like_any_other(tmp_path, monkeypatch):
+    """All that Tune has of it is the folder and the error: no metrics, and no configuration.
+
+    So it was when a host died while a trial started there: its cell was neither tried again nor
+    reported as failed.
+    """
+    store = Store(tmp_path)
+    store.create()
+    dead = ray.exceptions.ActorDiedError()
+    grid = {"latent_dim": (2, 8, 14), "depth": (2,), "batch_size": (20,)}
+    ((lost, silent, done),) = plan([override(AUTOENCODER, grid, {})], DATA)
+    store.write(done.id, done.config, None, Outcome([{"replicate": 0}]), {})
+
+    class Tuner:
+        def __init__(self, *arguments, **options):
+            pass
+
+        def fit(self):
+            found = ((lost, dead), (silent, None), (done, None))
+            return [SimpleNamespace(path=f"/tmp/{c.id}", error=e, config=None) for c, e in found]
+
+    monkeypatch.setattr(launch.tune, "Tuner", Tuner)
+    monkeypatch.setattr(launch.tune, "with_parameters", lambda trainable, data: trainable)
+    monkeypatch.setattr(launch.tune, "with_resources", lambda trainable, resources: trainable)
+    grants = [Grant(cell, 0.0) for cell in (lost, silent, done)]
+    console = Console(file=io.StringIO())
+    errors = launch.run_trials("name", AUTOENCODER, grants, None, store, Resources(), console)
+    assert errors[lost.id] is dead
+    assert "without a word" in str(errors[silent.id])
+    assert list(errors) == [lost.id, silent.id]
 
 
 def run_cell(cell, data, store):

@@ -29,7 +29,7 @@ def clock(monkeypatch):
 
 def trial(latent_dim, **results):
     config = {"latent_dim": latent_dim, "depth": 2, "batch_size": 32, "cell": "0" * 16}
-    return SimpleNamespace(config=config, last_result=results)
+    return SimpleNamespace(trial_id=str(latent_dim), config=config, last_result=results)
 
 
 def start(callback, *trials):
@@ -181,3 +181,10 @@ def test_the_reason_of_a_failure_is_the_last_line_of_its_traceback(error, words)
 
 def test_plain_text_has_no_colours():
     assert plain("\x1b[36mTraceback\x1b[39m [1m") == "Traceback [1m"
+
+
+def test_a_trial_that_fails_before_it_has_started_was_never_running(clock):
+    callback, screen = follow()
+    start(callback, trial(2))
+    callback.on_trial_error(0, [], trial(8))
+    assert "[0 done, 1 failed, 1 running of 3; about 0 s left]" in screen.getvalue()
