@@ -169,7 +169,7 @@ def packages(tmp_path_factory):
     (copy / "trainables" / "victim.py").write_text(VICTIM)
     registry = copy / "study" / "experiments.py"
     registry.write_text(registry.read_text() + REGISTERED)
-    checkpoint = copy / "study" / "checkpoint.py"
+    checkpoint = copy / "study" / "store" / "checkpoint.py"
     text = checkpoint.read_text()
     assert "EVERY = 10.0\n" in text
     checkpoint.write_text(text.replace("EVERY = 10.0\n", "EVERY = 0.0\n"))
