@@ -43,6 +43,11 @@ from study.store import Store
 from study.words import counted
 from trainables.data import Dataset
 
+NO_WORD = RuntimeError(
+    "its trial ended without a result and without an error; the same command tries it again"
+)
+"""What is said of a cell of which Tune says nothing."""
+
 
 @dataclass(frozen=True)
 class Resources:
@@ -170,13 +175,11 @@ def spread(cells: list[Cell]) -> list[Cell]:
     """`cells` in turns of those that they build on: workers that begin together begin with
     different ones, and later find what the others have computed of them (`trainables.codes`)."""
     taken: Counter[str] = Counter()
-    turns = []
+    turns = {}
     for cell in cells:
-        turns.append(taken[cell.parent] if cell.parent else 0)
-        if cell.parent:
-            taken[cell.parent] += 1
-    order = sorted(range(len(cells)), key=turns.__getitem__)
-    return [cells[index] for index in order]
+        turns[cell.id] = taken[cell.parent] if cell.parent else 0
+        taken[cell.parent or ""] += 1
+    return sorted(cells, key=lambda cell: turns[cell.id])
 
 
 def given(
@@ -262,7 +265,7 @@ def run_trials(
     ended = {Path(result.path).name: result.error for result in each}
     finished = store.done()
     return {
-        grant.cell.id: ended.get(grant.cell.id) or RuntimeError("its trial ended without a word")
+        grant.cell.id: ended.get(grant.cell.id) or NO_WORD
         for grant in grants
         if grant.cell.id not in finished
     }

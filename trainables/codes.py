@@ -8,9 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import OrderedDict
-from contextlib import suppress
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 import numpy as np
 import torch
@@ -73,10 +71,13 @@ def _leave(key: str, codes: Tensor) -> None:
     """For other processes, in one step: they see all of it or nothing."""
     if _shared is None:
         return
-    with suppress(OSError):  # a full disk: the others compute it themselves
-        with NamedTemporaryFile(dir=_shared, delete=False) as file:
+    part = _shared / f"{key}.{os.getpid()}"
+    try:
+        with part.open("wb") as file:
             np.save(file, codes.numpy())
-        os.replace(file.name, _shared / f"{key}.npy")
+        part.replace(_shared / f"{key}.npy")
+    except OSError:  # a full disk, say: the others compute it themselves
+        part.unlink(missing_ok=True)
 
 
 def _key(encoder: Encoder, images: Tensor) -> str:

@@ -109,7 +109,7 @@ def test_a_trial_that_died_before_it_was_up_has_an_error_like_any_other(tmp_path
     console = Console(file=io.StringIO())
     errors = launch.run_trials("name", AUTOENCODER, grants, None, store, Resources(), console)
     assert errors[lost.id] is dead
-    assert "without a word" in str(errors[silent.id])
+    assert "the same command tries it again" in str(errors[silent.id])
     assert list(errors) == [lost.id, silent.id]
 
 

@@ -1,6 +1,7 @@
 """Codes that are computed once are those that would be computed again."""
 
 import copy
+import errno
 
 import numpy as np
 import pytest
@@ -73,6 +74,19 @@ def test_a_file_that_is_no_array_runs_no_code_and_is_replaced(digits, encoded, t
         assert torch.equal(encode(one, images), first)
     assert sum(encoded) == 2000  # the second time it is whole again
     assert file.read_bytes() == whole
+
+
+def test_on_a_full_disk_nothing_half_written_stays(digits, monkeypatch, tmp_path):
+    def half(file, array):
+        file.write(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(codes.np, "save", half)
+    codes.share(tmp_path)
+    (one,) = initialise(lambda: Classifier(SHAPE), 5, 1)
+    images = torch.from_numpy(digits.test.images).unsqueeze(1)
+    assert encode(one, images).shape == (1000, 3)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_is_gone_costs_no_result(digits, tmp_path):
