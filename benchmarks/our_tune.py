@@ -24,7 +24,7 @@ from trainables.data import load
 def main(task: Path) -> None:
     """Compute what `task` lists: `dataset`, `data_dir`, `folder` (a results folder), `experiment`
     and `cells`, each with `config`, `parent` and `id`."""
-    asked = json.loads(task.read_text())
+    asked = json.loads(task.read_text(encoding="utf-8"))
     experiment = EXPERIMENTS[asked["experiment"]]
     cells = [
         Cell(experiment.name, experiment.trainable, cell["config"], cell["parent"], cell["id"])

@@ -33,7 +33,7 @@ Fit = dict[str, Any]
 
 def outcome(module: str, task: dict[str, Any], path: Path) -> dict[str, Any]:
     """Run a module on a task file and return the JSON that it prints last."""
-    path.write_text(json.dumps(task))
+    path.write_text(json.dumps(task), encoding="utf-8")
     done = run("-m", module, path)
     return json.loads(next(line for _, line in reversed(done.lines) if line.startswith("{")))
 

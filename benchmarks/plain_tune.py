@@ -152,7 +152,7 @@ def main(task: Path) -> None:
 
     import study.launch  # noqa: F401  (it sets what Ray reads when it is imported)
 
-    asked = json.loads(task.read_text())
+    asked = json.loads(task.read_text(encoding="utf-8"))
     ray.init(include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
     started = time.perf_counter()
     results = tune.Tuner(

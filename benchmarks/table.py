@@ -68,4 +68,4 @@ def write_json(path: Path, about: Mapping[str, Any], results: Mapping[str, list[
     """One file: what the machine is, and every module's lines."""
     content = {**about, "results": {k: [as_json(line) for line in v] for k, v in results.items()}}
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

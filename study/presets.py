@@ -51,7 +51,7 @@ class PresetError(ValueError):
 def read(path: Path) -> Preset:
     """The preset in a file. Raises `PresetError` for the first thing about it that is wrong."""
     try:
-        content = tomllib.loads(path.read_text())
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise PresetError(f"{path}: can't be read ({error.strerror})") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -201,7 +201,7 @@ def write(path: Path, preset: Preset, comment: str = "") -> None:
         if table:
             lines += ["", f"[{where}]", *(f"{k} = {_toml(v)}" for k, v in table.items())]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(lines) + "\n")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _toml(value: Any) -> str:
