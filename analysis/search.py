@@ -74,15 +74,16 @@ def epochs_used(content: dict[str, Any]) -> tuple[int, int]:
 
 
 def curves(content: dict[str, Any]) -> pd.DataFrame:
-    """The metric by epoch: `trial`, `state`, `epoch`, `value`. Reused cells have none."""
-    return pd.DataFrame(
-        [
-            (trial["number"], WORDS[trial["state"]], epoch, value)
-            for trial in content["trials"]
-            for epoch, value in trial["curve"]
-        ],
-        columns=["trial", "state", "epoch", "value"],
-    )
+    """The metric by epoch: `trial`, `state`, `epoch`, `value`, for a complete trial up to its
+    end."""
+    lines = []
+    for trial in content["trials"]:
+        points = dict(trial["curve"])
+        if trial["state"] == "complete":
+            points[content["epochs"]] = trial["values"][0]
+        state = WORDS[trial["state"]]
+        lines += [(trial["number"], state, epoch, value) for epoch, value in points.items()]
+    return pd.DataFrame(lines, columns=["trial", "state", "epoch", "value"])
 
 
 def distributions(content: dict[str, Any]) -> dict[str, BaseDistribution]:

@@ -23,6 +23,8 @@ class Memory:
 
     driver: int = 0
     """Resident set of the command itself."""
+    report: int = 0
+    """Resident set of the process that writes the report."""
     worker: int = 0
     """Resident set of its largest worker, pages that are shared with others included."""
     worker_share: int = 0
@@ -33,10 +35,13 @@ class Memory:
         self.driver = max(self.driver, command.memory_info().rss)
         for process in command.children(recursive=True):
             try:
-                if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::"):
+                command_line = " ".join(process.cmdline())
+                if command_line.startswith("ray::"):
                     usage = process.memory_full_info()
                     self.worker = max(self.worker, usage.rss)
                     self.worker_share = max(self.worker_share, usage.pss)
+                elif "multiprocessing.spawn" in command_line:
+                    self.report = max(self.report, process.memory_info().rss)
             except psutil.Error:
                 continue  # it has ended meanwhile
 

@@ -40,7 +40,7 @@ def measure(options: Options) -> list[Line]:
         for workload in workloads(options.tiny):
             options.say(f"fusion: {workload.name}")
             chosen = fastest_strategy(workload.build(), CPU, workload.batch_size)
-            other: Strategy = "vectorised" if chosen == "loop" else "loop"
+            other: Strategy = "loop" if chosen == "vectorised" else "vectorised"
             taken = in_turns(
                 {
                     "study": together(workload, CPU),

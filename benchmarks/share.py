@@ -116,9 +116,8 @@ def memory(options: Options) -> list[Line]:
     peak: Memory = done.memory
     seen = "largest value seen, looked at twice a second"
     return [
-        Line(
-            "memory of the driver, report included", gib(peak.driver), "GiB", at_most=1, note=seen
-        ),
+        Line("memory of the driver", gib(peak.driver), "GiB", at_most=1, note=seen),
+        Line("memory of the report's process", gib(peak.report), "GiB", at_most=1, note=seen),
         Line(
             "memory of a worker, resident",
             gib(peak.worker),

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from study import reporting
 from study.command_line.machine import Voice, check_out, followed, require_gpus, speak_any_language
 from study.command_line.options import BadInput, Selection, as_bad_input, select
 from study.command_line.parser import parser
@@ -237,11 +238,9 @@ def write_report(
             page = store.place.where("report/index.html")
             console.print(f"report: {page}  (up to date)")
         else:
-            from analysis import report  # pandas, torch, matplotlib: only where they are needed
-
             started = time.monotonic()
             console.print("writing the report …")
-            page = report.write(store.folder)
+            page = reporting.write(store.folder)
             console.print(f"report: {page}  ({duration(time.monotonic() - started)})")
     else:
         console.print("no cell is finished, so there is no report")

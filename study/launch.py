@@ -29,6 +29,11 @@ import ray
 from ray import tune
 from ray.tune.search.basic_variant import BasicVariantGenerator
 
+from study.lightness import torch_hidden
+
+with torch_hidden():  # of which this wants the name of a type
+    import tensorboardX  # noqa: F401  (Tune does, when it writes its first table)
+
 from study.adapter import CELL, PARENT, run_cell
 from study.cluster.autoscaling import may_come
 from study.command_line.options import NoResources

@@ -14,7 +14,12 @@ if TYPE_CHECKING:  # so that settings can be checked, and cells counted, without
     import torch
 
 Report = Callable[[Mapping[str, float]], None]
-"""Called once an epoch (or once a few steps) with the metrics so far, averaged over replicates."""
+"""Called once an epoch (or once a few) with the metrics so far, averaged over replicates.
+
+A search compares trials by the experiment's metric after a few epochs. A `train` that reports it
+after every epoch does enough. One to which that is too dear has a parameter of the name
+`score_after`, a sequence of epochs, and reports it after these alone.
+"""
 
 Parent: TypeAlias = "Mapping[str, torch.Tensor]"
 """The stacked weights, (R, …) each, of the cell that this one builds on."""
@@ -36,6 +41,12 @@ class ConfigError(ValueError):
 class Settings:
     """What every trainable's `Config` is: a frozen dataclass that checks its values in
     `__post_init__`, with `replicates` and `seed` among them."""
+
+    @property
+    def scored_epochs(self) -> range:
+        """The epochs after which a search can compare trials, the last included: by default all
+        of the setting `epochs`."""
+        return range(1, getattr(self, "epochs", 1) + 1)
 
     def check_data(self, data: Dataset) -> None:
         """Raise `ConfigError` where these settings don't fit `data`; by default all do."""

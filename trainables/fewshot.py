@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -88,7 +89,7 @@ def heads_alone(
         for member, images in zip(members, examples.images, strict=True)
     ]
     return Training(
-        Replicates([member.head for member in members], examples.images.device),
+        Replicates([member.head for member in members], examples.images.device, "batched"),
         torch.stack(codes),
         examples.targets,
         {"": config.learning_rate},
@@ -104,8 +105,12 @@ def predictor_on_codes(members: list[Classifier], sources: list[int]) -> Callabl
     pretrained encoder."""
     distinct = dict(zip(sources, members, strict=True))
 
+    @lru_cache(maxsize=1)  # for a search, which asks for the same images again and again
+    def codes(images: Tensor) -> dict[int, Tensor]:
+        return {source: m.standardise(encode(m, images)) for source, m in distinct.items()}
+
     def predict(images: Tensor) -> Tensor:
-        seen = {source: m.standardise(encode(m, images)) for source, m in distinct.items()}
+        seen = codes(images)
         pairs = zip(members, sources, strict=True)
         return torch.stack([member.head(seen[source]).argmax(dim=1) for member, source in pairs])
 
@@ -167,7 +172,7 @@ def heads_on_propagated_labels(
     classes[each, subsets] = targets
     certainty[each, subsets] = 1.0
     return Training(
-        Replicates([member.head for member in members], images.device),
+        Replicates([member.head for member in members], images.device, "batched"),
         torch.stack([codes[source] for source in sources]),
         classes,
         {"": config.learning_rate},
@@ -178,6 +183,14 @@ def heads_on_propagated_labels(
     )
 
 
+@torch.no_grad()
+def judge(training: Training, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Predicted classes (R, N) of uint8 `images` (N, 1, 28, 28), and the fractions (R,) of them
+    that are `labels` (N,)."""
+    predicted = training.predict(images)
+    return predicted, (predicted == labels).double().mean(dim=1)
+
+
 def train(
     config: Config,
     data: Dataset,
@@ -185,10 +198,13 @@ def train(
     parent: Parent | None = None,
     strategy: Strategy | None = None,
     checkpoint: Checkpoint | None = None,
+    score_after: Sequence[int] = (),
 ) -> Outcome:
     """Train a cell's classifiers on their label subsets of `data`; accuracies are fractions.
 
     `parent` holds the stacked weights of the autoencoder cell whose encoders these start from.
+    `score_after`: epochs after which the validation accuracy is reported too, or, with views of
+    the labelled images, after the pass that ends with them or later.
     """
     started = time.perf_counter()
     device = pick_device()
@@ -221,24 +237,33 @@ def train(
     else:
         rates = {"encoder.": config.encoder_learning_rate, "head.": config.learning_rate}
         training = whole_networks(config, members, examples, rates, strategy)
-    earlier = fit_stage(config, training, report, history, earlier_epochs, checkpoint)
+    parameters = count_parameters(members[0])
+    validation = data.validation.on(device)
+
+    def scores(epoch: int) -> Mapping[str, float]:
+        if not any(epoch - training.views < wanted <= epoch for wanted in score_after):
+            return {}
+        _, accuracy = judge(training, *validation)
+        return {"val_accuracy": accuracy.mean().item(), "parameters": parameters}
+
+    earlier = fit_stage(config, training, report, history, earlier_epochs, checkpoint, scores)
     sums = [value.detach().flatten(1).sum(dim=1) for value in training.models.parameters.values()]
     require_finite(torch.stack(sums).sum(dim=0), "a weight")
-    columns: dict[str, list[float]] = {}
-    with torch.no_grad():
-        for name, split in (("val_accuracy", data.validation), ("test_accuracy", data.test)):
-            split_images, split_labels = split.on(device)
-            predicted = training.predict(split_images)
-            columns[name] = (predicted == split_labels).double().mean(dim=1).tolist()
+    _, on_validation = judge(training, *validation)
+    predictions, on_test = judge(training, *data.test.on(device))
     seconds = earlier + time.perf_counter() - started
     common = {
         "batch_size": training.batch_size,
         "epochs": earlier_epochs + training.epochs_trained,
-        "parameters": count_parameters(members[0]),
+        "parameters": parameters,
         "trained_parameters": count_parameters(training.models.members[0]),
         "train_seconds": seconds / config.replicates,
     }
-    each = {"label_subset": list(range(config.replicates)), "encoder_replicate": sources}
-    rows = lines(common, {**each, **columns})
-    # The test split was the last: its predictions are kept.
-    return Outcome(rows, history, predictions=predicted.to(torch.uint8).cpu().numpy())
+    each = {
+        "label_subset": list(range(config.replicates)),
+        "encoder_replicate": sources,
+        "val_accuracy": on_validation.tolist(),
+        "test_accuracy": on_test.tolist(),
+    }
+    rows = lines(common, each)
+    return Outcome(rows, history, predictions=predictions.to(torch.uint8).cpu().numpy())

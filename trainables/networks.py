@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from trainables.data import CLASSES
 from trainables.settings import SIDES, Shape
@@ -112,6 +115,18 @@ class Head(nn.Sequential):
 
     def __init__(self, latent_dim: int, hidden: int = 32) -> None:
         super().__init__(nn.Linear(latent_dim, hidden), nn.GELU(), nn.Linear(hidden, CLASSES))
+
+    @staticmethod
+    def batched(parameters: Mapping[str, Tensor], codes: Tensor) -> Tensor:
+        """Class scores (R, N, 10) of codes (R, N, d) by R heads with these `parameters` (R, …)."""
+        hidden = functional.gelu(batched_linear(parameters, "0", codes))
+        return batched_linear(parameters, "2", hidden)
+
+
+def batched_linear(parameters: Mapping[str, Tensor], name: str, inputs: Tensor) -> Tensor:
+    """What R linear layers of this `name` make of `inputs` (R, N, K): (R, N, M)."""
+    bias, weight = parameters[f"{name}.bias"], parameters[f"{name}.weight"]
+    return torch.baddbmm(bias.unsqueeze(1), inputs, weight.transpose(1, 2))
 
 
 class Classifier(nn.Module):

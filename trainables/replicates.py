@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -22,9 +23,13 @@ from torch.func import functional_call, stack_module_state
 from trainables.contract import Checkpoint, Progress, require_finite
 
 Model = TypeVar("Model", bound=nn.Module)
-Strategy = Literal["vectorised", "loop"]
+Strategy = Literal["batched", "vectorised", "loop"]
+"""`batched`: by the network's own `batched(parameters, inputs)`, written for stacked parameters;
+`vectorised`: by `torch.vmap` of the network, which any has; `loop`: one replicate after another."""
+
 LossFunction = Callable[..., Tensor]
-"""(model, *its replicate's batch) -> a scalar loss."""
+"""(model, *its replicate's batch) -> a scalar loss; for `batched`, the model of all replicates and
+their batches (R, B, …) -> losses (R,)."""
 
 PURPOSES = {"initialisation": 0, "order": 1, "head": 2, "views": 3, "angles": 4}
 
@@ -61,11 +66,14 @@ def pick_device() -> torch.device:
 
 
 def fastest_strategy(model: nn.Module, device: torch.device, batch_size: int) -> Strategy:
-    """`loop` for convolutions on a CPU, `vectorised` for all else.
+    """`batched` where the network can, `loop` for convolutions on a CPU, `vectorised` for all else.
 
-    Vectorised convolutions become grouped ones, which lose on CPUs at every batch size that the
-    study uses (benchmarks/README.md has the figures).
+    `torch.vmap` costs a small network more than its arithmetic does. Vectorised convolutions
+    become grouped ones, which lose on CPUs at every batch size that the study uses
+    (benchmarks/README.md has the figures).
     """
+    if hasattr(model, "batched"):
+        return "batched"
     convolutional = any(isinstance(part, nn.Conv2d) for part in model.modules())
     return "loop" if device.type == "cpu" and convolutional else "vectorised"
 
@@ -108,8 +116,11 @@ class Replicates:
         values = {name: value.detach() for name, value in self.parameters.items()}
         return {**values, **self.buffers}
 
-    def _vectorised(self, function: LossFunction, batches: tuple[Tensor, ...]) -> Tensor:
-        template = self.members[0]
+    def _as_one(self, function: LossFunction, batches: tuple[Tensor, ...]) -> Tensor:
+        """What `function` makes of every replicate and its slice of `batches`: (R, …)."""
+        template: Any = self.members[0]
+        if self.strategy == "batched":
+            return function(partial(template.batched, self.parameters), *batches)
 
         def of_one(parameters: dict, buffers: dict, *batch: Tensor) -> Tensor:
             def model(*arguments: Tensor) -> Tensor:
@@ -127,8 +138,8 @@ class Replicates:
         for parameter in self.parameters.values():
             assert parameter.grad is not None
             parameter.grad.zero_()
-        if self.strategy == "vectorised":
-            losses = self._vectorised(loss, batches)
+        if self.strategy != "loop":
+            losses = self._as_one(loss, batches)
             losses.sum().backward()
             return losses.detach()
         each = []
@@ -150,9 +161,9 @@ class Replicates:
             batch_size = 250 if self.device.type == "cpu" else 2000
         results = []
         for parts in zip(*(part.split(batch_size) for part in data), strict=True):
-            if self.strategy == "vectorised":
+            if self.strategy != "loop":
                 shared = tuple(part.expand(len(self), *part.shape) for part in parts)
-                results.append(self._vectorised(function, shared))
+                results.append(self._as_one(function, shared))
             else:
                 results.append(torch.stack([function(member, *parts) for member in self.members]))
         return torch.cat(results, dim=1)

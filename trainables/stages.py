@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,15 +20,21 @@ REPORT_EVERY = 20
 """Epochs between two points of the history: an epoch of 20 images is too little to plot."""
 
 
+def cross_entropies(model: Any, inputs: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy in nats of each of `inputs` (…, B, …) with its label (…, B): (…, B)."""
+    scores = model(inputs)
+    each = functional.cross_entropy(scores.flatten(0, -2), labels.flatten(), reduction="none")
+    return each.view(labels.shape)
+
+
 def cross_entropy(model: Any, inputs: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy in nats of `inputs` (B, …) with `labels` (B,): a scalar."""
-    return functional.cross_entropy(model(inputs), labels)
+    """Its mean over the inputs (B, …), a scalar; (R,) for those of R replicates, (R, B, …)."""
+    return cross_entropies(model, inputs, labels).mean(dim=-1)
 
 
 def weighted_cross_entropy(model: Any, inputs: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
-    """The same, each of the inputs counted by its weight (B,): a scalar."""
-    each = functional.cross_entropy(model(inputs), labels, reduction="none")
-    return (weights * each).mean()
+    """The same, each of the inputs counted by its weight, (B,) or (R, B)."""
+    return (weights * cross_entropies(model, inputs, labels)).mean(dim=-1)
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,11 @@ class Examples:
     """(R, M) int64, classes."""
     views: int = 1
     """How many of the M each labelled image makes: so many epochs of labels is one pass."""
+
+
+def no_scores(epoch: int) -> Mapping[str, float]:
+    """What is to be reported after an epoch of what no search compares: nothing more."""
+    return {}
 
 
 def labelled_examples(config: Config, images: Tensor, targets: Tensor) -> Examples:
@@ -95,15 +106,22 @@ def fit_stage(
     history: list[dict[str, Any]],
     earlier_epochs: int = 0,
     checkpoint: Checkpoint | None = None,
+    scores: Callable[[int], Mapping[str, float]] = no_scores,
 ) -> float:
     """Train one stage of an arm, which comes after `earlier_epochs` of others. Returns the
-    seconds that earlier tries took; see `trainables.replicates.fit`."""
+    seconds that earlier tries took; see `trainables.replicates.fit`.
+
+    What `scores` returns after a pass that ends with an epoch is reported too; the history is
+    the same with it and without."""
 
     def after_epoch(number: int, losses: Tensor) -> None:
-        epoch = number * training.views
-        if epoch % REPORT_EVERY and number != training.passes:
-            return
-        record(history, report, earlier_epochs + epoch, {"train_loss": losses})
+        trained = number * training.views
+        epoch = earlier_epochs + trained
+        also = scores(epoch)
+        if trained % REPORT_EVERY == 0 or number == training.passes:
+            record(history, report, epoch, {"train_loss": losses}, **also)
+        elif also:
+            report({"epoch": epoch, **also})
 
     device = training.models.device
     each = arange(len(training.models), device=device).unsqueeze(1)

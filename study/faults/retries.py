@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import Enum
 
-import torch
 from ray.exceptions import RayError, RayTaskError
 
 from study.faults.eviction import Evicted
@@ -51,6 +50,8 @@ class Grant:
 
 def fault(error: Exception) -> Fault:
     """What ended a trial with this error."""
+    import torch  # a driver without failures is spared it
+
     cause = error.cause if isinstance(error, RayTaskError) else error
     if isinstance(cause, torch.OutOfMemoryError):
         return Fault.GPU_MEMORY

@@ -9,9 +9,7 @@ import os
 
 import torch
 
-CONTEXT = 2**30
-"""Bytes a process takes of a GPU besides its tensors, at most: the CUDA context, the kernels and
-the libraries' workspaces. torch's allocator doesn't count them."""
+from study.packing.share import CONTEXT
 
 
 def claim(share: float) -> None:

@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-import torch
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from study.experiments import Experiment
 from study.grid import Cell, has_setting
-from study.packing import gpu
-from study.packing.share import Hardware, kind, largest, size
+from study.packing.share import CONTEXT, Hardware, kind, largest, size
 from study.store import Store, StoreError
 from study.words import reason
 from trainables.data import Dataset
@@ -82,7 +80,7 @@ def measure(
     hardware = Hardware(gpus, cores, min(usable))
     if max(known) == TOO_MUCH:
         return Measured(hardware, None, "the largest cell doesn't fit a whole one")
-    return Measured(hardware, max(known) + gpu.CONTEXT)
+    return Measured(hardware, max(known) + CONTEXT)
 
 
 def with_gpus() -> list[dict[str, Any]]:
@@ -100,6 +98,10 @@ def weigh(
 ) -> tuple[int | None, list[int]]:
     """On a worker with a whole GPU: its usable bytes (None: torch sees none), and the peak of
     each of `points`, `TOO_MUCH` for one that doesn't fit."""
+    import torch  # which the driver, who only names this function, is spared
+
+    from study.packing import gpu
+
     gpu.claim(1)
     usable = gpu.usable()
     peaks: list[int] = []

@@ -14,6 +14,10 @@ KEPT_FREE = 0.1
 """Part of a GPU's memory that is not given away: cells aren't measured to the end, and torch's
 allocator leaves gaps."""
 
+CONTEXT = 2**30
+"""Bytes a process takes of a GPU besides its tensors, at most: the CUDA context, the kernels and
+the libraries' workspaces. torch's allocator doesn't count them."""
+
 STEPS = 10_000
 """Ray counts resources in ten-thousandths."""
 

@@ -10,7 +10,7 @@ import numpy as np
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.schedulers.async_hyperband import _Bracket
 
-from study.search.rungs import KEPT, RECENT, rungs
+from study.search.rungs import KEPT, RECENT
 
 EPOCH = "epoch"
 """What `train` calls the epochs it reports."""
@@ -19,9 +19,11 @@ SO_FAR = {"train_seconds": "time_total_s"}
 """By column of a finished cell: what Tune reports of it while the cell is computed."""
 
 
-def scheduler(columns: Sequence[str], directions: Sequence[str], epochs: int) -> TrialScheduler:
-    """What stops trials that report the `columns` for `epochs` epochs; the first is the error."""
-    at = rungs(epochs)
+def scheduler(
+    columns: Sequence[str], directions: Sequence[str], at: Sequence[int]
+) -> TrialScheduler:
+    """What stops trials that report the `columns`, the first of them the error, after the epochs
+    `at`, or as soon later as they do."""
     if not at:
         return FIFOScheduler()
     if len(columns) == 1:
@@ -29,7 +31,7 @@ def scheduler(columns: Sequence[str], directions: Sequence[str], epochs: int) ->
             time_attr=EPOCH,
             metric=columns[0],
             mode="min" if directions[0] == "minimize" else "max",
-            max_t=epochs,
+            max_t=at[-1] + 1,
             # A trial past the last rung runs to its end, where it writes its cell.
             stop_last_trials=False,
         )
@@ -80,8 +82,11 @@ class ParetoHalving(FIFOScheduler):
         self.recorded: dict[int, dict[str, tuple[float, ...]]] = {rung: {} for rung in at}
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        here = self.recorded.get(result.get(EPOCH, 0))
-        if here is None or trial.trial_id in here or not set(self.signs) <= set(result):
+        reached = [rung for rung in self.recorded if rung <= result.get(EPOCH, 0)]
+        if not reached or not set(self.signs) <= set(result):
+            return TrialScheduler.CONTINUE
+        here = self.recorded[max(reached)]
+        if trial.trial_id in here:
             return TrialScheduler.CONTINUE
         point = tuple(sign * result[name] for name, sign in self.signs.items())
         here[trial.trial_id] = point

@@ -56,6 +56,13 @@ class Problem:
         return Cell(experiment.name, experiment.trainable, config, self.parent, identity)
 
     @property
+    def epochs(self) -> range:
+        """The epochs of a trial after which it can be compared with others."""
+        module = self.experiment.settings_module()
+        scored: range = module.Config(**self.cell(self.start).config).scored_epochs
+        return scored
+
+    @property
     def directions(self) -> list[Literal["minimize", "maximize"]]:
         """`minimize` or `maximize`, an objective each."""
         up = self.experiment.best == "max"

@@ -14,11 +14,11 @@ better while a search lasts, so that among all of them nearly every late one wou
 quarter: 40 trials of 9 epochs took 44 % of the epochs when the best third of all went on."""
 
 
-def rungs(epochs: int) -> list[int]:
-    """The epochs after which trials are compared: from a tenth of the whole on, each three times
-    as late as the one before, and none at the end, where there is nothing left to save."""
-    found, epoch = [], max(1, epochs // 10)
-    while epoch < epochs:
-        found.append(epoch)
-        epoch *= SPACING
+def rungs(epochs: range) -> list[int]:
+    """Those of the `epochs` of a trial after which it is compared: from a tenth of them on, each
+    three times as late as the one before, and none at the end, where nothing is left to save."""
+    found, trained = [], max(1, len(epochs) // 10)
+    while trained < len(epochs):
+        found.append(epochs[trained - 1])
+        trained *= SPACING
     return found

@@ -108,14 +108,14 @@ class Space:
         return tuple(d for d in self.dimensions if d.name not in given and d.applies(settings))
 
 
-def trains_encoder(settings: Mapping[str, Any]) -> bool:
-    """Whether a few-shot classifier's encoder trains too."""
-    return settings["freeze"] not in ("fixed", "propagation")
+def arm(*names: str) -> Callable[[Mapping[str, Any]], bool]:
+    """Whether a few-shot classifier is made in one of these ways."""
+    return lambda settings: settings["freeze"] in names
 
 
-def untrained(settings: Mapping[str, Any]) -> bool:
-    """Whether a few-shot classifier has an encoder of its own, whose shape is free."""
-    return settings["freeze"] == "scratch"
+def sees_views(settings: Mapping[str, Any]) -> bool:
+    """Whether a few-shot classifier learns from augmented views of the labelled images."""
+    return settings["pretraining"] == "augmented" and settings["freeze"] != "propagation"
 
 
 SPACES: dict[str, Space] = {
@@ -136,12 +136,16 @@ SPACES: dict[str, Space] = {
     "fewshot": Space(
         dimensions=(
             Real("learning_rate", 1e-3, 1e-1),
-            Real("encoder_learning_rate", 1e-5, 1e-2, applies=trains_encoder),
+            Real("encoder_learning_rate", 1e-5, 1e-2, applies=arm("full", "scratch")),
+            Real("tuning_learning_rate", 1e-5, 1e-2, applies=arm("lp-ft")),
             Real("weight_decay", 1e-4, 1.0),
             Steps("hidden", 16, 128, step=16),
-            Steps("width", 8, 32, step=8, applies=untrained),
-            Choice("kernel", (3, 5), applies=untrained),
-            Choice("activation", ("gelu", "silu", "relu"), applies=untrained),
+            Steps("width", 8, 32, step=8, applies=arm("scratch")),
+            Choice("kernel", (3, 5), applies=arm("scratch")),
+            Choice("activation", ("gelu", "silu", "relu"), applies=arm("scratch")),
+            Real("view_strength", 0.0, 2.0, log=False, applies=sees_views),
+            Real("alpha", 0.8, 0.999, log=False, applies=arm("propagation")),
+            Steps("neighbours", 5, 25, step=5, applies=arm("propagation")),
         ),
         place={
             "latent_dim": 14,

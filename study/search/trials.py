@@ -23,6 +23,7 @@ from study.adapter import CELL, PARENT, run_cell
 from study.experiments import Experiment
 from study.faults.eviction import evictions_fail_their_trial
 from study.search.halving import EPOCH, replay, scheduler
+from study.search.rungs import rungs
 from study.search.suggestions import Budget, Suggestions
 from study.store import Store
 from study.words import duration, reason
@@ -36,10 +37,10 @@ TRIES = 4
 """How often a trial is tried whose worker dies, or that fails by anything but its settings."""
 
 
-def try_cell(config: Mapping[str, Any], *, trainable: str, data: Dataset, results: str) -> None:
+def try_cell(config: Mapping[str, Any], **options: Any) -> None:
     """`run_cell`, for which settings that diverge are a finding and no failure."""
     try:
-        run_cell(config, trainable=trainable, data=data, results=results)
+        run_cell(config, **options)
     except Diverged as error:
         tune.report({DIVERGED: str(error)})
 
@@ -257,15 +258,20 @@ def run_search(
     if suggestions.is_spent(budget):
         return
     config = problem.cell(problem.start).config
-    epochs = int(config["epochs"])
     gpus = gpus_of(problem.experiment, config, resources.gpus_per_trial)
     resources = replace(resources, gpus_per_trial=gpus)
-    chosen = scheduler(problem.columns, problem.directions, epochs)
+    at = rungs(problem.epochs)
+    chosen = scheduler(problem.columns, problem.directions, at)
     replay(chosen, problem.columns[0], [trial["curve"] for trial in suggestions.table()])
     ask_tell = AskTell(suggestions, data, budget, follow)
     trainable = tune.with_resources(
         tune.with_parameters(
-            partial(try_cell, trainable=problem.experiment.trainable, results=str(store.folder)),
+            partial(
+                try_cell,
+                trainable=problem.experiment.trainable,
+                results=str(store.folder),
+                score_after=at,
+            ),
             data=shared,
         ),
         {"cpu": resources.cpus_per_trial, "gpu": gpus},

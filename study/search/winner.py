@@ -111,7 +111,7 @@ def sentences(store: Store, one: Winner) -> list[str]:
 
 def epochs_used(suggestions: Suggestions) -> tuple[int, int]:
     """Epochs that the trials ran, and that they would have run had none been stopped."""
-    epochs = int(suggestions.problem.cell(suggestions.problem.start).config["epochs"])
+    epochs = suggestions.problem.epochs[-1]
     trials = suggestions.table()
     spent = sum(
         epochs if trial["state"] == "complete" else max((e for e, _ in trial["curve"]), default=0)

@@ -22,6 +22,10 @@ class DamagedCell(StoreError):
         super().__init__(f"{path}: damaged ({what}); `study run` recomputes the cell")
         self.reason = f"damaged: {str(path).rpartition('/')[2]}: {what}"
         """Which file and what, without the path: the same wherever the results are moved."""
+        self.arguments = path, what
+
+    def __reduce__(self) -> tuple[Any, ...]:  # it goes from the report's process to the driver's
+        return type(self), self.arguments
 
 
 def decoded(content: bytes, path: Path | str) -> Any:

@@ -148,6 +148,16 @@ def drawn(figure):
     return figure
 
 
+def test_a_curve_of_a_trial_in_full_goes_to_its_end(content):
+    """Few-shot trials are scored at the rungs alone, and a cell that was there not at all."""
+    content["trials"][0]["curve"] = [[1, 0.4]]
+    content["trials"][1]["curve"] = []
+    table = search.curves(content)
+    assert table[table["trial"] == 0][["epoch", "value"]].values.tolist() == [[1, 0.4], [3, 0.25]]
+    assert table[table["trial"] == 1][["epoch", "value"]].values.tolist() == [[3, 0.2]]
+    assert table[table["trial"] == 2][["epoch", "value"]].values.tolist() == [[1, 0.5]]
+
+
 def test_figures_draw_every_trial(content):
     curves = drawn(search.draw_curves(content)).axes[0]
     solid = [line for line in curves.lines if len(line.get_xdata()) == 3]

@@ -236,10 +236,13 @@ class Network:
         quietly("ip", "netns", "delete", SWITCH)
 
 
-def wait_for(condition, what: str, explain=lambda: "", seconds: float = 60) -> None:
-    """Return once `condition()` holds; raise, with what `explain()` says, where it never does."""
+def wait_for(
+    condition, what: str, explain=lambda: "", seconds: float = 60, every: float = 0.1
+) -> None:
+    """Return once `condition()` holds, looked at `every` so many seconds; raise, with what
+    `explain()` says, where it never does."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
             raise TimeoutError(f"waited {seconds:g} s in vain until {what}; {explain()}")
-        time.sleep(0.1)
+        time.sleep(every)

@@ -15,12 +15,12 @@ from tests.cluster.hosts import wait_for
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 GRID = (
-    "autoencoder --latent-dims 2 4 6 8 10 12 --depths 2 --batch-sizes 32 --epochs 8 --replicates 2"
+    "autoencoder --latent-dims 2 4 6 8 10 12 --depths 2 --batch-sizes 32 --epochs 5 --replicates 2"
 )
-"""Six cells of some ten seconds of one core each."""
+"""Six cells of some six to twelve seconds of one core each."""
 
 WITHOUT_REPORT = (
-    "import sys, analysis.report; analysis.report.write = lambda *arguments: 'none'; "
+    "import sys, study.reporting; study.reporting.write = lambda *arguments: 'none'; "
     "from study.__main__ import main; sys.exit(main())"
 )
 """It takes as long as all the rest; one of the tests has it."""
@@ -198,7 +198,7 @@ def test_a_study_on_object_storage_survives_a_host(cluster, bucket, undisturbed)
     cluster.submit("s3", f"{RUN} --out {shlex.quote(bucket)}")
     list_progress = f"curl --silent {bucket_list(bucket)}"
     wait_for(lambda: "progress/" in cluster.laptop.run(list_progress).stdout,
-             "there are checkpoints", lambda: cluster.logs("s3"), seconds=240)  # fmt: skip
+             "there are checkpoints", lambda: cluster.logs("s3"), seconds=240, every=1)  # fmt: skip
     cluster.workers[0].kill()
     cluster.workers[0].start()
     cluster.finish("s3")

@@ -68,7 +68,7 @@ EXPERIMENTS["victim"] = Experiment(
 )
 """
 
-WITHOUT_REPORT = "import analysis.report; analysis.report.write = lambda *arguments: 'none'"
+WITHOUT_REPORT = "import study.reporting; study.reporting.write = lambda *arguments: 'none'"
 """It takes as long as all the rest, and has tests of its own."""
 
 
@@ -218,5 +218,5 @@ def computed(monkeypatch, data_at_hand):
     monkeypatch.setattr(launch, "cluster", lambda resources: nullcontext())
     monkeypatch.setattr(launch, "share", lambda data: data)
     monkeypatch.setattr(launch, "run_experiment", pretend)
-    monkeypatch.setattr("analysis.report.write", lambda folder: folder)
+    monkeypatch.setattr("study.reporting.write", lambda folder: folder)
     return asked

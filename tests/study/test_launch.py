@@ -323,7 +323,7 @@ def launched(monkeypatch):
     monkeypatch.setattr(launch, "cluster", lambda resources: nullcontext())
     monkeypatch.setattr(launch, "share", lambda data: data)
     monkeypatch.setattr(launch, "run_experiment", pretend)
-    monkeypatch.setattr("analysis.report.write", lambda folder: folder)
+    monkeypatch.setattr("study.reporting.write", lambda folder: folder)
     return asked
 
 

@@ -210,6 +210,47 @@ def test_the_history_has_a_point_every_20_epochs_and_the_last(few_digits, parent
     assert reports[-1]["train_loss"] == pytest.approx(np.mean(last))
 
 
+@pytest.mark.parametrize(
+    ("freeze", "settings", "score_after", "scored"),
+    [("fixed", {"epochs": 50}, [5, 15, 45], [5, 15, 45]),
+     ("full", {"encoder_epochs": 4}, [1, 4], [1, 4]),
+     ("scratch", {"encoder_epochs": 4}, [3], [3]),
+     ("lp-ft", {"epochs": 30, "encoder_epochs": 4}, [31, 33], [31, 33]),
+     ("propagation", {"pseudo_epochs": 3}, [1, 2, 3], [1, 2, 3]),
+     ("fixed", {"epochs": 9, "pretraining": "augmented", "views": 4}, [1, 3, 9], [4, 12])],
+)  # fmt: skip
+def test_a_search_gets_the_accuracy_on_the_way_and_the_cell_stays_what_it_is(
+    freeze, settings, score_after, scored, few_digits, parent
+):
+    reports, quiet = [], []
+    settings = config(freeze, **settings)
+    plain = train(settings, few_digits, quiet.append, parent)
+    searched = train(settings, few_digits, reports.append, parent, score_after=score_after)
+    found = {r["epoch"]: r["val_accuracy"] for r in reports if "val_accuracy" in r}
+    assert list(found) == scored
+    assert {r["parameters"] for r in reports if "val_accuracy" in r} == {781}
+    assert set(scored) <= set(settings.scored_epochs)
+    assert settings.scored_epochs[-1] == reports[-1]["epoch"]
+    accuracies = [row["val_accuracy"] for row in searched.rows]
+    if settings.scored_epochs[-1] in found:
+        assert found[settings.scored_epochs[-1]] == pytest.approx(np.mean(accuracies))
+
+    assert not any("val_accuracy" in report for report in quiet)
+    assert searched.history == plain.history
+    assert np.array_equal(searched.predictions, plain.predictions)
+    assert accuracies == [row["val_accuracy"] for row in plain.rows]
+
+
+def test_scores_follow_the_heads_and_codes_are_computed_once(encoded, few_digits, parent):
+    reports = []
+    settings = config("fixed", epochs=50, learning_rate=0.1)
+    outcome = train(settings, few_digits, reports.append, parent, score_after=[1, 25, 50])
+    first, _, last = [r["val_accuracy"] for r in reports if "val_accuracy" in r]
+    assert last == pytest.approx(np.mean([row["val_accuracy"] for row in outcome.rows]))
+    assert first != last
+    assert encoded.count(len(few_digits.validation)) == 2  # an encoder each, three scores or not
+
+
 @pytest.mark.parametrize("freeze", FREEZE)
 def test_the_same_configuration_gives_the_same_bits(freeze, few_digits, parent):
     first, second = (train(config(freeze), few_digits, nothing, parent) for _ in range(2))

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from trainables import autoencoder, fewshot
+from trainables import autoencoder, fewshot, stages
 from trainables.contract import Diverged
 from trainables.data import label_subset
 from trainables.networks import Autoencoder, Classifier, Encoder, Head, Shape
@@ -354,11 +354,54 @@ def test_the_batching_of_an_evaluation_has_no_effect(strategy, three):
         assert torch.allclose(found, expected, rtol=0, atol=1e-12)
 
 
-def test_convolutions_on_a_processor_are_looped_over_and_all_else_is_vectorised():
-    convolutional, plain = Autoencoder(Shape(2, 1, 2)), Head(2)
+def train_heads(strategy, codes, labels, loss, *weights):
+    """Losses and state of heads after 20 steps on the codes (R, N, d) and labels (R, N)."""
+    models = Replicates(
+        initialise(lambda: Head(codes.shape[2], 8), 0, len(codes)), strategy=strategy
+    )
+    rows = torch.arange(len(codes))[:, None]
+    everything = (codes, labels, *weights)
+    losses = []
+    fit(
+        models,
+        loss,
+        lambda chosen: tuple(part[rows, chosen] for part in everything),
+        MinibatchOrder(codes.shape[1], codes.shape[1] // 2, generators(0, len(codes), "order")),
+        epochs=10,
+        learning_rates={"": 1e-2},
+        weight_decay=0.01,
+        after_epoch=lambda epoch, values: losses.append(values),
+    )
+    scores = models.evaluate(lambda model, inputs: model(inputs), codes[0])
+    return {**models.state(), "losses": torch.stack(losses), "scores": scores}
+
+
+@pytest.mark.usefixtures("double_precision")
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(("replicates", "images"), [(1, 20), (3, 40), (8, 160)])
+def test_batched_heads_are_vectorised_ones_and_those_of_a_loop(replicates, images, weighted):
+    torch.manual_seed(1)
+    codes = torch.randn(replicates, images, 5)
+    labels = torch.randint(0, 10, (replicates, images))
+    loss = stages.weighted_cross_entropy if weighted else stages.cross_entropy
+    weights = (torch.rand(replicates, images),) if weighted else ()
+    batched, vectorised, looped = (
+        train_heads(strategy, codes, labels, loss, *weights)
+        for strategy in ("batched", "vectorised", "loop")
+    )
+    assert batched["losses"].shape == (10, replicates)
+    assert batched["scores"].shape == (replicates, images, 10)
+    assert largest_difference(batched, vectorised) < 1e-12
+    assert largest_difference(batched, looped) < 1e-12
+
+
+def test_networks_with_batches_of_their_own_use_them_and_convolutions_on_a_processor_a_loop():
+    convolutional, plain = Autoencoder(Shape(2, 1, 2)), nn.Linear(2, 1)
     assert fastest_strategy(convolutional, torch.device("cpu"), 32) == "loop"
     assert fastest_strategy(convolutional, torch.device("cuda"), 32) == "vectorised"
     assert fastest_strategy(plain, torch.device("cpu"), 32) == "vectorised"
+    assert fastest_strategy(Head(2), torch.device("cpu"), 32) == "batched"
+    assert fastest_strategy(Head(2), torch.device("cuda"), 32) == "batched"
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

@@ -126,6 +126,18 @@ class Config(Settings):
         return shape_of(self.latent_dim, self.depth, self.width, self.kernel, self.activation)
 
     @property
+    def scored_epochs(self) -> range:
+        """The epochs of the stage that makes the classifier: in `lp-ft`, those of the second."""
+        if self.freeze == "propagation":
+            return range(1, self.pseudo_epochs + 1)
+        views = self.views if self.sees_views else 1
+        alone, whole = (-(-n // views) * views for n in (self.epochs, self.encoder_epochs))
+        if self.freeze == "fixed":
+            return range(1, alone + 1)
+        probed = alone if self.freeze == "lp-ft" else 0
+        return range(probed + 1, probed + whole + 1)
+
+    @property
     def sees_views(self) -> bool:
         """Whether the classifier learns from augmented views of the labelled images."""
         return self.pretraining == "augmented" and self.freeze != "propagation"

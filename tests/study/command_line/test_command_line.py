@@ -21,7 +21,7 @@ WITHOUT_ANYTHING_LARGE = (
 )
 """Importing any of these is an error then: they take longer than planning 100,000 cells."""
 
-WITHOUT_REPORT = "import analysis.report; analysis.report.write = lambda *arguments: 'none'"
+WITHOUT_REPORT = "import study.reporting; study.reporting.write = lambda *arguments: 'none'"
 """It takes as long as all the rest, and has tests of its own."""
 
 
@@ -104,6 +104,8 @@ def test_the_data_are_those_of_the_study(results):
 def test_tunes_own_tables_have_the_settings_at_top_level(results, out):
     found = list((out / "tune").rglob("params.json"))
     assert len(found) == AUTOENCODERS + FEW_SHOT
+    boards = list((out / "tune").rglob("events.out.tfevents.*"))
+    assert len(boards) == len(found) and all(path.stat().st_size > 100 for path in boards)
     for path in found:
         parameters = json.loads(path.read_text())
         assert parameters["cell"] == path.parent.name
@@ -149,8 +151,12 @@ def test_a_grown_grid_computes_only_the_new_cells(finished, out, run_study):
     """Runs last: it leaves the larger study in the folder."""
     before = files_of_cells(out)
     options = ["--out", out, "--latent-dims", 2, 3, 8]
-    grown = run_study(*COMMAND, *options, first=WITHOUT_REPORT)
+    at_its_end = (
+        "import atexit, sys; atexit.register(lambda: print('torch', 'torch' in sys.modules))"
+    )
+    grown = run_study(*COMMAND, *options, first=f"{WITHOUT_REPORT}; {at_its_end}")
     assert grown.returncode == 0, grown.stdout + grown.stderr
+    assert "torch False" in grown.stdout  # the driver computes nothing
     assert "autoencoder: 3 cells (6 replicates), 2 done, 1 missing" in grown.stdout
     assert "fewshot: 18 cells (36 replicates), 12 done, 6 missing" in grown.stdout
     lines = grown.stdout.splitlines()

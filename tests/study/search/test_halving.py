@@ -18,7 +18,12 @@ from study.search.trials import at_once, gpus_of
     [(1, []), (2, [1]), (3, [1]), (4, [1, 3]), (9, [1, 3]), (10, [1, 3, 9]), (30, [3, 9, 27])],
 )
 def test_rungs_are_three_times_apart_and_none_is_the_end(epochs, at):
-    assert rungs(epochs) == at
+    assert rungs(range(1, epochs + 1)) == at
+
+
+def test_rungs_begin_where_scores_do():
+    """The second stage of `lp-ft`, after a first of 300 epochs."""
+    assert rungs(range(301, 401)) == [310, 330, 390]
 
 
 def decide(chosen, name, **result):
@@ -29,7 +34,7 @@ def decide(chosen, name, **result):
 
 
 def test_one_objective_is_rays_asha_with_these_rungs():
-    chosen = scheduler(["val_mse"], ["minimize"], 9)
+    chosen = scheduler(["val_mse"], ["minimize"], [1, 3])
     assert isinstance(chosen, ASHAScheduler)
     assert [epoch for epoch, _ in chosen._brackets[0]._rungs] == [3, 1]
     assert decide(chosen, "a", epoch=1, val_mse=0.2) == "CONTINUE"
@@ -42,17 +47,17 @@ def test_one_objective_is_rays_asha_with_these_rungs():
 
 
 def test_an_accuracy_is_better_when_it_is_higher():
-    chosen = scheduler(["val_accuracy"], ["maximize"], 9)
+    chosen = scheduler(["val_accuracy"], ["maximize"], [1, 3])
     assert decide(chosen, "a", epoch=1, val_accuracy=0.8) == "CONTINUE"
     assert decide(chosen, "b", epoch=1, val_accuracy=0.5) == "STOP"
 
 
 def test_with_one_epoch_nothing_is_stopped():
-    assert type(scheduler(["val_mse"], ["minimize"], 1)) is FIFOScheduler
+    assert type(scheduler(["val_mse"], ["minimize"], [])) is FIFOScheduler
 
 
 def test_a_search_that_goes_on_compares_with_what_it_saw_before():
-    fresh, told = (scheduler(["val_mse"], ["minimize"], 9) for _ in range(2))
+    fresh, told = (scheduler(["val_mse"], ["minimize"], [1, 3]) for _ in range(2))
     replay(told, "val_mse", [[(1, 0.1), (2, 0.09)], [(1, 0.2)], []])
     assert decide(fresh, "new", epoch=1, val_mse=0.3) == "CONTINUE"
     assert decide(told, "new", epoch=1, val_mse=0.3) == "STOP"
@@ -65,7 +70,7 @@ def test_how_many_points_beat_each():
 
 
 def test_several_objectives_keep_small_networks_that_error_alone_would_stop():
-    chosen = scheduler(["val_mse", "parameters"], ["minimize", "minimize"], 9)
+    chosen = scheduler(["val_mse", "parameters"], ["minimize", "minimize"], [1, 3])
     assert isinstance(chosen, ParetoHalving)
     assert decide(chosen, "large", epoch=1, val_mse=0.1, parameters=100) == "CONTINUE"
     assert decide(chosen, "small", epoch=1, val_mse=0.3, parameters=10) == "CONTINUE"
@@ -74,15 +79,28 @@ def test_several_objectives_keep_small_networks_that_error_alone_would_stop():
     assert decide(chosen, "small", epoch=1, val_mse=0.9, parameters=900) == "CONTINUE"  # again
 
 
+@pytest.mark.parametrize("columns", [["val_accuracy"], ["val_accuracy", "parameters"]])
+def test_who_reports_past_a_rung_is_compared_at_it(columns):
+    """Passes over augmented views end at the epochs that they end at."""
+    chosen = scheduler(columns, ["maximize", "minimize"][: len(columns)], [30, 90])
+    point = {"parameters": 100}
+    assert decide(chosen, "a", epoch=50, val_accuracy=0.8, **point) == "CONTINUE"
+    assert decide(chosen, "b", epoch=25, val_accuracy=0.1, **point) == "CONTINUE"
+    assert decide(chosen, "b", epoch=50, val_accuracy=0.7, **point) == "STOP"
+    assert decide(chosen, "a", epoch=80, val_accuracy=0.1, **point) == "CONTINUE"
+    assert decide(chosen, "a", epoch=90, val_accuracy=0.9, **point) == "CONTINUE"
+    assert decide(chosen, "c", epoch=100, val_accuracy=0.1, **point) == "STOP"
+
+
 def test_seconds_are_compared_by_what_tune_counts_on_the_way():
-    chosen = scheduler(["val_mse", "train_seconds"], ["minimize", "minimize"], 9)
+    chosen = scheduler(["val_mse", "train_seconds"], ["minimize", "minimize"], [1, 3])
     assert decide(chosen, "quick", epoch=1, val_mse=0.3, time_total_s=1.0) == "CONTINUE"
     assert decide(chosen, "slow", epoch=1, val_mse=0.4, time_total_s=2.0) == "STOP"
 
 
 def test_the_bar_is_that_of_the_latest_trials():
     """Ten poor trials, ten good ones: what beats most of all, but few of these, is stopped."""
-    chosen = scheduler(["val_mse"], ["minimize"], 9)
+    chosen = scheduler(["val_mse"], ["minimize"], [1, 3])
     for number in range(20):
         value = (0.9 if number < 10 else 0.1) + number / 1000
         decide(chosen, f"{number}", epoch=1, val_mse=value)

@@ -21,7 +21,7 @@ from study.store import Store
 ROOT = Path(__file__).resolve().parents[3]
 TINY = ["--latent-dims", "2", "--depths", "1", "--replicates", "2", "--fresh", "2",
         "--fix", "width=2", "kernel=3"]  # fmt: skip
-WITHOUT_REPORT = "import analysis.report; analysis.report.write = lambda *arguments: 'none'"
+WITHOUT_REPORT = "import study.reporting; study.reporting.write = lambda *arguments: 'none'"
 WITHOUT_RAY = f"import sys; sys.modules['ray'] = None; {WITHOUT_REPORT}"
 
 
@@ -265,9 +265,10 @@ def test_few_shot_trials_build_on_one_encoder_and_cells_that_are_there_are_used(
     study = searched(tmp_path, "fewshot-d2-20-fixed")
     assert [direction.name for direction in study.directions] == ["MAXIMIZE", "MINIMIZE"]
     store = Store(tmp_path)
-    rows = store.rows([trial.user_attrs["cell"] for trial in study.trials])
+    complete = [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
+    rows = store.rows([trial.user_attrs["cell"] for trial in complete])
     assert rows["encoder_cell"].nunique() == 1
-    for trial in study.trials:
+    for trial in complete:
         mine = rows[rows["cell"] == trial.user_attrs["cell"]]
         assert trial.values == [pytest.approx(mine["val_accuracy"].mean()), mine["parameters"][
             mine.index[0]]]  # fmt: skip
@@ -279,6 +280,28 @@ def test_few_shot_trials_build_on_one_encoder_and_cells_that_are_there_are_used(
     assert again.stdout.count("its cell was there") >= 1
     after = {path: path.stat().st_mtime_ns for path in (tmp_path / "cells").rglob("*")}
     assert {path: after[path] for path in before} == before
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_few_shot_trials_are_stopped_early_too(tmp_path, run_study):
+    """One that learns nothing beside ones that do, at a rung of the classifiers' own epochs."""
+    command = ["search", "fewshot", "--preset", "smoke", "--labels", 20, "--latent-dims", 2,
+               "--depths", 2, "--freeze", "full", "--trials", 8, "--fresh", 1,
+               "--cpus-per-trial", 1, "--out", tmp_path]  # fmt: skip
+    ran = run_study(*command, first=WITHOUT_REPORT)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    content = json.loads((tmp_path / "search" / "fewshot-d2-20-full.json").read_text())
+    assert (content["epochs"], content["rungs"]) == (5, [1, 3])
+    stopped = [trial for trial in content["trials"] if trial["state"] == "pruned"]
+    assert stopped
+    store = Store(tmp_path)
+    for trial in content["trials"]:
+        assert (trial["cell"] in store.done()) == (trial["state"] == "complete")
+        assert [epoch for epoch, _ in trial["curve"]] == [1, 3][: len(trial["curve"])]
+        assert len(trial["curve"]) == 2 or trial in stopped
+    spent = sum(t["curve"][-1][0] if t in stopped else 5 for t in content["trials"])
+    assert f"{spent} epochs of the 40 that all trials in full would take" in ran.stdout
 
 
 @pytest.mark.ray

@@ -54,8 +54,18 @@ def test_what_is_given_is_not_searched_nor_what_means_nothing():
     assert [d.name for d in space.at({"on": False}, {"a": 1})] == ["b"]
 
 
-@pytest.mark.parametrize(("freeze", "there"), [("fixed", False), ("full", True), ("scratch", True)])
-def test_an_encoders_rate_is_searched_where_the_encoder_trains(freeze, there):
-    names = [d.name for d in SPACES["fewshot"].at({"freeze": freeze}, {})]
-    assert ("encoder_learning_rate" in names) == there
-    assert ("width" in names) == (freeze == "scratch")
+COMMON = {"learning_rate", "weight_decay", "hidden"}
+
+
+@pytest.mark.parametrize(
+    ("freeze", "pretraining", "more"),
+    [("fixed", "plain", set()),
+     ("fixed", "augmented", {"view_strength"}),
+     ("full", "plain", {"encoder_learning_rate"}),
+     ("scratch", "plain", {"encoder_learning_rate", "width", "kernel", "activation"}),
+     ("lp-ft", "augmented", {"tuning_learning_rate", "view_strength"}),
+     ("propagation", "augmented", {"alpha", "neighbours"})],
+)  # fmt: skip
+def test_of_each_few_shot_arm_what_it_uses_is_searched(freeze, pretraining, more):
+    settings = {"freeze": freeze, "pretraining": pretraining}
+    assert {d.name for d in SPACES["fewshot"].at(settings, {})} == COMMON | more
