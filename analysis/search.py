@@ -69,8 +69,11 @@ def trials(content: dict[str, Any]) -> pd.DataFrame:
 
 def epochs_used(content: dict[str, Any]) -> tuple[int, int]:
     """Epochs that the trials ran, and what they would have run had none been stopped. A trial
-    whose cell was there already counts in full in both."""
-    return int(trials(content)["epochs"].sum()), content["epochs"] * len(content["trials"])
+    whose cell was there already counts in full in both; epochs of a stage before the one in which
+    trials are compared count in neither."""
+    before = content.get("epochs_before", 0)  # a search of long ago doesn't say
+    ran = (trials(content)["epochs"] - before).clip(lower=0)
+    return int(ran.sum()), (content["epochs"] - before) * len(content["trials"])
 
 
 def curves(content: dict[str, Any]) -> pd.DataFrame:
@@ -312,8 +315,9 @@ def draw_pareto(content: dict[str, Any]) -> Figure:
 
 
 def draw_curves(content: dict[str, Any]) -> Figure:
-    """The metric by epoch of every trial: those in full in colour, those stopped in grey with a
-    cross where they were; dashed lines are the epochs at which trials were compared."""
+    """The metric by epoch of every trial: those in full in colour with a dot at their end, those
+    stopped in grey with a cross where they were; dashed lines are the epochs at which trials were
+    compared."""
     table = curves(content)
     made, (axes, counts) = figure(columns=2, width=10, gridspec_kw={"width_ratios": [3, 1]})
     for rung in content["rungs"]:
@@ -324,9 +328,10 @@ def draw_curves(content: dict[str, Any]) -> Figure:
         axes.plot(part["epoch"], part["value"], color=COLOURS[0] if full else "#999999",
                   linewidth=1.3 if full else 0.8, zorder=3 if full else 2,
                   label=None if state in labelled else state)  # fmt: skip
-        if not full:
-            axes.plot(part["epoch"].iloc[-1], part["value"].iloc[-1], "x", color=COLOURS[3],
-                      markersize=5, zorder=2)  # fmt: skip
+        end = {"marker": "o", "color": COLOURS[0]} if full else {"marker": "x", "color": COLOURS[3]}
+        # All there is of a trial whose cell was there.
+        axes.plot(part["epoch"].iloc[-1], part["value"].iloc[-1], markersize=5 - full, zorder=3,
+                  **end)  # fmt: skip
         labelled.add(state)
     axes.set_xlabel("epoch")
     axes.xaxis.get_major_locator().set_params(integer=True)

@@ -25,6 +25,8 @@ class Memory:
     """Resident set of the command itself."""
     report: int = 0
     """Resident set of the process that writes the report."""
+    both: int = 0
+    """Resident sets of these two at once; pages that they share count twice."""
     worker: int = 0
     """Resident set of its largest worker, pages that are shared with others included."""
     worker_share: int = 0
@@ -32,7 +34,8 @@ class Memory:
 
     def look(self, command: psutil.Process) -> None:
         """Take what there is now into account."""
-        self.driver = max(self.driver, command.memory_info().rss)
+        driver = command.memory_info().rss
+        self.driver = max(self.driver, driver)
         for process in command.children(recursive=True):
             try:
                 command_line = " ".join(process.cmdline())
@@ -41,7 +44,9 @@ class Memory:
                     self.worker = max(self.worker, usage.rss)
                     self.worker_share = max(self.worker_share, usage.pss)
                 elif "multiprocessing.spawn" in command_line:
-                    self.report = max(self.report, process.memory_info().rss)
+                    report = process.memory_info().rss
+                    self.report = max(self.report, report)
+                    self.both = max(self.both, driver + report)
             except psutil.Error:
                 continue  # it has ended meanwhile
 

@@ -117,7 +117,12 @@ def memory(options: Options) -> list[Line]:
     seen = "largest value seen, looked at twice a second"
     return [
         Line("memory of the driver", gib(peak.driver), "GiB", at_most=1, note=seen),
-        Line("memory of the report's process", gib(peak.report), "GiB", at_most=1, note=seen),
+        Line(
+            "memory of the report's process",
+            gib(peak.report),
+            "GiB",
+            note=f"{seen}; with the driver's, which waits for it, {peak.both / GIB:.2f} GiB",
+        ),
         Line(
             "memory of a worker, resident",
             gib(peak.worker),

@@ -229,7 +229,7 @@ def write_report(
 ) -> int:
     """Write the report, name the failures, and return the exit code."""
     state, failures = look(store, groups), store.failures()
-    done = state.done
+    done, failed = state.done, False
     unfinished = [cell for cells in groups for cell in cells if cell.id not in done]
     if any(cell.id in done for cells in groups for cell in cells):
         from analysis.stamp import is_current
@@ -240,8 +240,15 @@ def write_report(
         else:
             started = time.monotonic()
             console.print("writing the report …")
-            page = reporting.write(store.folder)
-            console.print(f"report: {page}  ({duration(time.monotonic() - started)})")
+            try:
+                page = reporting.write(store.folder)
+                console.print(f"report: {page}  ({duration(time.monotonic() - started)})")
+            except reporting.Killed as error:
+                failed = True
+                console.print(
+                    f"failed: {error}; `study report {shown(store.folder)}` tries again",
+                    style="red",
+                )
     else:
         console.print("no cell is finished, so there is no report")
     for cell in unfinished:
@@ -250,7 +257,7 @@ def write_report(
             f"failed: {cell.experiment} {cell.id}: {reason}",
             style="red",
         )
-    return FAILED if unfinished else DONE
+    return FAILED if unfinished or failed else DONE
 
 
 def command_search(arguments: argparse.Namespace, console: Console) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
 import platform
 import time
 from collections.abc import Mapping, Sequence
@@ -19,10 +20,14 @@ from ray import tune
 
 from study.provenance import code_version, device_name, sources
 from study.store import Store, StoreError
+from trainables.contract import Report
 from trainables.data import Dataset
 
 CELL, PARENT = "cell", "encoder_cell"
 """The two keys of a Tune configuration that are not settings of the trainable."""
+
+PACE = 1.0
+"""Seconds between two reports on the way, at least: what a user can follow."""
 
 
 def bits_depend_on() -> str:
@@ -34,18 +39,33 @@ def bits_depend_on() -> str:
     return f"{sources('trainables')}, torch {torch.__version__}, {device_name()}, {threads} threads"
 
 
+def reporter(sparing: bool) -> Report:
+    """What hands metrics to Tune; where it is `sparing`, those that come too soon after others are
+    left out. A trial waits until Tune has dealt with a report, and so do the driver's cores."""
+    latest = -math.inf
+
+    def report(metrics: Mapping[str, float]) -> None:
+        nonlocal latest
+        if not sparing or time.monotonic() - latest >= PACE:
+            tune.report(dict(metrics))
+            latest = time.monotonic()
+
+    return report
+
+
 def run_cell(
     config: Mapping[str, Any],
     *,
     trainable: str,
     data: Dataset,
     results: str,
-    score_after: Sequence[int] = (),
+    score_after: Sequence[int] | None = None,
 ) -> None:
     """Compute one cell, report to Tune on the way, and write the cell when it is done.
 
     `config` is the cell's configuration with its id and its parent's beside the settings;
-    `score_after` are the epochs after which a search compares its trials.
+    `score_after` are the epochs after which a search compares this trial with others, None where
+    nobody does.
     """
     import torch
 
@@ -76,13 +96,17 @@ def run_cell(
     parent = store.weights(config[PARENT]) if config[PARENT] else None
 
     checkpoint = FileCheckpoint(store.place, store.progress(config[CELL]), bits_depend_on())
-    offered = {"checkpoint": checkpoint, "score_after": score_after}
+    offered = {"checkpoint": checkpoint, "score_after": score_after or ()}
     taken = inspect.signature(module.train).parameters
     options = {name: value for name, value in offered.items() if name in taken}
 
     started, clock = time.time(), time.monotonic()  # a clock that is set counts no seconds
     outcome = module.train(
-        module.Config(**settings), data, lambda m: tune.report(dict(m)), parent, **options
+        module.Config(**settings),
+        data,
+        reporter(sparing=score_after is None),
+        parent,
+        **options,
     )
     seconds = time.monotonic() - clock
     store.write(

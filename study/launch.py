@@ -31,7 +31,7 @@ from ray.tune.search.basic_variant import BasicVariantGenerator
 
 from study.lightness import torch_hidden
 
-with torch_hidden():  # of which this wants the name of a type
+with torch_hidden():  # which this imports for the name of a type alone
     import tensorboardX  # noqa: F401  (Tune does, when it writes its first table)
 
 from study.adapter import CELL, PARENT, run_cell

@@ -1,4 +1,7 @@
-"""A driver without torch: it computes nothing, and torch takes half a GiB and two seconds."""
+"""A driver without torch: it computes nothing, and torch takes half a GiB and two seconds.
+
+It is loaded after all by who is asked about GPUs of this machine, and where a trial has failed.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def torch_hidden() -> Iterator[None]:
-    """In the block, who imports torch if it is there finds that it isn't; unless it has been
-    imported already."""
+    """In the block an import of torch fails, unless it has been imported already."""
     if "torch" in sys.modules:
         yield
         return

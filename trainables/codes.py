@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import OrderedDict
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -82,10 +83,21 @@ def _leave(key: str, codes: Tensor) -> None:
 
 def _key(encoder: Encoder, images: Tensor) -> str:
     content = hashlib.sha256(f"{encoder} {torch.get_num_threads()}".encode())
-    for value in (*encoder.state_dict().values(), images):
-        content.update(f"{value.dtype} {list(value.shape)}".encode())
-        content.update(value.contiguous().numpy())
+    for value in encoder.state_dict().values():
+        content.update(_digest(value))
+    content.update(_digest_of_images(images, images._version))
     return content.hexdigest()
+
+
+@lru_cache(maxsize=1)  # by identity: each of a cell's encoders sees the same images in turn
+def _digest_of_images(images: Tensor, version: int) -> bytes:
+    return _digest(images)
+
+
+def _digest(value: Tensor) -> bytes:
+    content = hashlib.sha256(f"{value.dtype} {list(value.shape)}".encode())
+    content.update(value.contiguous().numpy())
+    return content.digest()
 
 
 @torch.no_grad()

@@ -81,9 +81,9 @@ def require(condition: bool, field_name: str, value: object, allowed: str) -> No
 
 def require_finite(values: torch.Tensor, what: str) -> None:
     """Raise `Diverged`, naming the replicates, unless all of `values` (R,) are finite."""
-    broken = (~values.isfinite()).nonzero().flatten().tolist()
-    if broken:
-        names = ", ".join(map(str, broken))
+    finite = values.isfinite()
+    if not finite.all():
+        names = ", ".join(map(str, (~finite).nonzero().flatten().tolist()))
         raise Diverged(f"{what} of replicate {names} is not a finite number")
 
 

@@ -28,12 +28,13 @@ def cross_entropies(model: Any, inputs: Tensor, labels: Tensor) -> Tensor:
 
 
 def cross_entropy(model: Any, inputs: Tensor, labels: Tensor) -> Tensor:
-    """Its mean over the inputs (B, …), a scalar; (R,) for those of R replicates, (R, B, …)."""
+    """Mean cross-entropy in nats of `inputs` (B, …) with `labels` (B,): a scalar; of R replicates,
+    (R, B, …) with (R, B): (R,)."""
     return cross_entropies(model, inputs, labels).mean(dim=-1)
 
 
 def weighted_cross_entropy(model: Any, inputs: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
-    """The same, each of the inputs counted by its weight, (B,) or (R, B)."""
+    """`cross_entropy`, each of the inputs counted by its weight: (B,), or (R, B)."""
     return (weights * cross_entropies(model, inputs, labels)).mean(dim=-1)
 
 
@@ -126,11 +127,14 @@ def fit_stage(
     device = training.models.device
     each = arange(len(training.models), device=device).unsqueeze(1)
 
+    everything: tuple[Tensor, ...] = (training.inputs, training.targets)
+    if training.certainty is not None:
+        everything += (training.certainty,)
+
     def gather(indices: Tensor) -> tuple[Tensor, ...]:
-        batch = training.inputs[each, indices], training.targets[each, indices]
-        if training.certainty is None:
-            return batch
-        return *batch, training.certainty[each, indices]
+        if indices.shape == training.targets.shape:
+            return everything  # in whatever order
+        return tuple(part[each, indices] for part in everything)
 
     return fit(
         training.models,

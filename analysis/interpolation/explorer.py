@@ -180,7 +180,8 @@ def map_of(results: Results, model: Autoencoder, judge: Judge) -> dict[str, Any]
     The grid spans all but the outermost hundredth of the codes on each side; row 0 has the
     largest z₂. `points` are [x, y, digit], x and y in thousandths of the sides from the top left.
     """
-    codes = model.encoder(pixels(results.test_images[:5000])).numpy()
+    parts = results.test_images[:5000].split(250)
+    codes = torch.cat([model.encoder(pixels(part)) for part in parts]).numpy()
     bounds = _bounds(codes)
     across, up = (np.linspace(low, high, GRID) for low, high in bounds)
     z1, z2 = np.meshgrid(across, up[::-1])

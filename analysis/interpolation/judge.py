@@ -101,7 +101,7 @@ def train_judge(data: Dataset, steps: int = STEPS, seed: int = 0) -> Judge:
     seconds = time.perf_counter() - started
     network.eval()
     test_images, test_labels = data.test.on("cpu")
-    read = _probabilities(network, pixels(test_images))
+    read = _probabilities(network, test_images)
     accuracy = float((read.argmax(axis=1) == test_labels.numpy()).mean())
     return Judge(network, accuracy, float(read.max(axis=1).mean()), len(read), steps, seconds)
 
@@ -120,7 +120,10 @@ def judge_of(data: Dataset, steps: int = STEPS) -> Judge:
 
 @torch.no_grad()
 def _probabilities(network: nn.Module, images: Tensor, batch_size: int = 250) -> FloatArray:
-    scores = torch.cat([network(part) for part in images.split(batch_size)])
+    """Of `images` (N, 1, 28, 28): bytes, or pixels in [0, 1]."""
+    as_bytes = not images.is_floating_point()
+    parts = images.split(batch_size)
+    scores = torch.cat([network(pixels(part) if as_bytes else part) for part in parts])
     # In double precision, so that the rows sum to 1 and 1 − p is not rounding noise.
     return scores.double().softmax(dim=1).numpy()
 
@@ -137,15 +140,20 @@ class RealImages:
 
     def __init__(self, data: Dataset) -> None:
         self.images = pixels(data.train.on("cpu")[0][:REFERENCE]).flatten(1)
-        self.directions = functional.normalize(self.images, dim=1)
+        self.squares = self.images.square().sum(dim=1)
         unseen = pixels(data.test.on("cpu")[0][:1000])
         self.typical = float(self._nearest(unseen).median())
 
     def _nearest(self, images: Tensor) -> Tensor:
         flat = images.flatten(1)
         # The argument first, then its distance alone: the fast sum of squares isn't exact near 0.
-        parts = flat.split(250)  # as all distances at once would take 40 MB for 1,000 images
-        nearest = torch.cat([torch.cdist(part, self.images).argmin(dim=1) for part in parts])
+        # In parts, as all distances at once would take 40 MB for 1,000 images.
+        nearest = torch.cat(
+            [
+                torch.addmm(self.squares, part, self.images.T, alpha=-2).argmin(dim=1)
+                for part in flat.split(250)
+            ]
+        )
         return (flat - self.images[nearest]).norm(dim=1)
 
     def distances(self, images: Tensor) -> Tensor:
@@ -159,4 +167,7 @@ class RealImages:
     def cosine_distances(self, images: Tensor) -> Tensor:
         """1 − the largest cosine between each of `images` (N, 1, 28, 28) and a training image:
         (N,), from 0 to 1."""
-        return 1 - (functional.normalize(images.flatten(1), dim=1) @ self.directions.T).amax(dim=1)
+        lengths = self.squares.sqrt().clamp(min=1e-12)
+        directions = functional.normalize(images.flatten(1), dim=1)
+        parts = [(part @ self.images.T / lengths).amax(dim=1) for part in directions.split(250)]
+        return 1 - torch.cat(parts)

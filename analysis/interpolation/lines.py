@@ -78,7 +78,7 @@ def interpolate(
     weights = torch.tensor(alphas, dtype=first.dtype).view(1, -1, 1)
     ends = [model.encoder(images).unsqueeze(1) for images in (first, second)]
     codes = weights * ends[0] + (1 - weights) * ends[1]
-    decoded = torch.cat([model.decoder(part) for part in codes.flatten(0, 1).split(1000)])
+    decoded = torch.cat([model.decoder(part) for part in codes.flatten(0, 1).split(250)])
     return codes, decoded.unflatten(0, codes.shape[:2])
 
 

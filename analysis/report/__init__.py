@@ -29,6 +29,7 @@ from analysis.stamp import is_current as is_current
 from study.provenance import code_version, packages
 from study.store import StoreError
 from study.words import duration
+from trainables.data import Dataset
 
 SECTIONS = {
     "autoencoder": (reconstruction.write, interpolation.write, correlation.write),
@@ -75,7 +76,7 @@ def _write(results: Results, document: Document) -> None:
         subtitle=_subtitle(results),
         missing=missing.to_dict("records"),
         cells=len(missing) + results.rows["cell"].nunique(),
-        provenance=_provenance(results),
+        provenance=_provenance(results, shown.dataset),
     )
 
 
@@ -86,10 +87,9 @@ def _subtitle(results: Results) -> str:
     return f"{'; '.join(parts)}. Models were chosen on validation images; test images only score."
 
 
-def _provenance(results: Results) -> dict[str, str]:
+def _provenance(results: Results, data: Dataset) -> dict[str, str]:
     store, cells = results.store, results.rows["cell"].unique()
     markers = [marker["provenance"] for marker in store.place.each(store.marker, cells)]
-    data = results.dataset
 
     def distinct(name: str) -> str:
         return ", ".join(sorted({str(marker[name]) for marker in markers}))

@@ -8,6 +8,7 @@ from analysis import reconstruction
 from analysis.document import Document
 from analysis.report.captions import INTERVALS
 from analysis.results import Results
+from trainables.data import pixels
 
 
 def write(document: Document, results: Results) -> None:
@@ -72,7 +73,7 @@ def _the_best_model(document: Document, results: Results, rows: pd.DataFrame) ->
     document.figure(
         "reconstructions",
         reconstruction.draw_reconstructions(
-            results.test_images[:, 0].numpy() / 255.0, restored, errors
+            pixels(results.test_images[:, 0]).numpy(), restored, errors
         ),
         f"Test images and their reconstructions by the best model (d = {best['latent_dim']}, "
         f"{best['depth']} layers); mean squared errors per pixel.",

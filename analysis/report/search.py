@@ -10,7 +10,13 @@ from analysis.results import Results
 
 CURVES = (
     "Every trial by epoch, means over its replicates. At the dashed lines a trial is stopped "
-    "unless it is in the best quarter of the latest ten there (successive halving): a cross."
+    "unless it is in the best quarter of the latest ten there (successive halving): a cross. A "
+    "dot: it ran in full."
+)
+SEVERAL = (
+    "Every trial by epoch, means over its replicates. At the dashed lines a trial is stopped "
+    "unless as few of the latest ten there beat it in every objective as beat the best quarter of "
+    "them (successive halving by dominance): a cross. A dot: it ran in full."
 )
 
 
@@ -31,7 +37,11 @@ def write(document: Document, results: Results, content: dict[str, Any]) -> None
     section.cells = [content[k] for k in ("winner_cell", "start_cell") if content.get(k)]
     table = search.trials(content)
     if len(search.curves(content)):
-        document.figure(f"{anchor}-curves", search.draw_curves(content), CURVES)
+        document.figure(
+            f"{anchor}-curves",
+            search.draw_curves(content),
+            CURVES if len(content["directions"]) == 1 else SEVERAL,
+        )
     important = search.importances(content)
     if len(important):
         document.figure(

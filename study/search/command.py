@@ -217,6 +217,7 @@ def export(
             "columns": problem.columns,
             "directions": problem.directions,
             "epochs": problem.epochs[-1],
+            "epochs_before": problem.epochs_before,
             "replicates": config["replicates"],
             "rungs": rungs(problem.epochs),
             "seconds": suggestions.seconds,

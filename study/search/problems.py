@@ -63,6 +63,11 @@ class Problem:
         return scored
 
     @property
+    def epochs_before(self) -> int:
+        """Those of a stage before, in which all trials are alike and none is stopped."""
+        return self.epochs.start - self.epochs.step
+
+    @property
     def directions(self) -> list[Literal["minimize", "maximize"]]:
         """`minimize` or `maximize`, an objective each."""
         up = self.experiment.best == "max"

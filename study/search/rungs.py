@@ -15,8 +15,9 @@ quarter: 40 trials of 9 epochs took 44 % of the epochs when the best third of al
 
 
 def rungs(epochs: range) -> list[int]:
-    """Those of the `epochs` of a trial after which it is compared: from a tenth of them on, each
-    three times as late as the one before, and none at the end, where nothing is left to save."""
+    """Those of the `epochs` at which a trial is scored after which it is compared with others: from
+    a tenth of them on, each three times as late as the one before, and none at the end, where
+    nothing is left to save."""
     found, trained = [], max(1, len(epochs) // 10)
     while trained < len(epochs):
         found.append(epochs[trained - 1])

@@ -109,7 +109,7 @@ class Space:
 
 
 def arm(*names: str) -> Callable[[Mapping[str, Any]], bool]:
-    """Whether a few-shot classifier is made in one of these ways."""
+    """What tells of settings whether a few-shot classifier is made in one of these ways."""
     return lambda settings: settings["freeze"] in names
 
 

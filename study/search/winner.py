@@ -110,11 +110,15 @@ def sentences(store: Store, one: Winner) -> list[str]:
 
 
 def epochs_used(suggestions: Suggestions) -> tuple[int, int]:
-    """Epochs that the trials ran, and that they would have run had none been stopped."""
-    epochs = suggestions.problem.epochs[-1]
+    """Epochs that the trials ran, and that they would have run had none been stopped; those of a
+    stage before the one in which they are compared not counted."""
+    before = suggestions.problem.epochs_before
+    epochs = suggestions.problem.epochs[-1] - before
     trials = suggestions.table()
     spent = sum(
-        epochs if trial["state"] == "complete" else max((e for e, _ in trial["curve"]), default=0)
+        epochs
+        if trial["state"] == "complete"
+        else max((epoch for epoch, _ in trial["curve"]), default=before) - before
         for trial in trials
     )
     return spent, epochs * len(trials)

@@ -158,11 +158,20 @@ def test_a_curve_of_a_trial_in_full_goes_to_its_end(content):
     assert table[table["trial"] == 2][["epoch", "value"]].values.tolist() == [[1, 0.5]]
 
 
+def test_epochs_of_a_stage_before_the_comparison_are_neither_spent_nor_saved(content):
+    """As of a search of `lp-ft`, the second stage of which has three epochs."""
+    for trial in content["trials"]:
+        trial["curve"] = [[epoch + 200, value] for epoch, value in trial["curve"]]
+    content |= {"epochs": 203, "epochs_before": 200}
+    assert search.epochs_used(content) == (7, 12)
+
+
 def test_figures_draw_every_trial(content):
     curves = drawn(search.draw_curves(content)).axes[0]
     solid = [line for line in curves.lines if len(line.get_xdata()) == 3]
     crosses = [line for line in curves.lines if line.get_marker() == "x"]
-    assert (len(solid), len(crosses)) == (2, 1)
+    dots = [line for line in curves.lines if line.get_marker() == "o"]
+    assert (len(solid), len(crosses), len(dots)) == (2, 1, 2)
     assert drawn(search.draw_curves(content)).axes[1].patches[0].get_height() == 7
 
     lines = drawn(search.draw_coordinates(content)).axes[0].lines

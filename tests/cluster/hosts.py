@@ -40,6 +40,9 @@ mount -t tmpfs tmpfs /run
 mkdir -p /run/sshd
 # root's home here is the host's: it is where sshd looks, and where ~ leads.
 mount --bind "$HOST/passwd" /etc/passwd
+# Its own name has an address, and no other is asked for of a server that can't be reached.
+mount --bind "$HOST/hosts" /etc/hosts
+mount --bind "$HOST/resolv.conf" /etc/resolv.conf
 mount --bind "$HOST/home" "$HOME_OF_ROOT"
 mount --bind "$ENVIRONMENT" "$HOME_OF_ROOT/latent-study/.venv"
 mount --bind "$SHARED" "$SHARED_AT"
@@ -144,6 +147,8 @@ class Host:
         root = f"root:x:0:0:root:{self.network.home}:/bin/bash"
         others = [line for line in lines if not line.startswith("root:")]
         (self.folder / "passwd").write_text("\n".join([root, *others]) + "\n")
+        (self.folder / "hosts").write_text(f"127.0.0.1 localhost\n{self.address} {self.name}\n")
+        (self.folder / "resolv.conf").write_text("nameserver 127.0.0.1\n")
         ssh = self.home / ".ssh"
         shutil.copy(self.network.key, ssh / "id")
         (ssh / "id").chmod(0o600)

@@ -1,9 +1,11 @@
 """Cells as Ray Tune trials: what a trial is given, does and leaves, and how failures end."""
 
 import io
+import itertools
 import json
 import re
 import socket
+import time
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -113,17 +115,19 @@ def test_a_trial_that_died_before_it_was_up_has_an_error_like_any_other(tmp_path
     assert list(errors) == [lost.id, silent.id]
 
 
-def run_cell(cell, data, store):
+def run_cell(cell, data, store, **options):
     store.write_plan({})
     adapter.run_cell(
         {**cell.config, "cell": cell.id, "encoder_cell": cell.parent},
         trainable=cell.trainable,
         data=data,
         results=str(store.folder),
+        **options,
     )
 
 
-def test_a_trial_writes_its_cell_and_reports_the_means(reports, few_digits, tmp_path):
+def test_a_trial_writes_its_cell_and_reports_the_means(reports, few_digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(adapter, "PACE", 0.0)
     store = Store(tmp_path)
     (autoencoder,), few_shot = plan(tiny(), few_digits.fingerprint)
     run_cell(autoencoder, few_digits, store)
@@ -144,6 +148,20 @@ def test_a_trial_writes_its_cell_and_reports_the_means(reports, few_digits, tmp_
     assert rows["encoder_cell"].tolist() == [autoencoder.id] * 2
     assert rows["freeze"].tolist() == ["fixed"] * 2
     assert store.predictions(fixed.id).shape == (2, 50)
+
+
+@pytest.mark.parametrize("score_after", [None, [], [1]])
+def test_reports_that_nobody_can_follow_are_left_out_unless_a_search_compares_them(
+    score_after, reports, few_digits, tmp_path, monkeypatch
+):
+    clock = itertools.count(step=0.4)
+    times = SimpleNamespace(time=time.time, monotonic=lambda: next(clock))
+    monkeypatch.setattr(adapter, "time", times)
+    (autoencoder,), _ = plan(tiny(epochs=9), few_digits.fingerprint)
+    run_cell(autoencoder, few_digits, Store(tmp_path), score_after=score_after)
+    *epochs, last = [report.get("epoch") for report in reports]
+    assert last is None  # the end's means are never left out
+    assert epochs == ([1, 4, 7] if score_after is None else list(range(1, 10)))
 
 
 def test_a_trial_on_a_node_without_the_results_folder_makes_none(reports, few_digits, tmp_path):

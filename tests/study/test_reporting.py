@@ -11,9 +11,16 @@ import time
 import psutil
 import pytest
 
+import study.__main__ as command_line
 from study import reporting
 from study.lightness import torch_hidden
 from study.store import DamagedCell, StoreError
+
+real_write = reporting.write
+
+
+def killed(folder):
+    os._exit(9)
 
 
 def test_what_is_wrong_with_results_is_said_as_if_there_were_no_other_process(tmp_path):
@@ -27,10 +34,20 @@ def test_a_damaged_cell_arrives_with_its_reason():
     assert error.reason == "damaged: rows.parquet: too short"
 
 
-def test_a_process_that_is_killed_is_an_error_with_a_way_on(monkeypatch):
+def test_a_process_that_is_killed_is_an_error_of_its_own(monkeypatch):
     monkeypatch.setattr(reporting, "_write", os._exit)
-    with pytest.raises(StoreError, match="was killed, as for want of memory; `study report 9`"):
+    with pytest.raises(reporting.Killed, match="has ended before it was done"):
         reporting.write(9)
+
+
+def test_of_a_killed_report_the_command_says_how_to_go_on(computed, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("study.reporting.write", real_write)
+    monkeypatch.setattr(reporting, "_write", killed)
+    command = ["run", "autoencoder", "--preset", "smoke", "--out", str(tmp_path)]
+    assert command_line.main(command) == 1
+    said = capsys.readouterr().out
+    assert "failed: the process that writes the report has ended" in said
+    assert f"`study report {tmp_path}` tries again" in said
 
 
 def test_the_driver_loads_no_torch():
@@ -65,22 +82,40 @@ def test_a_torch_that_is_there_stays():
 
 SLEEPING = """
 from study import reporting
-import time
+from study.faults.interrupt import interruptible
+import signal, sys, time
+signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))  # as Ray leaves it
 reporting._write = time.sleep
-reporting.write(100)
+with interruptible():
+    reporting.write(100)
 """
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL, signal.SIGTERM])
-def test_it_does_not_outlive_the_driver(how):
-    driver = subprocess.Popen([sys.executable, "-c", SLEEPING], stderr=subprocess.DEVNULL)
+@pytest.mark.parametrize("when", ["at once", "later"])
+@pytest.mark.parametrize(
+    ("how", "group"),
+    [
+        (signal.SIGINT, True),
+        (signal.SIGINT, False),
+        (signal.SIGTERM, False),
+        (signal.SIGKILL, False),
+    ],
+)
+def test_it_does_not_outlive_the_driver(how, group, when):
+    """Nor does it have anything to say of Ctrl-C, which a terminal sends to all processes."""
+    driver = subprocess.Popen(
+        [sys.executable, "-c", SLEEPING], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     writers = []
     while not writers:  # the last that is started
-        time.sleep(0.1)
+        assert driver.poll() is None
+        time.sleep(0.02)
         children = psutil.Process(driver.pid).children()
         writers = [c for c in children if "spawn_main" in " ".join(c.cmdline())]
-    time.sleep(1)
-    driver.send_signal(how)
-    assert driver.wait(timeout=10) != 0
+    time.sleep(2 if when == "later" else 0.1)
+    os.killpg(driver.pid, how) if group else driver.send_signal(how)
+    _, said = driver.communicate(timeout=10)
+    assert driver.returncode != 0
+    assert said.count("Traceback") == (how == signal.SIGINT)  # the driver's own
     _, alive = psutil.wait_procs(writers, timeout=10)
     assert alive == []

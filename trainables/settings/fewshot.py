@@ -127,15 +127,16 @@ class Config(Settings):
 
     @property
     def scored_epochs(self) -> range:
-        """The epochs of the stage that makes the classifier: in `lp-ft`, those of the second."""
+        """Those with which a pass ends of the stage that makes the classifier: in `lp-ft`, of the
+        second. A pass over `views` of each labelled image is so many epochs."""
         if self.freeze == "propagation":
             return range(1, self.pseudo_epochs + 1)
         views = self.views if self.sees_views else 1
         alone, whole = (-(-n // views) * views for n in (self.epochs, self.encoder_epochs))
         if self.freeze == "fixed":
-            return range(1, alone + 1)
+            return range(views, alone + 1, views)
         probed = alone if self.freeze == "lp-ft" else 0
-        return range(probed + 1, probed + whole + 1)
+        return range(probed + views, probed + whole + 1, views)
 
     @property
     def sees_views(self) -> bool:

@@ -11,6 +11,7 @@ from study.launch import Resources
 from study.search.halving import ParetoHalving, dominated_by, replay, scheduler
 from study.search.rungs import rungs
 from study.search.trials import at_once, gpus_of
+from trainables.settings.fewshot import FREEZE, Config
 
 
 @pytest.mark.parametrize(
@@ -22,8 +23,21 @@ def test_rungs_are_three_times_apart_and_none_is_the_end(epochs, at):
 
 
 def test_rungs_begin_where_scores_do():
-    """The second stage of `lp-ft`, after a first of 300 epochs."""
+    """The second stage of `lp-ft`, after a first of 300 epochs; and passes of 50 epochs each."""
     assert rungs(range(301, 401)) == [310, 330, 390]
+    assert rungs(range(50, 301, 50)) == [50, 150]
+    assert rungs(range(250, 301, 50)) == [250]
+
+
+@pytest.mark.parametrize("freeze", FREEZE)
+@pytest.mark.parametrize("pretraining", ["plain", "augmented"])
+def test_no_few_shot_trial_is_compared_at_its_end(freeze, pretraining):
+    """Where it would be stopped with nothing saved and its cell lost."""
+    for epochs, views in ((300, 50), (200, 50), (50, 50), (20, 50), (7, 3), (1, 1)):
+        config = Config(14, 20, freeze, pretraining, epochs=epochs, encoder_epochs=epochs,
+                        pseudo_epochs=epochs, views=views)  # fmt: skip
+        scored = config.scored_epochs
+        assert set(rungs(scored)) <= set(scored[:-1])
 
 
 def decide(chosen, name, **result):
