@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 
@@ -11,7 +12,6 @@ import torch
 from matplotlib.figure import Figure
 
 from analysis.results import Results
-from analysis.search import WORDS, front
 from analysis.statistics import LEVEL, Interval, holm, mean_interval, trend, verdict
 from analysis.style import (
     COLOURS,
@@ -159,6 +159,11 @@ def draw_error_by_dimension(
 def cost_front(cells: pd.DataFrame, cost: str) -> pd.DataFrame:
     """The cells that no other one beats in test error and in `cost`, by rising cost: of those
     that cost the same, the best alone."""
+    with warnings.catch_warnings():
+        # It imports Optuna, whose progress bars, unused here, miss a widget in notebooks.
+        warnings.filterwarnings("ignore", message="IProgress not found")
+        from analysis.search import WORDS, front
+
     return front(cells.assign(state=WORDS["complete"]), "test_mse", cost)
 
 
