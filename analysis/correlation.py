@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import torch
@@ -9,7 +12,7 @@ from matplotlib.figure import Figure
 
 from analysis import redundancy
 from analysis.results import Results
-from analysis.statistics import mean_interval, trend, verdict
+from analysis.statistics import Interval, finite_mean, trend, verdict
 from analysis.style import draw_series, figure, latent_dim_axis, plain_log_ticks
 from trainables.data import pixels
 
@@ -23,6 +26,9 @@ MEASURES = {
     "participation_ratio": "participation ratio",
 }
 """Columns of `redundancy.summary` that are drawn, and what axes call them."""
+
+BETWEEN = ("mean_absolute_off_diagonal", "rms_off_diagonal", "whitened")
+"""Those that are about pairs of coordinates: one coordinate alone has none."""
 
 
 def encoded_images(results: Results) -> tuple[torch.Tensor, str]:
@@ -67,7 +73,6 @@ def measures(results: Results) -> pd.DataFrame:
             encode(results, str(cell), images), encode(results, str(cell), others), strict=True
         )
         for replicate, (codes, fitted_on) in enumerate(pairs):
-            whitened = redundancy.whiten(codes, fitted_on)
             lines.append(
                 {
                     "cell": cell,
@@ -75,27 +80,51 @@ def measures(results: Results) -> pd.DataFrame:
                     "latent_dim": group["latent_dim"].iloc[0],
                     "images": len(images),
                     **redundancy.summary(codes),
-                    "whitened": redundancy.mean_absolute_off_diagonal(whitened),
+                    "whitened": _whitened(codes, fitted_on),
                 }
             )
     return pd.DataFrame(lines)
 
 
+def _whitened(codes: np.ndarray, fitted_on: np.ndarray) -> float:
+    """Mean off-diagonal |r| of whitened codes; NaN where no coordinate varies."""
+    if not redundancy.live_coordinates(fitted_on).any():
+        return math.nan
+    return redundancy.mean_absolute_off_diagonal(redundancy.whiten(codes, fitted_on))
+
+
 def summary(table: pd.DataFrame) -> pd.DataFrame:
     """One line a latent dimension and measure: mean over replicates with its interval.
 
-    Columns `latent_dim`, `measure`, `mean`, `low`, `high`, `replicates`, `interval`, `cells`.
+    Columns `latent_dim`, `measure`, `mean`, `low`, `high`, `replicates` (those with a finite
+    value), `left_out` (the others), `interval`, `cells`.
     """
     lines = []
     for dim, group in table.groupby("latent_dim"):
         for measure in MEASURES:
-            values = group[measure].dropna()
-            if len(values):
-                interval = mean_interval(values)
-                lines.append((dim, measure, interval.estimate, interval.low, interval.high,
-                              interval.n, interval.kind, group["cell"].iloc[0]))  # fmt: skip
-    columns = ["latent_dim", "measure", "mean", "low", "high", "replicates", "interval", "cells"]
+            if dim == 1 and measure in BETWEEN:
+                continue
+            interval = finite_mean(group[measure])
+            lines.append((dim, measure, interval.estimate, interval.low, interval.high, interval.n,
+                          len(group) - interval.n, interval.kind,
+                          group["cell"].iloc[0]))  # fmt: skip
+    columns = ["latent_dim", "measure", "mean", "low", "high", "replicates", "left_out",
+               "interval", "cells"]  # fmt: skip
     return pd.DataFrame(lines, columns=columns)
+
+
+def left_out(table: pd.DataFrame, measures: Sequence[str] = ("mean_absolute_off_diagonal",)) -> str:
+    """A sentence on the models of more than one dimension without a finite value of `measures`;
+    empty where all of them have one."""
+    several = table[table["latent_dim"] > 1]
+    without = several[~np.isfinite(several[[*measures]].to_numpy(float)).all(axis=1)]
+    if without.empty:
+        return ""
+    dims = ", ".join(map(str, sorted(without["latent_dim"].unique())))
+    return (
+        f"Left out: {len(without)} of {len(several)} models (d = {dims}), in whose codes "
+        "coordinates do not vary, or only together, so that a number is missing or infinite."
+    )
 
 
 def draw_correlation(table: pd.DataFrame) -> Figure:
@@ -165,12 +194,14 @@ def conclusions(table: pd.DataFrame) -> list[str]:
     several = table[table["latent_dim"] > 1]
     if several["latent_dim"].nunique() < 2:
         return ["One latent dimension above 1 alone shows no trend."]
-    steps = np.log2(several["latent_dim"])
-    slope = trend(steps, several["mean_absolute_off_diagonal"], several["replicate"])
-    theirs = trend(steps, several["original_number"], several["replicate"])
-    span = f"{slope.text(4)} a doubling of d ({slope.kind}, n = {slope.n})"
-    least, most = several["latent_dim"].min(), several["latent_dim"].max()
-    share = several.groupby("latent_dim")["diagonal_share"].mean()
+    slope = _slope(several, "mean_absolute_off_diagonal")
+    theirs = _slope(several, "original_number")
+    without = list(filter(None, [left_out(table)]))
+    if slope is None or theirs is None:
+        return ["Too few models have codes that vary to show a trend.", *without]
+    span = f"{slope.text(4, unit=' a doubling of d')}{slope.basis()}"
+    share = several.dropna(subset="diagonal_share").groupby("latent_dim")["diagonal_share"].mean()
+    least, most = share.index.min(), share.index.max()
     return [
         verdict(
             slope,
@@ -180,9 +211,20 @@ def conclusions(table: pd.DataFrame) -> list[str]:
             f"undecided: {span}.",
         ),
         (
-            f"The original's number, which counts the diagonal, changes by {theirs.text(4)} a "
-            f"doubling; at d = {least} the diagonal is {100 * share[least]:.0f} % of it, at "
+            "The original's number, which counts the diagonal, changes by "
+            f"{theirs.text(4, unit=' a doubling')}; at d = {least} the diagonal is "
+            f"{100 * share[least]:.0f} % of it, at "
             f"d = {most} still {100 * share[most]:.0f} %. It would fall from {1 / least:.2f} to "
             f"{1 / most:.3f} with codes that are not correlated at all."
         ),
+        *without,
     ]
+
+
+def _slope(several: pd.DataFrame, measure: str) -> Interval | None:
+    """Interval for the slope of a measure over log2(d), over the replicates that have a finite
+    value at two d or more; None where none has."""
+    usable = several[np.isfinite(several[measure].to_numpy(float))]
+    if usable.empty or usable.groupby("replicate")["latent_dim"].nunique().max() < 2:
+        return None
+    return trend(np.log2(usable["latent_dim"]), usable[measure], usable["replicate"])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from matplotlib.figure import Figure
 
 from analysis.results import Results
-from analysis.statistics import mean_interval, trend, verdict
+from analysis.statistics import LEVEL, Interval, holm, mean_interval, trend, verdict
 from analysis.style import (
     COLOURS,
     MARKERS,
@@ -155,6 +156,17 @@ def draw_error_by_dimension(
     return made
 
 
+def cost_front(cells: pd.DataFrame, cost: str) -> pd.DataFrame:
+    """The cells that no other one beats in test error and in `cost`, by rising cost: of those
+    that cost the same, the best alone."""
+    with warnings.catch_warnings():
+        # It imports Optuna, whose progress bars, unused here, miss a widget in notebooks.
+        warnings.filterwarnings("ignore", message="IProgress not found")
+        from analysis.search import WORDS, front
+
+    return front(cells.assign(state=WORDS["complete"]), "test_mse", cost)
+
+
 def draw_cost(rows: pd.DataFrame) -> Figure:
     """Test error against the number of parameters and against training time, by depth; the
     cells that no other beats in both are ringed and joined (Pareto front)."""
@@ -168,14 +180,13 @@ def draw_cost(rows: pd.DataFrame) -> Figure:
         for index, (depth, part) in enumerate(cells.groupby("depth")):
             axes.plot(part[column], part["test_mse"], MARKERS[index], color=COLOURS[index],
                       label=f"{int(depth)} layers")  # fmt: skip
-        front = cells.sort_values(column)
-        front = front[front["test_mse"] == front["test_mse"].cummin()]
-        axes.step(front[column], front["test_mse"], where="post", color="#444444", linewidth=1)
-        axes.plot(front[column], front["test_mse"], "o", markersize=11, fillstyle="none",
+        best = cost_front(cells, column)
+        axes.step(best[column], best["test_mse"], where="post", color="#444444", linewidth=1)
+        axes.plot(best[column], best["test_mse"], "o", markersize=11, fillstyle="none",
                   color="#444444", label="Pareto front")  # fmt: skip
-        for dim, part in front.groupby("latent_dim"):
-            best = part.loc[part["test_mse"].idxmin()]
-            axes.annotate(f"d = {int(dim)}", (best[column], best["test_mse"]),
+        for dim, part in best.groupby("latent_dim"):
+            least = part.loc[part["test_mse"].idxmin()]
+            axes.annotate(f"d = {int(dim)}", (least[column], least["test_mse"]),
                           textcoords="offset points", xytext=(-8, -13), fontsize=8)  # fmt: skip
         axes.set_xlabel(label)
         axes.set_xscale("log")
@@ -247,64 +258,124 @@ def draw_reconstructions(
 # --- conclusions -------------------------------------------------------------------------------
 
 
+SETTING = ["depth", "batch_size"]
+"""What cells of one latent dimension differ in."""
+
+
 def conclusions(rows: pd.DataFrame, pca: pd.DataFrame) -> list[str]:
     """What the rows say to the assignment's questions, in sentences."""
-    sentences = []
     best = best_model(rows)
     floor = pca.set_index("latent_dim")["pca_mse"][best["latent_dim"]]
-    sentences.append(
+    score = (
         f"Best score: a test error of {best['test_mse']:.5f} per pixel, by the model with the "
         f"least validation error (d = {best['latent_dim']}, {best['depth']} layers, batch "
         f"{best['batch_size']}, replicate {best['replicate']}); PCA with as many dimensions "
         f"leaves {floor:.5f}."
     )
-    if len(set(rows["latent_dim"])) > 1:
-        settings = rows["depth"].astype(str) + "/" + rows["batch_size"].astype(str)
-        slope = trend(
-            np.log2(rows["latent_dim"]),
-            np.log2(rows["test_mse"]),
-            settings + "/" + rows["replicate"].astype(str),
-        )
-        factor = f"{2**slope.estimate:.2f} [{2**slope.low:.2f}, {2**slope.high:.2f}]"
-        sentences.append(
-            verdict(
-                slope,
-                "The error rises with the latent dimension: a doubling of d multiplies it by ",
-                "The error falls with the latent dimension: a doubling of d multiplies it by ",
-                "Whether the error rises or falls with d is undecided: a doubling of it multiplies "
-                "the error by ",
-            )
-            + f"{factor} ({slope.kind}, n = {slope.n})."
-        )
-    depths = sorted(rows["depth"].unique())
-    for fewer, more in pairwise(depths):
-        keys = ["latent_dim", "batch_size", "replicate"]
-        pairs = rows[rows["depth"] == more].merge(
-            rows[rows["depth"] == fewer], on=keys, suffixes=("_more", "_fewer")
-        )
-        if pairs.empty:
-            continue
-        pairs["ratio"] = np.log(pairs["test_mse_more"] / pairs["test_mse_fewer"])
-        # Replicates of different cells share no randomness that matters but the seed: one mean a
-        # replicate is what is independent.
-        interval = mean_interval(pairs.groupby("replicate")["ratio"].mean())
-        percent = [100 * (np.exp(v) - 1) for v in (interval.estimate, interval.low, interval.high)]
-        sentences.append(
-            verdict(
-                interval,
-                f"{more} layers are worse than {fewer} on the average over d: ",
-                f"{more} layers are better than {fewer} on the average over d: ",
-                f"Whether {more} layers or {fewer} are better on the average over d is undecided: ",
-            )
-            + f"{percent[0]:+.1f} % error [{percent[1]:+.1f}, {percent[2]:+.1f}] "
-            f"({interval.kind}, paired by d, batch size and replicate, n = {interval.n})."
-        )
-        by_dim = pairs.groupby("latent_dim")["ratio"].mean()
-        better = ", ".join(map(str, by_dim.index[by_dim < 0]))
-        worse = ", ".join(map(str, by_dim.index[by_dim > 0]))
-        if better and worse:
-            sentences.append(
-                f"It depends on d: {more} layers have the smaller mean error at d = {better}; "
-                f"{fewer} layers at d = {worse}."
-            )
+    sentences = [score]
+    sentences += _on_dimension(rows)
+    for fewer, more in pairwise(sorted(rows["depth"].unique())):
+        sentences += _on_layers(rows, fewer, more)
     return sentences
+
+
+def with_every_dimension(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the settings (depth and batch size) that have every d that any of them has:
+    means over others would differ between d by which cells are missing. Where none has them all,
+    the rows of one of those that have the most."""
+    dims = {setting: frozenset(group["latent_dim"]) for setting, group in rows.groupby(SETTING)}
+    most = max(dims.values(), key=len)
+    complete = [setting for setting, of_it in dims.items() if of_it == most]
+    if most != frozenset(rows["latent_dim"]):
+        complete = complete[:1]
+    return rows[pd.MultiIndex.from_frame(rows[SETTING]).isin(complete)]
+
+
+def slope_over_dimension(rows: pd.DataFrame) -> Interval | None:
+    """Interval for the slope of log2(test error) over log2(d), from rows of settings with the
+    same d; None with fewer than two d.
+
+    The cells of a replicate share its seed, so that replicates alone are independent: the log
+    errors of each are averaged over settings at every d, and give one slope.
+    """
+    if rows["latent_dim"].nunique() < 2:
+        return None
+    logs = rows.assign(log_error=np.log2(rows["test_mse"]))
+    means = logs.groupby(["replicate", "latent_dim"])["log_error"].mean().reset_index()
+    return trend(np.log2(means["latent_dim"]), means["log_error"], means["replicate"])
+
+
+def _on_dimension(rows: pd.DataFrame) -> list[str]:
+    """By how much the error changes with d: one sentence, or none where there are too few d."""
+    complete = with_every_dimension(rows)
+    slope = slope_over_dimension(complete)
+    if slope is None:
+        return []
+    factor = _mapped(slope, lambda exponent: 2.0**exponent)
+    used, settings = (len(table.drop_duplicates(SETTING)) for table in (complete, rows))
+    said = (
+        f", over the {used} of {settings} settings of layers and batch size that have as many d"
+        if used < settings
+        else ""
+    )
+    claim = verdict(
+        slope,
+        "The error rises with the latent dimension: a doubling of d multiplies it by ",
+        "The error falls with the latent dimension: a doubling of d multiplies it by ",
+        "Whether the error rises or falls with d is undecided: a doubling of it multiplies "
+        "the error by ",
+    )
+    return [f"{claim}{factor.text(2)}{factor.basis()}{said}."]
+
+
+def _on_layers(rows: pd.DataFrame, fewer: int, more: int) -> list[str]:
+    """Whether `more` layers are better than `fewer`, on the average over d and by d."""
+    keys = ["latent_dim", "batch_size", "replicate"]
+    pairs = rows[rows["depth"] == more].merge(
+        rows[rows["depth"] == fewer], on=keys, suffixes=("_more", "_fewer")
+    )
+    if pairs.empty:
+        return []
+    pairs["ratio"] = np.log(pairs["test_mse_more"] / pairs["test_mse_fewer"])
+    # Replicates of different cells share no randomness that matters but the seed: one mean a
+    # replicate is what is independent.
+    interval = mean_interval(pairs.groupby("replicate")["ratio"].mean())
+    percent = _mapped(interval, lambda log_ratio: 100 * float(np.expm1(log_ratio)))
+    claim = verdict(
+        interval,
+        f"{more} layers are worse than {fewer} on the average over d: ",
+        f"{more} layers are better than {fewer} on the average over d: ",
+        f"Whether {more} layers or {fewer} are better on the average over d is undecided: ",
+    )
+    basis = percent.basis("paired by d, batch size and replicate")
+    sentences = [f"{claim}{percent.text(1, unit=' % error', signed=True)}{basis}."]
+    better, worse = told_apart(pairs)
+    if better and worse:
+        smaller, larger = (", ".join(map(str, dims)) for dims in (better, worse))
+        sentences.append(
+            f"It depends on d: {more} layers have the smaller mean error at d = {smaller}; "
+            f"{fewer} layers at d = {larger} (each paired by replicate, p < {LEVEL} after Holm's "
+            "correction for the number of d)."
+        )
+    return sentences
+
+
+def told_apart(pairs: pd.DataFrame) -> tuple[list[int], list[int]]:
+    """The d at which the `ratio` (a logarithm, one of each pair of models) is below 0, and those
+    at which it is above: significantly, over replicates, by Holm's correction for all d."""
+    means = pairs.groupby(["latent_dim", "replicate"])["ratio"].mean()
+    intervals = {int(d): mean_interval(of_one) for d, of_one in means.groupby("latent_dim")}
+    adjusted = holm([interval.p_value() for interval in intervals.values()])
+    signs = {
+        d: np.sign(interval.estimate)
+        for (d, interval), p in zip(intervals.items(), adjusted, strict=True)
+        if p < LEVEL
+    }
+    below, above = ([d for d, sign in signs.items() if sign == side] for side in (-1, 1))
+    return below, above
+
+
+def _mapped(interval: Interval, function: Callable[[float], float]) -> Interval:
+    """The interval of an increasing function of what `interval` is of."""
+    estimate, low, high = map(function, (interval.estimate, interval.low, interval.high))
+    return Interval(estimate, low, high, interval.n, interval.kind)

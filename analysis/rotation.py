@@ -12,8 +12,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.results import Results
-from analysis.statistics import Interval, holm, mean_interval, verdict
-from analysis.style import COLOURS, LINES, MARKERS, figure
+from analysis.selection import best_setting
+from analysis.statistics import LEVEL, Interval, holm, mean_interval, unadjusted, verdict
+from analysis.style import COLOURS, LINES, MARKERS, error_bars, figure
 from trainables.rotation import held_out_angles
 
 NAMES = {
@@ -42,9 +43,10 @@ def _losses(table: pd.DataFrame) -> list[str]:
 
 def chosen(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows of the network (depth and batch size) with the least mean validation error over
-    the losses: what figures and sentences are about, where there is more than one."""
-    means = rows.groupby(NETWORK)["val_error"].mean()
-    return rows[(rows[NETWORK] == list(means.idxmin())).all(axis=1)]
+    the losses, of those that have all of these: what figures and sentences are about, where there
+    is more than one."""
+    best = best_setting(rows, NETWORK, "loss", "val_error", "min")
+    return rows[(rows[NETWORK] == list(best)).all(axis=1)]
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
@@ -158,38 +160,21 @@ def excess_near_the_break(table: pd.DataFrame, loss: str) -> Interval:
 
 
 def conclusions(rows: pd.DataFrame, table: pd.DataFrame) -> list[str]:
-    """What the naive loss costs, and where, in sentences computed from the rows and `errors`."""
-    best = rows.groupby("loss")["val_error"].mean().idxmin()
-    score = mean_interval(rows[rows["loss"] == best]["test_error"])
-    median = rows[rows["loss"] == best]["test_median_error"].mean()
-    sentences = []
-    sentences.append(
-        f"Least error: {score.text(1)} degrees on test images (median {median:.1f}), under "
-        f"“{NAMES[best]}”, which has the least validation error; {score.kind}, n = {score.n}."
+    """What the naive loss costs, and where, in sentences computed from the rows and the `errors`
+    of those that are `chosen`."""
+    shown = chosen(rows)
+    best = shown.groupby("loss")["val_error"].mean().idxmin()
+    score = mean_interval(shown[shown["loss"] == best]["test_error"])
+    median = shown[shown["loss"] == best]["test_median_error"].mean()
+    least = (
+        f"Least error: {score.text(1, unit=' degrees')} on test images (median {median:.1f}), "
+        f"under “{NAMES[best]}”, which has the least validation error{score.basis()}."
     )
-    naive = rows[rows["loss"] == NAIVE]
-    intervals = {
-        loss: paired(naive, rows[rows["loss"] == loss], "test_error")
-        for loss in _losses(rows)
-        if loss != NAIVE
-    }
-    known = {loss: interval for loss, interval in intervals.items() if interval is not None}
-    for loss, interval in known.items():
-        sentences.append(
-            verdict(
-                interval,
-                f"The naive loss is worse than “{NAMES[loss]}”: ",
-                f"The naive loss is better than “{NAMES[loss]}”: ",
-                f"It is undecided whether the naive loss or “{NAMES[loss]}” is worse: ",
-            )
-            + f"{interval.text(1)} degrees (naive minus circular, n = {interval.n} pairs of the "
-            "same seed)."
-        )
-    if known and all(i.excludes(0) and i.low > 0 for i in known.values()):
-        sentences.append(
-            f"So it is worse than every one of the {len(known)} circular losses, each time with "
-            "an interval that excludes zero."
-        )
+    sentences = [least]
+    compared = differences(rows)
+    if len(compared):
+        network = list(shown[NETWORK].iloc[0])
+        sentences += _on_losses(compared[(compared[NETWORK] == network).all(axis=1)])
     for loss in dict.fromkeys([NAIVE, best]):
         if loss not in set(table["loss"]):
             continue
@@ -202,7 +187,33 @@ def conclusions(rows: pd.DataFrame, table: pd.DataFrame) -> list[str]:
                 "is smaller than elsewhere: ",
                 "may be the same as elsewhere (undecided): ",
             )
-            + f"{excess.text(1)} degrees (near minus elsewhere)."
+            + f"{excess.text(1, unit=' degrees')}, near minus elsewhere."
+        )
+    return sentences
+
+
+def _on_losses(compared: pd.DataFrame) -> list[str]:
+    """What lines of `differences` say. The word is that of the corrected p value: an interval,
+    which is of one comparison alone, excludes 0 more often than it should in one of many."""
+    sentences = []
+    worse = 0
+    for _, line in compared.iterrows():
+        name = NAMES[line["loss"]]
+        kind = unadjusted(line["interval"])
+        interval = Interval(line["difference"], line["low"], line["high"], line["pairs"], kind)
+        start = f"It is undecided whether the naive loss or “{name}” is worse: "
+        if line["p_holm"] < LEVEL:  # not where it is NaN: nothing could be tested
+            word = "worse" if line["difference"] > 0 else "better"
+            worse += word == "worse"
+            start = f"The naive loss is {word} than “{name}”: "
+        sentences.append(
+            f"{start}{interval.text(1, unit=' degrees')}, naive minus circular"
+            f"{interval.basis('in pairs of the same seed')}."
+        )
+    if worse and worse == len(compared):
+        sentences.append(
+            f"So it is worse than every one of the {worse} circular losses, each time with "
+            f"p < {LEVEL} after Holm's correction for their number."
         )
     return sentences
 
@@ -214,8 +225,7 @@ def draw_errors(rows: pd.DataFrame) -> Figure:
     for place, loss in enumerate(losses):
         values = rows[rows["loss"] == loss]["test_error"]
         interval = mean_interval(values)
-        reach = np.nan_to_num([[interval.estimate - interval.low],
-                               [interval.high - interval.estimate]])  # fmt: skip
+        reach = error_bars([interval.estimate], [interval.low], [interval.high])
         shifts = np.linspace(0.12, 0.28, len(values)) if len(values) > 1 else [0.2]
         axes.plot(place + np.asarray(shifts), values, ".", color=COLOURS[place], alpha=0.5,
                   markersize=5)  # fmt: skip
@@ -236,9 +246,8 @@ def draw_by_angle(binned: pd.DataFrame) -> Figure:
     for index, loss in enumerate(_losses(binned)):
         part = binned[binned["loss"] == loss]
         part = part.assign(angle=(part["angle"] + 180) % 360 - 180).sort_values("angle")
-        axes.fill_between(part["angle"], part["low"].fillna(part["error"]),
-                          part["high"].fillna(part["error"]), color=COLOURS[index], alpha=0.18,
-                          linewidth=0)  # fmt: skip
+        axes.fill_between(part["angle"], part["low"], part["high"], color=COLOURS[index],
+                          alpha=0.18, linewidth=0)  # fmt: skip
         axes.plot(part["angle"], part["error"], color=COLOURS[index], marker=MARKERS[index],
                   linestyle=LINES[index], markersize=3.5, linewidth=1.3,
                   label=NAMES[loss])  # fmt: skip

@@ -15,8 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from numpy.typing import ArrayLike, NDArray
 
-from analysis.statistics import mean_interval
+from analysis.statistics import finite_mean
 
 # Okabe & Ito (2008), ordered so that neighbours differ in lightness too.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#000000")
@@ -73,6 +74,18 @@ def plain_log_ticks(axis: Axis) -> None:
     axis.set_minor_locator(NullLocator())
 
 
+def error_bars(
+    estimate: ArrayLike, low: ArrayLike, high: ArrayLike, scale: float = 1.0
+) -> NDArray[np.float64] | None:
+    """How far bars reach from `estimate`, each (n,), times `scale`: (2, n), as `xerr` and `yerr`
+    take it. NaN, which draws none, where there is no interval, because a bar of length 0 would
+    look like certainty; None where there is no interval at all."""
+    centre, below, above = (scale * np.asarray(v, dtype=float) for v in (estimate, low, high))
+    reach = np.stack([centre - below, above - centre])
+    # Rounding can leave the mean of equal values outside its interval.
+    return np.maximum(reach, 0) if np.isfinite(reach).any() else None
+
+
 def draw_series(
     axes: Axes,
     table: pd.DataFrame,
@@ -83,21 +96,24 @@ def draw_series(
     scale: float = 1.0,
     offset: float = 0.0,
 ) -> None:
-    """Every replicate as a small dot, and the mean with its 95 % Student-t interval.
+    """Every replicate as a small dot, and the mean with its 95 % Student-t interval, if there are
+    two; what is not finite is left out.
 
     `index` picks colour, marker and line; `offset` shifts x by that fraction, so that series
     with the same x can be told apart.
     """
+    table = table[np.isfinite(table[y].to_numpy(float))]
+    if table.empty:
+        return
     colour, marker, line = COLOURS[index % 7], MARKERS[index % 7], LINES[index % 7]
     places = table[x].to_numpy(float) * (1 + offset)
     axes.plot(places, table[y] * scale, ".", color=colour, alpha=0.35, markersize=4, zorder=2)
     groups = [(value, group[y].to_numpy(float) * scale) for value, group in table.groupby(x)]
-    intervals = [mean_interval(values) for _, values in groups]
+    intervals = [finite_mean(values) for _, values in groups]
     at = np.array([float(value) for value, _ in groups]) * (1 + offset)
-    means = np.array([interval.estimate for interval in intervals])
-    reach = np.array([[i.estimate - i.low, i.high - i.estimate] for i in intervals]).T
+    means, lows, highs = np.array([(i.estimate, i.low, i.high) for i in intervals]).T
     axes.errorbar(
-        at, means, yerr=np.nan_to_num(reach), color=colour, marker=marker, linestyle=line,
+        at, means, yerr=error_bars(means, lows, highs), color=colour, marker=marker, linestyle=line,
         markersize=5, capsize=2.5, linewidth=1.4, label=label, zorder=3,
     )  # fmt: skip
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from analysis.interpolation.scorecard import (
@@ -12,7 +14,7 @@ from analysis.interpolation.scorecard import (
     RECONSTRUCTION,
     by_replicate,
 )
-from analysis.statistics import Interval, mean_interval, verdict
+from analysis.statistics import Interval, finite_mean, verdict
 
 
 def conclusions(table: pd.DataFrame) -> list[str]:
@@ -36,6 +38,7 @@ def conclusions(table: pd.DataFrame) -> list[str]:
         _compared(table, "cross_dissolve", low, high, dissolve,
                   "midpoints are {more} distant from cross-dissolve at"),
         _both_at_once(table, low, high),
+        *_left_out(table, (low, high)),
     ]  # fmt: skip
 
 
@@ -48,10 +51,22 @@ def paired(
     table: pd.DataFrame, measure: str, low: int, high: int, control: str = INTERPOLATION
 ) -> Interval:
     """Interval for the mean of `measure` at d = `high` less that at d = `low`, over replicates:
-    replicate r has the same seeds and the same image pairs at both."""
-    models = by_replicate(table, control).set_index("replicate")
-    at = {d: models.loc[models["latent_dim"] == d, measure] for d in (low, high)}
-    return mean_interval((at[high] - at[low]).dropna().to_numpy(float))
+    replicate r has the same seeds and the same image pairs at both. Unbounded, with n = 0, where
+    none has a finite value at both."""
+    at = _at_both(table, measure, low, high, control)
+    return finite_mean((at[high] - at[low]).to_numpy(float))
+
+
+def _at_both(
+    table: pd.DataFrame, measure: str, low: int, high: int, control: str = INTERPOLATION
+) -> pd.DataFrame:
+    """`measure` by replicate (rows) and d (columns `low` and `high`), where it is finite at both:
+    means and their difference are of the same models."""
+    models = by_replicate(table, control)
+    compared = models[models["latent_dim"].isin([low, high])]
+    values = compared.set_index(["latent_dim", "replicate"])[measure].astype(float)
+    at = pd.DataFrame({d: values.loc[d] for d in (low, high)})
+    return at[np.isfinite(at).all(axis=1)]
 
 
 def _which_and_why(
@@ -59,10 +74,13 @@ def _which_and_why(
 ) -> str:
     better = verdict(plausible, str(high), str(low), "")
     if not better:
-        return (
-            f"Whether d = {low} or d = {high} interpolates better is undecided: the interval of "
-            "the difference in the plausibility of midpoints includes 0."
+        why = (
+            "the interval of the difference in the plausibility of midpoints includes 0"
+            if plausible.bounded
+            else "the difference in the plausibility of midpoints is "
+            f"{plausible.text(3, signed=True)}"
         )
+        return f"Whether d = {low} or d = {high} interpolates better is undecided: {why}."
     size = "larger" if better == str(high) else "smaller"
     # Signs turned so that above 0 speaks for the d that is better.
     toward = 1 if size == "larger" else -1
@@ -94,7 +112,7 @@ def _best(table: pd.DataFrame, dims: Sequence[int]) -> str:
     as_good = [d for d in others if not paired(table, "confidence", d, best).excludes(0)]
     rivals = f"; not told apart from it: d = {', '.join(map(str, as_good))}" if as_good else ""
     blend = by_replicate(table, PIXEL_BLEND)["confidence"].mean()
-    interval = mean_interval(models.loc[models["latent_dim"] == best, "confidence"])
+    interval = finite_mean(models.loc[models["latent_dim"] == best, "confidence"])
     control = verdict(
         interval,
         "more than in a blend of pixels",
@@ -112,14 +130,15 @@ def _compared(
     table: pd.DataFrame, measure: str, low: int, high: int, difference: Interval, start: str
 ) -> str:
     """`start`, with "more" or "less" for {more}, and both means with their difference."""
-    means = by_replicate(table, INTERPOLATION).groupby("latent_dim")[measure].mean()
+    means = _at_both(table, measure, low, high).mean()
+    shown = {d: _number(means[d]) for d in (low, high)}
     claim = start.format(more=verdict(difference, "more", "less", "more or less"))
     undecided = f"it is undecided whether {claim}"
     sentence = verdict(difference, claim, claim, undecided)
     return (
-        f"{sentence[0].upper()}{sentence[1:]} d = {high} than at d = {low}: {means[high]:.3f} "
-        f"against {means[low]:.3f}, difference {_signed(difference)} ({difference.kind}, paired "
-        f"by replicate, n = {difference.n})."
+        f"{sentence[0].upper()}{sentence[1:]} d = {high} than at d = {low}: {shown[high]} "
+        f"against {shown[low]}, difference {difference.text(3, signed=True)}"
+        f"{difference.basis('paired by replicate')}."
     )
 
 
@@ -132,7 +151,7 @@ def _end_points(table: pd.DataFrame, low: int, high: int) -> str:
     means = lost.groupby("latent_dim")[["confidence", "lost"]].mean()
     of = lost.set_index("replicate")
     at = {d: of.loc[of["latent_dim"] == d, "lost"] for d in (low, high)}
-    difference = mean_interval((at[high] - at[low]).dropna().to_numpy(float))
+    difference = finite_mean((at[high] - at[low]).to_numpy(float))
     compared = verdict(
         difference, "the larger d loses more", "the smaller d loses more",
         "which loses more is undecided",
@@ -141,7 +160,7 @@ def _end_points(table: pd.DataFrame, low: int, high: int) -> str:
         f"In the end points D(E(I)) themselves its confidence is "
         f"{means.loc[low, 'confidence']:.3f} at d = {low} and {means.loc[high, 'confidence']:.3f} "
         f"at d = {high}; from there to the midpoint it loses {means.loc[low, 'lost']:.3f} and "
-        f"{means.loc[high, 'lost']:.3f}: {compared} (difference {_signed(difference)})."
+        f"{means.loc[high, 'lost']:.3f}: {compared}, difference {difference.text(3, signed=True)}."
     )
 
 
@@ -157,13 +176,27 @@ def _both_at_once(table: pd.DataFrame, low: int, high: int) -> str:
         f"Whether both digits are seen at once more at d = {high} or at d = {low} is undecided",
     )
     return (
-        f"{claim} ({means[high]:.3f} against {means[low]:.3f}, difference {_signed(difference)}); "
-        f"it is what a blend of pixels does without any model ({blend:.3f}), so more of it is a "
+        f"{claim}: {means[high]:.3f} against {means[low]:.3f}, "
+        f"difference {difference.text(3, signed=True)}; it is what a blend of pixels does without "
+        f"any model ({blend:.3f}), so more of it is a "
         "failure to interpolate and not a merit."
     )
 
 
-def _signed(difference: Interval) -> str:
-    if not difference.bounded:
-        return f"{difference.estimate:+.3f} [no interval]"
-    return f"{difference.estimate:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
+def _left_out(table: pd.DataFrame, dims: Sequence[int]) -> list[str]:
+    """How many models are in no difference, because they show the same picture at both ends: no
+    sentence where there is none."""
+    models = by_replicate(table, INTERPOLATION)
+    compared = models[models["latent_dim"].isin(dims)]
+    without = ~np.isfinite(compared["cross_dissolve"].to_numpy(float))
+    if not without.any():
+        return []
+    sentence = (
+        f"Left out of the distance from cross-dissolve: {without.sum()} of {len(compared)} models "
+        f"of d = {' and '.join(map(str, dims))}, which show the same picture at both ends."
+    )
+    return [sentence]
+
+
+def _number(value: float) -> str:
+    return "no value" if math.isnan(value) else f"{value:.3f}"

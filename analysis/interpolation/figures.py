@@ -28,7 +28,8 @@ PANELS = ("confidence", "entropy", "outside", "both", "cross_dissolve", "mean_di
 
 def draw_scorecard(table: pd.DataFrame) -> Figure:
     """Each measure against d: midpoints and end points with every replicate as a dot, the mean
-    and its 95 % Student-t interval; lines for the controls that no model has a part in.
+    and its 95 % Student-t interval, without what is not finite; lines for the controls that no
+    model has a part in.
 
     Raises ValueError where `table` has no model.
     """
@@ -39,9 +40,7 @@ def draw_scorecard(table: pd.DataFrame) -> Figure:
         for index, (control, label) in enumerate(
             {INTERPOLATION: "midpoint, α = 0.5", RECONSTRUCTION: "end points D(E(I))"}.items()
         ):
-            part = models[control].dropna(subset=measure)
-            if len(part):
-                draw_series(axes, part, "latent_dim", measure, label, index)
+            draw_series(axes, models[control], "latent_dim", measure, label, index)
         for control, (style, colour) in lines.items():
             value = by_replicate(table, control)[measure].mean()
             if np.isfinite(value):
@@ -80,7 +79,8 @@ def _from_zero(axes: Axes, measure: str) -> None:
 def draw_trade_off(table: pd.DataFrame) -> Figure:
     """What a model shows between two digits against what it makes of the digits: the judge's
     confidence in midpoints, and their distance from cross-dissolve, over the error of the end
-    points, by d. Every replicate a dot, means with 95 % Student-t intervals.
+    points, by d. Every replicate a dot, means with 95 % Student-t intervals; a model without one of
+    the two numbers is left out.
 
     Raises ValueError where `table` has no model.
     """
@@ -108,6 +108,9 @@ def draw_trade_off(table: pd.DataFrame) -> Figure:
 
 
 def _draw_point(axes: Axes, part: pd.DataFrame, x: str, y: str, label: str, index: int) -> None:
+    part = part[np.isfinite(part[[x, y]].to_numpy(float)).all(axis=1)]
+    if part.empty:
+        return
     colour, marker = COLOURS[index % 7], MARKERS[index % 7]
     across, up = mean_interval(part[x]), mean_interval(part[y])
     axes.plot(part[x], part[y], ".", color=colour, alpha=0.4, markersize=4)

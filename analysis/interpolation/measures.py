@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from analysis.interpolation.judge import FloatArray, Reader
+from analysis.redundancy import RELATIVE_RESOLUTION
 from trainables.networks import Autoencoder
 
 # --- the way that a path takes -------------------------------------------------------------------
@@ -69,8 +70,10 @@ def spread(codes: Tensor) -> float:
 @torch.no_grad()
 def cycle_error(model: Autoencoder, codes: Tensor, images: Tensor, unit: float) -> Tensor:
     """‖E(D(z)) − z‖ of `codes` z (N, d) that decode to `images` (N, 1, 28, 28), (N,), over
-    `unit`, the `spread` of the codes of the test images. 1 is as far off as the mean code is."""
-    return (model.encoder(images) - codes).norm(dim=1) / unit
+    `unit`, the `spread` of the codes of the test images. 1 is as far off as the mean code is; NaN
+    where codes do not spread by more than the rounding of float32."""
+    varied = unit > RELATIVE_RESOLUTION * codes.norm(dim=1)
+    return torch.where(varied, (model.encoder(images) - codes).norm(dim=1) / unit, torch.nan)
 
 
 # --- readings of a judge -------------------------------------------------------------------------

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import pandas as pd
+
 from analysis import correlation
 from analysis.document import Document
 from analysis.report.captions import INTERVALS
 from analysis.results import Results
+
+INFORMATION = ("total_correlation_per_dimension", "effective_rank", "participation_ratio")
 
 
 def write(document: Document, results: Results) -> None:
@@ -28,13 +32,15 @@ def write(document: Document, results: Results) -> None:
         document.figure(
             "correlation",
             correlation.draw_correlation(table),
-            f"Correlation of codes against d, over {which}; {INTERVALS}.",
+            f"Correlation of codes against d, over {which}; {INTERVALS}. "
+            f"{correlation.left_out(table)}",
         )
         document.figure(
             "information",
             correlation.draw_information(table),
             "Left: −½ ln det R per dimension, the redundancy of Gaussian codes with these "
-            "correlations. Right: how many directions the codes fill; " + INTERVALS + ".",
+            f"correlations. Right: how many directions the codes fill; {INTERVALS}. "
+            f"{correlation.left_out(table, INFORMATION)}",
         )
     document.figure(
         "correlation_matrices",
@@ -44,7 +50,7 @@ def write(document: Document, results: Results) -> None:
     document.text(
         "An autoencoder's code is determined only up to an invertible map, which its decoder can "
         "undo. Whitening (by statistics of training images) is such a map: it takes the mean "
-        f"correlation to at most {table['whitened'].max():.3f} (noise floor "
+        f"correlation to {_most(table['whitened'])} (noise floor "
         f"{table['noise_floor'].max():.3f}), and loses nothing. The numbers above describe the "
         "coordinates that training happened to choose."
     )
@@ -52,3 +58,8 @@ def write(document: Document, results: Results) -> None:
     document.download(
         "correlation_models", table.rename(columns={"cell": "cells"}), "The measures by model"
     )
+
+
+def _most(values: pd.Series) -> str:
+    known = values.dropna()
+    return f"at most {known.max():.3f}" if len(known) else "no number, as no code varies here"

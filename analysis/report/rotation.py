@@ -18,7 +18,7 @@ def write(document: Document, results: Results) -> None:
         "The same network learns the angle from the image under a naive and under circular "
         "losses. What does it cost not to know that 0° and 360° are one?",
     )
-    section.conclusions = rotation.conclusions(shown, errors)
+    section.conclusions = rotation.conclusions(rows, errors)
     section.cells = sorted(set(shown["cell"]))
     document.figure(
         "rotation",

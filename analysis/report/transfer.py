@@ -10,7 +10,7 @@ from analysis.results import Results
 
 
 def write(document: Document, results: Results) -> None:
-    rows = transfer.with_arms(results.of("fewshot"))
+    rows = transfer.rows_of(results)
     arms = transfer.arms_table(rows, results.plan["dataset"])
     section = document.section(
         "transfer",
@@ -36,23 +36,25 @@ def _accuracies(
     arms: pd.DataFrame,
     pixel_baselines: pd.DataFrame,
 ) -> None:
+    which = transfer.setting_words(rows)
     document.figure(
         "transfer_by_labels",
         transfer.draw_by_labels(rows, pixel_baselines),
         "Test accuracy against the number of labelled images. Bars are 95 % intervals that "
         "resample encoders and label subsets together (not pretrained: Student t over label "
         "subsets), dots the replicates; grey: baselines on the same label subsets; dotted at "
-        "10 %: chance.",
+        f"10 %: chance. {which}",
     )
     document.figure(
         "transfer_by_dimension",
         transfer.draw_by_dimension(rows),
-        "The same accuracies against the latent dimension.",
+        f"The same accuracies against the latent dimension. {which}",
     )
     document.table(
         "transfer_arms",
         arms,
-        "The arms, each at the d with its best validation accuracy, beside the targets",
+        "The arms, each at the d, depth and batch size with its best validation accuracy, "
+        "beside the targets",
         shown=arms.drop(columns=["arm", "interval"]),
     )
     document.table("transfer", table, "Accuracy by cell", shown=table.drop(columns=["interval"]))
@@ -66,8 +68,8 @@ def _against_fixed(document: Document, rows: pd.DataFrame) -> None:
         "transfer_against_fixed",
         transfer.draw_against(compared),
         "Every arm against the plain, fixed encoder: paired differences in test accuracy on "
-        "common seeds and label subsets, means over d; bars are 95 % intervals that resample "
-        "both.",
+        "common seeds and label subsets, means over d; bars are unadjusted 95 % intervals that "
+        f"resample both. {transfer.setting_words(rows)}",
     )
     document.table(
         "transfer_against_fixed",
@@ -85,7 +87,8 @@ def _fixed_minus_full(document: Document, rows: pd.DataFrame) -> None:
         "transfer_differences",
         transfer.draw_differences(paired),
         "Paired difference in test accuracy, encoder fixed minus everything trained, on "
-        "common encoders and label subsets; bars are 95 % intervals that resample both.",
+        "common encoders and label subsets; bars are unadjusted 95 % intervals that resample both. "
+        f"{transfer.setting_words(paired)}",
     )
     document.table(
         "transfer_differences",
@@ -128,7 +131,8 @@ def _beside_the_original(document: Document, table: pd.DataFrame) -> None:
     document.figure(
         "transfer_original",
         transfer.draw_original(table, theirs),
-        "This study's means (solid) and the original's single runs (dotted, hollow).",
+        "This study's means (solid) and the original's single runs (dotted, hollow). "
+        f"{transfer.setting_words(table)}",
     )
     document.table(
         "transfer_original",

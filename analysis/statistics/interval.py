@@ -12,6 +12,9 @@ from scipy import stats
 
 FloatArray = NDArray[np.float64]
 
+LEVEL = 0.05
+"""A p value below it, after Holm's correction where there are several, is called a difference."""
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -54,15 +57,29 @@ class Interval:
             return 1.0 if distance == 0 else 0.0
         return float(2 * stats.t.sf(distance / self.standard_error, self.degrees_of_freedom))
 
-    def text(self, digits: int = 3, scale: float = 1.0) -> str:
-        """`estimate [low, high]`, each times `scale` (100 for per cent), to `digits` decimals."""
-        estimate = f"{scale * self.estimate:.{digits}f}"
+    def text(
+        self, digits: int = 3, scale: float = 1.0, unit: str = "", signed: bool = False
+    ) -> str:
+        """`estimate unit [low, high]`, each times `scale` (100 for per cent), to `digits` decimals,
+        `signed` with a + before what is not negative. Without bounds it is
+        `estimate unit (n = 1, no interval)`, and `no value (n = 0)` where there is none."""
+        if math.isnan(self.estimate):
+            return f"no value (n = {self.n})"
+        form = f"{'+' if signed else ''}.{digits}f"
+        estimate = f"{scale * self.estimate:{form}}{unit}"
         if not self.bounded:
-            return f"{estimate} [no interval]"
-        return f"{estimate} [{scale * self.low:.{digits}f}, {scale * self.high:.{digits}f}]"
+            return f"{estimate} (n = {self.n}, no interval)"
+        return f"{estimate} [{scale * self.low:{form}}, {scale * self.high:{form}}]"
+
+    def basis(self, also: str = "") -> str:
+        """What follows `text` in a sentence: ` (kind, also, n = 4)`; nothing where there are no
+        bounds, of which `text` has said the n."""
+        if not self.bounded:
+            return ""
+        return f" ({', '.join(filter(None, [self.kind, also]))}, n = {self.n})"
 
     def __str__(self) -> str:
-        return f"{self.text()} ({self.kind}, n = {self.n})"
+        return f"{self.text()}{self.basis()}"
 
 
 def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
@@ -79,6 +96,20 @@ def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
         return Interval(mean, math.nan, math.nan, n, kind_of(confidence, "Student t"))
     standard_error = float(sample.std(ddof=1)) / math.sqrt(n)
     return student_interval(mean, standard_error, n - 1, n, confidence, "Student t")
+
+
+def finite_mean(values: ArrayLike, confidence: float = 0.95) -> Interval:
+    """`mean_interval` of those of `values`, shape (n,), that are finite: a model whose code has
+    collapsed has no correlation, or an infinite one, and the others are still worth a mean.
+
+    The `n` of the result counts the values that are left, and the caller says how many are not.
+    Where none is left, n is 0, and estimate and bounds are NaN.
+    """
+    sample = np.asarray(values, dtype=np.float64)
+    kept = sample[np.isfinite(sample)]
+    if len(kept):
+        return mean_interval(kept, confidence)
+    return Interval(math.nan, math.nan, math.nan, 0, kind_of(confidence, "Student t"))
 
 
 def verdict(
@@ -120,6 +151,13 @@ def check_confidence(confidence: float) -> None:
 def kind_of(confidence: float, method: str) -> str:
     """What `Interval.kind` says, such as `95 % Student t`."""
     return f"{100 * confidence:g} % {method}"
+
+
+def unadjusted(kind: str) -> str:
+    """What to call an interval of this kind beside a p value that is corrected for several
+    comparisons: an interval is of one comparison alone."""
+    level, percent, method = kind.partition(" % ")
+    return f"unadjusted {level}{percent}interval, {method}"
 
 
 def t_quantile(confidence: float, freedom: float) -> float:

@@ -28,11 +28,12 @@ def trend(
 
     With `group` (the replicate of each point) a least-squares slope is fitted in each group, and
     the interval is Student's t over the groups' slopes: points of one replicate may depend on one
-    another. Without it, the points must be independent, and the interval is that of one
-    least-squares line with n − 2 degrees of freedom. For "by how much per doubling of d", pass
-    log2(d) as x. Bounds are NaN for one group, or two points.
+    another. A group with one x alone has no slope and is left out: n counts the others. Without
+    `group`, the points must be independent, and the interval is that of one least-squares line
+    with n − 2 degrees of freedom. For "by how much per doubling of d", pass log2(d) as x. Bounds
+    are NaN for one group, or two points.
 
-    Raises ValueError on lengths that differ, NaN, or a group with fewer than two different x.
+    Raises ValueError on lengths that differ, NaN, or fewer than two different x (in every group).
     """
     abscissa, ordinate = finite(x, "x"), finite(y, "y")
     same_length(x=abscissa, y=ordinate)
@@ -40,7 +41,8 @@ def trend(
         labels = np.asarray(group)
         same_length(x=abscissa, group=labels)
         members = [labels == label for label in np.unique(labels)]
-        slopes = [_slope(abscissa[rows], ordinate[rows])[0] for rows in members]
+        lines = [rows for rows in members if len(np.unique(abscissa[rows])) > 1] or members
+        slopes = [_slope(abscissa[rows], ordinate[rows])[0] for rows in lines]
         kind = kind_of(confidence, "Student t over the slope of each group")
         return replace(mean_interval(slopes, confidence), kind=kind)
     check_confidence(confidence)

@@ -18,7 +18,7 @@ from analysis.transfer.accuracies import (
     overall_difference,
     summary,
 )
-from analysis.transfer.arms import name_of, with_arms
+from analysis.transfer.arms import at_one_setting, name_of, rows_of, setting_words, with_arms
 from analysis.transfer.baselines import baseline_summary, baselines, code_baselines
 from analysis.transfer.conclusions import conclusions
 from analysis.transfer.figures import (
@@ -37,6 +37,7 @@ __all__ = [
     "TARGETS",
     "against",
     "arms_table",
+    "at_one_setting",
     "baseline_summary",
     "baselines",
     "beside_original",
@@ -55,6 +56,8 @@ __all__ = [
     "original",
     "original_conclusion",
     "overall_difference",
+    "rows_of",
+    "setting_words",
     "summary",
     "target_sentence",
     "with_arms",

@@ -14,7 +14,7 @@ from analysis.statistics import (
     mean_interval,
     probability_of_improvement,
 )
-from analysis.transfer.arms import ordered, with_arms
+from analysis.transfer.arms import SETTING, at_one_setting, ordered, with_arms
 from trainables.data import CLASSES
 
 CHANCE = 1 / CLASSES
@@ -33,8 +33,8 @@ def accuracy_interval(group: pd.DataFrame) -> Interval:
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
     """One line a cell: mean test accuracy (a fraction) with its interval.
 
-    Columns `latent_dim`, `depth`, `labels`, `freeze`, `pretraining`, `arm`, `test_accuracy`,
-    `low`, `high`, `interval`, `replicates`, `encoders`, `cells`.
+    Columns `latent_dim`, `depth`, `asked_batch_size`, `labels`, `freeze`, `pretraining`, `arm`,
+    `test_accuracy`, `low`, `high`, `interval`, `replicates`, `encoders`, `cells`.
     """
     rows = with_arms(rows)
     lines = []
@@ -44,7 +44,7 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
         lines.append(
             {
                 "latent_dim": first["latent_dim"],
-                "depth": first["depth"],
+                **{name: first[name] for name in SETTING},
                 "labels": first["labels"],
                 "freeze": first["freeze"],
                 "pretraining": first["pretraining"],
@@ -58,7 +58,7 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
                 "cells": cell,
             }
         )
-    order = ["depth", "latent_dim", "labels", "pretraining", "freeze"]
+    order = [*SETTING, "latent_dim", "labels", "pretraining", "freeze"]
     return pd.DataFrame(lines).sort_values(order, ignore_index=True)
 
 
@@ -94,16 +94,16 @@ def _pretrained(pairs: pd.DataFrame) -> bool:
 
 
 def differences(rows: pd.DataFrame, first: str = "fixed", second: str = "full") -> pd.DataFrame:
-    """Paired differences of two arms, `first` − `second`, by d and labels, on common seeds and
-    label subsets.
+    """Paired differences of two arms, `first` − `second`, by d, labels, depth and batch size, on
+    common seeds and label subsets.
 
-    Columns `latent_dim`, `labels`, `depth`, `difference`, `low`, `high`, `p` (two-sided), `p_holm`
-    (corrected for the number of lines), `probability` that `first` beats `second`, `interval`,
-    `pairs`, `cells`.
+    Columns `latent_dim`, `labels`, `depth`, `asked_batch_size`, `difference`, `low`, `high`, `p`
+    (two-sided), `p_holm` (corrected for the number of lines), `probability` that `first` beats
+    `second`, `interval`, `pairs`, `cells`.
     """
-    keys = ["depth", "latent_dim", "labels"]
+    keys = ["latent_dim", "labels", *SETTING]
     lines = []
-    for (depth, dim, labels), pairs in pairs_of(rows, first, second, keys).groupby(keys):
+    for values, pairs in pairs_of(rows, first, second, keys).groupby(keys):
         interval = _difference_interval(pairs, _pretrained(pairs))
         probability = probability_of_improvement(
             pairs["test_accuracy_1"],
@@ -113,9 +113,7 @@ def differences(rows: pd.DataFrame, first: str = "fixed", second: str = "full") 
         )
         lines.append(
             {
-                "latent_dim": dim,
-                "labels": labels,
-                "depth": depth,
+                **dict(zip(keys, values, strict=True)),
                 "difference": interval.estimate,
                 "low": interval.low,
                 "high": interval.high,
@@ -126,9 +124,14 @@ def differences(rows: pd.DataFrame, first: str = "fixed", second: str = "full") 
                 "cells": " ".join([pairs["cell_1"].iloc[0], pairs["cell_2"].iloc[0]]),
             }
         )
+    return _corrected(lines)
+
+
+def _corrected(lines: list[dict[str, object]]) -> pd.DataFrame:
+    """The lines as a table, with `p_holm` after `p`."""
     table = pd.DataFrame(lines)
     if len(table):
-        table.insert(7, "p_holm", holm(table["p"]))
+        table.insert(table.columns.get_loc("p") + 1, "p_holm", holm(table["p"]))
     return table
 
 
@@ -136,10 +139,12 @@ def overall_difference(
     rows: pd.DataFrame, first: str, second: str, labels: int | None = None
 ) -> Interval | None:
     """Paired difference of two arms, averaged over d (and over label counts, unless one is
-    given) before resampling, since cells of one encoder and subset are not independent."""
+    given) before resampling, since cells of one encoder and subset are not independent; at one
+    setting of depth and batch size."""
+    rows = at_one_setting(with_arms(rows))
     if labels is not None:
         rows = rows[rows["labels"] == labels]
-    pairs = pairs_of(rows, first, second, ["depth", "latent_dim", "labels"])
+    pairs = pairs_of(rows, first, second, ["latent_dim", "labels"])
     if pairs.empty:
         return None
     means = pairs.groupby(["encoder", "label_subset"])["difference"].mean().reset_index()
@@ -147,12 +152,13 @@ def overall_difference(
 
 
 def against(rows: pd.DataFrame, reference: str = "fixed") -> pd.DataFrame:
-    """Every other arm minus the reference, by labels, means over d: paired differences.
+    """Every other arm minus the reference, by labels, means over d at one setting of depth and
+    batch size: paired differences.
 
     Columns `arm`, `reference`, `labels`, `difference`, `low`, `high`, `p`, `p_holm`, `interval`,
     `pairs`, `cells`; empty where the reference is not among the rows.
     """
-    rows = with_arms(rows)
+    rows = at_one_setting(with_arms(rows))
     lines = []
     for arm in ordered(rows["arm"]):
         for labels in sorted(rows["labels"].unique()):
@@ -174,10 +180,7 @@ def against(rows: pd.DataFrame, reference: str = "fixed") -> pd.DataFrame:
                     "cells": " ".join(sorted(set(of_pair["cell"]))),
                 }
             )
-    table = pd.DataFrame(lines)
-    if len(table):
-        table.insert(7, "p_holm", holm(table["p"]))
-    return table
+    return _corrected(lines)
 
 
 def best_classifier(rows: pd.DataFrame) -> pd.Series:

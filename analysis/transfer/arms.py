@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import pandas as pd
+
+from analysis.results import Results
 
 WAYS = {
     "fixed": "encoder fixed",
@@ -20,18 +22,69 @@ PLAIN = "plain"
 JOINED = " + "
 """Between the two parts of the key of an arm that isn't plain."""
 
+SETTING = ["depth", "asked_batch_size"]
+"""What options can vary besides the arm, the latent dimension and the labels."""
 
-def with_arms(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows with `arm`, the key of each one's arm: its `freeze` alone where its `pretraining`
-    is plain, as in results from before there was another; else both."""
-    if "arm" in rows:
+
+def with_arms(rows: pd.DataFrame, asked: Mapping[str, int] | None = None) -> pd.DataFrame:
+    """The rows with `arm` and `asked_batch_size`.
+
+    `arm` is the key of each one's arm: its `freeze` alone where its `pretraining` is plain, as in
+    results from before there was another; else both. `asked_batch_size` is the batch size in the
+    configuration of its cell, which `asked` gives by cell; 0 is all labels at once. The
+    `batch_size` of a row is what that came to: without `asked`, one that is as large as the number
+    of labels counts as 0, and so does that of propagated labels, which has another meaning.
+    """
+    if "arm" not in rows:
+        rows = _with_arm(rows)
+    if "asked_batch_size" in rows:
         return rows
+    if asked is not None:
+        return rows.assign(asked_batch_size=rows["cell"].map(asked))
+    if "batch_size" not in rows:
+        return rows.assign(asked_batch_size=0)
+    at_once = (rows["batch_size"] == rows["labels"]) | (rows["freeze"] == "propagation")
+    return rows.assign(asked_batch_size=rows["batch_size"].mask(at_once, 0))
+
+
+def _with_arm(rows: pd.DataFrame) -> pd.DataFrame:
     if "pretraining" not in rows:
         return rows.assign(pretraining=PLAIN, arm=rows["freeze"])
     pretraining = rows["pretraining"].fillna(PLAIN)
     both = rows["freeze"] + JOINED + pretraining
     return rows.assign(
         pretraining=pretraining, arm=rows["freeze"].where(pretraining == PLAIN, both)
+    )
+
+
+def rows_of(results: Results) -> pd.DataFrame:
+    """The few-shot rows of a study, `with_arms`."""
+    asked = {
+        cell["id"]: cell["config"].get("batch_size", 0)
+        for planned in results.plan["experiments"]
+        if planned["name"] == "fewshot"
+        for cell in planned["cells"]
+    }
+    return with_arms(results.of("fewshot"), asked)
+
+
+def at_one_setting(table: pd.DataFrame) -> pd.DataFrame:
+    """The part of a table with the columns `SETTING` that is about the deepest encoders and, of
+    these, the least batch size that was asked for: encoders of two depths share nothing but the
+    number of a replicate, so that they are neither averaged nor joined by a line."""
+    deepest = table[table["depth"] == table["depth"].max()]
+    return deepest[deepest["asked_batch_size"] == deepest["asked_batch_size"].min()]
+
+
+def setting_words(table: pd.DataFrame) -> str:
+    """A sentence on which setting `at_one_setting` takes; empty where there is only one."""
+    if len(table.drop_duplicates(SETTING)) < 2:
+        return ""
+    depth, batch_size = at_one_setting(table)[SETTING].iloc[0]
+    batch = batch_size or "all labels at once"
+    return (
+        f"Of several settings this is the one with the deepest encoders ({depth} layers), then the "
+        f"least batch size ({batch}); the table of accuracies by cell has the others."
     )
 
 

@@ -16,7 +16,7 @@ from analysis.statistics import (
     crossed_bootstrap,
     mean_interval,
 )
-from analysis.transfer.arms import with_arms
+from analysis.transfer.arms import rows_of
 from trainables.data import label_subset, pixels
 from trainables.fewshot import STATISTICS_IMAGES
 
@@ -61,12 +61,14 @@ def code_baselines(results: Results) -> pd.DataFrame:
     """Logistic regression and the nearest neighbour on the standardised codes of the pretrained
     encoders, on the same label subsets as `fixed`.
 
-    Columns `latent_dim`, `pretraining`, `labels`, `classifier`, `label_subset`,
+    Columns `latent_dim`, `depth`, `pretraining`, `labels`, `classifier`, `label_subset`,
     `encoder_replicate`, `test_accuracy`, `cells`.
     """
-    rows = with_arms(results.of("fewshot"))
+    rows = rows_of(results)
     data = results.dataset
-    fixed = rows[rows["freeze"] == "fixed"]
+    # Codes are the same whatever the batch size that a head learnt with.
+    sets = ["encoder_cell", "encoder_replicate", "label_subset", "labels"]
+    fixed = rows[rows["freeze"] == "fixed"].drop_duplicates(sets)
     if fixed.empty:
         return pd.DataFrame()
     train, _ = data.train.on("cpu")
@@ -90,18 +92,18 @@ def code_baselines(results: Results) -> pd.DataFrame:
                 for name, classifier in _classifiers("codes"):
                     classifier.fit(seen[:labels], answers[:labels])
                     accuracy = (classifier.predict(held) == data.test.labels).mean()
-                    lines.append((row["latent_dim"], row["pretraining"], labels, name, subset,
-                                  replicate, accuracy, encoder_cell))  # fmt: skip
-    columns = ["latent_dim", "pretraining", "labels", "classifier", "label_subset",
+                    lines.append((row["latent_dim"], row["depth"], row["pretraining"], labels, name,
+                                  subset, replicate, accuracy, encoder_cell))  # fmt: skip
+    columns = ["latent_dim", "depth", "pretraining", "labels", "classifier", "label_subset",
                "encoder_replicate", "test_accuracy", "cells"]  # fmt: skip
     return pd.DataFrame(lines, columns=columns)
 
 
 def baseline_summary(table: pd.DataFrame) -> pd.DataFrame:
-    """One line a classifier, number of labels (and d, for those on codes): mean accuracy over
-    label subsets with its interval, and over encoders where there are any."""
+    """One line a classifier, number of labels (and d and depth, for those on codes): mean
+    accuracy over label subsets with its interval, and over encoders where there are any."""
     on_codes = "encoder_replicate" in table
-    keys = ["classifier", *(["latent_dim", "pretraining"] if on_codes else []), "labels"]
+    keys = ["classifier", *(["latent_dim", "depth", "pretraining"] if on_codes else []), "labels"]
     lines = []
     for names, group in table.groupby(keys):
         interval = (

@@ -9,9 +9,17 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.style import COLOURS, LINES, MARKERS, figure, latent_dim_axis
+from analysis.style import COLOURS, LINES, MARKERS, error_bars, figure, latent_dim_axis
 from analysis.transfer.accuracies import CHANCE, summary
-from analysis.transfer.arms import PLAIN, WAYS, name_of, ordered, split, with_arms
+from analysis.transfer.arms import (
+    PLAIN,
+    WAYS,
+    at_one_setting,
+    name_of,
+    ordered,
+    split,
+    with_arms,
+)
 from trainables.data import CLASSES
 
 
@@ -44,15 +52,16 @@ def _draw_arms(axes: Axes, table: pd.DataFrame, rows: pd.DataFrame, x: str, spre
         axes.plot(dots[x] * shift, 100 * dots["test_accuracy"], ".", color=look["color"],
                   alpha=0.25, markersize=3)  # fmt: skip
         mean = 100 * part["test_accuracy"]
-        reach = np.nan_to_num([mean - 100 * part["low"], 100 * part["high"] - mean])
-        axes.errorbar(part[x] * shift, mean, yerr=np.maximum(reach, 0), markersize=4, capsize=2,
+        reach = error_bars(part["test_accuracy"], part["low"], part["high"], 100)
+        axes.errorbar(part[x] * shift, mean, yerr=reach, markersize=4, capsize=2,
                       linewidth=1.3, label=name_of(arm), **look)  # fmt: skip
     axes.axhline(100 * CHANCE, color="#666666", linestyle=":", linewidth=1)
 
 
 def draw_by_labels(rows: pd.DataFrame, pixel_baselines: pd.DataFrame) -> Figure:
-    """Accuracy against the number of labels by arm, a panel a latent dimension."""
-    rows = with_arms(rows)
+    """Accuracy against the number of labels by arm, a panel a latent dimension; at one
+    setting of depth and batch size."""
+    rows = at_one_setting(with_arms(rows))
     table = summary(rows)
     dims = sorted(table["latent_dim"].unique())
     columns = min(4, len(dims))
@@ -89,8 +98,9 @@ def draw_by_labels(rows: pd.DataFrame, pixel_baselines: pd.DataFrame) -> Figure:
 
 
 def draw_by_dimension(rows: pd.DataFrame) -> Figure:
-    """Accuracy against d by arm, a panel a number of labels."""
-    rows = with_arms(rows)
+    """Accuracy against d by arm, a panel a number of labels; at one setting of depth and batch
+    size."""
+    rows = at_one_setting(with_arms(rows))
     table = summary(rows)
     counts = sorted(table["labels"].unique())
     made, panels = figure(len(counts), width=2.9 * len(counts), height=3.4, sharey=True,
@@ -108,7 +118,9 @@ def draw_by_dimension(rows: pd.DataFrame) -> Figure:
 
 
 def draw_differences(table: pd.DataFrame) -> Figure:
-    """Paired difference fixed − full in percentage points with its interval, by d and labels."""
+    """Paired difference fixed − full in percentage points with its interval, by d and labels; at
+    one setting of depth and batch size."""
+    table = at_one_setting(table)
     made, axes = figure(width=8, height=3.6)
     counts = sorted(table["labels"].unique())
     dims = sorted(table["latent_dim"].unique())
@@ -118,8 +130,8 @@ def draw_differences(table: pd.DataFrame) -> Figure:
         shift = 0.16 * (index - (len(counts) - 1) / 2)
         places = [dims.index(dim) + shift for dim in part["latent_dim"]]
         mean = 100 * part["difference"]
-        reach = np.nan_to_num([mean - 100 * part["low"], 100 * part["high"] - mean])
-        axes.errorbar(places, mean, yerr=np.maximum(reach, 0), linestyle="",
+        reach = error_bars(part["difference"], part["low"], part["high"], 100)
+        axes.errorbar(places, mean, yerr=reach, linestyle="",
                       marker=MARKERS[index], color=COLOURS[index], capsize=2.5,
                       label=f"{labels} labels")  # fmt: skip
     axes.axhline(0, color="#444444", linewidth=1)
@@ -140,8 +152,8 @@ def draw_against(table: pd.DataFrame) -> Figure:
         shift = 0.17 * (index - (len(counts) - 1) / 2)
         places = [arms.index(arm) + shift for arm in part["arm"]]
         mean = 100 * part["difference"]
-        reach = np.nan_to_num([mean - 100 * part["low"], 100 * part["high"] - mean])
-        axes.errorbar(mean, places, xerr=np.maximum(reach, 0), linestyle="",
+        reach = error_bars(part["difference"], part["low"], part["high"], 100)
+        axes.errorbar(mean, places, xerr=reach, linestyle="",
                       marker=MARKERS[index % 7], color=COLOURS[index % 7], capsize=2.5,
                       markersize=5, label=f"{labels} labels")  # fmt: skip
     axes.axvline(0, color="#444444", linewidth=1)
@@ -154,7 +166,9 @@ def draw_against(table: pd.DataFrame) -> Figure:
 
 
 def draw_original(ours: pd.DataFrame, theirs: pd.DataFrame) -> Figure:
-    """The original's single runs beside this study's means, against d, a panel an arm."""
+    """The original's single runs beside this study's means, against d, a panel an arm; at one
+    setting of depth and batch size."""
+    ours = at_one_setting(ours)
     made, panels = figure(2, width=9, height=3.6, sharey=True)
     for axes, arm in zip(panels, ("fixed", "full"), strict=True):
         for index, labels in enumerate(sorted(theirs["labels"].unique())):

@@ -6,7 +6,7 @@ from importlib.resources import files
 
 import pandas as pd
 
-from analysis.transfer.arms import PLAIN
+from analysis.transfer.arms import PLAIN, at_one_setting
 
 
 def original() -> pd.DataFrame:
@@ -19,13 +19,14 @@ def original() -> pd.DataFrame:
 
 
 def beside_original(ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
-    """The original's accuracies with this study's means, where it has the same cell: `freeze`,
-    `labels`, `latent_dim`, `original`, `test_accuracy`, `low`, `high`, `cells`."""
+    """The original's accuracies with this study's means, where it has the same cell, at
+    one setting of depth and batch size: `freeze`, `labels`, `latent_dim`, `original`,
+    `test_accuracy`, `low`, `high`, `cells`."""
     plain = ours[ours["pretraining"] == PLAIN]
-    deepest = plain[plain["depth"] == plain["depth"].max()]
+    shown = at_one_setting(plain)
     keys = ["freeze", "labels", "latent_dim"]
     return theirs.rename(columns={"test_accuracy": "original"}).merge(
-        deepest[[*keys, "test_accuracy", "low", "high", "cells"]], on=keys, how="left"
+        shown[[*keys, "test_accuracy", "low", "high", "cells"]], on=keys, how="left"
     )
 
 

@@ -6,8 +6,9 @@ import math
 
 import pandas as pd
 
+from analysis.selection import best_setting
 from analysis.transfer.accuracies import accuracy_interval
-from analysis.transfer.arms import name_of, ordered, with_arms
+from analysis.transfer.arms import SETTING, name_of, ordered, with_arms
 
 AUGMENTED_TUNED = {20: 0.78, 40: 0.86, 80: 0.91, 160: 0.94}
 PROPAGATED = {20: 0.92, 40: 0.945, 80: 0.955, 160: 0.965}
@@ -32,20 +33,20 @@ def judged(low: float, high: float, target: float) -> str:
 
 
 def arms_table(rows: pd.DataFrame, dataset: str) -> pd.DataFrame:
-    """One line an arm and number of labels, at the d and depth with that arm's best mean
-    validation accuracy.
+    """One line an arm and number of labels, at the d, depth and batch size with that arm's best
+    mean validation accuracy, of those that have all the numbers of labels.
 
-    Columns `arm`, `name`, `labels`, `latent_dim`, `depth`, `test_accuracy`, `low`, `high`, `n`
-    (classifiers), `target`, `verdict`, `interval`, `cells`; accuracies are fractions. Targets are
-    for the dataset `mnist` alone.
+    Columns `arm`, `name`, `labels`, `latent_dim`, `depth`, `asked_batch_size`, `test_accuracy`,
+    `low`, `high`, `n` (classifiers), `target`, `verdict`, `interval`, `cells`; accuracies are
+    fractions. Targets are for the dataset `mnist` alone.
     """
     rows = with_arms(rows)
     lines = []
     for arm in ordered(rows["arm"]):
         mine = rows[rows["arm"] == arm]
-        shapes = mine.groupby(["latent_dim", "depth"])["val_accuracy"].mean()
-        dim, depth = shapes.idxmax()
-        best = mine[(mine["latent_dim"] == dim) & (mine["depth"] == depth)]
+        where = ["latent_dim", *SETTING]
+        chosen = best_setting(mine, where, "labels", "val_accuracy")
+        best = mine[(mine[where] == list(chosen)).all(axis=1)]
         for labels, group in best.groupby("labels"):
             interval = accuracy_interval(group)
             targets = TARGETS.get(arm, {}) if dataset == "mnist" else {}
@@ -55,8 +56,7 @@ def arms_table(rows: pd.DataFrame, dataset: str) -> pd.DataFrame:
                     "arm": arm,
                     "name": name_of(arm),
                     "labels": labels,
-                    "latent_dim": dim,
-                    "depth": depth,
+                    **dict(zip(where, chosen, strict=True)),
                     "test_accuracy": interval.estimate,
                     "low": interval.low,
                     "high": interval.high,

@@ -105,6 +105,65 @@ def test_the_sentence_on_layers_follows_the_data(factor, word):
     assert f"{100 * (factor - 1):+.0f}" in sentence
 
 
+def test_replicates_are_what_is_independent_in_the_slope_over_d():
+    rows = rows_where(lambda depth, dim: 0.1 / dim)
+    rows["test_mse"] *= rows["latent_dim"] ** (0.1 * rows["replicate"])
+    slope = reconstruction.slope_over_dimension(reconstruction.with_every_dimension(rows))
+    assert slope.estimate == pytest.approx(-0.9)
+    # Slopes -1, -0.9 and -0.8: t(0.975, 2) · SD / √3. Twice as many, by depth, would be narrower.
+    assert slope.high - slope.estimate == pytest.approx(4.3027 * 0.1 / np.sqrt(3), rel=1e-3)
+    assert slope.n == 3
+    assert "n = 3)" in reconstruction.conclusions(rows, PCA_LINE)[1]
+
+
+def test_settings_with_a_missing_cell_have_no_part_in_the_slope_over_d():
+    rows = rows_where(lambda depth, dim: 0.1 * depth**3 / dim)
+    # By means over what is there, d = 8 would be better because the bad depth is missing.
+    part = rows[(rows["depth"] != 3) | (rows["latent_dim"] == 2)]
+    assert set(reconstruction.with_every_dimension(part)["depth"]) == {2}
+    sentence = reconstruction.conclusions(part, PCA_LINE)[1]
+    assert "multiplies it by 0.50 [0.50, 0.50]" in sentence
+    assert "over the 1 of 2 settings" in sentence
+    # Where no setting has every d: one of those that have the most.
+    part = rows[(rows["depth"] == 2) != (rows["latent_dim"] == 2)]
+    assert set(reconstruction.with_every_dimension(part)["depth"]) == {2}
+    assert set(reconstruction.with_every_dimension(part)["latent_dim"]) == {4, 8}
+    # A line needs two d.
+    part = rows[(rows["depth"] == 2) == (rows["latent_dim"] == 2)].query("latent_dim < 8")
+    assert not [s for s in reconstruction.conclusions(part, PCA_LINE) if "a doubling" in s]
+
+
+def test_one_replicate_has_values_without_intervals():
+    rows = rows_where(lambda depth, dim: 0.1 / dim, replicates=1)
+    _, slope, layers = reconstruction.conclusions(rows, PCA_LINE)
+    assert slope.endswith("multiplies the error by 0.50 (n = 1, no interval).")
+    assert layers.endswith("+0.0 % error (n = 1, no interval).")
+    drawn = reconstruction.draw_error_by_dimension(rows, PCA_LINE)
+    (bars, *_) = drawn.axes[0].containers
+    assert not bars.has_yerr  # one of length 0 would look like certainty
+
+
+@pytest.mark.parametrize(("noise", "depends"), [(0.001, True), (0.5, False)])
+def test_it_depends_on_d_only_where_both_signs_are_significant(noise, depends):
+    better = {2: 0.8, 4: 1.0, 8: 1.25}
+    rows = rows_where(lambda depth, dim: 0.1 / dim * (better[dim] if depth == 3 else 1))
+    draw = np.random.default_rng(0)
+    rows["test_mse"] *= np.exp(noise * draw.normal(size=len(rows)))
+    said = [s for s in reconstruction.conclusions(rows, PCA_LINE) if "depends on d" in s]
+    assert len(said) == depends
+    if depends:
+        assert "3 layers have the smaller mean error at d = 2; 2 layers at d = 8 (" in said[0]
+
+
+def test_of_cells_that_cost_the_same_only_the_best_is_on_the_front():
+    cells = pd.DataFrame(
+        {"parameters": [100, 100, 200, 200], "test_mse": [0.05, 0.04, 0.041, 0.03],
+         "cell": list("abcd")}
+    )  # fmt: skip
+    for order in (cells, cells[::-1]):
+        assert reconstruction.cost_front(order, "parameters")["cell"].tolist() == ["b", "d"]
+
+
 def test_figures_draw_every_replicate():
     rows = rows_where(lambda depth, dim: 0.1 / dim)
     drawn = reconstruction.draw_error_by_dimension(rows, PCA_LINE, depth=3)

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from analysis import report, rotation
 from analysis.results import load
@@ -88,6 +89,47 @@ def test_the_best_loss_is_chosen_by_validation():
     rows = rows_with(1.0)
     rows.loc[rows["loss"] == "cosine", "test_error"] = 1.0
     assert "under “wrapped |δ|”" in rotation.conclusions(rows, errors_with(1))[0]
+
+
+def test_words_are_decided_by_the_corrected_p_value():
+    rows = rows_with(0.0)
+    naive = rows[rows["loss"] == "absolute"]["test_error"].to_numpy()
+    for loss, p in (("wrapped", 0.03), ("cosine", 0.8), ("von_mises", 0.9), ("sine_cosine", 0.7)):
+        steps = np.linspace(-1, 1, REPLICATES)
+        steps /= steps.std(ddof=1) / np.sqrt(REPLICATES)  # a standard error of 1
+        gain = stats.t.isf(p / 2, REPLICATES - 1) + steps
+        rows.loc[rows["loss"] == loss, "test_error"] = naive - gain
+    line = rotation.differences(rows).iloc[0]
+    assert line["p"] == pytest.approx(0.03)
+    assert line["low"] > 0  # the interval of this comparison alone excludes 0
+    assert line["p_holm"] > 0.05
+    sentence = rotation.conclusions(rows, errors_with(20))[1]
+    assert sentence.startswith("It is undecided whether the naive loss or “wrapped |δ|” is worse")
+    assert "(unadjusted 95 % interval, Student t, in pairs of the same seed, n = 6)" in sentence
+
+
+def test_a_network_without_the_hard_loss_is_not_the_best():
+    deep, flat = rows_with(20.0), rows_with(20.0).assign(depth=2)
+    flat["val_error"] += 1
+    deep["val_error"] += 2
+    assert set(rotation.chosen(pd.concat([deep, flat]))["depth"]) == {2}
+    flat = flat[flat["loss"] != "absolute"]
+    deep_only = rotation.chosen(pd.concat([deep, flat]))
+    assert set(deep_only["depth"]) == {3}
+
+
+def test_one_replicate_has_values_without_intervals():
+    rows = rows_with(1.0)
+    rows = rows[rows["replicate"] == 0]
+    table = errors_with(20)
+    table = table[table["replicate"] == 0]
+    said = " ".join(rotation.conclusions(rows, table))
+    assert "nan" not in said
+    assert said.count("(n = 1, no interval)") == 1 + 4 + 2
+    assert said.count("undecided") == 4 + 2
+    drawn = rotation.draw_errors(rows)
+    assert not any(bars.has_yerr for bars in drawn.axes[0].containers)
+    rotation.draw_by_angle(rotation.by_angle(table))
 
 
 def test_errors_are_binned_by_ten_degrees_with_an_interval_over_replicates():

@@ -20,11 +20,13 @@ from analysis.statistics import (
     Interval,
     common_pairs,
     crossed_bootstrap,
+    finite_mean,
     holm,
     mean_interval,
     paired_difference,
     probability_of_improvement,
     trend,
+    unadjusted,
     verdict,
 )
 
@@ -121,13 +123,31 @@ def test_mean_interval_is_students() -> None:
     assert interval.p_value(1.0) == pytest.approx(stats.ttest_1samp(values, 1.0).pvalue)
 
 
+def test_what_is_not_finite_is_left_out_and_not_counted() -> None:
+    assert finite_mean([0.5, math.nan, 0.7, math.inf]) == mean_interval([0.5, 0.7])
+    nothing = finite_mean([math.nan])
+    assert nothing.n == 0
+    assert not nothing.bounded and math.isnan(nothing.estimate)
+    assert str(nothing) == "no value (n = 0)"
+
+
+def test_an_interval_in_a_sentence() -> None:
+    interval = Interval(0.05, -0.01, 0.11, 4, "95 % Student t")
+    said = interval.text(1, 100, " points", signed=True) + interval.basis("paired")
+    assert said == "+5.0 points [-1.0, +11.0] (95 % Student t, paired, n = 4)"
+    assert unadjusted(interval.kind) == "unadjusted 95 % interval, Student t"
+    alone = mean_interval([0.05])
+    assert alone.text(1, 100, " points", signed=True) == "+5.0 points (n = 1, no interval)"
+
+
 def test_one_value_has_no_bounds() -> None:
     interval = mean_interval([0.7])
     assert interval.estimate == 0.7
     assert math.isnan(interval.low) and math.isnan(interval.high)
     assert not interval.excludes(100.0)
     assert math.isnan(interval.p_value())
-    assert interval.text(2) == "0.70 [no interval]"
+    assert interval.text(2) == "0.70 (n = 1, no interval)"
+    assert interval.basis() == ""
 
 
 @pytest.mark.parametrize("values", [[], [1.0, math.nan], [[1.0, 2.0]]])
@@ -394,7 +414,14 @@ def test_trend_of_one_line_matches_the_regression() -> None:
 def test_trend_needs_two_places() -> None:
     with pytest.raises(ValueError, match="two different x"):
         trend([1.0, 1.0], [0.0, 1.0])
+    with pytest.raises(ValueError, match="two different x"):
+        trend([1.0, 2.0], [0.0, 1.0], [0, 1])
     assert math.isnan(trend([1.0, 2.0], [0.0, 1.0]).low)
+
+
+def test_a_group_with_one_x_has_no_slope_and_does_not_count() -> None:
+    interval = trend([1.0, 2, 1, 2, 1], [0.0, 1, 0, 3, 7], [0, 0, 1, 1, 2])
+    assert (interval.estimate, interval.n) == (pytest.approx(2.0), 2)
 
 
 SENTENCES = ("the error grows with d", "the error falls with d", "undecided")

@@ -3,8 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from analysis import transfer
+from analysis.selection import best_setting
 
 ENCODERS, SUBSETS = 4, 8
 
@@ -222,3 +224,113 @@ def test_figures_take_any_arms_and_tell_them_apart():
         "not pretrained", "probe, then tuned", "labels propagated", "encoder fixed, augmented",
         "not pretrained, augmented", "probe, then tuned, augmented",
     ]  # fmt: skip
+
+
+# --- what decides the words --------------------------------------------------------------------
+
+
+def drawn_with(p, n=SUBSETS):
+    """Differences of `n` pairs whose two-sided p value in a t test is `p`."""
+    steps = np.linspace(-1, 1, n)
+    steps /= steps.std(ddof=1) / np.sqrt(n)  # a standard error of 1
+    return 0.01 * (stats.t.isf(p / 2, n - 1) + steps)
+
+
+def rows_of_arms(p_values, labels=(20, 40)):
+    """Rows of `scratch` arms, so that label subsets alone are random, whose advantage over the
+    first one has these p values at every number of labels."""
+    lines = []
+    for count in labels:
+        for arm, p in p_values.items():
+            gain = np.zeros(SUBSETS) if p is None else drawn_with(p)
+            for replicate in range(SUBSETS):
+                lines.append(
+                    {"cell": f"{arm}-{count}", "latent_dim": 2, "depth": 3, "labels": count,
+                     "freeze": arm, "replicate": replicate, "label_subset": replicate,
+                     "encoder_replicate": replicate, "encoder_cell": None,
+                     "val_accuracy": 0.5, "test_accuracy": 0.5 + gain[replicate]}
+                )  # fmt: skip
+    return pd.DataFrame(lines)
+
+
+def test_words_are_decided_by_the_corrected_p_value():
+    rows = rows_of_arms({"fixed": None, "full": 0.03, "lp-ft": 0.002})
+    table = transfer.against(rows).set_index(["arm", "labels"])
+    line = table.loc[("full", 20)]
+    assert line["p"] == pytest.approx(0.03)
+    assert line["low"] > 0  # the interval of this comparison alone excludes 0
+    assert line["p_holm"] > 0.05
+    sentences = transfer.conclusions(rows)
+    (pair,) = [s for s in sentences if s.startswith("With 20 labels")]
+    assert "undecided whether “encoder fixed” or “everything trained”" in pair
+    assert f"{-100 * line['difference']:+.1f} percentage points" in pair
+    (other,) = [s for s in sentences if s.startswith("“probe, then tuned” against")]
+    assert "better with 20 labels" in other and "better with 40 labels" in other
+    (basis,) = [s for s in sentences if s.startswith("These are means")]
+    assert "in brackets: unadjusted 95 % interval, Student t, n = 8 pairs" in basis
+    assert "p < 0.05 after Holm's correction" in basis
+
+
+def test_a_pair_without_the_reference_is_corrected_for_its_own_labels():
+    rows = rows_of_arms({"scratch": None, "full": 0.03})
+    assert "undecided whether “everything trained”" in transfer.conclusions(rows)[1]
+    one = transfer.conclusions(rows[rows["labels"] == 20])
+    assert one[1].startswith("With 20 labels “everything trained” beats “not pretrained”")
+
+
+# --- what is missing, and what is alone --------------------------------------------------------
+
+
+def test_a_shape_without_the_hard_cells_is_not_the_best():
+    rows = many_arms(dims=(8, 32))
+    easy = (rows["labels"] == 40) & (rows["freeze"] == "fixed")
+    rows.loc[easy, "val_accuracy"] += 0.2
+    rows.loc[rows["latent_dim"] == 32, "val_accuracy"] += 0.02
+    # d = 8 has the easy cell alone: the better mean, of less.
+    rows = rows[~((rows["latent_dim"] == 8) & (rows["labels"] == 20))]
+    table = transfer.arms_table(rows, "mnist")
+    assert set(table["latent_dim"]) == {32}
+    assert len(table) == 2 * len(SHIFTS)
+
+
+def test_the_best_setting_is_of_those_with_all_values_or_else_with_the_most():
+    rows = pd.DataFrame(
+        [(1, 1, "a", 0.9), (1, 2, "a", 0.1), (1, 2, "b", 0.3), (2, 2, "a", 0.2), (2, 2, "b", 0.4)],
+        columns=["depth", "width", "over", "score"],
+    )
+    best = best_setting(rows, ["depth", "width"], "over", "score")
+    assert best == (2, 2)
+    assert best_setting(rows, ["depth", "width"], "over", "score", "min") == (1, 2)
+    # None has all three: compared by what those with two share, which is b.
+    rows.loc[4] = (2, 2, "b", 0.2)
+    rows.loc[3] = (2, 2, "c", 0.9)
+    assert best_setting(rows, ["depth", "width"], "over", "score") == (1, 2)
+
+
+def test_one_replicate_has_no_bars():
+    rows = many_arms()
+    rows = rows[rows["replicate"] == 0]
+    against = transfer.against(rows)
+    drawn = transfer.draw_against(against)
+    assert not any(bars.has_xerr for bars in drawn.axes[0].containers)
+    assert against["p_holm"].isna().all()
+    drawn = transfer.draw_by_dimension(rows)
+    assert not any(bars.has_yerr for bars in drawn.axes[0].containers)
+    said = " ".join(transfer.conclusions(rows))
+    assert "nan" not in said
+    assert "undecided with 20 labels (+" in said
+
+
+def test_the_batch_size_that_was_asked_for_is_not_the_one_it_came_to():
+    rows = many_arms().assign(batch_size=lambda rows: rows["labels"])
+    rows.loc[rows["freeze"] == "propagation", "batch_size"] = 256
+    assert set(transfer.with_arms(rows)["asked_batch_size"]) == {0}
+    assert len(transfer.at_one_setting(transfer.with_arms(rows))) == len(rows)
+    assert transfer.setting_words(transfer.with_arms(rows)) == ""
+    several = transfer.with_arms(pd.concat([rows, rows.assign(batch_size=10, depth=2)]))
+    assert len(transfer.at_one_setting(several)) == len(rows)
+    assert "(3 layers), then the least batch size (all labels at once)" in (
+        transfer.setting_words(several)
+    )
+    asked = transfer.with_arms(rows, asked=dict.fromkeys(rows["cell"], 20))
+    assert set(asked["asked_batch_size"]) == {20}

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from analysis.interpolation.conclusions import conclusion, conclusions, paired
-from analysis.interpolation.figures import draw_scorecard
+from analysis.interpolation.figures import draw_scorecard, draw_trade_off
 from analysis.interpolation.scorecard import (
     INTERPOLATION,
     MEASURES,
@@ -115,3 +115,30 @@ def test_too_little_to_conclude() -> None:
     assert "no autoencoder is finished" in conclusion(nothing)
     with pytest.raises(ValueError, match="no autoencoder is finished"):
         draw_scorecard(nothing)
+
+
+def test_models_without_a_number_are_left_out_and_counted() -> None:
+    table = synthetic(RISING, FALLING, RISING, noise=0)
+    one = (table["latent_dim"] == 30) & (table["replicate"] == 0)
+    table.loc[one, ["cross_dissolve", "cycle"]] = [np.nan, np.inf]
+    # The d that is left is another at d = 2: means and their difference are of the same models.
+    table.loc[(table["latent_dim"] == 2) & (table["replicate"] == 0), "cross_dissolve"] = 5.0
+    found = conclusions(table)
+    assert "0.500 against 0.800, difference -0.300 [-0.300, -0.300]" in found[4]
+    assert "n = 3)" in found[4]
+    assert "1 of 8 models of d = 2 and 30" in found[-1]
+    draw_scorecard(table)
+    draw_trade_off(table)
+    table.loc[table["latent_dim"] == 30, "cross_dissolve"] = np.nan
+    nothing = conclusions(table)
+    assert "no value against no value, difference no value (n = 0)" in nothing[4]
+    assert "4 of 8 models" in nothing[-1]
+    draw_trade_off(table)
+
+
+def test_one_replicate_has_no_interval_that_could_include_0() -> None:
+    found = conclusions(synthetic(RISING, FALLING, RISING, replicates=1, noise=0))
+    assert found[0].endswith(
+        "undecided: the difference in the plausibility of midpoints is +0.300 (n = 1, no interval)."
+    )
+    assert not any("nan" in sentence for sentence in found)

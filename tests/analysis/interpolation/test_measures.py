@@ -92,6 +92,8 @@ def test_spread_and_cycle_error() -> None:
     wanted = (found + torch.tensor([[0.0, 2.0], [1.5, 0.0]])).detach()
     errors = cycle_error(network, wanted, images(2), unit=0.5)
     assert errors.tolist() == pytest.approx([4, 3], abs=1e-4)
+    # Codes that are all the same but for rounding have no unit of length.
+    assert cycle_error(network, wanted, images(2), unit=1e-8).isnan().all()
 
 
 def test_entropy_outside_and_both_of_known_probabilities() -> None:

@@ -1,0 +1,27 @@
+"""Which setting is best, where cells may be missing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+
+def best_setting(
+    rows: pd.DataFrame, setting: list[str], over: str, metric: str, best: str = "max"
+) -> tuple[Any, ...]:
+    """The values of the columns `setting` with the best mean of `metric` over the values of the
+    column `over`.
+
+    Compared are those settings alone that have every value of `over` that any of them has, since
+    a setting whose hard cells are missing would win by it. Where none has them all: those that
+    have the most, by the values that they share, if there are any. `best` is `max` or `min`;
+    `setting` has two columns or more.
+    """
+    # A mean of means: each value of `over` counts alike.
+    table = rows.pivot_table(index=setting, columns=over, values=metric, aggfunc="mean")
+    counts = table.notna().sum(axis=1)
+    complete = table[counts == counts.max()]
+    shared = complete.dropna(axis="columns")
+    means = (complete if shared.empty else shared).mean(axis=1)
+    return tuple(means.idxmax() if best == "max" else means.idxmin())
