@@ -21,9 +21,10 @@ ROOT = Path(__file__).resolve().parents[3]
 HOLD = """
 import sys, time
 from study.store import lease
+from study.faults.interrupt import interruptible
 from study.store.lock import alone_in
 lease.EVERY, lease.STALE = 0.3, 2.0
-with alone_in(sys.argv[1]) as hold:
+with interruptible(), alone_in(sys.argv[1]) as hold:  # heard, though started with SIGINT ignored
     try:
         print("held", flush=True)
         time.sleep(60)
