@@ -54,7 +54,7 @@ def classifier(labels: int, replicates: int, width: int = 16) -> Workload:
     """A step of a few-shot classifier whose encoder trains."""
     return Workload(
         f"few-shot, full, {labels} labels",
-        lambda: Classifier(shape(width)),
+        lambda: Classifier.untrained(shape(width)),
         cross_entropy,
         lambda r: (torch.rand(r, labels, 1, 28, 28), torch.randint(0, 10, (r, labels))),
         labels,

@@ -103,14 +103,16 @@ def label_subset(labels: np.ndarray, size: int, seed: int, subset: int) -> np.nd
     160 are the subset of 20, so that more labels means these labels and some more.
     """
     per_class, rest = divmod(size, CLASSES)
-    fewest = int(np.bincount(labels, minlength=CLASSES).min())
+    counts = np.bincount(labels, minlength=CLASSES)
+    fewest = int(counts.min())
     if rest or not 1 <= per_class <= fewest:
         raise DataError(
             f"{size} labels can't be class-balanced: a multiple of {CLASSES} "
             f"from {CLASSES} to {fewest * CLASSES} can"
         )
     draw = np.random.default_rng([seed, subset])
-    ranked = [draw.permutation(np.flatnonzero(labels == digit)) for digit in range(CLASSES)]
+    by_class = np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
+    ranked = [draw.permutation(indices) for indices in by_class]
     return np.stack([indices[:per_class] for indices in ranked], axis=1).reshape(-1)
 
 

@@ -15,7 +15,7 @@ from trainables.codes import encode
 from trainables.contract import Checkpoint, Outcome, Parent, Report, require_finite
 from trainables.data import Dataset, label_subset, pixels
 from trainables.metrics import lines
-from trainables.networks import Classifier, Head, count_parameters
+from trainables.networks import Classifier, Encoder, Head, count_parameters
 from trainables.replicates import (
     Replicates,
     Strategy,
@@ -44,28 +44,36 @@ def build_classifiers(config: Config, parent: Parent | None) -> tuple[list[Class
 
     Heads come from seeds of their own, so that `fixed`, `full` and `scratch` start from the same.
     """
-    members = initialise(
-        lambda: Classifier(config.shape, config.hidden), config.seed, config.replicates
-    )
     heads = initialise(
         lambda: Head(config.latent_dim, config.hidden), config.seed, config.replicates, "head"
     )
-    for member, head in zip(members, heads, strict=True):
-        member.head = head
     if config.freeze == "scratch":
-        return members, list(range(config.replicates))
-    if parent is None:
+        encoders = initialise(lambda: Encoder(config.shape), config.seed, config.replicates)
+        sources = list(range(config.replicates))
+    elif parent is None:
         raise ValueError(f"freeze = {config.freeze!r} needs a pretrained encoder")
-    pretrained = {
+    else:
+        encoders, sources = pretrained_encoders(config, parent)
+    return [Classifier(*parts) for parts in zip(encoders, heads, strict=True)], sources
+
+
+def pretrained_encoders(config: Config, parent: Parent) -> tuple[list[Encoder], list[int]]:
+    """R encoders with weights of their own, and which of the parent's each is."""
+    weights = {
         name.removeprefix("encoder."): value
         for name, value in parent.items()
         if name.startswith("encoder.")
     }
-    available = len(next(iter(pretrained.values())))
+    available = len(next(iter(weights.values())))
     sources = [replicate % available for replicate in range(config.replicates)]
-    for member, source in zip(members, sources, strict=True):
-        member.encoder.load_state_dict({name: v[source] for name, v in pretrained.items()})
-    return members, sources
+    encoders = []
+    for source in sources:
+        with torch.device("meta"):  # without random weights, which take a tenth of a cell's time
+            encoder = Encoder(config.shape)
+        own = {name: value[source].clone() for name, value in weights.items()}
+        encoder.load_state_dict(own, assign=True)
+        encoders.append(encoder)
+    return encoders, sources
 
 
 def standardise(members: list[Classifier], sources: list[int], images: Tensor) -> None:

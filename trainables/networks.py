@@ -132,11 +132,16 @@ def batched_linear(parameters: Mapping[str, Tensor], name: str, inputs: Tensor) 
 class Classifier(nn.Module):
     """Images (N, 1, 28, 28) to class scores (N, 10), through an encoder's code."""
 
-    def __init__(self, shape: Shape, hidden: int = 32) -> None:
+    def __init__(self, encoder: Encoder, head: Head) -> None:
         super().__init__()
-        self.encoder = Encoder(shape)
-        self.standardise = Standardise(shape.latent_dim)
-        self.head = Head(shape.latent_dim, hidden)
+        self.encoder = encoder
+        self.standardise = Standardise(encoder.code.out_features)
+        self.head = head
+
+    @classmethod
+    def untrained(cls, shape: Shape, hidden: int = 32) -> Classifier:
+        """One whose parts have random weights."""
+        return cls(Encoder(shape), Head(shape.latent_dim, hidden))
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.standardise(self.encoder(images)))

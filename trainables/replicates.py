@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state
 
 from trainables.contract import Checkpoint, Progress, require_finite
+from trainables.optimiser import AdamW
 
 Model = TypeVar("Model", bound=nn.Module)
 Strategy = Literal["batched", "vectorised", "loop"]
@@ -225,23 +226,13 @@ def fit(
     there, which the caller's clock knows nothing of.
     """
     started = time.perf_counter()
-    by_prefix: dict[str, list[Tensor]] = {prefix: [] for prefix in learning_rates}
-    for name, parameter in models.parameters.items():
-        by_prefix[next(p for p in learning_rates if name.startswith(p))].append(parameter)
-    groups = [{"params": by_prefix[prefix], "lr": rate} for prefix, rate in learning_rates.items()]
-    # β₂ = 0.95: the runs are a few hundred to a few thousand steps, too few for a memory of 1,000
-    # steps. Test MSE at d = 14 on mnist-5k after 8 epochs of batch 32: 0.0143 against 0.0148.
-    optimiser = torch.optim.AdamW(groups, weight_decay=weight_decay, betas=(0.9, 0.95), fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser,
-        max_lr=list(learning_rates.values()),
-        total_steps=epochs * order.steps + 1,
-        pct_start=warm_up,
-        cycle_momentum=False,
+    optimiser = AdamW(
+        models.parameters, learning_rates, epochs * order.steps, weight_decay, warm_up
     )
+    streams = [*order.orders, *draws]
     saved = checkpoint.load() if checkpoint else None
     if saved:
-        _restore(saved, models, optimiser, schedule, [*order.orders, *draws])
+        _restore(saved, models, optimiser, streams)
         if history is not None:
             history[:] = saved.numbers["history"]
     earlier = saved.numbers["seconds"] if saved else 0.0
@@ -250,16 +241,13 @@ def fit(
         for indices in order.epoch():
             total += models.backward(loss, *gather(indices.to(models.device)))
             optimiser.step()
-            schedule.step()
         losses = total / order.steps
         require_finite(losses, f"the training loss in epoch {epoch}")
         after_epoch(epoch, losses)
         if checkpoint and epoch < epochs and checkpoint.due():
             seconds = earlier + time.perf_counter() - started
             numbers = {"seconds": seconds, "history": list(history or [])}
-            checkpoint.save(
-                _progress(epoch, numbers, models, optimiser, schedule, [*order.orders, *draws])
-            )
+            checkpoint.save(_progress(epoch, numbers, models, optimiser, streams))
     return earlier
 
 
@@ -267,25 +255,21 @@ def _progress(
     epoch: int,
     numbers: dict[str, Any],
     models: Replicates,
-    optimiser: torch.optim.AdamW,
-    schedule: torch.optim.lr_scheduler.OneCycleLR,
+    optimiser: AdamW,
     draws: Sequence[torch.Generator],
 ) -> Progress:
     """All that the epochs after this one depend on, and `numbers`."""
     tensors = {f"parameter {name}": value.detach() for name, value in models.parameters.items()}
-    for parameter, state in optimiser.state_dict()["state"].items():
-        tensors |= {f"optimiser {parameter} {name}": value for name, value in state.items()}
+    tensors |= {f"optimiser {name}": value for name, value in optimiser.tensors().items()}
     for number, generator in enumerate(draws):
         tensors[f"generator {number}"] = generator.get_state()
-    position = {"step": schedule.last_epoch, "rates": [g["lr"] for g in optimiser.param_groups]}
-    return Progress(epoch, tensors, {**numbers, **position})
+    return Progress(epoch, tensors, {**numbers, "step": optimiser.taken})
 
 
 def _restore(
     saved: Progress,
     models: Replicates,
-    optimiser: torch.optim.AdamW,
-    schedule: torch.optim.lr_scheduler.OneCycleLR,
+    optimiser: AdamW,
     draws: Sequence[torch.Generator],
 ) -> None:
     """The inverse of `_progress`, on what was just built."""
@@ -293,12 +277,5 @@ def _restore(
         parameter.detach().copy_(saved.tensors[f"parameter {name}"])
     for number, generator in enumerate(draws):
         generator.set_state(saved.tensors[f"generator {number}"])
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in saved.tensors.items():
-        if key.startswith("optimiser "):
-            _, parameter_index, name = key.split(" ")
-            state.setdefault(int(parameter_index), {})[name] = value
-    optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
-    schedule.last_epoch = saved.numbers["step"]
-    for group, rate in zip(optimiser.param_groups, saved.numbers["rates"], strict=True):
-        group["lr"] = rate
+    kept = {name.removeprefix("optimiser "): value for name, value in saved.tensors.items()}
+    optimiser.resume(saved.numbers["step"], kept)

@@ -32,7 +32,7 @@ def test_images_become_codes_and_codes_images(latent_dim, depth, kernel):
     assert codes.shape == (3, latent_dim)
     assert Decoder(shape)(codes).shape == (3, 1, 28, 28)
     assert Autoencoder(shape)(images).shape == (3, 1, 28, 28)
-    assert Classifier(shape)(images).shape == (3, 10)
+    assert Classifier.untrained(shape)(images).shape == (3, 10)
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3, 4])
@@ -66,7 +66,7 @@ def test_parameter_counts_are_those_worked_out_by_hand():
     assert count_parameters(Decoder(shape)) == decoder
     assert count_parameters(Autoencoder(shape)) == 76_239
     assert count_parameters(Head(14)) == head
-    assert count_parameters(Classifier(shape)) == 38_456
+    assert count_parameters(Classifier.untrained(shape)) == 38_456
 
 
 def test_reconstructions_start_near_the_mean_pixel_and_stay_between_0_and_1():

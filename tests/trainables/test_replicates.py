@@ -263,7 +263,7 @@ def squared_error(model, inputs, targets):
 def three(double_precision):
     """Three small convolutional classifiers, and what each of them sees: (3, 4, …)."""
     shape = Shape(latent_dim=2, depth=1, width=2)
-    members = initialise(lambda: Classifier(shape, hidden=3), 0, 3)
+    members = initialise(lambda: Classifier.untrained(shape, hidden=3), 0, 3)
     torch.manual_seed(1)
     return members, torch.rand(3, 4, 1, 28, 28), torch.rand(3, 4, 10)
 
