@@ -1,10 +1,17 @@
 """Which fits the common way is given, and that its results are compared with the same ones."""
 
 import pytest
+import torch
 
+from benchmarks import plain_tune
 from benchmarks.measure import Options, Stratum
-from benchmarks.overhead import Sampled, few_shot_grid, fits_of
-from benchmarks.plain_tune import fit_autoencoder, fit_classifier, read
+from benchmarks.overhead import Sampled, few_shot_grid, fits_of, to_reach
+from benchmarks.plain_tune import (
+    fit_autoencoder,
+    fit_autoencoder_plainly,
+    fit_classifier,
+    read,
+)
 from study.grid import plan
 from study.store import Store
 from trainables.contract import Outcome
@@ -33,10 +40,34 @@ def test_the_same_fits_are_compared(tmp_path):
     rows = [{"replicate": r, "test_accuracy": a} for r, a in enumerate((0.5, 0.7, 0.9))]
     store.write(DATA, {"seed": 0}, None, Outcome(rows), {})
     fits = [{"cell": DATA, "kind": "fewshot", "replicate": r} for r in (2, 0)]
-    sampled = Sampled(Stratum(3, 1.0, (1.0, 1.0)), fits, [0.6, 0.8])
+    sampled = Sampled(Stratum(3, 1.0, (1.0, 1.0)), fits, [0.6, 0.8], [0, 0])
     assert sampled.compared(store) == (
         "test_accuracy of the same 2 fits: 0.7000 here, 0.7000 there"
     )
+
+
+def test_the_common_recipe_is_given_the_same_autoencoders_errors(tmp_path):
+    store = Store(tmp_path)
+    store.create()
+    rows = [{"replicate": r, "test_mse": error} for r, error in enumerate((0.05, 0.06, 0.07))]
+    store.write(DATA, {"seed": 0}, None, Outcome(rows), {})
+    fits = [{"cell": DATA, "kind": "autoencoder", "replicate": r} for r in (2, 0)]
+    reaching = to_reach(fits, store)
+    assert [(fit["replicate"], fit["reach"]) for fit in reaching] == [(2, 0.07), (0, 0.05)]
+    sampled = Sampled(Stratum(3, 1.0, (1.0, 1.0)), reaching, [0.06, 0.05], [7, 12])
+    assert sampled.compared(store) == (
+        "test_mse of the same 2 fits: 0.0600 here, 0.0550 there after 10 epochs (7 … 12)"
+    )
+
+
+def test_the_common_recipe_stops_where_it_is_good_enough(monkeypatch):
+    settings = {"latent_dim": 8, "depth": 2, "width": 4, "batch_size": 32}
+    monkeypatch.setattr(plain_tune, "MOST_EPOCHS", 3)
+    never, all_epochs = fit_autoencoder_plainly(settings, 0, "mnist-5k", "", 0.0)
+    assert all_epochs == 3 and 0.03 < never < 0.2
+    torch.manual_seed(0)
+    first, epochs = fit_autoencoder_plainly(settings, 0, "mnist-5k", "", 1.0)
+    assert epochs == 1 and never < first < 0.3
 
 
 def test_the_common_way_learns(tmp_path):
