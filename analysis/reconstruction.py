@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 
@@ -12,6 +11,7 @@ import torch
 from matplotlib.figure import Figure
 
 from analysis.results import Results
+from analysis.selection import front
 from analysis.statistics import LEVEL, Interval, holm, mean_interval, trend, verdict
 from analysis.style import (
     COLOURS,
@@ -156,17 +156,6 @@ def draw_error_by_dimension(
     return made
 
 
-def cost_front(cells: pd.DataFrame, cost: str) -> pd.DataFrame:
-    """The cells that no other one beats in test error and in `cost`, by rising cost: of those
-    that cost the same, the best alone."""
-    with warnings.catch_warnings():
-        # It imports Optuna, whose progress bars, unused here, miss a widget in notebooks.
-        warnings.filterwarnings("ignore", message="IProgress not found")
-        from analysis.search import WORDS, front
-
-    return front(cells.assign(state=WORDS["complete"]), "test_mse", cost)
-
-
 def draw_cost(rows: pd.DataFrame) -> Figure:
     """Test error against the number of parameters and against training time, by depth; the
     cells that no other beats in both are ringed and joined (Pareto front)."""
@@ -180,7 +169,7 @@ def draw_cost(rows: pd.DataFrame) -> Figure:
         for index, (depth, part) in enumerate(cells.groupby("depth")):
             axes.plot(part[column], part["test_mse"], MARKERS[index], color=COLOURS[index],
                       label=f"{int(depth)} layers")  # fmt: skip
-        best = cost_front(cells, column)
+        best = front(cells, "test_mse", column)
         axes.step(best[column], best["test_mse"], where="post", color="#444444", linewidth=1)
         axes.plot(best[column], best["test_mse"], "o", markersize=11, fillstyle="none",
                   color="#444444", label="Pareto front")  # fmt: skip

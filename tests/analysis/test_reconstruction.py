@@ -155,15 +155,6 @@ def test_it_depends_on_d_only_where_both_signs_are_significant(noise, depends):
         assert "3 layers have the smaller mean error at d = 2; 2 layers at d = 8 (" in said[0]
 
 
-def test_of_cells_that_cost_the_same_only_the_best_is_on_the_front():
-    cells = pd.DataFrame(
-        {"parameters": [100, 100, 200, 200], "test_mse": [0.05, 0.04, 0.041, 0.03],
-         "cell": list("abcd")}
-    )  # fmt: skip
-    for order in (cells, cells[::-1]):
-        assert reconstruction.cost_front(order, "parameters")["cell"].tolist() == ["b", "d"]
-
-
 def test_figures_draw_every_replicate():
     rows = rows_where(lambda depth, dim: 0.1 / dim)
     drawn = reconstruction.draw_error_by_dimension(rows, PCA_LINE, depth=3)
