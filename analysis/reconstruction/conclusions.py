@@ -55,7 +55,7 @@ def _on_dimension(rows: pd.DataFrame) -> list[str]:
         "Whether the error rises or falls with d is undecided: a doubling of it multiplies "
         "the error by ",
     )
-    return [f"{claim}{factor.text(2)}{factor.basis()}{said}."]
+    return [f"{claim}{factor.text(3)}{factor.basis()}{said}."]
 
 
 def _on_layers(rows: pd.DataFrame, fewer: int, more: int) -> list[str]:

@@ -122,7 +122,7 @@ def test_settings_with_a_missing_cell_have_no_part_in_the_slope_over_d():
     part = rows[(rows["depth"] != 3) | (rows["latent_dim"] == 2)]
     assert set(reconstruction.with_every_dimension(part)["depth"]) == {2}
     sentence = reconstruction.conclusions(part, PCA_LINE)[1]
-    assert "multiplies it by 0.50 [0.50, 0.50]" in sentence
+    assert "multiplies it by 0.500 [0.500, 0.500]" in sentence
     assert "over the 1 of 2 settings" in sentence
     # Where no setting has every d: one of those that have the most.
     part = rows[(rows["depth"] == 2) != (rows["latent_dim"] == 2)]
@@ -136,7 +136,7 @@ def test_settings_with_a_missing_cell_have_no_part_in_the_slope_over_d():
 def test_one_replicate_has_values_without_intervals():
     rows = rows_where(lambda depth, dim: 0.1 / dim, replicates=1)
     _, slope, layers = reconstruction.conclusions(rows, PCA_LINE)
-    assert slope.endswith("multiplies the error by 0.50 (n = 1, no interval).")
+    assert slope.endswith("multiplies the error by 0.500 (n = 1, no interval).")
     assert layers.endswith("+0.0 % error (n = 1, no interval).")
     drawn = reconstruction.draw_error_by_dimension(rows, PCA_LINE)
     (bars, *_) = drawn.axes[0].containers
