@@ -18,6 +18,7 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from optuna.distributions import BaseDistribution, CategoricalDistribution, json_to_distribution
 
+from analysis.selection import front
 from analysis.style import COLOURS, figure, plain_log_ticks
 from study.store import Store
 
@@ -165,14 +166,6 @@ def _place(known: BaseDistribution, value: Any) -> float:
     return float((at - low) / (high - low)) if high > low else 0.5
 
 
-def front(table: pd.DataFrame, column: str, cost: str, less: bool = True) -> pd.DataFrame:
-    """The trials in full that no other one beats in both `column` and `cost`, by rising cost."""
-    done = table[table["state"] == WORDS["complete"]].dropna(subset=[cost])
-    order = done.sort_values([cost, column], ascending=[True, less])
-    signed = order[column] if less else -order[column]
-    return order[signed < signed.cummin().shift(fill_value=np.inf)]
-
-
 def verdicts(content: dict[str, Any], store: Store) -> list[str]:
     """What was found, in sentences: the winner's score on the seeds that chose it and on fresh
     ones, beside what the search started from, and what early stopping has saved."""
@@ -298,7 +291,7 @@ def draw_pareto(content: dict[str, Any]) -> Figure:
     labels = {"parameters": "parameters", "seconds": "training time of a replicate (s)"}
     for axes, (cost, label) in zip(both, labels.items(), strict=True):
         axes.plot(done[cost], done[name], "o", color=COLOURS[0], markersize=5, label="trial")
-        best = front(table, name, cost, less)
+        best = front(done, name, cost, "min" if less else "max")
         axes.step(best[cost], best[name], where="post", color="#444444", linewidth=1)
         axes.plot(best[cost], best[name], "o", markersize=11, fillstyle="none", color="#444444",
                   label="Pareto front")  # fmt: skip

@@ -1,9 +1,10 @@
-"""Which setting is best, where cells may be missing."""
+"""Which setting is best, where cells may be missing, and which lines are worth their cost."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 
@@ -25,3 +26,15 @@ def best_setting(
     shared = complete.dropna(axis="columns")
     means = (complete if shared.empty else shared).mean(axis=1)
     return tuple(means.idxmax() if best == "max" else means.idxmin())
+
+
+def front(table: pd.DataFrame, metric: str, cost: str, best: str = "min") -> pd.DataFrame:
+    """The lines that no other one beats in both the columns `metric` and `cost` (the Pareto front),
+    by rising cost: of those that cost the same, the best alone; none whose cost is unknown.
+
+    `best` says of the metric whether its `min` or its `max` is; less cost always is.
+    """
+    known = table.dropna(subset=[cost])
+    order = known.sort_values([cost, metric], ascending=[True, best == "min"])
+    losses = order[metric] if best == "min" else -order[metric]
+    return order[losses < losses.cummin().shift(fill_value=np.inf)]

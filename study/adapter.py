@@ -53,6 +53,46 @@ def reporter(sparing: bool) -> Report:
     return report
 
 
+def settle() -> None:
+    """Make this process a place to compute in: with the threads and the share of a GPU that the
+    trial was given, and with the codes that the trials of this machine share."""
+    import torch
+
+    from study.packing import gpu
+    from trainables import codes
+    from trainables.allocator import keep_freed_memory
+
+    # Ray sets OMP_NUM_THREADS too late for a torch that is imported already (in reused actors).
+    context = tune.get_context()
+    given = context.get_trial_resources().required_resources if context else {}
+    torch.set_num_threads(max(1, int(given.get("CPU", 1))))
+    keep_freed_memory()
+    if context:
+        gpu.claim(given.get("GPU", 0))
+        ours = ray.get_runtime_context()
+        codes.share(Path(ours.get_temp_dir(), ours.get_session_name(), "codes"))
+
+
+def provenance(started: float, seconds: float, resumed_after: int | None) -> dict[str, Any]:
+    """What made the cell that this process has computed: code, hardware, and when, from `started`
+    (in seconds since 1970) on for `seconds`, after the epoch `resumed_after` of an earlier try."""
+    import torch
+
+    from study.packing import gpu
+
+    return {
+        "code": code_version(),
+        "device": device_name(),
+        "host": platform.node(),
+        "gpu_memory_bytes": gpu.peak(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "started": started,
+        "seconds": seconds,
+        "resumed_after_epoch": resumed_after,
+    }
+
+
 def run_cell(
     config: Mapping[str, Any],
     *,
@@ -67,23 +107,9 @@ def run_cell(
     `score_after` are the epochs after which a search compares this trial with others, None where
     nobody does.
     """
-    import torch
-
-    from study.packing import gpu
     from study.store.checkpoint import FileCheckpoint
-    from trainables import codes
-    from trainables.allocator import keep_freed_memory
 
-    # Ray sets OMP_NUM_THREADS too late for a torch that is imported already (in reused actors).
-    context = tune.get_context()
-    given = context.get_trial_resources().required_resources if context else {}
-    torch.set_num_threads(max(1, int(given.get("CPU", 1))))
-    keep_freed_memory()
-    if context:
-        gpu.claim(given.get("GPU", 0))
-        ours = ray.get_runtime_context()
-        codes.share(Path(ours.get_temp_dir(), ours.get_session_name(), "codes"))
-
+    settle()
     settings = {key: value for key, value in config.items() if key not in (CELL, PARENT)}
     module = importlib.import_module(trainable)
     store = Store(results)
@@ -114,17 +140,7 @@ def run_cell(
         settings,
         config[PARENT],
         outcome,
-        {
-            "code": code_version(),
-            "device": device_name(),
-            "host": platform.node(),
-            "gpu_memory_bytes": gpu.peak(),
-            "threads": torch.get_num_threads(),
-            "torch": torch.__version__,
-            "started": started,
-            "seconds": seconds,
-            "resumed_after_epoch": checkpoint.resumed_after,
-        },
+        provenance(started, seconds, checkpoint.resumed_after),
     )
     checkpoint.remove()
     numbers = [key for key, value in outcome.rows[0].items() if isinstance(value, float)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -87,6 +88,16 @@ def standardise(members: list[Classifier], sources: list[int], images: Tensor) -
         member.standardise.load_state_dict(fitted[source].standardise.state_dict())
 
 
+def peak_rates(config: Config) -> dict[str, float]:
+    """Peaks of the learning rates of the stage that makes the classifier (of `lp-ft`, the second),
+    by the prefix of the name of a parameter that trains in it."""
+    if config.freeze == "lp-ft":
+        return {"": config.tuning_learning_rate}
+    if config.freeze in ("full", "scratch"):
+        return {"encoder.": config.encoder_learning_rate, "head.": config.learning_rate}
+    return {"": config.learning_rate}  # a head alone, whose names have no prefix
+
+
 def heads_alone(
     config: Config, members: list[Classifier], sources: list[int], examples: Examples
 ) -> Training:
@@ -100,7 +111,7 @@ def heads_alone(
         Replicates([member.head for member in members], examples.images.device, "batched"),
         torch.stack(codes),
         examples.targets,
-        {"": config.learning_rate},
+        peak_rates(config),
         config.epochs,
         config.batch_size or config.labels,
         predictor_on_codes(members, sources),
@@ -129,7 +140,6 @@ def whole_networks(
     config: Config,
     members: list[Classifier],
     examples: Examples,
-    learning_rates: dict[str, float],
     strategy: Strategy | None,
 ) -> Training:
     """Everything trains."""
@@ -143,7 +153,7 @@ def whole_networks(
         models,
         pixels(examples.images) if as_bytes else examples.images,
         examples.targets,
-        learning_rates,
+        peak_rates(config),
         config.encoder_epochs,
         batch_size,
         lambda images: models.evaluate(scores_of_images, images).argmax(dim=2),
@@ -183,7 +193,7 @@ def heads_on_propagated_labels(
         Replicates([member.head for member in members], images.device, "batched"),
         torch.stack([codes[source] for source in sources]),
         classes,
-        {"": config.learning_rate},
+        peak_rates(config),
         config.pseudo_epochs,
         config.pseudo_batch_size,
         predictor_on_codes(members, sources),
@@ -229,8 +239,9 @@ def train(
     history: list[dict[str, Any]] = []
     earlier_epochs = 0
     if config.freeze == "lp-ft":
-        # Seconds that no checkpoint is worth: whoever tries again gets the same bits.
-        probe = heads_alone(config, members, sources, examples)
+        # What `fixed` trains. Seconds that no checkpoint is worth: whoever tries again gets the
+        # same bits.
+        probe = heads_alone(replace(config, freeze="fixed"), members, sources, examples)
         fit_stage(config, probe, report, history)
         earlier_epochs = probe.epochs_trained
     if config.freeze == "propagation":
@@ -239,12 +250,8 @@ def train(
         )
     elif config.freeze == "fixed":
         training = heads_alone(config, members, sources, examples)
-    elif config.freeze == "lp-ft":
-        rates = {"": config.tuning_learning_rate}
-        training = whole_networks(config, members, examples, rates, strategy)
     else:
-        rates = {"encoder.": config.encoder_learning_rate, "head.": config.learning_rate}
-        training = whole_networks(config, members, examples, rates, strategy)
+        training = whole_networks(config, members, examples, strategy)
     parameters = count_parameters(members[0])
     validation = data.validation.on(device)
 

@@ -17,22 +17,29 @@ COMPARED = ((REFERENCE, "full"), ("full", "scratch"))
 """The arms that the assignment asks about, each pair with a sentence a number of labels."""
 
 
-def pair_table(rows: pd.DataFrame, first: str, second: str) -> pd.DataFrame:
+def pair_table(
+    rows: pd.DataFrame, of_reference: pd.DataFrame, first: str, second: str
+) -> pd.DataFrame:
     """Lines of `against` on the arms `first` − `second`, one a number of labels.
 
-    For the reference they are those of its table, so that a sentence never contradicts a line
-    that stands beside it; another pair is corrected for its own number of labels.
+    For the reference they are those of its table, `of_reference`, so that a sentence never
+    contradicts a line that stands beside it; another pair is corrected for its own number of
+    labels.
     """
-    rows = at_one_setting(with_arms(rows))  # of all arms, not of what these two have
     if first != REFERENCE:
+        rows = at_one_setting(with_arms(rows))  # of all arms, not of what these two have
         return against(rows[rows["arm"].isin([first, second])], second)
-    table = against(rows)
-    lines = table[table["arm"] == second] if len(table) else table
+    lines = _lines_of(of_reference, [second])
     if lines.empty:
         return lines
     turned = {"arm": first, "reference": second, "difference": -lines["difference"],
               "low": -lines["high"], "high": -lines["low"]}  # fmt: skip
     return lines.assign(**turned)
+
+
+def _lines_of(table: pd.DataFrame, arms: list[str]) -> pd.DataFrame:
+    """The lines of `against` on these arms; a table of none has no columns to choose by."""
+    return table[table["arm"].isin(arms)] if len(table) else table
 
 
 def _word(line: pd.Series, better: str, worse: str, undecided: str) -> str:
@@ -122,15 +129,15 @@ def conclusions(rows: pd.DataFrame) -> list[str]:
     )
     sentences = [score]
     arms = set(rows["arm"])
-    lines = pd.DataFrame()
+    of_reference, lines = against(rows), pd.DataFrame()
     for first, second in COMPARED:
-        of_pair = pair_table(rows, first, second) if {first, second} <= arms else lines[:0]
+        both = {first, second} <= arms
+        of_pair = pair_table(rows, of_reference, first, second) if both else lines[:0]
         sentences += _on_pair(of_pair, first, second)
         lines = of_pair if len(of_pair) else lines
     others = [arm for arm in ordered(arms) if arm not in {a for pair in COMPARED for a in pair}]
     if others:
-        table = against(rows)
-        of_others = table[table["arm"].isin(others)] if len(table) else table
+        of_others = _lines_of(of_reference, others)
         sentences += _against_reference(of_others) if len(of_others) else []
         sentences += _best_arms(rows)
         lines = of_others if lines.empty else lines

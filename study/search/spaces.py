@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from trainables.settings.fewshot import Config as FewShot
+
 if TYPE_CHECKING:  # the command line's help needs names alone
     from optuna.distributions import BaseDistribution
 
@@ -28,7 +30,7 @@ class Real:
     log: bool = True
     """Whether a factor matters, as of a learning rate, or a difference."""
     applies: Callable[[Mapping[str, Any]], bool] = lambda settings: True
-    """Whether the dimension means anything, given the settings that aren't searched."""
+    """Whether the dimension means anything, given all settings as a search starts with them."""
 
     def distribution(self) -> BaseDistribution:
         """The same to Optuna."""
@@ -104,7 +106,7 @@ class Space:
 
     def at(self, settings: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[Dimension, ...]:
         """The dimensions that are left once those of `given` have values, and that mean anything
-        with `settings`."""
+        with `settings`, which are all that the experiment has."""
         return tuple(d for d in self.dimensions if d.name not in given and d.applies(settings))
 
 
@@ -114,8 +116,8 @@ def arm(*names: str) -> Callable[[Mapping[str, Any]], bool]:
 
 
 def sees_views(settings: Mapping[str, Any]) -> bool:
-    """Whether a few-shot classifier learns from augmented views of the labelled images."""
-    return settings["pretraining"] == "augmented" and settings["freeze"] != "propagation"
+    """Whether a few-shot classifier of these settings learns from augmented views."""
+    return FewShot(**settings).sees_views
 
 
 SPACES: dict[str, Space] = {

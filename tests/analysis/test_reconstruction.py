@@ -122,7 +122,7 @@ def test_settings_with_a_missing_cell_have_no_part_in_the_slope_over_d():
     part = rows[(rows["depth"] != 3) | (rows["latent_dim"] == 2)]
     assert set(reconstruction.with_every_dimension(part)["depth"]) == {2}
     sentence = reconstruction.conclusions(part, PCA_LINE)[1]
-    assert "multiplies it by 0.50 [0.50, 0.50]" in sentence
+    assert "multiplies it by 0.500 [0.500, 0.500]" in sentence
     assert "over the 1 of 2 settings" in sentence
     # Where no setting has every d: one of those that have the most.
     part = rows[(rows["depth"] == 2) != (rows["latent_dim"] == 2)]
@@ -136,7 +136,7 @@ def test_settings_with_a_missing_cell_have_no_part_in_the_slope_over_d():
 def test_one_replicate_has_values_without_intervals():
     rows = rows_where(lambda depth, dim: 0.1 / dim, replicates=1)
     _, slope, layers = reconstruction.conclusions(rows, PCA_LINE)
-    assert slope.endswith("multiplies the error by 0.50 (n = 1, no interval).")
+    assert slope.endswith("multiplies the error by 0.500 (n = 1, no interval).")
     assert layers.endswith("+0.0 % error (n = 1, no interval).")
     drawn = reconstruction.draw_error_by_dimension(rows, PCA_LINE)
     (bars, *_) = drawn.axes[0].containers
@@ -153,15 +153,6 @@ def test_it_depends_on_d_only_where_both_signs_are_significant(noise, depends):
     assert len(said) == depends
     if depends:
         assert "3 layers have the smaller mean error at d = 2; 2 layers at d = 8 (" in said[0]
-
-
-def test_of_cells_that_cost_the_same_only_the_best_is_on_the_front():
-    cells = pd.DataFrame(
-        {"parameters": [100, 100, 200, 200], "test_mse": [0.05, 0.04, 0.041, 0.03],
-         "cell": list("abcd")}
-    )  # fmt: skip
-    for order in (cells, cells[::-1]):
-        assert reconstruction.cost_front(order, "parameters")["cell"].tolist() == ["b", "d"]
 
 
 def test_figures_draw_every_replicate():

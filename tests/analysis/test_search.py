@@ -4,7 +4,6 @@ import io
 import json
 
 import numpy as np
-import pandas as pd
 import pytest
 from optuna.distributions import distribution_to_json
 
@@ -71,16 +70,6 @@ def test_places_are_on_the_scale_that_was_drawn_from(content):
     assert placed["learning_rate"].tolist() == pytest.approx([0.5, 1.0, 0.0, 1.0])
     assert placed["width"].tolist() == pytest.approx([0.0, 1.0, 0.5, 0.0])
     assert placed["activation"].tolist() == pytest.approx([0.0, 1.0, 0.5, 0.5])
-
-
-def test_the_front_is_what_nothing_beats_in_both():
-    table = pd.DataFrame(
-        {"state": ["ran in full"] * 4 + ["stopped early"],
-         "val_mse": [0.3, 0.2, 0.25, 0.2, 0.01], "parameters": [10, 20, 30, 40, 1]}
-    )  # fmt: skip
-    assert search.front(table, "val_mse", "parameters").index.tolist() == [0, 1]
-    more = table.assign(val_mse=1 - table["val_mse"])
-    assert search.front(more, "val_mse", "parameters", less=False).index.tolist() == [0, 1]
 
 
 def noisy(content, matters, count=40):

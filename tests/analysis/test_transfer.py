@@ -6,7 +6,6 @@ import pytest
 from scipy import stats
 
 from analysis import transfer
-from analysis.selection import best_setting
 
 ENCODERS, SUBSETS = 4, 8
 
@@ -291,20 +290,6 @@ def test_a_shape_without_the_hard_cells_is_not_the_best():
     table = transfer.arms_table(rows, "mnist")
     assert set(table["latent_dim"]) == {32}
     assert len(table) == 2 * len(SHIFTS)
-
-
-def test_the_best_setting_is_of_those_with_all_values_or_else_with_the_most():
-    rows = pd.DataFrame(
-        [(1, 1, "a", 0.9), (1, 2, "a", 0.1), (1, 2, "b", 0.3), (2, 2, "a", 0.2), (2, 2, "b", 0.4)],
-        columns=["depth", "width", "over", "score"],
-    )
-    best = best_setting(rows, ["depth", "width"], "over", "score")
-    assert best == (2, 2)
-    assert best_setting(rows, ["depth", "width"], "over", "score", "min") == (1, 2)
-    # None has all three: compared by what those with two share, which is b.
-    rows.loc[4] = (2, 2, "b", 0.2)
-    rows.loc[3] = (2, 2, "c", 0.9)
-    assert best_setting(rows, ["depth", "width"], "over", "score") == (1, 2)
 
 
 def test_one_replicate_has_no_bars():

@@ -64,8 +64,8 @@ COMMON = {"learning_rate", "weight_decay", "hidden"}
      ("full", "plain", {"encoder_learning_rate"}),
      ("scratch", "plain", {"encoder_learning_rate", "width", "kernel", "activation"}),
      ("lp-ft", "augmented", {"tuning_learning_rate", "view_strength"}),
-     ("propagation", "augmented", {"alpha", "neighbours"})],
+     ("propagation", "augmented", {"alpha", "neighbours"})],  # no views, though augmented
 )  # fmt: skip
 def test_of_each_few_shot_arm_what_it_uses_is_searched(freeze, pretraining, more):
-    settings = {"freeze": freeze, "pretraining": pretraining}
+    settings = {**config_of("fewshot"), "freeze": freeze, "pretraining": pretraining}
     assert {d.name for d in SPACES["fewshot"].at(settings, {})} == COMMON | more

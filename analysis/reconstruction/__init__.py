@@ -1,0 +1,40 @@
+"""Question 1: how the reconstruction error depends on the latent dimension, layers and weights.
+
+- `errors`: means, intervals and slopes, beside the error of PCA
+- `figures`: errors and reconstructions, drawn
+- `conclusions`: the sentences that follow
+"""
+
+from analysis.reconstruction.conclusions import conclusions
+from analysis.reconstruction.errors import (
+    best_model,
+    error_by_digit,
+    image_errors,
+    pca_errors,
+    slope_over_dimension,
+    summary,
+    with_every_dimension,
+)
+from analysis.reconstruction.figures import (
+    draw_cost,
+    draw_error_by_digit,
+    draw_error_by_dimension,
+    draw_histories,
+    draw_reconstructions,
+)
+
+__all__ = [
+    "best_model",
+    "conclusions",
+    "draw_cost",
+    "draw_error_by_digit",
+    "draw_error_by_dimension",
+    "draw_histories",
+    "draw_reconstructions",
+    "error_by_digit",
+    "image_errors",
+    "pca_errors",
+    "slope_over_dimension",
+    "summary",
+    "with_every_dimension",
+]

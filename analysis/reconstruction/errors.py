@@ -1,0 +1,151 @@
+"""How large the errors are: by cell, model, image and digit, and as d and depth change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+import torch
+
+from analysis.results import Results
+from analysis.statistics import LEVEL, Interval, holm, mean_interval, trend
+from trainables.data import Dataset, pixels
+
+SETTING = ["depth", "batch_size"]
+"""What cells of one latent dimension differ in."""
+
+
+def pca_errors(data: Dataset, dims: list[int]) -> pd.DataFrame:
+    """Test error per pixel of the d leading principal components of the training split.
+
+    The least that an affine autoencoder of d dimensions can reach on the data that it was fitted
+    to (Baldi & Hornik 1989, Neural Networks 2(1), 53-58), so the line that a network has to beat.
+    Columns `latent_dim`, `pca_mse`.
+    """
+    count = len(data.train)
+    total, products = 0.0, 0.0  # (784,) and (784, 784): exact, as sums of whole numbers
+    for part in _parts(data.train.images):
+        total, products = total + part.sum(axis=0), products + part.T @ part
+    mean = total / count
+    covariance = products / count - np.outer(mean, mean)
+    directions = np.linalg.eigh(covariance).eigenvectors[:, ::-1]  # (784, 784), largest first
+    directions = directions[:, : min(max(dims), count)]
+    squares, kept = 0.0, 0.0
+    for part in _parts(data.test.images):
+        centred = part - mean
+        squares = squares + (centred**2).sum()
+        kept = kept + ((centred @ directions) ** 2).sum(axis=0)
+    # Directions are orthonormal: what is lost is what the codes left out don't hold.
+    lost = (squares - np.cumsum(kept)) / (255.0**2 * data.test.images.size)
+    return pd.DataFrame(
+        {"latent_dim": dims, "pca_mse": [lost[min(d, len(lost)) - 1] for d in dims]}
+    )
+
+
+def _parts(images: np.ndarray) -> Iterator[np.ndarray]:
+    """`images` (N, 28, 28) uint8 as float64 (at most 1,000, 784), part by part: all of MNIST at
+    once would take 345 MB, several times over."""
+    for start in range(0, len(images), 1000):
+        part = images[start : start + 1000]
+        yield part.reshape(len(part), -1).astype(np.float64)
+
+
+def summary(rows: pd.DataFrame, pca: pd.DataFrame) -> pd.DataFrame:
+    """One line a cell: mean test error over replicates with its interval, and PCA's error.
+
+    Columns `latent_dim`, `depth`, `batch_size`, `test_mse`, `low`, `high`, `interval`,
+    `replicates`, `val_mse`, `pca_mse`, `parameters`, `train_seconds` (of a replicate), `cells`.
+    """
+    lines = []
+    for cell, group in rows.groupby("cell", sort=False):
+        interval = mean_interval(group["test_mse"])
+        first = group.iloc[0]
+        lines.append(
+            {
+                "latent_dim": first["latent_dim"],
+                "depth": first["depth"],
+                "batch_size": first["batch_size"],
+                "test_mse": interval.estimate,
+                "low": interval.low,
+                "high": interval.high,
+                "interval": interval.kind,
+                "replicates": interval.n,
+                "val_mse": group["val_mse"].mean(),
+                "parameters": first["parameters"],
+                "train_seconds": group["train_seconds"].mean(),
+                "cells": cell,
+            }
+        )
+    table = pd.DataFrame(lines).merge(pca, on="latent_dim", how="left")
+    return table.sort_values(["depth", "batch_size", "latent_dim"], ignore_index=True)
+
+
+def best_model(rows: pd.DataFrame) -> pd.Series:
+    """The row of the replicate with the least *validation* error: the test split chose nothing."""
+    return rows.loc[rows["val_mse"].idxmin()]
+
+
+def image_errors(results: Results, cell: str, replicate: int) -> tuple[np.ndarray, np.ndarray]:
+    """Reconstructions (N, 28, 28) of the test images by one model, and their errors (N,)."""
+    model = results.autoencoders(cell)[replicate]
+    restored, errors = [], []
+    with torch.no_grad():
+        for part in results.test_images.split(250):
+            images = pixels(part)
+            restored.append(model(images))
+            errors.append((restored[-1] - images).square().mean(dim=(1, 2, 3)))
+    return torch.cat(restored)[:, 0].numpy(), torch.cat(errors).numpy()
+
+
+def error_by_digit(results: Results, cell: str, replicate: int, errors: np.ndarray) -> pd.DataFrame:
+    """Mean test error of one model on each digit, with the interval over its images."""
+    labels = results.test_labels.numpy()
+    lines = []
+    for digit in np.unique(labels):
+        interval = mean_interval(errors[labels == digit])
+        lines.append((digit, interval.estimate, interval.low, interval.high, interval.n,
+                      interval.kind, cell, replicate))  # fmt: skip
+    columns = ["digit", "test_mse", "low", "high", "images", "interval", "cells", "replicate"]
+    return pd.DataFrame(lines, columns=columns)
+
+
+def with_every_dimension(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the settings (depth and batch size) that have every d that any of them has:
+    means over others would differ between d by which cells are missing. Where none has them all,
+    the rows of one of those that have the most."""
+    dims = {setting: frozenset(group["latent_dim"]) for setting, group in rows.groupby(SETTING)}
+    most = max(dims.values(), key=len)
+    complete = [setting for setting, of_it in dims.items() if of_it == most]
+    if most != frozenset(rows["latent_dim"]):
+        complete = complete[:1]
+    return rows[pd.MultiIndex.from_frame(rows[SETTING]).isin(complete)]
+
+
+def slope_over_dimension(rows: pd.DataFrame) -> Interval | None:
+    """Interval for the slope of log2(test error) over log2(d), from rows of settings with the
+    same d; None with fewer than two d.
+
+    The cells of a replicate share its seed, so that replicates alone are independent: the log
+    errors of each are averaged over settings at every d, and give one slope.
+    """
+    if rows["latent_dim"].nunique() < 2:
+        return None
+    logs = rows.assign(log_error=np.log2(rows["test_mse"]))
+    means = logs.groupby(["replicate", "latent_dim"])["log_error"].mean().reset_index()
+    return trend(np.log2(means["latent_dim"]), means["log_error"], means["replicate"])
+
+
+def told_apart(pairs: pd.DataFrame) -> tuple[list[int], list[int]]:
+    """The d at which the `ratio` (a logarithm, one of each pair of models) is below 0, and those
+    at which it is above: significantly, over replicates, by Holm's correction for all d."""
+    means = pairs.groupby(["latent_dim", "replicate"])["ratio"].mean()
+    intervals = {int(d): mean_interval(of_one) for d, of_one in means.groupby("latent_dim")}
+    adjusted = holm([interval.p_value() for interval in intervals.values()])
+    signs = {
+        d: np.sign(interval.estimate)
+        for (d, interval), p in zip(intervals.items(), adjusted, strict=True)
+        if p < LEVEL
+    }
+    below, above = ([d for d, sign in signs.items() if sign == side] for side in (-1, 1))
+    return below, above
