@@ -1,8 +1,8 @@
 """Replicates trained as one against the same models one after another, at every size in use.
 
 One thread, as a trial has, and its processor time, which other processes disturb less.
-`fastest_strategy` decides what the study does; the other strategy is timed beside it, so that the
-table shows whether it decides right.
+`fastest_strategy` decides what the study does; another strategy is timed beside it, vectorised
+where the study's is not, so that the table shows whether it decides right.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 from trainables import autoencoder, fewshot
 from trainables.data import label_subset, load, stratified
 from trainables.networks import Autoencoder
-from trainables.replicates import initialise, seed_of
+from trainables.seeds import initialise, seed_of
 
 MOST_EPOCHS = 40
 """When the common recipe is given up on: eight times the epochs of the study's quick preset."""

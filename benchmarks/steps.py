@@ -1,5 +1,5 @@
 """Training steps of the study's networks at the study's sizes, three ways: as the study does them,
-by the other strategy, and one ordinary model after another."""
+by another strategy, and one ordinary model after another."""
 
 from __future__ import annotations
 
@@ -14,10 +14,15 @@ from torch import Tensor, nn
 from trainables.autoencoder import restoration_error
 from trainables.fewshot import cross_entropy
 from trainables.networks import Autoencoder, Classifier, Head
-from trainables.replicates import Replicates, Strategy, fastest_strategy, initialise
+from trainables.optimiser import BETA_1, BETA_2, AdamW
+from trainables.replicates import Replicates, Strategy, fastest_strategy
+from trainables.seeds import initialise
 from trainables.settings import Shape
 
 Step = Callable[[], Any]
+
+PEAK, STEPS, WARM_UP, WEIGHT_DECAY = 1e-3, 10_000, 0.1, 0.01
+"""The schedule of every step that is timed, and how many there may be."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,7 @@ def together(workload: Workload, device: torch.device, strategy: Strategy | None
     members = initialise(workload.build, 0, workload.replicates)
     chosen = strategy or fastest_strategy(members[0], device, workload.batch_size)
     models = Replicates(members, device, chosen)
-    optimiser = torch.optim.AdamW(models.parameters.values(), fused=True)
+    optimiser = AdamW(models.parameters, {"": PEAK}, STEPS, WEIGHT_DECAY, WARM_UP)
     batch = [part.to(device) for part in workload.batch(workload.replicates)]
 
     def step() -> Tensor:
@@ -91,16 +96,30 @@ def together(workload: Workload, device: torch.device, strategy: Strategy | None
 
 
 def one_after_another(workload: Workload, device: torch.device) -> Step:
-    """A step of each of the replicates as an ordinary model with an optimiser of its own."""
+    """A step of each of the replicates as an ordinary model with an optimiser and a schedule of
+    its own."""
     models = [model.to(device) for model in initialise(workload.build, 0, workload.replicates)]
-    optimisers = [torch.optim.AdamW(model.parameters(), fused=True) for model in models]
+    optimisers = [
+        torch.optim.AdamW(
+            model.parameters(), betas=(BETA_1, BETA_2), weight_decay=WEIGHT_DECAY, fused=True
+        )
+        for model in models
+    ]
+    schedules = [
+        torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, PEAK, total_steps=STEPS + 1, pct_start=WARM_UP, cycle_momentum=False
+        )
+        for optimiser in optimisers
+    ]
     batch = [part.to(device) for part in workload.batch(workload.replicates)]
 
     def step() -> None:
-        for model, optimiser, *own in zip(models, optimisers, *batch, strict=True):
+        ordinary = zip(models, optimisers, schedules, *batch, strict=True)
+        for model, optimiser, schedule, *own in ordinary:
             optimiser.zero_grad()
             workload.loss(model, *own).backward()
             optimiser.step()
+            schedule.step()
 
     return step
 

@@ -18,18 +18,11 @@ from trainables.contract import (
 from trainables.data import Dataset, pixels
 from trainables.metrics import lines, record
 from trainables.networks import Autoencoder, count_parameters
-from trainables.replicates import (
-    MinibatchOrder,
-    Replicates,
-    Strategy,
-    fastest_strategy,
-    fit,
-    generators,
-    initialise,
-    pick_device,
-)
+from trainables.replicates import Replicates, Strategy, fastest_strategy, pick_device
+from trainables.seeds import generators, initialise
 from trainables.settings.autoencoder import VERSION as VERSION
 from trainables.settings.autoencoder import Config
+from trainables.training import MinibatchOrder, fit
 
 
 def restoration_error(model: Any, seen: Tensor, wanted: Tensor) -> Tensor:

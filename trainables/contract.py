@@ -103,7 +103,7 @@ class Checkpoint(Protocol):
     """Where a cell in progress is kept, so that whoever tries it next goes on from there.
 
     A `train` that has a parameter of the name `checkpoint` is given one, or None; it hands it to
-    `trainables.replicates.fit`. One without it starts anew after an interruption.
+    `trainables.training.fit`. One without it starts anew after an interruption.
     """
 
     def due(self) -> bool:

@@ -17,13 +17,8 @@ from trainables.contract import Checkpoint, Outcome, Parent, Report, require_fin
 from trainables.data import Dataset, label_subset, pixels
 from trainables.metrics import lines
 from trainables.networks import Classifier, Encoder, Head, count_parameters
-from trainables.replicates import (
-    Replicates,
-    Strategy,
-    fastest_strategy,
-    initialise,
-    pick_device,
-)
+from trainables.replicates import Replicates, Strategy, fastest_strategy, pick_device
+from trainables.seeds import initialise
 from trainables.settings.fewshot import FREEZE as FREEZE
 from trainables.settings.fewshot import VERSION as VERSION
 from trainables.settings.fewshot import Config

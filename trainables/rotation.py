@@ -28,19 +28,11 @@ from trainables.losses import (
 )
 from trainables.metrics import lines, record
 from trainables.networks import Encoder, count_parameters
-from trainables.replicates import (
-    LossFunction,
-    MinibatchOrder,
-    Replicates,
-    Strategy,
-    fastest_strategy,
-    fit,
-    generators,
-    initialise,
-    pick_device,
-)
+from trainables.replicates import LossFunction, Replicates, Strategy, fastest_strategy, pick_device
+from trainables.seeds import generators, initialise
 from trainables.settings.rotation import VERSION as VERSION
 from trainables.settings.rotation import Config
+from trainables.training import MinibatchOrder, fit
 
 SPLITS = ("validation", "test")
 

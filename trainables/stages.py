@@ -13,8 +13,10 @@ from trainables.augment import views
 from trainables.contract import Checkpoint, Report
 from trainables.data import pixels
 from trainables.metrics import record
-from trainables.replicates import MinibatchOrder, Replicates, fit, generators
+from trainables.replicates import Replicates
+from trainables.seeds import generators
 from trainables.settings.fewshot import Config
+from trainables.training import MinibatchOrder, fit
 
 REPORT_EVERY = 20
 """Epochs between two points of the history: an epoch of 20 images is too little to plot."""
@@ -110,7 +112,7 @@ def fit_stage(
     scores: Callable[[int], Mapping[str, float]] = no_scores,
 ) -> float:
     """Train one stage of an arm, which comes after `earlier_epochs` of others. Returns the
-    seconds that earlier tries took; see `trainables.replicates.fit`.
+    seconds that earlier tries took; see `trainables.training.fit`.
 
     What `scores` returns after a pass that ends with an epoch is reported too; the history is
     the same with it and without."""

@@ -10,7 +10,7 @@ import torch
 from trainables import codes
 from trainables.codes import encode
 from trainables.networks import Classifier
-from trainables.replicates import initialise
+from trainables.seeds import initialise
 from trainables.settings.shape import Shape
 
 SHAPE = Shape(latent_dim=3, depth=2, width=2)

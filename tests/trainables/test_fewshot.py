@@ -14,7 +14,7 @@ from trainables.contract import ConfigError, Diverged
 from trainables.data import label_subset
 from trainables.fewshot import Config, build_classifiers, encode, train
 from trainables.networks import Autoencoder
-from trainables.replicates import initialise
+from trainables.seeds import initialise
 
 FREEZE = ["fixed", "full", "scratch", "lp-ft", "propagation"]
 

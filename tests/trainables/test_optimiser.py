@@ -108,7 +108,9 @@ def test_training_does_not_import_pytorchs_compiler():
     program = """
 import sys
 import torch
-from trainables.replicates import MinibatchOrder, Replicates, fit, generators
+from trainables.replicates import Replicates
+from trainables.seeds import generators
+from trainables.training import MinibatchOrder, fit
 fit(
     Replicates([torch.nn.Linear(1, 1) for _ in range(2)]),
     lambda model, inputs: model(inputs).square().mean(),

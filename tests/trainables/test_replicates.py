@@ -12,19 +12,11 @@ from torch import nn
 from torch.nn import functional
 
 from trainables import autoencoder, fewshot, stages
-from trainables.contract import Diverged
 from trainables.data import label_subset
 from trainables.networks import Autoencoder, Classifier, Encoder, Head, Shape
-from trainables.replicates import (
-    PURPOSES,
-    MinibatchOrder,
-    Replicates,
-    fastest_strategy,
-    fit,
-    generators,
-    initialise,
-    seed_of,
-)
+from trainables.replicates import Replicates, fastest_strategy
+from trainables.seeds import generators, initialise, seed_of
+from trainables.training import MinibatchOrder, fit
 
 STRATEGIES = ["loop", "vectorised"]
 
@@ -402,93 +394,3 @@ def test_networks_with_batches_of_their_own_use_them_and_convolutions_on_a_proce
     assert fastest_strategy(plain, torch.device("cpu"), 32) == "vectorised"
     assert fastest_strategy(Head(2), torch.device("cpu"), 32) == "batched"
     assert fastest_strategy(Head(2), torch.device("cuda"), 32) == "batched"
-
-
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_divergence_names_the_replicate(strategy):
-    inputs = torch.ones(3, 4, 2)
-    inputs[1, 2] = torch.nan
-    epochs = []
-    rows = torch.arange(3)[:, None]
-    with pytest.raises(Diverged, match="the training loss in epoch 1 of replicate 1 is not"):
-        fit(
-            Replicates(initialise(lambda: nn.Linear(2, 1), 0, 3), strategy=strategy),
-            lambda model, x: model(x).square().mean(),
-            lambda chosen: (inputs[rows, chosen],),
-            MinibatchOrder(4, 2, generators(0, 3, "order")),
-            epochs=3,
-            learning_rates={"": 0.1},
-            weight_decay=0,
-            after_epoch=lambda epoch, losses: epochs.append(epoch),
-        )
-    assert epochs == []
-
-
-# --- seeds and orders ------------------------------------------------------------------------
-
-
-def test_no_two_seeds_are_the_same():
-    seeds = [
-        seed_of(seed, replicate, purpose)
-        for seed in range(5)
-        for replicate in range(20)
-        for purpose in PURPOSES
-    ]
-    assert len(set(seeds)) == 5 * 20 * len(PURPOSES) == 500
-    assert all(0 <= seed < 2**63 for seed in seeds)
-
-
-def test_a_seed_never_changes():
-    """Results would no longer be reproducible, with ids that say they are."""
-    assert seed_of(0, 0, "initialisation") == 7896617691693857887
-    assert seed_of(3, 7, "order") == 888946925548604815
-
-
-def test_models_are_initialised_from_their_own_seeds():
-    torch.manual_seed(123)
-    undisturbed = torch.rand(1)
-    torch.manual_seed(123)
-    members = initialise(lambda: nn.Linear(3, 2), 0, 3)
-    assert torch.equal(torch.rand(1), undisturbed)  # the global state is kept
-    again = initialise(lambda: nn.Linear(3, 2), 0, 5)
-    for first, second in zip(members, again, strict=False):
-        assert torch.equal(first.weight, second.weight)
-    weights = [member.weight for member in again]
-    weights += [m.weight for m in initialise(lambda: nn.Linear(3, 2), 0, 5, "head")]
-    weights += [m.weight for m in initialise(lambda: nn.Linear(3, 2), 1, 5)]
-    assert len({tuple(weight.flatten().tolist()) for weight in weights}) == 15
-
-
-def test_an_epoch_shows_no_image_twice():
-    order = MinibatchOrder(23, 5, generators(0, 3, "order"))
-    assert order.steps == 4
-    epochs = [torch.cat(list(order.epoch()), dim=1) for _ in range(3)]
-    for epoch in epochs:
-        assert epoch.shape == (3, 20)
-        for seen in epoch.tolist():
-            assert len(set(seen)) == 20
-            assert set(seen) <= set(range(23))
-    shown = {tuple(seen) for epoch in epochs for seen in epoch.tolist()}
-    assert len(shown) == 9  # another order in every epoch and for every replicate
-
-
-def test_an_epoch_shows_every_image_where_the_minibatches_fit():
-    order = MinibatchOrder(12, 4, generators(0, 2, "order"))
-    minibatches = list(order.epoch())
-    assert [batch.shape for batch in minibatches] == [(2, 4)] * 3
-    assert torch.cat(minibatches, dim=1).sort(dim=1).values.tolist() == [list(range(12))] * 2
-
-
-@pytest.mark.parametrize("batch_size", [7, 100])
-def test_a_minibatch_of_everything_is_everything(batch_size):
-    order = MinibatchOrder(7, batch_size, generators(0, 2, "order"))
-    assert order.steps == 1
-    (batch,) = order.epoch()
-    assert batch.tolist() == [list(range(7))] * 2
-
-
-def test_the_order_of_a_replicate_is_its_own_generators():
-    three, one = (MinibatchOrder(50, 10, generators(0, n, "order")) for n in (3, 1))
-    for _ in range(3):
-        for together, alone in zip(three.epoch(), one.epoch(), strict=True):
-            assert torch.equal(together[:1], alone)

@@ -1,0 +1,66 @@
+"""What each replicate sees in which order, and what ends its training. That it learns what it
+would alone is in test_replicates.py, that it goes on from a checkpoint in test_checkpoint.py."""
+
+import pytest
+import torch
+from torch import nn
+
+from trainables.contract import Diverged
+from trainables.replicates import Replicates
+from trainables.seeds import generators, initialise
+from trainables.training import MinibatchOrder, fit
+
+
+def test_an_epoch_shows_no_image_twice():
+    order = MinibatchOrder(23, 5, generators(0, 3, "order"))
+    assert order.steps == 4
+    epochs = [torch.cat(list(order.epoch()), dim=1) for _ in range(3)]
+    for epoch in epochs:
+        assert epoch.shape == (3, 20)
+        for seen in epoch.tolist():
+            assert len(set(seen)) == 20
+            assert set(seen) <= set(range(23))
+    shown = {tuple(seen) for epoch in epochs for seen in epoch.tolist()}
+    assert len(shown) == 9  # another order in every epoch and for every replicate
+
+
+def test_an_epoch_shows_every_image_where_the_minibatches_fit():
+    order = MinibatchOrder(12, 4, generators(0, 2, "order"))
+    minibatches = list(order.epoch())
+    assert [batch.shape for batch in minibatches] == [(2, 4)] * 3
+    assert torch.cat(minibatches, dim=1).sort(dim=1).values.tolist() == [list(range(12))] * 2
+
+
+@pytest.mark.parametrize("batch_size", [7, 100])
+def test_a_minibatch_of_everything_is_everything(batch_size):
+    order = MinibatchOrder(7, batch_size, generators(0, 2, "order"))
+    assert order.steps == 1
+    (batch,) = order.epoch()
+    assert batch.tolist() == [list(range(7))] * 2
+
+
+def test_the_order_of_a_replicate_is_its_own_generators():
+    three, one = (MinibatchOrder(50, 10, generators(0, n, "order")) for n in (3, 1))
+    for _ in range(3):
+        for together, alone in zip(three.epoch(), one.epoch(), strict=True):
+            assert torch.equal(together[:1], alone)
+
+
+@pytest.mark.parametrize("strategy", ["loop", "vectorised"])
+def test_divergence_names_the_replicate(strategy):
+    inputs = torch.ones(3, 4, 2)
+    inputs[1, 2] = torch.nan
+    epochs = []
+    rows = torch.arange(3)[:, None]
+    with pytest.raises(Diverged, match="the training loss in epoch 1 of replicate 1 is not"):
+        fit(
+            Replicates(initialise(lambda: nn.Linear(2, 1), 0, 3), strategy=strategy),
+            lambda model, x: model(x).square().mean(),
+            lambda chosen: (inputs[rows, chosen],),
+            MinibatchOrder(4, 2, generators(0, 3, "order")),
+            epochs=3,
+            learning_rates={"": 0.1},
+            weight_decay=0,
+            after_epoch=lambda epoch, losses: epochs.append(epoch),
+        )
+    assert epochs == []

@@ -1,0 +1,41 @@
+"""Where randomness comes from: each replicate draws from generators of its own, one a purpose.
+Adding replicates changes none of the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import nn
+
+Model = TypeVar("Model", bound=nn.Module)
+
+PURPOSES = {"initialisation": 0, "order": 1, "head": 2, "views": 3, "angles": 4}
+
+
+def seed_of(seed: int, replicate: int, purpose: str) -> int:
+    """A 63-bit seed for one purpose of one replicate, independent of every other one's."""
+    sequence = np.random.SeedSequence([seed, replicate, PURPOSES[purpose]])
+    return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def generators(seed: int, replicates: int, purpose: str) -> list[torch.Generator]:
+    """One generator a replicate. On the CPU, whose draws are the same on every machine."""
+    return [
+        torch.Generator().manual_seed(seed_of(seed, replicate, purpose))
+        for replicate in range(replicates)
+    ]
+
+
+def initialise(
+    build: Callable[[], Model], seed: int, replicates: int, purpose: str = "initialisation"
+) -> list[Model]:
+    """R models from `build`, each initialised from its own seed; the global state is kept."""
+    members = []
+    for replicate in range(replicates):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed_of(seed, replicate, purpose))
+            members.append(build())
+    return members
