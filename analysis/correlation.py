@@ -14,7 +14,7 @@ from analysis import redundancy
 from analysis.results import Results
 from analysis.statistics import Interval, finite_mean, trend, verdict
 from analysis.style import draw_series, figure, latent_dim_axis, plain_log_ticks
-from trainables.data import pixels
+from trainables.codes import encode as encode_once
 
 MEASURES = {
     "mean_absolute_off_diagonal": "mean |r| off the diagonal",
@@ -40,12 +40,7 @@ def encoded_images(results: Results) -> tuple[torch.Tensor, str]:
 
 def encode(results: Results, cell: str, images: torch.Tensor) -> list[np.ndarray]:
     """Codes (N, d) of uint8 `images` under each replicate of a cell, float64."""
-    codes = []
-    with torch.no_grad():
-        for model in results.autoencoders(cell):
-            parts = [model.encoder(pixels(part)) for part in images.split(250)]
-            codes.append(torch.cat(parts).double().numpy())
-    return codes
+    return [encode_once(model, images).double().numpy() for model in results.autoencoders(cell)]
 
 
 def deepest(rows: pd.DataFrame) -> pd.DataFrame:

@@ -24,9 +24,9 @@ class Memory:
     driver: int = 0
     """Resident set of the command itself."""
     report: int = 0
-    """Resident set of the process that writes the report."""
-    both: int = 0
-    """Resident sets of these two at once; pages that they share count twice."""
+    """Resident sets of the two processes that make the report; pages that both have count twice."""
+    all: int = 0
+    """Resident sets of the command and these two at once."""
     worker: int = 0
     """Resident set of its largest worker, pages that are shared with others included."""
     worker_share: int = 0
@@ -36,6 +36,7 @@ class Memory:
         """Take what there is now into account."""
         driver = command.memory_info().rss
         self.driver = max(self.driver, driver)
+        report = 0
         for process in command.children(recursive=True):
             try:
                 command_line = " ".join(process.cmdline())
@@ -44,11 +45,11 @@ class Memory:
                     self.worker = max(self.worker, usage.rss)
                     self.worker_share = max(self.worker_share, usage.pss)
                 elif "multiprocessing.spawn" in command_line:
-                    report = process.memory_info().rss
-                    self.report = max(self.report, report)
-                    self.both = max(self.both, driver + report)
+                    report += process.memory_info().rss
             except psutil.Error:
                 continue  # it has ended meanwhile
+        self.report = max(self.report, report)
+        self.all = max(self.all, driver + report)
 
 
 @dataclass

@@ -118,10 +118,10 @@ def memory(options: Options) -> list[Line]:
     return [
         Line("memory of the driver", gib(peak.driver), "GiB", at_most=1, note=seen),
         Line(
-            "memory of the report's process",
+            "memory of the report's two processes",
             gib(peak.report),
             "GiB",
-            note=f"{seen}; with the driver's, which waits for it, {peak.both / GIB:.2f} GiB",
+            note=f"{seen}; with the driver's, which waits for them, {peak.all / GIB:.2f} GiB",
         ),
         Line(
             "memory of a worker, resident",

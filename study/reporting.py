@@ -1,5 +1,5 @@
 """The report, written by a process of its own: what it takes of memory, torch above all, is given
-back when the page is there, and is none of the driver's."""
+back when the page is there, and is none of the driver's. It has a second one compute beside it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 
+from trainables.allocator import keep_freed_memory
+
 
 class Killed(RuntimeError):
     """The process that writes the report has ended before it was done."""
@@ -23,18 +25,26 @@ def write(folder: Path | str) -> str:
 
     Raises what `analysis.report.write` does, and `Killed`.
     """
-    # A fork would have the driver's memory, and the locks of its threads.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, context, initializer=_end_with_the_driver) as processes:
+    with _another_process() as another:
         try:
             with _deaf_to_interrupts():  # Ctrl-C is the driver's, from the process's first moment
-                writing = processes.submit(_write, folder)
+                writing = another.submit(_write, folder)
             return writing.result()
         except BrokenProcessPool as error:
             raise Killed(
                 "the process that writes the report has ended before it was done, as it does for "
                 "want of memory"
             ) from error
+
+
+@contextmanager
+def _another_process() -> Iterator[ProcessPoolExecutor]:
+    """A process that ends with the block or with this process, however either is ended."""
+    # A fork would have this one's memory, and the locks of its threads.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, context, initializer=_settle) as processes:
+        try:
+            yield processes
         except BaseException:  # Ctrl-C, or Ray's handler of SIGTERM
             for process in multiprocessing.active_children():
                 process.kill()
@@ -51,21 +61,24 @@ def _deaf_to_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _end_with_the_driver() -> None:
-    """Let this process not outlive the one that started it, however that is ended."""
-    driver = multiprocessing.parent_process()
-    assert driver is not None
+def _settle() -> None:
+    """Let this process not outlive the one that started it, and keep the memory of
+    freed tensors for its next ones."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
 
     def wait() -> None:
-        driver.join()
+        parent.join()
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()
+    keep_freed_memory()
 
 
 def _write(folder: Path | str) -> str:
     from analysis import report  # pandas, torch, matplotlib: only where they are needed
-    from trainables.allocator import give_back_freed_memory
 
-    give_back_freed_memory()
-    return str(report.write(folder))
+    if (os.cpu_count() or 1) < 2:
+        return str(report.write(folder))
+    with _another_process() as beside:
+        return str(report.write(folder, beside))

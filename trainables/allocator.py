@@ -22,17 +22,7 @@ def keep_freed_memory() -> bool:
     64 images, and 5 of its 25 ms. No result changes by a bit. Other C libraries (musl, macOS) are
     left as they are.
     """
-    return _set(FROM_HEAP, KEPT)
-
-
-def give_back_freed_memory() -> bool:
-    """Let the memory of freed arrays go back to the system at once, for a process in which no two
-    are alike; whether the C library is one that can."""
-    return _set(2**18, 2**20)
-
-
-def _set(from_heap: int, kept: int) -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False
-    return all([mallopt(M_MMAP_THRESHOLD, from_heap), mallopt(M_TRIM_THRESHOLD, kept)])
+    return all([mallopt(M_MMAP_THRESHOLD, FROM_HEAP), mallopt(M_TRIM_THRESHOLD, KEPT)])

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from trainables.data import pixels
-from trainables.networks import Classifier, Encoder
+from trainables.networks import Autoencoder, Classifier, Encoder
 
 FEWEST = 1000
 """Images from which codes are kept: fewer are computed as fast as they are found."""
@@ -36,7 +36,7 @@ def share(folder: Path) -> None:
     _shared = folder
 
 
-def encode(member: Classifier, images: Tensor) -> Tensor:
+def encode(member: Classifier | Autoencoder, images: Tensor) -> Tensor:
     """Codes (N, d), not standardised, of `images` (N, 1, 28, 28): bytes, or pixels in [0, 1].
 
     On a CPU those of the latest encoders and images of bytes are kept, by the hash of every byte

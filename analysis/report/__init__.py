@@ -7,7 +7,10 @@ To give an experiment a section: a module here with `write(document, results)`, 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from concurrent.futures import Executor
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from threadpoolctl import threadpool_limits
@@ -39,36 +42,34 @@ SECTIONS = {
 """The sections that an experiment's finished cells make, in the order of the page."""
 
 
-def write(folder: str | Path) -> Path | str:
+def write(folder: str | Path, beside: Executor | None = None) -> Path | str:
     """Write `report/` of a results folder and return where the page is: its path, or its URI on
     object storage.
 
-    Raises `StoreError` where there is no study in it, or no cell of it is finished.
+    A process of `beside`, if there is one, computes what takes longest meanwhile. Raises
+    `StoreError` where there is no study in it, or no cell of it is finished.
     """
     results = load(folder)
     if results.rows.empty:
         raise StoreError(f"{results.store.folder}: no cell is finished, so there is no report")
     # Small matrices: on two busy cores, several threads for each took six times as long as one.
     with threadpool_limits(1), results.store.place.folder("report") as report:
-        _write(results, Document(report))
+        _write(results, Document(report), beside)
     # Last, so that a report of which a part is missing is not up to date.
     current = stamp(results.plan, results.missing.to_dict("records"), results.searches)
     results.store.place.replace(STAMP, json.dumps(current).encode())
     return results.store.place.where("report/index.html")
 
 
-def _write(results: Results, document: Document) -> None:
-    shown = results.without_augmented()
-    for experiment, writers in SECTIONS.items():
-        for write_section in writers if len(shown.of(experiment)) else ():
-            write_section(document, shown)
-    for planned in results.plan["experiments"]:
-        if planned["name"] not in SECTIONS and len(results.of(planned["name"])):
-            any_experiment.write(document, results, planned)
-    for content in results.searches.values():
-        search.write(document, results, content)
-    if results.plan["study"] == "assignment":
-        theory.write(document)
+def _write(results: Results, document: Document, beside: Executor | None) -> None:
+    # In the order of the page; the section that has to wait for another process is written last.
+    writers = list(_writers(results, beside))
+    parts = [Document(document.folder) for _ in writers]
+    for late in (False, True):
+        for part, write_section in zip(parts, writers, strict=True):
+            if late is (write_section.func is interpolation.write):
+                write_section(part)
+    document.sections = [section for part in parts for section in part.sections]
     missing = results.missing
     missing.to_csv(document.tables / "missing.csv", index=False)
     document.render(
@@ -76,8 +77,29 @@ def _write(results: Results, document: Document) -> None:
         subtitle=_subtitle(results),
         missing=missing.to_dict("records"),
         cells=len(missing) + results.rows["cell"].nunique(),
-        provenance=_provenance(results, shown.dataset),
+        provenance=_provenance(results, results.dataset),
     )
+
+
+def _writers(results: Results, beside: Executor | None) -> Iterator[partial[None]]:
+    """What writes the sections, in the order of the page; each takes the document."""
+    shown = results.without_augmented()
+    finding = None
+    if beside and len(shown.of("autoencoder")):
+        finding = beside.submit(interpolation.find_in, results.store.folder)
+    for experiment, writers in SECTIONS.items():
+        for write_section in writers if len(shown.of(experiment)) else ():
+            if write_section is interpolation.write:
+                yield partial(interpolation.write, results=shown, finding=finding)
+            else:
+                yield partial(write_section, results=shown)
+    for planned in results.plan["experiments"]:
+        if planned["name"] not in SECTIONS and len(results.of(planned["name"])):
+            yield partial(any_experiment.write, results=results, planned=planned)
+    for content in results.searches.values():
+        yield partial(search.write, results=results, content=content)
+    if results.plan["study"] == "assignment":
+        yield partial(theory.write)
 
 
 def _subtitle(results: Results) -> str:

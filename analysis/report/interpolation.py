@@ -2,17 +2,46 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from threadpoolctl import threadpool_limits
+
 from analysis import interpolation
 from analysis.document import Document
 from analysis.interpolation import explorer
-from analysis.interpolation.judge import judge_of
+from analysis.interpolation.judge import Judge, judge_of
 from analysis.report.captions import INTERVALS
-from analysis.results import Results
+from analysis.results import Results, load
 
 
-def write(document: Document, results: Results) -> None:
+@dataclass(frozen=True)
+class Found:
+    """What takes most of a report's time, and needs nothing of the rest of it."""
+
+    judge: Judge
+    """Who reads the pictures."""
+    scorecard: pd.DataFrame
+    """What it reads, as `interpolation.scorecard` has it."""
+
+
+def find(results: Results) -> Found:
+    """Train the judge, and let it read."""
     judge = judge_of(results.dataset)
-    scorecard = interpolation.scorecard(results, judge=judge)
+    return Found(judge, interpolation.scorecard(results, judge=judge))
+
+
+def find_in(folder: str | Path) -> Found:
+    """The same in a process of its own, of the results in a folder."""
+    with threadpool_limits(1):  # as for all of a report
+        return find(load(folder).without_augmented())
+
+
+def write(document: Document, results: Results, finding: Future[Found] | None = None) -> None:
+    found = finding.result() if finding else find(results)
+    judge, scorecard = found.judge, found.scorecard
     table = interpolation.summary(scorecard)
     section = document.section(
         "interpolation",

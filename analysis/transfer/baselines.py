@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pandas as pd
-import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
@@ -17,7 +15,8 @@ from analysis.statistics import (
     mean_interval,
 )
 from analysis.transfer.arms import rows_of
-from trainables.data import label_subset, pixels
+from trainables.codes import encode
+from trainables.data import label_subset
 from trainables.fewshot import STATISTICS_IMAGES
 
 
@@ -27,12 +26,6 @@ def _classifiers(inputs: str) -> list[tuple[str, Any]]:
         (f"logistic regression, {inputs}", LogisticRegression(max_iter=300)),
         (f"nearest neighbour, {inputs}", KNeighborsClassifier(1)),
     ]
-
-
-@torch.no_grad()
-def _codes(encoder: torch.nn.Module, images: torch.Tensor) -> np.ndarray:
-    """Codes (N, d) of uint8 images (N, 1, 28, 28)."""
-    return torch.cat([encoder(pixels(part)) for part in images.split(250)]).numpy()
 
 
 def baselines(results: Results) -> pd.DataFrame:
@@ -81,11 +74,11 @@ def code_baselines(results: Results) -> pd.DataFrame:
     for (encoder_cell, replicate), group in fixed.groupby(
         ["encoder_cell", "encoder_replicate"], sort=False
     ):
-        encoder = results.autoencoders(encoder_cell)[replicate].encoder
-        scaler = StandardScaler().fit(_codes(encoder, train[:STATISTICS_IMAGES]))
-        held = scaler.transform(_codes(encoder, results.test_images))
+        model = results.autoencoders(encoder_cell)[replicate]
+        scaler = StandardScaler().fit(encode(model, train[:STATISTICS_IMAGES]).numpy())
+        held = scaler.transform(encode(model, results.test_images).numpy())
         for subset, of_subset in group.groupby("label_subset"):
-            seen = scaler.transform(_codes(encoder, train[most[subset]]))
+            seen = scaler.transform(encode(model, train[most[subset]]).numpy())
             answers = data.train.labels[most[subset]]
             for _, row in of_subset.iterrows():
                 labels = row["labels"]  # subsets are nested: the first ones are the smaller subset

@@ -1,8 +1,10 @@
 """The whole report on a small study: every number has its place on disk, and is right."""
 
 import json
+import multiprocessing
 import re
 import shutil
+from concurrent.futures import ProcessPoolExecutor
 from html.parser import HTMLParser
 
 import numpy as np
@@ -24,6 +26,24 @@ def written(small_results, tmp_path_factory):
     shutil.copytree(small_results.store.folder, folder)
     report.write(folder)
     return folder
+
+
+@pytest.mark.slow
+def test_a_process_beside_changes_nothing_of_it(written, tmp_path):
+    """The sections are in the same order, though another is written last."""
+    folder = tmp_path / "results"
+    shutil.copytree(written, folder, ignore=shutil.ignore_patterns("report"))
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as beside:
+        report.write(folder, beside)
+    pages = [(of / "report" / "index.html").read_text() for of in (written, folder)]
+    titles = [re.findall("<h2.*?</h2>", page) for page in pages]
+    assert len(titles[0]) >= 5 and titles[1] == titles[0]
+    for kind in ("tables", "figures"):
+        files = sorted(p.name for p in (written / "report" / kind).iterdir())
+        assert sorted(p.name for p in (folder / "report" / kind).iterdir()) == files
+        for name in files:
+            one, other = (of / "report" / kind / name for of in (written, folder))
+            assert one.read_bytes() == other.read_bytes(), name
 
 
 @pytest.fixture(scope="module")

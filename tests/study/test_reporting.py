@@ -1,6 +1,7 @@
 """The report has a process of its own, whose errors arrive as they are; and so has torch, which the
 driver doesn't load."""
 
+import contextlib
 import os
 import pickle
 import signal
@@ -80,15 +81,32 @@ def test_a_torch_that_is_there_stays():
     assert sys.modules["torch"] is torch
 
 
+SLEEPER = """
+import time
+from study import reporting
+def sleep(seconds):
+    with reporting._another_process() as beside:
+        beside.submit(time.sleep, seconds).result()
+"""
 SLEEPING = """
 from study import reporting
 from study.faults.interrupt import interruptible
-import signal, sys, time
+import signal, sys, sleeper
 signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))  # as Ray leaves it
-reporting._write = time.sleep
+reporting._write = sleeper.sleep
 with interruptible():
     reporting.write(100)
 """
+
+
+def spawned(driver):
+    """The processes that make the report; one that has just ended has no command line."""
+    found = []
+    for process in psutil.Process(driver).children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if "spawn_main" in " ".join(process.cmdline()):
+                found.append(process)
+    return found
 
 
 @pytest.mark.parametrize("when", ["at once", "later"])
@@ -101,17 +119,22 @@ with interruptible():
         (signal.SIGKILL, False),
     ],
 )
-def test_it_does_not_outlive_the_driver(how, group, when):
-    """Nor does it have anything to say of Ctrl-C, which a terminal sends to all processes."""
+def test_it_does_not_outlive_the_driver(how, group, when, tmp_path):
+    """Nor does the one beside it; nor have they anything to say of Ctrl-C, which a terminal sends
+    to all processes."""
+    (tmp_path / "sleeper.py").write_text(SLEEPER)
     driver = subprocess.Popen(
-        [sys.executable, "-c", SLEEPING], stderr=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, "-c", SLEEPING],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     writers = []
-    while not writers:  # the last that is started
+    while len(writers) < (2 if when == "later" else 1):
         assert driver.poll() is None
         time.sleep(0.02)
-        children = psutil.Process(driver.pid).children()
-        writers = [c for c in children if "spawn_main" in " ".join(c.cmdline())]
+        writers = spawned(driver.pid)
     time.sleep(2 if when == "later" else 0.1)
     os.killpg(driver.pid, how) if group else driver.send_signal(how)
     _, said = driver.communicate(timeout=10)
