@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from trainables import autoencoder, replicates
+from trainables import autoencoder, seeds
 from trainables.autoencoder import Config, train
 from trainables.contract import ConfigError, Diverged
 from trainables.data import load
@@ -103,10 +103,10 @@ def test_a_replicate_with_augmentation_is_the_one_trained_alone(target, few_digi
     changes = {"augment": 1.0, "noise": 0.2, "target": target, "replicates": 3}
     config = dataclasses.replace(TINY, **changes)
     together = train(config, few_digits, nothing)
-    seed_of = replicates.seed_of
+    seed_of = seeds.seed_of
     for replicate in range(3):
         monkeypatch.setattr(
-            replicates, "seed_of", lambda seed, r, purpose, of=replicate: seed_of(seed, of, purpose)
+            seeds, "seed_of", lambda seed, r, purpose, of=replicate: seed_of(seed, of, purpose)
         )
         alone = train(dataclasses.replace(config, replicates=1), few_digits, nothing)
         for name, value in alone.weights.items():

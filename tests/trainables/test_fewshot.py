@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from trainables import autoencoder, fewshot, propagation, replicates
+from trainables import autoencoder, fewshot, propagation, seeds
 from trainables.contract import ConfigError, Diverged
 from trainables.data import label_subset
 from trainables.fewshot import Config, build_classifiers, encode, train
@@ -273,10 +273,10 @@ def test_a_replicate_of_many_is_the_one_trained_alone(
         {name: value.clone() for name, value in member.state_dict().items()}
         for member in classifiers
     ]
-    seed_of, subset_of = replicates.seed_of, fewshot.label_subset
+    seed_of, subset_of = seeds.seed_of, fewshot.label_subset
     for replicate in range(3):
         monkeypatch.setattr(
-            replicates, "seed_of", lambda seed, r, purpose, of=replicate: seed_of(seed, of, purpose)
+            seeds, "seed_of", lambda seed, r, purpose, of=replicate: seed_of(seed, of, purpose)
         )
         monkeypatch.setattr(
             fewshot, "label_subset",

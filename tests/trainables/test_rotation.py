@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from trainables import losses, replicates, rotation
+from trainables import losses, rotation, seeds
 from trainables.contract import ConfigError, Diverged
 from trainables.rotation import Config, held_out_angles, loss_function, train
 from trainables.settings.rotation import LOSSES
@@ -96,10 +96,10 @@ def test_the_reported_errors_are_those_of_the_stored_angles(loss, few_digits):
 def test_a_replicate_of_many_is_the_one_trained_alone(loss, strategy, few_digits, monkeypatch):
     config = dataclasses.replace(TINY, loss=loss, replicates=3)
     together = train(config, few_digits, nothing, strategy=strategy)
-    seed_of = replicates.seed_of
+    seed_of = seeds.seed_of
     for replicate in range(3):
         monkeypatch.setattr(
-            replicates, "seed_of", lambda seed, r, purpose, of=replicate: seed_of(seed, of, purpose)
+            seeds, "seed_of", lambda seed, r, purpose, of=replicate: seed_of(seed, of, purpose)
         )
         alone = train(dataclasses.replace(config, replicates=1), few_digits, nothing)
         for name in ("val_error", "test_error", "test_median_error"):
