@@ -31,12 +31,14 @@ $(READY): requirements.lock pyproject.toml
 study: setup     ## compute the assignment (make study PRESET=full OPTIONS="--gpus-per-trial 1")
 	@$(BIN)/study run assignment --preset $(PRESET) --out $(OUT) $(OPTIONS)
 
-# Files of tests side by side, then those on Ray, which share one and want its cores. pytest's code
-# 5, no test chosen, is no failure: OPTIONS may choose of one kind alone.
+# Files of tests side by side, then those on Ray, which share one and want its cores; both, whatever
+# the first find. pytest's code 5, no test chosen, is no failure: OPTIONS may choose of one kind.
 test: setup      ## run the tests
-	@$(BIN)/python -m pytest -m "not ray and not cluster" --numprocesses auto --maxprocesses 4 \
-	  --dist loadfile $(OPTIONS) || test $$? -eq 5
-	@$(BIN)/python -m pytest -m "ray and not cluster" $(OPTIONS) || test $$? -eq 5
+	@failed=0; \
+	$(BIN)/python -m pytest -m "not ray and not cluster" --numprocesses auto --maxprocesses 4 \
+	  --dist loadfile $(OPTIONS) || test $$? -eq 5 || failed=1; \
+	$(BIN)/python -m pytest -m "ray and not cluster" $(OPTIONS) || test $$? -eq 5 || failed=1; \
+	exit $$failed
 
 test-cluster: setup  ## run the tests on hosts of their own (root; Debian's openssh-server iproute2 rsync)
 	@$(BIN)/python -m pytest tests/cluster -m cluster $(OPTIONS)
