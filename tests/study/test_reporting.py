@@ -139,6 +139,7 @@ def test_it_does_not_outlive_the_driver(how, group, when, tmp_path):
     os.killpg(driver.pid, how) if group else driver.send_signal(how)
     _, said = driver.communicate(timeout=10)
     assert driver.returncode != 0
-    assert said.count("Traceback") == (how == signal.SIGINT)  # the driver's own
+    if how != signal.SIGKILL:  # a process that has just begun may say that what it reads has ended
+        assert said.count("Traceback") == (how == signal.SIGINT)  # the driver's own
     _, alive = psutil.wait_procs(writers, timeout=10)
     assert alive == []
