@@ -25,7 +25,7 @@ class Memory:
     """Resident set of the command itself."""
     report: int = 0
     """Resident sets of the two processes that make the report; pages that both have count twice."""
-    all: int = 0
+    together: int = 0
     """Resident sets of the command and these two at once."""
     worker: int = 0
     """Resident set of its largest worker, pages that are shared with others included."""
@@ -49,7 +49,7 @@ class Memory:
             except psutil.Error:
                 continue  # it has ended meanwhile
         self.report = max(self.report, report)
-        self.all = max(self.all, driver + report)
+        self.together = max(self.together, driver + report)
 
 
 @dataclass

@@ -121,7 +121,7 @@ def memory(options: Options) -> list[Line]:
             "memory of the report's two processes",
             gib(peak.report),
             "GiB",
-            note=f"{seen}; with the driver's, which waits for them, {peak.all / GIB:.2f} GiB",
+            note=f"{seen}; with the driver's, which waits for them, {peak.together / GIB:.2f} GiB",
         ),
         Line(
             "memory of a worker, resident",
