@@ -212,11 +212,10 @@ def whole_grid(options: Options) -> list[Line]:
     plain = sample(options, {PLAIN: to_reach(kinds["autoencoder"], store)}, "mnist-5k")
     common = plain | {name: kind for name, kind in same_recipe.items() if name != "autoencoder"}
     fits = sum(len(kind) for kind in kinds.values())
-    here = Sample((done.seconds,))
     lines = [
         Line(
             f"assignment, {fits} fits: study",
-            here,
+            Sample((done.seconds,)),
             "s",
             note="one run, with Ray's start and the report",
         ),
