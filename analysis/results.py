@@ -139,7 +139,7 @@ class Results:
         stacked = self.store.weights(cell)
         models = []
         for replicate in range(config["replicates"]):
-            with torch.device("meta"):  # without random weights, which take longer than all else
+            with torch.device("meta"):  # without random weights: half of the time
                 model = Autoencoder(shape)
             own = {name: value[replicate] for name, value in stacked.items()}
             model.load_state_dict(own, assign=True)
