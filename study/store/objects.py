@@ -50,10 +50,12 @@ ABANDONED = 3600.0
 BUCKETS = ("s3", "gcs", "abfs")
 """File systems, as pyarrow calls them, whose paths begin with a bucket."""
 FINAL = re.compile(
-    r"ACCESS_DENIED|INVALID_ACCESS_KEY|SIGNATURE|TOKEN|NO_SUCH_BUCKET|HTTP status 30\d|40[013]"
+    r"ACCESS_DENIED|INVALID_ACCESS_KEY|SIGNATURE|TOKEN|NO_SUCH_BUCKET|HTTP status 30\d"
+    r"|(?<![\w:.])40[013](?![\w.])"
     r"|[Pp]ermission|[Uu]nauthori[sz]ed|does not exist|[Cc]redentials"
 )
-"""What an error says that the next try would say again."""
+"""What an error says, beside the names in it, that the next try would say again. 400 in `0b400e43`
+or in a port is no HTTP status."""
 
 
 @cache
@@ -154,11 +156,15 @@ class Objects(Place):
                 missing = errno.ENOENT, "No such file or directory", self.where(name)
                 raise FileNotFoundError(*missing) from None
             except (OSError, ArrowException) as error:
-                if FINAL.search(str(error)) or time.monotonic() + pause > end:
+                if self._is_final(error, name) or time.monotonic() + pause > end:
                     shown = self.where(name).partition("?")[0]
                     raise StoreError(f"{shown} can't be {what} ({_short(error)})") from error
             time.sleep(pause)
             pause = min(2 * pause, 10.0)
+
+    def _is_final(self, error: Exception, name: str) -> bool:
+        """Whether the next try would fail as this one did, whatever the object is called."""
+        return FINAL.search(_short(error).replace(self._at(name), "")) is not None
 
     @contextmanager
     def once(self) -> Iterator[None]:

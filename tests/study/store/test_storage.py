@@ -427,6 +427,37 @@ def test_a_network_that_is_gone_for_seconds_costs_nothing(on_s3, s3):
     assert on_s3.state([CELL, OTHER]).done == {CELL, OTHER}
 
 
+AWAY = "AWS Error NETWORK_CONNECTION during PutObject operation: curlCode: 7, Could not connect"
+MESSAGES = {
+    f"When uploading object with key 'results/{CELL}-0d401e43' in bucket 'b-400': {AWAY}": False,
+    f"When uploading object with key 'TOKEN' in bucket 'permission': {AWAY}": False,
+    f"{AWAY} to server; Details: Failed to connect to 127.0.0.1:40300 after 0 ms": False,
+    "google::cloud::Status(UNAVAILABLE: PerformWork() - CURL error [7]) 'permission/400'": False,
+    "AWS Error UNKNOWN (HTTP status 400) during HeadBucket operation: No response body.": True,
+    "AWS Error ACCESS_DENIED during PutObject operation: Access Denied": True,
+    "google::cloud::Status(PERMISSION_DENIED: Permanent error, HTTP 403)": True,
+}
+"""Errors as pyarrow words them, and whether they're final."""
+
+
+@pytest.mark.parametrize("message", MESSAGES)
+def test_what_an_object_is_called_does_not_make_an_error_final(message):
+    place = Objects("file:///permission/400")
+    place.path, asked = "permission", []
+
+    def ask():
+        asked.append(None)
+        if len(asked) == 1:
+            raise OSError(message)
+
+    if MESSAGES[message]:
+        with pytest.raises(StoreError, match="can't be read"):
+            place._do("read", "400", ask)
+    else:
+        place._do("read", "400", ask)
+        assert len(asked) == 2
+
+
 def test_the_first_contact_is_made_once(s3):
     place = at("s3://bucket/path?endpoint_override=127.0.0.1:1&scheme=http")
     started = time.monotonic()
