@@ -33,6 +33,8 @@ from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 from trainables import autoencoder, fewshot
 from trainables.data import label_subset, load, stratified
 from trainables.networks import Autoencoder
+from trainables.optimisers import optimiser_of
+from trainables.replicates import Replicates
 from trainables.seeds import initialise, seed_of
 
 MOST_EPOCHS = 40
@@ -93,15 +95,23 @@ def fit_autoencoder(settings: dict, replicate: int, dataset: str, data_dir: str)
     train, _, test = read(dataset, data_dir)
     model = initialise(lambda: Autoencoder(config.shape), config.seed, replicate + 1)[replicate]
     loader = DataLoader(train, config.batch_size, shuffle=True, drop_last=True)
-    groups = [{"params": list(model.parameters()), "lr": config.learning_rate}]
-    optimise(
-        model,
-        groups,
-        loader,
-        config.epochs,
-        config.weight_decay,
-        lambda output, images, _: functional.mse_loss(output, images),
-    )
+    if config.optimiser == "adamw":
+        groups = [{"params": list(model.parameters()), "lr": config.learning_rate}]
+        optimise(model, groups, loader, config.epochs, config.weight_decay, reconstruction)
+    else:  # PyTorch's Muon refuses the filters of convolutions: the study's own, of one model
+        stepper = optimiser_of(
+            Replicates([model]).parameters,
+            {"": config.learning_rate},
+            config.epochs * len(loader),
+            config.weight_decay,
+            config.warm_up,
+            autoencoder.MUON[config.optimiser],
+        )
+        for _ in range(config.epochs):
+            for images, labels in loader:
+                model.zero_grad(set_to_none=False)
+                reconstruction(model(images), images, labels).backward()
+                stepper.step()
     return average(model, test, image_errors)
 
 
@@ -127,6 +137,11 @@ def fit_autoencoder_plainly(
         error = average(model, test, image_errors)
         epochs += 1
     return error, epochs
+
+
+def reconstruction(output: torch.Tensor, images: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
+    """Mean squared error per pixel."""
+    return functional.mse_loss(output, images)
 
 
 def image_errors(output: torch.Tensor, images: torch.Tensor, _: torch.Tensor) -> torch.Tensor:

@@ -24,6 +24,13 @@ from trainables.settings.autoencoder import VERSION as VERSION
 from trainables.settings.autoencoder import Config
 from trainables.training import MinibatchOrder, fit
 
+# An encoder under Muon reconstructs as well, but makes codes from which few labels tell less:
+# accuracy of logistic regression on 160 labels at d = 14 and 30 (mnist-5k, 4 encoders, 12 subsets
+# each) 0.807 and 0.785 after 3 epochs, 0.829 and 0.812 after 4 of this, 0.828 and 0.812 after 5
+# epochs of AdamW alone.
+MUON = {"adamw": None, "muon": "decoder."}
+"""By the setting `optimiser`: whose matrices Muon moves."""
+
 
 def restoration_error(model: Any, seen: Tensor, wanted: Tensor) -> Tensor:
     """Mean squared error per pixel of what is made of `seen` (B, 1, 28, 28) against `wanted`."""
@@ -87,6 +94,7 @@ def train(
         checkpoint,
         draws,
         warm_up=config.warm_up,
+        muon=MUON[config.optimiser],
     )
     test_errors = models.evaluate(squared_errors, test).mean(dim=1)
     require_finite(test_errors, "the test error")

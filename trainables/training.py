@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from trainables.contract import Checkpoint, Progress, require_finite
-from trainables.optimiser import AdamW
+from trainables.optimisers import Optimiser, optimiser_of
 from trainables.replicates import LossFunction, Replicates
 
 
@@ -54,8 +54,10 @@ def fit(
     checkpoint: Checkpoint | None = None,
     draws: Sequence[torch.Generator] = (),
     warm_up: float = 0.1,
+    muon: str | None = None,
 ) -> float:
-    """Train all replicates with AdamW under a one-cycle schedule (Smith & Topin 2018).
+    """Train all replicates with AdamW under a one-cycle schedule (Smith & Topin 2018); the
+    matrices whose names start with `muon`, if it is given, with Muon.
 
     `gather` turns indices (R, B) into the arguments of `loss` after the model, (R, B, …) each.
     `learning_rates` are the peaks, by the prefix of a parameter's name; a parameter takes that
@@ -70,9 +72,8 @@ def fit(
     there, which the caller's clock knows nothing of.
     """
     started = time.perf_counter()
-    optimiser = AdamW(
-        models.parameters, learning_rates, epochs * order.steps, weight_decay, warm_up
-    )
+    steps = epochs * order.steps
+    optimiser = optimiser_of(models.parameters, learning_rates, steps, weight_decay, warm_up, muon)
     streams = [*order.orders, *draws]
     saved = checkpoint.load() if checkpoint else None
     if saved:
@@ -99,7 +100,7 @@ def _progress(
     epoch: int,
     numbers: dict[str, Any],
     models: Replicates,
-    optimiser: AdamW,
+    optimiser: Optimiser,
     draws: Sequence[torch.Generator],
 ) -> Progress:
     """All that the epochs after this one depend on, and `numbers`."""
@@ -113,7 +114,7 @@ def _progress(
 def _restore(
     saved: Progress,
     models: Replicates,
-    optimiser: AdamW,
+    optimiser: Optimiser,
     draws: Sequence[torch.Generator],
 ) -> None:
     """The inverse of `_progress`, on what was just built."""

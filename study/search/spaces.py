@@ -129,6 +129,7 @@ SPACES: dict[str, Space] = {
             Choice("kernel", (3, 5)),
             Choice("activation", ("gelu", "silu", "relu")),
             Choice("batch_size", (16, 32, 64, 128)),
+            Choice("optimiser", ("adamw", "muon")),
             Real("warm_up", 0.02, 0.5, log=False),
             Real("noise", 0.0, 0.3, log=False),
             Real("augment", 0.0, 1.0, log=False),

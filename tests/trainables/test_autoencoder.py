@@ -192,6 +192,7 @@ def test_divergence_fails_the_whole_cell(few_digits):
         ("augment", -1.0, "from 0 to 4"),
         ("noise", 5.0, "from 0 to 4"),
         ("target", "other", "clean or view"),
+        ("optimiser", "sgd", "adamw or muon"),
         ("replicates", 0, "at least 1"),
         ("seed", -1, "at least 0"),
     ],

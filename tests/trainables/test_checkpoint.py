@@ -54,15 +54,17 @@ def assert_same_bits(one, other):
     assert np.array_equal(one.predictions, other.predictions)
 
 
+@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
 @pytest.mark.parametrize("strategy", ["loop", "vectorised"])
-def test_an_autoencoder_goes_on_where_it_was_killed(strategy, few_digits, tmp_path):
-    undisturbed = run(autoencoder, AUTOENCODER, few_digits, strategy=strategy)
+def test_an_autoencoder_goes_on_where_it_was_killed(strategy, optimiser, few_digits, tmp_path):
+    config = dataclasses.replace(AUTOENCODER, optimiser=optimiser)
+    undisturbed = run(autoencoder, config, few_digits, strategy=strategy)
     first = checkpoint(tmp_path)
     # In the report of epoch 4, which is before its save: the one of epoch 3 is the last.
     options = {"strategy": strategy, "kept": first, "killed_in": 4}
-    assert run(autoencoder, AUTOENCODER, few_digits, **options) is None
+    assert run(autoencoder, config, few_digits, **options) is None
     second = checkpoint(tmp_path)
-    resumed = run(autoencoder, AUTOENCODER, few_digits, strategy=strategy, kept=second)
+    resumed = run(autoencoder, config, few_digits, strategy=strategy, kept=second)
     assert first.resumed_after is None
     assert second.resumed_after == 3
     assert_same_bits(resumed, undisturbed)

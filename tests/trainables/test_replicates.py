@@ -5,6 +5,7 @@ code under test but the networks, the seeds and the label subsets.
 """
 
 import copy
+import dataclasses
 
 import pytest
 import torch
@@ -24,10 +25,50 @@ STRATEGIES = ["loop", "vectorised"]
 # --- one alone -------------------------------------------------------------------------------
 
 
-def train_alone(model, parts, inputs, targets, loss, order_seed, batch_size, epochs, decay):
+class PlainMuon(torch.optim.Optimizer):
+    """Muon a matrix at a time, filters as matrices, and AdamW for all that is not in `matrices`."""
+
+    def __init__(self, groups, weight_decay, matrices):
+        super().__init__(groups, {"weight_decay": weight_decay})
+        self.matrices = {id(parameter) for parameter in matrices}
+        others = [
+            {**group, "params": [p for p in group["params"] if id(p) not in self.matrices]}
+            for group in groups
+        ]
+        self.adamw = torch.optim.AdamW(others, betas=(0.9, 0.95), weight_decay=weight_decay)
+
+    @torch.no_grad()
+    def step(self):
+        for group, others in zip(self.param_groups, self.adamw.param_groups, strict=True):
+            others["lr"] = group["lr"]
+            for parameter in group["params"]:
+                if id(parameter) in self.matrices:
+                    self._step(parameter, group["lr"], group["weight_decay"])
+        self.adamw.step()
+
+    def _step(self, parameter, rate, decay):
+        gradient = parameter.grad
+        state = self.state[parameter]
+        momentum = 0.9 * state.get("momentum", 0) + 0.1 * gradient
+        state["momentum"] = momentum
+        x = (0.1 * gradient + 0.9 * momentum).flatten(1)
+        x = x / x.norm()
+        for _ in range(3):
+            x = 3.4445 * x - 4.7750 * x @ x.T @ x + 2.0315 * x @ x.T @ x @ x.T @ x
+        length = 0.2 * max(x.shape) ** 0.5
+        parameter.copy_((1 - rate * decay) * parameter - rate * length * x.view_as(parameter))
+
+
+def train_alone(
+    model, parts, inputs, targets, loss, order_seed, batch_size, epochs, decay, name="adamw"
+):
     """An ordinary training loop; `parts` are (module, peak learning rate). Mean loss by epoch."""
     groups = [{"params": list(part.parameters()), "lr": rate} for part, rate in parts]
-    optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=decay)
+    if name == "adamw":
+        optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=decay)
+    else:
+        matrices = [parameter for parameter in model.decoder.parameters() if parameter.ndim > 1]
+        optimiser = PlainMuon(groups, decay, matrices)
     steps = len(inputs) // batch_size
     assert epochs * steps >= 50
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -71,9 +112,10 @@ AUTOENCODER = autoencoder.Config(
 
 
 @pytest.mark.usefixtures("double_precision")
+@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_an_autoencoder_replicate_is_what_it_would_be_alone(strategy, few_digits):
-    config = AUTOENCODER
+def test_an_autoencoder_replicate_is_what_it_would_be_alone(strategy, optimiser, few_digits):
+    config = dataclasses.replace(AUTOENCODER, optimiser=optimiser)
     outcome = autoencoder.train(config, few_digits, lambda metrics: None, strategy=strategy)
     images, validation, test = map(
         images_of, (few_digits.train, few_digits.validation, few_digits.test)
@@ -92,6 +134,7 @@ def test_an_autoencoder_replicate_is_what_it_would_be_alone(strategy, few_digits
             config.batch_size,
             config.epochs,
             config.weight_decay,
+            optimiser,
         )
         trained = {name: stacked[replicate] for name, stacked in outcome.weights.items()}
         assert largest_difference(model.state_dict(), trained) < 1e-8
@@ -207,9 +250,11 @@ def test_a_few_shot_replicate_is_what_it_would_be_alone(
         assert outcome.predictions[replicate].tolist() == predictions.tolist()
 
 
+@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_adding_replicates_changes_none_of_the_others(strategy, few_digits):
+def test_adding_replicates_changes_none_of_the_others(strategy, optimiser, few_digits):
     settings = {"latent_dim": 3, "depth": 1, "width": 2, "batch_size": 16, "epochs": 2}
+    settings["optimiser"] = optimiser
     two, four = (
         autoencoder.train(
             autoencoder.Config(**settings, replicates=replicates),

@@ -10,6 +10,8 @@ from trainables.settings.shape import Shape, shape_of
 
 VERSION = 1
 
+OPTIMISERS = ("adamw", "muon")
+
 TARGETS = ("clean", "view")
 """What is reconstructed from a view: the image before, or after, it was augmented."""
 
@@ -29,7 +31,7 @@ class Config(Settings):
     learning_rate: float = 1e-2
     """Peak of the one-cycle schedule."""
     weight_decay: float = 1e-2
-    """AdamW's decoupled weight decay."""
+    """The optimiser's decoupled weight decay."""
     width: int = 16
     """Channels after the first convolution; each further one doubles them."""
     kernel: int = 3
@@ -46,6 +48,9 @@ class Config(Settings):
     `view` itself without the noise."""
     warm_up: float = added(0.1)
     """Share of the steps in which the one-cycle schedule rises to its peak."""
+    optimiser: str = added("adamw")
+    """`adamw`, or `muon`, which moves the decoder's matrices by Muon, all else by AdamW, and needs
+    fewer epochs and a larger learning rate."""
     replicates: int = 3
     """R, the models trained as one."""
     seed: int = 0
@@ -61,6 +66,8 @@ class Config(Settings):
             value = getattr(self, name)
             require(0 <= value <= 4, name, value, "a number from 0 to 4")
         require(self.target in TARGETS, "target", self.target, " or ".join(TARGETS))
+        allowed = " or ".join(OPTIMISERS)
+        require(self.optimiser in OPTIMISERS, "optimiser", self.optimiser, allowed)
         require(0 < self.warm_up < 1, "warm_up", self.warm_up, "a number between 0 and 1")
         require(self.seed >= 0, "seed", self.seed, "an integer of at least 0")
         _ = self.shape  # which checks what is its own

@@ -48,8 +48,8 @@ def data_at_hand(monkeypatch, digits):
         (["--trials", "3", "--fix", "kernel=4"], "kernel 4: must be 3, 5 or 7"),
         (["--trials", "3", "--learning-rate", "0.01", "--batch-sizes", "32", "--fix", "width=8",
           "kernel=3", "activation=relu", "weight_decay=0.1", "warm_up=0.1", "noise=0",
-          "augment=0"],
-         "--fix width kernel activation weight_decay warm_up noise augment: leaves nothing"),
+          "augment=0", "optimiser=muon"],
+         "--fix width kernel activation weight_decay warm_up noise augment optimiser: leaves"),
     ],
 )  # fmt: skip
 def test_what_can_not_be_searched_is_refused_in_one_line(

@@ -1,4 +1,4 @@
-"""AdamW under a one-cycle schedule, of stacked parameters.
+"""AdamW, of stacked parameters.
 
 The update is PyTorch's; what is kept from one to the next is kept here. The class
 `torch.optim.AdamW` under `OneCycleLR` gives the same bits, but takes a process two seconds to
@@ -7,12 +7,13 @@ start, as it imports PyTorch's compiler, and a head's step 0.19 ms where this ta
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
+
+from trainables.optimisers.schedule import by_peak, one_cycle
 
 # β₂ = 0.95: the runs are a few hundred to a few thousand steps, too few for a memory of 1,000
 # steps. Test MSE at d = 14 on mnist-5k after 8 epochs of batch 32: 0.0143 against 0.0148.
@@ -20,27 +21,11 @@ BETA_1, BETA_2 = 0.9, 0.95
 EPSILON = 1e-8
 
 
-def one_cycle(peak: float, step: int, steps: int, warm_up: float) -> float:
-    """The learning rate of step 0 … `steps`: for the share `warm_up` of them it rises from a
-    twenty-fifth of `peak`, then it falls to a ten thousandth of that, along half a cosine each
-    (Smith & Topin 2018, as `torch.optim.lr_scheduler.OneCycleLR` has it)."""
-    first = peak / 25
-    last = first / 1e4
-    turn = warm_up * (steps + 1) - 1
-    if turn > 0 and step <= turn:
-        return _half_cosine(first, peak, step / turn)
-    return _half_cosine(peak, last, (step - turn) / (steps - turn))
-
-
-def _half_cosine(start: float, end: float, share: float) -> float:
-    return end + (start - end) / 2.0 * (math.cos(math.pi * share) + 1)
-
-
 class AdamW:
     """AdamW (Loshchilov & Hutter 2019) for `parameters` by name, whose gradients are in `.grad`.
 
-    `peaks` are the largest learning rates by the prefix of a parameter's name; a parameter takes
-    that of the first prefix that fits. The schedule is for `steps` steps.
+    `peaks` are the largest learning rates of the one-cycle schedule, by the prefix of a parameter's
+    name; a parameter takes that of the first prefix that fits. The schedule is for `steps` steps.
     """
 
     def __init__(
@@ -55,12 +40,9 @@ class AdamW:
         self.weight_decay = weight_decay
         self.warm_up = warm_up
         self.taken = 0
-        groups: dict[str, list[str]] = {prefix: [] for prefix in peaks}
-        for name in parameters:
-            groups[next(prefix for prefix in peaks if name.startswith(prefix))].append(name)
         self.groups = [
-            _Group(peaks[prefix], {name: parameters[name] for name in names})
-            for prefix, names in groups.items()
+            _Group(peak, {name: parameters[name] for name in names})
+            for peak, names in by_peak(parameters, peaks).items()
         ]
 
     @torch.no_grad()

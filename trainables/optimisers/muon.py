@@ -1,0 +1,129 @@
+"""Muon, of stacked parameters: momentum whose every matrix is made orthogonal.
+
+A step along a matrix with equal singular values learns from rare directions as much as from common
+ones, and needs fewer steps for it (Jordan 2024, kellerjordan.github.io/posts/muon). PyTorch's class
+takes single matrices; this takes R of them at once, and filters of convolutions as the matrices
+that they are. A step is scaled as Liu et al. (2025, arXiv:2502.16982) do, so that its root mean
+square is that of a step of AdamW: one learning rate serves both, and what has no matrix, biases,
+is AdamW's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from trainables.optimisers.adamw import AdamW
+from trainables.optimisers.schedule import by_peak, one_cycle
+
+# Validation MSE at d = 14 on mnist-5k after 3 epochs of batch 32, all matrices under Muon, n = 2:
+# 0.0144 against 0.0150 with a momentum of 0.95, and 0.0146 with 0.85.
+MOMENTUM = 0.9
+# 5 is usual. At d = 14 after 3 epochs of batch 32: 0.0148 against 0.0150 with 5 and less time; at
+# d = 30 of batch 64 2 are too few: 0.0091 against 0.0080.
+ITERATIONS = 3
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+"""Of the odd polynomial that each iteration takes of every singular value."""
+RMS = 0.2
+"""Root mean square of an entry of AdamW's step, over the learning rate."""
+
+
+def orthogonalise(matrices: Tensor) -> Tensor:
+    """Matrices (N, M, K), M ≤ K, with nearly equal singular values, between about 0.7 and 1.2 but
+    for the smallest, and the same singular vectors, by Newton–Schulz iterations."""
+    a, b, c = COEFFICIENTS
+    matrices = matrices / matrices.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
+    for _ in range(ITERATIONS):
+        gram = matrices @ matrices.mT
+        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        matrices = torch.baddbmm(matrices, polynomial, matrices, beta=a)
+    return matrices
+
+
+class Muon:
+    """Muon for those matrices among `parameters` (R, …) whose names start with `prefix`, AdamW for
+    the rest; gradients in `.grad`.
+
+    A parameter (R, M, K, …) is R matrices (M, K · …). `peaks` are the largest learning rates of
+    the one-cycle schedule, by the prefix of a parameter's name; a parameter takes that of the first
+    prefix that fits. The schedule is for `steps` steps.
+    """
+
+    def __init__(
+        self,
+        parameters: Mapping[str, Tensor],
+        peaks: Mapping[str, float],
+        steps: int,
+        weight_decay: float,
+        warm_up: float,
+        prefix: str = "",
+    ) -> None:
+        self.steps = steps
+        self.weight_decay = weight_decay
+        self.warm_up = warm_up
+        self.matrices = {
+            name: p for name, p in parameters.items() if p.ndim > 2 and name.startswith(prefix)
+        }
+        self.momenta = {name: torch.zeros_like(p) for name, p in self.matrices.items()}
+        rest = {name: p for name, p in parameters.items() if name not in self.matrices}
+        self.adamw = AdamW(rest, peaks, steps, weight_decay, warm_up)
+        # Matrices of one shape are made orthogonal together.
+        self.groups: list[tuple[float, list[str]]] = []
+        for peak, names in by_peak(self.matrices, peaks).items():
+            alike: dict[tuple[int, ...], list[str]] = {}
+            for name in names:
+                alike.setdefault(tuple(sorted(_sides(self.matrices[name]))), []).append(name)
+            self.groups += [(peak, group) for group in alike.values()]
+
+    @property
+    def taken(self) -> int:
+        """Steps so far."""
+        return self.adamw.taken
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Move every parameter by its gradient."""
+        for peak, names in self.groups:
+            rate = one_cycle(peak, self.taken, self.steps, self.warm_up)
+            wide = torch.cat([_wide(self._direction(name)) for name in names])
+            scale = RMS * math.sqrt(wide.shape[-1])
+            for name, step in zip(names, orthogonalise(wide).chunk(len(names)), strict=True):
+                parameter = self.matrices[name]
+                rows, columns = _sides(parameter)
+                step = step if rows <= columns else step.mT
+                parameter.mul_(1 - rate * self.weight_decay)
+                parameter.add_(step.reshape(parameter.shape), alpha=-rate * scale)
+        self.adamw.step()
+
+    def _direction(self, name: str) -> Tensor:
+        """Where Nesterov's momentum points after the gradient at hand: (R, …)."""
+        gradient, momentum = self.matrices[name].grad, self.momenta[name]
+        assert gradient is not None
+        momentum.lerp_(gradient, 1 - MOMENTUM)
+        return gradient.lerp(momentum, MOMENTUM)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that the next step depends on, besides the parameters and `taken`."""
+        momenta = {f"momentum {name}": momentum for name, momentum in self.momenta.items()}
+        return momenta | self.adamw.tensors()
+
+    def resume(self, taken: int, tensors: Mapping[str, Tensor]) -> None:
+        """Go on after so many steps, with what `tensors()` was then."""
+        self.adamw.resume(taken, tensors)
+        for name, momentum in self.momenta.items():
+            momentum.copy_(tensors[f"momentum {name}"])
+
+
+def _sides(parameter: Tensor) -> tuple[int, int]:
+    """Rows and columns of each of the R matrices that a parameter is."""
+    _, rows, *columns = parameter.shape
+    return rows, math.prod(columns)
+
+
+def _wide(parameter: Tensor) -> Tensor:
+    """The R matrices that a parameter is, with no more rows than columns."""
+    matrices = parameter.flatten(2)
+    return matrices if matrices.shape[1] <= matrices.shape[2] else matrices.mT
