@@ -54,6 +54,7 @@ def test_whatever_determines_a_result_changes_its_id():
         "latent_dim": 15, "depth": 2, "batch_size": 33, "epochs": 9, "learning_rate": 0.02,
         "weight_decay": 0.0, "width": 17, "kernel": 5, "activation": "relu", "replicates": 4,
         "seed": 1, "augment": 1.0, "noise": 0.1, "target": "view", "warm_up": 0.2,
+        "optimiser": "muon",
     }  # fmt: skip
     assert set(changes) == set(config)
     found = [
