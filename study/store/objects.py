@@ -96,10 +96,15 @@ def _file_system(uri: str) -> tuple[fs.FileSystem, str]:
 
 def _short(error: Exception) -> str:
     """What went wrong, in one line without what only the storage's operator could use."""
+    return _plain(error)[:300]
+
+
+def _plain(error: Exception) -> str:
+    """The same, however long it is."""
     text = " ".join(str(error).split())
     text = re.sub(r"\(Request ID: [^)]*\)", "", text)
     found = re.search(r"AWS Error (.*)", text)
-    return (found[1] if found else text).strip()[:300]
+    return (found[1] if found else text).strip()
 
 
 def _try_of(sizes: Mapping[str, int]) -> str:
@@ -164,7 +169,7 @@ class Objects(Place):
 
     def _is_final(self, error: Exception, name: str) -> bool:
         """Whether the next try would fail as this one did, whatever the object is called."""
-        return FINAL.search(_short(error).replace(self._at(name), "")) is not None
+        return FINAL.search(_plain(error).replace(self._at(name), "")) is not None
 
     @contextmanager
     def once(self) -> Iterator[None]:

@@ -45,6 +45,10 @@ class AdamW:
             for peak, names in by_peak(parameters, peaks).items()
         ]
 
+    def rate(self, peak: float) -> float:
+        """The learning rate of the next step, of what has this peak."""
+        return one_cycle(peak, self.taken, self.steps, self.warm_up)
+
     @torch.no_grad()
     def step(self) -> None:
         """Move every parameter by its gradient."""
@@ -60,7 +64,7 @@ class AdamW:
                 amsgrad=False,
                 beta1=BETA_1,
                 beta2=BETA_2,
-                lr=one_cycle(group.peak, self.taken, self.steps, self.warm_up),
+                lr=self.rate(group.peak),
                 weight_decay=self.weight_decay,
                 eps=EPSILON,
                 maximize=False,

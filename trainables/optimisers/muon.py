@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from trainables.optimisers.adamw import AdamW
-from trainables.optimisers.schedule import by_peak, one_cycle
+from trainables.optimisers.schedule import by_peak
 
 # Validation MSE at d = 14 on mnist-5k after 3 epochs of batch 32, all matrices under Muon, n = 2:
 # 0.0144 against 0.0150 with a momentum of 0.95, and 0.0146 with 0.85.
@@ -61,9 +61,6 @@ class Muon:
         warm_up: float,
         prefix: str = "",
     ) -> None:
-        self.steps = steps
-        self.weight_decay = weight_decay
-        self.warm_up = warm_up
         self.matrices = {
             name: p for name, p in parameters.items() if p.ndim > 2 and name.startswith(prefix)
         }
@@ -87,14 +84,14 @@ class Muon:
     def step(self) -> None:
         """Move every parameter by its gradient."""
         for peak, names in self.groups:
-            rate = one_cycle(peak, self.taken, self.steps, self.warm_up)
+            rate = self.adamw.rate(peak)
             wide = torch.cat([_wide(self._direction(name)) for name in names])
             scale = RMS * math.sqrt(wide.shape[-1])
             for name, step in zip(names, orthogonalise(wide).chunk(len(names)), strict=True):
                 parameter = self.matrices[name]
                 rows, columns = _sides(parameter)
                 step = step if rows <= columns else step.mT
-                parameter.mul_(1 - rate * self.weight_decay)
+                parameter.mul_(1 - rate * self.adamw.weight_decay)
                 parameter.add_(step.reshape(parameter.shape), alpha=-rate * scale)
         self.adamw.step()
 

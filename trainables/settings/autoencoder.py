@@ -11,6 +11,7 @@ from trainables.settings.shape import Shape, shape_of
 VERSION = 1
 
 OPTIMISERS = ("adamw", "muon")
+"""What moves the decoder's matrices; all else is always AdamW's."""
 
 TARGETS = ("clean", "view")
 """What is reconstructed from a view: the image before, or after, it was augmented."""
@@ -57,8 +58,8 @@ class Config(Settings):
     """Replicate r's generators are seeded from this and r."""
 
     def __post_init__(self) -> None:
-        # One comparison where all is well: a plan makes 100,000 of these.
-        if min(self.batch_size, self.epochs, self.replicates) < 1:
+        # A plan makes 100,000 of these: what an error says is put together where there is one.
+        if not (self.batch_size >= 1 and self.epochs >= 1 and self.replicates >= 1):
             for name in ("batch_size", "epochs", "replicates"):
                 value = getattr(self, name)
                 require(value >= 1, name, value, "an integer of at least 1")
@@ -67,8 +68,10 @@ class Config(Settings):
         for name in ("augment", "noise"):
             value = getattr(self, name)
             require(0 <= value <= 4, name, value, "a number from 0 to 4")
-        require(self.target in TARGETS, "target", self.target, "clean or view")
-        require(self.optimiser in OPTIMISERS, "optimiser", self.optimiser, "adamw or muon")
+        if self.target not in TARGETS:
+            raise ConfigError("target", self.target, " or ".join(TARGETS))
+        if self.optimiser not in OPTIMISERS:
+            raise ConfigError("optimiser", self.optimiser, " or ".join(OPTIMISERS))
         require(0 < self.warm_up < 1, "warm_up", self.warm_up, "a number between 0 and 1")
         require(self.seed >= 0, "seed", self.seed, "an integer of at least 0")
         _ = self.shape  # which checks what is its own

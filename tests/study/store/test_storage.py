@@ -436,6 +436,7 @@ MESSAGES = {
     "AWS Error UNKNOWN (HTTP status 400) during HeadBucket operation: No response body.": True,
     "AWS Error ACCESS_DENIED during PutObject operation: Access Denied": True,
     "google::cloud::Status(PERMISSION_DENIED: Permanent error, HTTP 403)": True,
+    f"Azure Error: {'a long story, ' * 40} HTTP 403 Forbidden": True,
 }
 """Errors as pyarrow words them, and whether they're final."""
 
