@@ -16,9 +16,10 @@ from rich.console import Console
 
 from study import reporting
 from study.command_line.machine import Voice, check_out, followed, require_gpus, speak_any_language
-from study.command_line.options import BadInput, Selection, as_bad_input, select
+from study.command_line.options import Selection, as_bad_input, select
 from study.command_line.parser import parser
-from study.faults.interrupt import INTERRUPTED, UNHEARD, interruptible
+from study.errors import BAD_INPUT, DONE, FAILED, INTERRUPTED, SIGPIPE_EXIT, BadInput
+from study.faults.interrupt import interruptible
 from study.grid import Cell, check_data, identify, lay_out, record
 from study.presets import find
 from study.store import State, Store, StoreError
@@ -27,8 +28,6 @@ from study.store.storage import is_uri
 from study.words import counted, duration, few
 from trainables.contract import ConfigError
 from trainables.data import DataError, Dataset, load
-
-DONE, FAILED, BAD_INPUT = 0, 1, 2
 
 LARGE = 10_000
 """Training images from which a dataset takes a preset's `large` settings."""
@@ -213,10 +212,13 @@ def compute(
         shared = share(data)
         for experiment, cells in zip(selection.experiments, groups, strict=True):
             done = store.done()
-            missing = [cell for cell in cells if cell.id not in done]
-            ready = [cell for cell in missing if cell.parent is None or cell.parent in done]
-            for cell in missing:
-                if cell not in ready:
+            ready = []
+            for cell in cells:
+                if cell.id in done:
+                    continue
+                if cell.parent is None or cell.parent in done:
+                    ready.append(cell)
+                else:
                     reason = f"not tried: the cell {cell.parent} that it builds on has failed"
                     store.write_failure(cell.id, cell.config, reason)
             if ready:
@@ -325,7 +327,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # As of `study plan | head -1`. What is still in the buffer is for nobody.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return UNHEARD
+        return SIGPIPE_EXIT
     except (BadInput, StoreError) as error:
         print(f"study {arguments.command}: {error}", file=sys.stderr)
         return BAD_INPUT

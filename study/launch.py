@@ -36,7 +36,7 @@ with torch_hidden():  # which this imports for the name of a type alone
 
 from study.adapter import CELL, PARENT, run_cell
 from study.cluster.autoscaling import may_come
-from study.command_line.options import NoResources
+from study.errors import NoResources
 from study.experiments import Experiment
 from study.faults.eviction import evictions_fail_their_trial
 from study.faults.retries import AtOnce, Grant, after, announcements, at_once, fault, last_words

@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 
 from study.cluster.nodes import Facts, Node, alive, ask, facts, troubles
-from study.command_line.options import NoResources
+from study.errors import NoResources
 from study.launch import Resources, cluster
 from study.provenance import packages, processor
 from study.store import Store, StoreError

@@ -16,7 +16,7 @@ from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.console import Console
 
-from study.command_line.options import BadInput
+from study.errors import BadInput
 from study.provenance import packages, sources
 from study.store import Store, StoreError
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from study.command_line.options import BadInput
+from study.errors import BadInput
 
 
 @contextmanager

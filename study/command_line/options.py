@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass, replace
 
+from study.errors import BadInput
 from study.experiments import EXPERIMENTS, STUDIES, Experiment, members
 from study.grid import has_setting, override
 from study.presets import find
@@ -28,17 +29,6 @@ OPTION_OF = {
 SHARED = ("latent_dim", "depth", "labels", "freeze", "pretraining", "replicates", "seed")
 """Settings that an option changes in every experiment that has them. The others change the
 experiment that was named, or a study's first: `--epochs` of `assignment` are the autoencoder's."""
-
-
-class BadInput(ValueError):
-    """Something about the command that the user has to change: one line."""
-
-    def __init__(self, option: str, value: object, allowed: str) -> None:
-        super().__init__(f"{option} {value}: {allowed}")
-
-
-class NoResources(BadInput):
-    """The cluster can't be reached, or can't ever give a trial what it is to be given."""
 
 
 @dataclass(frozen=True)

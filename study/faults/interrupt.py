@@ -1,4 +1,4 @@
-"""Ctrl-C: once ends a study in order, twice at once."""
+"""Signal handling: the first Ctrl-C stops in order, the second kills."""
 
 from __future__ import annotations
 
@@ -6,12 +6,6 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-
-INTERRUPTED = 130
-"""Exit code: 128 and the number of the signal, as shells have it."""
-
-UNHEARD = 128 + signal.SIGPIPE
-"""Exit code where nobody reads any more what is printed."""
 
 
 @contextmanager

@@ -13,9 +13,9 @@ from typing import Any
 from rich.console import Console
 
 from study import presets
-from study.command_line.options import BadInput, Selection
+from study.command_line.options import Selection
+from study.errors import FAILED, INTERRUPTED, BadInput
 from study.experiments import Experiment
-from study.faults.interrupt import INTERRUPTED
 from study.grid import Cell, record
 from study.search.problems import groups_of, problems
 from study.search.rungs import rungs
@@ -26,9 +26,6 @@ from study.store.lock import alone_in
 from study.store.storage import is_uri
 from study.words import counted, duration
 from trainables.data import Dataset
-
-FAILED = 1
-"""Exit code: no trial has a result."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from typing import Any, Literal
 from optuna.distributions import distribution_to_json
 
 from study import presets
-from study.command_line.options import OPTION_OF, BadInput, Selection, as_bad_input
+from study.command_line.options import OPTION_OF, Selection, as_bad_input
+from study.errors import BadInput
 from study.experiments import Experiment
 from study.grid import Cell, naming, override, plan, validated
 from study.search.spaces import SPACES, Dimension

@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from study.command_line.options import BadInput
+from study.errors import BadInput
 from study.grid import Cell
 from study.search.problems import Problem
 from study.store import Store

@@ -1,0 +1,31 @@
+"""What a user can do something about, and the exit codes."""
+
+from __future__ import annotations
+
+import signal
+
+DONE = 0
+"""Exit code: every replicate that was asked for is there."""
+FAILED = 1
+"""Exit code: something failed; the rest is kept, and the report says what is missing."""
+BAD_INPUT = 2
+"""Exit code: something about the command has to change; nothing was started."""
+INTERRUPTED = 128 + signal.SIGINT
+"""Exit code after Ctrl-C."""
+SIGPIPE_EXIT = 128 + signal.SIGPIPE
+"""Exit code when stdout was closed."""
+
+
+class BadInput(ValueError):
+    """Something about the command that the user has to change: one line."""
+
+    def __init__(self, option: str, value: object, allowed: str) -> None:
+        super().__init__(f"{option} {value}: {allowed}")
+        self.arguments = option, value, allowed
+
+    def __reduce__(self) -> tuple[type, tuple[str, object, str]]:
+        return type(self), self.arguments
+
+
+class NoResources(BadInput):
+    """The cluster can't be reached, or has no node that can hold a trial."""
