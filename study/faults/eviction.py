@@ -2,7 +2,8 @@
 
 Ray's memory monitor ends a worker before the kernel would, and whoever waits for it is told by an
 `OutOfMemoryError`. Ray Tune 2.60 knows only `RayActorError` and `RayTaskError` as failures of a
-trial; at any other it ends itself, and every trial with it.
+trial; at any other it ends itself, and every trial with it. There is no public way to change that:
+`pyproject.toml` has a ceiling on Ray's version, and a test in `tests/study/faults` says what broke.
 """
 
 from __future__ import annotations

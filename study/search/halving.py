@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from types import SimpleNamespace
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
-from ray.tune.schedulers.async_hyperband import _Bracket
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from study.search.rungs import KEPT, RECENT
 
@@ -19,80 +17,53 @@ SO_FAR = {"train_seconds": "time_total_s"}
 """By column of a finished cell: what Tune reports of it while the cell is computed."""
 
 
-def scheduler(
-    columns: Sequence[str], directions: Sequence[str], at: Sequence[int]
-) -> TrialScheduler:
-    """What stops trials that report the `columns`, the first of them the error, after the epochs
-    `at`, or as soon later as they do."""
-    if not at:
-        return FIFOScheduler()
-    if len(columns) == 1:
-        chosen = ASHAScheduler(
-            time_attr=EPOCH,
-            metric=columns[0],
-            mode="min" if directions[0] == "minimize" else "max",
-            max_t=at[-1] + 1,
-            # A trial past the last rung runs to its end, where it writes its cell.
-            stop_last_trials=False,
-        )
-        chosen._brackets = [RecentBracket(at)]
-        return chosen
-    signs = [1.0 if direction == "minimize" else -1.0 for direction in directions]
-    reported = [SO_FAR.get(column, column) for column in columns]
-    return ParetoHalving(dict(zip(reported, signs, strict=True)), at)
+class Halving(FIFOScheduler):
+    """Asynchronous successive halving (Li et al. 2020).
 
-
-class RecentBracket(_Bracket):
-    """Ray's, with rungs of our own, and a bar that rises with the suggestions."""
-
-    def __init__(self, at: Sequence[int]) -> None:
-        super().__init__(at[0], at[-1], KEPT, 0, stop_last_trials=False)
-        self._rungs = [(rung, {}) for rung in reversed(at)]
-
-    def cutoff(self, recorded: dict[str, float]) -> Any:
-        return super().cutoff(dict(list(recorded.items())[-RECENT:]))
-
-
-def replay(
-    chosen: TrialScheduler, column: str, curves: Iterable[Sequence[tuple[int, float]]]
-) -> None:
-    """Tell a new ASHA what earlier runs of the same search have seen at its rungs, so that its
-    first trials are compared with theirs: the metric `column` after each epoch of each trial."""
-    if isinstance(chosen, ASHAScheduler):
-        nobody: Any = None  # ASHA asks nothing of the controller
-        for number, curve in enumerate(curves):
-            trial: Any = SimpleNamespace(trial_id=f"earlier-{number}")
-            chosen.on_trial_add(nobody, trial)
-            for epoch, value in curve:
-                chosen.on_trial_result(nobody, trial, {EPOCH: epoch, column: value})
-
-
-class ParetoHalving(FIFOScheduler):
-    """Successive halving for several objectives: at a rung, a trial goes on if as few others
-    beat it in everything as beat the best quarter of those that were there lately.
-
-    By the error alone, the small and quick networks that a Pareto front is made of would be
-    stopped. The number of those that dominate is Fonseca & Fleming's rank (1993).
+    At a rung a trial goes on if as few others beat it in everything as beat the best quarter of
+    those that were there lately. With one objective that is the best quarter itself. With several,
+    the number of those that dominate is Fonseca & Fleming's rank (1993): by the error alone, the
+    small and quick networks that a Pareto front is made of would be stopped.
     """
 
-    def __init__(self, signs: dict[str, float], at: Sequence[int]) -> None:
-        """`signs`: by column, +1 where less is better and −1 where more is; the error first."""
+    def __init__(
+        self, columns: Sequence[str], directions: Sequence[str], rungs: Sequence[int]
+    ) -> None:
+        """`columns` and `directions` are the objectives, the error first; `rungs` are epochs.
+
+        Past the last rung nothing stops a trial: at its end it writes its cell.
+        """
         super().__init__()
-        self.signs = signs
-        self.recorded: dict[int, dict[str, tuple[float, ...]]] = {rung: {} for rung in at}
+        self.signs = {
+            SO_FAR.get(column, column): 1.0 if direction == "minimize" else -1.0
+            for column, direction in zip(columns, directions, strict=True)
+        }
+        self.recorded: dict[int, dict[str, tuple[float, ...]]] = {rung: {} for rung in rungs}
+
+    def replay(self, curves: Iterable[Sequence[tuple[int, float]]]) -> None:
+        """Compare the next trials with what earlier runs of the same search have seen.
+
+        `curves` are epochs and errors of each trial; with several objectives they say too little.
+        """
+        (column, *others) = self.signs
+        for number, curve in enumerate(() if others else curves):
+            for epoch, value in curve:
+                self._goes_on(f"earlier-{number}", {EPOCH: epoch, column: value})
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        goes_on = self._goes_on(trial.trial_id, result)
+        return TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP
+
+    def _goes_on(self, trial: str, result: Mapping[str, Any]) -> bool:
         reached = [rung for rung in self.recorded if rung <= result.get(EPOCH, 0)]
         if not reached or not set(self.signs) <= set(result):
-            return TrialScheduler.CONTINUE
+            return True
         here = self.recorded[max(reached)]
-        if trial.trial_id in here:
-            return TrialScheduler.CONTINUE
-        point = tuple(sign * result[name] for name, sign in self.signs.items())
-        here[trial.trial_id] = point
+        if trial in here:
+            return True
+        here[trial] = tuple(sign * result[name] for name, sign in self.signs.items())
         ranks = dominated_by(np.array(list(here.values())[-RECENT - 1 :]))
-        fine = ranks[-1] <= np.percentile(ranks, 100 / KEPT)
-        return TrialScheduler.CONTINUE if fine else TrialScheduler.STOP
+        return bool(ranks[-1] <= np.percentile(ranks, 100 / KEPT))
 
 
 def dominated_by(points: np.ndarray) -> np.ndarray:

@@ -22,7 +22,7 @@ from study.search.problems import Problem
 from study.store import Store
 
 LOST = "lost"
-"""The attribute of a trial that its driver didn't live to finish: it is tried again."""
+"""The study's attribute with the numbers of trials whose driver died: they are tried again."""
 
 STARTUP_TRIALS = 10
 """Trials before Optuna's sampler has enough to model; until then it draws at random."""
@@ -131,9 +131,9 @@ class Suggestions:
     def _give_back(self, trial: FrozenTrial) -> None:
         """Mark a trial that nobody is running as failed, and queue its point again, whose cell
         goes on from its checkpoint."""
-        storage = self.study._storage
-        storage.set_trial_user_attr(trial._trial_id, LOST, True)
-        storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+        lost = [*self.study.user_attrs.get(LOST, []), trial.number]
+        self.study.set_user_attr(LOST, lost)
+        self.study.tell(trial.number, state=TrialState.FAIL)
         if trial.params:
             attributes = {"again": trial.number, **_kept(trial)}
             self.study.enqueue_trial(trial.params, user_attrs=attributes)
@@ -205,10 +205,11 @@ class Suggestions:
 
     def ended(self) -> list[FrozenTrial]:
         """The trials that count: complete, stopped early, or failed by themselves."""
+        lost = set(self.study.user_attrs.get(LOST, []))
         return [
             trial
             for trial in self.study.get_trials(deepcopy=False)
-            if trial.state.is_finished() and LOST not in trial.user_attrs
+            if trial.state.is_finished() and trial.number not in lost
         ]
 
     def best(self) -> FrozenTrial | None:

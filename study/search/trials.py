@@ -22,7 +22,7 @@ from ray.tune.search import Searcher
 from study.adapter import CELL, PARENT, run_cell
 from study.experiments import Experiment
 from study.faults.eviction import evictions_fail_their_trial
-from study.search.halving import EPOCH, replay, scheduler
+from study.search.halving import EPOCH, Halving
 from study.search.rungs import rungs
 from study.search.suggestions import Budget, Suggestions
 from study.store import Store
@@ -261,8 +261,8 @@ def run_search(
     gpus = gpus_of(problem.experiment, config, resources.gpus_per_trial)
     resources = replace(resources, gpus_per_trial=gpus)
     at = rungs(problem.epochs)
-    chosen = scheduler(problem.columns, problem.directions, at)
-    replay(chosen, problem.columns[0], [trial["curve"] for trial in suggestions.table()])
+    chosen = Halving(problem.columns, problem.directions, at)
+    chosen.replay(trial["curve"] for trial in suggestions.table())
     ask_tell = AskTell(suggestions, data, budget, follow)
     trainable = tune.with_resources(
         tune.with_parameters(
