@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from study.experiments import Experiment
+from study.words import redacted
 from trainables.contract import Settings, added_defaults
 from trainables.data import Dataset
 
@@ -272,7 +273,7 @@ def record(
     """What was asked for, as `Store.write_plan` keeps it and `analysis.results` reads it."""
     return {
         "study": study,
-        "command": command,
+        "command": redacted(command),
         "dataset": data.name,
         "data_dir": str(data_dir.resolve()) if data_dir else None,
         "fingerprint": data.fingerprint,

@@ -24,7 +24,7 @@ from study.search.winner import Winner, comment, find_winners, preset_of, report
 from study.store import Store
 from study.store.lock import alone_in
 from study.store.storage import is_uri
-from study.words import counted, duration
+from study.words import counted, duration, redacted
 from trainables.data import Dataset
 
 
@@ -144,8 +144,8 @@ def default_preset(store: Store, name: str) -> Path:
 
 
 def command() -> str:
-    """What the user has typed."""
-    return shlex.join(["study", *sys.argv[1:]])
+    """What the user typed, without the password of a database."""
+    return redacted(shlex.join(["study", *sys.argv[1:]]))
 
 
 def write_plan(asked: Search, experiments: list[Experiment], groups: list[list[Cell]]) -> None:
