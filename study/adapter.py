@@ -73,6 +73,15 @@ def settle() -> None:
         codes.share(Path(ours.get_temp_dir(), ours.get_session_name(), "codes"))
 
 
+class OtherCode(RuntimeError):
+    """A worker has other sources than the driver."""
+
+
+def driver_code() -> str:
+    """Hash of the sources that results depend on; the same on the driver and on each worker."""
+    return sources("study", "trainables")
+
+
 def provenance(started: float, seconds: float, resumed_after: int | None) -> dict[str, Any]:
     """What made the cell that this process has computed: code, hardware, and when, from `started`
     (in seconds since 1970) on for `seconds`, after the epoch `resumed_after` of an earlier try."""
@@ -97,6 +106,8 @@ def run_cell(
     config: Mapping[str, Any],
     *,
     trainable: str,
+    version: int,
+    code: str,
     data: Dataset,
     results: str,
     score_after: Sequence[int] | None = None,
@@ -104,6 +115,7 @@ def run_cell(
     """Compute one cell, report to Tune on the way, and write the cell when it is done.
 
     `config` is the cell's configuration with its id and its parent's beside the settings;
+    `version` and `code` are the trainable's `VERSION` and `driver_code()` on the driver;
     `score_after` are the epochs after which a search compares this trial with others, None where
     nobody does.
     """
@@ -112,6 +124,11 @@ def run_cell(
     settle()
     settings = {key: value for key, value in config.items() if key not in (CELL, PARENT)}
     module = importlib.import_module(trainable)
+    if version != module.VERSION or driver_code() != code:
+        raise OtherCode(
+            f"{platform.node()} has other sources than the driver, so that its results would have "
+            "wrong ids; `ray up` copies them again"
+        )
     store = Store(results)
     if not store.has_plan():
         # On a node that came later: what it computes would stay there, and be lost with it.

@@ -34,7 +34,7 @@ from study.lightness import torch_hidden
 with torch_hidden():  # which this imports for the name of a type alone
     import tensorboardX  # noqa: F401  (Tune does, when it writes its first table)
 
-from study.adapter import CELL, PARENT, run_cell
+from study.adapter import CELL, PARENT, driver_code, run_cell
 from study.cluster.autoscaling import may_come
 from study.errors import NoResources
 from study.experiments import Experiment
@@ -234,7 +234,13 @@ def run_trials(
     cpus = resources.cpus_per_trial
     trainable = tune.with_resources(
         tune.with_parameters(
-            partial(run_cell, trainable=experiment.trainable, results=str(store.folder)),
+            partial(
+                run_cell,
+                trainable=experiment.trainable,
+                version=experiment.settings_module().VERSION,
+                code=driver_code(),
+                results=str(store.folder),
+            ),
             data=data,
         ),
         lambda config: tune.PlacementGroupFactory([{"CPU": cpus, "GPU": gpus[config[CELL]]}]),

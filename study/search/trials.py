@@ -19,7 +19,7 @@ from ray import tune
 from ray.tune import Callback
 from ray.tune.search import Searcher
 
-from study.adapter import CELL, PARENT, run_cell
+from study.adapter import CELL, PARENT, driver_code, run_cell
 from study.experiments import Experiment
 from study.faults.eviction import evictions_fail_their_trial
 from study.search.halving import EPOCH, Halving
@@ -269,6 +269,8 @@ def run_search(
             partial(
                 try_cell,
                 trainable=problem.experiment.trainable,
+                version=problem.experiment.settings_module().VERSION,
+                code=driver_code(),
                 results=str(store.folder),
                 score_after=at,
             ),
