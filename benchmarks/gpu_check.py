@@ -1,0 +1,231 @@
+"""What has to be seen on a GPU: that it runs, how fast, and how near to the card's limit.
+
+Started by `benchmarks/gpu_check.sh`. Needs PyTorch, not Ray.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.gpu import Sizes, at_once, seconds_of, sequential
+from benchmarks.machine import copy_rate, matmul_rate
+from benchmarks.steps import Workload, autoencoder, classifier, one_after_another, together
+from trainables import autoencoder as autoencoders
+from trainables import fewshot, rotation
+from trainables.data import Dataset, Split, load
+from trainables.replicates import Strategy
+from trainables.settings.fewshot import FREEZE
+
+ENOUGH = 400.0
+"""Seconds after which no further part begins."""
+
+Values = dict[str, Any]
+
+
+def noise(images: int) -> Split:
+    """Random images with labels in turn: for whether a path runs, not for what it learns."""
+    draw = np.random.default_rng(0)
+    pixels = draw.integers(0, 256, (images, 28, 28), dtype=np.uint8)
+    return Split(pixels, (np.arange(images) % 10).astype(np.uint8))
+
+
+def paths() -> Values:
+    """Whether every trainable and arm runs: `ok` with its seconds, or the error."""
+    data = Dataset("noise", noise(400), noise(100), noise(100))
+    small: Values = {"depth": 2, "width": 4, "replicates": 2}
+    parent: Any = None
+    found: Values = {}
+
+    def attempt(name: str, module: Any, parent: Any = None, **settings: Any) -> Any:
+        started = time.perf_counter()
+        try:
+            config = module.Config(**small, **settings)
+            outcome = module.train(config, data, lambda metrics: None, parent)
+        except Exception as error:  # the next path is tried whatever ails this one
+            found[name] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            return None
+        found[name] = f"ok, {time.perf_counter() - started:.1f} s"
+        return outcome
+
+    for optimiser in ("adamw", "muon"):
+        for seen in ({}, {"augment": 1.0, "noise": 0.2}):
+            name = f"autoencoder {optimiser}{' augmented' if seen else ''}"
+            made = attempt(name, autoencoders, latent_dim=3, epochs=2, optimiser=optimiser, **seen)
+            parent = parent or (made.weights if made else None)
+    for pretraining in ("plain", "augmented"):
+        for freeze in FREEZE:
+            attempt(
+                f"few-shot {freeze} {pretraining}", fewshot, parent, latent_dim=3, labels=20,
+                freeze=freeze, pretraining=pretraining, epochs=20, encoder_epochs=2, views=3,
+                pseudo_epochs=1,
+            )  # fmt: skip
+    for loss in rotation.LOSSES:
+        attempt(f"rotation {loss}", rotation, loss=loss, epochs=1)
+    return found
+
+
+def ceilings(device: torch.device, side: int) -> Values:
+    """Bytes and floating-point operations a second that the device can do."""
+    found: Values = {"copy, TB/s": copy_rate(device, 16 * side**2) / 1e12}
+    for name, dtype, tf32 in (
+        ("float32", torch.float32, False),
+        ("TF32", torch.float32, True),
+        ("bfloat16", torch.bfloat16, False),
+    ):
+        with tensor_cores(tf32):
+            found[f"{name} product, TFLOP/s"] = matmul_rate(device, dtype, side) / 1e12
+    return found
+
+
+@contextmanager
+def tensor_cores(allowed: bool) -> Iterator[None]:
+    """Let float32 products be rounded to TF32 in the block, or not."""
+    backends: list[Any] = [torch.backends.cuda.matmul, torch.backends.cudnn]
+    before = [backend.allow_tf32 for backend in backends]
+    try:
+        for backend in backends:
+            backend.allow_tf32 = allowed
+        yield
+    finally:
+        for backend, value in zip(backends, before, strict=True):
+            backend.allow_tf32 = value
+
+
+def fused(
+    workload: Callable[[int], Workload],
+    device: torch.device,
+    counts: tuple[int, ...],
+    steps: int,
+) -> Values:
+    """Milliseconds a step and images/s by strategy, precision and R; against one by one."""
+    found: Values = {}
+    images = workload(1).batch_size
+    plain = seconds_of(one_after_another(workload(1), device), steps, device)
+    found["one by one"] = {"ms": 1e3 * plain, "images/s": images / plain}
+    strategies: tuple[Strategy, ...] = ("vectorised", "loop")
+    for tf32 in (False, True):
+        for strategy in strategies:
+            for count in counts:
+                if strategy == "loop" and count > 32:
+                    continue  # its time is linear in R
+                name = f"{strategy}, {'TF32' if tf32 else 'float32'}, R = {count}"
+                try:
+                    with tensor_cores(tf32):
+                        step = together(workload(count), device, strategy)
+                        seconds = seconds_of(step, steps, device)
+                except torch.OutOfMemoryError:
+                    found[name] = "out of memory"
+                    continue
+                found[name] = {
+                    "ms": 1e3 * seconds,
+                    "images/s": count * images / seconds,
+                    "against one by one": count * plain / seconds,
+                }
+    return found
+
+
+def processes(device: torch.device, sizes: Sizes) -> Values:
+    """Milliseconds a step and model of k ordinary processes that share the device."""
+    found: Values = {"1 alone": 1e3 * sequential(sizes, device)}
+    for count in sizes.processes:
+        found[f"{count} at once"] = 1e3 * at_once(sizes, count, device)
+    return found
+
+
+def memory(device: torch.device, counts: tuple[int, ...]) -> Values:
+    """Peak GiB of a step by R, and GiB more a replicate."""
+    if device.type != "cuda":
+        return {"not measured": "no GPU here"}
+    found: Values = {}
+    for count in counts:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        seconds_of(together(autoencoder(64, count), device, "vectorised"), 2, device)
+        found[f"R = {count}"] = torch.cuda.max_memory_reserved() / 2**30
+    return found
+
+
+def real_cell(data_dir: Path | None, epochs: int) -> Values:
+    """A cell of full MNIST to its end: seconds a model, and its errors."""
+    data = load("mnist", data_dir)
+    config = autoencoders.Config(latent_dim=14, batch_size=64, epochs=epochs, replicates=32)
+    started = time.perf_counter()
+    outcome = autoencoders.train(config, data, lambda metrics: None)
+    seconds = time.perf_counter() - started
+    errors = [row["test_mse"] for row in outcome.rows]
+    return {
+        "epochs": epochs,
+        "seconds, 32 models": seconds,
+        "images/s": 32 * epochs * len(data.train) / seconds,
+        "test MSE, mean": float(np.mean(errors)),
+        "test MSE, SD": float(np.std(errors, ddof=1)),
+    }
+
+
+def main() -> None:
+    """Run the parts that there is time for, and print their table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--data-dir", type=Path, help="folder with full MNIST")
+    parser.add_argument("--out", type=Path, default=Path("gpu_check.json"))
+    parser.add_argument("--tiny", action="store_true", help="a rehearsal of a few seconds")
+    options = parser.parse_args()
+    device, tiny = torch.device(options.device), options.tiny
+    torch.set_num_threads(1)
+    counts = (1, 2) if tiny else (1, 8, 32, 64, 128, 256)
+    steps = 2 if tiny else 50
+    sizes = Sizes(steps=steps, processes=(1, 2) if tiny else (1, 2, 4, 8))
+    parts: dict[str, Callable[[], Values]] = {
+        "every path runs": paths,
+        "ceilings": lambda: ceilings(device, 256 if tiny else 8192),
+        "autoencoder, batch 64": lambda: fused(lambda r: autoencoder(64, r), device, counts, steps),
+        "few-shot, full, 160 labels": lambda: fused(
+            lambda r: classifier(160, r), device, counts[:4], steps
+        ),
+        "processes on one device, ms": lambda: processes(device, sizes),
+        "memory, GiB": lambda: memory(device, counts),
+        "a cell of full MNIST": lambda: real_cell(options.data_dir, 1 if tiny else 5),
+    }
+    started = time.perf_counter()
+    report: Values = {
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.machine(),
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+    }
+    for name, part in parts.items():
+        if time.perf_counter() - started > ENOUGH:
+            report[name] = {"not measured": "no time was left"}
+            continue
+        begun = time.perf_counter()
+        try:
+            report[name] = part()
+        except Exception as error:  # the other parts are worth having all the same
+            report[name] = {"failed": f"{type(error).__name__}: {error}"[:300]}
+        seconds = time.perf_counter() - begun
+        print(f"{name}: {seconds:.0f} s", flush=True)
+        options.out.write_text(json.dumps(report, indent=1), encoding="utf-8")
+    for name, values in report.items():
+        print(f"\n{name}" if isinstance(values, dict) else f"{name}: {values}")
+        for key, value in values.items() if isinstance(values, dict) else ():
+            print(f"  {key:<36} {words(value)}")
+
+
+def words(value: Any) -> str:
+    """Numbers to four digits."""
+    if isinstance(value, dict):
+        return "  ".join(f"{name} {words(entry)}" for name, entry in value.items())
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Everything that has to be seen on a GPU, in one run of under eight minutes: plain PyTorch, no
+# network, no Ray. Parts come in the order of their importance; one that fails says why, and the
+# next begins. Every number goes to gpu_check.json (in $OUT, where that is set), rewritten after
+# each part; the table is printed last.
+#
+#   benchmarks/gpu_check.sh                       # DATA=DIR: a folder with full MNIST
+#   benchmarks/gpu_check.sh --device cpu --tiny   # a rehearsal
+set -euo pipefail
+cd "$(dirname "$0")/.."
+nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv 2>/dev/null || true
+exec timeout 470 "${PYTHON:-python3}" -m benchmarks.gpu_check \
+  --out "${OUT:-.}/gpu_check.json" ${DATA:+--data-dir "$DATA"} "$@"
