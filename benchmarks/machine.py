@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import psutil
 import torch
 
 from study.provenance import code_version, packages, processor
@@ -15,8 +16,6 @@ from study.provenance import code_version, packages, processor
 
 def describe() -> dict[str, Any]:
     """Hardware and versions."""
-    import psutil  # not where a GPU is only checked
-
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
         "processor": processor(),

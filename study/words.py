@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 COLOUR_CODES = re.compile(r"\x1b\[[0-9;]*m")
-PASSWORD = re.compile(r"(://[^\s:/@]*:)[^\s@]+(?=@)")
-SECRET_PARAMETER = re.compile(r"(?i)([?&][^\s=&]*(?:password|secret|token|key)=)[^\s&'\"]+")
 
 
 def describe(config: Mapping[str, Any], axes: Mapping[str, tuple[Any, ...]]) -> str:
@@ -47,11 +45,6 @@ def reason(error: str) -> str:
         return "unknown"
     kind, colon, message = lines[-1].partition(": ")
     return f"{kind.rsplit('.', 1)[-1]}{colon}{message}" if " " not in kind else lines[-1]
-
-
-def redacted(text: str) -> str:
-    """`text` without the secrets of URLs: passwords, and parameters that are called such."""
-    return SECRET_PARAMETER.sub(r"\1***", PASSWORD.sub(r"\1***", text))
 
 
 def plain(text: str) -> str:

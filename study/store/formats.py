@@ -8,28 +8,21 @@ from typing import Any
 IDENTITY = re.compile(r"[0-9a-f]{16}")
 TRY = re.compile(r"[0-9a-f]{16}-[0-9a-f]{16}")
 """A folder of a cell on object storage, as `study.store.objects` names them."""
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-"""Experiments, axes, metrics and searches: they become names of files and parts of pages."""
 PLAN = ("study", "command", "dataset", "fingerprint")
 """What a plan has besides its experiments, each a word or a line."""
 
 
 def is_plan(content: Any) -> bool:
-    """Whether this has what readers of a plan rely on; its ids and names become paths."""
+    """Whether this has what readers of a plan rely on; its ids become paths."""
     try:
-        return (
-            all(isinstance(content[name], str) for name in PLAN)
-            and all(
-                all(map(NAME.fullmatch, (planned["name"], planned["metric"], *planned["axes"])))
-                for planned in content["experiments"]
-            )
-            and all(
-                IDENTITY.fullmatch(cell["id"])
-                and set(planned["axes"]) <= set(cell["config"])
-                and (cell["parent"] is None or IDENTITY.fullmatch(cell["parent"]))
-                for planned in content["experiments"]
-                for cell in planned["cells"]
-            )
+        return all(isinstance(content[name], str) for name in PLAN) and all(
+            isinstance(planned["name"], str)
+            and isinstance(planned["metric"], str)
+            and IDENTITY.fullmatch(cell["id"])
+            and set(planned["axes"]) <= set(cell["config"])
+            and (cell["parent"] is None or IDENTITY.fullmatch(cell["parent"]))
+            for planned in content["experiments"]
+            for cell in planned["cells"]
         )
     except (LookupError, TypeError):
         return False
@@ -39,9 +32,7 @@ def is_search(content: Any) -> bool:
     """Whether this has what readers of a search rely on."""
     try:
         return (
-            all(NAME.fullmatch(content[name]) for name in ("name", "experiment"))
-            and isinstance(content["dataset"], str)
-            and all(map(NAME.fullmatch, (*content["dimensions"], *content["columns"])))
+            all(isinstance(content[name], str) for name in ("name", "experiment", "dataset"))
             and all(isinstance(content[name], int) for name in ("epochs", "replicates"))
             and isinstance(content["dimensions"], dict)
             and len(content["columns"]) == len(content["directions"]) >= 1

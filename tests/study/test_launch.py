@@ -3,7 +3,6 @@
 import io
 import itertools
 import json
-import platform
 import re
 import socket
 import time
@@ -120,13 +119,11 @@ def run_cell(cell, data, store, **options):
     store.write_plan({})
     adapter.run_cell(
         {**cell.config, "cell": cell.id, "encoder_cell": cell.parent},
-        **{"data": data, "results": str(store.folder), **as_driver(cell), **options},
+        trainable=cell.trainable,
+        data=data,
+        results=str(store.folder),
+        **options,
     )
-
-
-def as_driver(cell):
-    """What a driver with the same sources tells a worker of a cell."""
-    return {"trainable": cell.trainable, "version": 1, "code": adapter.driver_code()}
 
 
 def test_a_trial_writes_its_cell_and_reports_the_means(reports, few_digits, tmp_path, monkeypatch):
@@ -173,21 +170,11 @@ def test_a_trial_on_a_node_without_the_results_folder_makes_none(reports, few_di
     with pytest.raises(StoreError, match=f"{tmp_path}/gone is not on .*storage that all nodes"):
         adapter.run_cell(
             {**cell.config, "cell": cell.id, "encoder_cell": None},
+            trainable=cell.trainable,
             data=few_digits,
             results=str(tmp_path / "gone"),
-            **as_driver(cell),
         )
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("other", [{"code": "0123456789ab"}, {"version": 2}])
-def test_worker_with_other_code_refuses_to_compute(other, reports, few_digits, tmp_path):
-    store = Store(tmp_path)
-    (cell,) = plan(tiny()[:1], few_digits.fingerprint)[0]
-    with pytest.raises(adapter.OtherCode, match=f"{platform.node()} has other sources"):
-        run_cell(cell, few_digits, store, **other)
-    assert store.done() == set()
-    assert reports == []
 
 
 def test_a_trial_that_diverges_writes_nothing(reports, few_digits, tmp_path):

@@ -10,7 +10,7 @@ from rich.console import Console
 import study.__main__ as command_line
 from study.cluster import check, nodes
 from study.cluster.nodes import Facts, Node, facts, require_shared, storage_trouble, troubles
-from study.errors import BadInput
+from study.command_line.options import BadInput
 from study.launch import Resources
 from study.store import Store
 

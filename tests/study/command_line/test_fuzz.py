@@ -12,9 +12,8 @@ import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from study.command_line.options import OPTION_OF, select
+from study.command_line.options import OPTION_OF, BadInput, select
 from study.command_line.parser import parser
-from study.errors import BadInput
 from study.experiments import EXPERIMENTS, PRESETS, STUDIES
 from study.grid import plan
 from study.store import Store, StoreError

@@ -4,10 +4,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 
 from study.experiments import FEWSHOT
 from study.launch import Resources
-from study.search.halving import Halving, dominated_by
+from study.search.halving import ParetoHalving, dominated_by, replay, scheduler
 from study.search.rungs import rungs
 from study.search.trials import at_once, gpus_of
 from trainables.settings.fewshot import FREEZE, Config
@@ -40,11 +41,16 @@ def test_no_few_shot_trial_is_compared_at_its_end(freeze, pretraining):
 
 
 def decide(chosen, name, **result):
-    return chosen.on_trial_result(None, SimpleNamespace(trial_id=name), result)
+    trial = SimpleNamespace(trial_id=name)
+    if name not in getattr(chosen, "known", set()):
+        chosen.on_trial_add(None, trial)
+    return chosen.on_trial_result(None, trial, result)
 
 
-def test_trial_outside_the_best_quarter_stops_at_a_rung():
-    chosen = Halving(["val_mse"], ["minimize"], [1, 3])
+def test_one_objective_is_rays_asha_with_these_rungs():
+    chosen = scheduler(["val_mse"], ["minimize"], [1, 3])
+    assert isinstance(chosen, ASHAScheduler)
+    assert [epoch for epoch, _ in chosen._brackets[0]._rungs] == [3, 1]
     assert decide(chosen, "a", epoch=1, val_mse=0.2) == "CONTINUE"
     assert decide(chosen, "b", epoch=1, val_mse=0.1) == "CONTINUE"
     assert decide(chosen, "c", epoch=1, val_mse=0.3) == "STOP"
@@ -55,20 +61,18 @@ def test_trial_outside_the_best_quarter_stops_at_a_rung():
 
 
 def test_an_accuracy_is_better_when_it_is_higher():
-    chosen = Halving(["val_accuracy"], ["maximize"], [1, 3])
+    chosen = scheduler(["val_accuracy"], ["maximize"], [1, 3])
     assert decide(chosen, "a", epoch=1, val_accuracy=0.8) == "CONTINUE"
     assert decide(chosen, "b", epoch=1, val_accuracy=0.5) == "STOP"
 
 
 def test_with_one_epoch_nothing_is_stopped():
-    chosen = Halving(["val_mse"], ["minimize"], [])
-    assert decide(chosen, "a", epoch=1, val_mse=0.1) == "CONTINUE"
-    assert decide(chosen, "b", epoch=1, val_mse=0.9) == "CONTINUE"
+    assert type(scheduler(["val_mse"], ["minimize"], [])) is FIFOScheduler
 
 
 def test_a_search_that_goes_on_compares_with_what_it_saw_before():
-    fresh, told = (Halving(["val_mse"], ["minimize"], [1, 3]) for _ in range(2))
-    told.replay([[(1, 0.1), (2, 0.09)], [(1, 0.2)], []])
+    fresh, told = (scheduler(["val_mse"], ["minimize"], [1, 3]) for _ in range(2))
+    replay(told, "val_mse", [[(1, 0.1), (2, 0.09)], [(1, 0.2)], []])
     assert decide(fresh, "new", epoch=1, val_mse=0.3) == "CONTINUE"
     assert decide(told, "new", epoch=1, val_mse=0.3) == "STOP"
     assert decide(told, "newer", epoch=1, val_mse=0.05) == "CONTINUE"
@@ -80,7 +84,8 @@ def test_how_many_points_beat_each():
 
 
 def test_several_objectives_keep_small_networks_that_error_alone_would_stop():
-    chosen = Halving(["val_mse", "parameters"], ["minimize", "minimize"], [1, 3])
+    chosen = scheduler(["val_mse", "parameters"], ["minimize", "minimize"], [1, 3])
+    assert isinstance(chosen, ParetoHalving)
     assert decide(chosen, "large", epoch=1, val_mse=0.1, parameters=100) == "CONTINUE"
     assert decide(chosen, "small", epoch=1, val_mse=0.3, parameters=10) == "CONTINUE"
     assert decide(chosen, "worse", epoch=1, val_mse=0.4, parameters=100) == "STOP"
@@ -91,7 +96,7 @@ def test_several_objectives_keep_small_networks_that_error_alone_would_stop():
 @pytest.mark.parametrize("columns", [["val_accuracy"], ["val_accuracy", "parameters"]])
 def test_who_reports_past_a_rung_is_compared_at_it(columns):
     """Passes over augmented views end at the epochs that they end at."""
-    chosen = Halving(columns, ["maximize", "minimize"][: len(columns)], [30, 90])
+    chosen = scheduler(columns, ["maximize", "minimize"][: len(columns)], [30, 90])
     point = {"parameters": 100}
     assert decide(chosen, "a", epoch=50, val_accuracy=0.8, **point) == "CONTINUE"
     assert decide(chosen, "b", epoch=25, val_accuracy=0.1, **point) == "CONTINUE"
@@ -102,14 +107,14 @@ def test_who_reports_past_a_rung_is_compared_at_it(columns):
 
 
 def test_seconds_are_compared_by_what_tune_counts_on_the_way():
-    chosen = Halving(["val_mse", "train_seconds"], ["minimize", "minimize"], [1, 3])
+    chosen = scheduler(["val_mse", "train_seconds"], ["minimize", "minimize"], [1, 3])
     assert decide(chosen, "quick", epoch=1, val_mse=0.3, time_total_s=1.0) == "CONTINUE"
     assert decide(chosen, "slow", epoch=1, val_mse=0.4, time_total_s=2.0) == "STOP"
 
 
 def test_the_bar_is_that_of_the_latest_trials():
     """Ten poor trials, ten good ones: what beats most of all, but few of these, is stopped."""
-    chosen = Halving(["val_mse"], ["minimize"], [1, 3])
+    chosen = scheduler(["val_mse"], ["minimize"], [1, 3])
     for number in range(20):
         value = (0.9 if number < 10 else 0.1) + number / 1000
         decide(chosen, f"{number}", epoch=1, val_mse=value)

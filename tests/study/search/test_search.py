@@ -104,11 +104,6 @@ def searched(out, name="autoencoder-d2"):
     return optuna.load_study(study_name=name, storage=f"sqlite:///{out / 'search' / 'optuna.db'}")
 
 
-def lost(out):
-    """Numbers of the trials whose driver died."""
-    return set(searched(out).user_attrs.get(LOST, []))
-
-
 def facts(trial):
     return (
         trial.state,
@@ -173,14 +168,14 @@ def test_no_finished_trial_is_lost_or_run_again(out, killed, finished):
 @pytest.mark.slow
 def test_those_that_were_running_are_marked_and_replaced(out, killed, finished):
     after = {trial.number: trial for trial in searched(out).trials}
-    running = [n for n, trial in killed.items() if trial.state == TrialState.RUNNING]
+    lost = [n for n, trial in killed.items() if trial.state == TrialState.RUNNING]
     again = {trial.user_attrs.get("again"): trial for trial in after.values()}
-    for number in running:
+    for number in lost:
         assert after[number].state == TrialState.FAIL
-        assert number in lost(out)
+        assert after[number].user_attrs[LOST]
         assert again[number].params == after[number].params
         assert again[number].state.is_finished()
-    counted = [trial for number, trial in after.items() if number not in lost(out)]
+    counted = [trial for trial in after.values() if LOST not in trial.user_attrs]
     assert len(counted) == 8
     assert all(trial.state.is_finished() for trial in counted)
 
@@ -189,7 +184,7 @@ def test_those_that_were_running_are_marked_and_replaced(out, killed, finished):
 @pytest.mark.slow
 def test_trials_in_full_are_cells_and_those_stopped_leave_nothing(out, finished):
     store = Store(out)
-    trials = [trial for trial in searched(out).trials if trial.number not in lost(out)]
+    trials = [trial for trial in searched(out).trials if LOST not in trial.user_attrs]
     done = store.done()
     for trial in trials:
         complete = trial.state == TrialState.COMPLETE

@@ -6,7 +6,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from study.errors import BadInput
+from study.command_line.options import BadInput
 from study.experiments import AUTOENCODER
 from study.grid import override, plan
 from study.search.problems import Problem
