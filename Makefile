@@ -1,16 +1,18 @@
 # Every target works on a bare checkout: what is missing is set up first.
 # PYTHON picks the interpreter of the environment; PRESET, OUT and OPTIONS change the study; DATA is
-# the folder with full MNIST for the benchmarks, NAMES which of them.
+# the folder with full MNIST for the benchmarks, NAMES which of them. MINUTES is how
+# long the chaos lasts.
 PYTHON ?= python3
 PRESET ?= quick
 OUT ?= results
 OPTIONS ?=
 DATA ?=
 NAMES ?=
+MINUTES ?= 5
 BIN := .venv/bin
 READY := .venv/.installed
 
-.PHONY: help setup study test test-cluster bench lint format lock clean
+.PHONY: help setup study test test-cluster chaos bench lint format lock clean
 
 help:            ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /	/'
@@ -42,6 +44,9 @@ test: setup      ## run the tests
 
 test-cluster: setup  ## run the tests on hosts of their own (root; Debian's openssh-server iproute2 rsync)
 	@$(BIN)/python -m pytest tests/cluster -m cluster $(OPTIONS)
+
+chaos: setup     ## kill workers, hosts and the driver of a study for MINUTES, and compare its rows
+	@$(BIN)/python tests/chaos.py --minutes $(MINUTES) $(OPTIONS)
 
 lint: setup      ## style, types, and which package may import which
 	@$(BIN)/ruff check .

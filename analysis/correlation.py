@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from analysis import redundancy
 from analysis.results import Results
+from analysis.selection import with_common_replicates
 from analysis.statistics import Interval, finite_mean, trend, verdict
 from analysis.style import draw_series, figure, latent_dim_axis, plain_log_ticks
 from trainables.codes import encode as encode_once
@@ -38,9 +39,12 @@ def encoded_images(results: Results) -> tuple[torch.Tensor, str]:
     return images, f"{len(images):,} test images"
 
 
-def encode(results: Results, cell: str, images: torch.Tensor) -> list[np.ndarray]:
-    """Codes (N, d) of uint8 `images` under each replicate of a cell, float64."""
-    return [encode_once(model, images).double().numpy() for model in results.autoencoders(cell)]
+def encode(
+    results: Results, cell: str, images: torch.Tensor, replicates: Sequence[int] | None = None
+) -> list[np.ndarray]:
+    """Codes (N, d) of uint8 `images` under replicates of a cell (default: all), float64."""
+    models = results.autoencoders(cell, replicates)
+    return [encode_once(model, images).double().numpy() for model in models]
 
 
 def deepest(rows: pd.DataFrame) -> pd.DataFrame:
@@ -176,7 +180,7 @@ def draw_heat_maps(results: Results) -> Figure:
     for axes in panels.flat:
         axes.set_axis_off()
     for axes, (_, row) in zip(panels.flat, rows.iterrows(), strict=False):
-        matrix = redundancy.correlation_matrix(encode(results, row["cell"], images)[0])
+        matrix = redundancy.correlation_matrix(encode(results, row["cell"], images, [0])[0])
         drawn = axes.imshow(matrix, cmap="PuOr", vmin=-1, vmax=1, interpolation="nearest")
         axes.set_title(f"d = {row['latent_dim']}")
     if drawn is not None:
@@ -186,7 +190,7 @@ def draw_heat_maps(results: Results) -> Figure:
 
 def conclusions(table: pd.DataFrame) -> list[str]:
     """The trend with d, computed, and what of the original's trend was its diagonal."""
-    several = table[table["latent_dim"] > 1]
+    several = with_common_replicates(table[table["latent_dim"] > 1])
     if several["latent_dim"].nunique() < 2:
         return ["One latent dimension above 1 alone shows no trend."]
     slope = _slope(several, "mean_absolute_off_diagonal")

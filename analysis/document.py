@@ -1,62 +1,85 @@
 """A report as data: sections of sentences, figures and tables, rendered to one HTML file.
 
 Whatever is shown is saved too: figures as PNG and SVG, tables as CSV, beside the page and inside
-it as downloads, so that the one file can be mailed.
+it as downloads, so that the one file can be mailed. All HTML comes from `analysis/templates`,
+which escape every text.
 """
 
 from __future__ import annotations
 
 import base64
-import html
 import io
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jinja2
-import numpy as np
 import pandas as pd
-from markupsafe import Markup
 from matplotlib.figure import Figure
+
+from study.errors import StoreError
+
+if TYPE_CHECKING:
+    from analysis.theory import Answer
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+"""Names that may be a part of a file's name and of a link."""
+
+
+class Element(NamedTuple):
+    """A piece of a section."""
+
+    kind: str
+    """The macro of `elements.html.j2` that draws it."""
+    values: dict[str, Any]
+    """The macro's arguments."""
 
 
 @dataclass
 class Section:
-    """One part of the report."""
+    """One part of the report. All of it is plain text, which the template escapes."""
 
     anchor: str
     """For links: `#anchor`."""
     title: str
     """Its heading."""
     lead: str = ""
-    """What was asked: plain text."""
+    """What was asked."""
     conclusions: list[str] = field(default_factory=list)
-    """What the data say to it: computed sentences, plain text."""
+    """What the data say to it: computed sentences."""
     cells: list[str] = field(default_factory=list)
     """The cells that the sentences are computed from."""
-    blocks: list[Markup] = field(default_factory=list)
-    """HTML in order."""
+    elements: list[Element] = field(default_factory=list)
+    """What is shown, in order."""
 
 
-def template(name: str) -> jinja2.Template:
-    """A template of `analysis/templates`; a name that it uses and isn't given is an error."""
-    environment = jinja2.Environment(
+@cache
+def environment() -> jinja2.Environment:
+    """The templates: they escape what they are given, and a missing name is an error."""
+    return jinja2.Environment(
         loader=jinja2.PackageLoader("analysis"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(name)
 
 
-def _uri(kind: str, content: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+def html(kind: str, values: Mapping[str, Any]) -> str:
+    """The HTML of one element."""
+    macro = getattr(environment().get_template("elements.html.j2").module, kind)
+    return str(macro(**values))
 
 
 class Document:
-    """Collects sections, saving their figures and tables under `folder`."""
+    """Collects sections, saving their figures and tables under `folder`.
+
+    Names of sections, figures and tables become names of files and links: `StoreError` for one
+    that isn't made of letters, digits, `-` and `_`, as a name from a results folder may not be.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -68,41 +91,41 @@ class Document:
 
     def section(self, anchor: str, title: str, lead: str = "") -> Section:
         """Begin a section."""
-        self.sections.append(Section(anchor, title, lead))
+        self.sections.append(Section(_checked(anchor), title, lead))
         return self.sections[-1]
 
+    def _add(self, kind: str, **values: Any) -> None:
+        self.sections[-1].elements.append(Element(kind, values))
+
     def text(self, paragraph: str) -> None:
-        """A paragraph of plain text."""
-        self.sections[-1].blocks.append(Markup(f"<p>{html.escape(paragraph)}</p>"))
+        """A paragraph."""
+        self._add("paragraph", text=paragraph)
 
     def heading(self, text: str) -> None:
         """A heading within the section."""
-        self.sections[-1].blocks.append(Markup(f"<h3>{html.escape(text)}</h3>"))
+        self._add("heading", text=text)
 
-    def markup(self, content: str) -> None:
-        """HTML as it is."""
-        self.sections[-1].blocks.append(Markup(content))
+    def answer(self, answer: Answer) -> None:
+        """An answer to a question of the assignment's theory."""
+        self._add("answer", answer=answer)
+
+    def explorer(self, values: Mapping[str, Any]) -> None:
+        """The latent explorer, of the values that `analysis.interpolation.explorer` computes."""
+        self._add("explorer", **values)
 
     def figure(self, name: str, drawn: Figure, caption: str) -> None:
         """A figure, saved as `figures/NAME.png` and `.svg`."""
         files = {}
-        for suffix in ("png", "svg"):
+        for suffix, kind in (("png", "image/png"), ("svg", "image/svg+xml")):
             buffer = io.BytesIO()
             # No date: the same figure gives the same file.
-            metadata: Mapping[str, Any] = {"Date": None} if suffix == "svg" else {}
-            drawn.savefig(buffer, format=suffix, metadata=dict(metadata))
-            files[suffix] = buffer.getvalue()
-            (self.figures / f"{name}.{suffix}").write_bytes(files[suffix])
-        png, svg = _uri("image/png", files["png"]), _uri("image/svg+xml", files["svg"])
+            metadata: dict[str, Any] = {"Date": None} if suffix == "svg" else {}
+            drawn.savefig(buffer, format=suffix, metadata=metadata)
+            path = self.figures / f"{_checked(name)}.{suffix}"
+            path.write_bytes(buffer.getvalue())
+            files[path.name] = _uri(kind, buffer.getvalue())
         width = round(drawn.get_size_inches()[0] * 96)
-        self.sections[-1].blocks.append(
-            Markup(
-                f'<figure id="{name}"><img src="{png}" alt="{html.escape(caption)}" '
-                f'style="width:{width}px"><figcaption>{html.escape(caption)} '
-                f'<span class="get"><a download="{name}.png" href="{png}">PNG</a> '
-                f'<a download="{name}.svg" href="{svg}">SVG</a></span></figcaption></figure>'
-            )
-        )
+        self._add("figure", name=name, caption=caption, files=files, width=width)
 
     def table(
         self,
@@ -114,37 +137,33 @@ class Document:
     ) -> None:
         """A table, saved whole as `tables/NAME.csv`; the page shows `shown`, some of its columns
         (default: all of it), folded unless `opened`."""
-        link = self._save(name, table)
+        files = self._save(name, table)
         visible = table if shown is None else shown
-        for column in visible.select_dtypes("Int64"):  # whose missing values `na_rep` misses
-            whole = visible[column].astype(object)
-            visible = visible.assign(**{column: whole.where(visible[column].notna(), "–")})
-        body = visible.to_html(
-            index=False, border=0, na_rep="–", float_format=_number, classes="data", escape=True
-        )
-        self.sections[-1].blocks.append(
-            Markup(
-                f'<details id="table-{name}"{" open" if opened else ""}><summary>'
-                f"{html.escape(caption)} ({len(visible)} rows) "
-                f'{link}</summary><div class="scroll">{body}</div></details>'
-            )
+        columns = [map(_shown, visible[column]) for column in visible]
+        self._add(
+            "table",
+            name=name,
+            caption=caption,
+            files=files,
+            header=list(map(str, visible.columns)),
+            rows=list(zip(*columns, strict=True)),
+            opened=opened,
         )
 
     def download(self, name: str, table: pd.DataFrame, caption: str) -> None:
         """A table too long to read, saved as `tables/NAME.csv`: the page has a link alone."""
-        link = self._save(name, table)
-        self.sections[-1].blocks.append(
-            Markup(f'<p class="muted">{html.escape(caption)} ({len(table):,} rows) {link}</p>')
-        )
+        self._add("download", caption=caption, count=len(table), files=self._save(name, table))
 
-    def _save(self, name: str, table: pd.DataFrame) -> str:
+    def _save(self, name: str, table: pd.DataFrame) -> dict[str, str]:
+        """Save a table; its data URI by the name of its file."""
         text = table.to_csv(index=False)
-        (self.tables / f"{name}.csv").write_text(text, encoding="utf-8")
-        return f'<a download="{name}.csv" href="{_uri("text/csv", text.encode())}">CSV</a>'
+        path = self.tables / f"{_checked(name)}.csv"
+        path.write_text(text, encoding="utf-8")
+        return {path.name: _uri("text/csv", text.encode())}
 
     def render(self, **context: Any) -> Path:
         """Write `index.html` and return its path."""
-        page = template("report.html.j2").render(sections=self.sections, **context)
+        page = environment().get_template("report.html.j2")
         sentences = [
             (section.anchor, sentence, " ".join(section.cells))
             for section in self.sections
@@ -154,13 +173,27 @@ class Document:
             self.tables / "conclusions.csv", index=False
         )
         path = self.folder / "index.html"
-        path.write_text(page, encoding="utf-8")
+        path.write_text(page.render(sections=self.sections, **context), encoding="utf-8")
         return path
 
 
-def _number(value: float) -> str:
-    if np.isnan(value):
+def _checked(name: str) -> str:
+    """`name`, if it is safe in the name of a file."""
+    if not NAME.fullmatch(name):
+        raise StoreError(f"{name!r} can't be the name of a file: letters, digits, - and _ can")
+    return name
+
+
+def _uri(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _shown(value: Any) -> str:
+    """A value as a table shows it: at most four digits of a fraction, a dash for none."""
+    if pd.isna(value):
         return "–"
-    if value == int(value) and abs(value) < 1e6:
+    if not isinstance(value, float):
+        return str(value)
+    if value.is_integer() and abs(value) < 1e6:
         return f"{int(value)}"
     return f"{value:.4g}"

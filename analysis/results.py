@@ -7,6 +7,8 @@ results.rows            # a DataFrame, one line a replicate
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,13 +17,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from pandas.api.types import is_numeric_dtype
 
 from analysis.stamp import missing_cells
-from study.store import Store, StoreError
+from study.errors import StoreError
+from study.store import Block, Store
 from trainables.autoencoder import Config as AutoencoderConfig
 from trainables.data import Dataset
 from trainables.data import load as load_data
 from trainables.networks import Autoencoder
+
+COUNTS = ("replicate", "seed", "latent_dim", "depth", "batch_size", "epochs", "labels",
+          "label_subset", "encoder_replicate", "parameters")  # fmt: skip
+"""Columns of `rows` that hold whole numbers."""
+MEASURES = re.compile(r"(train|val|test)_\w+")
+"""Names of the columns that hold a number: seconds, errors, accuracies."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +42,8 @@ class Results:
     """The folder's cells."""
     plan: dict[str, Any]
     """What was asked for: `study`, `command`, `dataset`, `experiments` with their cells …"""
+    damaged: Mapping[Block, str]
+    """Finished blocks that `Store.verify` found damaged, and why. Others are taken to be whole."""
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -49,30 +61,47 @@ class Results:
         return data
 
     @cached_property
-    def _done(self) -> set[str]:
-        """Ids of the cells that are finished and whole."""
-        groups = self.plan["experiments"]
-        return self.store.state(cell["id"] for group in groups for cell in group["cells"]).done
+    def _wanted(self) -> dict[str, dict[str, int]]:
+        """By experiment: its finished cells, in the order of its grid, and how many replicates
+        were asked of each."""
+        missing = set(self.missing["experiment"] + " " + self.missing["cell"])
+        return {
+            planned["name"]: {
+                cell["id"]: cell["replicates"]
+                for cell in planned["cells"]
+                if f"{planned['name']} {cell['id']}" not in missing
+            }
+            for planned in self.plan["experiments"]
+        }
 
     def cells(self, experiment: str) -> list[str]:
         """Ids of the finished cells of an experiment, in the order of its grid."""
-        return [
-            cell["id"]
-            for planned in self.plan["experiments"]
-            if planned["name"] == experiment
-            for cell in planned["cells"]
-            if cell["id"] in self._done
-        ]
+        return list(self._wanted.get(experiment, ()))
+
+    def replicates(self, cell: str) -> range:
+        """The replicates that were asked of a finished cell; empty where it isn't finished."""
+        return range(max((cells.get(cell, 0) for cells in self._wanted.values()), default=0))
 
     @cached_property
     def _tables(self) -> dict[str, pd.DataFrame]:
         """By experiment: its rows, read once."""
         tables = {}
-        for planned in self.plan["experiments"]:
-            table = self.store.rows(self.cells(planned["name"]))
-            table.insert(0, "experiment", planned["name"])
-            tables[planned["name"]] = table
+        for name, wanted in self._wanted.items():
+            table = self.store.rows(wanted)
+            self._require_numbers(name, table)
+            table.insert(0, "experiment", name)
+            tables[name] = table
         return tables
+
+    def _require_numbers(self, experiment: str, table: pd.DataFrame) -> None:
+        """Raise `StoreError` where a column of numbers holds something else."""
+        for column in table:
+            number = column in COUNTS or MEASURES.fullmatch(str(column))
+            if number and not is_numeric_dtype(table[column]) and table[column].notna().any():
+                where = self.store.place.where()
+                raise StoreError(
+                    f"{where}: {column} of {experiment} holds something that is not a number"
+                )
 
     @cached_property
     def rows(self) -> pd.DataFrame:
@@ -88,9 +117,10 @@ class Results:
 
     def history(self, experiment: str) -> pd.DataFrame:
         """One line a replicate and epoch, with the settings of its cell."""
-        history = self.store.history(self.cells(experiment))
+        history = self.store.history(self._wanted.get(experiment, {}))
         if not len(history):
             return history
+        self._require_numbers(experiment, history)
         settings = self.of(experiment).drop_duplicates("cell")
         names = [n for n in ("latent_dim", "depth", "batch_size", "labels", "freeze")
                  if n in settings]  # fmt: skip
@@ -122,7 +152,8 @@ class Results:
         """The cells that were asked for and are not there: `experiment`, `cell`, `settings`,
         `reason`."""
         columns = ["experiment", "cell", "settings", "reason"]
-        return pd.DataFrame(missing_cells(self.store, self.plan), columns=columns)
+        lines = missing_cells(self.store, self.plan, self.damaged)
+        return pd.DataFrame(lines, columns=columns, dtype=object)
 
     @cached_property
     def searches(self) -> dict[str, dict[str, Any]]:
@@ -131,24 +162,29 @@ class Results:
 
     # --- models ------------------------------------------------------------------------------
 
-    def autoencoders(self, cell: str) -> list[Autoencoder]:
-        """The R trained autoencoders of a cell, on the CPU, in evaluation mode."""
+    def autoencoders(self, cell: str, replicates: Iterable[int] | None = None) -> list[Autoencoder]:
+        """The trained autoencoders of a cell (default: all that were asked for), on the CPU, in
+        evaluation mode."""
         config = self.store.config(cell)
         known = {setting.name for setting in fields(AutoencoderConfig)}
         shape = AutoencoderConfig(**{k: v for k, v in config.items() if k in known}).shape
-        stacked = self.store.weights(cell)
+        wanted = self._chosen(cell, replicates)
+        weights = self.store.weights(cell, wanted)
         models = []
-        for replicate in range(config["replicates"]):
+        for replicate in wanted:
             with torch.device("meta"):  # without random weights: half of the time
                 model = Autoencoder(shape)
-            own = {name: value[replicate] for name, value in stacked.items()}
-            model.load_state_dict(own, assign=True)
+            model.load_state_dict(weights[replicate], assign=True)
             models.append(model.eval())
         return models
 
-    def predictions(self, cell: str) -> np.ndarray:
-        """Predicted classes of the test images, (R, N_test) uint8, or angles, float32."""
-        return self.store.predictions(cell)
+    def predictions(self, cell: str, replicates: Iterable[int] | None = None) -> np.ndarray:
+        """Predicted classes of the test images (R, N_test) uint8, or angles, float32, by the
+        models of a cell (default: all that were asked for)."""
+        return self.store.predictions(cell, self._chosen(cell, replicates))
+
+    def _chosen(self, cell: str, replicates: Iterable[int] | None) -> list[int]:
+        return [int(r) for r in (self.replicates(cell) if replicates is None else replicates)]
 
     @cached_property
     def test_images(self) -> torch.Tensor:
@@ -161,9 +197,19 @@ class Results:
         return self.dataset.test.on("cpu")[1]
 
 
-def load(folder: str | Path) -> Results:
-    """Read a results folder, or a place on object storage (`s3://bucket/path`). Raises
-    `StoreError` where there is no study in it."""
+def load(folder: str | Path, damaged: Mapping[Block, str] | None = None) -> Results:
+    """Read a results folder, or a place on object storage (`s3://bucket/path`).
+
+    `damaged` is what `Store.verify` has just found in the cells of its plan. Without it, they are
+    verified here, once: in a folder every byte is read. What is loaded later is verified as it is
+    read, alone.
+
+    Raises `StoreError` where there is no study in it.
+    """
     store = Store(folder)
-    store.place.reach()
-    return Results(store, store.plan())
+    store.reach()
+    plan = store.plan()
+    if damaged is None:
+        cells = {cell["id"] for planned in plan["experiments"] for cell in planned["cells"]}
+        damaged = store.verify(cells)
+    return Results(store, plan, damaged)

@@ -119,11 +119,11 @@ def errors(results: Results, rows: pd.DataFrame) -> pd.DataFrame:
     """The error on every test image: `loss`, `replicate`, `angle` (true, in [0, 360)), `error`,
     `cell`; degrees."""
     tables = []
-    for (cell, loss, seed), _ in rows.groupby(["cell", "loss", "seed"], sort=False):
-        predicted = results.predictions(cell)
+    for (cell, loss, seed), group in rows.groupby(["cell", "loss", "seed"], sort=False):
+        predicted = results.predictions(cell, group["replicate"])
         angles = held_out_angles(int(seed), predicted.shape[1], "test")
         away = np.abs((predicted - angles + 180) % 360 - 180)
-        for replicate, of_one in enumerate(away):
+        for replicate, of_one in zip(group["replicate"], away, strict=True):
             tables.append(
                 pd.DataFrame({"loss": loss, "replicate": replicate, "angle": angles,
                               "error": of_one, "cell": cell})

@@ -20,7 +20,6 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, json
 
 from analysis.selection import front
 from analysis.style import COLOURS, figure, plain_log_ticks
-from study.store import Store
 
 MAP = "viridis"
 """Colours of a scale from dark, the best, to light: for greyscale and all kinds of sight."""
@@ -166,9 +165,12 @@ def _place(known: BaseDistribution, value: Any) -> float:
     return float((at - low) / (high - low)) if high > low else 0.5
 
 
-def verdicts(content: dict[str, Any], store: Store) -> list[str]:
+def verdicts(content: dict[str, Any], rows: pd.DataFrame) -> list[str]:
     """What was found, in sentences: the winner's score on the seeds that chose it and on fresh
-    ones, beside what the search started from, and what early stopping has saved."""
+    ones, beside what the search started from, and what early stopping has saved.
+
+    `rows` are those of `Results`: the plan that a search leaves has the cells on fresh seeds.
+    """
     table, name = trials(content), metric(content)
     counts = table["state"].value_counts()
     said = ", ".join(f"{counts.get(word, 0)} {word}" for word in WORDS.values())
@@ -190,8 +192,9 @@ def verdicts(content: dict[str, Any], store: Store) -> list[str]:
     )
     scores = {}
     for which in ("winner_cell", "start_cell"):
-        if content.get(which):
-            scores[which] = store.rows([content[which]])[name].to_numpy(float)
+        of_cell = rows[rows["cell"] == content.get(which)] if len(rows) else rows
+        if len(of_cell):
+            scores[which] = of_cell[name].to_numpy(float)
     if "winner_cell" in scores:
         fresh = scores["winner_cell"]
         sentence = f"On {len(fresh)} fresh seeds it is {_mean(fresh)}"

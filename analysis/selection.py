@@ -1,4 +1,5 @@
-"""Which setting is best, where cells may be missing, and which lines are worth their cost."""
+"""Which setting is best, where cells may be missing, which replicates can be compared, and which
+lines are worth their cost."""
 
 from __future__ import annotations
 
@@ -26,6 +27,17 @@ def best_setting(
     shared = complete.dropna(axis="columns")
     means = (complete if shared.empty else shared).mean(axis=1)
     return tuple(means.idxmax() if best == "max" else means.idxmin())
+
+
+def with_common_replicates(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the replicates that every cell has, and those of no model.
+
+    Means over cells, replicate by replicate, must be of the same cells for each; an encoder that
+    many classifiers start from may have more replicates than other cells.
+    """
+    cells = rows.groupby("replicate")["cell"].nunique()
+    common = cells.index[cells == cells.max()]
+    return rows[rows["replicate"].isin(common) | rows["replicate"].isna()]
 
 
 def front(table: pd.DataFrame, metric: str, cost: str, best: str = "min") -> pd.DataFrame:

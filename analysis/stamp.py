@@ -1,4 +1,4 @@
-"""Whether a report is up to date, found out without reading a result, or importing what would."""
+"""Whether a report is up to date, told from listings: no result is read."""
 
 from __future__ import annotations
 
@@ -8,31 +8,46 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from study.store import Store
+from study.store import Block, Store
 
 
-def missing_cells(store: Store, plan: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The cells that a plan asked for and that are not there: `experiment`, `cell`, `settings`,
-    `reason` of each. A cell that is damaged is not there either."""
-    state = store.state(cell["id"] for planned in plan["experiments"] for cell in planned["cells"])
-    failures = store.failures()
-    lines = []
-    for planned in plan["experiments"]:
-        for cell in planned["cells"]:
-            if cell["id"] in state.done:
-                continue
-            settings = ", ".join(f"{axis} {cell['config'][axis]}" for axis in planned["axes"])
-            failure = failures.get(cell["id"], {}).get("reason", "not computed yet")
-            reason = state.damaged.get(cell["id"], failure)
-            lines.append(
-                {
-                    "experiment": planned["name"],
-                    "cell": cell["id"],
-                    "settings": settings,
-                    "reason": reason,
-                }
-            )
-    return lines
+def missing_cells(
+    store: Store, plan: Mapping[str, Any], damaged: Mapping[Block, str]
+) -> list[dict[str, str]]:
+    """The cells of a plan that lack a replicate that was asked for: `experiment`, `cell`,
+    `settings`, `reason` of each.
+
+    One listing says which blocks there are. `damaged` is what `Store.verify` has found; replicates
+    of these blocks are not there.
+    """
+    finished, failures = store.blocks(), store.failures()
+    broken: dict[str, dict[range, str]] = {}
+    for block, damage in damaged.items():
+        broken.setdefault(block.cell, {})[block.replicates] = damage
+
+    def reason(cell: Mapping[str, Any]) -> str | None:
+        """Why a cell is missing; None where it isn't."""
+        identity, wanted = cell["id"], range(cell["replicates"])
+        for replicates, damage in broken.get(identity, {}).items():
+            if replicates.start in wanted:
+                return damage
+        there = set().union(*finished.get(identity, ())).intersection(wanted)
+        if len(there) == len(wanted):
+            return None
+        why = str(failures.get(identity, {}).get("reason", "not computed yet"))
+        return f"{why} ({len(there)} of {len(wanted)} replicates are there)" if there else why
+
+    return [
+        {
+            "experiment": planned["name"],
+            "cell": cell["id"],
+            "settings": ", ".join(f"{axis} {cell['config'][axis]}" for axis in planned["axes"]),
+            "reason": why,
+        }
+        for planned in plan["experiments"]
+        for cell in planned["cells"]
+        if (why := reason(cell)) is not None
+    ]
 
 
 def stamp(
@@ -53,12 +68,15 @@ STAMP = "report/stamp.json"
 """Where a results folder keeps the stamp of its report."""
 
 
-def is_current(folder: str | Path) -> bool:
-    """Whether the report in a results folder was written by this code from these cells."""
+def is_current(folder: str | Path, damaged: Mapping[Block, str]) -> bool:
+    """Whether the report in a results folder was written by this code from these cells.
+
+    `damaged` is what `Store.verify` has just found: nothing is verified here.
+    """
     store = Store(folder)
     try:
         found = json.loads(store.place.read(STAMP))
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):  # none, or one that was cut off
         return False
     plan = store.plan()
-    return found == stamp(plan, missing_cells(store, plan), store.searches())
+    return bool(found == stamp(plan, missing_cells(store, plan, damaged), store.searches()))

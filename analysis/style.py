@@ -35,6 +35,7 @@ matplotlib.rcParams.update(
         "grid.linewidth": 0.6,
         "legend.frameon": False,
         "figure.constrained_layout.use": True,
+        "text.parse_math": False,  # names and settings come from files
         "savefig.dpi": 110,
         "svg.hashsalt": "latent-study",  # the same figure gives the same file
     }

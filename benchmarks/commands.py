@@ -116,31 +116,32 @@ def run(*arguments: object, stop_at: str | None = None) -> Finished:
 
 @dataclass(frozen=True)
 class Computed:
-    """What the cells in a results folder took."""
+    """What the blocks in a results folder took."""
 
     seconds: list[float]
-    """A cell, from its data to its files."""
+    """A block, from its data to its files."""
     started: float
     """Of the first, in seconds since the epoch."""
     ended: float
     """Of the last."""
 
     def share_of_others(self, cores: int) -> float:
-        """The part of the cores' time, from the first cell's start to the last one's end, in
+        """The part of the cores' time, from the first block's start to the last one's end, in
         which no cell computed."""
         return 1 - sum(self.seconds) / (cores * (self.ended - self.started))
 
 
-def computed(store: Store, identities: list[str]) -> Computed:
-    """The times that cells recorded themselves."""
-    provenance = [store.marker(identity)["provenance"] for identity in identities]
+def computed(store: Store, cells: dict[str, int]) -> Computed:
+    """The times that the blocks of cells recorded themselves."""
+    provenance = store.provenance(cells)
     seconds = [float(p["seconds"]) for p in provenance]
     starts = [float(p["started"]) for p in provenance]
     ends = [start + taken for start, taken in zip(starts, seconds, strict=True)]
     return Computed(seconds, min(starts), max(ends))
 
 
-def cells_of(store: Store, experiment: str) -> list[str]:
-    """Ids of the cells of an experiment that the latest command asked for."""
+def cells_of(store: Store, experiment: str) -> dict[str, int]:
+    """By id of the cells of an experiment that the latest command asked for: how many replicates
+    it asked for."""
     planned = next(e for e in store.plan()["experiments"] if e["name"] == experiment)
-    return [cell["id"] for cell in planned["cells"]]
+    return {cell["id"]: cell["replicates"] for cell in planned["cells"]}

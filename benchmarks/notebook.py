@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.commands import run
+from benchmarks.commands import cells_of, run
 from benchmarks.measure import Line, Options, Sample
 from study.store import Store
 
@@ -45,9 +45,9 @@ def study(options: Options, out: Path) -> tuple[float, float, list[float]]:
         arguments += ["--dataset", "mnist", "--depths", DEPTH, "--replicates", MODELS, *place]
     done = run("-m", "study", *arguments)
     store = Store(out)
-    errors = [store.rows([cell])["test_mse"].mean() for cell in sorted(store.done())]
-    models = len(store.rows(sorted(store.done())))
-    return done.seconds / models, done.when("computed in") / models, errors
+    rows = store.rows(cells_of(store, "autoencoder"))
+    errors = rows.groupby("cell")["test_mse"].mean().tolist()
+    return done.seconds / len(rows), done.when("computed in") / len(rows), errors
 
 
 def measure(options: Options) -> list[Line]:

@@ -2,7 +2,7 @@
 
     python -m benchmarks.our_tune TASK.json
 
-runs the cells of one experiment and prints one JSON object, `wall`.
+computes cells and prints one JSON object, `wall`.
 """
 
 from __future__ import annotations
@@ -10,37 +10,52 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from study.experiments import EXPERIMENTS
 from study.grid import Cell, record
-from study.launch import Resources, cluster, run_experiment, share
+from study.launch import open_session
+from study.resources import Resources
 from study.store import Store
 from trainables.data import load
 
 
+def planned_cells(plan: Mapping[str, Any]) -> list[list[Cell]]:
+    """The cells of a plan, as `study.json` has it, an experiment each."""
+    known: dict[str, Cell] = {}
+    groups = []
+    for planned in plan["experiments"]:
+        experiment = EXPERIMENTS[planned["name"]]
+        make = experiment.settings_module().Config
+        cells = [
+            Cell(experiment, make(**c["config"]), known.get(c["parent"]), c["replicates"], c["id"])
+            for c in planned["cells"]
+        ]
+        known |= {cell.id: cell for cell in cells}
+        groups.append(cells)
+    return groups
+
+
 def main(task: Path) -> None:
-    """Compute what `task` lists: `dataset`, `data_dir`, `folder` (a results folder), `experiment`
-    and `cells`, each with `config`, `parent` and `id`."""
+    """Compute what `task` lists: `dataset`, `data_dir`, `folder` (a results folder) and
+    `experiments`, as a plan has them, those first that others build on."""
     asked = json.loads(task.read_text(encoding="utf-8"))
-    experiment = EXPERIMENTS[asked["experiment"]]
-    cells = [
-        Cell(experiment.name, experiment.trainable, cell["config"], cell["parent"], cell["id"])
-        for cell in asked["cells"]
-    ]
+    groups = planned_cells(asked)
     folder = Path(asked["data_dir"]) if asked["data_dir"] else None
     data = load(asked["dataset"], folder)
     _ = data.fingerprint  # computed once here, and sent along
     store = Store(asked["folder"])
     store.create()
-    store.write_plan(record(experiment.name, "benchmarks", data, folder, [experiment], [cells]))
-    console = Console(file=sys.stderr)
-    with cluster(Resources()) as resources:
-        shared = share(data)
+    experiments = [cells[0].experiment for cells in groups]
+    store.write_plan(record("benchmarks", "benchmarks", data, folder, experiments, groups))
+    cells = [cell for group in groups for cell in group]
+    with open_session(store, data, Resources(), Console(file=sys.stderr)) as session:
         started = time.perf_counter()
-        run_experiment(experiment, cells, shared, store, resources, console)
+        session.compute("benchmarks", cells, store.blocks())
         wall = time.perf_counter() - started
     failures = store.failures()
     if failures:

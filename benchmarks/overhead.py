@@ -18,9 +18,10 @@ from safetensors.torch import save_file
 
 from benchmarks.commands import run
 from benchmarks.measure import Line, Options, Sample, Stratum, extrapolate
+from benchmarks.our_tune import planned_cells
 from benchmarks.quick_grid import assignment
 from study.experiments import AUTOENCODER, FEWSHOT, PRESETS, Experiment
-from study.grid import Cell, override, plan
+from study.grid import Cell, override, plan, record
 from study.store import Store
 from trainables.data import default_data_dir, load
 
@@ -46,23 +47,39 @@ def fits_of(cells: list[Cell], encoders: Path) -> dict[str, list[Fit]]:
     """Every replicate of every cell as a fit of its own, by kind: `autoencoder` or the arm."""
     kinds: dict[str, list[Fit]] = {}
     for cell in cells:
-        for replicate in range(cell.config["replicates"]):
+        name = cell.experiment.name
+        for replicate in range(cell.replicates):
+            source = encoder_file(encoders, cell, replicate)
             fit = {
                 "cell": cell.id,
-                "kind": cell.experiment,
+                "kind": name,
                 "settings": dict(cell.config),
                 "replicate": replicate,
-                "encoder": str(encoders / f"{cell.parent}.safetensors") if cell.parent else "",
+                "encoder": str(source) if source else "",
             }
-            kinds.setdefault(cell.config.get("freeze", cell.experiment), []).append(fit)
+            kinds.setdefault(cell.config.get("freeze", name), []).append(fit)
     return kinds
+
+
+def encoder_file(folder: Path, cell: Cell, replicate: int) -> Path | None:
+    """Where `export_encoders` leaves what a replicate starts from; None where it starts anew."""
+    if cell.parent is None:
+        return None
+    return folder / f"{cell.parent.id}-{cell.settings.parent_replicate(replicate)}.safetensors"
 
 
 def export_encoders(store: Store, cells: list[Cell], folder: Path) -> None:
     """The parents' weights as files that the common way loads."""
     folder.mkdir(parents=True, exist_ok=True)
-    for parent in {cell.parent for cell in cells if cell.parent}:
-        save_file(store.weights(parent), folder / f"{parent}.safetensors")
+    for cell in cells:
+        if cell.parent is None:
+            continue
+        sources = list(map(cell.settings.parent_replicate, range(cell.replicates)))
+        weights = store.weights(cell.parent.id, sources)
+        for replicate, source in enumerate(sources):
+            path = encoder_file(folder, cell, replicate)
+            if path and not path.exists():
+                save_file({k: v.contiguous() for k, v in weights[source].items()}, path)
 
 
 @dataclass(frozen=True)
@@ -78,8 +95,7 @@ class Sampled:
 
     def compared(self, store: Store) -> str:
         """How good these fits are, here and there."""
-        cells = sorted({fit["cell"] for fit in self.fits})
-        rows = store.rows(cells).set_index(["cell", "replicate"])
+        rows = store.rows(replicates_of(self.fits)).set_index(["cell", "replicate"])
         column = "test_mse" if self.fits[0]["kind"] == "autoencoder" else "test_accuracy"
         mine = mean(rows[column].loc[(f["cell"], f["replicate"])] for f in self.fits)
         theirs = mean(self.quality)
@@ -88,6 +104,12 @@ class Sampled:
             few, many = min(self.epochs), max(self.epochs)
             said += f" after {median(self.epochs):.0f} epochs ({few} … {many})"
         return said
+
+
+def replicates_of(fits: list[Fit]) -> dict[str, int]:
+    """By cell: how many replicates have to be read for these fits."""
+    return {fit["cell"]: max(f["replicate"] for f in fits if f["cell"] == fit["cell"]) + 1
+            for fit in fits}  # fmt: skip
 
 
 def sample(options: Options, kinds: dict[str, list[Fit]], dataset: str) -> dict[str, Sampled]:
@@ -113,22 +135,20 @@ def sample(options: Options, kinds: dict[str, list[Fit]], dataset: str) -> dict[
 
 def to_reach(fits: list[Fit], store: Store) -> list[Fit]:
     """The same autoencoders, by the common recipe until each is as good as the study's is."""
-    cells = sorted({fit["cell"] for fit in fits})
-    errors = store.rows(cells).set_index(["cell", "replicate"])["test_mse"]
+    errors = store.rows(replicates_of(fits)).set_index(["cell", "replicate"])["test_mse"]
     return [fit | {"reach": float(errors.loc[(fit["cell"], fit["replicate"])])} for fit in fits]
 
 
-def compute(
-    options: Options, experiment: str, cells: list[Cell], dataset: str, folder: Path
-) -> float:
-    """Wall-clock seconds of this study's Tuner on these cells."""
+def compute(options: Options, groups: list[list[Cell]], dataset: str, folder: Path) -> float:
+    """Wall-clock seconds of this study's Tuner on the cells of the last group, which may build on
+    those of the others: what is in the folder already is not computed."""
     task = {
         "dataset": dataset,
         "data_dir": str(options.data_dir or ""),
         "folder": str(folder),
-        "experiment": experiment,
-        "cells": [{"config": dict(c.config), "parent": c.parent, "id": c.id} for c in cells],
-    }
+        "experiments": record("", "", load(dataset, options.data_dir), None,
+                              [cells[0].experiment for cells in groups], groups)["experiments"],
+    }  # fmt: skip
     return outcome("benchmarks.our_tune", task, options.folder / "ours.json")["wall"]
 
 
@@ -159,7 +179,7 @@ def few_shot(options: Options) -> list[Line]:
     autoencoders, classifiers = plan(chosen, load(dataset, options.data_dir).fingerprint)
     pretrained = options.folder / "pretrained"
     options.say(f"overhead: pretraining, {len(autoencoders)} cells")
-    compute(options, "autoencoder", autoencoders, dataset, pretrained)
+    compute(options, [autoencoders], dataset, pretrained)
     export_encoders(Store(pretrained), classifiers, options.folder / "encoders")
     kinds = fits_of(classifiers, options.folder / "encoders")
     theirs = sample(options, kinds, dataset)
@@ -171,7 +191,7 @@ def few_shot(options: Options) -> list[Line]:
             options.say(f"overhead: {len(cells)} cells of {kind}, round {turn + 1}")
             place = options.folder / f"fewshot-{kind}-{turn}"
             shutil.copytree(pretrained, place)
-            walls.append(compute(options, "fewshot", cells, dataset, place))
+            walls.append(compute(options, [autoencoders, cells], dataset, place))
         fits = len(kinds[kind])
         here = Sample(tuple(wall / fits for wall in walls))
         stratum = theirs[kind].stratum
@@ -202,10 +222,7 @@ def whole_grid(options: Options) -> list[Line]:
     recipe to the same errors, and by the study's recipe, where only the layout of the work
     differs."""
     done, store = assignment(options)
-    planned = store.plan()["experiments"]
-    cells = [
-        Cell(e["name"], "", c["config"], c["parent"], c["id"]) for e in planned for c in e["cells"]
-    ]
+    cells = [cell for group in planned_cells(store.plan()) for cell in group]
     export_encoders(store, cells, options.folder / "encoders")
     kinds = fits_of(cells, options.folder / "encoders")
     same_recipe = sample(options, kinds, "mnist-5k")

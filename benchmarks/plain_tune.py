@@ -93,7 +93,7 @@ def fit_autoencoder(settings: dict, replicate: int, dataset: str, data_dir: str)
     """Test MSE of one autoencoder."""
     config = autoencoder.Config(**settings)
     train, _, test = read(dataset, data_dir)
-    model = initialise(lambda: Autoencoder(config.shape), config.seed, replicate + 1)[replicate]
+    (model,) = initialise(lambda: Autoencoder(config.shape), config.seed, [replicate])
     loader = DataLoader(train, config.batch_size, shuffle=True, drop_last=True)
     if config.optimiser == "adamw":
         groups = [{"params": list(model.parameters()), "lr": config.learning_rate}]
@@ -122,7 +122,7 @@ def fit_autoencoder_plainly(
     many epochs, with an evaluation after each, it is at most `reach`, or `MOST_EPOCHS`."""
     config = autoencoder.Config(**settings | {"activation": "relu"})
     train, _, test = read(dataset, data_dir)
-    model = initialise(lambda: Autoencoder(config.shape), config.seed, replicate + 1)[replicate]
+    (model,) = initialise(lambda: Autoencoder(config.shape), config.seed, [replicate])
     for layer in model.modules():
         if isinstance(layer, nn.ConvTranspose2d):
             layer.reset_parameters()  # the study's have a last bias of their own
@@ -155,9 +155,8 @@ def fit_classifier(
     """Test accuracy of one few-shot classifier, its encoder from the file `encoder`."""
     config = fewshot.Config(**settings)
     train, labels, test = read(dataset, data_dir)
-    parent = load_file(encoder) if encoder else None
-    members, _ = fewshot.build_classifiers(config, parent)
-    model = members[replicate]
+    parent = {config.parent_replicate(replicate): load_file(encoder)} if encoder else None
+    (model,) = fewshot.build_classifiers(config, [replicate], parent)
     some = DataLoader(Subset(train, range(fewshot.STATISTICS_IMAGES)), batch_size=250)
     with torch.no_grad():
         model.standardise.fit(torch.cat([model.encoder(images) for images, _ in some]))

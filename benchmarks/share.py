@@ -7,9 +7,10 @@ import os
 from benchmarks.commands import Memory, cells_of, computed, run
 from benchmarks.measure import Line, Options, Sample
 from benchmarks.quick_grid import assignment
-from study.experiments import AUTOENCODER
-from study.grid import override, plan
-from study.store import Store
+from study.command_line.options import select
+from study.command_line.parser import parser
+from study.grid import plan
+from study.store import Block, Store
 from trainables.contract import Outcome
 from trainables.data import load
 
@@ -29,19 +30,19 @@ def rays_share(options: Options) -> list[Line]:
             Sample((100 * long.share_of_others(cores),)),
             "%",
             at_most=5,
-            note=f"{len(long.seconds)} cells of {shortest:.1f} … {longest:.1f} s on {cores} cores, "
-            "from the first one's start to the last one's end",
+            note=f"{len(long.seconds)} blocks of {shortest:.1f} … {longest:.1f} s on {cores} "
+            "cores, from the first one's start to the last one's end",
         )
     )
     short = computed(store, cells_of(store, "fewshot"))
     idle = cores * (short.ended - short.started) - sum(short.seconds)
     lines.append(
         Line(
-            "Ray's cost a trial, few-shot cells",
+            "Ray's cost a trial, few-shot blocks",
             Sample((idle / len(short.seconds),)),
             "s",
             at_most=0.3,
-            note=f"{len(short.seconds)} cells; time of the {cores} cores in which no cell computed",
+            note=f"{len(short.seconds)} blocks; time of the {cores} cores in which none computed",
         )
     )
     return lines
@@ -73,34 +74,33 @@ def planning(options: Options) -> Line:
 def restarting(options: Options) -> Line:
     """`study run` on a folder where every one of 10,000 cells is done, to the line that says so.
 
-    The cells have real files, written through the store, with two replicates' rows.
+    The blocks have real files, written through the store, with two replicates' rows.
     """
     dims, batches = (2, 5) if options.tiny else (50, 100)
-    axes = {"latent_dim": tuple(range(1, dims + 1)), "depth": (2, 3)}
-    axes["batch_size"] = tuple(range(1, batches + 1))
-    settings = {"epochs": 1, "replicates": 2}
-    (cells,) = plan([override(AUTOENCODER, axes, settings)], load("mnist-5k").fingerprint)
+    axes = {"--latent-dims": range(1, dims + 1), "--depths": (2, 3)}
+    axes["--batch-sizes"] = range(1, batches + 1)
+    command = ["autoencoder", "--epochs", 1, "--replicates", 2]
+    for option, values in axes.items():
+        command += [option, *values]
+    arguments = parser().parse_args(["plan", *map(str, command)])
+    (cells,) = plan(select(arguments, large=False).experiments, load("mnist-5k").fingerprint)
     store = Store(options.folder / "finished")
     store.create()
     options.say(f"share: writing {len(cells)} finished cells")
     rows = [{"replicate": r, "parameters": 1, "val_mse": 0.1, "test_mse": 0.1} for r in range(2)]
     history = [{"replicate": r, "epoch": 1, "train_mse": 0.1, "val_mse": 0.1} for r in range(2)]
     for cell in cells:
-        store.write(cell.id, cell.config, None, Outcome(rows, history), {"seconds": 1.0})
-    command = ["run", "autoencoder", "--epochs", 1, "--replicates", 2, "--out", store.folder]
-    for option, name in (
-        ("--latent-dims", "latent_dim"),
-        ("--depths", "depth"),
-        ("--batch-sizes", "batch_size"),
-    ):
-        command += [option, *axes[name]]
+        block = Block(cell.id, range(2))
+        store.write_block(block, cell.config, None, Outcome(rows, history), {"seconds": 1.0})
     seconds = []
     for _ in range(options.repeats):
         options.say("share: restarting")
-        done = run("-m", "study", *command, stop_at="nothing to compute")
+        done = run(
+            "-m", "study", "run", *command, "--out", store.address, stop_at="nothing to compute"
+        )
         seconds.append(done.when("nothing to compute"))
     note = f"{len(cells)} finished cells, checksums verified; to the line 'nothing to compute'"
-    return Line("restart of a finished study", Sample(tuple(seconds)), "s", at_most=5, note=note)
+    return Line("restart of a finished study", Sample(tuple(seconds)), "s", at_most=2, note=note)
 
 
 def memory(options: Options) -> list[Line]:

@@ -81,7 +81,7 @@ def head(labels: int, replicates: int) -> Workload:
 
 def together(workload: Workload, device: torch.device, strategy: Strategy | None = None) -> Step:
     """A step of all replicates as the study does it, or by `strategy`."""
-    members = initialise(workload.build, 0, workload.replicates)
+    members = initialise(workload.build, 0, range(workload.replicates))
     chosen = strategy or fastest_strategy(members[0], device, workload.batch_size)
     models = Replicates(members, device, chosen)
     optimiser = AdamW(models.parameters, {"": PEAK}, STEPS, WEIGHT_DECAY, WARM_UP)
@@ -98,7 +98,9 @@ def together(workload: Workload, device: torch.device, strategy: Strategy | None
 def one_after_another(workload: Workload, device: torch.device) -> Step:
     """A step of each of the replicates as an ordinary model with an optimiser and a schedule of
     its own."""
-    models = [model.to(device) for model in initialise(workload.build, 0, workload.replicates)]
+    models = [
+        model.to(device) for model in initialise(workload.build, 0, range(workload.replicates))
+    ]
     optimisers = [
         torch.optim.AdamW(
             model.parameters(), betas=(BETA_1, BETA_2), weight_decay=WEIGHT_DECAY, fused=True
@@ -126,5 +128,5 @@ def one_after_another(workload: Workload, device: torch.device) -> Step:
 
 def of_one(workload: Workload) -> tuple[nn.Module, tuple[Tensor, ...]]:
     """One member on the CPU and what it sees, for counting."""
-    (model,) = initialise(workload.build, 0, 1)
+    (model,) = initialise(workload.build, 0, range(1))
     return copy.deepcopy(model), tuple(part[0] for part in workload.batch(1))

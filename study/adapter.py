@@ -1,6 +1,6 @@
 """A ray-free `train` function as a Ray Tune trainable.
 
-The driver only names `run_cell`. What that needs of torch is imported when it runs, in a worker:
+The driver only names `run_trial`. What that needs of torch is imported when it runs, in a worker:
 half a GiB and two seconds that a driver is spared.
 """
 
@@ -11,80 +11,124 @@ import inspect
 import math
 import platform
 import time
+import traceback
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray import tune
 
+from study.errors import StoreError
+from study.faults import Fault, OtherCode, TrialFailed, fault_of
 from study.provenance import code_version, device_name, sources
-from study.store import Store, StoreError
+from study.queue import Task
+from study.store import Block, Store
 from trainables.contract import Report
 from trainables.data import Dataset
 
-CELL, PARENT = "cell", "encoder_cell"
-"""The two keys of a Tune configuration that are not settings of the trainable."""
-
-PACE = 1.0
-"""Seconds between two reports on the way, at least: what a user can follow."""
+BLOCKS, OUTCOMES = "blocks", "outcomes"
+"""What a trial computes, in its configuration; and what became of it, in its last result."""
 
 
-def bits_depend_on() -> str:
-    """What a result's last bits depend on besides its cell: other code, another torch, device or
-    number of threads must not go on with what these have begun."""
+@dataclass(frozen=True)
+class Run:
+    """What all trials of a study share."""
+
+    results: str
+    """Address of the store."""
+    code: str
+    """Hash of the driver's sources."""
+    threads: int
+    """Threads a trial computes with."""
+    report_interval: float
+    """Minimum seconds between two reports of a trial to Tune."""
+    score_after: tuple[int, ...] = ()
+    """Epochs after which a search compares a trial with others; none where nobody does."""
+
+
+def trial_config(tasks: Sequence[Task], cpus: float, avoid: Sequence[str]) -> dict[str, Any]:
+    """Tune's configuration of the trial that computes `tasks`, on none of the nodes `avoid`.
+
+    The settings that the blocks share are at the top level, so that Tune's tables have columns
+    like `config/latent_dim`; the others are beside each block.
+    """
+    first = tasks[0].cell
+    configs = [task.cell.config for task in tasks]
+    shared = {k: v for k, v in first.config.items() if all(c[k] == v for c in configs)}
+    blocks = [
+        {
+            "block": task.block.name,
+            "parent": task.cell.parent_id,
+            **{name: value for name, value in config.items() if name not in shared},
+        }
+        for task, config in zip(tasks, configs, strict=True)
+    ]
+    return {
+        **shared,
+        "experiment": first.experiment.name,
+        "trainable": first.experiment.trainable,
+        "version": first.experiment.settings_module().VERSION,
+        "metric": first.experiment.metric,
+        "cpus": cpus,
+        "gpus": tasks[0].gpus,
+        "avoid": ",".join(avoid),
+        BLOCKS: blocks,
+    }
+
+
+def resume_key() -> str:
+    """Key of the environment that determines a result's last bits.
+
+    A checkpoint is resumed only under the same key: code, torch version, device, threads.
+    """
     import torch
 
     threads = torch.get_num_threads()
     return f"{sources('trainables')}, torch {torch.__version__}, {device_name()}, {threads} threads"
 
 
-def reporter(sparing: bool) -> Report:
-    """What hands metrics to Tune; where it is `sparing`, those that come too soon after others are
-    left out. A trial waits until Tune has dealt with a report, and so do the driver's cores."""
+def throttled_report(interval: float) -> Report:
+    """Report metrics to Tune at most once per `interval` seconds.
+
+    Each report blocks the trial until the driver has handled it.
+    """
     latest = -math.inf
 
     def report(metrics: Mapping[str, float]) -> None:
         nonlocal latest
-        if not sparing or time.monotonic() - latest >= PACE:
+        if time.monotonic() - latest >= interval:
             tune.report(dict(metrics))
             latest = time.monotonic()
 
     return report
 
 
-def settle() -> None:
-    """Make this process a place to compute in: with the threads and the share of a GPU that the
-    trial was given, and with the codes that the trials of this machine share."""
+def configure_worker(threads: int) -> None:
+    """Give this process its threads, its share of a GPU, and the codes its machine shares."""
     import torch
 
     from study.packing import gpu
     from trainables import codes
     from trainables.allocator import keep_freed_memory
 
-    # Ray sets OMP_NUM_THREADS too late for a torch that is imported already (in reused actors).
-    context = tune.get_context()
-    given = context.get_trial_resources().required_resources if context else {}
-    torch.set_num_threads(max(1, int(given.get("CPU", 1))))
+    # In a reused actor torch is already imported, so OMP_NUM_THREADS comes too late.
+    torch.set_num_threads(threads)
     keep_freed_memory()
+    context = tune.get_context()
     if context:
-        gpu.claim(given.get("GPU", 0))
-        ours = ray.get_runtime_context()
-        codes.share(Path(ours.get_temp_dir(), ours.get_session_name(), "codes"))
-
-
-class OtherCode(RuntimeError):
-    """A worker has other sources than the driver."""
-
-
-def driver_code() -> str:
-    """Hash of the sources that results depend on; the same on the driver and on each worker."""
-    return sources("study", "trainables")
+        gpu.claim(context.get_trial_resources().required_resources.get("GPU", 0))
+        runtime = ray.get_runtime_context()
+        codes.share(Path(runtime.get_temp_dir(), runtime.get_session_name(), "codes"))
 
 
 def provenance(started: float, seconds: float, resumed_after: int | None) -> dict[str, Any]:
-    """What made the cell that this process has computed: code, hardware, and when, from `started`
-    (in seconds since 1970) on for `seconds`, after the epoch `resumed_after` of an earlier try."""
+    """What made a block: code, hardware, and when.
+
+    It `started` in seconds since 1970, took `seconds`, and went on after the epoch `resumed_after`
+    of an earlier try.
+    """
     import torch
 
     from study.packing import gpu
@@ -102,64 +146,87 @@ def provenance(started: float, seconds: float, resumed_after: int | None) -> dic
     }
 
 
-def run_cell(
-    config: Mapping[str, Any],
-    *,
-    trainable: str,
-    version: int,
-    code: str,
-    data: Dataset,
-    results: str,
-    score_after: Sequence[int] | None = None,
-) -> None:
-    """Compute one cell, report to Tune on the way, and write the cell when it is done.
+def require_driver(config: Mapping[str, Any], run: Run, store: Store) -> None:
+    """Raise unless this worker has the driver's code and results folder.
 
-    `config` is the cell's configuration with its id and its parent's beside the settings;
-    `version` and `code` are the trainable's `VERSION` and `driver_code()` on the driver;
-    `score_after` are the epochs after which a search compares this trial with others, None where
-    nobody does.
+    On a node that came later, results would otherwise have wrong ids, or be lost with it.
     """
+    here = platform.node()
+    module = importlib.import_module(config["trainable"])
+    if sources("study", "trainables") != run.code or config["version"] != module.VERSION:
+        raise OtherCode(f"{here} has other sources than the driver; `ray up` copies them again")
+    if not store.exists():
+        raise StoreError(
+            f"{store.address} is not on {here}; on a cluster results have to be on storage that "
+            "all nodes share"
+        )
+
+
+def run_trial(config: Mapping[str, Any], *, data: Dataset, run: Run) -> None:
+    """Compute the blocks of a trial and write each when it is done.
+
+    A block that fails by an error of its own doesn't stop the others. Raises `TrialFailed`.
+    """
+    own: dict[str, str] = {}
+    outcomes: list[tuple[float | None, float]] = []
+    means: dict[str, float] = {}
+    store = Store(run.results)
+    for entry in config[BLOCKS]:
+        try:
+            if entry is config[BLOCKS][0]:
+                configure_worker(run.threads)
+                require_driver(config, run, store)
+            means, seconds = run_block({**config, **entry}, data, store, run)
+            outcomes.append((means.get(config["metric"]), seconds))
+        except Exception as error:
+            fault = fault_of(error)
+            if fault is not Fault.OWN:
+                raise TrialFailed(fault, traceback.format_exc(), node_id(), own) from None
+            own[entry["block"]] = traceback.format_exc()
+    if own:
+        raise TrialFailed(Fault.OWN, "", node_id(), own)
+    # A tuple, as TensorBoard would draw a list as a histogram.
+    tune.report({**means, "node": node_id(), OUTCOMES: tuple(outcomes)})
+
+
+def node_id() -> str:
+    """Id of the node that this process runs on; empty outside of Ray."""
+    return ray.get_runtime_context().get_node_id() if ray.is_initialized() else ""
+
+
+def run_block(
+    entry: Mapping[str, Any], data: Dataset, store: Store, run: Run
+) -> tuple[dict[str, float], float]:
+    """Compute one block and write it; the means of its metrics, and the seconds it took."""
     from study.store.checkpoint import FileCheckpoint
 
-    settle()
-    settings = {key: value for key, value in config.items() if key not in (CELL, PARENT)}
-    module = importlib.import_module(trainable)
-    if version != module.VERSION or driver_code() != code:
-        raise OtherCode(
-            f"{platform.node()} has other sources than the driver, so that its results would have "
-            "wrong ids; `ray up` copies them again"
-        )
-    store = Store(results)
-    if not store.has_plan():
-        # On a node that came later: what it computes would stay there, and be lost with it.
-        raise StoreError(
-            f"{store.folder} is not on {platform.node()}; on a cluster results have to be on "
-            "storage that all nodes share"
-        )
-    parent = store.weights(config[PARENT]) if config[PARENT] else None
+    module = importlib.import_module(entry["trainable"])
+    block = Block.parse(entry["block"])
+    assert block is not None
+    config = module.Config(**{name: entry[name] for name in module.Config.__dataclass_fields__})
+    parent = None
+    if entry["parent"]:
+        needed = sorted({config.parent_replicate(replicate) for replicate in block.replicates})
+        parent = store.weights(entry["parent"], needed)
 
-    checkpoint = FileCheckpoint(store.place, store.progress(config[CELL]), bits_depend_on())
-    offered = {"checkpoint": checkpoint, "score_after": score_after or ()}
-    taken = inspect.signature(module.train).parameters
-    options = {name: value for name, value in offered.items() if name in taken}
+    checkpoint = FileCheckpoint(store.place, store.progress(block), resume_key())
+    offered = {"checkpoint": checkpoint, "score_after": run.score_after}
+    accepted = inspect.signature(module.train).parameters
+    options = {name: value for name, value in offered.items() if name in accepted}
 
     started, clock = time.time(), time.monotonic()  # a clock that is set counts no seconds
     outcome = module.train(
-        module.Config(**settings),
-        data,
-        reporter(sparing=score_after is None),
-        parent,
-        **options,
+        config, block.replicates, data, throttled_report(run.report_interval), parent, **options
     )
     seconds = time.monotonic() - clock
-    store.write(
-        config[CELL],
-        settings,
-        config[PARENT],
+    store.write_block(
+        block,
+        vars(config),
+        entry["parent"],
         outcome,
         provenance(started, seconds, checkpoint.resumed_after),
     )
     checkpoint.remove()
-    numbers = [key for key, value in outcome.rows[0].items() if isinstance(value, float)]
-    means = {key: sum(row[key] for row in outcome.rows) / len(outcome.rows) for key in numbers}
-    tune.report(means)
+    names = [key for key, value in outcome.rows[0].items() if isinstance(value, float)]
+    means = {name: sum(row[name] for row in outcome.rows) / len(outcome.rows) for name in names}
+    return means, seconds

@@ -12,6 +12,8 @@ BAD_INPUT = 2
 """Exit code: something about the command has to change; nothing was started."""
 INTERRUPTED = 128 + signal.SIGINT
 """Exit code after Ctrl-C."""
+TERMINATED = 128 + signal.SIGTERM
+"""Exit code after SIGTERM."""
 SIGPIPE_EXIT = 128 + signal.SIGPIPE
 """Exit code when stdout was closed."""
 
@@ -29,3 +31,7 @@ class BadInput(ValueError):
 
 class NoResources(BadInput):
     """The cluster can't be reached, or has no node that can hold a trial."""
+
+
+class StoreError(RuntimeError):
+    """A results folder, or something in it, that can't be used: says which and why."""

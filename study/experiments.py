@@ -28,10 +28,13 @@ class Experiment:
     """Hyperparameters and their values; the cells are the product."""
     fixed: Mapping[str, Any] = field(default_factory=dict)
     """Settings that are the same in every cell, where they differ from the `Config`'s defaults."""
+    replicates: int = 3
+    """Models a cell."""
     recipes: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     """By latent dimension: settings that replace those above in its cells."""
     needs: str | None = None
-    """The experiment that each cell builds on."""
+    """The experiment that each cell builds on; replicate r starts from `Config.parent_replicate(r)`
+    of that cell."""
     parent_settings: tuple[str, ...] = ()
     """Settings that a cell shares with the one it builds on; what that one has besides these is
     the first value of its axis."""
@@ -45,9 +48,8 @@ class Experiment:
     on_gpu: Callable[[Mapping[str, Any]], bool] = lambda config: True
     """Whether the cell of this configuration gains from a GPU, where there are any. The others
     stay on CPU cores, beside those on the GPUs."""
-    briefly: Mapping[str, Any] = field(default_factory=lambda: {"epochs": 1})
-    """Settings with which a cell is over soon and takes no less memory: what it needs of a GPU is
-    measured with them."""
+    probe_settings: Mapping[str, Any] = field(default_factory=lambda: {"epochs": 1})
+    """Overrides for the run that measures GPU memory: soon over, and no smaller."""
     metric: str = "val_mse"
     """The column that says how good a cell is, on the validation split."""
     best: str = "min"
@@ -67,6 +69,20 @@ class Experiment:
     def settings_module(self) -> ModuleType:
         """The module to take `Config` and `VERSION` from."""
         return importlib.import_module(self.settings or self.trainable)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a command asks for."""
+
+    name: str
+    """The study or experiment."""
+    dataset: str
+    """The dataset's name."""
+    experiments: list[Experiment]
+    """With the preset and the options worked in, those that others need first."""
+    asked: tuple[str, ...]
+    """Names of those whose whole grid was asked for; of the others, only what these need."""
 
 
 AUTOENCODER = Experiment(
@@ -91,6 +107,7 @@ FEWSHOT = Experiment(
         "freeze": ("fixed", "full", "scratch"),
         "pretraining": ("plain",),
     },
+    replicates=6,
     needs="autoencoder",
     parent_settings=("latent_dim", "depth", "width", "kernel", "activation", "seed"),
     parent_choices={"pretraining": PRETRAINING},
@@ -98,7 +115,7 @@ FEWSHOT = Experiment(
     also_sets={"encoder_epochs": "epochs"},
     # A head on codes that are computed once is too little work for a GPU.
     on_gpu=lambda config: config["freeze"] != "fixed",
-    briefly={"epochs": 1, "encoder_epochs": 1},
+    probe_settings={"epochs": 1, "encoder_epochs": 1},
     metric="val_accuracy",
     best="max",
 )
@@ -108,6 +125,7 @@ ROTATION = Experiment(
     trainable="trainables.rotation",
     settings="trainables.settings.rotation",
     axes={"loss": ("absolute", "wrapped", "cosine", "von_mises", "sine_cosine")},
+    replicates=6,
     metric="val_error",
 )
 
@@ -148,7 +166,7 @@ class Preset:
     axes: Mapping[str, Mapping[str, tuple[Any, ...]]] = field(default_factory=dict)
     """By experiment and axis: the values that replace the registry's."""
     fixed: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """By experiment and setting: the value."""
+    """By experiment and setting: the value; `replicates` is the number of models a cell."""
     large: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """As `fixed`, for datasets of 10,000 training images and more, where an epoch is long."""
     recipes: Mapping[str, Mapping[int, Mapping[str, Any]]] = field(default_factory=dict)
@@ -192,7 +210,12 @@ PRESETS: dict[str, Preset] = {
                 "learning_rate": 0.02,
                 "replicates": 4,
             },
-            "fewshot": {"epochs": 200, "encoder_epochs": 50, "replicates": 8},
+            "fewshot": {
+                "epochs": 200,
+                "encoder_epochs": 50,
+                "replicates": 8,
+                "encoders": 4,
+            },
             "rotation": {"epochs": 12, "replicates": 6},
         },
         large={
@@ -202,6 +225,7 @@ PRESETS: dict[str, Preset] = {
                 "optimiser": "adamw",
                 "learning_rate": 0.01,
             },
+            "fewshot": {"encoders": 3},
             "rotation": {"epochs": 2, "replicates": 4},
         },
     ),
@@ -214,6 +238,7 @@ PRESETS: dict[str, Preset] = {
                 "epochs": 300,
                 "encoder_epochs": 100,
                 "replicates": 20,
+                "encoders": 10,
                 "width": 32,
             },
             "rotation": {"epochs": 20, "replicates": 10, "width": 32},

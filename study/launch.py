@@ -1,19 +1,19 @@
-"""Missing cells as Ray Tune trials: one Tuner an experiment."""
+"""The blocks of a queue as Ray Tune trials: one Tuner, whatever the experiments."""
 
 from __future__ import annotations
 
 import logging
 import os
+import re
 import socket
 import time
 import warnings
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Protocol
 
 from rich.console import Console
 
@@ -21,59 +21,68 @@ from rich.console import Console
 # `RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO` keeps CPU-only trials off the GPUs.
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
-os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # `study.faults.interrupt` has its own
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # `study.signals` has its own
 os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
 os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # `--log` chooses
+# Tune's own state is never read: the store says what is done. It is written once, at the end.
+os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1000000")
 
 import ray
 from ray import tune
-from ray.tune.search.basic_variant import BasicVariantGenerator
+from ray.exceptions import RayActorError, RayTaskError
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
 
-from study.lightness import torch_hidden
-
-with torch_hidden():  # which this imports for the name of a type alone
-    import tensorboardX  # noqa: F401  (Tune does, when it writes its first table)
-
-from study.adapter import CELL, PARENT, driver_code, run_cell
+from study.adapter import BLOCKS, OUTCOMES, Run, run_trial, trial_config
 from study.cluster.autoscaling import may_come
 from study.errors import NoResources
-from study.experiments import Experiment
-from study.faults.eviction import evictions_fail_their_trial
-from study.faults.retries import AtOnce, Grant, after, announcements, at_once, fault, last_words
+from study.faults import HOST_LOSSES, TRIES, Fault, Hosts, TrialFailed, failure_message
 from study.grid import Cell
-from study.packing.measure import measure
-from study.packing.share import describe, share_of, trials_per_gpu
-from study.progress import ProgressCallback
+from study.lightness import torch_hidden
+from study.packing.measure import share_gpus
+from study.progress import StudyProgress
+from study.provenance import sources
+from study.queue import Queue, Task, missing_tasks
+from study.ray_internals import Evicted, evictions_fail_their_trial
+from study.resources import Resources
 from study.store import Store
-from study.words import counted
+from study.words import counted, reason
 from trainables.data import Dataset
 
-NO_WORD = RuntimeError(
-    "its trial ended without a result and without an error; the same command tries it again"
-)
-"""What is said of a cell of which Tune says nothing."""
+MOST_LOGGED = 500
+"""Trials up to which `--log auto` writes TensorBoard files."""
 
 
-@dataclass(frozen=True)
-class Resources:
-    """Where to run, and what a trial is given."""
+class Listener(Protocol):
+    """Hears how the tasks of a queue fare."""
 
-    address: str = "local"
-    """`local` starts a Ray on this machine; `auto` or HOST:PORT joins a running cluster."""
-    cpus_per_trial: float = 1
-    """CPU cores; a trial uses as many threads. One each is fastest for these small networks."""
-    gpus_per_trial: float | Literal["auto"] = "auto"
-    """GPUs or a fraction of one; `auto` is what an experiment's cells need of their memory where
-    there are any, else none."""
+    def started(self, task: Task) -> None:
+        """A worker has begun with it."""
+
+    def reported(self, task: Task, result: Mapping[str, Any]) -> None:
+        """Its trial has reported metrics on the way."""
+
+    def done(self, task: Task, value: float | None) -> None:
+        """Its block is in the store; `value` is the mean of the experiment's metric."""
+
+    def stopped(self, task: Task, result: Mapping[str, Any]) -> None:
+        """Its trial was stopped early, with these last metrics."""
+
+    def failed(self, task: Task, error: str) -> None:
+        """It has no result; `error` may be a traceback."""
+
+    def say(self, text: str) -> None:
+        """Print a line."""
 
 
-def reachable(address: str, said_by: str = "--address") -> None:
+def require_reachable(address: str, option: str = "--address") -> None:
     """Raise `NoResources` where nobody answers at HOST:PORT. Ray itself would try for minutes."""
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=5).close()
     except (OSError, ValueError, OverflowError) as error:
-        raise NoResources(said_by, address, f"no Ray cluster answers there ({error})") from error
+        raise NoResources(option, address, f"no Ray cluster answers there ({error})") from error
 
 
 @contextmanager
@@ -87,9 +96,9 @@ def cluster(resources: Resources) -> Iterator[Resources]:
     if resources.address == "local":
         options |= {"include_dashboard": False}
     elif resources.address != "auto":
-        reachable(resources.address)
-    elif ":" in (theirs := os.environ.get("RAY_ADDRESS", "")) and "//" not in theirs:
-        reachable(theirs, "RAY_ADDRESS")  # which Ray looks at first
+        require_reachable(resources.address)
+    elif ":" in (ray_address := os.environ.get("RAY_ADDRESS", "")) and "//" not in ray_address:
+        require_reachable(ray_address, "RAY_ADDRESS")  # which Ray looks at first
     # A failed trial's traceback goes to the store, and its reason to the user, in one line.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     with warnings.catch_warnings():
@@ -98,13 +107,19 @@ def cluster(resources: Resources) -> Iterator[Resources]:
             ray.init(address=resources.address, **options)
         except (OSError, ValueError) as error:
             # No cluster, an address that is none, a temporary folder too long for a socket.
-            reason = " ".join(str(error).split())
-            raise NoResources("--address", resources.address, reason) from error
+            raise NoResources(
+                "--address", resources.address, " ".join(str(error).split())
+            ) from error
     try:
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        nodes = [node["Resources"] for node in alive_nodes()]
         yield resolved(resources, nodes if resources.address == "local" else nodes + may_come())
     finally:
         ray.shutdown()
+
+
+def alive_nodes() -> list[dict[str, Any]]:
+    """What Ray knows of each node that is up."""
+    return [node for node in ray.nodes() if node["Alive"]]
 
 
 def resolved(resources: Resources, nodes: list[dict[str, float]]) -> Resources:
@@ -126,169 +141,319 @@ def resolved(resources: Resources, nodes: list[dict[str, float]]) -> Resources:
     return resources if least else replace(resources, gpus_per_trial=0.0)
 
 
-def search_space(cells: list[Cell]) -> tuple[dict, list[dict]]:
-    """Tune's parameter space and the points of it that are the cells.
-
-    Keys are the settings themselves, at top level, so that Tune's tables and TensorBoard have
-    `config/latent_dim` columns. The points are the missing cells rather than a grid, since what
-    is missing from a grid is seldom a grid.
-    """
-    points = [{**cell.config, CELL: cell.id, PARENT: cell.parent} for cell in cells]
-    space = {key: tune.choice(list(dict.fromkeys(p[key] for p in points))) for key in points[0]}
-    return space, points
+def count_workers(cpus: float, gpus: float = 0.0) -> int:
+    """How many trials with these resources run at once, on nodes that may come included."""
+    nodes = [node["Resources"] for node in alive_nodes()] + may_come()
+    return max(1, sum(trials_on(node, cpus, gpus) for node in nodes))
 
 
-def run_experiment(
-    experiment: Experiment,
-    cells: list[Cell],
-    data: ray.ObjectRef,
-    store: Store,
-    resources: Resources,
-    console: Console,
-) -> None:
-    """Compute `cells`, none of which may depend on another. Failures go to the store.
-
-    A cell whose worker dies, or that runs out of memory, is tried again after the others; see
-    `study.faults.retries`. One that fails by an error of its own, such as `Diverged`, is not.
-
-    `resources` are those that `cluster` gave.
-
-    `data` is a `Dataset` in Ray's object store: one copy a node, however many trials.
-    """
-    started = time.strftime("%Y-%m-%d_%H-%M-%S")
-    grants = given(experiment, spread(cells), data, store, resources, console)
-    attempt = 1
-    while grants:
-        name = f"{experiment.name}_{started}" + (f"_try_{attempt}" if attempt > 1 else "")
-        errors = run_trials(name, experiment, grants, data, store, resources, console)
-        retries = []
-        for grant in grants:
-            error = errors.get(grant.cell.id)
-            if error is None:
-                continue
-            if again := after(grant, error):
-                retries.append((grant, fault(error), again))
-            else:
-                store.write_failure(grant.cell.id, grant.cell.config, last_words(grant, error))
-        for line in announcements(retries) if retries else []:
-            console.print(f"{experiment.name}: {line}")
-        grants = [again for _, _, again in retries]
-        attempt += 1
+def trials_on(node: Mapping[str, float], cpus: float, gpus: float) -> int:
+    """How many trials with these resources fit on a node."""
+    by_cpus = int(node.get("CPU", 0) / cpus)
+    if not gpus:
+        return by_cpus
+    there = node.get("GPU", 0)
+    return min(by_cpus, int(there // gpus if gpus >= 1 else there * (1 / gpus // 1)))
 
 
-def spread(cells: list[Cell]) -> list[Cell]:
-    """`cells` in turns of those that they build on: workers that begin together begin with
-    different ones, and later find what the others have computed of them (`trainables.codes`)."""
-    taken: Counter[str] = Counter()
-    turns = {}
-    for cell in cells:
-        turns[cell.id] = taken[cell.parent] if cell.parent else 0
-        taken[cell.parent or ""] += 1
-    return sorted(cells, key=lambda cell: turns[cell.id])
+def resources_of(config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
+    """What Ray gives the trial of this configuration."""
+    bundle = {"CPU": config["cpus"], "GPU": config["gpus"]}
+    if not config["avoid"]:
+        return tune.PlacementGroupFactory([bundle])
+    selector = {"ray.io/node-id": f"!in({config['avoid']})"}
+    return tune.PlacementGroupFactory([bundle], bundle_label_selector=[selector])
 
 
-def given(
-    experiment: Experiment,
-    cells: list[Cell],
-    data: ray.ObjectRef,
-    store: Store,
-    resources: Resources,
-    console: Console,
-) -> list[Grant]:
-    """What each cell is given at first; says how many share a GPU where that was left to us.
+@dataclass(frozen=True)
+class Session:
+    """A Ray that computes blocks, and what they are computed from and for."""
 
-    Cells that gain nothing from a GPU (`Experiment.on_gpu`) get none.
-    """
-    gpus = resources.gpus_per_trial
-    on_gpu = [cell for cell in cells if experiment.on_gpu(cell.config)] if gpus else []
-    if gpus == "auto":
-        gpus = 0.0
-        if on_gpu:
-            found = measure(experiment, on_gpu, data, store, resources.cpus_per_trial)
-            trials = trials_per_gpu(
-                found.need, found.hardware, len(on_gpu), resources.cpus_per_trial
-            )
-            gpus = share_of(trials)
-            line = describe(trials, found.need, found.hardware, len(on_gpu), found.why)
-            console.print(f"{experiment.name}: {line}")
-    with_gpu = {cell.id for cell in on_gpu}
-    if on_gpu and len(on_gpu) < len(cells):
-        rest = counted(len(cells) - len(on_gpu), "cell")
-        console.print(f"{experiment.name}: {rest} on CPU cores alone")
-    return [Grant(cell, gpus if cell.id in with_gpu else 0.0) for cell in cells]
+    store: Store
+    """Where blocks go."""
+    data: Dataset
+    """What they are computed from."""
+    shared_data: ray.ObjectRef
+    """The same in Ray's object store: one copy a node, however many trials."""
+    resources: Resources
+    """What `cluster` gave."""
+    console: Console
+    """Where to tell the user."""
+    log: str = "auto"
+    """Whether Tune writes TensorBoard files: `tensorboard`, `none`, or `auto` for a few trials."""
 
-
-def run_trials(
-    name: str,
-    experiment: Experiment,
-    grants: list[Grant],
-    data: ray.ObjectRef,
-    store: Store,
-    resources: Resources,
-    console: Console,
-) -> dict[str, Exception]:
-    """Try each cell of `grants` once, as the Tune experiment `name`; return the errors by id."""
-    follow = ProgressCallback(console, experiment, len(grants))
-    space, points = search_space([grant.cell for grant in grants])
-    gpus = {grant.cell.id: grant.gpus for grant in grants}
-    cpus = resources.cpus_per_trial
-    trainable = tune.with_resources(
-        tune.with_parameters(
-            partial(
-                run_cell,
-                trainable=experiment.trainable,
-                version=experiment.settings_module().VERSION,
-                code=driver_code(),
-                results=str(store.folder),
-            ),
-            data=data,
-        ),
-        lambda config: tune.PlacementGroupFactory([{"CPU": cpus, "GPU": gpus[config[CELL]]}]),
-    )
-    # Tune writes its tables on the driver alone, so they need no shared storage while they grow.
-    with store.place.folder("tune") as tables:
-        tuner = tune.Tuner(
-            trainable,
-            param_space=space,
-            tune_config=tune.TuneConfig(
-                search_alg=BasicVariantGenerator(
-                    points_to_evaluate=points, max_concurrent=most_at_once(at_once(grants), cpus)
-                ),
-                num_samples=len(points),
-                reuse_actors=True,
-                trial_name_creator=lambda trial: f"{experiment.name}_{trial.config[CELL]}",
-                trial_dirname_creator=lambda trial: trial.config[CELL],
-            ),
-            run_config=tune.RunConfig(
-                name=name,
-                storage_path=str(tables),
-                callbacks=[follow],
-                verbose=0,
-            ),
+    def compute(
+        self, name: str, cells: Sequence[Cell], finished: Mapping[str, Sequence[range]]
+    ) -> None:
+        """Compute the replicates of `cells` that are not in `finished`."""
+        resources, console = self.resources, self.console
+        workers = count_workers(resources.cpus_per_trial)
+        tasks = missing_tasks(cells, finished, workers, self.store.begun())
+        if not tasks:
+            return
+        share_gpus(
+            tasks, resources.gpus_per_trial, resources.cpus_per_trial, self.shared_data, console
         )
+        queue = Queue(tasks)
+        progress = StudyProgress(console, queue, workers)
         try:
-            with evictions_fail_their_trial():
-                results = tuner.fit()
+            self.run(name, queue, progress)
         finally:
-            follow.close()
-    # By the folder's name: of a trial whose host died before it was up, Tune has no more than that.
-    each = (results[index] for index in range(len(results)))
-    ended = {Path(result.path).name: result.error for result in each}
-    finished = store.done()
-    return {
-        grant.cell.id: ended.get(grant.cell.id) or NO_WORD
-        for grant in grants
-        if grant.cell.id not in finished
-    }
+            progress.close()
+
+    def run(
+        self,
+        name: str,
+        queue: Queue,
+        listener: Listener,
+        scheduler: TrialScheduler | None = None,
+        score_after: Sequence[int] = (),
+        workers: int = 0,
+    ) -> None:
+        """Compute the blocks of `queue`. Failures go to the listener, and to the store.
+
+        `scheduler` may stop trials early, comparing them `score_after` these epochs; `workers`
+        (default: as many as fit) trials run at once.
+        """
+        cpus = self.resources.cpus_per_trial
+        at_once = workers or count_workers(cpus)
+        dispatcher = Dispatcher(queue, listener, self.store, cpus, at_once)
+        run = Run(
+            results=self.store.address,
+            code=sources("study", "trainables"),
+            threads=self.resources.threads,
+            # A report takes 2 ms of the driver: half of a core at most, however many workers.
+            report_interval=0.0 if score_after else max(1.0, at_once / 20),
+            score_after=tuple(score_after),
+        )
+        trainable = tune.with_resources(
+            tune.with_parameters(partial(run_trial, run=run), data=self.shared_data), resources_of
+        )
+        callbacks: list[tune.Callback] = [TrialEvents(dispatcher)]
+        if self.log == "tensorboard" or (self.log == "auto" and queue.total <= MOST_LOGGED):
+            from ray.tune.logger import TBXLoggerCallback
+
+            with torch_hidden():  # tensorboardX imports it for the name of a type alone
+                callbacks.append(TBXLoggerCallback())
+        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(at_once)
+        # Tune writes its tables on the driver alone, so they need no shared storage meanwhile.
+        with self.store.place.working_folder("tune") as tables, evictions_fail_their_trial():
+            tune.Tuner(
+                trainable,
+                tune_config=tune.TuneConfig(
+                    search_alg=dispatcher,
+                    scheduler=scheduler or FIFOScheduler(),
+                    num_samples=-1,  # the queue ends it
+                    reuse_actors=True,
+                    trial_name_creator=trial_name,
+                    trial_dirname_creator=trial_name,
+                ),
+                run_config=tune.RunConfig(
+                    name=f"{name}_{time.strftime('%Y-%m-%d_%H-%M-%S')}",
+                    storage_path=str(tables),
+                    callbacks=callbacks,
+                    verbose=0,
+                ),
+            ).fit()
 
 
-def most_at_once(how: AtOnce, cpus_per_trial: float) -> int:
-    """As a number for Tune, to which 0 is no limit."""
-    if how is AtOnce.HALF:
-        return max(1, int(ray.cluster_resources().get("CPU", 0) / cpus_per_trial) // 2)
-    return 1 if how is AtOnce.ONE else 0
+@contextmanager
+def open_session(
+    store: Store, data: Dataset, resources: Resources, console: Console, log: str = "auto"
+) -> Iterator[Session]:
+    """A `cluster` with the data on it, for the block."""
+    with cluster(resources) as given:
+        yield Session(store, data, ray.put(data), given, console, log)
 
 
-def share(data: Dataset) -> ray.ObjectRef:
-    """Put the dataset into Ray's object store, once for all experiments."""
-    return ray.put(data)
+def trial_name(trial: Any) -> str:
+    """`autoencoder_0123456789abcdef.0-3`, of several blocks the first."""
+    blocks = trial.config[BLOCKS]
+    more = f"_and_{len(blocks) - 1}_more" if len(blocks) > 1 else ""
+    return f"{trial.config['experiment']}_{blocks[0]['block']}{more}"
+
+
+class Dispatcher(Searcher):
+    """Hands Tune the tasks of a queue, and deals with what becomes of them."""
+
+    def __init__(
+        self, queue: Queue, listener: Listener, store: Store, cpus: float, workers: int
+    ) -> None:
+        super().__init__()
+        self.queue = queue
+        self.listener = listener
+        self.store = store
+        self.cpus = cpus
+        self.workers = workers
+        self.hosts = Hosts()
+        self.trials: dict[str, list[Task]] = {}
+        """By Tune's id: the tasks of trials that have not ended."""
+        self.waiting: set[str] = set()
+        """Those of them that have no worker yet."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune saves its searcher; what has to last is in the store
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: see `__getstate__`."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: see `__getstate__`."""
+
+    # --- Tune asks ---------------------------------------------------------------------------
+
+    def suggest(self, trial_id: str) -> Any:
+        """The configuration of the next trial; None while there is none, or enough wait."""
+        computing = len(self.trials) - len(self.waiting)
+        if len(self.waiting) >= max(1, self.workers - computing):
+            return None
+        tasks = self.queue.take(self.workers)
+        if not tasks:
+            return None if self.queue.running else Searcher.FINISHED
+        self.trials[trial_id] = tasks
+        self.waiting.add(trial_id)
+        cpus, avoid = self._placement(tasks[0])
+        return trial_config(tasks, cpus, avoid)
+
+    def _placement(self, task: Task) -> tuple[float, list[str]]:
+        """CPU cores of the trial, and ids of the nodes that it may not run on.
+
+        A task that runs alone gets all cores of a host, and computes with as many threads as ever.
+        """
+        unwanted = {*self.hosts.excluded, task.failed_on} - {""}
+        if not (unwanted or task.alone):
+            return self.cpus, []
+        fitting = {
+            node["NodeID"]: node["Resources"].get("CPU", 0)
+            for node in alive_nodes()
+            if node["Resources"].get("CPU", 0) >= self.cpus
+            and node["Resources"].get("GPU", 0) >= task.gpus
+        }
+        others = {node: cores for node, cores in fitting.items() if node not in unwanted}
+        if not others:
+            others, unwanted = fitting, set()
+        cpus = max(others.values(), default=self.cpus) if task.alone else self.cpus
+        return cpus, sorted(unwanted)
+
+    # --- Tune tells --------------------------------------------------------------------------
+
+    def on_trial_start(self, trial_id: str) -> None:
+        """A worker has begun with the trial."""
+        self.waiting.discard(trial_id)
+        for task in self.trials[trial_id]:
+            self.listener.started(task)
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        if OUTCOMES not in result:
+            for task in self.trials[trial_id]:
+                self.listener.reported(task, result)
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        if error:  # `on_trial_error` knows more
+            return
+        tasks, result = self._ended(trial_id), result or {}
+        if OUTCOMES in result:
+            self.hosts.succeeded(result["node"])
+            for task, (value, seconds) in zip(tasks, result[OUTCOMES], strict=True):
+                self.queue.finish(task, seconds)
+                self.listener.done(task, value)
+        else:
+            for task in tasks:
+                self.queue.finish(task)
+                self.listener.stopped(task, result)
+
+    def _ended(self, trial_id: str) -> list[Task]:
+        self.waiting.discard(trial_id)
+        return self.trials.pop(trial_id)
+
+    def on_trial_error(self, trial_id: str, error: Exception | None) -> None:
+        """The trial has failed: its blocks are done, tried again, or given up."""
+        fault, text, node, own = diagnosis(error)
+        retried, lost = 0, False
+        for task in self._ended(trial_id):
+            name = task.block.name
+            if name in own:
+                self._give_up(task, own[name])
+            elif self.store.has(task.block):
+                self.queue.finish(task)
+                self.listener.done(task, None)
+            elif self.queue.retry(task, fault, node):
+                retried += 1
+                lost |= fault in (Fault.LOST, Fault.HOST_MEMORY)
+                again = task
+            else:
+                self._give_up(task, failure_message(fault, text, task.gpus))
+        if retried:
+            tries = f" ({again.losses + 1} of {TRIES} tries)" if lost else ""
+            alone = ", alone" if again.alone else ""
+            self.listener.say(
+                f"{counted(retried, 'block')} of {again.cell.experiment.name} tried again{alone}"
+                f"{tries}: {fault.value}: {reason(text)}"
+            )
+        if lost and node and self.hosts.lost(node, reason(text)):
+            self._announce_exclusion(node)
+
+    def _announce_exclusion(self, node: str) -> None:
+        others = [other for other in alive_nodes() if other["NodeID"] not in self.hosts.excluded]
+        if others:
+            host = next(
+                (n["NodeManagerHostname"] for n in ray.nodes() if n["NodeID"] == node), node
+            )
+            self.listener.say(
+                f"host {host} has lost its last {HOST_LOSSES} blocks and gets no more: "
+                f"{self.hosts.excluded[node]}"
+            )
+
+    def _give_up(self, task: Task, error: str) -> None:
+        self._fail(task, error)
+        for child in self.queue.drop(task):
+            parent = task.cell.id
+            self._fail(child, f"not tried: the cell {parent} that it builds on has failed")
+
+    def _fail(self, task: Task, error: str) -> None:
+        self.store.write_failure(task.cell.id, task.cell.config, error)
+        self.listener.failed(task, error)
+
+
+def diagnosis(error: Exception | None) -> tuple[Fault, str, str, Mapping[str, str]]:
+    """Of what Tune says of a failed trial: the fault, the error, the node it happened on (empty
+    where that isn't known), and the errors that blocks had of their own."""
+    cause = error.cause if isinstance(error, RayTaskError) else error
+    if isinstance(cause, TrialFailed):
+        return cause.fault, cause.error, cause.node, cause.own
+    if isinstance(cause, Evicted):
+        return Fault.HOST_MEMORY, str(error), node_of(cause), {}
+    if error is None or isinstance(error, RayActorError):
+        text = str(error or "its trial ended without a result and without an error")
+        return Fault.LOST, text, node_of(cause), {}
+    return Fault.OWN, str(error), "", {}
+
+
+def node_of(error: BaseException | None) -> str:
+    """Id of the node of a worker that died, by the address in Ray's message; else empty."""
+    found = re.search(r"\bip: (\S+)", str(error))
+    for node in ray.nodes() if found else ():
+        if found and node["NodeManagerAddress"] == found[1]:
+            return str(node["NodeID"])
+    return ""
+
+
+class TrialEvents(tune.Callback):
+    """Tells the dispatcher what Tune tells callbacks, and not searchers."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self.dispatcher = dispatcher
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        self.dispatcher.on_trial_start(trial.trial_id)
+
+    def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        # Not `get_pickled_error`, which looks where Tune copies the file to later.
+        path = trial.pickled_error_file
+        error = ray.cloudpickle.loads(Path(path).read_bytes()) if path else None
+        self.dispatcher.on_trial_error(trial.trial_id, error)

@@ -8,7 +8,7 @@
     depth = [3]
 
     [fixed.autoencoder]           # settings that are the same in every cell
-    replicates = 5
+    replicates = 5                # models a cell; no setting, so a recipe can't have it
 
     [large.autoencoder]           # as `fixed`, for data of 10,000 training images and more
     epochs = 2
@@ -137,6 +137,8 @@ def _dimension(text: str, where: str) -> int:
 def _value(experiment: Experiment, setting: str, value: Any, where: str) -> Any:
     """A setting's value, of the type that it has; whole numbers may stand for others."""
     types = {known.name: known.type for known in fields(experiment.settings_module().Config)}
+    if not where.startswith("recipes."):
+        types["replicates"] = "int"
     if setting not in types:
         raise _Wrong(where, f"{experiment.name} has no such setting")
     if setting == "latent_dim" and where.startswith("recipes."):
@@ -172,8 +174,11 @@ def _check_bounds(preset: Preset) -> None:
         experiment = EXPERIMENTS[name]
         axes = {**experiment.axes, **preset.axes.get(name, {})}
         first = {axis: values[0] for axis, values in axes.items()}
+        settings = {**first, **below, **above}
+        if (replicates := settings.pop("replicates", 1)) < 1:
+            raise _Wrong(f"{where}.replicates", f"{replicates} must be an integer of at least 1")
         try:
-            experiment.settings_module().Config(**{**first, **below, **above})
+            experiment.settings_module().Config(**settings)
         except ConfigError as error:
             value = f"{error.value!r} must be {error.allowed}"
             raise _Wrong(f"{where}.{error.field_name}", value) from error

@@ -2,38 +2,33 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Mapping
 from typing import Any
 
-from ray.tune import Callback
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
-    TaskID,
     TextColumn,
     TimeElapsedColumn,
 )
 
-from study.experiments import Experiment
+from study.queue import Queue, Task
 from study.words import describe, duration
 
 
-class ProgressCallback(Callback):
-    """Follows the trials of one experiment: a live bar on a terminal, else one line an event."""
+class StudyProgress:
+    """A `study.launch.Listener` that shows a live bar on a terminal, else one line an event."""
 
-    def __init__(self, console: Console, experiment: Experiment, total: int) -> None:
+    def __init__(self, console: Console, queue: Queue, workers: int) -> None:
         self.console = console
-        self.experiment = experiment
-        self.total = total
-        self.done = self.failed = 0
-        self.running: set[str] = set()
-        """Ids of trials. One whose host dies while it starts fails without having run."""
-        self.started = time.monotonic()
-        self.best: tuple[float, str] | None = None
+        self.queue = queue
+        self.workers = workers
+        self.ended = self.failures = self.running = 0
+        self.best: dict[str, tuple[float, str]] = {}
+        """By experiment: the best value of its metric, and whose it is."""
         self.live: Progress | None = None
-        self.task: TaskID | None = None
         if console.is_terminal:
             self.live = Progress(
                 TextColumn("{task.description}"),
@@ -43,58 +38,80 @@ class ProgressCallback(Callback):
                 TextColumn("{task.fields[state]}"),
                 console=console,
             )
-            self.task = self.live.add_task(experiment.name, total=total, state="starting")
+            self.bar = self.live.add_task("blocks", total=queue.total, state="starting")
             self.live.start()
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {}  # Tune saves callbacks; this one holds a terminal and nothing worth keeping
+    # --- events ------------------------------------------------------------------------------
 
-    # --- Tune's events -----------------------------------------------------------------------
-
-    def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        self.running.add(trial.trial_id)
+    def started(self, task: Task) -> None:
+        """A worker has begun with the task."""
+        self.running += 1
         self._show()
 
-    def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        self.running.discard(trial.trial_id)
-        self.done += 1
-        value = (trial.last_result or {}).get(self.experiment.metric)
-        cell = describe(trial.config, self.experiment.axes)
-        text = ""
-        if value is not None:
-            text = f"{self.experiment.metric} {value:.4g}"
-            less = self.experiment.best == "min"
-            if self.best is None or (value < self.best[0] if less else value > self.best[0]):
-                self.best = (value, cell)
-        self._show(f"done    {cell}  {text}")
+    def reported(self, task: Task, result: Mapping[str, Any]) -> None:
+        """Nothing to show."""
 
-    def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        self.running.discard(trial.trial_id)
-        self.failed += 1
-        # Tune knows the reason only after this; it is printed when all is over.
-        self._show(f"FAILED  {describe(trial.config, self.experiment.axes)}")
+    def stopped(self, task: Task, result: Mapping[str, Any]) -> None:
+        """Only searches stop trials."""
+
+    def done(self, task: Task, value: float | None) -> None:
+        """The block is in the store."""
+        self._end()
+        experiment, text = task.cell.experiment, ""
+        if value is not None:
+            text = f"  {experiment.metric} {value:.4g}"
+            sign = 1 if experiment.best == "min" else -1
+            known = self.best.get(experiment.name)
+            if known is None or sign * value < sign * known[0]:
+                self.best[experiment.name] = (value, words(task))
+        self._show(task, f"done    {words(task)}{text}")
+
+    def failed(self, task: Task, error: str) -> None:
+        """The block has failed for good; its reason is printed when all is over."""
+        self._end()
+        self.failures += 1
+        self._show(task, f"FAILED  {words(task)}")
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        self.console.print(text)
 
     # --- drawing -----------------------------------------------------------------------------
 
+    def _end(self) -> None:
+        self.ended += 1
+        self.running = len(self.queue.running)
+
     def state(self) -> str:
         """`7 done, 0 failed, 2 running of 28; best val_mse 0.0119 (…); about 2 min left`."""
-        counts = f"{self.done} done, {self.failed} failed, {len(self.running)} running"
-        parts = [f"{counts} of {self.total}"]
-        if self.best:
-            parts.append(f"best {self.experiment.metric} {self.best[0]:.4g} ({self.best[1]})")
-        ended = self.done + self.failed
-        if 0 < ended < self.total:
-            left = (time.monotonic() - self.started) / ended * (self.total - ended)
+        done = self.ended - self.failures
+        parts = [
+            f"{done} done, {self.failures} failed, {self.running} running of {self.queue.total}"
+        ]
+        parts += [f"best {name} {value:.4g} ({cell})" for name, (value, cell) in self.best.items()]
+        left = self.queue.seconds_left(self.workers)
+        if left is not None and left >= 1:
             parts.append(f"about {duration(left)} left")
         return "; ".join(parts)
 
-    def _show(self, event: str = "") -> None:
-        if self.live is not None and self.task is not None:
-            self.live.update(self.task, completed=self.done + self.failed, state=self.state())
-        elif event:
-            self.console.print(f"{self.experiment.name}: {event}  [{self.state()}]")
+    def _show(self, task: Task | None = None, event: str = "") -> None:
+        if self.live is not None:
+            self.live.update(
+                self.bar, completed=self.ended, total=self.queue.total, state=self.state()
+            )
+        elif task is not None:
+            self.console.print(f"{task.cell.experiment.name}: {event}  [{self.state()}]")
 
     def close(self) -> None:
         """Leave the last state on the screen."""
         if self.live is not None:
             self.live.stop()
+
+
+def words(task: Task) -> str:
+    """`latent_dim=14 depth=3, replicates 4-19`; the replicates only where they aren't all."""
+    experiment = task.cell.experiment
+    cell = describe(task.cell.config, experiment.axes)
+    if len(task.replicates) == task.cell.replicates:
+        return cell
+    return f"{cell}, replicates {task.replicates.start}-{task.replicates.stop - 1}"

@@ -1,5 +1,7 @@
-"""The report, written by a process of its own: what it takes of memory, torch above all, is given
-back when the page is there, and is none of the driver's. It has a second one compute beside it."""
+"""The report, written by a process of its own, with a second one beside it.
+
+Its memory, torch's above all, is free again when the page is there.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +9,13 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 
+from study.store import Block
 from trainables.allocator import keep_freed_memory
 
 
@@ -20,15 +23,17 @@ class Killed(RuntimeError):
     """The process that writes the report has ended before it was done."""
 
 
-def write(folder: Path | str) -> str:
+def write(folder: Path | str, damaged: Mapping[Block, str]) -> str:
     """Write the report of the results in a folder, or on object storage; where its page is.
+
+    `damaged` is what `Store.verify` has just found: neither process verifies the blocks again.
 
     Raises what `analysis.report.write` does, and `Killed`.
     """
     with _another_process() as another:
         try:
-            with _deaf_to_interrupts():  # Ctrl-C is the driver's, from the process's first moment
-                writing = another.submit(_write, folder)
+            with _ignoring_interrupts():  # Ctrl-C is for the driver
+                writing = another.submit(_write, folder, damaged)
             return writing.result()
         except BrokenProcessPool as error:
             raise Killed(
@@ -42,7 +47,7 @@ def _another_process() -> Iterator[ProcessPoolExecutor]:
     """A process that ends with the block or with this process, however either is ended."""
     # A fork would have this one's memory, and the locks of its threads.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, context, initializer=_settle) as processes:
+    with ProcessPoolExecutor(1, context, initializer=_configure_process) as processes:
         try:
             yield processes
         except BaseException:  # Ctrl-C, or Ray's handler of SIGTERM
@@ -52,8 +57,8 @@ def _another_process() -> Iterator[ProcessPoolExecutor]:
 
 
 @contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    """In the block SIGINT is ignored, and by processes that are started there for good."""
+def _ignoring_interrupts() -> Iterator[None]:
+    """Ignore SIGINT inside the block; processes started there ignore it for good."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
@@ -61,9 +66,8 @@ def _deaf_to_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _settle() -> None:
-    """Let this process not outlive the one that started it, and keep the memory of
-    freed tensors for its next ones."""
+def _configure_process() -> None:
+    """End this process with the one that started it, and keep the memory of freed tensors."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -75,10 +79,10 @@ def _settle() -> None:
     keep_freed_memory()
 
 
-def _write(folder: Path | str) -> str:
+def _write(folder: Path | str, damaged: Mapping[Block, str]) -> str:
     from analysis import report  # pandas, torch, matplotlib: only where they are needed
 
     if (os.cpu_count() or 1) < 2:
-        return str(report.write(folder))
+        return str(report.write(folder, damaged))
     with _another_process() as beside:
-        return str(report.write(folder, beside))
+        return str(report.write(folder, damaged, beside))

@@ -57,3 +57,8 @@ def redacted(text: str) -> str:
 def plain(text: str) -> str:
     """`text` without a terminal's colour codes, which Ray puts into tracebacks."""
     return COLOUR_CODES.sub("", text)
+
+
+def shown(address: str) -> str:
+    """A results folder as messages show it: without the query of a URI."""
+    return address.partition("?")[0] if "://" in address else address

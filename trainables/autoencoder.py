@@ -1,4 +1,4 @@
-"""Convolutional autoencoders, the R replicates of a cell trained as one."""
+"""Convolutional autoencoders, R replicates of a cell trained as one."""
 
 from __future__ import annotations
 
@@ -45,19 +45,19 @@ def squared_errors(model: Any, images: Tensor) -> Tensor:
 
 def train(
     config: Config,
+    replicates: range,
     data: Dataset,
     report: Report,
     parent: Parent | None = None,
     strategy: Strategy | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> Outcome:
-    """Train a cell's autoencoders on `data`; mean squared errors are per pixel in [0, 1]."""
+    """Train these `replicates` of a cell on `data`; mean squared errors are per pixel in [0, 1]."""
     started = time.perf_counter()
     device = pick_device()
-    members = initialise(lambda: Autoencoder(config.shape), config.seed, config.replicates)
-    models = Replicates(
-        members, device, strategy or fastest_strategy(members[0], device, config.batch_size)
-    )
+    members = initialise(lambda: Autoencoder(config.shape), config.seed, replicates)
+    strategy = strategy or fastest_strategy(members[0], device, config.batch_size)
+    models = Replicates(members, device, strategy, replicates)
     images, _ = data.train.on(device)
     validation, _ = data.validation.on(device)
     test, _ = data.test.on(device)
@@ -66,14 +66,14 @@ def train(
 
     def after_epoch(epoch: int, losses: Tensor) -> None:
         errors = models.evaluate(squared_errors, validation).mean(dim=1)
-        require_finite(errors, f"the validation error after epoch {epoch}")
+        require_finite(errors, replicates, f"the validation error after epoch {epoch}")
         metrics = {"train_mse": losses, "val_mse": errors}
-        record(history, report, epoch, metrics, parameters=parameters)
+        record(history, report, replicates, epoch, metrics, parameters=parameters)
 
     order = MinibatchOrder(
-        len(images), config.batch_size, generators(config.seed, config.replicates, "order")
+        len(images), config.batch_size, generators(config.seed, replicates, "order")
     )
-    draws = generators(config.seed, config.replicates, "views")
+    draws = generators(config.seed, replicates, "views")
 
     def gather(indices: Tensor) -> tuple[Tensor, Tensor]:
         """What the networks see, and what they are to make of it."""
@@ -97,11 +97,12 @@ def train(
         muon=MUON[config.optimiser],
     )
     test_errors = models.evaluate(squared_errors, test).mean(dim=1)
-    require_finite(test_errors, "the test error")
+    require_finite(test_errors, replicates, "the test error")
     seconds = earlier + time.perf_counter() - started
-    last_epoch = history[-config.replicates :]
+    last_epoch = history[-len(replicates) :]
     rows = lines(
-        {"parameters": parameters, "train_seconds": seconds / config.replicates},
+        replicates,
+        {"parameters": parameters, "train_seconds": seconds / len(replicates)},
         {
             "train_mse": [line["train_mse"] for line in last_epoch],
             "val_mse": [line["val_mse"] for line in last_epoch],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -21,8 +21,8 @@ after every epoch does enough. One to which that is too dear has a parameter of 
 `score_after`, a sequence of epochs, and reports it after these alone.
 """
 
-Parent: TypeAlias = "Mapping[str, torch.Tensor]"
-"""The stacked weights, (R, …) each, of the cell that this one builds on."""
+Parent: TypeAlias = "Mapping[int, Mapping[str, torch.Tensor]]"
+"""By number of the parent's replicate, the weights of that one model."""
 
 
 class ConfigError(ValueError):
@@ -39,14 +39,18 @@ class ConfigError(ValueError):
 
 
 class Settings:
-    """What every trainable's `Config` is: a frozen dataclass that checks its values in
-    `__post_init__`, with `replicates` and `seed` among them."""
+    """Base of every trainable's `Config`: a frozen dataclass with a field `seed` that checks its
+    values in `__post_init__`."""
 
     @property
     def scored_epochs(self) -> range:
         """The epochs after which a search can compare trials, the last included: by default all
         of the setting `epochs`."""
         return range(1, getattr(self, "epochs", 1) + 1)
+
+    def parent_replicate(self, replicate: int) -> int:
+        """Number of the parent's replicate that `replicate` builds on; by default the same."""
+        return replicate
 
     def check_data(self, data: Dataset) -> None:
         """Raise `ConfigError` where these settings don't fit `data`; by default all do."""
@@ -79,11 +83,11 @@ def require(condition: bool, field_name: str, value: object, allowed: str) -> No
         raise ConfigError(field_name, value, allowed)
 
 
-def require_finite(values: torch.Tensor, what: str) -> None:
-    """Raise `Diverged`, naming the replicates, unless all of `values` (R,) are finite."""
-    finite = values.isfinite()
-    if not finite.all():
-        names = ", ".join(map(str, (~finite).nonzero().flatten().tolist()))
+def require_finite(values: torch.Tensor, replicates: Iterable[int], what: str) -> None:
+    """Raise `Diverged`, naming the `replicates`, unless all of their `values` (R,) are finite."""
+    finite = values.isfinite().tolist()
+    if not all(finite):
+        names = ", ".join(str(r) for r, fine in zip(replicates, finite, strict=True) if not fine)
         raise Diverged(f"{what} of replicate {names} is not a finite number")
 
 
@@ -121,7 +125,8 @@ class Outcome:
     """What a finished cell is, before it is written."""
 
     rows: list[dict[str, Any]]
-    """The final metrics, one dictionary a replicate, in the order of the replicates."""
+    """The final metrics, one dictionary a replicate, in the order of the replicates, whose numbers
+    are under `replicate`."""
     history: list[dict[str, Any]] = field(default_factory=list)
     """Metrics along the way: one dictionary a replicate and epoch."""
     weights: dict[str, torch.Tensor] = field(default_factory=dict)

@@ -35,41 +35,37 @@ def scores_of_images(model: Any, images: Tensor) -> Tensor:
     return model(pixels(images))
 
 
-def build_classifiers(config: Config, parent: Parent | None) -> tuple[list[Classifier], list[int]]:
-    """R classifiers, and the pretrained encoder that each starts from (its own for `scratch`).
+def build_classifiers(
+    config: Config, replicates: Sequence[int], parent: Parent | None
+) -> list[Classifier]:
+    """An untrained classifier for each of `replicates`.
 
     Heads come from seeds of their own, so that `fixed`, `full` and `scratch` start from the same.
     """
     heads = initialise(
-        lambda: Head(config.latent_dim, config.hidden), config.seed, config.replicates, "head"
+        lambda: Head(config.latent_dim, config.hidden), config.seed, replicates, "head"
     )
     if config.freeze == "scratch":
-        encoders = initialise(lambda: Encoder(config.shape), config.seed, config.replicates)
-        sources = list(range(config.replicates))
+        encoders = initialise(lambda: Encoder(config.shape), config.seed, replicates)
     elif parent is None:
         raise ValueError(f"freeze = {config.freeze!r} needs a pretrained encoder")
     else:
-        encoders, sources = pretrained_encoders(config, parent)
-    return [Classifier(*parts) for parts in zip(encoders, heads, strict=True)], sources
+        sources = map(config.parent_replicate, replicates)
+        encoders = [pretrained_encoder(config, parent[source]) for source in sources]
+    return [Classifier(*parts) for parts in zip(encoders, heads, strict=True)]
 
 
-def pretrained_encoders(config: Config, parent: Parent) -> tuple[list[Encoder], list[int]]:
-    """R encoders with weights of their own, and which of the parent's each is."""
-    weights = {
-        name.removeprefix("encoder."): value
-        for name, value in parent.items()
+def pretrained_encoder(config: Config, weights: Mapping[str, Tensor]) -> Encoder:
+    """An encoder with a copy of its part of an autoencoder's `weights`."""
+    with torch.device("meta"):  # without random weights, which take a tenth of a cell's time
+        encoder = Encoder(config.shape)
+    own = {
+        name.removeprefix("encoder."): value.clone()
+        for name, value in weights.items()
         if name.startswith("encoder.")
     }
-    available = len(next(iter(weights.values())))
-    sources = [replicate % available for replicate in range(config.replicates)]
-    encoders = []
-    for source in sources:
-        with torch.device("meta"):  # without random weights, which take a tenth of a cell's time
-            encoder = Encoder(config.shape)
-        own = {name: value[source].clone() for name, value in weights.items()}
-        encoder.load_state_dict(own, assign=True)
-        encoders.append(encoder)
-    return encoders, sources
+    encoder.load_state_dict(own, assign=True)
+    return encoder
 
 
 def standardise(members: list[Classifier], sources: list[int], images: Tensor) -> None:
@@ -94,7 +90,11 @@ def peak_rates(config: Config) -> dict[str, float]:
 
 
 def heads_alone(
-    config: Config, members: list[Classifier], sources: list[int], examples: Examples
+    config: Config,
+    replicates: Sequence[int],
+    members: list[Classifier],
+    sources: list[int],
+    examples: Examples,
 ) -> Training:
     """The heads train on codes of the examples. The encoders don't change, so these are computed
     once."""
@@ -102,8 +102,9 @@ def heads_alone(
         member.standardise(encode(member, images))
         for member, images in zip(members, examples.images, strict=True)
     ]
+    heads = [member.head for member in members]
     return Training(
-        Replicates([member.head for member in members], examples.images.device, "batched"),
+        Replicates(heads, examples.images.device, "batched", replicates),
         torch.stack(codes),
         examples.targets,
         peak_rates(config),
@@ -133,6 +134,7 @@ def predictor_on_codes(members: list[Classifier], sources: list[int]) -> Callabl
 
 def whole_networks(
     config: Config,
+    replicates: Sequence[int],
     members: list[Classifier],
     examples: Examples,
     strategy: Strategy | None,
@@ -140,9 +142,8 @@ def whole_networks(
     """Everything trains."""
     device = examples.images.device
     batch_size = config.batch_size or config.labels
-    models = Replicates(
-        members, device, strategy or fastest_strategy(members[0], device, batch_size)
-    )
+    strategy = strategy or fastest_strategy(members[0], device, batch_size)
+    models = Replicates(members, device, strategy, replicates)
     as_bytes = not examples.images.is_floating_point()
     return Training(
         models,
@@ -158,6 +159,7 @@ def whole_networks(
 
 def heads_on_propagated_labels(
     config: Config,
+    replicates: Sequence[int],
     members: list[Classifier],
     sources: list[int],
     images: Tensor,
@@ -170,22 +172,25 @@ def heads_on_propagated_labels(
     from trainables import propagation  # scipy and scikit-learn: a second that only this arm needs
 
     codes: dict[int, Tensor] = {}
-    found: dict[int, np.ndarray] = {}
-    chosen, known = subsets.cpu().numpy(), targets.cpu().numpy()
+    graphs: dict[int, Any] = {}
     for source, member in dict(zip(sources, members, strict=True)).items():
         codes[source] = member.standardise(encode(member, images))
-        graph = propagation.known_graph(codes[source].cpu().numpy(), config.neighbours)
-        mine = [replicate for replicate, of in enumerate(sources) if of == source]
-        scores = propagation.spread(graph, chosen[mine], known[mine], config.alpha)
-        found |= {r: propagation.balanced(of_one) for r, of_one in zip(mine, scores, strict=True)}
-    probabilities = np.stack([found[replicate] for replicate in range(len(members))])
+        graphs[source] = propagation.known_graph(codes[source].cpu().numpy(), config.neighbours)
+    known = zip(sources, subsets.cpu().numpy(), targets.cpu().numpy(), strict=True)
+    probabilities = np.stack(
+        [
+            propagation.balanced(propagation.spread(graphs[source], subset, its, config.alpha))
+            for source, subset, its in known
+        ]
+    )
     classes = torch.from_numpy(probabilities.argmax(axis=2)).to(images.device)
     certainty = torch.from_numpy(propagation.certainty(probabilities)).to(codes[sources[0]])
     each = torch.arange(len(members), device=images.device).unsqueeze(1)
     classes[each, subsets] = targets
     certainty[each, subsets] = 1.0
+    heads = [member.head for member in members]
     return Training(
-        Replicates([member.head for member in members], images.device, "batched"),
+        Replicates(heads, images.device, "batched", replicates),
         torch.stack([codes[source] for source in sources]),
         classes,
         peak_rates(config),
@@ -206,6 +211,7 @@ def judge(training: Training, images: Tensor, labels: Tensor) -> tuple[Tensor, T
 
 def train(
     config: Config,
+    replicates: range,
     data: Dataset,
     report: Report,
     parent: Parent | None = None,
@@ -213,40 +219,42 @@ def train(
     checkpoint: Checkpoint | None = None,
     score_after: Sequence[int] = (),
 ) -> Outcome:
-    """Train a cell's classifiers on their label subsets of `data`; accuracies are fractions.
+    """Train these `replicates` of a cell on their label subsets of `data`; accuracies are
+    fractions.
 
-    `parent` holds the stacked weights of the autoencoder cell whose encoders these start from.
+    `parent` holds the autoencoders whose encoders these start from.
     `score_after`: those of `Config.scored_epochs` after which the validation accuracy is reported
     too. The time that this takes is not training's.
     """
     started = time.perf_counter()
     device = pick_device()
-    members, sources = build_classifiers(config, parent)
-    members = [member.to(device) for member in members]
+    members = [member.to(device) for member in build_classifiers(config, replicates, parent)]
+    sources = [config.parent_replicate(replicate) for replicate in replicates]
     images, labels = data.train.on(device)
     standardise(members, sources, images[:STATISTICS_IMAGES])
     subsets = [
         label_subset(data.train.labels, config.labels, config.seed, replicate)
-        for replicate in range(config.replicates)
+        for replicate in replicates
     ]
     chosen = torch.from_numpy(np.stack(subsets)).to(device)
-    examples = labelled_examples(config, images[chosen], labels[chosen])
+    examples = labelled_examples(config, replicates, images[chosen], labels[chosen])
     history: list[dict[str, Any]] = []
     earlier_epochs = 0
     if config.freeze == "lp-ft":
         # What `fixed` trains. Seconds that no checkpoint is worth: whoever tries again gets the
         # same bits.
-        probe = heads_alone(replace(config, freeze="fixed"), members, sources, examples)
+        as_fixed = replace(config, freeze="fixed")
+        probe = heads_alone(as_fixed, replicates, members, sources, examples)
         fit_stage(config, probe, report, history)
         earlier_epochs = probe.epochs_trained
     if config.freeze == "propagation":
         training = heads_on_propagated_labels(
-            config, members, sources, images, chosen, labels[chosen]
+            config, replicates, members, sources, images, chosen, labels[chosen]
         )
     elif config.freeze == "fixed":
-        training = heads_alone(config, members, sources, examples)
+        training = heads_alone(config, replicates, members, sources, examples)
     else:
-        training = whole_networks(config, members, examples, strategy)
+        training = whole_networks(config, replicates, members, examples, strategy)
     parameters = count_parameters(members[0])
     validation = data.validation.on(device)
 
@@ -264,7 +272,7 @@ def train(
 
     earlier = fit_stage(config, training, report, history, earlier_epochs, checkpoint, scores)
     sums = [value.detach().flatten(1).sum(dim=1) for value in training.models.parameters.values()]
-    require_finite(torch.stack(sums).sum(dim=0), "a weight")
+    require_finite(torch.stack(sums).sum(dim=0), replicates, "a weight")
     _, on_validation = judge(training, *validation)
     predictions, on_test = judge(training, *data.test.on(device))
     seconds = earlier + time.perf_counter() - started - scoring
@@ -273,13 +281,13 @@ def train(
         "epochs": earlier_epochs + training.epochs_trained,
         "parameters": parameters,
         "trained_parameters": count_parameters(training.models.members[0]),
-        "train_seconds": seconds / config.replicates,
+        "train_seconds": seconds / len(replicates),
     }
     each = {
-        "label_subset": list(range(config.replicates)),
+        "label_subset": list(replicates),
         "encoder_replicate": sources,
         "val_accuracy": on_validation.tolist(),
         "test_accuracy": on_test.tolist(),
     }
-    rows = lines(common, each)
+    rows = lines(replicates, common, each)
     return Outcome(rows, history, predictions=predictions.to(torch.uint8).cpu().numpy())

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trainables.data import CLASSES
+from trainables.replicates import leaves_rest
 from trainables.settings import SIDES, Shape
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -17,6 +18,9 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "silu": nn.SiLU,
     "none": nn.Identity,
 }
+
+GRAIN = 32768
+"""Numbers up to which PyTorch leaves an elementwise operation to one thread."""
 
 
 class Encoder(nn.Module):
@@ -119,8 +123,20 @@ class Head(nn.Sequential):
     @staticmethod
     def batched(parameters: Mapping[str, Tensor], codes: Tensor) -> Tensor:
         """Class scores (R, N, 10) of codes (R, N, d) by R heads with these `parameters` (R, …)."""
-        hidden = functional.gelu(batched_linear(parameters, "0", codes))
+        hidden = batched_gelu(batched_linear(parameters, "0", codes))
         return batched_linear(parameters, "2", hidden)
+
+
+def batched_gelu(inputs: Tensor) -> Tensor:
+    """GELU of `inputs` (R, …), to the same bits for a replicate whatever R is.
+
+    A CPU's vector instructions and the scalar ones for what is left over round GELU's gradient
+    differently, and threads have rests of their own.
+    """
+    one_thread = inputs.numel() <= GRAIN or torch.get_num_threads() == 1
+    if inputs.device.type != "cpu" or (one_thread and not leaves_rest(inputs)):
+        return functional.gelu(inputs)
+    return torch.stack([functional.gelu(own) for own in inputs])
 
 
 def batched_linear(parameters: Mapping[str, Tensor], name: str, inputs: Tensor) -> Tensor:

@@ -3,8 +3,8 @@
 Label spreading (Zhou et al. 2004, "Learning with local and global consistency", NeurIPS): the
 scores F = (I − αS)⁻¹ Y of N images, with Y the few labels and S the symmetrically normalised
 graph of nearest neighbours. scikit-learn's LabelSpreading solves one label set by fixed-point
-steps on a dense class matrix of its own graph; here the graph of an encoder is made once, and all
-label subsets are columns of one sparse system, solved by conjugate gradients.
+steps on a dense class matrix of its own graph; here the graph of an encoder is made once, and the
+classes are columns of one sparse system, solved by conjugate gradients.
 
 Scores of well-connected classes drown the others. Label subsets are class-balanced, as digits
 nearly are, so classes are rescaled until all have the same mass (class mass normalisation, Zhu et
@@ -72,16 +72,13 @@ def neighbour_graph(codes: np.ndarray, neighbours: int) -> sparse.csr_array:
 
 
 def spread(
-    graph: sparse.csr_array, subsets: np.ndarray, labels: np.ndarray, alpha: float
+    graph: sparse.csr_array, subset: np.ndarray, labels: np.ndarray, alpha: float
 ) -> np.ndarray:
-    """Class scores (R, N, 10) of all images, from `subsets` (R, labels) of indices whose `labels`
-    (R, labels) are known; alpha < 1 says how far labels reach."""
-    images, replicates = graph.shape[0], len(subsets)
-    known = np.zeros((images, replicates, CLASSES))
-    for replicate, (subset, of_it) in enumerate(zip(subsets, labels, strict=True)):
-        known[subset, replicate, of_it] = 1.0
-    scores = _conjugate_gradients(graph, known.reshape(images, -1), alpha)
-    return np.maximum(scores, 0).reshape(images, replicates, CLASSES).transpose(1, 0, 2)
+    """Class scores (N, 10) of all images, from the `subset` (labels,) of indices whose `labels`
+    (labels,) are known; alpha < 1 says how far labels reach."""
+    known = np.zeros((graph.shape[0], CLASSES))
+    known[subset, labels] = 1.0
+    return np.maximum(_conjugate_gradients(graph, known, alpha), 0)
 
 
 def _conjugate_gradients(graph: sparse.csr_array, right: np.ndarray, alpha: float) -> np.ndarray:

@@ -68,20 +68,20 @@ def predicted_angles(model: Any, images: Tensor) -> Tensor:
 
 def train(
     config: Config,
+    replicates: range,
     data: Dataset,
     report: Report,
     parent: Parent | None = None,
     strategy: Strategy | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> Outcome:
-    """Train a cell's networks on turned images of `data`; errors are the lengths of the shortest
-    turn from the predicted to the true angle, in degrees."""
+    """Train these `replicates` of a cell on turned images of `data`; errors are the lengths of the
+    shortest turn from the predicted to the true angle, in degrees."""
     started = time.perf_counter()
     device = pick_device()
-    members = initialise(lambda: Encoder(config.shape), config.seed, config.replicates)
-    models = Replicates(
-        members, device, strategy or fastest_strategy(members[0], device, config.batch_size)
-    )
+    members = initialise(lambda: Encoder(config.shape), config.seed, replicates)
+    strategy = strategy or fastest_strategy(members[0], device, config.batch_size)
+    models = Replicates(members, device, strategy, replicates)
     images, _ = data.train.on(device)
     held_out = {}
     for name, split in (("validation", data.validation), ("test", data.test)):
@@ -98,11 +98,11 @@ def train(
 
     def after_epoch(epoch: int, losses: Tensor) -> None:
         errors = predictions("validation")[1].mean(dim=1)
-        require_finite(errors, f"the validation error after epoch {epoch}")
-        record(history, report, epoch, {"train_loss": losses, "val_error": errors})
+        require_finite(errors, replicates, f"the validation error after epoch {epoch}")
+        record(history, report, replicates, epoch, {"train_loss": losses, "val_error": errors})
 
     # The same turns under every loss: these generators know nothing of it.
-    draws = generators(config.seed, config.replicates, "angles")
+    draws = generators(config.seed, replicates, "angles")
 
     def gather(indices: Tensor) -> tuple[Tensor, Tensor]:
         upright = pixels(images[indices])  # (R, B, 1, 28, 28)
@@ -116,7 +116,7 @@ def train(
         loss_function(config.loss),
         gather,
         MinibatchOrder(
-            len(images), config.batch_size, generators(config.seed, config.replicates, "order")
+            len(images), config.batch_size, generators(config.seed, replicates, "order")
         ),
         config.epochs,
         {"": config.learning_rate},
@@ -129,14 +129,14 @@ def train(
     columns: dict[str, list[float]] = {}
     for short, name in (("val", "validation"), ("test", "test")):
         predicted, errors = predictions(name)
-        require_finite(errors.mean(dim=1), f"the {name} error")
+        require_finite(errors.mean(dim=1), replicates, f"the {name} error")
         columns[f"{short}_error"] = errors.mean(dim=1).tolist()
         columns[f"{short}_median_error"] = errors.median(dim=1).values.tolist()
     seconds = earlier + time.perf_counter() - started
     common = {
         "parameters": count_parameters(members[0]),
-        "train_seconds": seconds / config.replicates,
+        "train_seconds": seconds / len(replicates),
     }
-    rows = lines(common, columns)
+    rows = lines(replicates, common, columns)
     # The test split was the last: its predictions are kept.
     return Outcome(rows, history, predictions=predicted.float().cpu().numpy())

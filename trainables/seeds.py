@@ -1,9 +1,9 @@
 """Where randomness comes from: each replicate draws from generators of its own, one a purpose.
-Adding replicates changes none of the others."""
+They depend on its number, and not on which others are computed with it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 import numpy as np
@@ -21,20 +21,23 @@ def seed_of(seed: int, replicate: int, purpose: str) -> int:
     return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def generators(seed: int, replicates: int, purpose: str) -> list[torch.Generator]:
-    """One generator a replicate. On the CPU, whose draws are the same on every machine."""
+def generators(seed: int, replicates: Iterable[int], purpose: str) -> list[torch.Generator]:
+    """A generator for each of `replicates`, on the CPU, whose draws are the same everywhere."""
     return [
-        torch.Generator().manual_seed(seed_of(seed, replicate, purpose))
-        for replicate in range(replicates)
+        torch.Generator().manual_seed(seed_of(seed, replicate, purpose)) for replicate in replicates
     ]
 
 
 def initialise(
-    build: Callable[[], Model], seed: int, replicates: int, purpose: str = "initialisation"
+    build: Callable[[], Model],
+    seed: int,
+    replicates: Iterable[int],
+    purpose: str = "initialisation",
 ) -> list[Model]:
-    """R models from `build`, each initialised from its own seed; the global state is kept."""
+    """A model from `build` for each of `replicates`, initialised from its own seed; the global
+    state is kept."""
     members = []
-    for replicate in range(replicates):
+    for replicate in replicates:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of(seed, replicate, purpose))
             members.append(build())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,12 +57,14 @@ def no_scores(epoch: int) -> Mapping[str, float]:
     return {}
 
 
-def labelled_examples(config: Config, images: Tensor, targets: Tensor) -> Examples:
+def labelled_examples(
+    config: Config, replicates: Sequence[int], images: Tensor, targets: Tensor
+) -> Examples:
     """The labelled uint8 `images` (R, labels, 1, 28, 28), or augmented views of them, drawn once:
-    replicate r's from its own generator."""
+    each replicate's from its own generator."""
     if not config.sees_views:
         return Examples(images, targets)
-    draws = generators(config.seed, config.replicates, "views")
+    draws = generators(config.seed, replicates, "views")
     repeated = pixels(images).repeat(1, config.views, 1, 1, 1)
     seen = views(repeated, config.view_strength, 0.0, draws)
     return Examples(seen, targets.repeat(1, config.views), config.views)
@@ -122,7 +124,8 @@ def fit_stage(
         epoch = earlier_epochs + trained
         also = scores(epoch)
         if trained % REPORT_EVERY == 0 or number == training.passes:
-            record(history, report, epoch, {"train_loss": losses}, **also)
+            numbers = training.models.numbers
+            record(history, report, numbers, epoch, {"train_loss": losses}, **also)
         elif also:
             report({"epoch": epoch, **also})
 
@@ -145,7 +148,7 @@ def fit_stage(
         MinibatchOrder(
             training.targets.shape[1],
             training.batch_size,
-            generators(config.seed, config.replicates, "order"),
+            generators(config.seed, training.models.numbers, "order"),
         ),
         training.passes,
         training.learning_rates,

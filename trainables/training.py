@@ -87,7 +87,7 @@ def fit(
             total += models.backward(loss, *gather(indices.to(models.device)))
             optimiser.step()
         losses = total / order.steps
-        require_finite(losses, f"the training loss in epoch {epoch}")
+        require_finite(losses, models.numbers, f"the training loss in epoch {epoch}")
         after_epoch(epoch, losses)
         if checkpoint and epoch < epochs and checkpoint.due():
             seconds = earlier + time.perf_counter() - started

@@ -14,12 +14,14 @@ from analysis.interpolation.scorecard import (
     RECONSTRUCTION,
     by_replicate,
 )
+from analysis.selection import with_common_replicates
 from analysis.statistics import Interval, finite_mean, verdict
 
 
 def conclusions(table: pd.DataFrame) -> list[str]:
     """Which d is better and why, from the numbers of a scorecard: sentences that change with
     them, and say "undecided" where the interval includes no difference."""
+    all_models, table = table, with_common_replicates(table)
     models = by_replicate(table, INTERPOLATION)
     dims = sorted(int(d) for d in models["latent_dim"].unique())
     if len(dims) < 2:
@@ -38,7 +40,7 @@ def conclusions(table: pd.DataFrame) -> list[str]:
         _compared(table, "cross_dissolve", low, high, dissolve,
                   "midpoints are {more} distant from cross-dissolve at"),
         _both_at_once(table, low, high),
-        *_left_out(table, (low, high)),
+        *_left_out(all_models, (low, high)),
     ]  # fmt: skip
 
 

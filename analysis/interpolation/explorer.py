@@ -1,4 +1,4 @@
-"""The latent explorer: a piece of HTML in which a reader moves through the latent space.
+"""The latent explorer: a part of the report in which a reader moves through the latent space.
 
 Everything it shows was computed beforehand and is inside it: pictures as PNG sprite sheets, the
 judge's readings as numbers. It needs no server and no network.
@@ -17,7 +17,6 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from analysis.document import template
 from analysis.interpolation.judge import Judge, judge_of
 from analysis.interpolation.lines import (
     PAIRS,
@@ -79,7 +78,7 @@ def content(results: Results, judge: Judge | None = None) -> Content:
     if not cells:
         return Content({}, [], None, "")
     judge = judge or judge_of(results.dataset)
-    models = {latent_dim: results.autoencoders(cell)[0] for latent_dim, cell in cells.items()}
+    models = {d: results.autoencoders(cell, [0])[0] for d, cell in cells.items()}
     present = set(results.test_labels.tolist())
     pairs = [image_pairs(results, pair) for pair in PAIRS if present.issuperset(pair)]
     lines = [lines_of(models, images, judge) for images in pairs]
@@ -87,22 +86,22 @@ def content(results: Results, judge: Judge | None = None) -> Content:
     return Content(cells, lines, plane, judge.description())
 
 
-def fragment(shown: Content, scorecard: pd.DataFrame) -> str:
-    """The explorer as markup with its own style and script, to be put into a page.
+def values(shown: Content, scorecard: pd.DataFrame) -> dict[str, Any]:
+    """What the template `explorer.html.j2` shows.
 
     `scorecard` gives the scores over many image pairs. For what is left out there is a sentence
     that says so.
     """
-    data = {"alphas": ALPHAS, "pairs": shown.lines, "map": shown.plane, "colours": COLOURS}
-    return template("explorer.html.j2").render(
-        dims=list(shown.cells),
-        data=data,
-        judge=shown.judge,
-        scores=scores(scorecard),
-        measures=SCORES,
-        counts=scorecard["image_pairs"].max() if len(scorecard) else 0,
-        replicates=scorecard["replicate"].nunique(),
-    )
+    replicates = scorecard.groupby("latent_dim")["replicate"].nunique()
+    return {
+        "dims": list(shown.cells),
+        "data": {"alphas": ALPHAS, "pairs": shown.lines, "map": shown.plane, "colours": COLOURS},
+        "judge": shown.judge,
+        "scores": scores(scorecard),
+        "measures": SCORES,
+        "counts": scorecard["image_pairs"].max() if len(scorecard) else 0,
+        "replicates": sorted(set(replicates)),
+    }
 
 
 def readings(shown: Content) -> pd.DataFrame:

@@ -62,7 +62,7 @@ def strips(
     first, second = (part[example : example + 1] for part in (images.first, images.second))
     decoded = {}
     for latent_dim in wanted:
-        model = results.autoencoders(cells[latent_dim])[replicate]
+        model = results.autoencoders(cells[latent_dim], [replicate])[0]
         decoded[latent_dim] = interpolate(model, first, second, alphas)[1][0, :, 0].numpy()
     return Strips(
         pair, first[0, 0].numpy(), second[0, 0].numpy(), tuple(alphas), decoded,

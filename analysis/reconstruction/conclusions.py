@@ -15,6 +15,7 @@ from analysis.reconstruction.errors import (
     told_apart,
     with_every_dimension,
 )
+from analysis.selection import with_common_replicates
 from analysis.statistics import LEVEL, Interval, mean_interval, verdict
 
 
@@ -66,7 +67,8 @@ def _on_layers(rows: pd.DataFrame, fewer: int, more: int) -> list[str]:
     )
     if pairs.empty:
         return []
-    pairs["ratio"] = np.log(pairs["test_mse_more"] / pairs["test_mse_fewer"])
+    pairs = with_common_replicates(pairs.rename(columns={"cell_more": "cell"}))
+    pairs = pairs.assign(ratio=np.log(pairs["test_mse_more"] / pairs["test_mse_fewer"]))
     # Replicates of different cells share no randomness that matters but the seed: one mean a
     # replicate is what is independent.
     interval = mean_interval(pairs.groupby("replicate")["ratio"].mean())

@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 
 from analysis.results import Results
+from analysis.selection import with_common_replicates
 from analysis.statistics import LEVEL, Interval, holm, mean_interval, trend
 from trainables.data import Dataset, pixels
 
@@ -88,7 +89,7 @@ def best_model(rows: pd.DataFrame) -> pd.Series:
 
 def image_errors(results: Results, cell: str, replicate: int) -> tuple[np.ndarray, np.ndarray]:
     """Reconstructions (N, 28, 28) of the test images by one model, and their errors (N,)."""
-    model = results.autoencoders(cell)[replicate]
+    model = results.autoencoders(cell, [replicate])[0]
     restored, errors = [], []
     with torch.no_grad():
         for part in results.test_images.split(250):
@@ -131,6 +132,7 @@ def slope_over_dimension(rows: pd.DataFrame) -> Interval | None:
     """
     if rows["latent_dim"].nunique() < 2:
         return None
+    rows = with_common_replicates(rows)
     logs = rows.assign(log_error=np.log2(rows["test_mse"]))
     means = logs.groupby(["replicate", "latent_dim"])["log_error"].mean().reset_index()
     return trend(np.log2(means["latent_dim"]), means["log_error"], means["replicate"])

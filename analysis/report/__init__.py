@@ -7,7 +7,7 @@ To give an experiment a section: a module here with `write(document, results)`, 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
 from datetime import UTC, datetime
 from functools import partial
@@ -29,8 +29,9 @@ from analysis.report import (
 from analysis.results import Results, load
 from analysis.stamp import STAMP, stamp
 from analysis.stamp import is_current as is_current
+from study.errors import StoreError
 from study.provenance import code_version, packages
-from study.store import StoreError
+from study.store import Block
 from study.words import duration
 from trainables.data import Dataset
 
@@ -42,22 +43,30 @@ SECTIONS = {
 """The sections that an experiment's finished cells make, in the order of the page."""
 
 
-def write(folder: str | Path, beside: Executor | None = None) -> Path | str:
+def write(
+    folder: str | Path,
+    damaged: Mapping[Block, str] | None = None,
+    beside: Executor | None = None,
+) -> Path | str:
     """Write `report/` of a results folder and return where the page is: its path, or its URI on
     object storage.
 
-    A process of `beside`, if there is one, computes what takes longest meanwhile. Raises
-    `StoreError` where there is no study in it, or no cell of it is finished.
+    `damaged` is as for `analysis.results.load`: without it, every block is verified first. A
+    process of `beside`, if there is one, computes what takes longest meanwhile.
+
+    Raises `StoreError` where there is no study in it, or no cell of it is finished.
     """
-    results = load(folder)
+    results = load(folder, damaged)
     if results.rows.empty:
-        raise StoreError(f"{results.store.folder}: no cell is finished, so there is no report")
+        raise StoreError(
+            f"{results.store.place.where()}: no cell is finished, so there is no report"
+        )
     # Small matrices: on two busy cores, several threads for each took six times as long as one.
-    with threadpool_limits(1), results.store.place.folder("report") as report:
+    with threadpool_limits(1), results.store.place.working_folder("report") as report:
         _write(results, Document(report), beside)
     # Last, so that a report of which a part is missing is not up to date.
     current = stamp(results.plan, results.missing.to_dict("records"), results.searches)
-    results.store.place.replace(STAMP, json.dumps(current).encode())
+    results.store.place.write(STAMP, json.dumps(current).encode())
     return results.store.place.where("report/index.html")
 
 
@@ -83,11 +92,12 @@ def _write(results: Results, document: Document, beside: Executor | None) -> Non
 
 def _writers(results: Results, beside: Executor | None) -> Iterator[partial[None]]:
     """What writes the sections, in the order of the page; each takes the document."""
-    shown = results.without_augmented()
+    plain = results.without_augmented()
     finding = None
-    if beside and len(shown.of("autoencoder")):
-        finding = beside.submit(interpolation.find_in, results.store.folder)
+    if beside and len(plain.of("autoencoder")):
+        finding = beside.submit(interpolation.find_in, results.store.address, results.damaged)
     for experiment, writers in SECTIONS.items():
+        shown = plain if experiment == "autoencoder" else results
         for write_section in writers if len(shown.of(experiment)) else ():
             if write_section is interpolation.write:
                 yield partial(interpolation.write, results=shown, finding=finding)
@@ -96,8 +106,8 @@ def _writers(results: Results, beside: Executor | None) -> Iterator[partial[None
     for planned in results.plan["experiments"]:
         if planned["name"] not in SECTIONS and len(results.of(planned["name"])):
             yield partial(any_experiment.write, results=results, planned=planned)
-    for content in results.searches.values():
-        yield partial(search.write, results=results, content=content)
+    for name, content in results.searches.items():
+        yield partial(search.write, results=results, name=name, content=content)
     if results.plan["study"] == "assignment":
         yield partial(theory.write)
 
@@ -110,11 +120,18 @@ def _subtitle(results: Results) -> str:
 
 
 def _provenance(results: Results, data: Dataset) -> dict[str, str]:
-    store, cells = results.store, results.rows["cell"].unique()
-    markers = [marker["provenance"] for marker in store.place.each(store.marker, cells)]
+    """What made the results: of several blocks, every distinct value, and the sum of the times."""
+    records = results.store.provenance(results.rows["cell"].unique())
 
     def distinct(name: str) -> str:
-        return ", ".join(sorted({str(marker[name]) for marker in markers}))
+        return ", ".join(sorted({str(record[name]) for record in records if name in record}))
+
+    try:
+        seconds = sum(float(record["seconds"]) for record in records)
+    except (LookupError, TypeError, ValueError) as error:
+        raise StoreError(
+            f"{results.store.place.where()}: a block's device time can't be read"
+        ) from error
 
     settings = {
         f"Settings of {planned['name']}": _common_settings(planned["cells"])
@@ -128,7 +145,7 @@ def _provenance(results: Results, data: Dataset) -> dict[str, str]:
         "Packages": ", ".join(f"{name} {number}" for name, number in packages().items()),
         "Computed on": distinct("device"),
         "Threads a trial": distinct("threads"),
-        "Device time": duration(sum(marker["seconds"] for marker in markers)),
+        "Device time": duration(seconds),
         "Data": f"{data.name}: {len(data.train):,} training, {len(data.validation):,} validation "
         f"and {len(data.test):,} test images; fingerprint {data.fingerprint}",
         **settings,
@@ -137,6 +154,8 @@ def _provenance(results: Results, data: Dataset) -> dict[str, str]:
 
 def _common_settings(cells: list[dict]) -> str:
     """The settings that all cells share, and the values of those that vary."""
-    names = list(cells[0]["config"]) if cells else []
-    values = {name: dict.fromkeys(str(cell["config"][name]) for cell in cells) for name in names}
-    return "; ".join(f"{name} {', '.join(of_it)}" for name, of_it in values.items())
+    values: dict[str, dict[str, None]] = {}
+    for cell in cells:
+        for name, value in {**cell["config"], "replicates": cell["replicates"]}.items():
+            values.setdefault(name, {})[str(value)] = None
+    return "; ".join(f"{name} {', '.join(distinct)}" for name, distinct in values.items())

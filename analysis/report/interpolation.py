@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
-from pathlib import Path
 
 import pandas as pd
 from threadpoolctl import threadpool_limits
@@ -15,6 +15,7 @@ from analysis.interpolation import explorer
 from analysis.interpolation.judge import Judge, judge_of
 from analysis.report.captions import INTERVALS
 from analysis.results import Results, load
+from study.store import Block
 
 
 @dataclass(frozen=True)
@@ -33,10 +34,10 @@ def find(results: Results) -> Found:
     return Found(judge, interpolation.scorecard(results, judge=judge))
 
 
-def find_in(folder: str | Path) -> Found:
-    """The same in a process of its own, of the results in a folder."""
+def find_in(address: str, damaged: Mapping[Block, str]) -> Found:
+    """The same in a process of its own, of results whose blocks have been verified."""
     with threadpool_limits(1):  # as for all of a report
-        return find(load(folder).without_augmented())
+        return find(load(address, damaged).without_augmented())
 
 
 def write(document: Document, results: Results, finding: Future[Found] | None = None) -> None:
@@ -93,5 +94,5 @@ def write(document: Document, results: Results, finding: Future[Found] | None = 
     )
     document.heading("Explore")
     shown = explorer.content(results, judge)
-    document.markup(explorer.fragment(shown, scorecard))
+    document.explorer(explorer.values(shown, scorecard))
     document.download("interpolation_explorer", explorer.readings(shown), "All the readings")

@@ -20,9 +20,8 @@ SEVERAL = (
 )
 
 
-def write(document: Document, results: Results, content: dict[str, Any]) -> None:
+def write(document: Document, results: Results, name: str, content: dict[str, Any]) -> None:
     """One search, from RESULTS/search/NAME.json."""
-    name = content["name"]
     anchor = f"search-{name}"
     section = document.section(
         anchor,
@@ -33,7 +32,7 @@ def write(document: Document, results: Results, content: dict[str, Any]) -> None
     if not content["trials"]:
         document.text("No trial has ended yet.")
         return
-    section.conclusions = search.verdicts(content, results.store)
+    section.conclusions = search.verdicts(content, results.rows)
     section.cells = [content[k] for k in ("winner_cell", "start_cell") if content.get(k)]
     table = search.trials(content)
     if len(search.curves(content)):

@@ -19,10 +19,7 @@ def write(document: Document) -> None:
         + ("all of them hold." if failed.empty else f"{len(failed)} FAILED.")
     ]
     for answer in theory.answers():
-        document.heading(f"{answer.number} {answer.title}")
-        for paragraph in answer.paragraphs:
-            document.markup(paragraph)
-        document.markup(f'<div class="muted"><strong>The original.</strong>{answer.original}</div>')
+        document.answer(answer)
         if answer.number == "2":
             document.figure(
                 "stationary_points",

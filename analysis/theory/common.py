@@ -7,7 +7,10 @@ from xml.etree import ElementTree
 
 import torch
 from latex2mathml.converter import convert
+from markupsafe import Markup
 from torch import Tensor
+
+from analysis.document import html
 
 Comparison = Literal["at most", "at least"]
 
@@ -52,10 +55,14 @@ class Answer:
     """As the assignment numbers it: "1", "2", "3", "4a" ... "4d"."""
     title: str
     """Plain text."""
-    paragraphs: list[str]
+    paragraphs: list[Markup]
     """HTML, each one a ``<p>`` with its mathematics as MathML: statement, then derivation."""
-    original: str
+    original: Markup
     """HTML, one ``<p>``: what the original solution answered, and what is wrong with it."""
+
+    def _repr_html_(self) -> str:
+        """As a notebook shows it, which is as the report does."""
+        return html("answer", {"answer": self})
 
 
 def mathml(latex: str, display: bool = True) -> str:
@@ -82,11 +89,14 @@ def mathml(latex: str, display: bool = True) -> str:
     return str(element)
 
 
-def paragraph(text: str) -> str:
-    """HTML with ``$inline$`` and ``$$displayed$$`` LaTeX in it -> a ``<p>`` with MathML."""
+def paragraph(text: str) -> Markup:
+    """HTML with ``$inline$`` and ``$$displayed$$`` LaTeX in it -> a ``<p>`` with MathML.
+
+    For text that is written in this package, as it is not escaped.
+    """
     text = re.sub(r"\$\$([^$]+)\$\$", lambda match: mathml(match[1]), text)
     text = re.sub(r"\$([^$]+)\$", lambda match: mathml(match[1], display=False), text)
-    return f"<p>{text}</p>"
+    return Markup("<p>{}</p>").format(Markup(text))
 
 
 @dataclass(frozen=True)

@@ -190,5 +190,5 @@ def best_classifier(rows: pd.DataFrame) -> pd.Series:
 
 def confusion(results: Results, row: pd.Series) -> np.ndarray:
     """Counts (10, 10) of test images by true digit (rows) and predicted digit (columns)."""
-    predicted = results.predictions(row["cell"])[int(row["replicate"])]
+    predicted = results.predictions(row["cell"], [int(row["replicate"])])[0]
     return confusion_matrix(results.test_labels.numpy(), predicted, labels=range(CLASSES))

@@ -62,6 +62,7 @@ def code_baselines(results: Results) -> pd.DataFrame:
     # Codes are the same whatever the batch size that a head learnt with.
     sets = ["encoder_cell", "encoder_replicate", "label_subset", "labels"]
     fixed = rows[rows["freeze"] == "fixed"].drop_duplicates(sets)
+    fixed = fixed[fixed["encoder_cell"].map(results.replicates).map(len) > 0]
     if fixed.empty:
         return pd.DataFrame()
     train, _ = data.train.on("cpu")
@@ -71,10 +72,19 @@ def code_baselines(results: Results) -> pd.DataFrame:
         for subset in sorted(fixed["label_subset"].unique())
     }
     lines = []
+    models = {
+        (cell, replicate): model
+        for cell, group in fixed.groupby("encoder_cell")
+        for replicate, model in zip(
+            group["encoder_replicate"].unique(),
+            results.autoencoders(cell, group["encoder_replicate"].unique()),
+            strict=True,
+        )
+    }
     for (encoder_cell, replicate), group in fixed.groupby(
         ["encoder_cell", "encoder_replicate"], sort=False
     ):
-        model = results.autoencoders(encoder_cell)[replicate]
+        model = models[encoder_cell, replicate]
         scaler = StandardScaler().fit(encode(model, train[:STATISTICS_IMAGES]).numpy())
         held = scaler.transform(encode(model, results.test_images).numpy())
         for subset, of_subset in group.groupby("label_subset"):

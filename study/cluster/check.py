@@ -10,11 +10,12 @@ import torch
 from rich.console import Console
 
 from study.cluster.nodes import Facts, Node, alive, ask, facts, troubles
-from study.errors import NoResources
-from study.launch import Resources, cluster
+from study.errors import NoResources, StoreError
+from study.launch import cluster
 from study.provenance import packages, processor
-from study.store import Store, StoreError
-from study.words import counted
+from study.resources import Resources
+from study.store import Store
+from study.words import counted, shown
 from trainables.data import DataError, load
 
 
@@ -42,10 +43,10 @@ def check(
     store: Store | None = None
     try:
         store = Store(out)
-        store.create()
+        store.require_writable()
         free = store.place.free()
         room = "" if free is None else f", {free / 2**30:.1f} GiB free"
-        say("storage", free is None or free > 2**30, f"{store.folder}: writable{room}")
+        say("storage", free is None or free > 2**30, f"{shown(store.address)}: writable{room}")
     except StoreError as error:
         say("storage", False, str(error))
         store = None
@@ -64,7 +65,7 @@ def check(
 
 def check_nodes(say: Callable[[str, bool, str], None], nodes: list[Node], store: Store) -> None:
     """One line for each node of a cluster."""
-    here = facts(str(store.folder), "", has_gpus=False)
+    here = facts(store.address, "", has_gpus=False)
     for node, answer in zip(nodes, ask(nodes, store).values(), strict=True):
         wrong = troubles(node, answer, here)
         gpus = f", {len(answer.gpus)} GPUs" if isinstance(answer, Facts) and answer.gpus else ""

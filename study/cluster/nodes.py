@@ -16,9 +16,9 @@ from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.console import Console
 
-from study.errors import BadInput
+from study.errors import BadInput, StoreError
 from study.provenance import packages, sources
-from study.store import Store, StoreError
+from study.store import Store
 
 PATIENCE = 60.0
 """Seconds in which a node has to answer: a new worker process takes ten to import everything."""
@@ -86,8 +86,8 @@ def storage_trouble(store: Store, mark: str) -> str:
     try:
         with store.place.once():
             if not store.has_mark(mark):
-                return f"{store.folder} is not there, or another folder than the driver's"
-        store.create()
+                return f"{store.address} is not there, or another folder than the driver's"
+        store.require_writable()
     except StoreError as error:
         return str(error)
     return ""
@@ -128,7 +128,7 @@ def ask(nodes: list[Node], store: Store) -> dict[str, Facts | str]:
                 num_cpus=0,
                 max_retries=0,
                 scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False),
-            ).remote(str(store.folder), mark, node.resources.get("GPU", 0) > 0)
+            ).remote(store.address, mark, node.resources.get("GPU", 0) > 0)
             for node in nodes
         }
         end = time.monotonic() + PATIENCE
@@ -183,7 +183,7 @@ def require_shared(store: Store, console: Console) -> None:
     if blind:
         raise BadInput(
             "--out",
-            store.folder,
+            store.address,
             f"is not seen by {', '.join(blind)}; on a cluster results have to be on storage that "
             "all nodes share: s3://BUCKET/PATH, or a folder of a network file system",
         )

@@ -1,4 +1,4 @@
-"""What this machine allows, asked before anything is started: paths, GPUs, cores, a terminal."""
+"""What this machine allows, checked before anything starts: paths, GPUs, cores, a terminal."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from study.errors import BadInput
 
 
 @contextmanager
-def followed(option: str, path: Path) -> Iterator[None]:
-    """In the block, what the system says of a path that it can't follow is bad input."""
+def resolving(option: str, path: Path) -> Iterator[None]:
+    """Turn path-resolution errors inside the block into `BadInput`."""
     try:
         path.resolve()  # which alone complains of links in a circle
         yield
@@ -27,15 +27,15 @@ def followed(option: str, path: Path) -> Iterator[None]:
 
 def check_out(out: Path) -> None:
     """Raise `BadInput` for a path that can't be a folder of results."""
-    with followed("--out", out):
+    with resolving("--out", out):
         there = next(path for path in (out, *out.absolute().parents) if path.exists())
         if not there.is_dir():
             which = "is a file" if there == out else f"{there} is a file"
             raise BadInput("--out", out, f"{which}; it must be a folder, or not exist yet")
 
 
-def require_gpus(arguments: argparse.Namespace) -> None:
-    """Raise `BadInput` where GPUs are asked of this machine that it doesn't have."""
+def require_machine(arguments: argparse.Namespace) -> None:
+    """Raise `BadInput` where a trial is to have more GPUs or cores than this machine has."""
     if arguments.address == "local" and arguments.gpus_per_trial not in ("auto", 0):
         import torch
 
@@ -50,15 +50,15 @@ def require_gpus(arguments: argparse.Namespace) -> None:
             raise BadInput("--cpus-per-trial", f"{arguments.cpus_per_trial:g}", allowed)
 
 
-class Voice(Console):
-    """A console that leaves it to `main` what follows when nobody listens any more."""
+class PipeConsole(Console):
+    """Console that raises `BrokenPipeError` when stdout is closed."""
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError
 
 
-def speak_any_language() -> None:
-    """Let what the terminal's encoding lacks, such as … in ASCII, be printed as `?`."""
+def replace_unencodable() -> None:
+    """Print characters that the terminal's encoding lacks, such as … in ASCII, as `?`."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")

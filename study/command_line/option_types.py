@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from study.presets import PresetError, find
-from study.store.storage import is_uri
+from study.store.places import is_uri
 
 LARGEST = 2**63 - 1
 """What a column of whole numbers can hold."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from study.errors import BadInput
-from study.experiments import EXPERIMENTS, STUDIES, Experiment, members
+from study.experiments import EXPERIMENTS, STUDIES, Selection, members
 from study.grid import has_setting, override
 from study.presets import find
 from trainables.contract import ConfigError
@@ -20,29 +20,17 @@ OPTION_OF = {
     "loss": "--losses",
     "batch_size": "--batch-sizes",
     "replicates": "--replicates",
+    "encoders": "--encoders",
     "epochs": "--epochs",
     "learning_rate": "--learning-rate",
     "seed": "--seed",
 }
 """The option that sets each setting of a trainable."""
 
-SHARED = ("latent_dim", "depth", "labels", "freeze", "pretraining", "replicates", "seed")
+SHARED = ("latent_dim", "depth", "labels", "freeze", "pretraining", "replicates", "encoders",
+          "seed")  # fmt: skip
 """Settings that an option changes in every experiment that has them. The others change the
 experiment that was named, or a study's first: `--epochs` of `assignment` are the autoencoder's."""
-
-
-@dataclass(frozen=True)
-class Selection:
-    """What a `plan` or `run` command asks for."""
-
-    name: str
-    """The study or experiment."""
-    dataset: str
-    """The dataset's name."""
-    experiments: list[Experiment]
-    """With the preset and the options worked in, those that others need first."""
-    asked: tuple[str, ...]
-    """Names of those whose whole grid was asked for; of the others, only what these need."""
 
 
 def select(arguments: argparse.Namespace, large: bool) -> Selection:

@@ -142,7 +142,13 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     what.add_argument(
         "--replicates", type=count, metavar="N",
-        help="models a cell, each with its own seed: what intervals are made from",
+        help="models a cell, each with its own seed: what intervals are made from. With more of "
+        "them than before, only those that are new are computed",
+    )  # fmt: skip
+    what.add_argument(
+        "--encoders", type=whole, metavar="N",
+        help="pretrained encoders that a cell's few-shot classifiers share; 0: one each, so that "
+        "the classifiers are independent of one another",
     )  # fmt: skip
     what.add_argument("--seed", type=whole, metavar="N", help="of everything random (default 0)")
 
@@ -171,7 +177,13 @@ def _add_places(parser: argparse.ArgumentParser) -> None:
     where.add_argument(
         "--gpus-per-trial", type=gpus, default="auto", metavar="X",
         help="GPUs a trial, or a fraction of one, as 0.25; auto (default): the share that an "
-        "experiment's largest cell needs, measured when it runs; none where there are no GPUs",
+        "experiment's largest block needs, measured when it runs; none where there are no GPUs",
+    )  # fmt: skip
+    where.add_argument(
+        "--log", type=one_of(["auto", "tensorboard", "none"], "kind of log"), default="auto",
+        metavar="KIND",
+        help="tensorboard: curves of every trial in RESULTS/tune; none: the driver is busy half as "
+        "long; auto (default): tensorboard for up to 500 blocks",
     )  # fmt: skip
 
 
@@ -181,13 +193,13 @@ def parser() -> argparse.ArgumentParser:
         prog="study",
         description="A hyperparameter study of autoencoders and few-shot classifiers: what is "
         "missing is computed by Ray Tune, what is there never again.",
-        epilog="exit code: 0 every cell done; 1 some cell failed, the others are kept and the "
+        epilog="exit code: 0 every replicate done; 1 something failed, the rest is kept and the "
         "report says which; 2 bad input, nothing started; 130 interrupted (Ctrl-C), what is done "
         "is kept and the same command goes on from there",
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, text in (
-        ("plan", "the cells: how many, done, missing; starts no Ray"),
+        ("plan", "the cells and replicates: how many, done, missing; starts no Ray"),
         ("run", "computes what is missing, then writes the report"),
     ):
         command = commands.add_parser(name, help=text, description=text)

@@ -1,103 +1,136 @@
-"""What a cell needs of a GPU's memory, asked of a GPU."""
+"""What a block needs of a GPU's memory, asked of a GPU; and the share that each gets by it."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from rich.console import Console
 
-from study.experiments import Experiment
 from study.grid import Cell, has_setting
-from study.packing.share import CONTEXT, Hardware, kind, largest, size
-from study.store import Store, StoreError
-from study.words import reason
+from study.packing.share import CONTEXT, Hardware, describe, largest, share_of, trials_per_gpu
+from study.queue import Task
+from study.words import counted, reason
 from trainables.data import Dataset
 
-Point = tuple[Mapping[str, Any], str | None]
-"""A cell's configuration, and the id of the cell that it builds on."""
-
 TOO_MUCH = 2**62
-"""The need of a cell that a whole GPU doesn't hold: bytes beyond any GPU."""
+"""The need of a block that a whole GPU doesn't hold: bytes beyond any GPU."""
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What the packing of an experiment is made from."""
+class Probe:
+    """A block, made short, whose need of memory is measured."""
 
-    hardware: Hardware
-    need: int | None
-    """Bytes a trial, CUDA context included; None where that can't be known."""
-    why: str = ""
-    """In a few words: why it can't."""
+    trainable: str
+    """Importable module that computes it."""
+    config: dict[str, Any]
+    """All settings, with few epochs."""
+    replicates: range
+    """Which replicates it has."""
+    parent: Probe | None
+    """What it builds on, which need not exist yet: it is trained for as few epochs."""
+
+
+def probe_of(cell: Cell, replicates: range) -> Probe:
+    """The block with `Experiment.probe_settings`: over soon, and no smaller."""
+    experiment = cell.experiment
+    short = {k: v for k, v in experiment.probe_settings.items() if has_setting(experiment, k)}
+    parent = None
+    if cell.parent:
+        needed = [cell.settings.parent_replicate(replicate) for replicate in replicates]
+        parent = probe_of(cell.parent, range(min(needed), max(needed) + 1))
+    return Probe(experiment.trainable, {**cell.config, **short}, replicates, parent)
+
+
+def share_gpus(
+    tasks: Sequence[Task],
+    gpus: float | str,
+    cpus: float,
+    data: ray.ObjectRef,
+    console: Console,
+) -> None:
+    """Give each task its GPUs, or the fraction of one that tasks of its experiment need.
+
+    `gpus` is that number, or `auto`: then the largest blocks are measured. Tasks that gain nothing
+    from a GPU (`Experiment.on_gpu`) get none. Says how many share a GPU, and why.
+    """
+    groups: dict[str, list[Task]] = {}
+    for task in tasks if gpus else ():
+        if task.cell.experiment.on_gpu(task.cell.config):
+            groups.setdefault(task.cell.experiment.name, []).append(task)
+    if gpus != "auto":
+        for task in (task for group in groups.values() for task in group):
+            task.gpus = float(gpus)
+    elif groups:
+        for name, (need, hardware, why) in measure(groups, cpus, data).items():
+            group = groups[name]
+            trials = trials_per_gpu(need, hardware, len(group), cpus)
+            for task in group:
+                task.gpus = share_of(trials)
+            console.print(f"{name}: {describe(trials, need, hardware, len(group), why)}")
+    if groups and (without := sum(not task.gpus for task in tasks)):
+        console.print(f"{counted(without, 'block')} on CPU cores alone")
 
 
 def measure(
-    experiment: Experiment,
-    cells: list[Cell],
-    data: ray.ObjectRef,
-    store: Store,
-    cpus: float,
-) -> Measured:
-    """What the largest of `cells` needs of a GPU, and what GPUs the cluster has.
+    groups: dict[str, list[Task]], cpus: float, data: ray.ObjectRef
+) -> dict[str, tuple[int | None, Hardware, str]]:
+    """By experiment: bytes that its largest block needs, CUDA context included (None where that
+    can't be known), the cluster's GPUs, and why the need isn't known.
 
-    One task a node with GPUs looks at a whole one; the first of them also runs the largest cell
-    of each kind, for one epoch (`Experiment.briefly`), where no finished cell at least as large
-    has left a record of its peak. Waits for GPUs that others hold, as the trials would.
+    One Ray task a node with GPUs looks at a whole one; the first of them also runs the probes.
+    Waits for GPUs that others hold, as the trials would.
     """
-    candidates = largest(cells, list(experiment.axes))
-    peaks = [recorded(cell, experiment, store) for cell in candidates]
-    unknown = [cell for cell, peak in zip(candidates, peaks, strict=True) if peak is None]
-    points: list[Point] = [({**c.config, **brief(experiment)}, c.parent) for c in unknown]
-    task = ray.remote(num_gpus=1, num_cpus=cpus)(weigh)
-    arguments = (experiment.trainable, data, str(store.folder))
+    probes = [
+        (name, probe_of(task.cell, task.replicates))
+        for name, tasks in groups.items()
+        for task in largest(tasks)
+    ]
+    weigher = ray.remote(num_gpus=1, num_cpus=cpus)(weigh)
     # An autoscaled cluster without a worker starts one for a task that waits.
     places: list[Any] = [
-        NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in with_gpus()
+        NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in gpu_nodes()
     ] or ["DEFAULT"]
     looks = [
-        task.options(scheduling_strategy=place).remote(points if number == 0 else [], *arguments)
+        weigher.options(scheduling_strategy=place).remote(
+            [probe for _, probe in probes] if number == 0 else [], data
+        )
         for number, place in enumerate(places)
     ]
     try:
         found, trouble = ray.get(looks), ""
     except RayError as error:
         found, trouble = [], f"not measured, {reason(str(error))}"
-    nodes = [node["Resources"] for node in with_gpus()]
+    nodes = [node["Resources"] for node in gpu_nodes()]
     gpus = int(sum(node["GPU"] for node in nodes)) or 1
     cores = min((node.get("CPU", 0) / node["GPU"] for node in nodes), default=0)
+    usable = [free for free, _ in found if free is not None]
+    if not trouble and len(usable) < len(found):
+        trouble = "torch sees no GPU in the workers, so trials compute on CPU cores"
     if trouble:
-        return Measured(Hardware(gpus, cores, None), None, trouble)
-    usable = [bytes_free for bytes_free, _ in found if bytes_free is not None]
-    if len(usable) < len(found):
-        why = "torch sees no GPU in the workers, so trials compute on CPU cores"
-        return Measured(Hardware(gpus, cores, None), None, why)
-    known = [peak for peak in [*peaks, *found[0][1]] if peak is not None]
+        return {name: (None, Hardware(gpus, cores, None), trouble) for name in groups}
     hardware = Hardware(gpus, cores, min(usable))
-    if max(known) == TOO_MUCH:
-        return Measured(hardware, None, "the largest cell doesn't fit a whole one")
-    return Measured(hardware, max(known) + CONTEXT)
+    needs: dict[str, tuple[int | None, Hardware, str]] = {}
+    for name in groups:
+        peak = max(p for (of, _), p in zip(probes, found[0][1], strict=True) if of == name)
+        why = "the largest block doesn't fit a whole one" if peak == TOO_MUCH else ""
+        needs[name] = (None if why else peak + CONTEXT, hardware, why)
+    return needs
 
 
-def with_gpus() -> list[dict[str, Any]]:
-    """The nodes with GPUs that are there now."""
+def gpu_nodes() -> list[dict[str, Any]]:
+    """The nodes with GPUs that are up."""
     return [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU", 0) >= 1]
 
 
-def brief(experiment: Experiment) -> dict[str, Any]:
-    """Settings with which a cell is over soon, and takes as much memory."""
-    return {name: v for name, v in experiment.briefly.items() if has_setting(experiment, name)}
-
-
-def weigh(
-    points: list[Point], trainable: str, data: Dataset, results: str
-) -> tuple[int | None, list[int]]:
+def weigh(probes: Sequence[Probe], data: Dataset) -> tuple[int | None, list[int]]:
     """On a worker with a whole GPU: its usable bytes (None: torch sees none), and the peak of
-    each of `points`, `TOO_MUCH` for one that doesn't fit."""
+    each of `probes`, `TOO_MUCH` for one that doesn't fit."""
     import torch  # which the driver, who only names this function, is spared
 
     from study.packing import gpu
@@ -107,13 +140,11 @@ def weigh(
     peaks: list[int] = []
     if usable is None:
         return None, peaks
-    module = importlib.import_module(trainable)
-    store = Store(results)
-    for config, parent in points:
-        weights = store.weights(parent) if parent else None
+    for probe in probes:
+        parent = train(probe.parent, data, None) if probe.parent else None
         gpu.claim(1)
         try:
-            module.train(module.Config(**config), data, lambda metrics: None, weights)
+            train(probe, data, parent)
         except torch.OutOfMemoryError:
             peaks.append(TOO_MUCH)
         else:
@@ -121,25 +152,12 @@ def weigh(
     return usable, peaks
 
 
-def recorded(cell: Cell, experiment: Experiment, store: Store) -> int | None:
-    """The peak of the smallest finished cell of the plan that is at least as large as `cell` and
-    of its kind; None where there is none."""
-    axes = list(experiment.axes)
-    done = store.done()
-    peers = [
-        (size(planned["config"], axes), planned["id"])
-        for group in store.plan()["experiments"]
-        if group["name"] == experiment.name
-        for planned in group["cells"]
-        if planned["id"] in done
-        and kind(planned["config"], axes) == kind(cell.config, axes)
-        and size(planned["config"], axes) >= size(cell.config, axes)
-    ]
-    for _, identity in sorted(peers):
-        try:
-            peak = store.marker(identity)["provenance"].get("gpu_memory_bytes")
-        except StoreError:
-            continue  # damaged since the study began: the next run finds it
-        if isinstance(peak, int):
-            return peak
-    return None
+def train(probe: Probe, data: Dataset, parent: Any) -> dict[int, dict[str, Any]]:
+    """Train a probe; its weights by replicate."""
+    module = importlib.import_module(probe.trainable)
+    config = module.Config(**probe.config)
+    outcome = module.train(config, probe.replicates, data, lambda metrics: None, parent)
+    return {
+        replicate: {name: value[row].cpu() for name, value in outcome.weights.items()}
+        for row, replicate in enumerate(probe.replicates)
+    }

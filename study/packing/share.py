@@ -1,17 +1,19 @@
-"""How many trials share a GPU: as many as its memory, its cores and the cells allow."""
+"""How many trials share a GPU: as many as its memory, its cores and the blocks allow."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
-from study.grid import Cell
 from study.words import counted
 
+if TYPE_CHECKING:
+    from study.queue import Task
+
 KEPT_FREE = 0.1
-"""Part of a GPU's memory that is not given away: cells aren't measured to the end, and torch's
+"""Part of a GPU's memory that is not given away: blocks aren't measured to the end, and torch's
 allocator leaves gaps."""
 
 CONTEXT = 2**30
@@ -38,18 +40,18 @@ class Hardware:
 
 
 def trials_per_gpu(
-    need: int | None, hardware: Hardware, cells: int, cpus_per_trial: float = 1
+    need: int | None, hardware: Hardware, blocks: int, cpus_per_trial: float = 1
 ) -> int:
     """How many trials of `need` bytes each to put on a GPU, at least 1.
 
-    Never more than leaves every GPU busy with the `cells` that there are, nor more than it has
+    Never more than leaves every GPU busy with the `blocks` that there are, nor more than it has
     CPU cores for. One that needs more than there is gets a GPU to itself, where it fails by its
     own error. With a need that isn't known it is one, too.
     """
     if need is None or hardware.usable is None:
         return 1
     fit = int(hardware.usable * (1 - KEPT_FREE)) // need
-    wanted = math.ceil(cells / hardware.gpus)
+    wanted = math.ceil(blocks / hardware.gpus)
     fed = int(hardware.cores / cpus_per_trial)
     return max(1, min(fit, wanted, fed, MOST))
 
@@ -64,31 +66,27 @@ def trials_of(share: float) -> int:
     return max(1, STEPS // max(1, round(share * STEPS))) if share < 1 else 1
 
 
-def size(config: Mapping[str, Any], axes: Sequence[str]) -> int:
-    """What cells of one experiment are ordered by where their memory isn't known: the product of
-    the settings on its axes that count something."""
-    counts = [config[name] for name in axes if _counts(config.get(name))]
-    return math.prod(max(1, count) for count in counts)
+def size(task: Task) -> int:
+    """What tasks of one experiment are ordered by where their memory isn't known: the product of
+    the settings on its axes that count something, and the number of replicates."""
+    config = task.cell.config
+    counts = [config[axis] for axis in task.cell.experiment.axes if _counts(config.get(axis))]
+    return math.prod(max(1, count) for count in counts) * len(task.replicates)
 
 
-def kind(config: Mapping[str, Any], axes: Sequence[str]) -> tuple[Any, ...]:
-    """What makes cells incomparable in size: the words among the settings on the axes."""
-    return tuple(config[name] for name in axes if isinstance(config.get(name), str))
-
-
-def largest(cells: Sequence[Cell], axes: Sequence[str]) -> list[Cell]:
-    """The largest cell of each kind: those that are measured."""
-    found: dict[tuple[Any, ...], Cell] = {}
-    for cell in cells:
-        which = kind(cell.config, axes)
-        if which not in found or size(cell.config, axes) > size(found[which].config, axes):
-            found[which] = cell
+def largest(tasks: Sequence[Task]) -> list[Task]:
+    """The largest task of each kind: those that are measured."""
+    found: dict[tuple[object, ...], Task] = {}
+    for task in tasks:
+        known = found.get(task.kind)
+        if known is None or size(task) > size(known):
+            found[task.kind] = task
     return list(found.values())
 
 
-def describe(trials: int, need: int | None, hardware: Hardware, cells: int, why: str) -> str:
-    """`4 trials a GPU (1.8 GiB each of 79.2 GiB, 28 cells, 2 GPUs)`, or why it is one."""
-    there = f"{counted(cells, 'cell')}, {counted(hardware.gpus, 'GPU')}"
+def describe(trials: int, need: int | None, hardware: Hardware, blocks: int, why: str) -> str:
+    """`4 trials a GPU (1.8 GiB each of 79.2 GiB, 28 blocks, 2 GPUs)`, or why it is one."""
+    there = f"{counted(blocks, 'block')}, {counted(hardware.gpus, 'GPU')}"
     if need is not None and hardware.usable is not None:
         there = f"{need / 2**30:.1f} GiB each of {hardware.usable / 2**30:.1f} GiB, {there}"
     return f"{counted(trials, 'trial')} a GPU ({there})" + (f": {why}" if why else "")

@@ -31,7 +31,7 @@ class Halving(FIFOScheduler):
     ) -> None:
         """`columns` and `directions` are the objectives, the error first; `rungs` are epochs.
 
-        Past the last rung nothing stops a trial: at its end it writes its cell.
+        Past the last rung nothing stops a trial: at its end it writes its block.
         """
         super().__init__()
         self.signs = {

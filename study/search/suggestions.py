@@ -59,24 +59,15 @@ def open_storage(url: str, option: str) -> optuna.storages.RDBStorage:
         raise BadInput(option, shown, f"can't be used ({reason})") from error
 
 
-@dataclass
-class Suggestion:
-    """A point to try."""
-
-    number: int
-    """Optuna's number of the trial."""
-    cell: Cell
-    """What to compute."""
-
-
 class Suggestions:
     """The Optuna study of one search."""
 
     def __init__(self, problem: Problem, store: Store, storage: Any, option: str) -> None:
-        """Opens the study, or begins it. Trials that were running are nobody's any more, since
-        the driver holds the results folder's lock: they are marked failed and queued again.
+        """Open the study, or begin it.
 
-        Raises `BadInput`, naming `option`, where the storage has another search of this name.
+        Mark trials left running by a dead driver as failed, and queue them again. Safe because the
+        caller holds the lock of the results folder. Raises `BadInput`, naming `option`, where the
+        storage has another search of this name.
         """
         self.problem = problem
         self.store = store
@@ -140,13 +131,13 @@ class Suggestions:
 
     # --- asking ------------------------------------------------------------------------------
 
-    def next(self) -> Suggestion:
-        """Another point whose cell is not there yet. Those that are there are told at once."""
+    def next(self) -> int:
+        """Begin another trial; its number, under which `cells` has what to compute."""
         trial = self.study.ask(self.distributions)
         cell = self.problem.cell(trial.params)
         trial.set_user_attr("cell", cell.id)
         self.running[trial.number], self.cells[trial.number] = trial, cell
-        return Suggestion(trial.number, cell)
+        return trial.number
 
     # --- telling -----------------------------------------------------------------------------
 
@@ -161,7 +152,8 @@ class Suggestions:
 
     def complete(self, number: int) -> list[float]:
         """The trial's cell is done: its objectives are those on disk."""
-        rows = self.store.rows([self.cells[number].id])
+        cell = self.cells[number]
+        rows = self.store.rows({cell.id: cell.replicates})
         values = [float(rows[column].mean()) for column in self.problem.columns]
         trial = self.running[number]
         trial.set_user_attr("parameters", int(rows["parameters"].iloc[0]))

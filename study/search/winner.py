@@ -7,10 +7,9 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
-from study.command_line.options import Selection
-from study.experiments import Experiment, Preset
-from study.grid import Cell
-from study.search.problems import Problem, groups_of
+from study.experiments import Experiment, Preset, Selection
+from study.grid import Cell, gaps
+from study.search.problems import Problem
 from study.search.suggestions import Suggestions
 from study.store import Store
 from trainables.data import Dataset
@@ -29,44 +28,33 @@ class Winner:
     fresh: list[list[Cell]]
     """Cells of the winner and of the starting point on seeds that chose nothing, after those
     that they build on: an experiment each."""
-    winner_cell: str
-    """Id of the winner's among them."""
-    start_cell: str
-    """Id of the starting point's; the same where nothing better was found."""
+    winner_cell: Cell
+    """The winner's among them."""
+    start_cell: Cell
+    """The starting point's; the same where nothing better was found."""
 
 
-def find_winners(
-    selection: Selection, searches: list[Suggestions], data: Dataset, replicates: int
-) -> list[Winner]:
+def find_winners(searches: list[Suggestions], replicates: int) -> list[Winner]:
     """What the searches have found that have found something."""
     return [
-        _winner(selection, suggestions, trial, data, replicates)
+        _winner(suggestions, trial, replicates)
         for suggestions in searches
         if (trial := suggestions.best()) is not None
     ]
 
 
-def _winner(
-    selection: Selection,
-    suggestions: Suggestions,
-    trial: FrozenTrial,
-    data: Dataset,
-    replicates: int,
-) -> Winner:
+def _winner(suggestions: Suggestions, trial: FrozenTrial, replicates: int) -> Winner:
     """The winner and the starting point on fresh seeds: the best of many owes part of its score
     to the seeds it was chosen by."""
     problem = suggestions.problem
     seed = int(problem.cell(problem.start).config["seed"])
     fresh = {"seed": seed + 1, "replicates": replicates}
-    both = [
-        groups_of(selection, problem, {**params, **fresh}, data.fingerprint)
-        for params in (trial.params, dict(problem.start))
-    ]
+    both = [problem.groups({**params, **fresh}) for params in (trial.params, problem.start)]
     groups = [
         list({cell.id: cell for cell in (*ours, *theirs)}.values())
         for ours, theirs in zip(*both, strict=True)
     ]
-    return Winner(problem, suggestions, trial, groups, both[0][-1][0].id, both[1][-1][0].id)
+    return Winner(problem, suggestions, trial, groups, both[0][-1][0], both[1][-1][0])
 
 
 def reported(
@@ -85,9 +73,14 @@ def reported(
     return experiments, groups
 
 
-def scores(store: Store, cell: str, metric: str) -> tuple[float, float, int]:
+def is_done(store: Store, cell: Cell) -> bool:
+    """Whether all replicates of a cell are there."""
+    return not gaps(cell.replicates, store.blocks().get(cell.id, ()))
+
+
+def scores(store: Store, cell: Cell, metric: str) -> tuple[float, float, int]:
     """Mean, standard deviation and number of the replicates of a cell."""
-    values = store.rows([cell])[metric]
+    values = store.rows({cell.id: cell.replicates})[metric]
     return float(values.mean()), float(values.std()), len(values)
 
 
@@ -100,7 +93,7 @@ def sentences(store: Store, one: Winner) -> list[str]:
     said = [f"{selected:.5f} on the seeds that chose it (n = {_replicates(one)})"]
     for name, cell in (("fresh seeds", one.winner_cell), ("the starting point, fresh seeds",
                                                           one.start_cell)):  # fmt: skip
-        if cell in store.done():
+        if is_done(store, cell):
             mean, deviation, count = scores(store, cell, metric)
             said.append(f"{mean:.5f} ± {deviation:.5f} SD on {name} (n = {count})")
     used, whole = epochs_used(one.suggestions)
@@ -125,7 +118,7 @@ def epochs_used(suggestions: Suggestions) -> tuple[int, int]:
 
 
 def _replicates(one: Winner) -> int:
-    return int(one.problem.cell(one.problem.start).config["replicates"])
+    return one.problem.experiment.replicates
 
 
 def _short(value: Any) -> str:
@@ -139,14 +132,14 @@ def preset_of(selection: Selection, found: list[Winner], data: Dataset) -> Prese
         config = one.problem.cell(one.trial.params).config
         dim = config["latent_dim"]
         names = [*one.problem.experiment.fixed, *one.trial.params]
-        skipped = ("replicates", "seed", "latent_dim")
+        skipped = ("seed", "latent_dim")
         recipes[dim] = {n: config[n] for n in dict.fromkeys(names) if n not in skipped}
     target = selection.experiments[-1]
     axes = {
         axis: tuple(dict.fromkeys(one.problem.experiment.axes[axis][0] for one in found))
         for axis in target.axes
     }
-    fixed = {e.name: dict(e.fixed) for e in selection.experiments}
+    fixed = {e.name: {**e.fixed, "replicates": e.replicates} for e in selection.experiments}
     fixed[target.name] = {"replicates": _replicates(found[0])}
     above = {e.name: e.recipes for e in selection.experiments[:-1] if e.recipes}
     return Preset(
@@ -160,7 +153,7 @@ def preset_of(selection: Selection, found: list[Winner], data: Dataset) -> Prese
 
 
 def comment(found: list[Winner], data: Dataset, store: Store, command: str) -> str:
-    """What stands above a preset: how it was found."""
+    """The comment at the top of a preset: how it was found."""
     lines = [command, f"Data: {data.name}, fingerprint {data.fingerprint}."]
     for one in found:
         trials = one.suggestions.table()

@@ -1,6 +1,6 @@
-"""Finished cells: where they are, what they hold, and who may write them."""
+"""Results as facts: blocks of replicates in a folder or a bucket, written once and verified."""
 
-from study.store.cells import State as State
-from study.store.cells import Store as Store
-from study.store.decoding import DamagedCell as DamagedCell
-from study.store.storage import StoreError as StoreError
+from study.errors import StoreError
+from study.store.cells import Block, DamagedBlock, Store
+
+__all__ = ["Block", "DamagedBlock", "Store", "StoreError"]

@@ -1,6 +1,6 @@
-"""A cell in progress: written every few seconds, read by whoever tries the cell next.
+"""A block in progress: written every few seconds, read by whoever tries the block next.
 
-One safetensors file, RESULTS/progress/ID.safetensors: the tensors, and all else as JSON in its
+One safetensors file, RESULTS/progress/BLOCK.safetensors: the tensors, and all else as JSON in its
 header, so that one rename, or one PUT, replaces the whole. Nothing that is read can run code.
 """
 
@@ -14,45 +14,45 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from study.store.storage import Place
+from study.store.places import Place
 from trainables.contract import Progress
 
-EVERY = 10.0
-"""Seconds between two saves at least: what an interruption costs at most, and one epoch."""
+SAVE_INTERVAL = 10.0
+"""Minimum seconds between two saves: what an interruption costs at most, and one epoch."""
 
 
 class FileCheckpoint:
     """A `trainables.contract.Checkpoint` in a file."""
 
-    def __init__(self, place: Place, name: str, code: str, every: float = EVERY) -> None:
-        """The file `name` of `place`. `code` names all that the bits of a result depend on besides
-        the cell; what other code has left is not gone on with."""
+    def __init__(self, place: Place, name: str, key: str, interval: float = SAVE_INTERVAL) -> None:
+        """The file `name` of `place`. What was written under another `key` is not resumed: see
+        `study.adapter.resume_key`."""
         self.place = place
         self.name = name
-        self.code = code
-        self.every = every
+        self.key = key
+        self.interval = interval
         self.last = time.monotonic()
         self.resumed_after: int | None = None
         """The epoch that this try went on from; None where it started anew."""
 
     def due(self) -> bool:
         """Whether the last save is long enough ago."""
-        return time.monotonic() - self.last >= self.every
+        return time.monotonic() - self.last >= self.interval
 
     def save(self, progress: Progress) -> None:
-        """Replace the file in one step. Raises `OSError`, or on object storage `StoreError`,
-        where that is impossible."""
+        """Replace the file in one step. Raises `OSError`, or in a bucket `StoreError`, where that
+        is impossible."""
         tensors = {name: value.cpu().contiguous() for name, value in progress.tensors.items()}
         content = json.dumps(
-            {"code": self.code, "epoch": progress.epoch, "numbers": dict(progress.numbers)}
+            {"key": self.key, "epoch": progress.epoch, "numbers": dict(progress.numbers)}
         )
         header = {"progress": content, "sha256": _digest(content, tensors)}
-        self.place.replace(self.name, save(tensors, header))
+        self.place.write(self.name, save(tensors, header))
         self.last = time.monotonic()
 
     def load(self) -> Progress | None:
-        """What the file holds; None where there is none, it is damaged, or other code wrote it:
-        then the cell starts anew, which costs time and changes nothing."""
+        """What the file holds; None where there is none, it is damaged, or has another key: then
+        the block starts anew, which costs time and changes nothing."""
         progress = self._read()
         self.resumed_after = progress.epoch if progress else None
         return progress
@@ -61,19 +61,16 @@ class FileCheckpoint:
         try:
             file = self.place.read(self.name)
             tensors = load(file)
-        except (OSError, SafetensorError):
+            header = _header(file)
+            known = json.loads(header["progress"])
+            progress = Progress(known["epoch"], tensors, known["numbers"])
+            whole = _digest(header["progress"], tensors) == header["sha256"]
+            return progress if whole and known["key"] == self.key else None
+        except (OSError, SafetensorError, LookupError, TypeError, ValueError, RecursionError):
             return None
-        header = _header(file)
-        content = header.get("progress", "")
-        if _digest(content, tensors) != header.get("sha256"):
-            return None
-        known = json.loads(content)
-        if known["code"] != self.code:
-            return None
-        return Progress(known["epoch"], tensors, known["numbers"])
 
     def remove(self) -> None:
-        """Forget what is kept: the cell is done."""
+        """Forget what is kept: the block is done."""
         self.place.delete(self.name)
 
 

@@ -5,30 +5,60 @@ from __future__ import annotations
 import re
 from typing import Any
 
-IDENTITY = re.compile(r"[0-9a-f]{16}")
-TRY = re.compile(r"[0-9a-f]{16}-[0-9a-f]{16}")
-"""A folder of a cell on object storage, as `study.store.objects` names them."""
+ID = re.compile(r"[0-9a-f]{16}")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 """Experiments, axes, metrics and searches: they become names of files and parts of pages."""
+SHA256 = re.compile(r"[0-9a-f]{64}")
+ARRAYS = re.compile(r"[0-9a-f]{16}-[0-9]+")
+"""The writer's own part of the name of a file of arrays, and the file's size."""
 PLAN = ("study", "command", "dataset", "fingerprint")
 """What a plan has besides its experiments, each a word or a line."""
+
+
+def is_flat(content: Any) -> bool:
+    """Whether this is a dictionary of numbers, words, booleans and nulls."""
+    return isinstance(content, dict) and all(
+        value is None or isinstance(value, str | int | float) for value in content.values()
+    )
 
 
 def is_plan(content: Any) -> bool:
     """Whether this has what readers of a plan rely on; its ids and names become paths."""
     try:
-        return (
-            all(isinstance(content[name], str) for name in PLAN)
+        return all(isinstance(content[name], str) for name in PLAN) and all(
+            all(map(NAME.fullmatch, (planned["name"], planned["metric"], *planned["axes"])))
             and all(
-                all(map(NAME.fullmatch, (planned["name"], planned["metric"], *planned["axes"])))
-                for planned in content["experiments"]
-            )
-            and all(
-                IDENTITY.fullmatch(cell["id"])
+                ID.fullmatch(cell["id"])
+                and is_flat(cell["config"])
                 and set(planned["axes"]) <= set(cell["config"])
-                and (cell["parent"] is None or IDENTITY.fullmatch(cell["parent"]))
-                for planned in content["experiments"]
+                and (cell["parent"] is None or ID.fullmatch(cell["parent"]))
+                and type(cell["replicates"]) is int
+                and cell["replicates"] >= 1
                 for cell in planned["cells"]
+            )
+            for planned in content["experiments"]
+        )
+    except (LookupError, TypeError):
+        return False
+
+
+def is_block(content: Any, replicates: range) -> bool:
+    """Whether this is what `Store.write_block` writes of these replicates."""
+    try:
+        arrays = content["arrays"]
+        return (
+            is_flat(content["config"])
+            and (content["parent"] is None or bool(ID.fullmatch(content["parent"])))
+            and isinstance(content["provenance"], dict)
+            and all(map(is_flat, (*content["rows"], *content["history"])))
+            and [row["replicate"] for row in content["rows"]] == list(replicates)
+            and all(
+                row["replicate"] in replicates and isinstance(row["epoch"], int)
+                for row in content["history"]
+            )
+            and (
+                arrays is None
+                or bool(SHA256.fullmatch(arrays["sha256"]) and ARRAYS.fullmatch(arrays["name"]))
             )
         )
     except (LookupError, TypeError):

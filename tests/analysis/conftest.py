@@ -1,18 +1,19 @@
-"""A small finished study, computed without Ray: every cell by its own `train`."""
+"""A small finished study, computed without Ray: every block by its trainable's `train`."""
 
 from __future__ import annotations
 
-import importlib
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 
 from analysis.results import Results, load
-from study.experiments import EXPERIMENTS
+from study.experiments import EXPERIMENTS, Experiment
 from study.grid import Cell, override, plan, record
 from study.provenance import code_version, device_name
-from study.store import Store
+from study.store import Block, Store
 from trainables.data import Dataset
 from trainables.data import load as load_data
 
@@ -26,12 +27,14 @@ FIXED = {
 }
 
 
-def compute(cell: Cell, data: Dataset, store: Store) -> None:
-    """What a trial of Ray Tune does, in this process."""
-    module = importlib.import_module(cell.trainable)
-    parent = store.weights(cell.parent) if cell.parent else None
+def compute(cell: Cell, replicates: range, data: Dataset, store: Store) -> None:
+    """Compute a block as a trial of Ray Tune does, in this process."""
+    parent = None
+    if cell.parent:
+        parent = store.weights(cell.parent.id, map(cell.settings.parent_replicate, replicates))
     started = time.time()
-    outcome = module.train(module.Config(**cell.config), data, lambda metrics: None, parent)
+    train = cell.experiment.module().train
+    outcome = train(cell.settings, replicates, data, lambda metrics: None, parent)
     provenance = {
         "code": code_version(),
         "device": device_name(),
@@ -41,13 +44,48 @@ def compute(cell: Cell, data: Dataset, store: Store) -> None:
         "started": started,
         "seconds": time.time() - started,
     }
-    store.write(cell.id, cell.config, cell.parent, outcome, provenance)
+    block = Block(cell.id, replicates)
+    store.write_block(block, cell.config, cell.parent_id, outcome, provenance)
+
+
+def compute_all(
+    name: str,
+    experiments: Sequence[Experiment],
+    data: Dataset,
+    folder: Path,
+    asked: Sequence[str] | None = None,
+) -> Store:
+    """Leave a study of these experiments in a folder, each cell with one block."""
+    groups = plan(experiments, data.fingerprint, asked)
+    store = Store(folder)
+    store.create()
+    store.write_plan(record(name, f"study run {name}", data, None, experiments, groups))
+    for cell in [cell for cells in groups for cell in cells]:
+        compute(cell, range(cell.replicates), data, store)
+    return store
 
 
 @pytest.fixture(scope="session")
-def compute_cell() -> Callable[[Cell, Dataset, Store], None]:
-    """`compute`, for tests that have cells of their own."""
-    return compute
+def compute_study() -> Callable[..., Store]:
+    """`compute_all`, for tests that have experiments of their own."""
+    return compute_all
+
+
+def remove(folder: Path, cell: str) -> None:
+    """Delete the blocks of a cell."""
+    shutil.rmtree(folder / "blocks" / cell)
+
+
+@pytest.fixture(scope="session")
+def remove_cell() -> Callable[[Path, str], None]:
+    """`remove`, for tests of what is missing."""
+    return remove
+
+
+@pytest.fixture
+def copied(small_results: Results, tmp_path: Path) -> Path:
+    """A copy of the small study's folder, which a test may change."""
+    return Path(shutil.copytree(small_results.store.address, tmp_path / "results"))
 
 
 @pytest.fixture(scope="session")
@@ -56,11 +94,6 @@ def small_results(tmp_path_factory: pytest.TempPathFactory) -> Results:
     each, on mnist-5k: trained so briefly that their numbers mean nothing."""
     data = load_data("mnist-5k")
     experiments = [override(EXPERIMENTS[name], AXES[name], FIXED[name]) for name in AXES]
-    groups = plan(experiments, data.fingerprint)
-    store = Store(tmp_path_factory.mktemp("study"))
-    store.create()
-    store.write_plan(record("assignment", "study run assignment", data, None, experiments, groups))
-    for cells in groups:
-        for cell in cells:
-            compute(cell, data, store)
-    return load(store.folder)
+    return load(
+        compute_all("assignment", experiments, data, tmp_path_factory.mktemp("study")).address
+    )

@@ -8,8 +8,7 @@ import pytest
 from analysis import report
 from analysis.results import load
 from study.experiments import STUDIES, members
-from study.grid import override, plan, record
-from study.store import Store
+from study.grid import override
 from trainables.settings.fewshot import FREEZE, PRETRAINING
 
 AXES = {"latent_dim": (4,), "depth": (2,), "labels": (20, 40)}
@@ -21,21 +20,16 @@ FIXED = {
 
 
 @pytest.fixture(scope="module")
-def results(digits, compute_cell, tmp_path_factory):
+def results(digits, compute_study, tmp_path_factory):
     experiments = [override(e, AXES, FIXED[e.name]) for e in members("few-labels")]
-    groups = plan(experiments, digits.fingerprint, STUDIES["few-labels"])
-    store = Store(tmp_path_factory.mktemp("few-labels"))
-    store.create()
-    asked = record("few-labels", "study run few-labels", digits, None, experiments, groups)
-    store.write_plan(asked)
-    for cell in [cell for cells in groups for cell in cells]:
-        compute_cell(cell, digits, store)
-    report.write(store.folder)
-    return load(store.folder)
+    folder = tmp_path_factory.mktemp("few-labels")
+    compute_study("few-labels", experiments, digits, folder, STUDIES["few-labels"])
+    report.write(folder)
+    return load(folder)
 
 
 def table(results, name):
-    return pd.read_csv(results.store.folder / "report" / "tables" / f"{name}.csv")
+    return pd.read_csv(results.store.place.where(f"report/tables/{name}.csv"))
 
 
 def test_every_arm_is_in_one_table_with_its_interval(results):

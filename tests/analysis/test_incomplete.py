@@ -2,16 +2,16 @@
 one replicate alone, several networks where one was expected."""
 
 import re
-import shutil
 
 import pandas as pd
 import pytest
+import torch
 
 from analysis import report, transfer
 from analysis.results import load
 from study.experiments import EXPERIMENTS
-from study.grid import override, plan, record
-from study.store import Store
+from study.grid import override
+from study.store import Block
 from trainables.contract import Outcome
 
 pytestmark = pytest.mark.slow
@@ -23,7 +23,7 @@ TINY = {
 
 
 @pytest.fixture(scope="module")
-def study(digits, compute_cell, tmp_path_factory):
+def study(digits, compute_study, tmp_path_factory):
     """A finished study with these axes by experiment, computed without Ray: its folder."""
 
     def compute(axes, **fixed):
@@ -31,13 +31,9 @@ def study(digits, compute_cell, tmp_path_factory):
             override(EXPERIMENTS[name], of_it, {**TINY[name], **fixed})
             for name, of_it in axes.items()
         ]
-        groups = plan(experiments, digits.fingerprint)
-        store = Store(tmp_path_factory.mktemp("study"))
-        store.create()
-        store.write_plan(record("study", "study run", digits, None, experiments, groups))
-        for cell in [cell for cells in groups for cell in cells]:
-            compute_cell(cell, digits, store)
-        return store.folder
+        folder = tmp_path_factory.mktemp("study")
+        compute_study("study", experiments, digits, folder)
+        return folder
 
     return compute
 
@@ -54,12 +50,12 @@ def table(folder, name):
 # --- cells that failed -------------------------------------------------------------------------
 
 
-def test_one_failed_autoencoder_leaves_a_report_whose_slope_is_over_the_other_settings(study):
+def test_a_report_without_one_autoencoder_has_a_slope_over_the_other_settings(study, remove_cell):
     axes = {"latent_dim": (2, 8), "depth": (2, 3), "batch_size": (64, 128)}
     folder = study({"autoencoder": axes})
     rows = load(folder).rows
     gone = rows.query("latent_dim == 8 and depth == 3 and batch_size == 64")
-    shutil.rmtree(folder / "cells" / gone["cell"].iloc[0])
+    remove_cell(folder, gone["cell"].iloc[0])
     report.write(folder)
     (slope,) = [s for s in sentences(folder, "reconstruction") if "a doubling" in s]
     # Two replicates, not the eight of depth x batch size x replicate.
@@ -67,27 +63,55 @@ def test_one_failed_autoencoder_leaves_a_report_whose_slope_is_over_the_other_se
     assert "over the 3 of 4 settings" in slope
 
 
+# --- cells with different numbers of replicates ------------------------------------------------
+
+
+def test_encoders_with_more_replicates_than_other_autoencoders(digits, compute_study, tmp_path):
+    autoencoders = {"depth": (2,), "batch_size": (64,), "latent_dim": (2, 8)}
+    classifiers = {"depth": (2,), "latent_dim": (8,), "labels": (20,), "freeze": ("fixed", "full")}
+    experiments = [
+        override(EXPERIMENTS["autoencoder"], autoencoders, TINY["autoencoder"]),
+        override(EXPERIMENTS["fewshot"], classifiers,
+                 {**TINY["fewshot"], "replicates": 4, "encoders": 3}),
+    ]  # fmt: skip
+    compute_study("study", experiments, digits, tmp_path)
+    report.write(tmp_path)
+    results = load(tmp_path)
+    assert results.of("autoencoder").groupby("latent_dim").size().to_dict() == {2: 2, 8: 3}
+    fewshot = results.of("fewshot")
+    assert fewshot["encoder_replicate"].tolist() == [0, 1, 2, 0] * 2
+    shown = table(tmp_path, "reconstruction").set_index("latent_dim")
+    assert shown["replicates"].to_dict() == {2: 2, 8: 3}
+    # What compares the two d is over the two replicates that both have.
+    assert "n = 2)" in sentences(tmp_path, "correlation")[0]
+    assert all("n = 3" not in said for said in sentences(tmp_path, "interpolation"))
+    (slope,) = [s for s in sentences(tmp_path, "reconstruction") if "a doubling" in s]
+    assert "n = 2)" in slope
+    baselines = table(tmp_path, "transfer_code_baselines")
+    assert (baselines["subsets"] == 4).all()
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert re.search(r"2 or 3 replicates, at α = 0\.5", page.replace("\n", " "))
+
+
 # --- models that collapsed ---------------------------------------------------------------------
 
 
-def collapse(folder, latent_dim, replicates):
+def collapse(folder, remove_cell, latent_dim, replicates):
     """Set the code layer of these replicates to 0: every image has the same code."""
     results = load(folder)
-    rows = results.of("autoencoder")
+    store, rows = results.store, results.of("autoencoder")
     cell = rows[rows["latent_dim"] == latent_dim]["cell"].iloc[0]
-    config, weights = results.store.config(cell), results.store.weights(cell)
+    models = store.weights(cell, range(2))
     for replicate in replicates:
         for name in ("encoder.code.weight", "encoder.code.bias"):
-            weights[name][replicate] = 0
-    history = results.store.history([cell]).drop(columns="cell").to_dict("records")
+            models[replicate][name] = torch.zeros_like(models[replicate][name])
+    config, provenance = store.config(cell), store.provenance([cell])[0]
+    history = store.history({cell: 2}).drop(columns="cell").to_dict("records")
     mine = rows[rows["cell"] == cell].drop(columns=["experiment", "cell"]).to_dict("records")
-    shutil.rmtree(folder / "cells" / cell)
+    weights = {name: torch.stack([models[r][name] for r in range(2)]) for name in models[0]}
+    remove_cell(folder, cell)
     outcome = Outcome(mine, history, weights=weights)
-    results.store.write(cell, config, None, outcome, PROVENANCE)
-
-
-PROVENANCE = {"code": "test", "device": "test", "host": "test", "threads": 1, "torch": "test",
-              "started": 0.0, "seconds": 0.0}  # fmt: skip
+    store.write_block(Block(cell, range(2)), config, None, outcome, provenance)
 
 
 @pytest.mark.parametrize(
@@ -99,11 +123,10 @@ PROVENANCE = {"code": "test", "device": "test", "host": "test", "threads": 1, "t
     ],
 )
 def test_models_whose_code_never_varies_are_left_out_and_counted(
-    small_results, tmp_path, latent_dim, replicates, trend, left_out
+    copied, remove_cell, latent_dim, replicates, trend, left_out
 ):
-    folder = tmp_path / "results"
-    shutil.copytree(small_results.store.folder, folder)
-    collapse(folder, latent_dim, replicates)
+    folder = copied
+    collapse(folder, remove_cell, latent_dim, replicates)
     report.write(folder)
     said = sentences(folder, "correlation")
     assert trend in said[0]

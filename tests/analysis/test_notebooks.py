@@ -10,7 +10,8 @@ import pytest
 from nbclient import NotebookClient
 
 from analysis import transfer
-from study.store import Store, StoreError
+from study.errors import StoreError
+from study.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "analysis" / "notebooks"
@@ -106,7 +107,7 @@ def executed(tmp_path_factory, request):
 
     def run(name):
         # The theory needs no study, so it gets an empty folder.
-        study = name in OF_A_STUDY and request.getfixturevalue("small_results").store.folder
+        study = name in OF_A_STUDY and request.getfixturevalue("small_results").store.address
         environment = {
             "STUDY_RESULTS": str(study or tmp_path_factory.mktemp("empty")),
             "PYTHONPATH": str(ROOT),

@@ -7,7 +7,7 @@ from sklearn.decomposition import PCA
 
 from analysis import reconstruction
 from analysis.results import Results
-from study.store import Store
+from study.store import Block, Store
 from trainables import autoencoder
 from trainables.data import load
 
@@ -47,20 +47,20 @@ def test_pca_errors_are_those_of_scikit_learn(digits):
 
 def test_a_linear_autoencoder_reaches_pca_through_the_whole_chain(digits, tmp_path):
     config = autoencoder.Config(
-        8, depth=1, width=8, epochs=6, activation="none", replicates=2, learning_rate=1e-2
+        8, depth=1, width=8, epochs=6, activation="none", learning_rate=1e-2
     )
-    outcome = autoencoder.train(config, digits, lambda metrics: None)
+    outcome = autoencoder.train(config, range(2), digits, lambda metrics: None)
     store = Store(tmp_path)
     store.create()
-    settings = {k: getattr(config, k) for k in config.__dataclass_fields__}
-    store.write("0" * 16, settings, None, outcome, {})
-    cell = {"id": "0" * 16, "config": settings}
+    settings = vars(config)
+    store.write_block(Block("0" * 16, range(2)), settings, None, outcome, {})
+    cell = {"id": "0" * 16, "config": settings, "replicates": 2}
     plan = {
         "dataset": "mnist-5k",
         "fingerprint": digits.fingerprint,
         "experiments": [{"name": "autoencoder", "axes": {}, "cells": [cell]}],
     }
-    results = Results(store, plan)
+    results = Results(store, plan, damaged={})
     pca = reconstruction.pca_errors(results.dataset, [8])
     table = reconstruction.summary(results.of("autoencoder"), pca)
     ratio = table["test_mse"][0] / table["pca_mse"][0]

@@ -6,6 +6,7 @@ import re
 import shutil
 from concurrent.futures import ProcessPoolExecutor
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ import pytest
 
 from analysis import correlation, redundancy, report
 from analysis.results import load
-from study.store import StoreError
+from study.errors import StoreError
 
 WITHOUT_CELLS = {"theory", "missing"}
 """Tables that no cell has a part in."""
@@ -23,7 +24,7 @@ WITHOUT_CELLS = {"theory", "missing"}
 def written(small_results, tmp_path_factory):
     """The small study's folder, copied, with its report."""
     folder = tmp_path_factory.mktemp("report") / "results"
-    shutil.copytree(small_results.store.folder, folder)
+    shutil.copytree(small_results.store.address, folder)
     report.write(folder)
     return folder
 
@@ -34,7 +35,7 @@ def test_a_process_beside_changes_nothing_of_it(written, tmp_path):
     folder = tmp_path / "results"
     shutil.copytree(written, folder, ignore=shutil.ignore_patterns("report"))
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as beside:
-        report.write(folder, beside)
+        report.write(folder, beside=beside)
     pages = [(of / "report" / "index.html").read_text() for of in (written, folder)]
     titles = [re.findall("<h2.*?</h2>", page) for page in pages]
     assert len(titles[0]) >= 5 and titles[1] == titles[0]
@@ -170,11 +171,11 @@ def test_an_error_an_accuracy_and_a_correlation_recomputed_from_what_is_stored(w
     assert len(correlation.encoded_images(results)[0]) == 1000
 
 
-def test_what_is_missing_is_said_and_counted_nowhere(written, tmp_path):
+def test_what_is_missing_is_said_and_counted_nowhere(written, tmp_path, remove_cell):
     folder = tmp_path / "results"
     shutil.copytree(written, folder)
     gone = load(folder).cells("fewshot")[0]
-    shutil.rmtree(folder / "cells" / gone)
+    remove_cell(folder, gone)
     load(folder).store.write_failure(gone, {}, "trainables.contract.Diverged: the loss is NaN")
     text = report.write(folder).read_text()
     warning = text[text.index('id="missing"') :][:1500]
@@ -185,11 +186,11 @@ def test_what_is_missing_is_said_and_counted_nowhere(written, tmp_path):
     assert gone not in " ".join(tables(folder)["conclusions"]["cells"].fillna(""))
 
 
-def test_autoencoders_alone_still_give_a_report(written, tmp_path):
+def test_autoencoders_alone_still_give_a_report(written, tmp_path, remove_cell):
     folder = tmp_path / "results"
     shutil.copytree(written, folder)
     for cell in load(folder).cells("fewshot"):
-        shutil.rmtree(folder / "cells" / cell)
+        remove_cell(folder, cell)
     text = report.write(folder).read_text()
     assert 'id="reconstruction"' in text
     assert 'id="transfer"' not in text
@@ -199,24 +200,27 @@ def test_autoencoders_alone_still_give_a_report(written, tmp_path):
 def test_a_folder_without_a_study_or_without_cells_is_a_one_line_error(written, tmp_path):
     with pytest.raises(StoreError, match=r"holds no study \(no study.json\)"):
         report.write(tmp_path)
-    shutil.copy(written / "study.json", tmp_path)
+    for name in ("study.json", "format.json"):
+        shutil.copy(written / name, tmp_path)
     with pytest.raises(StoreError, match="no cell is finished"):
         report.write(tmp_path)
 
 
-def test_a_report_is_current_until_something_that_it_depends_on_changes(written, tmp_path):
-    assert report.is_current(written)
+def test_a_report_is_current_until_something_that_it_depends_on_changes(
+    written, tmp_path, remove_cell
+):
+    assert report.is_current(written, {})
     folder = tmp_path / "results"
     shutil.copytree(written, folder)
-    assert report.is_current(folder)
+    assert report.is_current(folder, {})
     plan = json.loads((folder / "study.json").read_text())
     (folder / "study.json").write_text(json.dumps({**plan, "command": "in other words"}))
-    assert report.is_current(folder)
+    assert report.is_current(folder, {})
     (folder / "study.json").write_text(json.dumps({**plan, "experiments": plan["experiments"][:1]}))
-    assert not report.is_current(folder)
+    assert not report.is_current(folder, {})
     (folder / "study.json").write_text(json.dumps(plan))
-    shutil.rmtree(folder / "cells" / load(folder).cells("fewshot")[0])
-    assert not report.is_current(folder)
+    remove_cell(folder, load(folder).cells("fewshot")[0])
+    assert not report.is_current(folder, {})
 
 
 def test_the_provenance_is_at_the_foot(page, written):
@@ -231,15 +235,15 @@ def test_the_provenance_is_at_the_foot(page, written):
 def test_the_report_of_results_on_object_storage_is_the_same_and_is_put_there(
     small_results, written, s3, bucket
 ):
-    folder = small_results.store.folder
+    folder = Path(small_results.store.address)
     for path in folder.rglob("*"):
         if path.is_file():
             s3.put(bucket, f"results/{path.relative_to(folder)}", path.read_bytes())
     place = s3.uri(bucket)
     pd.testing.assert_frame_equal(load(place).rows, small_results.rows)
-    assert not report.is_current(place)
+    assert not report.is_current(place, {})
     assert report.write(place) == f"s3://{bucket}/results/report/index.html"
-    assert report.is_current(place)
+    assert report.is_current(place, {})
     there = {key.removeprefix("results/") for key in s3.keys(bucket) if key[-1] != "/"}
     local = {path.relative_to(written).as_posix() for path in written.rglob("*") if path.is_file()}
     assert {name for name in there if name.startswith("report/")} == {

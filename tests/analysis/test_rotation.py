@@ -10,8 +10,7 @@ from scipy import stats
 from analysis import report, rotation
 from analysis.results import load
 from study.experiments import EXPERIMENTS
-from study.grid import override, plan, record
-from study.store import Store
+from study.grid import override
 
 REPLICATES = 6
 IMAGES = 720
@@ -161,18 +160,13 @@ def test_of_several_networks_the_best_by_validation_is_shown():
 
 
 @pytest.fixture(scope="module")
-def results(few_digits, compute_cell, tmp_path_factory):
+def results(few_digits, compute_study, tmp_path_factory):
     experiment = override(
         EXPERIMENTS["rotation"], {}, {"depth": 2, "width": 2, "epochs": 1, "replicates": 2}
     )
-    cells = plan([experiment], few_digits.fingerprint)
-    store = Store(tmp_path_factory.mktemp("rotation"))
-    store.create()
-    asked = record("rotation", "study run rotation", few_digits, None, [experiment], cells)
-    store.write_plan(asked)
-    for cell in cells[0]:
-        compute_cell(cell, few_digits, store)
-    loaded = load(store.folder)
+    folder = tmp_path_factory.mktemp("rotation")
+    compute_study("rotation", [experiment], few_digits, folder)
+    loaded = load(folder)
     return dataclasses.replace(loaded, plan={**loaded.plan, "dataset": "mnist-5k"})
 
 

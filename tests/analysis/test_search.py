@@ -4,13 +4,14 @@ import io
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from optuna.distributions import distribution_to_json
 
 from analysis import search
+from study.errors import StoreError
 from study.search.spaces import Choice, Real, Steps
-from study.store import Store, StoreError
-from trainables.contract import Outcome
+from study.store import Store
 
 KNOWN = {
     dimension.name: dimension.distribution()
@@ -101,19 +102,17 @@ def test_too_few_trials_have_no_importances(content):
     assert search.importances(content).empty
 
 
-def stored(tmp_path, scores):
-    store = Store(tmp_path)
-    store.create()
-    for cell, values in scores.items():
-        rows = [{"replicate": r, "val_mse": value} for r, value in enumerate(values)]
-        store.write(cell, {"replicates": len(rows)}, None, Outcome(rows), {})
-    return store
+def rows_of(scores):
+    return pd.DataFrame(
+        [(cell, value) for cell, values in scores.items() for value in values],
+        columns=["cell", "val_mse"],
+    )
 
 
-def test_sentences_tell_the_score_that_chose_from_the_one_that_judges(content, tmp_path):
-    store = stored(tmp_path, {"a" * 16: [0.21, 0.23], "b" * 16: [0.27, 0.28]})
+def test_sentences_tell_the_score_that_chose_from_the_one_that_judges(content):
+    rows = rows_of({"a" * 16: [0.21, 0.23], "b" * 16: [0.27, 0.28]})
     content |= {"winner": 1, "winner_cell": "a" * 16, "start_cell": "b" * 16}
-    first, second, third = search.verdicts(content, store)
+    first, second, third = search.verdicts(content, rows)
     assert "4 trials, 2 ran in full, 1 stopped early, 1 failed; 7 of the 12 epochs" in first
     assert "(58 %)" in first
     assert "trial 1: learning_rate 0.1, width 24, activation silu" in second
@@ -122,14 +121,15 @@ def test_sentences_tell_the_score_that_chose_from_the_one_that_judges(content, t
     assert "0.27500 ± 0.00707 SD on the same seeds (-20.0 %)." in third
 
 
-def test_a_search_that_found_nothing_better_says_so(content, tmp_path):
-    store = stored(tmp_path, {"a" * 16: [0.21, 0.23]})
+def test_a_search_that_found_nothing_better_says_so(content):
+    rows = rows_of({"a" * 16: [0.21, 0.23]})
     content |= {"winner": 0, "winner_cell": "a" * 16, "start_cell": "a" * 16}
-    assert search.verdicts(content, store)[-1].endswith("the recipe that the search started from.")
+    assert search.verdicts(content, rows)[-1].endswith("the recipe that the search started from.")
 
 
-def test_a_search_without_a_winner_says_so(content, tmp_path):
-    assert "has not ended" in search.verdicts(content, stored(tmp_path, {}))[-1]
+@pytest.mark.parametrize("rows", [pd.DataFrame(), rows_of({"c" * 16: [0.2]})])
+def test_a_search_without_a_winner_says_so(content, rows):
+    assert "has not ended" in search.verdicts(content, rows)[-1]
 
 
 def drawn(figure):

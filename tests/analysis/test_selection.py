@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from analysis.selection import best_setting, front
+from analysis.selection import best_setting, front, with_common_replicates
 
 
 def test_the_best_setting_is_of_those_with_all_values_or_else_with_the_most():
@@ -18,6 +18,16 @@ def test_the_best_setting_is_of_those_with_all_values_or_else_with_the_most():
     rows.loc[4] = (2, 2, "b", 0.2)
     rows.loc[3] = (2, 2, "c", 0.9)
     assert best_setting(rows, ["depth", "width"], "over", "score") == (1, 2)
+
+
+def test_common_replicates_are_those_of_every_cell():
+    rows = pd.DataFrame(
+        [("a", 0), ("a", 1), ("b", 0), ("b", 1), ("b", 2), ("", pd.NA)],
+        columns=["cell", "replicate"],
+    ).astype({"replicate": "Int64"})
+    common = with_common_replicates(rows)
+    assert common["cell"].tolist() == ["a", "a", "b", "b", ""]
+    assert with_common_replicates(rows[:4]).equals(rows[:4])
 
 
 TABLE = pd.DataFrame({"val_mse": [0.3, 0.2, 0.25, 0.2], "parameters": [10, 20, 30, 40]})

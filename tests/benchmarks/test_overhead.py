@@ -13,7 +13,7 @@ from benchmarks.plain_tune import (
     read,
 )
 from study.grid import plan
-from study.store import Store
+from study.store import Block, Store
 from trainables.contract import Outcome
 
 DATA = "0123456789abcdef"
@@ -28,17 +28,17 @@ def test_every_replicate_of_every_cell_is_a_fit_of_its_kind(tmp_path):
     assert set(kinds) == {"fixed", "full"}
     assert len(kinds["fixed"]) == len(kinds["full"]) == 7 * 4 * 8
     assert {fit["replicate"] for fit in kinds["full"]} == set(range(8))
-    parents = {f"{tmp_path}/{cell.id}.safetensors" for cell in encoders}
-    assert {fit["encoder"] for fit in kinds["fixed"]} == parents
+    parents = {f"{tmp_path}/{c.id}-{r}.safetensors" for c in encoders for r in range(4)}
+    assert {fit["encoder"] for fit in kinds["fixed"]} == parents  # the classifiers share four
     (alone,) = fits_of(encoders, tmp_path).values()
-    assert len(alone) == 7 * 3 and {fit["encoder"] for fit in alone} == {""}
+    assert len(alone) == 7 * 4 and {fit["encoder"] for fit in alone} == {""}
 
 
 def test_the_same_fits_are_compared(tmp_path):
     store = Store(tmp_path)
     store.create()
     rows = [{"replicate": r, "test_accuracy": a} for r, a in enumerate((0.5, 0.7, 0.9))]
-    store.write(DATA, {"seed": 0}, None, Outcome(rows), {})
+    store.write_block(Block(DATA, range(3)), {"seed": 0}, None, Outcome(rows), {})
     fits = [{"cell": DATA, "kind": "fewshot", "replicate": r} for r in (2, 0)]
     sampled = Sampled(Stratum(3, 1.0, (1.0, 1.0)), fits, [0.6, 0.8], [0, 0])
     assert sampled.compared(store) == (
@@ -50,7 +50,7 @@ def test_the_common_recipe_is_given_the_same_autoencoders_errors(tmp_path):
     store = Store(tmp_path)
     store.create()
     rows = [{"replicate": r, "test_mse": error} for r, error in enumerate((0.05, 0.06, 0.07))]
-    store.write(DATA, {"seed": 0}, None, Outcome(rows), {})
+    store.write_block(Block(DATA, range(3)), {"seed": 0}, None, Outcome(rows), {})
     fits = [{"cell": DATA, "kind": "autoencoder", "replicate": r} for r in (2, 0)]
     reaching = to_reach(fits, store)
     assert [(fit["replicate"], fit["reach"]) for fit in reaching] == [(2, 0.07), (0, 0.05)]

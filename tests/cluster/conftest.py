@@ -44,22 +44,38 @@ class Cluster:
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
         return plain(done.stdout + done.stderr)
 
+    @property
+    def hosts(self):
+        return [self.head, *self.workers]
+
     def up(self):
+        # Connections to a head that has died are of no use: SSH keeps them for later commands
+        # (ControlPersist), and so does the laptop the address of its network card.
+        self.laptop.run("pkill ssh; rm -rf /tmp/ray_ssh_*; ip neigh flush all")
         self.on_laptop(f"ray up --yes --no-config-cache {CONFIG}")
-        self.wait_for_hosts(1 + len(self.workers))
+        self.wait_for_hosts(len(self.hosts))
+
+    def restore(self):
+        """Bring the cluster up again, if a test before has left a host dead or cut off."""
+        whole = all(host.process for host in self.hosts)
+        for host in self.hosts:
+            if host.process is None:
+                host.start()
+            host.mend()
+        if not whole or self.count_hosts() != len(self.hosts):
+            self.up()
+        self.head.run("pkill -f 'study run|main.. run'")  # of a test that has failed
 
     def wait_for_hosts(self, count, seconds=120):
         """Until Ray counts so many live nodes. `ray status` says so too, for seconds of a core."""
+        wait_for(lambda: self.count_hosts() == count, f"{count} hosts are up",
+                 lambda: f"{self.count_hosts()} are", seconds, every=1)  # fmt: skip
+
+    def count_hosts(self):
+        """How many live nodes Ray counts."""
         ask = ("curl --silent --header \"Authorization: Bearer $(cat ~/.ray/auth_token)\" "
                "http://127.0.0.1:8265/api/v0/nodes")  # fmt: skip
-        said = ""
-
-        def there():
-            nonlocal said
-            said = self.head.run(ask).stdout
-            return said.count('"state": "ALIVE"') == count
-
-        wait_for(there, f"{count} hosts are up", lambda: said, seconds, every=1)
+        return self.head.run(ask).stdout.count('"state": "ALIVE"')
 
     def on_head(self, command, seconds=180):
         """What a command on the head printed, through SSH as a user would."""
@@ -109,9 +125,15 @@ def network():
 
 
 @pytest.fixture(scope="session")
-def cluster(network):
-    """The cluster, up: three hosts with the machine's cores each."""
+def launched(network):
+    """The cluster of all tests."""
     cluster = Cluster(network)
     cluster.on_laptop("ray get-auth-token --generate")
-    cluster.up()
     return cluster
+
+
+@pytest.fixture
+def cluster(launched):
+    """The cluster, up: three hosts with the machine's cores each, whatever the test before did."""
+    launched.restore()
+    return launched

@@ -176,7 +176,10 @@ class Host:
 
     def run(self, command: str, timeout: float = 120) -> subprocess.CompletedProcess:
         """A command in a shell of the host, in this checkout."""
-        shell = ["nsenter", "--target", str(self.pid), "--all", "--wd=" + str(ROOT), "bash", "-c"]
+        shell = ["nsenter", "--target", str(self.pid), "--all", "--wd=" + str(ROOT)]
+        # In the host, as a signal to nsenter doesn't reach what it has started: a `ray up` that
+        # hung once kept its cluster's lock, and the tests after it failed as well.
+        shell += ["timeout", "--kill-after=5", str(timeout), "bash", "-c"]
         home = str(self.network.home)
         path = f"{Path(sys.prefix) / 'bin'}:{os.environ['PATH']}:/usr/sbin:/sbin"
         return subprocess.run(
@@ -184,7 +187,7 @@ class Host:
             env={"HOME": home, "USER": "root", "PATH": path, "LANG": "C.UTF-8"},
             capture_output=True,
             text=True,
-            timeout=timeout,
+            timeout=timeout + 30,
             check=False,
         )
 

@@ -6,15 +6,15 @@ import shutil
 import subprocess
 import sys
 import time
-from contextlib import nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 import study.__main__ as command_line
-from study import launch
-from study.store import Store
+from study.queue import missing_tasks
+from study.store import Block, Store
 from trainables.contract import Outcome
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,7 +41,7 @@ def eat_memory():
         time.sleep(0.1)
 
 
-def train(config, data, report, parent=None, checkpoint=None):
+def train(config, replicates, data, report, parent=None, checkpoint=None):
     def after_epoch(metrics):
         report(metrics)
         order = Path(os.environ["ORDERS"]) / "order"
@@ -55,7 +55,7 @@ def train(config, data, report, parent=None, checkpoint=None):
             order.with_name("pid").write_text(str(os.getpid()))
             time.sleep(100)
 
-    return autoencoder.train(config, data, after_epoch, checkpoint=checkpoint)
+    return autoencoder.train(config, replicates, data, after_epoch, checkpoint=checkpoint)
 '''
 
 REGISTERED = """
@@ -64,7 +64,8 @@ EXPERIMENTS["victim"] = Experiment(
     name="victim",
     trainable="trainables.victim",
     axes={"latent_dim": (2, 3)},
-    fixed={"depth": 1, "width": 2, "batch_size": 200, "epochs": 6, "replicates": 2},
+    fixed={"depth": 1, "width": 2, "batch_size": 200, "epochs": 6},
+    replicates=2,
 )
 """
 
@@ -113,20 +114,24 @@ class Driver:
         cell is done."""
         process = self.start(order="wait")
         pid = self.orders / "pid"
-        self.wait_for(lambda: pid.exists() and pid.read_text() and len(self.store.done()) == 1)
+        self.wait_for(lambda: pid.exists() and pid.read_text() and len(self.done()) == 1)
         return process, int(pid.read_text())
+
+    def done(self):
+        """Ids of the cells of which some replicates are there."""
+        return set(self.store.blocks())
 
     def resumed_after(self):
         """By d: the epoch that the cell went on from."""
         return {
-            self.store.config(cell)["latent_dim"]:
-                self.store.marker(cell)["provenance"]["resumed_after_epoch"]
-            for cell in self.store.done()
-        }  # fmt: skip
+            self.store.config(cell)["latent_dim"]: provenance["resumed_after_epoch"]
+            for cell in self.done()
+            for provenance in self.store.provenance([cell])
+        }
 
     def table(self):
-        cells = sorted(self.store.done())
-        rows, history = self.store.rows(cells), self.store.history(cells)
+        wanted = dict.fromkeys(sorted(self.done()), 2)
+        rows, history = self.store.rows(wanted), self.store.history(wanted)
         return rows.drop(columns="train_seconds"), history
 
     def assert_as(self, undisturbed):
@@ -147,9 +152,12 @@ class Driver:
         self.wait_for(lambda: not alive(pid), seconds=30)
 
     def left_over(self):
-        """Whatever is not cells, in the folders of cells."""
-        names = [*self.store.cells.iterdir(), *self.store.in_progress.glob("*")]
-        return [path.name for path in names if path.name not in self.store.done()]
+        """What is in the folders of blocks, finished or in progress, and belongs to none."""
+        place = self.store.place
+        blocks = [Block(cell, r) for cell, found in self.store.blocks().items() for r in found]
+        expected = 2 * len(blocks)  # a marker and arrays each
+        found = [path for path in (self.out / "blocks").rglob("*") if path.is_file()]
+        return list(place.list("progress")) + (found if len(found) != expected else [])
 
 
 def alive(pid):
@@ -171,8 +179,8 @@ def packages(tmp_path_factory):
     registry.write_text(registry.read_text() + REGISTERED)
     checkpoint = copy / "study" / "store" / "checkpoint.py"
     text = checkpoint.read_text()
-    assert "EVERY = 10.0\n" in text
-    checkpoint.write_text(text.replace("EVERY = 10.0\n", "EVERY = 0.0\n"))
+    assert "SAVE_INTERVAL = 10.0\n" in text
+    checkpoint.write_text(text.replace("SAVE_INTERVAL = 10.0\n", "SAVE_INTERVAL = 0.0\n"))
     return copy
 
 
@@ -205,18 +213,42 @@ def data_at_hand(monkeypatch, digits):
     monkeypatch.setattr(command_line, "load", lambda name, folder: digits)
 
 
+class PretendSession:
+    """A `study.launch.Session` that writes blocks, or failures, and computes nothing."""
+
+    def __init__(self, store, asked, error=None):
+        self.store, self.asked, self.error = store, asked, error
+
+    def compute(self, name, cells, finished):
+        for task in missing_tasks(cells, finished):
+            cell, rows = task.cell, [{"replicate": r} for r in task.replicates]
+            self.asked.append(task.block)
+            if self.error:
+                self.store.write_failure(cell.id, cell.config, self.error)
+            else:
+                self.store.write_block(task.block, cell.config, cell.parent_id, Outcome(rows), {})
+
+
 @pytest.fixture
-def computed(monkeypatch, data_at_hand):
-    """Ids of the cells that were launched; they are written, and nothing is computed."""
-    asked = []
+def pretend(monkeypatch, data_at_hand):
+    """Makes commands compute nothing: the value is called with the error of every block, or none,
+    and gives a list of the blocks that are asked for."""
 
-    def pretend(experiment, cells, data, store, resources, console):
-        for cell in cells:
-            asked.append(cell.id)
-            store.write(cell.id, cell.config, cell.parent, Outcome([{"replicate": 0}]), {})
+    def install(error=None):
+        asked = []
 
-    monkeypatch.setattr(launch, "cluster", lambda resources: nullcontext())
-    monkeypatch.setattr(launch, "share", lambda data: data)
-    monkeypatch.setattr(launch, "run_experiment", pretend)
-    monkeypatch.setattr("study.reporting.write", lambda folder: folder)
-    return asked
+        @contextmanager
+        def open_session(store, *others):
+            yield PretendSession(store, asked, error)
+
+        monkeypatch.setattr("study.launch.open_session", open_session)
+        monkeypatch.setattr("study.reporting.write", lambda folder, damaged: folder)
+        return asked
+
+    return install
+
+
+@pytest.fixture
+def computed(pretend):
+    """Blocks that commands asked for; they are written, and nothing is computed."""
+    return pretend()

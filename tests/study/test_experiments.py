@@ -83,7 +83,7 @@ def test_a_preset_changes_only_what_there_is(name):
     preset = PRESETS[name]
     for changes in (preset.axes, preset.fixed, preset.large):
         for experiment, settings in changes.items():
-            assert set(settings) <= settings_of(EXPERIMENTS[experiment])
+            assert set(settings) <= settings_of(EXPERIMENTS[experiment]) | {"replicates"}
     for experiment, axes in preset.axes.items():
         assert set(axes) <= set(EXPERIMENTS[experiment].axes)
 
@@ -92,7 +92,7 @@ def test_a_preset_changes_only_what_there_is(name):
 @pytest.mark.parametrize("study", [*STUDIES, *EXPERIMENTS])
 def test_every_preset_of_every_study_makes_a_grid(study, preset):
     experiments = adjusted(study, preset)
-    for experiment, cells in zip(experiments, plan(experiments, data="0" * 16), strict=True):
+    for experiment, cells in zip(experiments, plan(experiments, "0" * 16), strict=True):
         assert cells
         for cell in cells:
             assert set(cell.config) == settings_of(experiment)
@@ -100,21 +100,25 @@ def test_every_preset_of_every_study_makes_a_grid(study, preset):
 
 def test_a_few_shot_cell_starts_from_an_autoencoder_that_is_on_the_grid_anyway():
     for preset in PRESETS:
-        autoencoders = plan(adjusted("autoencoder", preset), data="0" * 16)[0]
-        with_few_shot = plan(adjusted("assignment", preset), data="0" * 16)[0]
-        assert with_few_shot == autoencoders
+        autoencoders = plan(adjusted("autoencoder", preset), "0" * 16)[0]
+        with_few_shot = plan(adjusted("assignment", preset), "0" * 16)[0]
+        assert [cell.id for cell in with_few_shot] == [cell.id for cell in autoencoders]
 
 
 def test_the_smoke_preset_runs_and_gives_the_metric_that_is_promised(few_digits):
     experiments = adjusted("assignment", "smoke")
     weights = {}
-    for experiment, cells in zip(experiments, plan(experiments, data="0" * 16), strict=True):
+    for experiment, cells in zip(experiments, plan(experiments, "0" * 16), strict=True):
         module = experiment.module()
         for cell in cells[-3:]:
-            config = module.Config(**cell.config)
-            config.check_data(few_digits)
-            outcome = module.train(config, few_digits, lambda m: None, weights.get(cell.parent))
+            cell.settings.check_data(few_digits)
+            outcome = module.train(
+                cell.settings, range(cell.replicates), few_digits, lambda m: None,
+                weights.get(cell.parent_id),
+            )  # fmt: skip
             assert isinstance(outcome, Outcome)
-            assert len(outcome.rows) == config.replicates
+            assert len(outcome.rows) == cell.replicates == 2
             assert all(isinstance(row[experiment.metric], float) for row in outcome.rows)
-            weights[cell.id] = outcome.weights
+            weights[cell.id] = {
+                r: {name: value[r] for name, value in outcome.weights.items()} for r in range(2)
+            }

@@ -2,19 +2,14 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import pytest
 
-from study.experiments import AUTOENCODER, FEWSHOT
-from study.grid import (
-    cell_id,
-    naming,
-    override,
-    plan,
-    record,
-)
+from study.experiments import AUTOENCODER, FEWSHOT, Experiment
+from study.grid import cell_id, gaps, lay_out, override, plan, record
 from trainables.autoencoder import Config as AutoencoderConfig
-from trainables.contract import ConfigError
+from trainables.contract import ConfigError, added
 
 DATA = "0123456789abcdef"
 
@@ -38,7 +33,7 @@ def small(**axes):
 def test_an_id_never_changes():
     """Results on disk would not be found again."""
     config = {"latent_dim": 14, "depth": 3}
-    assert cell_id("trainables.autoencoder", 1, config, DATA, None) == "64146abaf81c2ae9"
+    assert cell_id("trainables.autoencoder", 1, config, DATA, None) == "2e384e3f6afa90e8"
 
 
 def test_the_order_of_settings_has_no_effect_on_an_id():
@@ -52,8 +47,8 @@ def test_whatever_determines_a_result_changes_its_id():
     config = dataclasses.asdict(AutoencoderConfig(latent_dim=14))
     changes = {
         "latent_dim": 15, "depth": 2, "batch_size": 33, "epochs": 9, "learning_rate": 0.02,
-        "weight_decay": 0.0, "width": 17, "kernel": 5, "activation": "relu", "replicates": 4,
-        "seed": 1, "augment": 1.0, "noise": 0.1, "target": "view", "warm_up": 0.2,
+        "weight_decay": 0.0, "width": 17, "kernel": 5, "activation": "relu", "seed": 1,
+        "augment": 1.0, "noise": 0.1, "target": "view", "warm_up": 0.2,
         "optimiser": "muon",
     }  # fmt: skip
     assert set(changes) == set(config)
@@ -72,18 +67,54 @@ def test_whatever_determines_a_result_changes_its_id():
     assert len(set(found)) == len(found) == 6 + len(changes)
 
 
-def test_a_setting_that_came_later_leaves_the_ids_from_before_it_alone():
-    """An autoencoder's cell of before `warm_up`, as results folders have it."""
-    before = {
-        "latent_dim": 14, "depth": 3, "batch_size": 32, "epochs": 8, "learning_rate": 0.01,
-        "weight_decay": 0.01, "width": 16, "kernel": 3, "activation": "gelu", "replicates": 3,
-        "seed": 0,
-    }  # fmt: skip
-    named = naming(AUTOENCODER, DATA)
-    old = cell_id("trainables.autoencoder", 1, before, DATA, None)
-    assert old == "0f779909210e5c79"
-    assert named.cell({**before, "warm_up": 0.1}, None) == old
-    assert named.cell({**before, "warm_up": 0.3}, None) != old
+def test_the_number_of_replicates_is_no_part_of_an_id():
+    few, many = (plan([override(AUTOENCODER, {}, {"replicates": n})], DATA)[0] for n in (2, 20))
+    assert ids(few) == ids(many)
+    assert {cell.replicates for cell in few} == {2}
+    assert {cell.replicates for cell in many} == {20}
+    assert "replicates" not in few[0].config
+
+
+def test_minus_zero_is_zero():
+    zero, minus = (
+        cell_id("a", 1, {"noise": value, "depth": 2}, DATA, None) for value in (0.0, -0.0)
+    )
+    assert zero == minus
+
+
+@dataclasses.dataclass(frozen=True)
+class LaterConfig(AutoencoderConfig):
+    later: int = added(0)
+
+
+def test_a_setting_that_came_later_leaves_older_ids_alone(monkeypatch):
+    """At its default it is no part of the id."""
+    chosen = override(AUTOENCODER, {"latent_dim": (2,)}, {})
+    before = ids(plan([chosen], DATA)[0])
+    module = SimpleNamespace(Config=LaterConfig, VERSION=AUTOENCODER.settings_module().VERSION)
+    monkeypatch.setattr(Experiment, "settings_module", lambda self: module)
+    assert ids(plan([chosen], DATA)[0]) == before
+    changed = ids(plan([override(chosen, {}, {"later": 1})], DATA)[0])
+    assert not set(changed) & set(before)
+
+
+# --- gaps ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wanted", "finished", "missing"),
+    [
+        (4, [], [range(4)]),
+        (4, [range(4)], []),
+        (4, [range(20)], []),
+        (4, [range(2)], [range(2, 4)]),
+        (8, [range(2), range(4, 6)], [range(2, 4), range(6, 8)]),
+        (8, [range(1, 3), range(2, 9)], [range(1)]),
+        (3, [range(3, 9)], [range(3)]),
+    ],
+)
+def test_gaps_are_the_replicates_in_no_block(wanted, finished, missing):
+    assert gaps(wanted, finished) == missing
 
 
 # --- recipes ---------------------------------------------------------------------------------
@@ -112,7 +143,7 @@ def test_few_shot_cells_start_from_the_recipes_own_cell():
     experiments = with_recipes(recipe, {14: {"width": 24}})
     autoencoders, few_shot = plan(experiments, DATA)
     by_id = {cell.id: cell for cell in autoencoders}
-    parents = {cell.config["latent_dim"]: by_id[cell.parent] for cell in few_shot if cell.parent}
+    parents = {cell.config["latent_dim"]: by_id[cell.parent_id] for cell in few_shot if cell.parent}
     assert parents[14].config["learning_rate"] == 0.003
     assert parents[14].config["epochs"] == 2
     assert parents[14].config["width"] == 24
@@ -195,8 +226,9 @@ def test_the_record_of_a_plan_is_plain_data(few_digits, tmp_path):
         assert group["metric"] == experiment.metric
         assert group["axes"]["latent_dim"] == [2, 8]
         assert [cell["id"] for cell in group["cells"]] == ids(cells)
-        assert [cell["parent"] for cell in group["cells"]] == [cell.parent for cell in cells]
+        assert [cell["parent"] for cell in group["cells"]] == [cell.parent_id for cell in cells]
         assert [cell["config"] for cell in group["cells"]] == [cell.config for cell in cells]
+        assert [cell["replicates"] for cell in group["cells"]] == [c.replicates for c in cells]
 
 
 # --- cells that build on others --------------------------------------------------------------
@@ -208,11 +240,12 @@ def test_a_few_shot_cell_builds_on_the_autoencoder_of_the_same_shape():
     pretrained = [cell for cell in few_shot if cell.config["freeze"] != "scratch"]
     assert len(pretrained) == 2 * 2 * 2
     for cell in pretrained:
-        parent = by_id[cell.parent]
-        assert parent.experiment == "autoencoder"
+        parent = by_id[cell.parent_id]
+        assert parent is cell.parent
+        assert parent.experiment.name == "autoencoder"
         for name in ("latent_dim", "depth", "width", "kernel", "activation", "seed"):
             assert parent.config[name] == cell.config[name]
-    assert {cell.parent for cell in pretrained} == set(by_id)
+    assert {cell.parent_id for cell in pretrained} == set(by_id)
 
 
 def test_scratch_builds_on_nothing():
@@ -225,7 +258,7 @@ def test_scratch_builds_on_nothing():
 def test_of_several_batch_sizes_the_first_is_built_on():
     autoencoders, few_shot = plan(small(batch_size=(16, 64)), DATA)
     by_id = {cell.id: cell.config["batch_size"] for cell in autoencoders}
-    assert {by_id[cell.parent] for cell in few_shot if cell.parent} == {16}
+    assert {by_id[cell.parent_id] for cell in few_shot if cell.parent} == {16}
 
 
 def test_a_parent_that_is_not_on_its_grid_is_added():
@@ -234,7 +267,7 @@ def test_a_parent_that_is_not_on_its_grid_is_added():
     autoencoders, few_shot = plan([autoencoder, fewshot], DATA)
     shapes = [(cell.config["latent_dim"], cell.config["depth"]) for cell in autoencoders]
     assert shapes == [(2, 2), (8, 2), (2, 3), (5, 3)]
-    assert {cell.parent for cell in few_shot if cell.parent} == set(ids(autoencoders[2:]))
+    assert {cell.parent_id for cell in few_shot if cell.parent} == set(ids(autoencoders[2:]))
 
 
 def test_the_kind_of_pretraining_chooses_the_autoencoder():
@@ -246,9 +279,9 @@ def test_the_kind_of_pretraining_chooses_the_autoencoder():
     for cell in few_shot:
         if cell.parent:
             augmented = cell.config["pretraining"] == "augmented"
-            assert by_id[cell.parent]["augment"] == (1.0 if augmented else 0.0)
-            assert by_id[cell.parent]["noise"] == (0.2 if augmented else 0.0)
-            assert by_id[cell.parent]["latent_dim"] == cell.config["latent_dim"]
+            assert by_id[cell.parent_id]["augment"] == (1.0 if augmented else 0.0)
+            assert by_id[cell.parent_id]["noise"] == (0.2 if augmented else 0.0)
+            assert by_id[cell.parent_id]["latent_dim"] == cell.config["latent_dim"]
 
 
 def test_an_autoencoder_that_changes_changes_what_builds_on_it():
@@ -261,8 +294,33 @@ def test_an_autoencoder_that_changes_changes_what_builds_on_it():
 
 
 def test_the_parents_fixed_settings_are_its_experiments():
-    autoencoder = override(AUTOENCODER, {"batch_size": (16,)}, {"epochs": 3, "replicates": 5})
-    fewshot = override(FEWSHOT, {}, {"epochs": 200, "replicates": 8})
-    parents, _ = plan([autoencoder, fewshot], DATA, ("fewshot",))
+    autoencoder = override(AUTOENCODER, {"batch_size": (16,)}, {"epochs": 3})
+    parents, _ = plan([autoencoder, override(FEWSHOT, {}, {"epochs": 200})], DATA, ("fewshot",))
     for found in (parent.config for parent in parents):
-        assert (found["batch_size"], found["epochs"], found["replicates"]) == (16, 3, 5)
+        assert (found["batch_size"], found["epochs"]) == (16, 3)
+
+
+@pytest.mark.parametrize(
+    ("asked", "few_shot", "encoders", "wanted"),
+    [(3, 8, 0, 8), (3, 8, 4, 4), (10, 8, 4, 10), (3, 8, 20, 8), (1, 1, 0, 1)],
+)
+def test_a_parent_has_the_replicates_that_its_children_start_from(
+    asked, few_shot, encoders, wanted
+):
+    autoencoder, fewshot = small(latent_dim=(2,), freeze=("fixed",))
+    autoencoder = override(autoencoder, {}, {"replicates": asked})
+    fewshot = override(fewshot, {}, {"replicates": few_shot, "encoders": encoders})
+    parents, children = plan([autoencoder, fewshot], DATA)
+    assert [cell.replicates for cell in parents] == [wanted]
+    assert {cell.replicates for cell in children} == {few_shot}
+
+
+def test_parents_that_nobody_asked_for_have_what_is_needed_alone():
+    autoencoder, fewshot = small(latent_dim=(2,), freeze=("fixed",))
+    fewshot = override(fewshot, {}, {"replicates": 8, "encoders": 2})
+    (parent,), _ = plan([override(autoencoder, {}, {"replicates": 5}), fewshot], DATA, ("fewshot",))
+    assert parent.replicates == 2
+
+
+def test_a_layout_has_no_ids_yet():
+    assert {cell.id for cells in lay_out(small()) for cell in cells} == {""}

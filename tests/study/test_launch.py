@@ -1,13 +1,10 @@
 """Cells as Ray Tune trials: what a trial is given, does and leaves, and how failures end."""
 
-import io
 import itertools
 import json
-import platform
 import re
 import socket
 import time
-from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,18 +12,24 @@ import pandas as pd
 import pytest
 import ray
 import torch
-from rich.console import Console
+from ray.exceptions import RayActorError, RayTaskError
 
 import study.__main__ as command_line
 from analysis.results import load
 from study import adapter, launch
+from study.adapter import Run, run_trial, trial_config
 from study.cluster import check
+from study.errors import NoResources
 from study.experiments import AUTOENCODER, FEWSHOT
-from study.faults.retries import Grant
-from study.grid import Cell, override, plan
-from study.launch import NoResources, Resources, cluster, search_space
-from study.store import Store, StoreError
-from trainables.contract import Diverged, Outcome
+from study.faults import Fault, OtherCode, TrialFailed
+from study.grid import override, plan
+from study.launch import Dispatcher, cluster, resources_of
+from study.provenance import sources
+from study.queue import Queue, Task, missing_tasks
+from study.ray_internals import Evicted
+from study.resources import Resources
+from study.store import Block, Store
+from trainables.contract import Outcome
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 DATA = "0123456789abcdef"
@@ -44,25 +47,37 @@ def tiny(**fixed):
         override(
             FEWSHOT,
             {"latent_dim": (2,), "depth": (1,), "labels": (20,)},
-            {"epochs": 5, "encoder_epochs": 2, **small},
+            {"epochs": 5, "encoder_epochs": 2, "encoders": 0, **small},
         ),
     ]
 
 
-# --- Tune's parameter space ------------------------------------------------------------------
+# --- Tune's configuration --------------------------------------------------------------------
 
 
 def test_tunes_keys_are_the_settings_themselves():
     """So that its tables and TensorBoard have columns like `config/latent_dim`."""
-    cells = plan(tiny(), DATA)[1]
-    space, points = search_space(cells)
-    assert set(space) == {*cells[0].config, "cell", "encoder_cell"}
-    assert [point["cell"] for point in points] == [cell.id for cell in cells]
-    assert [point["encoder_cell"] for point in points] == [cell.parent for cell in cells]
-    for point, cell in zip(points, cells, strict=True):
-        assert {key: point[key] for key in cell.config} == cell.config
-    assert space["freeze"].categories == ["fixed", "full", "scratch"]
-    assert space["latent_dim"].categories == [2]
+    _, few_shot = plan(tiny(), DATA)
+    config = trial_config([Task(few_shot[0], range(4, 6), gpus=0.5)], 1, [])
+    assert {name: config[name] for name in few_shot[0].config} == few_shot[0].config
+    assert config["blocks"] == [{"block": f"{few_shot[0].id}.4-5", "parent": few_shot[0].parent_id}]
+    assert (config["experiment"], config["gpus"], config["avoid"]) == ("fewshot", 0.5, "")
+
+
+def test_blocks_of_one_trial_have_beside_them_what_they_do_not_share():
+    _, few_shot = plan(tiny(), DATA)
+    config = trial_config([Task(cell, range(2)) for cell in few_shot], 1, [])
+    assert "freeze" not in config
+    assert config["latent_dim"] == 2
+    assert [block["freeze"] for block in config["blocks"]] == ["fixed", "full", "scratch"]
+    for block, cell in zip(config["blocks"], few_shot, strict=True):
+        assert {name: {**config, **block}[name] for name in cell.config} == cell.config
+
+
+def test_a_trial_avoids_nodes_by_their_ids():
+    assert resources_of({"cpus": 1, "gpus": 0.5, "avoid": ""}).bundles == [{"CPU": 1, "GPU": 0.5}]
+    factory = resources_of({"cpus": 1, "gpus": 0, "avoid": "abc,def"})
+    assert factory._kwargs == {"bundle_label_selector": [{"ray.io/node-id": "!in(abc,def)"}]}
 
 
 # --- one trial, without Ray ------------------------------------------------------------------
@@ -77,128 +92,301 @@ def reports(monkeypatch):
     return metrics
 
 
-def test_cells_that_build_on_the_same_one_are_spread_out():
-    parents = [None, "a", "a", "a", "b", "b", None, "c"]
-    cells = [Cell("fewshot", "", {}, parent, str(n)) for n, parent in enumerate(parents)]
-    found = [cell.id for cell in launch.spread(cells)]
-    assert found == ["0", "1", "4", "6", "7", "2", "5", "3"]
-
-
-def test_a_trial_that_died_before_it_was_up_has_an_error_like_any_other(tmp_path, monkeypatch):
-    """All that Tune has of it is the folder and the error: no metrics, and no configuration.
-
-    So it was when a host died while a trial started there: its cell was neither tried again nor
-    reported as failed.
-    """
-    store = Store(tmp_path)
+def run_cells(cells, data, store, replicates=range(2), **options):
     store.create()
-    dead = ray.exceptions.ActorDiedError()
-    grid = {"latent_dim": (2, 8, 14), "depth": (2,), "batch_size": (20,)}
-    ((lost, silent, done),) = plan([override(AUTOENCODER, grid, {})], DATA)
-    store.write(done.id, done.config, None, Outcome([{"replicate": 0}]), {})
-
-    class Tuner:
-        def __init__(self, *arguments, **options):
-            pass
-
-        def fit(self):
-            found = ((lost, dead), (silent, None), (done, None))
-            return [SimpleNamespace(path=f"/tmp/{c.id}", error=e, config=None) for c, e in found]
-
-    monkeypatch.setattr(launch.tune, "Tuner", Tuner)
-    monkeypatch.setattr(launch.tune, "with_parameters", lambda trainable, data: trainable)
-    monkeypatch.setattr(launch.tune, "with_resources", lambda trainable, resources: trainable)
-    grants = [Grant(cell, 0.0) for cell in (lost, silent, done)]
-    console = Console(file=io.StringIO())
-    errors = launch.run_trials("name", AUTOENCODER, grants, None, store, Resources(), console)
-    assert errors[lost.id] is dead
-    assert "the same command tries it again" in str(errors[silent.id])
-    assert list(errors) == [lost.id, silent.id]
+    tasks = [Task(cell, replicates) for cell in cells]
+    settings = {"report_interval": 0.0, "code": sources("study", "trainables")} | options
+    run = Run(results=store.address, threads=1, **settings)
+    run_trial(trial_config(tasks, 1, []), data=data, run=run)
 
 
-def run_cell(cell, data, store, **options):
-    store.write_plan({})
-    adapter.run_cell(
-        {**cell.config, "cell": cell.id, "encoder_cell": cell.parent},
-        **{"data": data, "results": str(store.folder), **as_driver(cell), **options},
-    )
-
-
-def as_driver(cell):
-    """What a driver with the same sources tells a worker of a cell."""
-    return {"trainable": cell.trainable, "version": 1, "code": adapter.driver_code()}
-
-
-def test_a_trial_writes_its_cell_and_reports_the_means(reports, few_digits, tmp_path, monkeypatch):
-    monkeypatch.setattr(adapter, "PACE", 0.0)
+def test_a_trial_writes_its_block_and_reports_the_means(reports, few_digits, tmp_path):
     store = Store(tmp_path)
     (autoencoder,), few_shot = plan(tiny(), few_digits.fingerprint)
-    run_cell(autoencoder, few_digits, store)
-    assert store.done() == {autoencoder.id}
+    run_cells([autoencoder], few_digits, store)
+    assert store.blocks() == {autoencoder.id: [range(2)]}
     assert store.config(autoencoder.id) == autoencoder.config
-    rows = store.rows([autoencoder.id])
+    rows = store.rows({autoencoder.id: 2})
     assert [report.get("epoch") for report in reports] == [1, 2, None]
     assert reports[-1]["test_mse"] == pytest.approx(rows["test_mse"].mean())
-    provenance = store.marker(autoencoder.id)["provenance"]
+    ((value, seconds),) = reports[-1]["outcomes"]
+    assert value == pytest.approx(rows["val_mse"].mean())
+    assert 0 < seconds < 60
+    (provenance,) = store.provenance([autoencoder.id])
     assert provenance["torch"] == torch.__version__
     assert provenance["threads"] == 1
     assert {"code", "device", "host", "started", "seconds"} <= set(provenance)
 
     fixed = few_shot[0]
     assert fixed.config["freeze"] == "fixed"
-    run_cell(fixed, few_digits, store)
-    rows = store.rows([fixed.id])
+    run_cells([fixed], few_digits, store)
+    rows = store.rows({fixed.id: 2})
     assert rows["encoder_cell"].tolist() == [autoencoder.id] * 2
     assert rows["freeze"].tolist() == ["fixed"] * 2
-    assert store.predictions(fixed.id).shape == (2, 50)
+    assert store.predictions(fixed.id, range(2)).shape == (2, 50)
 
 
-@pytest.mark.parametrize("score_after", [None, [], [1]])
-def test_reports_that_nobody_can_follow_are_left_out_unless_a_search_compares_them(
-    score_after, reports, few_digits, tmp_path, monkeypatch
-):
+def test_more_replicates_are_a_block_of_their_own(reports, few_digits, tmp_path):
+    """Replicates 2 and 3, computed later, are what they are when all are computed at once."""
+    (cell,), _ = plan(tiny(), few_digits.fingerprint)
+    parts, whole = Store(tmp_path / "parts"), Store(tmp_path / "whole")
+    run_cells([cell], few_digits, parts, range(2))
+    run_cells([cell], few_digits, parts, range(2, 4))
+    run_cells([cell], few_digits, whole, range(4))
+    assert parts.blocks() == {cell.id: [range(2), range(2, 4)]}
+    tables = [store.rows({cell.id: 4}).drop(columns="train_seconds") for store in (parts, whole)]
+    pd.testing.assert_frame_equal(*tables, check_exact=True)
+    assert tables[0]["replicate"].tolist() == [0, 1, 2, 3]
+    weights = [store.weights(cell.id, [3])[3] for store in (parts, whole)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+@pytest.mark.parametrize("interval", [0.0, 1.0])
+def test_reports_keep_their_interval(interval, reports, few_digits, tmp_path, monkeypatch):
     clock = itertools.count(step=0.4)
     times = SimpleNamespace(time=time.time, monotonic=lambda: next(clock))
     monkeypatch.setattr(adapter, "time", times)
     (autoencoder,), _ = plan(tiny(epochs=9), few_digits.fingerprint)
-    run_cell(autoencoder, few_digits, Store(tmp_path), score_after=score_after)
+    run_cells([autoencoder], few_digits, Store(tmp_path), report_interval=interval)
     *epochs, last = [report.get("epoch") for report in reports]
     assert last is None  # the end's means are never left out
-    assert epochs == ([1, 4, 7] if score_after is None else list(range(1, 10)))
+    assert epochs == ([1, 4, 7] if interval else list(range(1, 10)))
 
 
-def test_a_trial_on_a_node_without_the_results_folder_makes_none(reports, few_digits, tmp_path):
+def test_a_node_without_the_results_folder_makes_none(reports, few_digits, tmp_path):
     """It would be the node's own, and what is computed lost with it."""
     (cell,) = plan(tiny()[:1], few_digits.fingerprint)[0]
-    with pytest.raises(StoreError, match=f"{tmp_path}/gone is not on .*storage that all nodes"):
-        adapter.run_cell(
-            {**cell.config, "cell": cell.id, "encoder_cell": None},
-            data=few_digits,
-            results=str(tmp_path / "gone"),
-            **as_driver(cell),
-        )
+    gone = Store(tmp_path / "gone")
+    gone.create = lambda: None
+    message = f"{tmp_path}/gone is not on .*storage that all nodes"
+    with pytest.raises(TrialFailed, match=message) as caught:
+        run_cells([cell], few_digits, gone)
+    assert caught.value.fault is Fault.LOST  # another host may have it
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("other", [{"code": "0123456789ab"}, {"version": 2}])
-def test_worker_with_other_code_refuses_to_compute(other, reports, few_digits, tmp_path):
-    store = Store(tmp_path)
+def test_a_worker_with_other_sources_computes_nothing(reports, few_digits, tmp_path):
     (cell,) = plan(tiny()[:1], few_digits.fingerprint)[0]
-    with pytest.raises(adapter.OtherCode, match=f"{platform.node()} has other sources"):
-        run_cell(cell, few_digits, store, **other)
-    assert store.done() == set()
-    assert reports == []
+    store = Store(tmp_path)
+    with pytest.raises(TrialFailed, match="has other sources than the driver") as caught:
+        run_cells([cell], few_digits, store, code="0" * 64)
+    assert OtherCode.__name__ in caught.value.error
+    assert caught.value.fault is Fault.LOST
+    assert store.blocks() == {}
 
 
-def test_a_trial_that_diverges_writes_nothing(reports, few_digits, tmp_path):
+def test_a_worker_with_another_version_computes_nothing(reports, few_digits, tmp_path, monkeypatch):
+    (cell,) = plan(tiny()[:1], few_digits.fingerprint)[0]
     store = Store(tmp_path)
     store.create()
-    (cell,) = plan(tiny(learning_rate=1e30)[:1], few_digits.fingerprint)[0]
-    with pytest.raises(Diverged):
-        run_cell(cell, few_digits, store)
-    assert store.done() == set()
-    assert list(store.cells.iterdir()) == []
-    assert reports == []
+    config = trial_config([Task(cell, range(2))], 1, []) | {"version": 0}
+    run = Run(store.address, sources("study", "trainables"), 1, 0.0)
+    with pytest.raises(TrialFailed, match="has other sources than the driver"):
+        run_trial(config, data=few_digits, run=run)
+
+
+def test_a_block_that_diverges_writes_nothing_and_stops_no_other(reports, few_digits, tmp_path):
+    store = Store(tmp_path)
+    rates = override(tiny()[0], {"learning_rate": (1e30, 0.01)}, {})
+    ((bad, good),) = plan([rates], few_digits.fingerprint)
+    with pytest.raises(TrialFailed) as caught:
+        run_cells([bad, good], few_digits, store)
+    assert caught.value.fault is Fault.OWN
+    assert list(caught.value.own) == [f"{bad.id}.0-1"]
+    assert "is not a finite number" in caught.value.own[f"{bad.id}.0-1"]
+    assert store.blocks() == {good.id: [range(2)]}
+
+
+# --- the dispatcher, without Ray -------------------------------------------------------------
+
+
+class Heard:
+    """A `study.launch.Listener` that keeps what it hears."""
+
+    def __init__(self):
+        self.events = []
+
+    def __getattr__(self, name):
+        return lambda *arguments: self.events.append((name, *arguments))
+
+    def named(self, name):
+        return [event[1:] for event in self.events if event[0] == name]
+
+
+@pytest.fixture
+def nodes(monkeypatch):
+    """A cluster of three hosts with 2 cores each."""
+    found = [
+        {
+            "NodeID": name,
+            "NodeManagerHostname": f"host-{name}",
+            "NodeManagerAddress": f"10.0.0.{number}",
+            "Alive": True,
+            "Resources": {"CPU": 2.0},
+        }
+        for number, name in enumerate("abc")
+    ]
+    monkeypatch.setattr(ray, "nodes", lambda: found)
+    return found
+
+
+@pytest.fixture
+def dispatch(tmp_path, nodes):
+    """Makes a dispatcher over the cells of a grid, with one trial at a time by default."""
+
+    def make(cells, workers=1):
+        store, heard = Store(tmp_path), Heard()
+        store.create()
+        queue = Queue(missing_tasks(cells, {}))
+        return Dispatcher(queue, heard, store, 1.0, workers), store, heard
+
+    return make
+
+
+def autoencoders(*dims):
+    grid = {"latent_dim": dims, "depth": (2,), "batch_size": (20,)}
+    return plan([override(AUTOENCODER, grid, {"replicates": 2})], DATA)[0]
+
+
+def lost(node, text="Traceback …\nOSError: stale file handle"):
+    return RayTaskError("train", text, TrialFailed(Fault.LOST, text, node, {}))
+
+
+def start(dispatcher, name):
+    config = dispatcher.suggest(name)
+    dispatcher.on_trial_start(name)
+    return config
+
+
+def test_a_lost_block_is_tried_again_on_another_node(dispatch):
+    dispatcher, store, heard = dispatch(autoencoders(2))
+    assert start(dispatcher, "1")["avoid"] == ""
+    dispatcher.on_trial_error("1", lost("a"))
+    assert start(dispatcher, "2")["avoid"] == "a"
+    dispatcher.on_trial_error("2", lost("b"))
+    assert start(dispatcher, "3")["avoid"] == "b"
+    assert [text for (text,) in heard.named("say")] == [
+        (
+            "1 block of autoencoder tried again (2 of 4 tries): its worker or host failed: "
+            "OSError: stale file handle"
+        ),
+        (
+            "1 block of autoencoder tried again (3 of 4 tries): its worker or host failed: "
+            "OSError: stale file handle"
+        ),
+    ]
+    assert store.failures() == {}
+
+
+def test_a_block_that_kills_every_worker_is_alone_the_last_time_and_then_fails(dispatch):
+    (cell,) = autoencoders(2)
+    dispatcher, store, heard = dispatch([cell])
+    cores = []
+    for number in range(4):
+        cores.append(start(dispatcher, str(number))["cpus"])
+        dispatcher.on_trial_error(str(number), RayActorError(error_msg="died unexpectedly"))
+    assert cores == [1.0, 1.0, 1.0, 2.0]  # a whole host
+    assert "died unexpectedly" in store.failures()[cell.id]["reason"]
+    assert len(heard.named("failed")) == 1
+    assert dispatcher.suggest("5") == dispatcher.FINISHED
+
+
+def test_a_host_that_loses_three_blocks_in_a_row_gets_no_more(dispatch):
+    """Its results folder isn't mounted, say: it would end the whole queue's tries."""
+    dispatcher, store, heard = dispatch(autoencoders(*range(2, 12)), workers=3)
+    for name in ("1", "2", "3"):
+        start(dispatcher, name)
+        dispatcher.on_trial_error(name, lost("a"))
+    assert heard.named("say")[-1] == (
+        "host host-a has lost its last 3 blocks and gets no more: OSError: stale file handle",
+    )
+    assert start(dispatcher, "4")["avoid"] == "a"
+    assert start(dispatcher, "5")["avoid"] == "a"
+    assert store.failures() == {}
+
+
+def test_a_success_between_clears_a_host(dispatch):
+    dispatcher, _, heard = dispatch(autoencoders(*range(2, 12)), workers=3)
+    for name in ("1", "2", "3", "4"):
+        start(dispatcher, name)
+        if name == "3":
+            done = {"node": "a", "outcomes": ((0.1, 1.0),)}
+            dispatcher.on_trial_complete(name, done)
+        else:
+            dispatcher.on_trial_error(name, lost("a"))
+    assert not any("gets no more" in text for (text,) in heard.named("say"))
+
+
+def test_the_only_host_is_never_excluded_for_good(dispatch, nodes):
+    del nodes[1:]
+    dispatcher, _, heard = dispatch(autoencoders(*range(2, 12)))
+    for name in ("1", "2", "3"):
+        start(dispatcher, name)
+        dispatcher.on_trial_error(name, lost("a"))
+    assert not any("gets no more" in text for (text,) in heard.named("say"))
+    assert start(dispatcher, "4")["avoid"] == ""
+
+
+def test_a_block_that_was_written_before_its_worker_died_is_done(dispatch):
+    (cell,) = autoencoders(2)
+    dispatcher, store, heard = dispatch([cell])
+    start(dispatcher, "1")
+    rows = [{"replicate": replicate} for replicate in range(2)]
+    store.write_block(Block(cell.id, range(2)), cell.config, None, Outcome(rows), {})
+    dispatcher.on_trial_error("1", RayActorError(error_msg="died"))
+    assert len(heard.named("done")) == 1
+    assert dispatcher.suggest("2") == dispatcher.FINISHED
+
+
+def test_a_trial_without_result_and_error_is_lost(dispatch):
+    """All that Tune has of one whose host died while it started."""
+    dispatcher, _, heard = dispatch(autoencoders(2))
+    start(dispatcher, "1")
+    dispatcher.on_trial_error("1", None)
+    assert "2 of 4 tries" in heard.named("say")[0][0]
+
+
+def test_an_error_of_its_own_is_not_tried_again_and_takes_its_children_along(dispatch):
+    groups = plan(tiny(), DATA)
+    (autoencoder,), (fixed, full, scratch) = groups
+    dispatcher, store, heard = dispatch([cell for cells in groups for cell in cells])
+    config = start(dispatcher, "1")
+    assert config["experiment"] == "autoencoder"
+    own = {config["blocks"][0]["block"]: "Traceback …\nDiverged: not a finite number"}
+    failed = TrialFailed(Fault.OWN, "", "a", own)
+    dispatcher.on_trial_error("1", RayTaskError("train", "…", failed))
+    failures = store.failures()
+    assert failures[autoencoder.id]["reason"] == "Diverged: not a finite number"
+    for child in (fixed, full):
+        assert failures[child.id]["reason"] == (
+            f"not tried: the cell {autoencoder.id} that it builds on has failed"
+        )
+    assert start(dispatcher, "2")["freeze"] == "scratch"
+    assert scratch.id not in failures
+    assert heard.named("say") == []
+
+
+def test_workers_ended_by_the_memory_monitor_run_alone_in_the_end(dispatch):
+    (cell,) = autoencoders(2)
+    dispatcher, store, _heard = dispatch([cell])
+    cores = []
+    for number in range(4):
+        cores.append(start(dispatcher, str(number))["cpus"])
+        dispatcher.on_trial_error(str(number), Evicted(error_msg="killed, memory low"))
+    assert cores == [1.0, 1.0, 2.0, 2.0]
+    reason = store.failures()[cell.id]["reason"]
+    assert reason.startswith("OutOfMemoryError: the host's memory ran out in 4 tries, the last one")
+
+
+def test_no_more_trials_wait_than_there_are_workers_free(dispatch):
+    dispatcher, _, _ = dispatch(autoencoders(*range(2, 12)), workers=2)
+    assert dispatcher.suggest("1")
+    assert dispatcher.suggest("2")
+    assert dispatcher.suggest("3") is None
+    dispatcher.on_trial_start("1")
+    assert dispatcher.suggest("3") is None  # one waits, and one worker is free
+    dispatcher.on_trial_start("2")
+    assert dispatcher.suggest("3")
 
 
 # --- the cluster, without Ray ----------------------------------------------------------------
@@ -251,6 +439,17 @@ def test_auto_stays_where_there_are_gpus_and_is_none_elsewhere():
     assert launch.resolved(Resources(gpus_per_trial=0.25), nodes).gpus_per_trial == 0.25
     with pytest.raises(NoResources, match=r"--gpus-per-trial 3: the largest node .* has 2 GPUs"):
         launch.resolved(Resources(gpus_per_trial=3), nodes)
+
+
+@pytest.mark.parametrize(
+    ("cpus", "gpus", "node", "count"),
+    [(1, 0, {"CPU": 8}, 8), (2, 0, {"CPU": 7}, 3), (1, 1, {"CPU": 8, "GPU": 2}, 2),
+     (1, 0.3, {"CPU": 48, "GPU": 4}, 12), (1, 2, {"CPU": 48, "GPU": 5}, 2), (4, 0, {"CPU": 2}, 1)],
+)  # fmt: skip
+def test_as_many_trials_as_the_cluster_holds_run_at_once(cpus, gpus, node, count, monkeypatch):
+    monkeypatch.setattr(launch, "may_come", list)
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": node}])
+    assert launch.count_workers(cpus, gpus) == count
 
 
 @pytest.mark.parametrize(
@@ -341,65 +540,63 @@ def test_the_check_says_what_is_missing(fake_ray, tmp_path, monkeypatch, capsys)
 # --- what is launched ------------------------------------------------------------------------
 
 
-@pytest.fixture
-def launched(monkeypatch):
-    """Cells that were launched, by experiment; they are written, and nothing is computed."""
-    asked = []
-
-    def pretend(experiment, cells, data, store, resources, console):
-        asked.append((experiment.name, {cell.id for cell in cells}))
-        for cell in cells:
-            store.write(cell.id, cell.config, cell.parent, Outcome([{"replicate": 0}]), {})
-
-    monkeypatch.setattr(launch, "cluster", lambda resources: nullcontext())
-    monkeypatch.setattr(launch, "share", lambda data: data)
-    monkeypatch.setattr(launch, "run_experiment", pretend)
-    monkeypatch.setattr("study.reporting.write", lambda folder: folder)
-    return asked
+def by_experiment(asked, out):
+    """How many blocks of each experiment of the latest plan are in a list."""
+    cells = {block.cell for block in asked}
+    plan = Store(out).plan()["experiments"]
+    found = {e["name"]: sum(c["id"] in cells for c in e["cells"]) for e in plan}
+    return {name: count for name, count in found.items() if count}
 
 
-def test_only_missing_cells_are_launched_and_parents_first(launched, tmp_path, capsys):
+def test_only_missing_cells_are_computed(computed, tmp_path, capsys):
     command = ["run", "assignment", "--preset", "smoke", "--out", str(tmp_path)]
     assert command_line.main(command) == 0
-    assert [(name, len(cells)) for name, cells in launched] == [("autoencoder", 2), ("fewshot", 12)]
-    first = set.union(*(cells for _, cells in launched))
+    assert by_experiment(computed, tmp_path) == {"autoencoder": 2, "fewshot": 12}
+    first = set(computed)
 
-    launched.clear()
+    computed.clear()
     assert "nothing to compute" not in capsys.readouterr().out
     assert command_line.main(command) == 0
     assert "nothing to compute" in capsys.readouterr().out
-    assert launched == []
+    assert computed == []
 
     assert command_line.main([*command, "--latent-dims", "2", "3", "8"]) == 0
-    assert [(name, len(cells)) for name, cells in launched] == [("autoencoder", 1), ("fewshot", 6)]
-    assert not first & set.union(*(cells for _, cells in launched))
+    assert by_experiment(computed, tmp_path) == {"autoencoder": 1, "fewshot": 6}
+    assert not first & set(computed)
 
 
-def test_two_studies_in_one_folder_share_what_they_have_in_common(launched, tmp_path):
+def test_only_missing_replicates_are_computed(computed, tmp_path, capsys):
+    command = ["run", "autoencoder", "--preset", "smoke", "--out", str(tmp_path), "--replicates"]
+    assert command_line.main([*command, "2"]) == 0
+    assert [block.replicates for block in computed] == [range(2)] * 2
+    computed.clear()
+    assert command_line.main([*command, "4"]) == 0
+    assert [block.replicates for block in computed] == [range(2, 4)] * 2
+    computed.clear()
+    assert command_line.main([*command, "3"]) == 0
+    assert computed == []
+    assert "nothing to compute: every replicate is there" in capsys.readouterr().out
+
+
+def test_two_studies_in_one_folder_share_what_they_have_in_common(computed, tmp_path):
     places = ["--preset", "smoke", "--out", str(tmp_path)]
     assert command_line.main(["run", "autoencoder", *places]) == 0
-    launched.clear()
+    computed.clear()
     assert command_line.main(["run", "fewshot", *places]) == 0
-    assert [name for name, _ in launched] == ["fewshot"]
+    assert by_experiment(computed, tmp_path) == {"fewshot": 12}
 
 
 # --- failures --------------------------------------------------------------------------------
 
 
-def test_a_study_whose_cells_all_fail_says_so(monkeypatch, tmp_path, capsys):
-    def fail(experiment, cells, data, store, resources, console):
-        for cell in cells:
-            store.write_failure(cell.id, cell.config, "Traceback …\nMemoryError: too large")
-
-    monkeypatch.setattr(launch, "cluster", lambda resources: nullcontext())
-    monkeypatch.setattr(launch, "share", lambda data: data)
-    monkeypatch.setattr(launch, "run_experiment", fail)
+def test_a_study_whose_cells_all_fail_says_so(pretend, tmp_path, capsys):
+    pretend(error="Traceback …\nMemoryError: too large")
     command = ["run", "assignment", "--preset", "smoke", "--out", str(tmp_path)]
     assert command_line.main(command) == 1
     shown = capsys.readouterr().out
-    assert shown.count("MemoryError: too large") == 2 + 4  # autoencoders; few-shot from scratch
-    assert shown.count("that it builds on has failed") == 8
-    assert Store(tmp_path).done() == set()
+    assert shown.count("MemoryError: too large") == 2 + 12
+    assert "no cell is finished, so there is no report" in shown
+    assert Store(tmp_path).blocks() == {}
     assert load(tmp_path).rows.empty
 
 
@@ -409,14 +606,16 @@ EXPERIMENTS["fragile"] = Experiment(
     name="fragile",
     trainable="trainables.autoencoder",
     axes={"learning_rate": (0.01, 1e30), "latent_dim": (2,)},
-    fixed={"depth": 1, "width": 2, "epochs": 1, "replicates": 2},
+    fixed={"depth": 1, "width": 2, "epochs": 1},
+    replicates=2,
 )
 EXPERIMENTS["offspring"] = Experiment(
     name="offspring",
     trainable="trainables.fewshot",
     axes={"learning_rate": (0.01, 1e30), "latent_dim": (2,), "labels": (20,),
           "freeze": ("fixed", "scratch")},
-    fixed={"depth": 1, "width": 2, "epochs": 5, "encoder_epochs": 2, "replicates": 2},
+    fixed={"depth": 1, "width": 2, "epochs": 5, "encoder_epochs": 2},
+    replicates=2,
     needs="fragile",
     parent_settings=("latent_dim", "depth", "width", "kernel", "activation", "seed",
                      "learning_rate"),
@@ -436,7 +635,7 @@ def test_a_failing_cell_is_reported_and_the_others_finish(copied_packages, run_s
     ran = run_study("run", "offspring", "--out", out, folder=copied_packages)
     assert ran.returncode == 1, ran.stdout + ran.stderr
     assert "Traceback" not in ran.stdout + ran.stderr
-    assert "trying again" not in ran.stdout  # it would only fail again
+    assert "tried again" not in ran.stdout  # it would only fail again
 
     planned = json.loads((out / "study.json").read_text())["experiments"]
     by_settings = {
@@ -449,7 +648,7 @@ def test_a_failing_cell_is_reported_and_the_others_finish(copied_packages, run_s
     bad = {settings: id for settings, id in by_settings.items() if settings[1] == 1e30}
 
     store = Store(out)
-    assert store.done() == good
+    assert set(store.blocks()) == good
     failures = store.failures()
     assert set(failures) == set(bad.values())
     reasons = {settings: failures[id]["reason"] for settings, id in bad.items()}
@@ -470,18 +669,17 @@ def test_a_failing_cell_is_reported_and_the_others_finish(copied_packages, run_s
     assert len(results.rows) == 3 * 2
     assert set(results.missing["cell"]) == set(bad.values())
     for identity in bad.values():
-        assert not (out / "cells" / identity).exists()
-        for numbers in (out / "tune").rglob(f"{identity}/result.json"):
-            assert "_mse" not in numbers.read_text()
-            assert "_accuracy" not in numbers.read_text()
+        assert not (out / "blocks" / identity).exists()
     for table in (out / "report" / "tables").glob("*.csv"):
         if table.name != "missing.csv":
             assert "e+30" not in table.read_text()
 
     planned_again = run_study("plan", "offspring", "--out", out, folder=copied_packages)
     shown = " ".join(planned_again.stdout.split())
-    assert "fragile: 2 cells (4 replicates), 1 done, 1 missing, 1 of them failed" in shown
-    assert "offspring: 4 cells (8 replicates), 2 done, 2 missing, 2 of them failed" in shown
+    failed = "2 missing; 1 cell failed last time"
+    assert f"fragile: 2 cells, 1 done, 1 missing; 4 replicates, {failed}" in shown
+    failed = "4 missing; 2 cells failed last time"
+    assert f"offspring: 4 cells, 2 done, 2 missing; 8 replicates, {failed}" in shown
 
 
 # --- an experiment of one's own --------------------------------------------------------------
@@ -515,7 +713,7 @@ def test_an_experiment_of_ones_own_is_a_module_and_an_entry(copied_packages, run
     (planned,) = [group for group in results.plan["experiments"] if group["name"] == name]
     assert len(planned["cells"]) >= 2
     rows = results.of(name)
-    assert len(rows) == sum(cell["config"]["replicates"] for cell in planned["cells"])
+    assert len(rows) == sum(cell["replicates"] for cell in planned["cells"])
     assert rows[planned["metric"]].notna().all()
     assert pd.api.types.is_float_dtype(rows["test_accuracy"])
     assert rows["test_accuracy"].mean() > 0.4  # chance is 0.1

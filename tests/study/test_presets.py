@@ -106,10 +106,10 @@ def test_the_command_line_takes_a_file_and_replaces_what_it_says(tmp_path):
     (cell,) = autoencoders
     assert cell.config["learning_rate"] == 5e-3
     assert cell.config["activation"] == "silu"
-    assert cell.config["replicates"] == 2
+    assert cell.replicates == 6  # one for each replicate of the classifiers
     # The classifiers have the encoder's architecture, and start from that very cell.
     assert {c.config["activation"] for c in few_shot} == {"silu"}
-    assert {c.parent for c in few_shot if c.config["freeze"] != "scratch"} == {cell.id}
+    assert {c.parent_id for c in few_shot if c.config["freeze"] != "scratch"} == {cell.id}
     assert {c.config["learning_rate"] for c in few_shot} == {1e-2}
 
     asked = ["--latent-dims", "14", "--depths", "3", "--learning-rate", "0.02"]
@@ -126,5 +126,5 @@ def test_the_best_preset_has_a_recipe_for_each_of_its_latent_dimensions():
     names = {known for recipe in best.recipes["autoencoder"].values() for known in recipe}
     assert names <= set(autoencoders[0].config)
     known = {cell.id for cell in autoencoders}
-    assert {cell.parent for cell in few_shot if cell.parent} <= known
+    assert {cell.parent_id for cell in few_shot if cell.parent} <= known
     assert set(EXPERIMENTS) >= set(best.axes)

@@ -1,133 +1,125 @@
 """What the user sees while a study runs, and the words for it."""
 
 import io
-import pickle
-from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
-from study import progress
 from study.experiments import AUTOENCODER, FEWSHOT
-from study.progress import ProgressCallback
+from study.grid import override, plan
+from study.progress import StudyProgress
+from study.queue import Queue, missing_tasks
 from study.words import describe, duration, plain, reason
 
 
-class Clock:
-    now = 0.0
-
-    def monotonic(self):
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    clock = Clock()
-    monkeypatch.setattr(progress, "time", clock)
-    return clock
-
-
-def trial(latent_dim, **results):
-    config = {"latent_dim": latent_dim, "depth": 2, "batch_size": 32, "cell": "0" * 16}
-    return SimpleNamespace(trial_id=str(latent_dim), config=config, last_result=results)
-
-
-def start(callback, *trials):
-    for one in trials:
-        callback.on_trial_start(0, [], one)
-
-
-def follow(total=3, experiment=AUTOENCODER, **options):
+def follow(experiment=AUTOENCODER, dims=(2, 8, 14), finished=None, workers=1, **options):
+    """A progress on a screen, its queue, and the tasks in the order in which they are taken."""
+    axes = {"latent_dim": dims, "depth": (2,)}
+    axes |= {"batch_size": (32,)} if experiment is AUTOENCODER else {"freeze": ("scratch",)}
+    chosen = override(experiment, axes, {"replicates": 2})
+    needed = [AUTOENCODER] if experiment.needs else []
+    cells = plan([*needed, override(chosen, {"labels": (20,)}, {})], "", [experiment.name])
+    queue = Queue(missing_tasks(cells[-1], finished or {}))
     screen = io.StringIO()
-    console = Console(file=screen, width=400, **options)
-    return ProgressCallback(console, experiment, total), screen
+    progress = StudyProgress(Console(file=screen, width=400, **options), queue, workers)
+    return progress, queue, screen
 
 
-def test_off_a_terminal_every_event_is_one_line(clock):
-    callback, screen = follow()
-    one, two = trial(2, val_mse=0.05), trial(8, val_mse=0.03)
-    start(callback, one, two)
+def start(progress, queue):
+    (task,) = queue.take(1)
+    progress.started(task)
+    return task
+
+
+def finish(progress, queue, task, value, seconds=10.0):
+    queue.finish(task, seconds)
+    progress.done(task, value)
+
+
+def test_off_a_terminal_every_event_is_one_line():
+    progress, queue, screen = follow()
+    one, two = start(progress, queue), start(progress, queue)
     assert screen.getvalue() == ""
-    clock.now = 10
-    callback.on_trial_complete(0, [], one)
-    clock.now = 20
-    callback.on_trial_complete(0, [], two)
+    finish(progress, queue, one, 0.05)
+    finish(progress, queue, two, 0.03)
     assert screen.getvalue().splitlines() == [
         (
-            "autoencoder: done    latent_dim=2 depth=2 batch_size=32  val_mse 0.05  "
-            "[1 done, 0 failed, 1 running of 3; best val_mse 0.05 "
-            "(latent_dim=2 depth=2 batch_size=32); about 20 s left]"
+            "autoencoder: done    latent_dim=2  val_mse 0.05  "
+            "[1 done, 0 failed, 1 running of 3; best autoencoder 0.05 "
+            "(latent_dim=2); about 20 s left]"
         ),
         (
-            "autoencoder: done    latent_dim=8 depth=2 batch_size=32  val_mse 0.03  "
-            "[2 done, 0 failed, 0 running of 3; best val_mse 0.03 "
-            "(latent_dim=8 depth=2 batch_size=32); about 10 s left]"
+            "autoencoder: done    latent_dim=8  val_mse 0.03  "
+            "[2 done, 0 failed, 0 running of 3; best autoencoder 0.03 "
+            "(latent_dim=8); about 10 s left]"
         ),
     ]
 
 
-def test_a_failure_is_counted_and_is_never_the_best(clock):
-    callback, screen = follow()
-    bad, good = trial(2), trial(8, val_mse=0.03)
-    start(callback, bad, good)
-    callback.on_trial_error(0, [], bad)
-    assert callback.state() == "0 done, 1 failed, 1 running of 3; about 0 s left"
-    callback.on_trial_complete(0, [], good)
+def test_part_of_a_cells_replicates_is_named():
+    ((cell,),) = plan([override(AUTOENCODER, {"latent_dim": (2,), "depth": (2,),
+                                              "batch_size": (32,)}, {})], "")  # fmt: skip
+    progress, queue, screen = follow(dims=(2,), finished={cell.id: [range(1)]})
+    finish(progress, queue, start(progress, queue), 0.05)
+    assert "latent_dim=2, replicates 1-1  val_mse" in screen.getvalue()
+
+
+def test_a_failure_is_counted_and_is_never_the_best():
+    progress, queue, screen = follow()
+    bad, good = start(progress, queue), start(progress, queue)
+    queue.drop(bad)
+    progress.failed(bad, "Traceback …")
+    assert progress.state() == "0 done, 1 failed, 1 running of 3"
+    finish(progress, queue, good, 0.03)
     lines = screen.getvalue().splitlines()
     assert len(lines) == 2
     assert lines[0].startswith("autoencoder: FAILED  latent_dim=2 ")
-    assert callback.state().startswith("1 done, 1 failed, 0 running of 3; best val_mse 0.03 ")
+    state = "1 done, 1 failed, 0 running of 3; best autoencoder 0.03 "
+    assert progress.state().startswith(state)
 
 
 @pytest.mark.parametrize(
-    ("experiment", "metric", "best"),
-    [(AUTOENCODER, "val_mse", 0.1), (FEWSHOT, "val_accuracy", 0.9)],
-)
-def test_the_best_is_the_least_error_or_the_greatest_accuracy(experiment, metric, best, clock):
-    callback, _ = follow(total=3, experiment=experiment)
+    ("experiment", "best"), [(AUTOENCODER, 0.1), (FEWSHOT, 0.9)]
+)  # fmt: skip
+def test_the_best_is_the_least_error_or_the_greatest_accuracy(experiment, best):
+    progress, queue, _ = follow(experiment)
     for value in (0.5, best, 0.7):
-        one = trial(2, **{metric: value})
-        one.config |= {"labels": 20, "freeze": "fixed"}
-        start(callback, one)
-        callback.on_trial_complete(0, [], one)
-    assert f"best {metric} {best} (" in callback.state()
+        finish(progress, queue, start(progress, queue), value)
+    assert f"best {experiment.name} {best} (" in progress.state()
 
 
-def test_no_time_is_left_when_all_have_ended(clock):
-    callback, _ = follow(total=1)
-    start(callback, trial(2))
-    assert "left" not in callback.state()  # nothing has ended, so nothing is known
-    callback.on_trial_complete(0, [], trial(2, val_mse=0.05))
-    assert "left" not in callback.state()
+def test_no_time_is_left_when_all_have_ended():
+    progress, queue, _ = follow(dims=(2,))
+    task = start(progress, queue)
+    assert "left" not in progress.state()  # nothing has ended, so nothing is known
+    finish(progress, queue, task, 0.05)
+    assert "left" not in progress.state()
 
 
-def test_a_trial_without_a_result_is_no_error(clock):
-    callback, screen = follow()
-    one = trial(2)
-    one.last_result = None
-    start(callback, one)
-    callback.on_trial_complete(0, [], one)
+def test_less_than_a_second_is_not_said():
+    progress, queue, _ = follow()
+    finish(progress, queue, start(progress, queue), 0.05, seconds=0.2)
+    assert "left" not in progress.state()
+
+
+def test_a_block_that_was_there_already_has_no_value():
+    progress, queue, screen = follow()
+    finish(progress, queue, start(progress, queue), None)
     assert "1 done" in screen.getvalue()
     assert "best" not in screen.getvalue()
 
 
 def test_on_a_terminal_there_is_a_bar_and_no_line_an_event():
-    callback, screen = follow(force_terminal=True, color_system=None)
-    one, bad = trial(2, val_mse=0.05), trial(8)
-    start(callback, one, bad)
-    callback.on_trial_complete(0, [], one)
-    callback.on_trial_error(0, [], bad)
-    callback.close()
+    progress, queue, screen = follow(force_terminal=True, color_system=None)
+    one, bad = start(progress, queue), start(progress, queue)
+    finish(progress, queue, one, 0.05)
+    queue.drop(bad)
+    progress.failed(bad, "no")
+    progress.close()
     shown = screen.getvalue()
     assert "2/3" in shown
-    assert "1 done, 1 failed, 0 running of 3; best val_mse 0.05" in shown
+    assert "1 done, 1 failed, 0 running of 3; best autoencoder 0.05" in shown
     assert "FAILED" not in shown
-
-
-def test_the_callback_can_be_saved_by_tune():
-    callback, _ = follow(force_terminal=True)
-    assert vars(pickle.loads(pickle.dumps(callback))) == {}  # no terminal is in it
-    callback.close()
 
 
 # --- words -----------------------------------------------------------------------------------
@@ -181,10 +173,3 @@ def test_the_reason_of_a_failure_is_the_last_line_of_its_traceback(error, words)
 
 def test_plain_text_has_no_colours():
     assert plain("\x1b[36mTraceback\x1b[39m [1m") == "Traceback [1m"
-
-
-def test_a_trial_that_fails_before_it_has_started_was_never_running(clock):
-    callback, screen = follow()
-    start(callback, trial(2))
-    callback.on_trial_error(0, [], trial(8))
-    assert "[0 done, 1 failed, 1 running of 3; about 0 s left]" in screen.getvalue()

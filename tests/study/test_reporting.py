@@ -15,30 +15,32 @@ import pytest
 import study.__main__ as command_line
 from study import reporting
 from study.lightness import torch_hidden
-from study.store import DamagedCell, StoreError
+from study.store import Block, DamagedBlock, StoreError
 
 real_write = reporting.write
 
 
-def killed(folder):
+def killed(folder, damaged):
     os._exit(9)
 
 
 def test_what_is_wrong_with_results_is_said_as_if_there_were_no_other_process(tmp_path):
     with pytest.raises(StoreError, match=f"^{tmp_path} holds no study"):
-        reporting.write(tmp_path)
+        reporting.write(tmp_path, {})
 
 
-def test_a_damaged_cell_arrives_with_its_reason():
-    error = pickle.loads(pickle.dumps(DamagedCell("/cells/0/rows.parquet", "too short")))
-    assert str(error) == str(DamagedCell("/cells/0/rows.parquet", "too short"))
-    assert error.reason == "damaged: rows.parquet: too short"
+def test_a_damaged_block_arrives_with_its_reason():
+    damaged = DamagedBlock(Block("0" * 16, range(2)), "/blocks/0/0-1.json", "too short")
+    error = pickle.loads(pickle.dumps(damaged))
+    assert str(error) == str(damaged)
+    assert error.block == damaged.block
+    assert error.reason == "damaged: 0-1.json: too short"
 
 
-def test_a_process_that_is_killed_is_an_error_of_its_own(monkeypatch):
-    monkeypatch.setattr(reporting, "_write", os._exit)
+def test_a_process_that_is_killed_is_an_error_of_its_own(monkeypatch, tmp_path):
+    monkeypatch.setattr(reporting, "_write", killed)
     with pytest.raises(reporting.Killed, match="has ended before it was done"):
-        reporting.write(9)
+        reporting.write(tmp_path, {})
 
 
 def test_of_a_killed_report_the_command_says_how_to_go_on(computed, monkeypatch, tmp_path, capsys):
@@ -54,7 +56,7 @@ def test_of_a_killed_report_the_command_says_how_to_go_on(computed, monkeypatch,
 def test_the_driver_loads_no_torch():
     program = (
         "import study.launch, study.search.command, study.search.trials, study.cluster.nodes\n"
-        "import sys, tensorboardX; sys.exit('torch' in sys.modules)"
+        "import sys; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
@@ -84,18 +86,18 @@ def test_a_torch_that_is_there_stays():
 SLEEPER = """
 import time
 from study import reporting
-def sleep(seconds):
+def sleep(seconds, damaged):
     with reporting._another_process() as beside:
         beside.submit(time.sleep, seconds).result()
 """
 SLEEPING = """
 from study import reporting
-from study.faults.interrupt import interruptible
+from study.signals import interruptible
 import signal, sys, sleeper
 signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))  # as Ray leaves it
 reporting._write = sleeper.sleep
 with interruptible():
-    reporting.write(100)
+    reporting.write(100, {})
 """
 
 

@@ -8,21 +8,20 @@ import pytest
 import torch
 
 from study.store.checkpoint import FileCheckpoint
-from study.store.storage import Folder
+from study.store.places import Folder
 from trainables import autoencoder, fewshot, rotation
 from trainables.contract import Progress
 
-AUTOENCODER = autoencoder.Config(
-    latent_dim=3, depth=1, batch_size=20, epochs=6, width=2, replicates=2
-)
+AUTOENCODER = autoencoder.Config(latent_dim=3, depth=1, batch_size=20, epochs=6, width=2)
+BLOCK = range(3, 5)
 
 
 class Killed(BaseException):
     """Ends a `train` like a signal would, after what it has saved."""
 
 
-def checkpoint(folder, code="this", every=0.0):
-    return FileCheckpoint(Folder(folder), "progress/cell.safetensors", code, every)
+def checkpoint(folder, key="this", interval=0.0):
+    return FileCheckpoint(Folder(folder), "progress/cell.safetensors", key, interval)
 
 
 def run(module, config, data, parent=None, strategy=None, kept=None, killed_in=None):
@@ -36,7 +35,7 @@ def run(module, config, data, parent=None, strategy=None, kept=None, killed_in=N
 
     options = {} if kept is None else {"checkpoint": kept}
     try:
-        return module.train(config, data, report, parent, strategy, **options)
+        return module.train(config, BLOCK, data, report, parent, strategy, **options)
     except Killed:
         return None
 
@@ -95,7 +94,7 @@ def test_augmentation_goes_on_with_its_own_draws(few_digits, tmp_path):
 
 @pytest.mark.parametrize("loss", ["absolute", "von_mises"])
 def test_turns_go_on_with_their_own_draws(loss, few_digits, tmp_path):
-    config = rotation.Config(loss, depth=1, width=2, batch_size=20, epochs=6, replicates=2)
+    config = rotation.Config(loss, depth=1, width=2, batch_size=20, epochs=6)
     undisturbed = run(rotation, config, few_digits)
     assert run(rotation, config, few_digits, kept=checkpoint(tmp_path), killed_in=4) is None
     again = checkpoint(tmp_path)
@@ -106,12 +105,13 @@ def test_turns_go_on_with_their_own_draws(loss, few_digits, tmp_path):
 @pytest.mark.parametrize("freeze", fewshot.FREEZE)
 def test_a_classifier_goes_on_where_it_was_killed(freeze, few_digits, tmp_path):
     config = fewshot.Config(
-        latent_dim=3, labels=20, freeze=freeze, depth=1, width=2, replicates=2, batch_size=10,
+        latent_dim=3, labels=20, freeze=freeze, depth=1, width=2, batch_size=10,
         epochs=60, encoder_epochs=60, pseudo_epochs=60, pseudo_batch_size=50,
     )  # fmt: skip
     # The head's three reports come before those of the whole network.
     killed_in = 5 if freeze == "lp-ft" else 2
-    parent = run(autoencoder, AUTOENCODER, few_digits).weights
+    weights = run(autoencoder, AUTOENCODER, few_digits).weights
+    parent = {r: {name: value[i] for name, value in weights.items()} for i, r in enumerate(BLOCK)}
     undisturbed = run(fewshot, config, few_digits, parent)
     kept = checkpoint(tmp_path)
     assert run(fewshot, config, few_digits, parent, kept=kept, killed_in=killed_in) is None
@@ -132,7 +132,7 @@ def test_time_of_earlier_tries_counts(few_digits, tmp_path, monkeypatch):
                 raise Killed
 
         kept = checkpoint(tmp_path)
-        return autoencoder.train(AUTOENCODER, few_digits, report, checkpoint=kept)
+        return autoencoder.train(AUTOENCODER, BLOCK, few_digits, report, checkpoint=kept)
 
     with pytest.raises(Killed):
         run_slowly(killed_in=4)
@@ -142,7 +142,7 @@ def test_time_of_earlier_tries_counts(few_digits, tmp_path, monkeypatch):
 
 
 def test_without_a_checkpoint_nothing_is_kept_and_nothing_changes(few_digits, tmp_path):
-    kept = checkpoint(tmp_path, every=1e9)
+    kept = checkpoint(tmp_path, interval=1e9)
     assert_same_bits(run(autoencoder, AUTOENCODER, few_digits, kept=kept),
                      run(autoencoder, AUTOENCODER, few_digits))  # fmt: skip
     assert list(tmp_path.iterdir()) == []
@@ -181,9 +181,9 @@ def test_the_last_save_is_the_one_that_counts(tmp_path):
 
 
 def test_other_code_starts_anew(tmp_path):
-    checkpoint(tmp_path, code="this").save(PROGRESS)
-    assert checkpoint(tmp_path, code="that").load() is None
-    assert checkpoint(tmp_path, code="this").load().epoch == 3
+    checkpoint(tmp_path, key="this").save(PROGRESS)
+    assert checkpoint(tmp_path, key="that").load() is None
+    assert checkpoint(tmp_path, key="this").load().epoch == 3
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped tensor", "flipped header", "empty"])
@@ -202,7 +202,7 @@ def test_a_damaged_checkpoint_starts_anew(damage, tmp_path):
 def test_saves_are_some_time_apart(tmp_path, monkeypatch):
     now = [100.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
-    kept = checkpoint(tmp_path, every=10.0)
+    kept = checkpoint(tmp_path, interval=10.0)
     assert not kept.due()
     now[0] = 110.0
     assert kept.due()

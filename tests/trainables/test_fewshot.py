@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from trainables import autoencoder, fewshot, propagation, seeds
+from trainables import autoencoder, fewshot, propagation
 from trainables.contract import ConfigError, Diverged
 from trainables.data import label_subset
 from trainables.fewshot import Config, build_classifiers, encode, train
@@ -23,10 +23,13 @@ def nothing(metrics):
     pass
 
 
+BLOCK = range(4, 7)
+
+
 def config(freeze, **settings):
     tiny = {
         "latent_dim": 3, "labels": 20, "depth": 2, "width": 2, "hidden": 6, "epochs": 5,
-        "encoder_epochs": 3, "replicates": 3, "pseudo_epochs": 2,
+        "encoder_epochs": 3, "encoders": 2, "pseudo_epochs": 2,
         "pseudo_batch_size": 50, "views": 2,
     }  # fmt: skip
     return Config(**{**tiny, "freeze": freeze, **settings})
@@ -35,9 +38,24 @@ def config(freeze, **settings):
 @pytest.fixture(scope="module")
 def parent():
     """Weights of two autoencoders that fit `config`."""
-    models = initialise(lambda: Autoencoder(config("fixed").shape), 77, 2)
-    states = [model.state_dict() for model in models]
-    return {name: torch.stack([state[name] for state in states]) for name in states[0]}
+    models = initialise(lambda: Autoencoder(config("fixed").shape), 77, range(2))
+    return {replicate: model.state_dict() for replicate, model in enumerate(models)}
+
+
+def copy_of(parent, kind=torch.clone):
+    return {r: {name: kind(value) for name, value in own.items()} for r, own in parent.items()}
+
+
+def assert_same(parent, other):
+    for replicate, own in parent.items():
+        for name, value in own.items():
+            assert torch.equal(value, other[replicate][name])
+
+
+def pretrained(config, data):
+    """One autoencoder, as a parent."""
+    weights = autoencoder.train(config, range(1), data, nothing).weights
+    return {0: {name: value[0] for name, value in weights.items()}}
 
 
 @pytest.fixture
@@ -46,9 +64,8 @@ def classifiers(monkeypatch):
     built = []
 
     def record(*args):
-        members, sources = build_classifiers(*args)
-        built[:] = members
-        return members, sources
+        built[:] = build_classifiers(*args)
+        return list(built)
 
     monkeypatch.setattr(fewshot, "build_classifiers", record)
     return built
@@ -68,10 +85,10 @@ def subsets(monkeypatch):
 
 
 def test_codes_of_a_fixed_encoder_are_computed_once(encoded, few_digits, parent):
-    train(config("fixed", epochs=5), few_digits, nothing, parent)
+    train(config("fixed", epochs=5), BLOCK, few_digits, nothing, parent)
     few_epochs = list(encoded)
     encoded.clear()
-    train(config("fixed", epochs=50), few_digits, nothing, parent)
+    train(config("fixed", epochs=50), BLOCK, few_digits, nothing, parent)
     assert encoded == few_epochs
     # Each of the two encoders: 100 training images for the statistics, 30 and 50 to evaluate;
     # and the 20 labelled images of each of the three replicates.
@@ -79,35 +96,32 @@ def test_codes_of_a_fixed_encoder_are_computed_once(encoded, few_digits, parent)
 
 
 def test_a_fixed_encoder_stays_as_it_was_to_the_bit(classifiers, few_digits, parent):
-    before = {name: value.clone() for name, value in parent.items()}
-    train(config("fixed", weight_decay=0.5), few_digits, nothing, parent)
-    for name, value in parent.items():
-        assert torch.equal(value, before[name])
+    before = copy_of(parent)
+    train(config("fixed", weight_decay=0.5), BLOCK, few_digits, nothing, parent)
+    assert_same(parent, before)
     for replicate, member in enumerate(classifiers):
         for name, value in member.encoder.state_dict().items():
-            assert torch.equal(value, before[f"encoder.{name}"][replicate % 2])
+            assert torch.equal(value, before[replicate % 2][f"encoder.{name}"])
 
 
 def test_training_everything_changes_every_layer_of_the_encoder(classifiers, few_digits, parent):
-    before = {name: value.clone() for name, value in parent.items()}
-    train(config("full"), few_digits, nothing, parent)
+    before = copy_of(parent)
+    train(config("full"), BLOCK, few_digits, nothing, parent)
     for replicate, member in enumerate(classifiers):
         for name, value in member.encoder.state_dict().items():
-            assert not torch.equal(value, before[f"encoder.{name}"][replicate % 2])
-    for name, value in parent.items():  # what was handed in is not what is trained
-        assert torch.equal(value, before[name])
+            assert not torch.equal(value, before[replicate % 2][f"encoder.{name}"])
+    assert_same(parent, before)  # what was handed in is not what is trained
 
 
 def test_pretrained_encoders_start_from_the_autoencoders_and_scratch_does_not(parent):
     for freeze in ("fixed", "full", "lp-ft", "propagation"):
-        members, sources = build_classifiers(config(freeze), parent)
-        assert sources == [0, 1, 0]
-        for member, source in zip(members, sources, strict=True):
+        members = build_classifiers(config(freeze), BLOCK, parent)
+        for member, source in zip(members, (0, 1, 0), strict=True):
             for name, value in member.encoder.state_dict().items():
-                assert torch.equal(value, parent[f"encoder.{name}"][source])
-    members, sources = build_classifiers(config("scratch"), None)
-    assert sources == [0, 1, 2]
-    weights = [member.encoder.code.weight for member in members] + [*parent["encoder.code.weight"]]
+                assert torch.equal(value, parent[source][f"encoder.{name}"])
+    members = build_classifiers(config("scratch"), BLOCK, None)
+    weights = [member.encoder.code.weight for member in members]
+    weights += [own["encoder.code.weight"] for own in parent.values()]
     for first, second in itertools.combinations(weights, 2):
         assert not torch.equal(first, second)
 
@@ -115,7 +129,7 @@ def test_pretrained_encoders_start_from_the_autoencoders_and_scratch_does_not(pa
 def test_all_ways_start_from_the_same_heads(parent):
     heads = {
         freeze: [
-            member.head.state_dict() for member in build_classifiers(config(freeze), parent)[0]
+            member.head.state_dict() for member in build_classifiers(config(freeze), BLOCK, parent)
         ]
         for freeze in FREEZE
     }
@@ -135,9 +149,9 @@ def test_label_subsets_are_common_to_all_ways_and_latent_dimensions(subsets, few
     ):  # fmt: skip
         subsets.clear()
         settings = config(freeze, latent_dim=latent_dim, depth=depth)
-        outcome = train(settings, few_digits, nothing, parent)
+        outcome = train(settings, BLOCK, few_digits, nothing, parent)
         drawn.append(list(subsets))
-        assert [row["label_subset"] for row in outcome.rows] == [0, 1, 2]
+        assert [row["label_subset"] for row in outcome.rows] == [4, 5, 6]
     assert len(drawn) == len(FREEZE)
     assert all(other == drawn[0] for other in drawn)
     assert len({tuple(subset) for subset in drawn[0]}) == 3
@@ -145,14 +159,14 @@ def test_label_subsets_are_common_to_all_ways_and_latent_dimensions(subsets, few
 
 def test_label_subsets_follow_the_seed(subsets, few_digits):
     for seed in (0, 1):
-        train(config("scratch", seed=seed), few_digits, nothing)
+        train(config("scratch", seed=seed), BLOCK, few_digits, nothing)
     assert len({tuple(subset) for subset in subsets}) == 6
 
 
 @pytest.mark.usefixtures("double_precision")
 def test_codes_are_standardised_by_the_unlabelled_training_images(classifiers, few_digits, parent):
-    doubled = {name: value.double() for name, value in parent.items()}
-    train(config("fixed"), few_digits, nothing, doubled)
+    doubled = copy_of(parent, torch.Tensor.double)
+    train(config("fixed"), BLOCK, few_digits, nothing, doubled)
     images, _ = few_digits.train.on("cpu")
     for member in classifiers:
         codes = member.standardise(encode(member, images))
@@ -164,16 +178,18 @@ def test_codes_are_standardised_by_no_more_images_than_it_takes(
     classifiers, encoded, few_digits, parent, monkeypatch
 ):
     monkeypatch.setattr(fewshot, "STATISTICS_IMAGES", 60)
-    train(config("full"), few_digits, nothing, parent)
+    train(config("full"), BLOCK, few_digits, nothing, parent)
     assert encoded[:2] == [60, 60]
-    codes = encode(build_classifiers(config("full"), parent)[0][0], few_digits.train.on("cpu")[0])
+    codes = encode(
+        build_classifiers(config("full"), BLOCK, parent)[0], few_digits.train.on("cpu")[0]
+    )
     assert torch.allclose(classifiers[0].standardise.mean, codes[:60].mean(dim=0), atol=1e-6)
     assert torch.allclose(classifiers[2].standardise.scale, codes[:60].std(dim=0), atol=1e-6)
 
 
 @pytest.mark.parametrize("freeze", FREEZE)
 def test_accuracies_are_those_of_the_predictions(freeze, few_digits, parent):
-    outcome = train(config(freeze), few_digits, nothing, parent)
+    outcome = train(config(freeze), BLOCK, few_digits, nothing, parent)
     assert outcome.predictions.shape == (3, 50)
     assert outcome.predictions.dtype == np.uint8
     for row, predicted in zip(outcome.rows, outcome.predictions, strict=True):
@@ -187,10 +203,10 @@ def test_a_row_says_what_was_trained_from_what(few_digits, parent):
     trained = {"fixed": 94, "full": 781, "scratch": 781, "lp-ft": 781, "propagation": 94}
     passes = {"fixed": 5, "full": 3, "scratch": 3, "lp-ft": 5 + 3, "propagation": 2}
     for freeze, epochs in passes.items():
-        rows = train(config(freeze), few_digits, nothing, parent).rows
-        assert [row["replicate"] for row in rows] == [0, 1, 2]
+        rows = train(config(freeze), BLOCK, few_digits, nothing, parent).rows
+        assert [row["replicate"] for row in rows] == [4, 5, 6]
         assert [row["encoder_replicate"] for row in rows] == (
-            [0, 1, 2] if freeze == "scratch" else [0, 1, 0]
+            [4, 5, 6] if freeze == "scratch" else [0, 1, 0]
         )
         for row in rows:
             assert row["parameters"] == 781
@@ -201,10 +217,10 @@ def test_a_row_says_what_was_trained_from_what(few_digits, parent):
 
 def test_the_history_has_a_point_every_20_epochs_and_the_last(few_digits, parent):
     reports = []
-    outcome = train(config("fixed", epochs=50), few_digits, reports.append, parent)
+    outcome = train(config("fixed", epochs=50), BLOCK, few_digits, reports.append, parent)
     assert [report["epoch"] for report in reports] == [20, 40, 50]
     assert [(line["epoch"], line["replicate"]) for line in outcome.history] == [
-        (epoch, replicate) for epoch in (20, 40, 50) for replicate in range(3)
+        (epoch, replicate) for epoch in (20, 40, 50) for replicate in BLOCK
     ]
     last = [line["train_loss"] for line in outcome.history[-3:]]
     assert reports[-1]["train_loss"] == pytest.approx(np.mean(last))
@@ -226,8 +242,8 @@ def test_a_search_gets_the_accuracy_on_the_way_and_the_cell_stays_what_it_is(
 ):
     reports, quiet = [], []
     settings = config(freeze, **settings)
-    plain = train(settings, few_digits, quiet.append, parent)
-    searched = train(settings, few_digits, reports.append, parent, score_after=score_after)
+    plain = train(settings, BLOCK, few_digits, quiet.append, parent)
+    searched = train(settings, BLOCK, few_digits, reports.append, parent, score_after=score_after)
     found = {r["epoch"]: r["val_accuracy"] for r in reports if "val_accuracy" in r}
     assert list(found) == scored
     assert {r["parameters"] for r in reports if "val_accuracy" in r} == {781}
@@ -246,7 +262,7 @@ def test_a_search_gets_the_accuracy_on_the_way_and_the_cell_stays_what_it_is(
 def test_scores_follow_the_heads_and_codes_are_computed_once(encoded, few_digits, parent):
     reports = []
     settings = config("fixed", epochs=50, learning_rate=0.1)
-    outcome = train(settings, few_digits, reports.append, parent, score_after=[1, 25, 50])
+    outcome = train(settings, BLOCK, few_digits, reports.append, parent, score_after=[1, 25, 50])
     first, _, last = [r["val_accuracy"] for r in reports if "val_accuracy" in r]
     assert last == pytest.approx(np.mean([row["val_accuracy"] for row in outcome.rows]))
     assert first != last
@@ -255,47 +271,18 @@ def test_scores_follow_the_heads_and_codes_are_computed_once(encoded, few_digits
 
 @pytest.mark.parametrize("freeze", FREEZE)
 def test_the_same_configuration_gives_the_same_bits(freeze, few_digits, parent):
-    first, second = (train(config(freeze), few_digits, nothing, parent) for _ in range(2))
+    first, second = (train(config(freeze), BLOCK, few_digits, nothing, parent) for _ in range(2))
     assert np.array_equal(first.predictions, second.predictions)
     assert first.history == second.history
-
-
-@pytest.mark.usefixtures("double_precision")
-@pytest.mark.parametrize("pretraining", ["plain", "augmented"])
-@pytest.mark.parametrize("freeze", FREEZE)
-def test_a_replicate_of_many_is_the_one_trained_alone(
-    freeze, pretraining, classifiers, few_digits, parent, monkeypatch
-):
-    settings = config(freeze, pretraining=pretraining)
-    doubled = {name: value.double() for name, value in parent.items()}
-    outcome = train(settings, few_digits, nothing, doubled)
-    together = [
-        {name: value.clone() for name, value in member.state_dict().items()}
-        for member in classifiers
-    ]
-    seed_of, subset_of = seeds.seed_of, fewshot.label_subset
-    for replicate in range(3):
-        monkeypatch.setattr(
-            seeds, "seed_of", lambda seed, r, purpose, of=replicate: seed_of(seed, of, purpose)
-        )
-        monkeypatch.setattr(
-            fewshot, "label_subset",
-            lambda labels, size, seed, r, of=replicate: subset_of(labels, size, seed, of),
-        )  # fmt: skip
-        encoder = {name: value[[replicate % 2]] for name, value in doubled.items()}
-        alone = train(dataclasses.replace(settings, replicates=1), few_digits, nothing, encoder)
-        for name, value in classifiers[0].state_dict().items():
-            assert (value - together[replicate][name]).abs().max() < 1e-8
-        assert np.array_equal(alone.predictions[0], outcome.predictions[replicate])
 
 
 def test_lp_ft_tunes_what_fixed_has_trained(classifiers, few_digits, parent):
     """At a rate of next to nothing, it ends where `fixed` does."""
     settings = {"encoder_epochs": 2, "weight_decay": 0.0}
-    fixed = train(config("fixed", **settings), few_digits, nothing, parent)
+    fixed = train(config("fixed", **settings), BLOCK, few_digits, nothing, parent)
     probed = [member.head.state_dict() for member in classifiers]
     settings |= {"tuning_learning_rate": 1e-9}
-    tuned = train(config("lp-ft", **settings), few_digits, nothing, parent)
+    tuned = train(config("lp-ft", **settings), BLOCK, few_digits, nothing, parent)
     assert np.array_equal(fixed.predictions, tuned.predictions)
     for head, member in zip(probed, classifiers, strict=True):
         for name, value in member.head.state_dict().items():
@@ -307,7 +294,7 @@ def test_views_are_of_the_labelled_images_and_as_many_as_are_asked_for(few_digit
     images, labels = few_digits.train.on("cpu")
     chosen = torch.arange(20).expand(3, 20)
     examples = fewshot.labelled_examples(
-        config("fixed", pretraining="augmented", views=4, view_strength=0.0), images[chosen],
+        config("fixed", pretraining="augmented", views=4, view_strength=0.0), BLOCK, images[chosen],
         labels[chosen],
     )  # fmt: skip
     assert examples.images.shape == (3, 80, 1, 28, 28)
@@ -315,21 +302,21 @@ def test_views_are_of_the_labelled_images_and_as_many_as_are_asked_for(few_digit
     assert torch.equal(examples.images[1, 20:40], images[:20] / 255)
     for freeze, pretraining in (("fixed", "plain"), ("propagation", "augmented")):
         settings = config(freeze, pretraining=pretraining)
-        examples = fewshot.labelled_examples(settings, images[chosen], labels[chosen])
+        examples = fewshot.labelled_examples(settings, BLOCK, images[chosen], labels[chosen])
         assert examples.images.dtype == torch.uint8 and examples.views == 1
 
 
 def test_with_views_an_epoch_is_as_many_of_them_as_there_are_labels(few_digits, parent):
     reports = []
     settings = config("fixed", pretraining="augmented", views=10, epochs=40)
-    rows = train(settings, few_digits, reports.append, parent).rows
+    rows = train(settings, BLOCK, few_digits, reports.append, parent).rows
     assert [report["epoch"] for report in reports] == [20, 40]
     assert {row["epochs"] for row in rows} == {40}
 
 
 def test_propagation_sees_no_label_but_those_of_its_subset(few_digits, parent):
     """Other labels for all other training images change nothing."""
-    settings = config("propagation", replicates=1)
+    settings = config("propagation")
     subset = label_subset(few_digits.train.labels, 20, 0, 0)
     others = np.setdiff1d(np.arange(100), subset)
     shuffled = few_digits.train.labels.copy()
@@ -337,10 +324,10 @@ def test_propagation_sees_no_label_but_those_of_its_subset(few_digits, parent):
     swapped = dataclasses.replace(
         few_digits, train=dataclasses.replace(few_digits.train, labels=shuffled)
     )
-    first = train(settings, few_digits, nothing, parent)
+    first = train(settings, range(1), few_digits, nothing, parent)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fewshot, "label_subset", lambda *args: subset)
-        second = train(settings, swapped, nothing, parent)
+        second = train(settings, range(1), swapped, nothing, parent)
     assert np.array_equal(first.predictions, second.predictions)
     assert first.history == second.history
 
@@ -354,23 +341,22 @@ def test_the_graph_of_an_encoder_is_made_once_for_all_that_start_from_it(
     monkeypatch.setattr(
         propagation, "neighbour_graph", lambda *args: made.append(1) or neighbour_graph(*args)
     )
-    train(config("propagation"), few_digits, nothing, parent)
+    train(config("propagation"), BLOCK, few_digits, nothing, parent)
     assert len(made) == 2
-    train(config("propagation", labels=40), few_digits, nothing, parent)
+    train(config("propagation", labels=40), BLOCK, few_digits, nothing, parent)
     assert len(made) == 2
-    train(config("propagation", neighbours=5), few_digits, nothing, parent)
+    train(config("propagation", neighbours=5), BLOCK, few_digits, nothing, parent)
     assert len(made) == 4
 
 
 def test_labels_that_spread_are_worth_more_than_the_few_alone(digits):
     """A good encoder of real digits, 20 labels: 77 % against 55 % (n = 4)."""
     shape = {"latent_dim": 16, "depth": 2, "width": 8}
-    pretraining = autoencoder.Config(**shape, epochs=3, batch_size=32, replicates=1)
-    parent = autoencoder.train(pretraining, digits, nothing).weights
+    parent = pretrained(autoencoder.Config(**shape, epochs=3, batch_size=32), digits)
     means = {}
     for freeze in ("fixed", "propagation"):
-        few_shot = Config(**shape, labels=20, freeze=freeze, epochs=100, replicates=4)
-        rows = train(few_shot, digits, nothing, parent).rows
+        few_shot = Config(**shape, labels=20, freeze=freeze, epochs=100, encoders=1)
+        rows = train(few_shot, range(4), digits, nothing, parent).rows
         means[freeze] = np.mean([row["test_accuracy"] for row in rows])
     assert means["propagation"] > means["fixed"] + 0.1
 
@@ -378,18 +364,17 @@ def test_labels_that_spread_are_worth_more_than_the_few_alone(digits):
 def test_a_pretrained_encoder_and_160_labels_are_far_above_chance(digits):
     """Results at chance level, 10 %, are a bug. This is 74 % (n = 4)."""
     shape = {"latent_dim": 8, "depth": 2, "width": 8}
-    pretraining = autoencoder.Config(**shape, epochs=2, batch_size=32, replicates=1)
-    parent = autoencoder.train(pretraining, digits, nothing).weights
-    few_shot = Config(**shape, labels=160, freeze="fixed", epochs=100, replicates=4)
-    rows = train(few_shot, digits, nothing, parent).rows
+    parent = pretrained(autoencoder.Config(**shape, epochs=2, batch_size=32), digits)
+    few_shot = Config(**shape, labels=160, freeze="fixed", epochs=100, encoders=1)
+    rows = train(few_shot, range(4), digits, nothing, parent).rows
     assert min(row["test_accuracy"] for row in rows) > 0.6
     assert min(row["val_accuracy"] for row in rows) > 0.55
 
 
 def test_training_from_scratch_is_far_above_chance(digits):
     """This is 54 % (n = 1)."""
-    few_shot = Config(8, 160, "scratch", depth=2, width=4, encoder_epochs=30, replicates=1)
-    (row,) = train(few_shot, digits, nothing).rows
+    few_shot = Config(8, 160, "scratch", depth=2, width=4, encoder_epochs=30)
+    (row,) = train(few_shot, range(1), digits, nothing).rows
     assert row["test_accuracy"] > 0.4
 
 
@@ -404,19 +389,19 @@ def test_training_from_scratch_is_far_above_chance(digits):
     ],
 )
 def test_divergence_fails_the_whole_cell(freeze, settings, few_digits, parent):
-    with pytest.raises(Diverged, match="of replicate 0, 1, 2 is not a finite number"):
-        train(config(freeze, **settings), few_digits, nothing, parent)
+    with pytest.raises(Diverged, match="of replicate 4, 5, 6 is not a finite number"):
+        train(config(freeze, **settings), BLOCK, few_digits, nothing, parent)
 
 
 def test_divergence_in_the_last_step_names_the_replicates(few_digits, parent):
     """The loss, which is computed before the step, is still finite then."""
-    with pytest.raises(Diverged, match="of replicate 0, 1, 2 is not a finite number"):
-        train(config("fixed", epochs=1, learning_rate=1e38), few_digits, nothing, parent)
+    with pytest.raises(Diverged, match="of replicate 4, 5, 6 is not a finite number"):
+        train(config("fixed", epochs=1, learning_rate=1e38), BLOCK, few_digits, nothing, parent)
 
 
 def test_a_pretrained_encoder_has_to_be_given(few_digits):
     with pytest.raises(ValueError, match="freeze = 'fixed' needs a pretrained encoder"):
-        train(config("fixed"), few_digits, nothing)
+        train(config("fixed"), BLOCK, few_digits, nothing)
 
 
 @pytest.mark.parametrize(
@@ -445,7 +430,7 @@ def test_a_pretrained_encoder_has_to_be_given(few_digits):
         ("pseudo_epochs", 0, "at least 1"),
         ("pseudo_batch_size", 0, "at least 1"),
         ("kernel", 2, "3, 5 or 7"),
-        ("replicates", 0, "at least 1"),
+        ("encoders", -1, "at least 0"),
         ("seed", -1, "at least 0"),
     ],
 )

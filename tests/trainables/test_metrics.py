@@ -9,19 +9,19 @@ from trainables.metrics import lines, record
 def test_a_line_a_replicate_in_order_and_their_means_reported():
     history, reported = [{"replicate": 0, "epoch": 1}], []
     metrics = {"train_loss": torch.tensor([1.0, 2.0]), "val_error": torch.tensor([10.0, 40.0])}
-    record(history, reported.append, 2, metrics, parameters=7)
+    record(history, reported.append, (4, 5), 2, metrics, parameters=7)
     assert history[1:] == [
-        {"replicate": 0, "epoch": 2, "train_loss": 1.0, "val_error": 10.0},
-        {"replicate": 1, "epoch": 2, "train_loss": 2.0, "val_error": 40.0},
+        {"replicate": 4, "epoch": 2, "train_loss": 1.0, "val_error": 10.0},
+        {"replicate": 5, "epoch": 2, "train_loss": 2.0, "val_error": 40.0},
     ]
     assert reported == [{"epoch": 2, "train_loss": 1.5, "val_error": 25.0, "parameters": 7}]
 
 
 def test_columns_of_different_lengths_make_no_lines():
-    found = lines({"parameters": 3}, {"a": [0.1, 0.2], "b": ["x", "y"]})
+    found = lines(range(2), {"parameters": 3}, {"a": [0.1, 0.2], "b": ["x", "y"]})
     assert found == [
         {"replicate": 0, "parameters": 3, "a": 0.1, "b": "x"},
         {"replicate": 1, "parameters": 3, "a": 0.2, "b": "y"},
     ]
     with pytest.raises(ValueError, match="shorter"):
-        lines({}, {"a": [0.1, 0.2], "b": ["x"]})
+        lines(range(2), {}, {"a": [0.1, 0.2], "b": ["x"]})

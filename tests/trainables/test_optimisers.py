@@ -31,9 +31,10 @@ def ours(parameters, steps=30):
 
 
 def theirs(parameters, steps=30):
-    encoder, *head = parameters.values()
+    """Of a replicate each."""
+    encoder, weights, biases = parameters.values()
     optimiser = torch.optim.AdamW(
-        [{"params": [encoder]}, {"params": head}],
+        [{"params": encoder}, {"params": [*weights, *biases]}],
         betas=(BETA_1, BETA_2),
         weight_decay=0.3,
         fused=True,
@@ -55,15 +56,19 @@ def take(step, parameters, optimiser):
 
 
 def test_every_step_is_pytorchs_to_the_last_bit():
-    mine, reference = parameters(), parameters()
+    mine = parameters()
+    reference = {name: [own.clone() for own in value] for name, value in parameters().items()}
     optimiser = ours(mine)
     expected, schedule = theirs(reference)
     for step in range(30):
         take(step, mine, optimiser)
-        take(step, reference, expected)
+        for name, gradient in gradients(step).items():
+            for own, of_it in zip(reference[name], gradient, strict=True):
+                own.grad = of_it.clone()
+        expected.step()
         schedule.step()
         for name in SHAPES:
-            assert torch.equal(mine[name], reference[name]), (step, name)
+            assert torch.equal(mine[name], torch.stack(reference[name])), (step, name)
     assert not torch.equal(mine["head.bias"], parameters()["head.bias"])
 
 
@@ -240,7 +245,7 @@ fit(
     Replicates([torch.nn.Linear(1, 1) for _ in range(2)]),
     lambda model, inputs: model(inputs).square().mean(),
     lambda indices: (indices.unsqueeze(2).float(),),
-    MinibatchOrder(6, 3, generators(0, 2, "order")),
+    MinibatchOrder(6, 3, generators(0, range(2), "order")),
     2, {"": 0.1}, 0.0, lambda epoch, losses: None,
 )
 print("torch._dynamo" in sys.modules)

@@ -106,9 +106,7 @@ def largest_difference(state, other):
     return max((state[name] - other[name]).abs().max().item() for name in state)
 
 
-AUTOENCODER = autoencoder.Config(
-    latent_dim=3, depth=2, width=2, batch_size=16, epochs=9, replicates=3, seed=5
-)
+AUTOENCODER = autoencoder.Config(latent_dim=3, depth=2, width=2, batch_size=16, epochs=9, seed=5)
 
 
 @pytest.mark.usefixtures("double_precision")
@@ -116,7 +114,9 @@ AUTOENCODER = autoencoder.Config(
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_an_autoencoder_replicate_is_what_it_would_be_alone(strategy, optimiser, few_digits):
     config = dataclasses.replace(AUTOENCODER, optimiser=optimiser)
-    outcome = autoencoder.train(config, few_digits, lambda metrics: None, strategy=strategy)
+    outcome = autoencoder.train(
+        config, range(3), few_digits, lambda metrics: None, strategy=strategy
+    )
     images, validation, test = map(
         images_of, (few_digits.train, few_digits.validation, few_digits.test)
     )
@@ -154,17 +154,16 @@ def few_shot_config(freeze, **settings):
     return fewshot.Config(
         **{
             "latent_dim": 3, "labels": 20, "freeze": freeze, "depth": 2, "width": 2, "hidden": 6,
-            "batch_size": 5, "epochs": 25, "encoder_epochs": 21, "replicates": 3, "seed": 5,
+            "batch_size": 5, "epochs": 25, "encoder_epochs": 21, "encoders": 2, "seed": 5,
         }
         | settings
     )  # fmt: skip
 
 
 def pretrained(config, replicates):
-    """Stacked weights of autoencoders, as a finished cell has them."""
-    models = initialise(lambda: Autoencoder(config.shape), 77, replicates)
-    states = [model.state_dict() for model in models]
-    return {name: torch.stack([state[name] for state in states]) for name in states[0]}
+    """Weights of autoencoders by replicate, as a finished cell has them."""
+    models = initialise(lambda: Autoencoder(config.shape), 77, range(replicates))
+    return {replicate: model.state_dict() for replicate, model in enumerate(models)}
 
 
 @pytest.fixture
@@ -187,7 +186,7 @@ def few_shot_alone(config, data, parent, replicate):
     if config.freeze != "scratch":
         source = replicate % 2  # two pretrained encoders for three replicates
         for name, parameter in encoder.named_parameters():
-            parameter.data.copy_(parent[f"encoder.{name}"][source])
+            parameter.data.copy_(parent[source][f"encoder.{name}"])
     torch.manual_seed(seed_of(config.seed, replicate, "head"))
     head = Head(config.latent_dim, config.hidden)
     images = images_of(data.train)
@@ -231,7 +230,7 @@ def test_a_few_shot_replicate_is_what_it_would_be_alone(
     if batches == "all at once":
         config = few_shot_config(freeze, batch_size=0, epochs=50, encoder_epochs=50)
     parent = pretrained(config, 2) if freeze != "scratch" else None
-    outcome = fewshot.train(config, few_digits, lambda metrics: None, parent, strategy)
+    outcome = fewshot.train(config, range(3), few_digits, lambda metrics: None, parent, strategy)
     (models,) = made
     for replicate in range(3):
         encoder, head, losses, predictions = few_shot_alone(config, few_digits, parent, replicate)
@@ -250,45 +249,6 @@ def test_a_few_shot_replicate_is_what_it_would_be_alone(
         assert outcome.predictions[replicate].tolist() == predictions.tolist()
 
 
-@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_adding_replicates_changes_none_of_the_others(strategy, optimiser, few_digits):
-    settings = {"latent_dim": 3, "depth": 1, "width": 2, "batch_size": 16, "epochs": 2}
-    settings["optimiser"] = optimiser
-    two, four = (
-        autoencoder.train(
-            autoencoder.Config(**settings, replicates=replicates),
-            few_digits,
-            lambda metrics: None,
-            strategy=strategy,
-        )
-        for replicates in (2, 4)
-    )
-    for name, weights in two.weights.items():
-        assert torch.allclose(four.weights[name][:2], weights, rtol=0, atol=1e-5)
-        assert not torch.allclose(four.weights[name][2], four.weights[name][3], atol=1e-3)
-    first_two = [row["test_mse"] for row in four.rows[:2]]
-    assert first_two == pytest.approx([row["test_mse"] for row in two.rows], abs=1e-6)
-
-
-@pytest.mark.parametrize("freeze", fewshot.FREEZE)
-def test_adding_few_shot_replicates_changes_none_of_the_others(freeze, few_digits):
-    parent = pretrained(few_shot_config(freeze), 2)
-    outcomes = [
-        fewshot.train(
-            few_shot_config(freeze, replicates=replicates), few_digits, lambda m: None, parent
-        )
-        for replicates in (2, 4)
-    ]
-    two, four = ([row["test_accuracy"] for row in outcome.rows] for outcome in outcomes)
-    assert four[:2] == pytest.approx(two, abs=1e-6)
-    losses = [
-        [line["train_loss"] for line in outcome.history if line["replicate"] < 2]
-        for outcome in outcomes
-    ]
-    assert losses[1] == pytest.approx(losses[0], abs=1e-4)
-
-
 # --- the stack -------------------------------------------------------------------------------
 
 
@@ -300,7 +260,7 @@ def squared_error(model, inputs, targets):
 def three(double_precision):
     """Three small convolutional classifiers, and what each of them sees: (3, 4, …)."""
     shape = Shape(latent_dim=2, depth=1, width=2)
-    members = initialise(lambda: Classifier.untrained(shape, hidden=3), 0, 3)
+    members = initialise(lambda: Classifier.untrained(shape, hidden=3), 0, range(3))
     torch.manual_seed(1)
     return members, torch.rand(3, 4, 1, 28, 28), torch.rand(3, 4, 10)
 
@@ -334,7 +294,7 @@ def test_both_strategies_train_the_same(three):
             models,
             squared_error,
             lambda chosen, rows=rows: (inputs[rows, chosen], targets[rows, chosen]),
-            MinibatchOrder(4, 2, generators(0, 3, "order")),
+            MinibatchOrder(4, 2, generators(0, range(3), "order")),
             epochs=10,
             learning_rates={"encoder.": 1e-3, "head.": 1e-2},
             weight_decay=0.01,
@@ -394,7 +354,7 @@ def test_the_batching_of_an_evaluation_has_no_effect(strategy, three):
 def train_heads(strategy, codes, labels, loss, *weights):
     """Losses and state of heads after 20 steps on the codes (R, N, d) and labels (R, N)."""
     models = Replicates(
-        initialise(lambda: Head(codes.shape[2], 8), 0, len(codes)), strategy=strategy
+        initialise(lambda: Head(codes.shape[2], 8), 0, range(len(codes))), strategy=strategy
     )
     rows = torch.arange(len(codes))[:, None]
     everything = (codes, labels, *weights)
@@ -403,7 +363,9 @@ def train_heads(strategy, codes, labels, loss, *weights):
         models,
         loss,
         lambda chosen: tuple(part[rows, chosen] for part in everything),
-        MinibatchOrder(codes.shape[1], codes.shape[1] // 2, generators(0, len(codes), "order")),
+        MinibatchOrder(
+            codes.shape[1], codes.shape[1] // 2, generators(0, range(len(codes)), "order")
+        ),
         epochs=10,
         learning_rates={"": 1e-2},
         weight_decay=0.01,

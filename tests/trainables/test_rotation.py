@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from trainables import losses, rotation, seeds
+from trainables import losses, rotation
 from trainables.contract import ConfigError, Diverged
 from trainables.rotation import Config, held_out_angles, loss_function, train
 from trainables.settings.rotation import LOSSES
 
-TINY = Config("cosine", depth=2, width=2, batch_size=20, epochs=3, replicates=2)
+TINY = Config("cosine", depth=2, width=2, batch_size=20, epochs=3)
+BLOCK = range(4, 6)
 
 
 def nothing(metrics):
@@ -55,7 +56,7 @@ def test_turns_are_uniform_and_the_same_under_every_loss(few_digits, turns):
     seen = []
     for loss in LOSSES:
         turns.clear()
-        train(dataclasses.replace(TINY, loss=loss), few_digits, nothing)
+        train(dataclasses.replace(TINY, loss=loss), BLOCK, few_digits, nothing)
         seen.append(torch.cat(turns))
     for other in seen[1:]:
         assert torch.equal(other, seen[0])
@@ -75,7 +76,7 @@ def test_held_out_angles_follow_seed_and_split_alone():
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_the_reported_errors_are_those_of_the_stored_angles(loss, few_digits):
-    outcome = train(dataclasses.replace(TINY, loss=loss), few_digits, nothing)
+    outcome = train(dataclasses.replace(TINY, loss=loss), BLOCK, few_digits, nothing)
     assert outcome.predictions.shape == (2, 50)
     assert outcome.predictions.dtype == np.float32
     true = held_out_angles(0, 50, "test")
@@ -90,32 +91,16 @@ def test_the_reported_errors_are_those_of_the_stored_angles(loss, few_digits):
         assert outcome.history[4 + replicate]["val_error"] == outcome.rows[replicate]["val_error"]
 
 
-@pytest.mark.usefixtures("double_precision")
-@pytest.mark.parametrize("strategy", ["loop", "vectorised"])
-@pytest.mark.parametrize("loss", LOSSES)
-def test_a_replicate_of_many_is_the_one_trained_alone(loss, strategy, few_digits, monkeypatch):
-    config = dataclasses.replace(TINY, loss=loss, replicates=3)
-    together = train(config, few_digits, nothing, strategy=strategy)
-    seed_of = seeds.seed_of
-    for replicate in range(3):
-        monkeypatch.setattr(
-            seeds, "seed_of", lambda seed, r, purpose, of=replicate: seed_of(seed, of, purpose)
-        )
-        alone = train(dataclasses.replace(config, replicates=1), few_digits, nothing)
-        for name in ("val_error", "test_error", "test_median_error"):
-            assert alone.rows[0][name] == pytest.approx(together.rows[replicate][name], abs=1e-8)
-
-
 def test_turned_digits_can_be_learnt(digits):
     """Chance is 90°. This is 27° (n = 1)."""
-    config = Config("sine_cosine", width=8, epochs=3, replicates=1)
-    (row,) = train(config, digits, nothing).rows
+    config = Config("sine_cosine", width=8, epochs=3)
+    (row,) = train(config, range(1), digits, nothing).rows
     assert row["test_error"] < 40
 
 
 def test_divergence_fails_the_whole_cell(few_digits):
-    with pytest.raises(Diverged, match="replicate 0, 1 is not a finite number"):
-        train(dataclasses.replace(TINY, learning_rate=1e30), few_digits, nothing)
+    with pytest.raises(Diverged, match="replicate 4, 5 is not a finite number"):
+        train(dataclasses.replace(TINY, learning_rate=1e30), BLOCK, few_digits, nothing)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +112,6 @@ def test_divergence_fails_the_whole_cell(few_digits):
         ("epochs", 0, "at least 1"),
         ("learning_rate", 0.0, "above 0"),
         ("weight_decay", -1.0, "0 or"),
-        ("replicates", 0, "at least 1"),
         ("seed", -1, "at least 0"),
     ],
 )

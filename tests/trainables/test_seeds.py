@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from trainables.seeds import PURPOSES, initialise, seed_of
+from trainables.seeds import PURPOSES, generators, initialise, seed_of
 
 
 def test_no_two_seeds_are_the_same():
@@ -27,12 +27,20 @@ def test_models_are_initialised_from_their_own_seeds():
     torch.manual_seed(123)
     undisturbed = torch.rand(1)
     torch.manual_seed(123)
-    members = initialise(lambda: nn.Linear(3, 2), 0, 3)
+    members = initialise(lambda: nn.Linear(3, 2), 0, range(3))
     assert torch.equal(torch.rand(1), undisturbed)  # the global state is kept
-    again = initialise(lambda: nn.Linear(3, 2), 0, 5)
+    again = initialise(lambda: nn.Linear(3, 2), 0, range(5))
     for first, second in zip(members, again, strict=False):
         assert torch.equal(first.weight, second.weight)
     weights = [member.weight for member in again]
-    weights += [m.weight for m in initialise(lambda: nn.Linear(3, 2), 0, 5, "head")]
-    weights += [m.weight for m in initialise(lambda: nn.Linear(3, 2), 1, 5)]
+    weights += [m.weight for m in initialise(lambda: nn.Linear(3, 2), 0, range(5), "head")]
+    weights += [m.weight for m in initialise(lambda: nn.Linear(3, 2), 1, range(5))]
     assert len({tuple(weight.flatten().tolist()) for weight in weights}) == 15
+
+
+def test_a_model_depends_on_its_number_alone():
+    members = initialise(lambda: nn.Linear(3, 2), 0, range(5))
+    for member, number in zip(initialise(lambda: nn.Linear(3, 2), 0, (4, 1)), (4, 1), strict=True):
+        assert torch.equal(member.weight, members[number].weight)
+    (own,) = generators(0, [3], "order")
+    assert own.initial_seed() == seed_of(0, 3, "order")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from trainables.contract import ConfigError, Settings, added, require
+from trainables.contract import ConfigError, Settings, require
 from trainables.data import Dataset
 from trainables.settings.shape import Shape, shape_of
 
@@ -39,28 +39,26 @@ class Config(Settings):
     """Side of the convolution kernels, in pixels."""
     activation: str = "gelu"
     """`gelu`, `relu`, `silu`, or `none` for an affine autoencoder, which can at best equal PCA."""
-    augment: float = added(0.0)
+    augment: float = 0.0
     """Strength of the random views that the network sees while it trains: 0 is none, 1 turns by
     up to 15°, moves by up to 2 pixels, and so on (`trainables.augment`)."""
-    noise: float = added(0.0)
+    noise: float = 0.0
     """Standard deviation of the noise on the pixels that it sees while it trains."""
-    target: str = added("clean")
+    target: str = "clean"
     """What it reconstructs from a noisy, augmented view: the `clean` image as it was, or the
     `view` itself without the noise."""
-    warm_up: float = added(0.1)
+    warm_up: float = 0.1
     """Share of the steps in which the one-cycle schedule rises to its peak."""
-    optimiser: str = added("adamw")
+    optimiser: str = "adamw"
     """`adamw`, or `muon`, which moves the decoder's matrices by Muon, all else by AdamW, and needs
     fewer epochs and a larger learning rate."""
-    replicates: int = 3
-    """R, the models trained as one."""
     seed: int = 0
     """Replicate r's generators are seeded from this and r."""
 
     def __post_init__(self) -> None:
         # A plan makes 100,000 of these: what an error says is put together where there is one.
-        if not (self.batch_size >= 1 and self.epochs >= 1 and self.replicates >= 1):
-            for name in ("batch_size", "epochs", "replicates"):
+        if not (self.batch_size >= 1 and self.epochs >= 1):
+            for name in ("batch_size", "epochs"):
                 value = getattr(self, name)
                 require(value >= 1, name, value, "an integer of at least 1")
         require(self.learning_rate > 0, "learning_rate", self.learning_rate, "a number above 0")

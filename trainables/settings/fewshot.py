@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from trainables.contract import Settings, added, require
+from trainables.contract import Settings, require
 from trainables.data import CLASSES, Dataset
 from trainables.settings.shape import Shape, shape_of
 
@@ -37,7 +37,7 @@ class Config(Settings):
     pretrained features", ICLR); `propagation`: the labels spread along a graph of the codes of
     all training images, whose labels stay unknown, and the head on the fixed encoder learns
     from all of them."""
-    pretraining: str = added("plain")
+    pretraining: str = "plain"
     """`plain`: the encoder of an autoencoder as it is; `augmented`: of one that saw noisy,
     augmented images, and the labelled images are augmented too, whatever the encoder."""
     depth: int = 3
@@ -52,20 +52,20 @@ class Config(Settings):
     """Peak of the head's one-cycle schedule."""
     encoder_learning_rate: float = 1e-3
     """Peak of the encoder's one-cycle schedule, where it trains."""
-    tuning_learning_rate: float = added(1e-3)
+    tuning_learning_rate: float = 1e-3
     """Peak of the second one-cycle schedule of `lp-ft`, for encoder and head."""
-    views: int = added(50)
+    views: int = 50
     """Augmented views of every labelled image, where `pretraining` is `augmented`; an epoch is
     still as many of them as there are labels."""
-    view_strength: float = added(1.0)
+    view_strength: float = 1.0
     """How far these views are from the image (`trainables.augment`)."""
-    neighbours: int = added(10)
+    neighbours: int = 10
     """Nearest codes that each one is joined with, in `propagation`."""
-    alpha: float = added(0.99)
+    alpha: float = 0.99
     """How far labels spread, in `propagation`: 0 is nowhere, 1 without end."""
-    pseudo_epochs: int = added(8)
+    pseudo_epochs: int = 8
     """Passes over all training images with the labels that they got by `propagation`."""
-    pseudo_batch_size: int = added(256)
+    pseudo_batch_size: int = 256
     """Images a minibatch of these."""
     weight_decay: float = 1e-2
     """AdamW's decoupled weight decay."""
@@ -77,9 +77,8 @@ class Config(Settings):
     """Side of the encoder's convolution kernels, in pixels."""
     activation: str = "gelu"
     """The encoder's nonlinearity."""
-    replicates: int = 6
-    """R, the classifiers trained as one: classifier r has label subset r and the pretrained
-    encoder r modulo the number of those."""
+    encoders: int = 0
+    """Pretrained encoders that the classifiers share; 0: as many as there are classifiers."""
     seed: int = 0
     """Seeds of label subsets, heads and data order are made from this and r."""
 
@@ -97,7 +96,7 @@ class Config(Settings):
             self.pretraining,
             " or ".join(PRETRAINING),
         )
-        for name in ("epochs", "encoder_epochs", "hidden", "replicates", "views", "neighbours",
+        for name in ("epochs", "encoder_epochs", "hidden", "views", "neighbours",
                      "pseudo_epochs", "pseudo_batch_size"):  # fmt: skip
             value = getattr(self, name)
             require(value >= 1, name, value, "an integer of at least 1")
@@ -111,7 +110,9 @@ class Config(Settings):
         for name in ("learning_rate", "encoder_learning_rate", "tuning_learning_rate"):
             require(getattr(self, name) > 0, name, getattr(self, name), "a number above 0")
         require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or a number above")
-        require(self.seed >= 0, "seed", self.seed, "an integer of at least 0")
+        for name in ("encoders", "seed"):
+            value = getattr(self, name)
+            require(value >= 0, name, value, "an integer of at least 0")
         require(
             0 <= self.batch_size <= self.labels,
             "batch_size",
@@ -119,6 +120,12 @@ class Config(Settings):
             f"0 (all labels at once) or up to {self.labels}, the number of labels",
         )
         _ = self.shape  # which checks what is its own
+
+    def parent_replicate(self, replicate: int) -> int:
+        """Number of the autoencoder whose encoder classifier `replicate` starts from; in `scratch`,
+        each has its own."""
+        shared = self.encoders and self.freeze != "scratch"
+        return replicate % self.encoders if shared else replicate
 
     @property
     def shape(self) -> Shape:

@@ -40,15 +40,13 @@ class Config(Settings):
     """Side of the convolution kernels, in pixels."""
     activation: str = "gelu"
     """`gelu`, `relu` or `silu`."""
-    replicates: int = 6
-    """R, the models trained as one."""
     seed: int = 0
     """Replicate r's generators are seeded from this and r; the angles of the validation and test
     images from this alone."""
 
     def __post_init__(self) -> None:
         require(self.loss in LOSSES, "loss", self.loss, " or ".join(LOSSES))
-        for name in ("batch_size", "epochs", "replicates"):
+        for name in ("batch_size", "epochs"):
             value = getattr(self, name)
             require(value >= 1, name, value, "an integer of at least 1")
         require(self.learning_rate > 0, "learning_rate", self.learning_rate, "a number above 0")

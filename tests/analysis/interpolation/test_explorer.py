@@ -14,12 +14,12 @@ import pandas as pd
 import pytest
 import torch
 
+from analysis.document import html
 from analysis.interpolation import explorer
 from analysis.interpolation.judge import Judge, train_judge
 from analysis.interpolation.lines import PAIRS, image_pairs, interpolate
 from analysis.interpolation.scorecard import INTERPOLATION, scorecard
 from analysis.results import Results
-from study.store import Store
 
 webdriver = pytest.importorskip("selenium.webdriver")
 ui = pytest.importorskip("selenium.webdriver.support.ui")
@@ -53,9 +53,14 @@ def table(small_results: Results, judge: Judge) -> pd.DataFrame:
     return scorecard(small_results, images_per_pair=4, judge=judge)
 
 
+def fragment(shown: explorer.Content, table: pd.DataFrame) -> str:
+    """The explorer's part of the page."""
+    return html("explorer", explorer.values(shown, table))
+
+
 @pytest.fixture(scope="module")
 def markup(small_results: Results, table: pd.DataFrame, judge: Judge) -> str:
-    return explorer.fragment(explorer.content(small_results, judge), table)
+    return fragment(explorer.content(small_results, judge), table)
 
 
 @pytest.fixture(scope="module")
@@ -286,20 +291,20 @@ def only(results: Results, dims: tuple[int, ...]) -> Results:
         {**e, "cells": [c for c in e["cells"] if c["config"]["latent_dim"] in dims]}
         for e in results.plan["experiments"]
     ]
-    return Results(Store(results.store.folder), {**results.plan, "experiments": experiments})
+    return Results(results.store, {**results.plan, "experiments": experiments}, results.damaged)
 
 
 def test_without_two_dimensions_there_is_no_plane(
     small_results: Results, table: pd.DataFrame, judge: Judge
 ) -> None:
-    markup = explorer.fragment(explorer.content(only(small_results, (8,)), judge), table)
+    markup = fragment(explorer.content(only(small_results, (8,)), judge), table)
     assert "no finished autoencoder with d = 2" in markup
     assert 'class="plane"' not in markup
     assert "d = 8</strong>" in markup
 
 
 def test_without_autoencoders_it_says_so(small_results: Results, table: pd.DataFrame) -> None:
-    markup = explorer.fragment(explorer.content(only(small_results, ())), table.iloc[:0])
+    markup = fragment(explorer.content(only(small_results, ())), table.iloc[:0])
     assert "No autoencoder is finished" in markup
     assert "<script" not in markup
 
@@ -310,9 +315,9 @@ def test_without_the_digits_it_says_so(
     data = small_results.dataset
     ones = data.test.labels == 1
     test = replace(data.test, images=data.test.images[ones], labels=data.test.labels[ones])
-    results = Results(Store(small_results.store.folder), small_results.plan)
+    results = replace(small_results)
     results.__dict__["dataset"] = replace(data, test=test)
-    markup = explorer.fragment(explorer.content(results, judge), table)
+    markup = fragment(explorer.content(results, judge), table)
     assert "lack the digits of the assignment's pairs" in markup
 
 

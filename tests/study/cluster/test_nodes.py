@@ -11,7 +11,7 @@ import study.__main__ as command_line
 from study.cluster import check, nodes
 from study.cluster.nodes import Facts, Node, facts, require_shared, storage_trouble, troubles
 from study.errors import BadInput
-from study.launch import Resources
+from study.resources import Resources
 from study.store import Store
 
 HERE = Facts(
@@ -56,7 +56,10 @@ def test_a_folder_with_the_drivers_mark_is_the_drivers(tmp_path):
     store.remove_mark(mark)
     said = f"{tmp_path / 'results'} is not there, or another folder than the driver's"
     assert storage_trouble(Store(tmp_path / "results"), mark) == said
-    assert sorted(path.name for path in store.folder.iterdir()) == ["cells", "failed"]
+    assert sorted(path.name for path in (tmp_path / "results").iterdir()) == [
+        "blocks",
+        "format.json",
+    ]
 
 
 def test_a_folder_that_is_not_there_is_not_made(tmp_path):
@@ -107,7 +110,9 @@ def test_a_study_on_such_a_cluster_is_bad_input(answers, monkeypatch, tmp_path, 
 
     answers |= {"worker-1": replace(HERE, storage="is not there")}
     monkeypatch.setattr(launch, "cluster", nullcontext)
-    monkeypatch.setattr(launch, "share", lambda data: pytest.fail("the study was started"))
+    monkeypatch.setattr(launch.ray, "put", lambda data: None)
+    fail = lambda *arguments: pytest.fail("the study was started")  # noqa: E731
+    monkeypatch.setattr(launch.Session, "compute", fail)
     command = ["run", "autoencoder", "--preset", "smoke", "--out", str(tmp_path / "results")]
     assert command_line.main([*command, "--address", "auto"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
@@ -143,4 +148,4 @@ def test_the_nodes_of_a_real_ray_answer(tmp_path):
         ray.shutdown()
     mine = facts(str(tmp_path), "", has_gpus=False)
     assert (answer.packages, answer.code, answer.storage) == (mine.packages, mine.code, "")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["cells", "failed"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["blocks", "format.json"]

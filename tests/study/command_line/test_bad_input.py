@@ -22,6 +22,7 @@ import torch
 import torchvision.datasets.mnist
 
 import study.__main__ as command_line
+from study.store.cells import FORMAT
 from trainables.data import HEADERS, RAW_SIZES, load
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -94,8 +95,8 @@ FILES = [
     Row("no permission to look", "{plan} --out {tmp}/locked/x", "--out {tmp}/locked/x: Permission"),
     Row("no permission to write", "{run} --out {tmp}/results", "Permission denied"),
     Row("where nothing can be made", "{run} --out /proc/x", "/proc/x can't be written to"),
-    Row("cells are a file", "{run} --out {tmp}/cells", "{tmp}/cells can't be written to"),
-    Row("the lock is a folder", "{run} --out {tmp}/lock", "run.lock can't be written to"),
+    Row("blocks are a file", "{run} --out {tmp}/cells", "{tmp}/cells can't be written to"),
+    Row("the lock is a folder", "{run} --out {tmp}/lock", "run.lock can't be locked"),
     Row("a report of nowhere", "report {tmp}/nowhere", "RESULTS {tmp}/nowhere: is not a folder"),
     Row("a report of a file", "report {tmp}/file", "RESULTS {tmp}/file: is not a folder"),
     Row("a report of no study", "report {tmp}/empty", "{tmp}/empty holds no study"),
@@ -104,6 +105,8 @@ FILES = [
     Row("a plan of another kind", "report {tmp}/list", "study.json: not what `study run` writes"),
     Row("a plan that leads outside", "report {tmp}/outside", "study.json: not what `study run`"),
     Row("a plan in UTF-16", "report {tmp}/utf16", "study.json: can't be read"),
+    Row("results of before", "report {tmp}/old", "{tmp}/old holds results of another version"),
+    Row("results into those of before", "{run} --out {tmp}/old", "choose another --out"),
     Row("no data and no network", "{kmnist} {tmp}/empty", "--data-dir .* has no kmnist .*network"),
     Row("data in a file", "{kmnist} {tmp}/file", "--data-dir .* has no kmnist .*{tmp}/file"),
     Row("data in a circle", "{kmnist} {tmp}/loop", "--data-dir .*{tmp}/loop"),
@@ -195,7 +198,7 @@ def world(tmp_path):
     (tmp_path / "loop").symlink_to("loop")
     for folder in ("empty", "lock/run.lock", "cells", "locked"):
         (tmp_path / folder).mkdir(parents=True)
-    (tmp_path / "cells" / "cells").write_text("precious")
+    (tmp_path / "cells" / "blocks").write_text("precious")
     outside = '{"experiments": [{"name": "", "metric": "", "axes": {}, "cells": [{"id": "../x"}]}]}'
     plans = {
         "garbage": b"\0garbage", "list": b"[]", "outside": outside.encode(),
@@ -204,6 +207,9 @@ def world(tmp_path):
     for name, content in plans.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "study.json").write_bytes(content)
+        (tmp_path / name / "format.json").write_bytes(FORMAT)
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "study.json").write_text("{}")
 
     def images(folder, name, content, size):
         raw = tmp_path / folder / name / "raw"
@@ -275,7 +281,7 @@ def test_bad_input_is_refused_in_one_line(row, world, monkeypatch, capsys, reque
     assert re.match("study( plan| run| report)?: ", line)
     assert re.search(filled(row.line), line), line
     assert not (world / "results").exists()
-    assert (world / "file").read_text() == (world / "cells" / "cells").read_text() == "precious"
+    assert (world / "file").read_text() == (world / "cells" / "blocks").read_text() == "precious"
 
 
 def test_an_address_of_nobody_is_refused_before_ray_tries_for_minutes(tmp_path, capsys):

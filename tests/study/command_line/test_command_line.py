@@ -1,7 +1,6 @@
 """The smoke preset of the whole assignment, as a user runs it, on a real Ray."""
 
-import json
-
+import pandas as pd
 import pytest
 
 from analysis.results import load
@@ -43,16 +42,16 @@ def results(finished, out):
     return load(out)
 
 
-def files_of_cells(out):
-    """When each file of each cell was written."""
-    return {path: path.stat().st_mtime_ns for path in sorted((out / "cells").rglob("*"))}
+def files_of_blocks(out):
+    """When each file of each block was written."""
+    return {path: path.stat().st_mtime_ns for path in sorted((out / "blocks").rglob("*.*"))}
 
 
 def test_every_cell_is_done(results, out):
     store = Store(out)
     planned = [cell["id"] for group in results.plan["experiments"] for cell in group["cells"]]
     assert len(planned) == len(set(planned)) == AUTOENCODERS + FEW_SHOT
-    assert store.done() == set(planned)
+    assert set(store.blocks()) == set(planned)
     assert store.failures() == {}
     assert results.missing.empty
 
@@ -101,28 +100,21 @@ def test_the_data_are_those_of_the_study(results):
     assert results.dataset.name == "mnist-5k"
 
 
-def test_tunes_own_tables_have_the_settings_at_top_level(results, out):
-    found = list((out / "tune").rglob("params.json"))
-    assert len(found) == AUTOENCODERS + FEW_SHOT
+def test_a_trial_leaves_one_file_for_tensorboard(results, out):
     boards = list((out / "tune").rglob("events.out.tfevents.*"))
-    assert len(boards) == len(found) and all(path.stat().st_size > 100 for path in boards)
-    for path in found:
-        parameters = json.loads(path.read_text())
-        assert parameters["cell"] == path.parent.name
-        assert parameters["latent_dim"] in (2, 8)
-        assert parameters["depth"] == 2
-        last = json.loads((path.parent / "result.json").read_text().splitlines()[-1])
-        assert last["config"] == parameters
-        metric = "test_accuracy" if "freeze" in parameters else "test_mse"
-        rows = Store(out).rows([parameters["cell"]])
-        assert last[metric] == pytest.approx(rows[metric].mean())
+    assert len(boards) == AUTOENCODERS + FEW_SHOT
+    assert all(path.stat().st_size > 100 for path in boards)
+    names = {path.parent.name.partition("_")[2].partition(".")[0] for path in boards}
+    assert names == set(results.rows["cell"])
+    assert not list((out / "tune").rglob("result.json"))
 
 
 def test_off_a_terminal_every_event_is_a_line_and_ray_is_silent(finished):
     lines = finished.stdout.splitlines()
     assert sum(line.startswith("autoencoder: done ") for line in lines) == AUTOENCODERS
     assert sum(line.startswith("fewshot: done ") for line in lines) == FEW_SHOT
-    assert any(f"[{FEW_SHOT} done, 0 failed, 0 running of {FEW_SHOT}; best" in x for x in lines)
+    every = AUTOENCODERS + FEW_SHOT
+    assert any(f"[{every} done, 0 failed, 0 running of {every}; best" in x for x in lines)
     assert "\x1b" not in finished.stdout
     for noise in ("(raylet)", "pid=", "INFO", "WARNING", "Traceback", "FutureWarning", "Trial "):
         assert noise not in finished.stdout + finished.stderr
@@ -132,24 +124,47 @@ def test_planning_and_finding_all_done_import_nothing_large(finished, out, run_s
     for arguments in (["plan", *COMMAND[1:]], COMMAND):
         ran = run_study(*arguments, "--out", out, first=WITHOUT_ANYTHING_LARGE)
         assert ran.returncode == 0, ran.stdout + ran.stderr
-        assert "fewshot: 12 cells (24 replicates), 12 done, 0 missing" in ran.stdout
+        assert "fewshot: 12 cells, 12 done, 0 missing; 24 replicates, 0 missing" in ran.stdout
 
 
 def test_the_second_time_nothing_is_computed(finished, out, run_study):
-    before, tune = files_of_cells(out), sorted((out / "tune").iterdir())
+    before, tune = files_of_blocks(out), sorted((out / "tune").iterdir())
     again = run_study(*COMMAND, "--out", out, first=WITHOUT_RAY)
     assert again.returncode == 0, again.stdout + again.stderr
-    assert "autoencoder: 2 cells (4 replicates), 2 done, 0 missing" in again.stdout
+    assert "autoencoder: 2 cells, 2 done, 0 missing; 4 replicates, 0 missing" in again.stdout
     assert "nothing to compute" in again.stdout
     assert "starting Ray" not in again.stdout
-    assert files_of_cells(out) == before
+    assert files_of_blocks(out) == before
     assert sorted((out / "tune").iterdir()) == tune
     assert "(up to date)" in again.stdout
 
 
+def test_more_replicates_are_added_and_fewer_are_taken_of_those_that_there_are(
+    finished, out, run_study, tmp_path
+):
+    """Two after the other, and of all three at once: to the last bit."""
+    before = files_of_blocks(out)
+    command = ["run", "autoencoder", "--preset", "smoke", "--out"]
+    more = run_study(*command, out, "--replicates", 3, first=WITHOUT_REPORT)
+    assert more.returncode == 0, more.stdout + more.stderr
+    assert "autoencoder: 2 cells, 0 done, 2 missing; 6 replicates, 2 missing" in more.stdout
+    after = files_of_blocks(out)
+    assert {path: after[path] for path in before} == before
+    fewer = run_study(*command, out, "--replicates", 2, first=WITHOUT_RAY)
+    assert "nothing to compute" in fewer.stdout
+    at_once = run_study(*command, tmp_path, "--replicates", 3, first=WITHOUT_REPORT)
+    assert at_once.returncode == 0, at_once.stdout + at_once.stderr
+    wanted = dict.fromkeys(Store(tmp_path).blocks(), 3)
+    parts, whole = (
+        Store(place).rows(wanted).drop(columns="train_seconds") for place in (out, tmp_path)
+    )
+    assert parts["replicate"].tolist() == [0, 1, 2] * 2
+    pd.testing.assert_frame_equal(parts, whole, check_exact=True)
+
+
 def test_a_grown_grid_computes_only_the_new_cells(finished, out, run_study):
     """Runs last: it leaves the larger study in the folder."""
-    before = files_of_cells(out)
+    before = files_of_blocks(out)
     options = ["--out", out, "--latent-dims", 2, 3, 8]
     at_its_end = (
         "import atexit, sys; atexit.register(lambda: print('torch', 'torch' in sys.modules))"
@@ -157,15 +172,15 @@ def test_a_grown_grid_computes_only_the_new_cells(finished, out, run_study):
     grown = run_study(*COMMAND, *options, first=f"{WITHOUT_REPORT}; {at_its_end}")
     assert grown.returncode == 0, grown.stdout + grown.stderr
     assert "torch False" in grown.stdout  # the driver computes nothing
-    assert "autoencoder: 3 cells (6 replicates), 2 done, 1 missing" in grown.stdout
-    assert "fewshot: 18 cells (36 replicates), 12 done, 6 missing" in grown.stdout
+    assert "autoencoder: 3 cells, 2 done, 1 missing; 6 replicates, 2 missing" in grown.stdout
+    assert "fewshot: 18 cells, 12 done, 6 missing; 36 replicates, 12 missing" in grown.stdout
     lines = grown.stdout.splitlines()
     assert sum(line.startswith("autoencoder: done ") for line in lines) == 1
     assert sum(line.startswith("fewshot: done ") for line in lines) == 6
-    after = files_of_cells(out)
+    after = files_of_blocks(out)
     assert {path: after[path] for path in before} == before
     results = load(out)
     assert len(results.rows) == 2 * (3 + 18)
-    added = {path.parent.name for path in set(after) - set(before)} - {"cells"}
+    added = {path.parent.name for path in set(after) - set(before)}
     assert set(results.rows[results.rows["latent_dim"] == 3]["cell"]) == added
     assert len(added) == 1 + 6

@@ -13,15 +13,15 @@ from study.command_line.options import select
 from study.command_line.parser import parser
 from study.experiments import EXPERIMENTS, PRESETS, STUDIES
 from study.grid import plan
-from study.store import Store
+from study.store import Block, Store
 from trainables.contract import Outcome
 from trainables.data import load
 
 OPTIONS = [
     "--preset", "--dataset", "--data-dir", "--out", "--latent-dims", "--depths", "--labels",
-    "--freeze", "--pretraining", "--losses", "--replicates", "--batch-sizes",
+    "--freeze", "--pretraining", "--losses", "--replicates", "--encoders", "--batch-sizes",
     "--epochs", "--learning-rate", "--seed",
-    "--address", "--cpus-per-trial", "--gpus-per-trial",
+    "--address", "--cpus-per-trial", "--gpus-per-trial", "--log",
 ]  # fmt: skip
 """Of `plan` and `run`."""
 
@@ -75,7 +75,15 @@ def test_help_mentions_every_option(command, mentioned, capsys):
 def test_help_mentions_every_command_and_exit_code(capsys):
     assert exit_code("--help") == 0
     shown = capsys.readouterr().out
-    for word in ("plan", "run", "report", "check", "0 every cell done", "1 some cell", "2 bad"):
+    for word in (
+        "plan",
+        "run",
+        "report",
+        "check",
+        "0 every replicate done",
+        "1 something",
+        "2 bad",
+    ):
         assert word in " ".join(shown.split())
 
 
@@ -91,9 +99,9 @@ def test_the_plan_of_the_assignment_counts_its_cells(tmp_path, capsys):
     out = tmp_path / "results"
     assert exit_code("plan", "assignment", "--replicates", 3, "--out", out) == 0
     shown = words(capsys)
-    assert "autoencoder: 28 cells (84 replicates), 0 done, 28 missing" in shown
-    assert "fewshot: 84 cells (252 replicates), 0 done, 84 missing" in shown
-    assert "112 trials to run, each on 1 CPU" in shown
+    assert "autoencoder: 28 cells, 0 done, 28 missing; 84 replicates, 84 missing" in shown
+    assert "fewshot: 84 cells, 0 done, 84 missing; 252 replicates, 252 missing" in shown
+    assert "336 replicates to compute, each trial on 1 CPU and a share of a GPU where" in shown
     assert "mnist-5k" in shown
     assert str(out) in shown
     assert not out.exists()
@@ -106,7 +114,7 @@ def test_the_plan_follows_the_options(tmp_path, capsys):
     shown = words(capsys)
     assert "autoencoder: 2 cells" in shown
     assert "fewshot: 12 cells" in shown
-    assert "14 trials to run, each on 0.5 CPU" in shown
+    assert "28 replicates to compute, each trial on 0.5 CPU" in shown
 
 
 def test_the_plan_counts_what_is_done_and_what_has_failed(tmp_path, capsys, digits):
@@ -115,13 +123,15 @@ def test_the_plan_counts_what_is_done_and_what_has_failed(tmp_path, capsys, digi
     autoencoders, few_shot = plan(selection.experiments, digits.fingerprint)
     store = Store(tmp_path)
     store.create()
-    store.write(autoencoders[0].id, autoencoders[0].config, None, Outcome([{"replicate": 0}]), {})
+    block = Block(autoencoders[0].id, range(1))
+    store.write_block(block, autoencoders[0].config, None, Outcome([{"replicate": 0}]), {})
     store.write_failure(few_shot[3].id, few_shot[3].config, "out of memory")
     assert exit_code("plan", *command) == 0
     shown = words(capsys)
-    assert "autoencoder: 2 cells (4 replicates), 1 done, 1 missing" in shown
-    assert "fewshot: 12 cells (24 replicates), 0 done, 12 missing, 1 of them failed last" in shown
-    assert "13 trials to run" in shown
+    assert "autoencoder: 2 cells, 0 done, 2 missing; 4 replicates, 3 missing" in shown
+    failed = "24 missing; 1 cell failed last time"
+    assert f"fewshot: 12 cells, 0 done, 12 missing; 24 replicates, {failed}" in shown
+    assert "27 replicates to compute" in shown
 
 
 # --- what options change ---------------------------------------------------------------------
@@ -144,7 +154,13 @@ def test_axes_are_replaced_in_every_experiment_that_has_them():
 def test_the_seed_and_the_replicates_are_everyones():
     for experiment in selected("assignment", "--seed", 7, "--replicates", 5).values():
         assert experiment.fixed["seed"] == 7
-        assert experiment.fixed["replicates"] == 5
+        assert experiment.replicates == 5
+
+
+def test_encoders_are_a_setting_of_few_shot_alone():
+    chosen = selected("assignment", "--encoders", 2)
+    assert chosen["fewshot"].fixed["encoders"] == 2
+    assert "encoders" not in chosen["autoencoder"].fixed
 
 
 @pytest.mark.parametrize(
@@ -170,30 +186,29 @@ def test_the_epochs_of_few_shot_are_those_of_its_encoder_too():
 def test_one_experiment_brings_only_the_cells_that_it_needs(tmp_path, capsys):
     assert command_line.main(["plan", "fewshot", "--latent-dims", "3", "--out", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
-    assert "autoencoder: 1 cell (4 replicates), 0 done, 1 missing" in shown
+    assert "autoencoder: 1 cell, 0 done, 1 missing; 4 replicates, 4 missing" in shown
     assert "latent_dim 3, depth 3, batch_size 32" in shown
-    assert "fewshot: 12 cells (96 replicates), 0 done, 12 missing" in shown
-    assert "13 trials to run, each on 1 CPU and a share of a GPU where there is one" in shown
-    assert "4 trials of them on CPU cores alone" in shown  # those with a fixed encoder
+    assert "fewshot: 12 cells, 0 done, 12 missing; 96 replicates, 96 missing" in shown
+    assert "100 replicates to compute, each trial on 1 CPU and a share of a GPU" in shown
 
 
 def test_a_preset_changes_axes_and_settings_and_an_option_changes_them_again():
     smoke = selected("assignment", "--preset", "smoke")
     assert smoke["autoencoder"].axes["latent_dim"] == (2, 8)
-    assert smoke["autoencoder"].fixed["replicates"] == 2
+    assert smoke["autoencoder"].replicates == 2
     changed = selected(
         "assignment", "--preset", "smoke", "--latent-dims", 3, "--replicates", 7, "--epochs", 9
     )
     assert changed["autoencoder"].axes["latent_dim"] == (3,)
-    assert changed["autoencoder"].fixed == smoke["autoencoder"].fixed | {
-        "replicates": 7, "epochs": 9,
-    }  # fmt: skip
+    assert changed["autoencoder"].fixed == smoke["autoencoder"].fixed | {"epochs": 9}
+    assert changed["autoencoder"].replicates == 7
 
 
 def test_large_datasets_take_the_presets_settings_for_them():
     large = PRESETS["quick"].large["autoencoder"]
     assert large
-    assert selected("assignment", large=True)["autoencoder"].fixed.items() >= large.items()
+    chosen = selected("assignment", large=True)["autoencoder"]
+    assert {**chosen.fixed, "replicates": chosen.replicates}.items() >= large.items()
     asked = selected("assignment", "--epochs", 77, large=True)["autoencoder"]
     assert asked.fixed["epochs"] == 77
 

@@ -1,7 +1,6 @@
 """How many trials share a GPU: counted, measured, kept to, and said."""
 
 import os
-import re
 import shutil
 from collections import Counter
 
@@ -10,11 +9,11 @@ import pytest
 import torch
 
 from study.experiments import EXPERIMENTS, FEWSHOT, PRESETS
-from study.grid import Cell, override, plan
+from study.grid import override, plan
 from study.packing import gpu
-from study.packing.measure import TOO_MUCH, brief, recorded, weigh
+from study.packing.measure import TOO_MUCH, Probe, probe_of, weigh
 from study.packing.share import Hardware, describe, largest, share_of, trials_of, trials_per_gpu
-from study.store import Store
+from study.queue import Task
 from trainables.contract import Outcome
 
 GIB = 2**30
@@ -39,7 +38,7 @@ H100S = Hardware(gpus=2, cores=8, usable=int(79.2 * GIB))
         (10, None, 28, 2, 64, 1, 1),
     ],
 )
-def test_trials_a_gpu_are_what_memory_cells_and_cores_allow(
+def test_trials_a_gpu_are_what_memory_blocks_and_cores_allow(
     need, usable, cells, gpus, cores, cpus, trials
 ):
     assert trials_per_gpu(need, Hardware(gpus, cores, usable), cells, cpus) == trials
@@ -60,43 +59,40 @@ def test_a_share_that_a_user_gives_holds_as_many_trials_as_fit():
 def test_the_line_says_what_it_was_made_from():
     need = int(1.8 * GIB)
     assert describe(4, need, H100S, 28, "") == (
-        "4 trials a GPU (1.8 GiB each of 79.2 GiB, 28 cells, 2 GPUs)"
+        "4 trials a GPU (1.8 GiB each of 79.2 GiB, 28 blocks, 2 GPUs)"
     )
     assert describe(1, None, Hardware(1, 8, None), 1, "torch sees none") == (
-        "1 trial a GPU (1 cell, 1 GPU): torch sees none"
+        "1 trial a GPU (1 block, 1 GPU): torch sees none"
     )
 
 
-# --- which cells are measured, and which have been -------------------------------------------
+# --- which blocks are measured ---------------------------------------------------------------
 
 
-def cell(number, **config):
-    return Cell("fewshot", "trainables.fewshot", {"depth": 3, **config}, None, f"{number:016x}")
+def tasks_of(experiment, **axes):
+    """A task a cell of an experiment's grid, with all its replicates."""
+    needed = [EXPERIMENTS[experiment.needs]] if experiment.needs else []
+    cells = plan([*needed, override(experiment, axes, {})], "0" * 16)[-1]
+    return [Task(cell, range(cell.replicates)) for cell in cells]
 
 
-AXES = ["latent_dim", "labels", "freeze", "learning_rate"]
-CELLS = [
-    cell(number, latent_dim=d, labels=labels, freeze=freeze, learning_rate=0.1)
-    for number, (d, labels, freeze) in enumerate(
-        [(2, 20, "full"), (30, 20, "full"), (14, 160, "full"), (2, 20, "scratch")]
-    )
-]
+def settings_of(task, *names):
+    return tuple(task.cell.config[name] for name in names)
 
 
-def test_the_largest_cell_of_each_kind_is_measured():
-    assert largest(CELLS, AXES) == [CELLS[2], CELLS[3]]
+def test_the_largest_block_of_each_kind_is_measured():
+    (found,) = largest(tasks_of(EXPERIMENTS["autoencoder"]))
+    assert settings_of(found, "latent_dim", "depth", "batch_size") == (30, 3, 64)
+    on_gpu = [task for task in tasks_of(FEWSHOT) if FEWSHOT.on_gpu(task.cell.config)]
+    found = [settings_of(task, "latent_dim", "labels", "freeze") for task in largest(on_gpu)]
+    assert found == [(30, 160, "full"), (30, 160, "scratch")]
 
 
-def test_on_a_whole_grid_it_is_the_one_with_most_of_everything():
-    autoencoders, few_shot = plan(
-        [override(EXPERIMENTS[name], {}, {}) for name in ("autoencoder", "fewshot")], "0" * 16
-    )
-    (found,) = largest(autoencoders, list(EXPERIMENTS["autoencoder"].axes))
-    assert [found.config[name] for name in ("latent_dim", "depth", "batch_size")] == [30, 3, 64]
-    on_gpu = [cell for cell in few_shot if FEWSHOT.on_gpu(cell.config)]
-    found = largest(on_gpu, list(FEWSHOT.axes))
-    wanted = [(30, 160, "full"), (30, 160, "scratch")]
-    assert [tuple(c.config[n] for n in ("latent_dim", "labels", "freeze")) for c in found] == wanted
+def test_more_replicates_make_a_block_larger():
+    small, large = tasks_of(EXPERIMENTS["autoencoder"], latent_dim=(14, 16), depth=(2,),
+                            batch_size=(64,))  # fmt: skip
+    small.replicates, large.replicates = range(8), range(4)
+    assert largest([small, large]) == [small]
 
 
 def test_heads_on_fixed_encoders_stay_off_the_gpus():
@@ -107,74 +103,52 @@ def test_heads_on_fixed_encoders_stay_off_the_gpus():
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_a_cell_is_measured_with_one_epoch_of_all_else(name):
+def test_a_block_is_measured_with_one_epoch_of_all_else(name):
     experiment = EXPERIMENTS[name]
-    assert brief(experiment)
-    assert set(brief(experiment)) <= {"epochs", "encoder_epochs"}
-    assert set(brief(experiment).values()) == {1}
+    short = experiment.probe_settings
+    assert short
+    assert set(short) <= {"epochs", "encoder_epochs"}
+    assert set(short.values()) == {1}
     for preset in PRESETS.values():
-        changed = override(experiment, {}, preset.fixed.get(name, {}))
-        for config in (cell.config for cell in plan_of(changed)):
-            experiment.module().Config(**{**config, **brief(experiment)})
+        for task in tasks_of(override(experiment, {}, preset.fixed.get(name, {}))):
+            probe = probe_of(task.cell, task.replicates)
+            assert probe.config == {**task.cell.config, **short}
+            experiment.module().Config(**probe.config)
 
 
-def plan_of(experiment):
-    needed = [EXPERIMENTS[experiment.needs]] if experiment.needs else []
-    return plan([*needed, experiment], "0" * 16)[-1]
+def test_a_probe_brings_the_parents_replicates_that_it_starts_from():
+    task = next(task for task in tasks_of(FEWSHOT, encoders=(4,)) if task.cell.parent)
+    probe = probe_of(task.cell, range(2, 8))
+    assert probe.replicates == range(2, 8)
+    assert probe.parent.trainable == "trainables.autoencoder"
+    assert probe.parent.config["epochs"] == 1
+    assert probe.parent.replicates == range(4)
 
 
-@pytest.fixture
-def store(tmp_path):
-    """With `CELLS` in its plan, of which the second and the third are done."""
-    store = Store(tmp_path)
-    store.create()
-    planned = [{"id": c.id, "config": c.config, "parent": None} for c in CELLS]
-    group = {"name": "fewshot", "metric": "val_accuracy", "axes": {}, "cells": planned}
-    words = dict.fromkeys(["study", "command", "dataset", "fingerprint"], "")
-    store.write_plan({**words, "experiments": [group]})
-    for done, peak in ((CELLS[1], 5), (CELLS[2], 7)):
-        provenance = {"gpu_memory_bytes": peak}
-        store.write(done.id, done.config, None, Outcome([{"replicate": 0}]), provenance)
-    return store
-
-
-def test_a_finished_cell_at_least_as_large_saves_the_measuring(store):
-    assert recorded(CELLS[0], FEWSHOT_LIKE, store) == 5  # the smaller of two that are larger
-    larger = cell(9, latent_dim=15, labels=160, freeze="full", learning_rate=0.1)
-    assert recorded(larger, FEWSHOT_LIKE, store) is None
-    assert recorded(CELLS[3], FEWSHOT_LIKE, store) is None  # of another kind
-
-
-FEWSHOT_LIKE = override(FEWSHOT, {"learning_rate": (0.1,)}, {})
-
-
-def test_a_cell_that_was_done_without_a_gpu_saves_nothing(store):
-    for path in sorted(store.cells.glob("*/done.json")):
-        text = path.read_text()
-        path.write_text(re.sub('"gpu_memory_bytes": [0-9]+', '"gpu_memory_bytes": null', text))
-    assert recorded(CELLS[0], FEWSHOT_LIKE, store) is None
-
-
-def test_a_cell_that_fits_no_gpu_is_weighed_as_too_much(store, monkeypatch):
+def test_a_block_that_fits_no_gpu_is_weighed_as_too_much(monkeypatch):
     from trainables import autoencoder
 
-    def train(config, data, report, parent):
-        assert config.epochs == 1
+    def train(config, replicates, data, report, parent):
+        assert (config.epochs, replicates) == (1, range(3))
         if config.latent_dim == 9:
             raise torch.OutOfMemoryError("CUDA out of memory.")
+        return Outcome(rows=[])
 
     monkeypatch.setattr(autoencoder, "train", train)
     monkeypatch.setattr(gpu, "claim", lambda share: None)
     monkeypatch.setattr(gpu, "usable", lambda: 8 * GIB)
     monkeypatch.setattr(gpu, "peak", lambda: 3 * GIB)
-    points = [({"latent_dim": d, "epochs": 1}, None) for d in (9, 2)]
-    found = weigh(points, "trainables.autoencoder", None, str(store.folder))
-    assert found == (8 * GIB, [TOO_MUCH, 3 * GIB])
+    probes = [
+        Probe("trainables.autoencoder", {"latent_dim": d, "epochs": 1}, range(3), None)
+        for d in (9, 2)
+    ]
+    assert weigh(probes, None) == (8 * GIB, [TOO_MUCH, 3 * GIB])
 
 
-def test_without_a_gpu_nothing_is_weighed(store, monkeypatch):
+def test_without_a_gpu_nothing_is_weighed(monkeypatch):
     monkeypatch.setattr(gpu, "usable", lambda: None)
-    assert weigh([({}, None)], "trainables.autoencoder", None, str(store.folder)) == (None, [])
+    probe = Probe("trainables.autoencoder", {}, range(1), None)
+    assert weigh([probe], None) == (None, [])
 
 
 # --- a share is kept to ----------------------------------------------------------------------
@@ -298,11 +272,12 @@ import study.packing.gpu
 before = train
 
 
-def train(config, data, report, parent=None, checkpoint=None):
+def train(config, replicates, data, report, parent=None, checkpoint=None):
     measuring = config.epochs == 1
     if not measuring:
-        study.packing.gpu.take(int(os.environ["TAKEN"]) * config.latent_dim)
-    return before(config, data, report, parent, checkpoint)
+        memory = int(os.environ["TAKEN"]) * config.latent_dim * len(replicates) // 2
+        study.packing.gpu.take(memory)
+    return before(config, replicates, data, report, parent, checkpoint)
 """
 
 
@@ -327,40 +302,41 @@ def with_pretended_gpus(packages, driver_in, tmp_path):
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_cells_too_large_for_their_share_get_more_and_the_largest_fails_with_the_reason(
+def test_a_block_too_large_for_its_share_gets_more_then_half_its_replicates_then_fails(
     with_pretended_gpus, undisturbed
 ):
     driver = with_pretended_gpus
     code, said = driver.run(
         first=TWO_GPUS,
-        options=["--latent-dims", "2", "3", "5", "12"],
+        options=["--latent-dims", "2", "3", "5", "12", "24"],
         PEAK=str(5 * GIB // 2),
-        TAKEN=str(7 * GIB // 10),  # times d: 3 GiB are too little for 5, 7 for 12
+        TAKEN=str(7 * GIB // 10),  # times d: 3 GiB are too little for 5; 7 for 12, not for half
     )
     assert code == 1, said
     lines = said.splitlines()
-    assert "victim: 2 trials a GPU (3.5 GiB each of 8.0 GiB, 3 cells, 2 GPUs)" in lines
-    assert "victim: 1 cell on CPU cores alone" in lines
-    retried = "2 cells have run out of GPU memory at 2 trials a GPU; trying again at 1"
-    assert f"victim: {retried}" in lines, said
+    assert "victim: 2 trials a GPU (3.5 GiB each of 8.0 GiB, 4 blocks, 2 GPUs)" in lines
+    assert "1 block on CPU cores alone" in lines
+    retried = "1 block of victim tried again: the GPU's memory, or its share of it, was too small"
+    assert sum(line.startswith(retried) for line in lines) == 1 + 2 + 2, said  # of d = 5, 12, 24
     assert "Traceback" not in said
     shares = Counter((driver.orders / "shares").read_text().splitlines())
-    by_share = Counter()
-    for line, times in shares.items():
+    for line in shares:
         share, visible = line.split(" ", 1)
         assert visible in (("", "None") if float(share) == 0 else ("0", "1"))
-        by_share[float(share)] += times
-    assert by_share == {1.0: 1 + 1 + 2, 0.5: 3, 0.0: 1}  # a look, a measurement, the second tries
 
     (failure,) = driver.store.failures().values()
-    assert failure["config"]["latent_dim"] == 12
-    assert failure["reason"].startswith("OutOfMemoryError: the cell doesn't fit a whole GPU; ")
+    assert failure["config"]["latent_dim"] == 24
+    assert failure["reason"].startswith("OutOfMemoryError: one replicate doesn't fit a whole GPU; ")
+    by_dim = {
+        driver.store.config(cell)["latent_dim"]: found
+        for cell, found in driver.store.blocks().items()
+    }
+    assert by_dim == {2: [range(2)], 3: [range(2)], 5: [range(2)], 12: [range(1), range(1, 2)]}
     rows, wanted = driver.table()[0], undisturbed[0]
-    assert set(rows["latent_dim"]) == {2, 3, 5}
     same = rows[rows["latent_dim"] < 5].reset_index(drop=True)
     pd.testing.assert_frame_equal(same, wanted, check_exact=True)
-    markers = [driver.store.marker(cell) for cell in driver.store.done()]
-    assert {m["provenance"]["gpu_memory_bytes"] for m in markers} == {5 * GIB // 2}
+    made = driver.store.provenance(driver.done())
+    assert {provenance["gpu_memory_bytes"] for provenance in made} == {5 * GIB // 2}
 
 
 @pytest.mark.ray
@@ -369,7 +345,7 @@ def test_where_torch_sees_no_gpu_that_is_said_and_the_study_runs(driver, undistu
     code, said = driver.run(first=TWO_GPUS)
     assert code == 0, said
     assert (
-        "victim: 1 trial a GPU (2 cells, 2 GPUs): torch sees no GPU in the workers, so trials "
+        "victim: 1 trial a GPU (4 blocks, 2 GPUs): torch sees no GPU in the workers, so trials "
         "compute on CPU cores"
     ) in said.splitlines()
     driver.assert_as(undisturbed)

@@ -5,11 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from study.experiments import FEWSHOT
-from study.launch import Resources
 from study.search.halving import Halving, dominated_by
 from study.search.rungs import rungs
-from study.search.trials import at_once, gpus_of
 from trainables.settings.fewshot import FREEZE, Config
 
 
@@ -115,18 +112,3 @@ def test_the_bar_is_that_of_the_latest_trials():
         decide(chosen, f"{number}", epoch=1, val_mse=value)
     assert decide(chosen, "between", epoch=1, val_mse=0.5) == "STOP"
     assert decide(chosen, "good", epoch=1, val_mse=0.05) == "CONTINUE"
-
-
-@pytest.mark.parametrize(
-    ("cpus", "gpus", "there", "count"),
-    [(1, 0, {"CPU": 8}, 8), (2, 0, {"CPU": 7}, 3), (1, 1, {"CPU": 8, "GPU": 2}, 2),
-     (1, 0.3, {"CPU": 48, "GPU": 4}, 12), (1, 2, {"CPU": 48, "GPU": 5}, 2), (4, 0, {"CPU": 2}, 1)],
-)  # fmt: skip
-def test_as_many_trials_as_the_cluster_holds_run_at_once(cpus, gpus, there, count):
-    assert at_once(Resources("local", cpus, gpus), there) == count
-
-
-def test_what_gains_nothing_from_a_gpu_gets_none():
-    assert gpus_of(FEWSHOT, {"freeze": "fixed"}, 0.5) == 0
-    assert gpus_of(FEWSHOT, {"freeze": "full"}, 0.5) == 0.5
-    assert gpus_of(FEWSHOT, {"freeze": "full"}, "auto") == 1

@@ -190,17 +190,17 @@ def test_those_that_were_running_are_marked_and_replaced(out, killed, finished):
 def test_trials_in_full_are_cells_and_those_stopped_leave_nothing(out, finished):
     store = Store(out)
     trials = [trial for trial in searched(out).trials if trial.number not in lost(out)]
-    done = store.done()
+    done = set(store.blocks())
     for trial in trials:
         complete = trial.state == TrialState.COMPLETE
         assert (trial.user_attrs["cell"] in done) == complete
         if complete:
-            rows = store.rows([trial.user_attrs["cell"]])
+            rows = store.rows({trial.user_attrs["cell"]: 2})
             assert trial.value == pytest.approx(rows["val_mse"].mean())
             assert rows["epochs"].tolist() == [4, 4]
     assert any(trial.state == TrialState.PRUNED for trial in trials)
     assert list((out / "progress").glob("*")) == []
-    assert [path for path in (out / "cells").iterdir() if path.name not in done] == []
+    assert [path for path in (out / "blocks").iterdir() if path.name not in done] == []
 
 
 @pytest.mark.ray
@@ -231,7 +231,7 @@ def test_the_preset_makes_the_winners_cell(out, finished, run_study):
     winner = next(t for t in content["trials"] if t["number"] == content["winner"])
     assert preset.recipes["autoencoder"][2].items() >= winner["params"].items()
     planned = run_study("plan", "autoencoder", "--preset", path, "--out", out)
-    assert "autoencoder: 1 cell (2 replicates), 1 done, 0 missing" in planned.stdout
+    assert "autoencoder: 1 cell, 1 done, 0 missing; 2 replicates, 0 missing" in planned.stdout
 
 
 @pytest.mark.ray
@@ -271,7 +271,7 @@ def test_few_shot_trials_build_on_one_encoder_and_cells_that_are_there_are_used(
     assert [direction.name for direction in study.directions] == ["MAXIMIZE", "MINIMIZE"]
     store = Store(tmp_path)
     complete = [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
-    rows = store.rows([trial.user_attrs["cell"] for trial in complete])
+    rows = store.rows({trial.user_attrs["cell"]: 2 for trial in complete})
     assert rows["encoder_cell"].nunique() == 1
     for trial in complete:
         mine = rows[rows["cell"] == trial.user_attrs["cell"]]
@@ -279,11 +279,11 @@ def test_few_shot_trials_build_on_one_encoder_and_cells_that_are_there_are_used(
             mine.index[0]]]  # fmt: skip
 
     (tmp_path / "search" / "optuna.db").unlink()
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "cells").rglob("*")}
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "blocks").rglob("*")}
     again = run_study(*command, first=WITHOUT_REPORT)
     assert again.returncode == 0, again.stdout + again.stderr
     assert again.stdout.count("its cell was there") >= 1
-    after = {path: path.stat().st_mtime_ns for path in (tmp_path / "cells").rglob("*")}
+    after = {path: path.stat().st_mtime_ns for path in (tmp_path / "blocks").rglob("*")}
     assert {path: after[path] for path in before} == before
 
 
@@ -302,7 +302,7 @@ def test_few_shot_trials_are_stopped_early_too(tmp_path, run_study):
     assert stopped
     store = Store(tmp_path)
     for trial in content["trials"]:
-        assert (trial["cell"] in store.done()) == (trial["state"] == "complete")
+        assert (trial["cell"] in store.blocks()) == (trial["state"] == "complete")
         assert [epoch for epoch, _ in trial["curve"]] == [1, 3][: len(trial["curve"])]
         assert len(trial["curve"]) == 2 or trial in stopped
     spent = sum(t["curve"][-1][0] if t in stopped else 5 for t in content["trials"])
@@ -316,6 +316,8 @@ def test_a_search_in_which_every_trial_diverges_says_so(tmp_path, run_study):
                *TINY, "--out", tmp_path]  # fmt: skip
     ran = run_study(*command, first=WITHOUT_REPORT)
     assert ran.returncode == 1
-    assert "no trial has a result: the training loss in epoch 1 of replicate" in ran.stdout
+    assert (
+        "no trial has a result: Diverged: the training loss in epoch 1 of replicate" in ran.stdout
+    )
     assert {trial.state for trial in searched(tmp_path).trials} == {TrialState.FAIL}
-    assert Store(tmp_path).done() == set()
+    assert Store(tmp_path).blocks() == {}

@@ -5,7 +5,7 @@ from dataclasses import fields
 import pytest
 
 from study.experiments import EXPERIMENTS
-from study.grid import override, validated
+from study.grid import override, settings_of
 from study.search.spaces import SPACES, Choice, Real, Space, Steps
 
 DIMENSIONS = [(name, dimension) for name, space in SPACES.items() for dimension in space.dimensions]
@@ -14,7 +14,7 @@ DIMENSIONS = [(name, dimension) for name, space in SPACES.items() for dimension 
 def config_of(experiment):
     """The configuration at a space's own place on the grid."""
     place = {axis: (value,) for axis, value in SPACES[experiment].place.items()}
-    return vars(validated(override(EXPERIMENTS[experiment], place, {}))[0])
+    return vars(settings_of(override(EXPERIMENTS[experiment], place, {}))[0])
 
 
 @pytest.mark.parametrize(("experiment", "dimension"), DIMENSIONS)

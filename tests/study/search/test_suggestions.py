@@ -12,7 +12,7 @@ from study.grid import override, plan
 from study.search.problems import Problem
 from study.search.spaces import Choice, Real, Steps
 from study.search.suggestions import Budget, Suggestions, open_storage
-from study.store import Store
+from study.store import Block, Store
 from trainables.contract import Outcome
 
 DATA = "0123456789abcdef"
@@ -26,7 +26,7 @@ def problem(dimensions=DIMENSIONS, start=None, **fixed):
         {"epochs": 4, "replicates": 2, **fixed},
     )  # fmt: skip
     begin = {"learning_rate": 1e-2, "width": 16, "batch_size": 32} if start is None else start
-    return Problem("autoencoder-d14", experiment, dimensions, begin, DATA, None)
+    return Problem("autoencoder-d14", experiment, dimensions, begin, (), DATA)
 
 
 @pytest.fixture
@@ -48,7 +48,12 @@ def opened(url, store, of=None):
 def compute(store, cell, error=0.1):
     rows = [{"replicate": r, "val_mse": error + 0.01 * r, "parameters": 7, "train_seconds": 2.0}
             for r in range(2)]  # fmt: skip
-    store.write(cell.id, cell.config, None, Outcome(rows), {})
+    store.write_block(Block(cell.id, range(2)), cell.config, None, Outcome(rows), {})
+
+
+def suggested(suggestions):
+    """The cell of the next trial."""
+    return suggestions.cells[suggestions.next()]
 
 
 def states(suggestions):
@@ -56,8 +61,7 @@ def states(suggestions):
 
 
 def test_the_first_suggestion_is_what_there_was_before_the_search(url, store):
-    suggestion = opened(url, store).next()
-    config = suggestion.cell.config
+    config = suggested(opened(url, store)).config
     assert (config["learning_rate"], config["width"], config["batch_size"]) == (1e-2, 16, 32)
     assert config["epochs"] == 4
 
@@ -66,7 +70,7 @@ def test_a_suggestion_is_the_cell_that_a_grid_would_have(url, store):
     suggestions = opened(url, store)
     suggestions.next()
     for _ in range(5):
-        cell = suggestions.next().cell
+        cell = suggested(suggestions)
         axes = {"latent_dim": (14,), "depth": (3,), "batch_size": (cell.config["batch_size"],)}
         fixed = {name: cell.config[name] for name in ("learning_rate", "width")}
         grid = override(AUTOENCODER, axes, {"epochs": 4, "replicates": 2, **fixed})
@@ -77,7 +81,7 @@ def test_a_suggestion_is_the_cell_that_a_grid_would_have(url, store):
 
 def test_a_start_outside_the_space_is_drawn_where_it_is_outside(url, store):
     draft = problem(start={"learning_rate": 5.0, "width": 16, "batch_size": 48})
-    config = opened(url, store, draft).next().cell.config
+    config = suggested(opened(url, store, draft)).config
     assert config["width"] == 16
     assert config["learning_rate"] <= 0.1
     assert config["batch_size"] in (32, 64)
@@ -85,39 +89,41 @@ def test_a_start_outside_the_space_is_drawn_where_it_is_outside(url, store):
 
 def test_a_complete_trial_has_the_values_of_its_cell(url, store):
     suggestions = opened(url, store)
-    suggestion = suggestions.next()
-    suggestions.report(suggestion.number, 1, 0.5)
-    compute(store, suggestion.cell)
-    assert suggestions.complete(suggestion.number) == [pytest.approx(0.105)]
+    number = suggestions.next()
+    cell = suggestions.cells[number]
+    suggestions.report(number, 1, 0.5)
+    compute(store, cell)
+    assert suggestions.complete(number) == [pytest.approx(0.105)]
     (line,) = suggestions.table()
     assert line["state"] == "complete"
     assert line["curve"] == [[1, 0.5]]
-    assert line["cell"] == suggestion.cell.id
+    assert line["cell"] == cell.id
     assert (line["parameters"], line["seconds"], line["replicates"]) == (7, 2.0, 2)
 
 
 def test_several_objectives_have_a_value_each(url, store):
     draft = Problem(**{**vars(problem()), "objectives": ("error", "parameters", "seconds")})
     suggestions = opened(url, store, draft)
-    suggestion = suggestions.next()
-    suggestions.report(suggestion.number, 1, 0.5)
-    compute(store, suggestion.cell)
-    assert suggestions.complete(suggestion.number) == [pytest.approx(0.105), 7, 2]
+    number = suggestions.next()
+    cell = suggestions.cells[number]
+    suggestions.report(number, 1, 0.5)
+    compute(store, cell)
+    assert suggestions.complete(number) == [pytest.approx(0.105), 7, 2]
     assert suggestions.table()[0]["curve"] == [[1, 0.5]]
-    assert suggestions.best().number == suggestion.number
+    assert suggestions.best().number == number
 
 
 def test_the_best_is_of_those_in_full_alone(url, store):
     suggestions = opened(url, store)
     assert suggestions.best() is None
     stopped, good, better, bad = (suggestions.next() for _ in range(4))
-    suggestions.report(stopped.number, 1, 0.0001)
-    suggestions.stopped(stopped.number)
-    for suggestion, error in ((good, 0.2), (better, 0.1)):
-        compute(store, suggestion.cell, error)
-        suggestions.complete(suggestion.number)
-    suggestions.failed(bad.number, "diverged")
-    assert suggestions.best().number == better.number
+    suggestions.report(stopped, 1, 0.0001)
+    suggestions.stopped(stopped)
+    for number, error in ((good, 0.2), (better, 0.1)):
+        compute(store, suggestions.cells[number], error)
+        suggestions.complete(number)
+    suggestions.failed(bad, "diverged")
+    assert suggestions.best().number == better
     assert [line["state"] for line in suggestions.table()] == [
         "pruned", "complete", "complete", "fail",
     ]  # fmt: skip
@@ -127,11 +133,11 @@ def test_the_best_is_of_those_in_full_alone(url, store):
 def test_what_a_dead_driver_was_running_is_tried_again_and_nothing_else_is_lost(url, store):
     before = opened(url, store)
     done, stopped, running = (before.next() for _ in range(3))
-    compute(store, done.cell)
-    before.complete(done.number)
-    before.report(stopped.number, 1, 0.5)
-    before.stopped(stopped.number)
-    before.report(running.number, 1, 0.4)
+    compute(store, before.cells[done])
+    before.complete(done)
+    before.report(stopped, 1, 0.5)
+    before.stopped(stopped)
+    before.report(running, 1, 0.4)
     table = before.table()
 
     after = opened(url, store)
@@ -141,8 +147,8 @@ def test_what_a_dead_driver_was_running_is_tried_again_and_nothing_else_is_lost(
     ]  # fmt: skip
     assert len(after.ended()) == 2  # the budget has one trial more for it
     again = after.next()
-    assert again.cell == running.cell
-    assert after.study.trials[again.number].user_attrs["again"] == running.number
+    assert after.cells[again].id == before.cells[running].id
+    assert after.study.trials[again].user_attrs["again"] == running
     # Opened for the third time, the first of them is nobody's news any more.
     assert len(opened(url, store).ended()) == 2
 
@@ -151,7 +157,7 @@ def test_a_trial_that_died_before_it_had_a_point_is_drawn_anew(url, store):
     optuna.create_study(storage=url, study_name="other")
     suggestions = opened(url, store)
     suggestions.study.ask()  # its point was queued, and no value of it was asked for
-    assert opened(url, store).next().cell.config["width"] in (8, 16, 24, 32)
+    assert suggested(opened(url, store)).config["width"] in (8, 16, 24, 32)
 
 
 @pytest.mark.parametrize(
@@ -202,7 +208,7 @@ def test_a_file_that_is_no_database_is_refused(tmp_path):
 
 def test_the_database_is_one_that_optuna_opens(url, store, tmp_path):
     suggestions = opened(url, store)
-    suggestions.failed(suggestions.next().number, "why")
+    suggestions.failed(suggestions.next(), "why")
     study = optuna.load_study(study_name="autoencoder-d14", storage=url)
     assert study.metric_names == ["val_mse"]
     assert [trial.state for trial in study.trials] == [TrialState.FAIL]

@@ -1,6 +1,7 @@
-"""Which driver may run, where there are no locks."""
+"""One driver of results in a bucket at a time, whatever is delayed: the lease."""
 
 import json
+import math
 import os
 import platform
 import signal
@@ -8,34 +9,215 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
+import obstore
 import pytest
+from obstore.exceptions import AlreadyExistsError, PreconditionError
 
-from study.store import lease
-from study.store.lock import alone_in
-from study.store.storage import StoreError, at
+from study.store import StoreError, bucket, lock
+from study.store.lock import STALE, VALID, Lease, exclusive_lock
+from study.store.places import at
 
 ROOT = Path(__file__).resolve().parents[3]
+ELSEWHERE = json.dumps({"pid": 7, "host": "elsewhere", "kernel": "another 1", "since": "now"})
+
+
+# --- every delay, on a fake clock ------------------------------------------------------------
+
+
+class FakePlace:
+    """One object of a bucket, and the time; something happens at the n-th moment, which lie
+    before and after each request takes effect."""
+
+    def __init__(self, at=0, happens=lambda: None):
+        self.now, self.moments, self.at, self.happens = 1000.7, 0, at, happens
+        self.content, self.tag, self.written = None, 0, 0.0
+        self.leases = []
+
+    def clock(self):
+        return self.now
+
+    def lease(self):
+        self.leases.append(Lease(self, self.clock))
+        return self.leases[-1]
+
+    def where(self):
+        return "s3://bucket/results"
+
+    def check(self):
+        held = [lease for lease in self.leases if lease.is_held()]
+        assert len(held) <= 1, "two drivers at once"
+
+    def moment(self):
+        self.check()
+        self.moments += 1
+        if self.moments == self.at:
+            self.happens()
+            self.check()
+
+    def put(self, content):
+        self.content, self.written, self.tag = content, self.now, self.tag + 1
+        return self.tag
+
+    def read_tagged(self, name):
+        self.moment()
+        content, tag = self.content, self.tag
+        self.moment()
+        if content is None:
+            raise FileNotFoundError(name)
+        return content, tag
+
+    def write_tagged(self, name, content, tag):
+        self.moment()
+        expected = None if self.content is None else self.tag
+        new = self.put(content) if tag == expected else None
+        self.moment()
+        return new
+
+    def age(self, name):
+        """In whole seconds, as storages know them."""
+        self.moment()
+        age = math.floor(self.now) - math.floor(self.written)
+        self.moment()
+        return age
+
+
+BEFORE = {
+    "none": None,
+    "of another host": ELSEWHERE.encode(),
+    "released": b"",
+    "of a dead process": json.dumps({**lock.this_process(), "pid": 2**30}).encode(),
+}
+
+
+def scenario(before, delay, moment=0):
+    """A first driver claims, renews twice and releases; at one moment it is delayed, and a second
+    one claims."""
+
+    def intrude():
+        place.now += delay
+        second = place.lease()
+        with suppress(StoreError):
+            second.acquire()
+        place.check()
+        place.now += 1.0
+        if second.is_held():
+            second.renew()
+
+    place = FakePlace(moment, intrude)
+    if BEFORE[before] is not None:
+        place.put(BEFORE[before])
+        place.now += STALE + 2 if before == "of another host" else 0
+    first = place.lease()
+    with suppress(StoreError):
+        first.acquire()
+        for _ in range(2):
+            place.check()
+            place.now += 10
+            if not first.is_held():
+                break
+            first.renew()
+    place.check()
+    with suppress(StoreError):
+        first.release()
+    place.check()
+    return place
+
+
+@pytest.mark.parametrize("delay", [0.0, 1.0, VALID - 0.5, VALID + 0.5, STALE + 2, 10 * STALE])
+@pytest.mark.parametrize("before", BEFORE)
+def test_delay_at_any_moment_never_makes_two_drivers(before, delay):
+    undisturbed = scenario(before, delay)
+    (first,) = undisturbed.leases
+    assert first.lost is None
+    assert undisturbed.content == b""
+    assert undisturbed.moments >= 8
+    taken_over = 0
+    for moment in range(1, undisturbed.moments + 1):
+        place = scenario(before, delay, moment)
+        _, second = place.leases
+        if second.is_held():
+            taken_over += 1
+            # Whatever the first one had under way, the second one's lease is as it wrote it.
+            third = place.lease()
+            with pytest.raises(StoreError, match=f"in use by process {os.getpid()} "):
+                third.acquire()
+            place.check()
+    assert taken_over >= 1
+
+
+def test_lease_that_is_not_renewed_is_not_counted_on(monkeypatch):
+    place = FakePlace()
+    first = place.lease()
+    first.acquire()
+    place.now += VALID - 0.1
+    assert first.is_held()
+    place.now += 0.2
+    assert not first.is_held()
+    assert first.lost is None
+    second = place.lease()
+    with pytest.raises(StoreError, match="in use by process"):
+        second.acquire()  # not before it is stale
+    place.now += STALE - VALID + 1
+    second.acquire()
+    assert second.is_held()
+    first.renew()
+    assert first.lost.startswith(f"process {os.getpid()} on {platform.node()} since ")
+
+
+def test_release_ends_only_our_own():
+    place = FakePlace()
+    first, second = place.lease(), place.lease()
+    first.acquire()
+    place.now += STALE + 2
+    second.acquire()
+    theirs = place.content
+    first.release()
+    assert place.content == theirs
+    assert second.is_held()
+    second.release()
+    assert place.content == b""
+    assert not second.is_held()
+
+
+def test_lease_is_not_released_that_was_never_acquired():
+    place = FakePlace()
+    place.put(ELSEWHERE.encode())
+    lease = place.lease()
+    with pytest.raises(StoreError, match="in use by process 7 on elsewhere since now; wait"):
+        lease.acquire()
+    lease.release()
+    assert place.content == ELSEWHERE.encode()
+
+
+def test_clock_counts_the_time_this_machine_sleeps():
+    assert abs(lock.clock() - time.clock_gettime(time.CLOCK_BOOTTIME)) < 1
+
+
+# --- a bucket --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def place(s3, bucket):
+    return at(s3.uri(bucket))
+
 
 HOLD = """
 import sys, time
-from study.store import lease
-from study.faults.interrupt import interruptible
-from study.store.lock import alone_in
-lease.EVERY, lease.STALE = 0.3, 2.0
-with interruptible(), alone_in(sys.argv[1]) as hold:  # heard, though started with SIGINT ignored
+from study.signals import interruptible
+from study.store import lock
+from study.store.places import at
+lock.RENEWAL_INTERVAL, lock.VALID, lock.STALE = 0.3, 1.5, 2.0
+with interruptible(), lock.exclusive_lock(at(sys.argv[1])) as hold:
     try:
         print("held", flush=True)
         time.sleep(60)
     except KeyboardInterrupt:
         print("lost to", hold.lost, flush=True)
 """
-
-
-@pytest.fixture
-def place(s3, bucket):
-    return at(s3.uri(bucket))
 
 
 @pytest.fixture
@@ -53,112 +235,150 @@ def holder(place):
     process.wait()
 
 
-def other(place, name="other", **content):
-    """The file of a driver on another machine."""
-    words = {"pid": 7, "host": "elsewhere", "kernel": "another 1", "since": "now", "term": 1}
-    content = {**words, "holds": True, **content}
-    place.replace(f"lease/{name}.json", json.dumps(content).encode())
-
-
-def test_the_second_is_refused_with_the_name_of_the_first(place, holder):
-    started = time.monotonic()
-    with pytest.raises(StoreError) as caught, alone_in(place):
+def refused(place):
+    """Why another driver is refused."""
+    with pytest.raises(StoreError) as caught, exclusive_lock(place):
         pytest.fail("two have the lease")
-    assert time.monotonic() - started < 5
     (line,) = str(caught.value).splitlines()
+    return line
+
+
+def test_second_driver_is_refused_with_the_name_of_the_first(place, holder):
+    started = time.monotonic()
     shown = place.address.partition("?")[0]
     who = f"process {holder.pid} on {platform.node()} since 2"
-    assert line.startswith(f"{shown} is in use by {who}")
-    assert len(place.names("lease")) == 1
+    assert refused(place).startswith(f"{shown} is in use by {who}")
+    assert time.monotonic() - started < 5
 
 
-def test_it_ends_with_its_block(place):
+def test_lease_ends_with_its_block(place):
     for _ in range(2):
-        with alone_in(place) as hold:
+        with exclusive_lock(place) as hold:
             assert hold.lost is None
-            (name,) = place.names("lease")
-            assert json.loads(place.read(f"lease/{name}"))["pid"] == os.getpid()
-        assert place.names("lease") == []
+            assert hold.is_held()
+            assert json.loads(place.read("lease.json"))["pid"] == os.getpid()
+        assert not hold.is_held()
+        assert place.read("lease.json") == b""
 
 
-def test_the_lease_of_a_dead_process_of_this_machine_is_free_at_once(place, holder):
+def test_lease_of_a_dead_process_of_this_host_is_free_at_once(place, holder):
     holder.kill()
     holder.wait()
-    with alone_in(place):
-        assert len(place.names("lease")) == 1
+    started = time.monotonic()
+    with exclusive_lock(place):
+        assert json.loads(place.read("lease.json"))["pid"] == os.getpid()
+    assert time.monotonic() - started < 5
 
 
-def test_the_lease_of_another_machine_is_free_when_it_is_stale(place, monkeypatch):
-    other(place)
-    with pytest.raises(StoreError, match="in use by process 7 on elsewhere"), alone_in(place):
-        pytest.fail("two have the lease")
-    monkeypatch.setattr(lease, "STALE", 1.0)
-    time.sleep(3.0)
-    with alone_in(place) as hold:
-        assert hold.term == 2
-        assert place.names("lease") == [hold.name]
+def test_lease_is_renewed_long_after_it_would_be_stale(place, holder, monkeypatch):
+    monkeypatch.setattr(lock, "STALE", 1.0)
+    time.sleep(2.5)
+    assert f"in use by process {holder.pid} " in refused(place)
 
 
-def test_it_is_renewed(place, holder):
-    """Long after it would be stale it is held."""
-    time.sleep(3.0)
-    with pytest.raises(StoreError, match=f"in use by process {holder.pid} "), alone_in(place):
-        pytest.fail("two have the lease")
+def test_lease_of_another_host_is_free_when_it_is_stale(place, monkeypatch):
+    place.write("lease.json", ELSEWHERE.encode())
+    assert "in use by process 7 on elsewhere since now; wait" in refused(place)
+    monkeypatch.setattr(lock, "STALE", 0.5)
+    time.sleep(1.2)
+    with exclusive_lock(place) as hold:
+        assert hold.is_held()
 
 
-def test_a_file_that_is_no_drivers_counts_until_it_is_stale(place):
-    place.replace("lease/notes.json", b"[")
-    with pytest.raises(StoreError, match="in use by another process"), alone_in(place):
-        pytest.fail("two have the lease")
+@pytest.mark.parametrize("content", [b"[", b"{}", b'{"pid": "x", "kernel": ""}', b"[" * 100_000])
+def test_foreign_lease_counts_until_it_is_stale(content, place):
+    place.write("lease.json", content)
+    assert "in use by another process" in refused(place)
 
 
-def test_who_was_cut_off_until_another_took_over_is_told(place, holder, monkeypatch):
+def test_who_was_cut_off_until_another_took_over_is_interrupted(place, holder, monkeypatch):
     holder.send_signal(signal.SIGSTOP)
-    monkeypatch.setattr(lease, "STALE", 2.0)
-    time.sleep(3.0)
-    with alone_in(place) as hold:
+    monkeypatch.setattr(lock, "STALE", 1.0)
+    time.sleep(2.2)
+    with exclusive_lock(place) as hold:
+        ours = json.loads(place.read("lease.json"))["token"]
         holder.send_signal(signal.SIGCONT)
-        assert holder.stdout.readline().startswith(f"lost to process {os.getpid()} on ")
+        assert holder.stdout.readline().startswith("lost to ")
         assert holder.wait(timeout=20) == 0
-        hold._renew_once()
+        hold.renew()
         assert hold.lost is None
-        assert place.names("lease") == [hold.name]
+        assert json.loads(place.read("lease.json"))["token"] == ours
 
 
-def test_while_the_storage_is_away_it_is_held_on_to(place, monkeypatch):
-    def away():
+def test_storage_that_is_away_for_too_long_interrupts_the_driver(place, monkeypatch):
+    def away(*arguments):
         raise StoreError("away")
 
-    monkeypatch.setattr(lease, "EVERY", 0.05)
-    with alone_in(place) as hold:
-        monkeypatch.setattr(hold, "_renew_once", away)
+    monkeypatch.setattr(lock, "RENEWAL_INTERVAL", 0.05)
+    monkeypatch.setattr(lock, "VALID", 1.0)
+    with pytest.raises(KeyboardInterrupt), exclusive_lock(place) as hold:  # noqa: PT012
+        started = time.monotonic()
+        monkeypatch.setattr(hold, "renew", away)
         time.sleep(0.5)
-        assert hold._renewing.is_alive()
+        assert hold.is_held()
         assert hold.lost is None
+        time.sleep(30)
+    assert 0.9 < time.monotonic() - started < 5
+    assert hold.lost == "another driver"
 
 
-def test_of_many_that_ask_at_once_never_two_hold(place):
-    ready, holding, most, errors = threading.Barrier(4), [], [], []
+@pytest.mark.parametrize("error", [AlreadyExistsError, PreconditionError])
+def test_own_write_whose_answer_was_lost_is_recognised(error, place, monkeypatch):
+    """The storage client sends it again, and it is refused because of itself."""
+    fake = SimpleNamespace(**vars(obstore))
 
-    def drive(number):
+    def put(store, name, content, **options):
+        answer = obstore.put(store, name, content, **options)
+        if options:
+            raise error("sent again")
+        return answer
+
+    fake.put = put
+    monkeypatch.setattr(bucket, "obstore", fake)
+    lease, second = Lease(place), Lease(place)
+    lease.acquire()
+    assert lease.is_held()
+    lease.renew()
+    assert lease.is_held()
+    assert lease.lost is None
+    with pytest.raises(StoreError, match="is in use by process"):
+        second.acquire()
+
+
+def test_tag_has_what_each_storage_compares(place, monkeypatch):
+    """S3 and Azure the e_tag, Google Cloud the version."""
+    seen = []
+    fake = SimpleNamespace(**vars(obstore))
+
+    def put(store, name, content, mode):
+        seen.append(mode)
+        return {"e_tag": f"tag {len(seen)}", "version": f"version {len(seen)}"}
+
+    fake.put = put
+    monkeypatch.setattr(bucket, "obstore", fake)
+    lease = Lease(place)
+    lease.acquire()
+    lease.renew()
+    assert seen == ["create", {"e_tag": "tag 1", "version": "version 1"}]
+
+
+def test_of_many_that_ask_at_once_one_gets_the_lease(place):
+    ready, held, errors = threading.Barrier(4), [], []
+
+    def drive():
+        lease = Lease(place)
         ready.wait()
-        mine = lease.Lease(place)
         try:
-            mine.acquire()
+            lease.acquire()
+            held.append(lease)
         except StoreError as error:
             errors.append(str(error))
-            return
-        holding.append(number)
-        most.append(len(holding))
-        time.sleep(0.5)
-        holding.remove(number)
-        place.delete(f"lease/{mine.name}")
 
-    drivers = [threading.Thread(target=drive, args=(number,)) for number in range(4)]
+    drivers = [threading.Thread(target=drive) for _ in range(4)]
     for driver in drivers:
         driver.start()
     for driver in drivers:
         driver.join()
-    assert most
-    assert set(most) == {1}
+    assert [lease.is_held() for lease in held] == [True]
+    assert len(errors) == 3
     assert all("is in use by" in error for error in errors)

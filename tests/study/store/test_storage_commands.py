@@ -2,116 +2,151 @@
 
 import json
 import time
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 
 import pytest
 
 import study.__main__ as command_line
-from analysis.results import load
-from study import launch
-from study.store import Store
-from study.store.lease import Lease
-from study.store.objects import Objects
-from study.store.storage import StoreError
+import study.run
+from study.grid import gaps
+from study.store import Block, Store, StoreError
+from study.store.bucket import Bucket
+from study.store.lock import Lease
+from trainables.contract import Outcome
 
-SMOKE = ["autoencoder", "--preset", "smoke", "--out"]
+SMOKE = ["autoencoder", "--preset", "smoke", "--replicates", "2", "--out"]
 
 
-pytestmark = pytest.mark.usefixtures("data_at_hand")
+@pytest.fixture(autouse=True)
+def data_at_hand(monkeypatch, digits):
+    """`mnist-5k` read from disk only once."""
+    monkeypatch.setattr(command_line, "load", lambda name, folder: digits)
+
+
+class Session:
+    """Writes the missing blocks at once, instead of computing them on Ray."""
+
+    def __init__(self, store):
+        self.store, self.written = store, []
+
+    def compute(self, name, cells, finished):
+        for cell in cells:
+            for gap in gaps(cell.replicates, finished.get(cell.id, ())):
+                block = Block(cell.id, gap)
+                rows = [{"replicate": r, "test_mse": float(r)} for r in gap]
+                self.store.write_block(block, cell.config, cell.parent_id, Outcome(rows), {})
+                self.written.append(block.name)
+
+
+@pytest.fixture
+def computed(monkeypatch):
+    """Names of the blocks that were computed."""
+    written = []
+
+    @contextmanager
+    def session(study):
+        opened = Session(study.store)
+        yield opened
+        written.extend(opened.written)
+
+    monkeypatch.setattr(study.run.Study, "session", session)
+    monkeypatch.setattr("study.reporting.write", lambda address, damaged: address)
+    return written
 
 
 @pytest.fixture
 def no_ray(monkeypatch):
-    def started(resources):
-        pytest.fail("Ray was started")
-
-    monkeypatch.setattr(launch, "cluster", started)
+    monkeypatch.setattr(study.run.Study, "session", lambda study: pytest.fail("Ray was started"))
 
 
-def test_a_study_is_planned_run_gone_on_with_and_read(s3, bucket, computed, capsys):
+def main(*arguments):
+    return command_line.main([str(argument) for argument in arguments])
+
+
+def test_study_is_planned_run_gone_on_with_and_read(s3, bucket, computed, capsys):
     out = s3.uri(bucket)
-    assert command_line.main(["plan", *SMOKE, out]) == 0
+    assert main("plan", *SMOKE, out) == 0
     said = capsys.readouterr().out
     assert f"results in s3://{bucket}/results\n" in said
-    assert "0 done, 2 missing" in said
+    assert "2 cells, 0 done, 2 missing; 4 replicates, 4 missing" in said
     assert s3.keys(bucket) == []
-    assert command_line.main(["run", *SMOKE, out]) == 0
+    assert main("run", *SMOKE, out) == 0
     assert len(computed) == 2
-    assert command_line.main(["plan", *SMOKE, out]) == 0
-    assert "2 done, 0 missing" in capsys.readouterr().out
-    assert set(load(out).rows["cell"]) == set(computed)
-    assert load(out).missing.empty
+    assert Store(out).plan()["study"] == "autoencoder"
+    assert s3.get(bucket, "results/lease.json") == b""
+    capsys.readouterr()
+    assert main("plan", *SMOKE, out) == 0
+    assert "2 done, 0 missing; 4 replicates, 0 missing" in capsys.readouterr().out
 
+    first = {name.partition(".")[0] for name in computed}
     computed.clear()
-    assert command_line.main(["run", *SMOKE, out, "--latent-dims", "2", "5"]) == 0
-    assert len(computed) == 1
-    assert command_line.main(["report", out]) == 0
+    assert main("run", *SMOKE, out, "--replicates", "5") == 0
+    assert sorted(computed) == sorted(f"{cell}.2-4" for cell in first)
+    assert main("report", out) == 0
 
 
-def test_a_damaged_cell_is_found_set_aside_and_computed_again(s3, bucket, computed, capsys):
+def test_damaged_block_is_found_set_aside_and_computed_again(s3, bucket, computed, capsys):
     out = s3.uri(bucket)
-    assert command_line.main(["run", *SMOKE, out]) == 0
+    assert main("run", *SMOKE, out) == 0
     whole, broken = computed
-    (key,) = [key for key in s3.keys(bucket) if broken in key and key.endswith("rows.parquet")]
+    key = "results/" + Block.parse(broken).marker
     s3.put(bucket, key, s3.get(bucket, key)[:-1])
     computed.clear()
     capsys.readouterr()
-
-    assert command_line.main(["plan", *SMOKE, out]) == 0
-    assert f"{broken} is damaged: rows.parquet: " in capsys.readouterr().out
-    assert command_line.main(["report", out]) == 1
-    assert f"failed: autoencoder {broken}: damaged: rows.parquet: " in capsys.readouterr().out
-    assert set(load(out).rows["cell"]) == {whole}
-
-    assert command_line.main(["run", *SMOKE, out]) == 0
+    why = f"{broken} is damaged: 0-1.json: its checksum is not the recorded one; "
+    assert main("plan", *SMOKE, out) == 0
+    assert why + "`study run` computes it again" in capsys.readouterr().out
+    assert main("report", out) == 1
+    cell = broken.partition(".")[0]
+    assert f"failed: autoencoder {cell}: damaged: 0-1.json: " in capsys.readouterr().out
+    assert main("run", *SMOKE, out) == 0
     assert computed == [broken]
-    said = capsys.readouterr().out
-    assert f"set aside as s3://{bucket}/results/damaged/{broken}-1, it is computed again" in said
-    assert Store(out).state([whole, broken]).done == {whole, broken}
+    assert why + f"set aside as s3://{bucket}/results/damaged/{broken}-" in capsys.readouterr().out
+    assert Store(out).verify([cell, whole.partition(".")[0]]) == {}
 
 
-def test_a_second_driver_is_refused_in_one_line_and_writes_nothing(s3, bucket, no_ray, capsys):
-    holder = {"pid": 7, "host": "elsewhere", "kernel": "", "since": "now", "term": 3, "holds": True}
-    s3.put(bucket, "results/lease/other.json", json.dumps(holder).encode())
-    assert command_line.main(["run", *SMOKE, s3.uri(bucket)]) == 2
+def test_second_driver_is_refused_in_one_line_and_writes_nothing(s3, bucket, no_ray, capsys):
+    holder = {"pid": 7, "host": "elsewhere", "kernel": "", "since": "now"}
+    s3.put(bucket, "results/lease.json", json.dumps(holder).encode())
+    out = s3.uri(bucket)
+    assert main("run", *SMOKE, out) == 2
     (line,) = capsys.readouterr().err.splitlines()
     used = f"study run: s3://{bucket}/results is in use by process 7 on elsewhere since now; wait"
     assert line.startswith(used)
-    assert [k for k in s3.keys(bucket) if not k.endswith("/")] == ["results/lease/other.json"]
-    assert command_line.main(["plan", *SMOKE, s3.uri(bucket)]) == 0
+    assert set(s3.keys(bucket)) == {"results/lease.json", "results/format.json"}
+    assert main("plan", *SMOKE, out) == 0
 
 
-def test_a_driver_that_was_replaced_ends_and_says_so(s3, bucket, computed, monkeypatch, capsys):
-    def cut_off(*arguments):
+def test_driver_that_was_replaced_ends_and_says_so(s3, bucket, computed, monkeypatch, capsys):
+    def cut_off(session, *arguments):
         raise KeyboardInterrupt
 
-    def lose(lease):
-        start(lease)
+    def lose(lease, released):
         lease.lost = "process 7 on elsewhere"
 
-    start = Lease.start
-    monkeypatch.setattr(command_line, "run", cut_off)
-    monkeypatch.setattr(Lease, "start", lose)
-    assert command_line.main(["run", *SMOKE, s3.uri(bucket)]) == 1
+    monkeypatch.setattr(Session, "compute", cut_off)
+    monkeypatch.setattr(Lease, "keep", lose)
+    monkeypatch.setattr(Lease, "watch", lose)
+    assert main("run", *SMOKE, s3.uri(bucket)) == 1
     assert capsys.readouterr().out.splitlines()[-1] == (
         "ended: while this host was cut off, process 7 on elsewhere took over: "
-        "0 of 2 cells are done; the same command goes on from here"
+        "0 of 4 replicates are done; the same command goes on from here"
     )
 
 
 def test_storage_that_goes_away_ends_the_study_with_the_reason(
     s3, bucket, computed, monkeypatch, capsys
 ):
-    def gone(*arguments):
-        monkeypatch.setattr(Objects, "trouble", lambda self: "s3://… can't be written (away)")
-        monkeypatch.setattr(Store, "done", away)
-        raise RuntimeError("what Ray Tune says of it")
-
     def away(store):
         raise StoreError("away")
 
-    monkeypatch.setattr(command_line, "run", gone)
-    assert command_line.main(["run", *SMOKE, s3.uri(bucket)]) == 1
+    def gone(session, *arguments):
+        monkeypatch.setattr(Bucket, "trouble", lambda self: "s3://… can't be written (away)")
+        monkeypatch.setattr(Store, "blocks", away)
+        raise RuntimeError("what Ray Tune says of it")
+
+    monkeypatch.setattr(Session, "compute", gone)
+    assert main("run", *SMOKE, s3.uri(bucket)) == 1
     assert capsys.readouterr().out.splitlines()[-1] == (
         "failed: s3://… can't be written (away): what is done is kept; "
         "the same command goes on from here"
@@ -120,22 +155,22 @@ def test_storage_that_goes_away_ends_the_study_with_the_reason(
 
 DEAD = "endpoint_override=127.0.0.1:1&scheme=http"
 REFUSED = {
-    "s4://bucket/path": "Unrecognized filesystem type",
-    "s3://": "names no bucket",
-    "s3://bucket/path?foo=1": "Unexpected query parameter",
+    "s4://bucket/path": "s4://bucket/path: must be s3://bucket/path",
+    "s3://": "s3://: must be s3://bucket/path",
+    "s3://bucket/path?foo=1": "foo is not one of region, endpoint_override, scheme",
     "s3://me:secret@bucket/path": "credentials don't belong into an address",
-    f"s3://bucket/path?{DEAD}": "s3://bucket/path can't be read (NETWORK_CONNECTION",
-    f"gs://anonymous@bucket/path?{DEAD}&retry_limit_seconds=1": "can't be read",
+    f"s3://bucket/path?{DEAD}": "s3://bucket/path/blocks can't be listed (",
     "file://elsewhere/path": "names no folder of this machine",
+    "MISSING": "there is no bucket no-such-bucket; make it first",
 }
 
 
 @pytest.mark.parametrize("command", ["plan", "run", "report"])
 @pytest.mark.parametrize("uri", REFUSED)
-def test_places_that_are_none_are_refused_in_one_line(uri, command, s3, no_ray, capsys):
+def test_useless_place_is_refused_in_one_line(uri, command, s3, no_ray, capsys):
     started = time.monotonic()
-    arguments = ["report", uri] if command == "report" else [command, *SMOKE, uri]
-    assert command_line.main(arguments) == 2
+    place = s3.uri("no-such-bucket") if uri == "MISSING" else uri
+    assert main(command, *([] if command == "report" else SMOKE), place) == 2
     assert time.monotonic() - started < 20
     captured = capsys.readouterr()
     (line,) = captured.err.splitlines()
@@ -145,27 +180,32 @@ def test_places_that_are_none_are_refused_in_one_line(uri, command, s3, no_ray, 
     assert captured.out == ""
 
 
-@pytest.mark.parametrize("command", ["plan", "run", "report"])
-def test_a_bucket_that_is_not_there_is_named(command, s3, no_ray, capsys):
-    uri = s3.uri("no-such-bucket")
-    arguments = ["report", uri] if command == "report" else [command, *SMOKE, uri]
-    assert command_line.main(arguments) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "s3://no-such-bucket/results: there is no bucket no-such-bucket; make it first" in line
-
-
-def test_a_place_without_a_study_says_so(s3, bucket, capsys):
-    assert command_line.main(["report", s3.uri(bucket)]) == 2
+def test_place_without_a_study_says_so(s3, bucket, capsys):
+    assert main("report", s3.uri(bucket)) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "holds no study (no study.json); `study run` makes one" in line
 
 
-def test_the_check_writes_to_it_and_leaves_nothing(s3, bucket, monkeypatch, capsys):
+@pytest.mark.parametrize("kind", ["folder", "bucket"])
+def test_results_of_an_earlier_version_are_refused_in_one_line(
+    kind, s3, bucket, no_ray, tmp_path, capsys
+):
+    out = tmp_path if kind == "folder" else s3.uri(bucket)
+    Store(out).place.write("study.json", b"{}")
+    for command in (["run", *SMOKE, out], ["report", out]):
+        assert main(*command) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.endswith(
+            "holds results of another version of the study, which can't be used; choose another "
+            "--out"
+        )
+
+
+def test_check_writes_to_it_and_leaves_nothing(s3, bucket, monkeypatch, capsys):
     monkeypatch.setattr("study.cluster.check.cluster", lambda resources: nullcontext())
     monkeypatch.setattr("study.cluster.check.alive", list)
-    assert command_line.main(["check", "--out", s3.uri(bucket)]) == 0
-    said = capsys.readouterr().out
-    assert f"ok   storage    s3://{bucket}/results?" in said
-    assert [key for key in s3.keys(bucket) if not key.endswith("/")] == []
-    assert command_line.main(["check", "--out", s3.uri("no-such-bucket")]) == 1
+    assert main("check", "--out", s3.uri(bucket)) == 0
+    assert f"ok   storage    s3://{bucket}/results: writable\n" in capsys.readouterr().out
+    assert s3.keys(bucket) == []
+    assert main("check", "--out", s3.uri("no-such-bucket")) == 1
     assert "BAD  storage    s3://no-such-bucket/results: there is no" in capsys.readouterr().out

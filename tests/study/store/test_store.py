@@ -1,342 +1,496 @@
-"""Finished cells as facts on disk: whole or not there, written once, checked when read."""
+"""Finished blocks as facts, in a folder and in a bucket: whole or not there, written once."""
 
-import json
-import os
+import math
+import pickle
+import re
 import threading
 
 import numpy as np
-import pandas as pd
+import orjson
 import pytest
 import torch
 
-from study.store import Store, StoreError
+from study.store import Block, DamagedBlock, Store, StoreError, cells
 from trainables.contract import Outcome
 
 CELL, OTHER, PARENT = "0123456789abcdef", "1123456789abcdef", "fedcba9876543210"
-CONFIG = {"latent_dim": 3, "batch_size": 0, "freeze": "fixed", "replicates": 2, "seed": 0}
-PLAN = {
-    "study": "assignment",
-    "command": "study run assignment",
-    "dataset": "mnist-5k",
-    "data_dir": None,
-    "fingerprint": OTHER,
-    "experiments": [
-        {
-            "name": "fewshot",
-            "axes": {"latent_dim": [3]},
-            "metric": "val_accuracy",
-            "cells": [{"id": CELL, "config": CONFIG, "parent": PARENT}],
-        }
-    ],
-}
+CONFIG = {"latent_dim": 3, "batch_size": 0, "freeze": "fixed", "seed": 0}
 FOREIGN = ["../../etc", "/etc", "", ".", "..", "0123456789ABCDEF", "0123456789abcde", CELL + "/.."]
+ROWS = {"replicate", "batch_size", "test_mse"}
 
 
-def outcome(error=0.25):
-    torch.manual_seed(0)
-    return Outcome(
-        rows=[
-            {"replicate": 0, "batch_size": 20, "test_mse": error},
-            {"replicate": 1, "batch_size": 20, "test_mse": 0.5},
-        ],
-        history=[{"replicate": r, "epoch": e, "loss": 1 / e} for e in (1, 2) for r in (0, 1)],
-        weights={"encoder.weight": torch.rand(2, 3, 4), "steps": torch.tensor([5, 6])},
-        predictions=np.arange(10, dtype=np.uint8).reshape(2, 5),
-    )
+def files(store, folder="blocks"):
+    return sorted(store.place.list(folder))
 
 
-@pytest.fixture
-def store(tmp_path):
-    store = Store(tmp_path / "results")
-    store.create()
-    return store
+def arrays_of(store, block):
+    """The name of a block's arrays file."""
+    (name,) = [n for n in store.place.list(f"blocks/{block.cell}") if n.endswith(".safetensors")]
+    return f"blocks/{block.cell}/{name}"
 
 
-@pytest.fixture
-def full(store):
-    """A store with one finished cell."""
-    store.write(CELL, CONFIG, PARENT, outcome(), {"device": "abacus"})
-    return store
+# --- names -----------------------------------------------------------------------------------
 
 
-def names(folder):
-    return sorted(path.name for path in folder.iterdir())
+def test_block_is_parsed_from_its_name():
+    block = Block(CELL, range(4, 20))
+    assert block.name == f"{CELL}.4-19"
+    assert Block.parse(block.name) == block
+
+
+@pytest.mark.parametrize(
+    "name", [f"{CELL}.4-3", f"{CELL}.4", f"{CELL}.-1-3", "x.0-1", f"{CELL}.0-1.json", "", "."]
+)
+def test_other_names_are_no_blocks(name):
+    assert Block.parse(name) is None
+
+
+@pytest.mark.parametrize("cell", FOREIGN)
+def test_only_ids_become_names_of_files(cell, local, outcome):
+    before = sorted(local.place.path.parent.rglob("*"))
+    block = Block(cell, range(2))
+    for use in (
+        lambda: local.config(cell),
+        lambda: local.weights(cell, [0]),
+        lambda: local.predictions(cell, [0]),
+        lambda: local.provenance([cell]),
+        lambda: local.rows({cell: 1}),
+        lambda: local.history({cell: 1}),
+        lambda: local.has(block),
+        lambda: local.set_aside(block),
+        lambda: local.progress(block),
+        lambda: local.write_block(block, CONFIG, None, outcome(range(2)), {}),
+        lambda: local.write_failure(cell, CONFIG, "error"),
+    ):
+        with pytest.raises(StoreError, match="is not the id of a cell"):
+            use()
+    assert sorted(local.place.path.parent.rglob("*")) == before
 
 
 # --- what is written is read -----------------------------------------------------------------
 
 
-def test_a_cell_is_read_as_it_was_written(full):
-    assert full.done() == {CELL}
-    assert full.config(CELL) == CONFIG
-    for name, value in outcome().weights.items():
-        assert torch.equal(full.weights(CELL)[name], value)
-    assert full.predictions(CELL).dtype == np.uint8
-    assert full.predictions(CELL).tolist() == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
-    assert full.marker(CELL)["provenance"] == {"device": "abacus"}
+def test_block_is_read_as_it_was_written(store, write, outcome):
+    block = write(store, 4, 6)
+    for again in (store, Store(store.place)):
+        assert again.blocks() == {CELL: [range(4, 7)]}
+        assert again.has(block) and not again.has(Block(CELL, range(4, 6)))
+        assert again.config(CELL) == CONFIG
+        assert again.provenance([CELL]) == [{"device": "plus 0"}]
+        assert again.verify([CELL, OTHER]) == {}
+        wanted = outcome(range(4, 7))
+        weights = again.weights(CELL, [6, 4])
+        assert set(weights) == {4, 6}
+        for replicate, row in ((4, 0), (6, 2)):
+            assert weights[replicate].keys() == wanted.weights.keys()
+            for name, value in wanted.weights.items():
+                assert torch.equal(weights[replicate][name], value[row])
+        predictions = again.predictions(CELL, [6, 4])
+        assert (predictions.dtype, predictions.tolist()) == (np.uint8, [[6, 7], [4, 5]])
 
 
-def test_a_row_carries_its_cell_its_settings_and_its_parent(full):
-    rows = full.rows([CELL])
-    assert rows.to_dict("records") == [
+def test_store_is_made_again_from_its_address(store, write):
+    write(store)
+    assert Store(store.address).blocks() == {CELL: [range(2)]}
+
+
+def test_block_is_two_files(store, write):
+    write(store)
+    marker, arrays = sorted(store.place.list("blocks"), key=len)
+    assert marker == f"{CELL}/0-1.json"
+    size = store.place.list("blocks")[arrays]
+    assert re.fullmatch(rf"{CELL}/0-1\.[0-9a-f]{{16}}-{size}\.safetensors", arrays)
+    digest, line = store.place.read(f"blocks/{marker}").splitlines()
+    assert orjson.loads(digest).keys() == {"sha256"}
+    assert orjson.loads(line)["parent"] == PARENT
+
+
+def test_row_carries_its_cell_settings_and_parent(local, write):
+    write(local)
+    assert local.rows({CELL: 2}).to_dict("records") == [
         {
             "cell": CELL, "latent_dim": 3, "batch_size": 20, "freeze": "fixed", "seed": 0,
-            "encoder_cell": PARENT, "replicate": replicate, "test_mse": error,
+            "encoder_cell": PARENT, "replicate": replicate, "test_mse": float(replicate),
         }
-        for replicate, error in ((0, 0.25), (1, 0.5))
+        for replicate in (0, 1)
     ]  # fmt: skip
 
 
-def test_a_row_may_correct_a_setting(full):
+def test_row_may_correct_a_setting(local, write):
     """`batch_size` 0 stands for all labels, whose number the row knows."""
-    assert full.config(CELL)["batch_size"] == 0
-    assert full.rows([CELL])["batch_size"].tolist() == [20, 20]
+    write(local)
+    assert local.config(CELL)["batch_size"] == 0
+    assert local.rows({CELL: 2})["batch_size"].tolist() == [20, 20]
 
 
-def test_the_history_says_whose_it_is(full):
-    history = full.history([CELL])
+def test_history_says_whose_it_is(local, write):
+    write(local)
+    history = local.history({CELL: 2})
     assert list(history.columns) == ["cell", "replicate", "epoch", "loss"]
     assert history["cell"].tolist() == [CELL] * 4
-    assert history["loss"].tolist() == [1, 1, 0.5, 0.5]
+    assert history["loss"].tolist() == [0, 1, 0, 0.5]
 
 
-def test_tables_of_several_cells_are_joined_in_their_order(full):
-    full.write(OTHER, CONFIG, None, outcome(error=0.125), {})
-    assert full.rows([OTHER, CELL])["test_mse"].tolist() == [0.125, 0.5, 0.25, 0.5]
-    assert full.rows([OTHER, CELL])["cell"].tolist() == [OTHER] * 2 + [CELL] * 2
-    assert full.rows([]).empty
+def test_tables_of_several_cells_are_in_their_order(store, write):
+    write(store)
+    write(store, cell=OTHER, plus=10.0)
+    rows = store.rows({OTHER: 1, CELL: 2})
+    assert rows["test_mse"].tolist() == [10, 0, 1]
+    assert rows["cell"].tolist() == [OTHER, CELL, CELL]
+    assert store.rows({}).empty
 
 
-def test_a_cell_without_weights_or_predictions_says_so(store):
-    store.write(CELL, CONFIG, None, Outcome(outcome().rows), {})
-    assert store.done() == {CELL}
-    assert len(store.rows([CELL])) == 2
-    for read, file in ((store.weights, "weights.safetensors"), (store.predictions, "predictions")):
-        with pytest.raises(StoreError, match=f"{CELL} has no {file}"):
-            read(CELL)
+def test_negative_zero_is_kept(store):
+    """It is another number to what follows: its reciprocal, its bits."""
+    block = Block(CELL, range(1))
+    row = {"replicate": 0, "test_mse": -0.0}
+    weights = {"weight": torch.tensor([[-0.0, 0.0]])}
+    store.write_block(block, CONFIG, None, Outcome([row], weights=weights), {})
+    assert math.copysign(1, store.rows({CELL: 1})["test_mse"][0]) == -1
+    assert torch.signbit(store.weights(CELL, [0])[0]["weight"]).tolist() == [True, False]
 
 
-def test_the_plan_is_remembered(store):
-    store.write_plan(PLAN)
-    assert Store(store.folder).plan() == PLAN
-    store.write_plan({**PLAN, "study": "other"})
-    assert store.plan() == {**PLAN, "study": "other"}
-    assert names(store.folder) == ["cells", "failed", "study.json"]
+def test_floats_keep_every_bit(local):
+    numbers = [0.1, 1 / 3, 5e-324, 1.7976931348623157e308, 2.0**-1074 * 3]
+    rows = [{"replicate": r, "test_mse": number} for r, number in enumerate(numbers)]
+    local.write_block(Block(CELL, range(5)), CONFIG, None, Outcome(rows), {})
+    assert local.rows({CELL: 5})["test_mse"].tolist() == numbers
 
 
-def test_a_folder_without_a_plan_says_so(tmp_path):
-    with pytest.raises(StoreError, match="holds no study"):
-        Store(tmp_path).plan()
+def test_block_without_arrays_says_so(store):
+    block = Block(CELL, range(2))
+    store.write_block(block, CONFIG, None, Outcome([{"replicate": 0}, {"replicate": 1}]), {})
+    assert files(store) == [f"{CELL}/0-1.json"]
+    assert store.verify([CELL]) == {}
+    assert len(store.rows({CELL: 2})) == 2
+    assert store.weights(CELL, [1]) == {1: {}}
+    with pytest.raises(StoreError, match=f"{CELL} has no predictions"):
+        store.predictions(CELL, [0])
 
 
-def test_a_damaged_plan_is_named(store):
-    (store.folder / "study.json").write_text('{"study": ')
-    with pytest.raises(StoreError, match=r"study\.json"):
+@pytest.mark.parametrize(
+    "rows", [[{"replicate": 1}], [], [{"replicate": 0, "test_mse": [1.0]}], [{"test_mse": 0.5}]]
+)
+def test_what_could_not_be_read_is_not_written(rows, local):
+    with pytest.raises(ValueError, match=f"{CELL}.0-0"):
+        local.write_block(Block(CELL, range(1)), CONFIG, None, Outcome(rows), {})
+    assert local.blocks() == {}
+
+
+# --- several blocks of one cell --------------------------------------------------------------
+
+
+def test_replicates_come_from_several_blocks(store, write):
+    write(store, 4, 5, plus=0.25)
+    write(store, 0, 3)
+    assert store.blocks() == {CELL: [range(4), range(4, 6)]}
+    assert store.rows({CELL: 5})["test_mse"].tolist() == [0, 1, 2, 3, 4.25]
+    assert store.history({CELL: 6})["replicate"].tolist() == [0, 1, 2, 3, 4, 5] * 2  # by epoch
+    assert store.predictions(CELL, [5, 0, 4]).tolist() == [[5, 6], [0, 1], [4, 5]]
+    assert [entry["device"] for entry in store.provenance([CELL])] == ["plus 0", "plus 0.25"]
+
+
+def test_overlapping_blocks_give_each_replicate_once(store, write):
+    """The first block that has it, by its numbers: the same for every reader."""
+    write(store, 2, 5, plus=0.25)
+    write(store, 0, 3)
+    write(store, 0, 1, plus=0.5)
+    assert store.blocks() == {CELL: [range(2), range(4), range(2, 6)]}
+    assert store.rows({CELL: 6})["test_mse"].tolist() == [0.5, 1.5, 2, 3, 4.25, 5.25]
+    assert sorted(store.weights(CELL, range(6))) == [0, 1, 2, 3, 4, 5]
+
+
+def test_part_of_a_block_is_read(store, write):
+    write(store, 0, 7)
+    assert store.rows({CELL: 3})["replicate"].tolist() == [0, 1, 2]
+    assert set(store.history({CELL: 3})["replicate"]) == {0, 1, 2}
+    assert list(store.weights(CELL, [5])) == [5]
+
+
+def test_gap_is_an_error_that_names_the_replicate(store, write):
+    write(store, 0, 1)
+    write(store, 4, 5)
+    for read in (store.rows, store.history):
+        with pytest.raises(StoreError, match=f"{CELL} has no replicate 2 in {store.place.where()}"):
+            read({CELL: 6})
+    for read in (store.weights, store.predictions):
+        with pytest.raises(StoreError, match=f"{CELL} has no replicate 3"):
+            read(CELL, [0, 3])
+
+
+def test_blocks_of_others_are_seen_at_once(store, write):
+    """A driver's listing is older than what its workers write."""
+    assert store.blocks() == {}
+    write(Store(store.place), 0, 1)
+    assert store.rows({CELL: 2})["test_mse"].tolist() == [0, 1]
+    write(Store(store.place), 2, 3)
+    assert list(store.weights(CELL, [3])) == [3]
+
+
+# --- half a block does not exist -------------------------------------------------------------
+
+
+def test_nothing_is_done_in_a_new_place(place, tmp_path):
+    store = Store(place)
+    store.reach()
+    assert store.blocks() == store.failures() == store.searches() == {}
+    assert not store.exists()
+    store.tidy()
+    with pytest.raises(StoreError, match=r"holds no study \(no study\.json\)"):
         store.plan()
+    with pytest.raises(StoreError, match=f"{CELL} has no replicate 0"):
+        store.rows({CELL: 1})
+    with pytest.raises(StoreError, match=f"{CELL} is not finished"):
+        store.config(CELL)
+    assert not (tmp_path / "results").exists()
 
 
-# --- half a cell does not exist --------------------------------------------------------------
+def test_arrays_without_a_marker_are_no_block(store, write):
+    block = write(store)
+    store.place.delete(f"blocks/{CELL}/0-1.json")
+    assert Store(store.place).blocks() == {}
+    assert not store.has(block)
+    write(store, plus=0.5)
+    assert store.rows({CELL: 2})["test_mse"].tolist() == [0.5, 1.5]
 
 
-def test_nothing_is_done_in_a_new_folder(tmp_path):
-    assert Store(tmp_path / "nowhere").done() == set()
-    assert Store(tmp_path / "nowhere").failures() == {}
-    assert not (tmp_path / "nowhere").exists()
-
-
-def test_a_temporary_folder_is_not_a_cell(full):
-    os.rename(full.cells / CELL, full.cells / f".{CELL}.0123")
-    assert full.done() == set()
-
-
-def test_a_folder_without_its_marker_is_not_a_cell(full):
-    (full.cells / CELL / "done.json").unlink()
-    assert full.done() == set()
-
-
-def test_a_folder_without_its_marker_is_replaced(full):
-    (full.cells / CELL / "done.json").unlink()
-    full.write(CELL, CONFIG, PARENT, outcome(error=0.125), {})
-    assert full.done() == {CELL}
-    assert full.rows([CELL])["test_mse"].tolist() == [0.125, 0.5]
-    assert names(full.cells) == [CELL]
-
-
-def test_a_write_that_fails_leaves_nothing(store):
-    broken = Outcome(outcome().rows, weights={"encoder.weight": "not a tensor"})
-    with pytest.raises(AttributeError):
-        store.write(CELL, CONFIG, None, broken, {})
-    assert store.done() == set()
-    assert names(store.cells) == []
-
-
-def test_the_marker_is_written_last(store, monkeypatch):
-    """Until then nothing of the cell is under its name."""
+def test_marker_is_written_after_the_arrays(store, write, monkeypatch):
     seen = []
-    write = pd.DataFrame.to_parquet
+    original = type(store.place).write
 
-    def record(self, path, **options):
-        seen.append((path.parent.parent == store.cells, path.parent.name, names(path.parent)))
-        return write(self, path, **options)
+    def record(place, name, content, only_if_absent=False):
+        seen.append((name.rpartition(".")[2], only_if_absent))
+        return original(place, name, content, only_if_absent)
 
-    monkeypatch.setattr(pd.DataFrame, "to_parquet", record)
-    store.write(CELL, CONFIG, None, outcome(), {})
-    assert len(seen) == 2
-    for in_cells, folder, files in seen:
-        assert in_cells
-        assert folder.startswith(f".{CELL}.")
-        assert "done.json" not in files
+    monkeypatch.setattr(type(store.place), "write", record)
+    write(store)
+    assert seen == [("safetensors", False), ("json", True)]
 
 
-def test_of_two_writers_the_first_wins(full):
-    full.write(CELL, CONFIG, PARENT, outcome(error=0.125), {"device": "slower"})
-    assert full.rows([CELL])["test_mse"].tolist() == [0.25, 0.5]
-    assert full.marker(CELL)["provenance"] == {"device": "abacus"}
-    assert names(full.cells) == [CELL]
+def test_write_that_fails_leaves_nothing(store):
+    broken = Outcome([{"replicate": 0}], weights={"weight": "not a tensor"})
+    with pytest.raises(AttributeError):
+        store.write_block(Block(CELL, range(1)), CONFIG, None, broken, {})
+    assert store.blocks() == {} and files(store) == []
 
 
-def test_many_writers_at_once_make_one_whole_cell(store):
-    ready = threading.Barrier(6)
-    errors = []
+def test_first_writer_wins(store, write):
+    write(store)
+    before = files(store)
+    write(store, plus=0.5)
+    assert files(store) == before
+    assert store.rows({CELL: 2})["test_mse"].tolist() == [0, 1]
+    assert store.provenance([CELL]) == [{"device": "plus 0"}]
 
-    def write(number):
+
+def test_later_writer_does_not_read_a_damaged_block(store, write):
+    write(store)
+    before = files(store)
+    store.place.write(f"blocks/{CELL}/0-1.json", b"{")
+    write(store, plus=0.5)
+    assert files(store) == before
+    assert store.verify([CELL]).keys() <= {Block(CELL, range(2))}
+
+
+def test_many_writers_at_once_make_one_whole_block(store, write):
+    ready, errors = threading.Barrier(5), []
+
+    def run(number):
         try:
             ready.wait()
-            store.write(CELL, CONFIG, None, outcome(error=number), {"writer": number})
+            write(Store(store.place), plus=float(number))
         except Exception as error:
             errors.append(error)
 
-    writers = [threading.Thread(target=write, args=(number,)) for number in range(6)]
+    writers = [threading.Thread(target=run, args=(number,)) for number in range(5)]
     for writer in writers:
         writer.start()
     for writer in writers:
         writer.join()
     assert errors == []
-    assert names(store.cells) == [CELL]
-    number = store.marker(CELL)["provenance"]["writer"]
-    assert store.rows([CELL])["test_mse"].tolist() == [number, 0.5]
+    assert len(files(store)) == 2
+    assert store.verify([CELL]) == {}
+    plus = store.rows({CELL: 2})["test_mse"][0]
+    assert store.provenance([CELL]) == [{"device": f"plus {plus:g}"}]
 
 
 # --- damage ----------------------------------------------------------------------------------
 
-READERS = {
-    "config.json": lambda store: store.config(CELL),
-    "rows.parquet": lambda store: store.rows([CELL]),
-    "history.parquet": lambda store: store.history([CELL]),
-    "weights.safetensors": lambda store: store.weights(CELL),
-    "predictions.npz": lambda store: store.predictions(CELL),
-}
 
-
-@pytest.mark.parametrize("damage", ["flipped bit", "truncated", "missing"])
-@pytest.mark.parametrize("name", READERS)
-def test_a_damaged_file_is_named(name, damage, full):
-    path = full.cells / CELL / name
-    content = bytearray(path.read_bytes())
-    if damage == "flipped bit":
-        content[len(content) // 2] ^= 1
-        path.write_bytes(content)
+def spoil(store, name, damage):
+    content = bytearray(store.place.read(name))
+    if damage == "missing":
+        store.place.delete(name)
     elif damage == "truncated":
-        path.write_bytes(content[:-1])
+        store.place.write(name, bytes(content[:-1]))
+    elif damage == "empty":
+        store.place.write(name, b"")
     else:
-        path.unlink()
-    with pytest.raises(StoreError) as caught:
-        READERS[name](full)
-    assert str(caught.value).startswith(f"{path}: damaged")
-    assert full.damaged([CELL]).keys() == {CELL}
-    assert full.damaged([CELL])[CELL].startswith(f"damaged: {name}: ")
-    for other, read in READERS.items():
-        if other != name:
-            read(full)
+        content[len(content) // 2] ^= 1
+        store.place.write(name, bytes(content))
 
 
-def test_whole_cells_are_not_damaged(full):
-    full.write(OTHER, CONFIG, None, outcome(), {})
-    assert full.damaged([CELL, OTHER]) == {}
-    (full.cells / OTHER / "rows.parquet").write_bytes(b"")
-    assert set(full.damaged([CELL, OTHER])) == {OTHER}
-    assert full.damaged([CELL]) == {}
+@pytest.mark.parametrize("damage", ["flipped", "truncated", "empty", "missing"])
+def test_damaged_arrays_are_named_and_the_rest_is_read(damage, store, write):
+    block = write(store)
+    name = arrays_of(store, block)
+    spoil(store, name, damage)
+    for read in (store.weights, store.predictions):
+        with pytest.raises(DamagedBlock) as caught:
+            read(CELL, [0])
+        assert str(caught.value).startswith(f"{store.place.where(name)}: damaged (")
+        assert caught.value.block == block
+    assert len(store.rows({CELL: 2})) == len(store.history({CELL: 1})) == 2
+    found = store.verify([CELL])
+    if damage == "flipped" and not hasattr(store.place, "path"):
+        assert found == {}  # of this size: the storage's own checksums are relied on
+    else:
+        assert found.keys() == {block}
+        assert found[block].startswith(f"damaged: {name.rpartition('/')[2]}: ")
 
 
-def test_what_is_put_aside_can_be_written_again_and_is_kept(full):
-    for number in (1, 2):
-        (full.cells / CELL / "rows.parquet").write_bytes(b"x" * number)
-        place = full.put_aside(CELL)
-        assert place == full.folder / "damaged" / f"{CELL}-{number}"
-        assert full.done() == set()
-        full.write(CELL, CONFIG, None, outcome(), {})
-        assert len(full.rows([CELL])) == 2
-    kept = sorted(full.set_aside.iterdir())
-    assert [(place / "rows.parquet").read_bytes() for place in kept] == [b"x", b"xx"]
+@pytest.mark.parametrize("damage", ["flipped", "truncated", "empty"])
+def test_damaged_marker_is_named(damage, store, write):
+    block = write(store)
+    spoil(store, block.marker, damage)
+    for read in (
+        lambda: store.rows({CELL: 1}),
+        lambda: store.history({CELL: 1}),
+        lambda: store.weights(CELL, [0]),
+        lambda: store.provenance([CELL]),
+        lambda: Store(store.place).config(CELL),
+    ):
+        with pytest.raises(DamagedBlock) as caught:
+            read()
+        assert str(caught.value).startswith(f"{store.place.where(block.marker)}: damaged (")
+        assert caught.value.reason == "damaged: 0-1.json: its checksum is not the recorded one"
+
+
+def test_folder_is_verified_to_the_byte(local, write):
+    blocks = [write(local, cell=cell) for cell in (CELL, OTHER)]
+    assert local.verify([CELL, OTHER]) == {}
+    for block in blocks:
+        for name in (block.marker, arrays_of(local, block)):
+            whole = local.place.read(name)
+            for position in range(0, len(whole), 7):
+                changed = bytearray(whole)
+                changed[position] ^= 0x10
+                (local.place.path / name).write_bytes(changed)
+                assert local.verify([CELL, OTHER]).keys() == {block}
+            (local.place.path / name).write_bytes(whole)
+    assert local.verify([CELL, OTHER]) == {}
+    spoil(local, blocks[1].marker, "empty")
+    assert local.verify([CELL]) == {}
+
+
+def test_unreadable_file_is_damage(local, write, monkeypatch):
+    block = write(local)
+    (local.place.path / block.marker).unlink()
+    (local.place.path / block.marker).mkdir()
+    assert local.verify([CELL]) == {}  # not a file, so not a marker
+    with pytest.raises(StoreError, match=r"is not finished|has no replicate"):
+        Store(local.place).rows({CELL: 1})
 
 
 @pytest.mark.parametrize(
-    "content",
-    ["{", "[]", "{}", '{"files": {}, "provenance": {}}', '{"files": [], "provenance": 1}'],
+    "change",
+    [
+        {"arrays": {"name": "../../x", "sha256": "0" * 64}},
+        {"arrays": {"name": "0" * 16, "sha256": "0" * 64}},
+        {"arrays": {"name": "0" * 16 + "-1", "sha256": "x"}},
+        {"arrays": {}},
+        {"arrays": 7},
+        {"parent": "../x"},
+        {"config": []},
+        {"config": {"latent_dim": [1]}},
+        {"rows": []},
+        {"rows": [{"replicate": 0}, {"replicate": 2}]},
+        {"rows": [[], []]},
+        {"history": [{"replicate": 7, "epoch": 1}]},
+        {"provenance": None},
+    ],
 )
-def test_a_marker_that_is_none_is_damage(content, full):
-    (full.cells / CELL / "done.json").write_text(content)
-    assert full.damaged([CELL])[CELL].startswith("damaged: done.json: ")
+def test_marker_of_foreign_content_is_refused(change, local, write):
+    block = write(local)
+    line = local.place.read(block.marker).partition(b"\n")[2]
+    line = orjson.dumps(orjson.loads(line) | change)
+    digest = orjson.dumps({"sha256": cells.sha256(line)})
+    local.place.write(block.marker, digest + b"\n" + line)
+    with pytest.raises(DamagedBlock, match=r"0-1\.json: damaged \(not what was written\)"):
+        local.rows({CELL: 2})
+    assert local.verify([CELL]) == {block: "damaged: 0-1.json: not what was written"}
 
 
-@pytest.mark.parametrize("name", ["../config.json", "/etc/passwd", "notes.txt"])
-def test_a_marker_names_no_other_files(name, full):
-    """So that no path from outside is followed."""
-    path = full.cells / CELL / "done.json"
-    marker = json.loads(path.read_text())
-    marker["files"][name] = "0" * 64
-    path.write_text(json.dumps(marker))
-    assert full.damaged([CELL]) == {CELL: "damaged: done.json: not what was written"}
+@pytest.mark.parametrize("line", [b"", b"{", b"[" * 100_000, b"null", b"\xff"])
+def test_marker_that_is_no_json_is_refused(line, local, write):
+    block = write(local)
+    local.place.write(block.marker, orjson.dumps({"sha256": cells.sha256(line)}) + b"\n" + line)
+    assert local.verify([CELL]) == {block: "damaged: 0-1.json: not what was written"}
+    local.tidy()
 
 
-def test_a_damaged_marker_is_named(full):
-    (full.cells / CELL / "done.json").write_text("{")
-    with pytest.raises(StoreError, match=r"done\.json"):
-        full.rows([CELL])
+def test_arrays_of_other_shapes_are_damage(local, write, outcome):
+    from safetensors.torch import save
+
+    block = write(local)
+    name = arrays_of(local, block)
+    data = save({"weight": torch.zeros(1, 3)})
+    local.place.write(name, data)
+    line = orjson.loads(local.place.read(block.marker).partition(b"\n")[2])
+    line["arrays"]["sha256"] = cells.sha256(data)
+    line = orjson.dumps(line)
+    digest = orjson.dumps({"sha256": cells.sha256(line)})
+    local.place.write(block.marker, digest + b"\n" + line)
+    with pytest.raises(DamagedBlock, match="its arrays are not what was written"):
+        local.weights(CELL, [1])
 
 
-def test_a_cell_that_is_not_there_is_an_error(store):
-    with pytest.raises(StoreError, match=CELL):
-        store.rows([CELL])
+def test_damage_is_pickled():
+    """The report's process sends it to the driver."""
+    error = DamagedBlock(Block(CELL, range(2)), "/some/0-1.json", "empty")
+    again = pickle.loads(pickle.dumps(error))
+    assert (again.block, again.reason, str(again)) == (error.block, error.reason, str(error))
 
 
-# --- names from outside ----------------------------------------------------------------------
+@pytest.mark.parametrize("damage", ["empty", "missing"])
+def test_damaged_block_is_set_aside_and_written_again(damage, store, write):
+    for number in (1, 2):
+        block = write(store, plus=float(number))
+        write(store, 2, 3)
+        spoil(store, arrays_of_block(store, block), damage)
+        assert store.verify([CELL]).keys() == {block}
+        where = str(store.set_aside(block))
+        assert where.startswith(f"{store.place.where('damaged')}/{block.name}-")
+        assert store.blocks() == {CELL: [range(2, 4)]}
+        assert len(files(store, "damaged")) == (2 if damage == "empty" else 1) * number
+    write(store, plus=3.0)
+    assert store.rows({CELL: 2})["test_mse"].tolist() == [3, 4]
+    assert store.verify([CELL]) == {}
 
 
-@pytest.mark.parametrize("identity", FOREIGN)
-def test_only_ids_become_paths(identity, full):
-    before = sorted(full.folder.parent.rglob("*"))
-    for use in (
-        full.config,
-        full.weights,
-        full.predictions,
-        full.marker,
-        lambda name: full.rows([name]),
-        lambda name: full.history([name]),
-        lambda name: full.write(name, CONFIG, None, outcome(), {}),
-        lambda name: full.write_failure(name, CONFIG, "error"),
-    ):
-        with pytest.raises(StoreError, match="is not the id of a cell"):
-            use(identity)
-    assert sorted(full.folder.parent.rglob("*")) == before
+def arrays_of_block(store, block):
+    start = block.marker.removesuffix("json")
+    (name,) = [n for n in files(store) if f"blocks/{n}".startswith(start) and n[-1] != "n"]
+    return f"blocks/{name}"
 
 
-def test_other_files_beside_the_cells_are_left_alone(full):
-    (full.cells / "notes").mkdir()
-    (full.cells / "notes" / "done.json").touch()
-    (full.cells / ".DS_Store").touch()
-    (full.failed / "notes.json").write_text("{}")
-    assert full.done() == {CELL}
-    assert full.failures() == {}
+def test_block_whose_marker_is_damaged_is_set_aside_whole(store, write):
+    block = write(store)
+    spoil(store, block.marker, "flipped")
+    where = str(store.set_aside(block))
+    assert files(store) == []
+    assert {f"{store.place.where('damaged')}/{n}".rpartition("/")[0]
+            for n in files(store, "damaged")} == {where}  # fmt: skip
+    assert len(files(store, "damaged")) == 2
 
 
-# --- failures --------------------------------------------------------------------------------
+# --- failures, plan, search ------------------------------------------------------------------
 
 
-def test_a_failure_keeps_its_last_line_as_the_reason(store):
+def test_failure_keeps_its_last_line_as_the_reason(store):
     error = "Traceback …\n  File …\n\ntrainables.contract.Diverged: the loss of replicate 1\n\n"
     store.write_failure(CELL, CONFIG, error)
-    assert store.done() == set()
+    assert store.blocks() == {}
     assert store.failures() == {
         CELL: {
             "cell": CELL,
@@ -345,68 +499,151 @@ def test_a_failure_keeps_its_last_line_as_the_reason(store):
             "traceback": error,
         }
     }
-
-
-def test_a_failure_without_words_is_one_too(store):
     store.write_failure(CELL, CONFIG, "")
     assert store.failures()[CELL]["reason"] == "unknown"
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}", "\xff"])
-def test_a_note_of_a_failure_that_is_damaged_hides_no_other(content, store):
-    store.write_failure(CELL, CONFIG, "out of memory")
-    store.write_failure(OTHER, CONFIG, "out of memory")
-    (store.failed / f"{CELL}.json").write_text(content, encoding="latin-1")
+def test_finished_block_clears_the_failure(store, write):
+    for cell in (CELL, OTHER):
+        store.write_failure(cell, CONFIG, "out of memory")
+    write(store)
+    assert set(store.failures()) == {OTHER}
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"\xff"])
+def test_damaged_note_of_a_failure_hides_no_other(content, store):
+    for cell in (CELL, OTHER):
+        store.write_failure(cell, CONFIG, "out of memory")
+    store.place.write(f"failed/{CELL}.json", content)
     failures = store.failures()
     assert failures[CELL]["reason"] == "failed; why can't be read any more"
     assert failures[OTHER]["reason"] == "out of memory"
 
 
-@pytest.mark.parametrize("content", ["[]", "{}", '{"study": 1}', '{"experiments": [{}]}'])
-def test_a_plan_that_is_none_is_named(content, store):
-    (store.folder / "study.json").write_text(content)
-    with pytest.raises(StoreError, match=r"study\.json: not what"):
-        store.plan()
+def test_files_of_others_are_left_alone(store, write):
+    write(store)
+    others = {
+        "blocks/notes/0-1.json", "blocks/.DS_Store", f"blocks/{CELL}/notes.txt",
+        f"blocks/{CELL}/x/0-1.json", "failed/notes.json", f"failed/{OTHER}", "search/a.b.json",
+        "progress/notes.safetensors",
+    }  # fmt: skip
+    for name in others:
+        store.place.write(name, b"{}")
+    assert store.blocks() == {CELL: [range(2)]}
+    assert store.failures() == store.searches() == store.verify([CELL]) == {}
+    store.tidy()
+    assert all(store.place.read(name) == b"{}" for name in others)
 
 
-def test_a_success_clears_the_failure(store):
-    store.write_failure(CELL, CONFIG, "out of memory")
-    store.write_failure(OTHER, CONFIG, "out of memory")
-    store.write(CELL, CONFIG, None, outcome(), {})
-    assert store.done() == {CELL}
-    assert set(store.failures()) == {OTHER}
+def test_marks_tell_places_apart(store, tmp_path):
+    mark = store.leave_mark()
+    assert Store(store.address).has_mark(mark)
+    assert not Store(tmp_path / "elsewhere").has_mark(mark)
+    store.remove_mark(mark)
+    assert not store.has_mark(mark)
 
 
-def test_the_latest_failure_is_the_one_that_counts(store):
-    store.write_failure(CELL, CONFIG, "first")
-    store.write_failure(CELL, CONFIG, "second")
-    assert store.failures()[CELL]["reason"] == "second"
-    assert names(store.failed) == [f"{CELL}.json"]
+# --- the place itself ------------------------------------------------------------------------
 
 
-# --- the folder ------------------------------------------------------------------------------
+def test_created_place_is_known_and_kept(store, write):
+    write(store)
+    assert store.exists()
+    store.create()
+    assert store.blocks() == {CELL: [range(2)]}
+    assert store.place.read("format.json") == b'{"format":2}'
+    assert [name for name in store.place.list("") if "/" not in name] == ["format.json"]
 
 
-def test_a_file_is_not_a_results_folder(tmp_path):
+@pytest.mark.parametrize("form", [None, b'{"format": 3}', b"", b"["])
+def test_results_of_another_version_are_refused_in_one_line(form, place):
+    place.create()
+    place.write("study.json", b'{"study": "assignment"}')
+    if form is not None:
+        place.write("format.json", form)
+    for use in (Store(place).create, Store(place).plan):
+        with pytest.raises(StoreError) as caught:
+            use()
+        assert str(caught.value) == (
+            f"{place.where()} holds results of another version of the study, which can't be used; "
+            "choose another --out"
+        )
+
+
+def test_file_is_no_results_folder(tmp_path):
     (tmp_path / "file").touch()
     for path in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(StoreError, match="file"):
-            Store(path).create()
+        for use in (Store(path).create, Store(path).reach):
+            with pytest.raises(StoreError, match="file is a file, not a folder"):
+                use()
 
 
-def test_creating_twice_keeps_what_is_there(full):
-    full.create()
-    assert full.done() == {CELL}
-    assert names(full.folder) == ["cells", "failed"]
-
-
-def test_a_relative_folder_stays_the_same_when_the_working_directory_changes(tmp_path, monkeypatch):
+def test_relative_folder_stays_when_the_working_directory_changes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     store = Store("results")
     monkeypatch.chdir("/")
-    assert store.folder == tmp_path / "results"
+    assert store.address == str(tmp_path / "results")
 
 
-def test_all_that_is_stored_is_plain_data(full):
-    assert json.loads((full.cells / CELL / "config.json").read_text())["parent"] == PARENT
-    assert names(full.cells / CELL) == sorted([*READERS, "done.json"])
+# --- what killed processes leave -------------------------------------------------------------
+
+
+def test_progress_of_what_is_finished_in_part_is_removed(store, write):
+    """A block of the rest has other replicates, and so another name."""
+    write(store, 0, 3)
+    write(store, 4, 7)
+    kept = [Block(OTHER, range(8)), Block(CELL, range(8, 9))]
+    for block in (*kept, Block(CELL, range(6, 9)), Block(CELL, range(8)), Block(CELL, range(2, 3))):
+        store.place.write(store.progress(block), b"progress")
+    store.tidy()
+    assert files(store, "progress") == sorted(f"{block.name}.safetensors" for block in kept)
+    assert store.begun() == {OTHER: [range(8)], CELL: [range(8, 9)]}
+
+
+def test_old_arrays_of_no_block_are_removed(store, write, monkeypatch):
+    block = write(store)
+    abandoned = [Block(OTHER, range(2)).arrays("0" * 16 + "-4"), block.arrays("1" * 16 + "-4")]
+    for name in abandoned:
+        store.place.write(name, b"half")
+    assert store.blocks() == {CELL: [range(2)]}
+    assert store.verify([CELL, OTHER]) == {}
+    store.tidy()
+    assert len(files(store)) == 4  # whoever writes them may be about to finish
+    monkeypatch.setattr(cells, "OLD", -1.0)
+    store.tidy()
+    assert len(files(store)) == 2
+    assert store.verify([CELL]) == {}
+    assert store.rows({CELL: 2})["test_mse"].tolist() == [0, 1]
+
+
+def test_temporary_files_are_swept_and_never_listed(local, write):
+    write(local)
+    before = sorted(path for path in local.place.path.rglob("*") if path.is_file())
+    for name in ("0-1.json", "clock", "probe"):
+        for folder in (f"blocks/{CELL}", "failed", "progress", "search", "."):
+            path = local.place.path / folder / f".{name}.{'0' * 32}"
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(b"half")
+    assert len(files(local)) == 2
+    assert files(local, "failed") == files(local, "progress") == []
+    local.tidy()
+    assert sorted(path for path in local.place.path.rglob("*") if path.is_file()) == before
+
+
+# --- copies ----------------------------------------------------------------------------------
+
+
+def test_results_may_be_copied_between_folder_and_bucket(store, local, remote, write):
+    """By any program that copies files."""
+    write(store, 0, 1)
+    write(store, 2, 5, plus=0.5)
+    target = remote if hasattr(store.place, "path") else Store(local.place.path / "copy")
+    target.place.create()
+    for name in ["format.json", *(f"blocks/{name}" for name in files(store))]:
+        target.place.write(name, store.place.read(name))
+    assert target.exists()
+    assert target.blocks() == store.blocks()
+    assert target.verify([CELL]) == {}
+    assert target.rows({CELL: 6}).equals(store.rows({CELL: 6}))
+    spoil(target, arrays_of_block(target, Block(CELL, range(2, 6))), "truncated")
+    assert target.verify([CELL]).keys() == {Block(CELL, range(2, 6))}

@@ -10,9 +10,11 @@ from types import FrameType
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """In the block, the first SIGINT raises `KeyboardInterrupt`. A second one, while that is
-    being dealt with, is the system's own: it ends the process whatever it is waiting for, and
-    Ray's processes with it."""
+    """Raise `KeyboardInterrupt` at the first SIGINT in the block.
+
+    A second one, while that is being dealt with, is the system's own: it ends the process
+    whatever it is waiting for, and Ray's processes with it.
+    """
 
     def first(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -1,9 +1,7 @@
-"""A trial that Ray ends for want of memory, as the failure of that trial alone.
+"""All that the study uses of Ray's private parts: each with the reason, and a test.
 
-Ray's memory monitor ends a worker before the kernel would, and whoever waits for it is told by an
-`OutOfMemoryError`. Ray Tune 2.60 knows only `RayActorError` and `RayTaskError` as failures of a
-trial; at any other it ends itself, and every trial with it. There is no public way to change that:
-`pyproject.toml` has a ceiling on Ray's version, and a test in `tests/study/faults` says what broke.
+`pyproject.toml` has a ceiling on Ray's version, and `tests/study/test_ray_internals.py` says what
+broke when that is raised.
 """
 
 from __future__ import annotations
@@ -23,7 +21,11 @@ class Evicted(RayActorError):
 
 @contextmanager
 def evictions_fail_their_trial() -> Iterator[None]:
-    """In the block, Tune goes on with the other trials."""
+    """Treat a worker that the memory monitor ends as a failure of its trial alone.
+
+    Whoever waits for such a worker gets an `OutOfMemoryError`. Ray Tune 2.60 knows only
+    `RayActorError` and `RayTaskError` as failures of a trial; any other ends the whole run.
+    """
     before = RayActorManager._actor_task_failed
 
     def failed(self: RayActorManager, tracked_actor_task: Any, exception: Exception) -> None:

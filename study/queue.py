@@ -1,0 +1,236 @@
+"""The queue of a study: which block is computed next, and what follows when one has failed.
+
+Knows nothing of Ray: `study.launch` takes tasks from it and tells it how they ended.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count, pairwise
+
+from study.faults import TRIES, Fault
+from study.grid import Cell, gaps
+from study.packing.share import share_of, trials_of
+from study.store import Block
+
+TRIAL_SECONDS = 10.0
+"""Shorter blocks travel together in trials that take about so long, where there are many more of
+them than workers: a trial costs the driver some 15 ms, whatever is in it."""
+
+LARGEST_BATCH = 50
+"""Blocks a trial at most: what is lost when its worker dies."""
+
+
+@dataclass(eq=False)
+class Task:
+    """A block to compute, and what has happened to it so far."""
+
+    cell: Cell
+    """Whose replicates they are."""
+    replicates: range
+    """Which of them."""
+    gpus: float = 0.0
+    """GPUs, or a fraction of one, that it is given."""
+    losses: int = 0
+    """Tries that its worker, its host or the host's memory ended."""
+    alone: bool = False
+    """Whether it is given a whole host, after the tasks that are ready."""
+    failed_on: str = ""
+    """Id of the node of the latest loss."""
+    rank: int = 0
+    """How many tasks before it build on the same cell."""
+    waits_for: int = 0
+    """Blocks that it builds on and that are not there yet."""
+    children: list[Task] = field(default_factory=list)
+    """Tasks that wait for this one."""
+
+    @property
+    def block(self) -> Block:
+        """The same as the store has it."""
+        return Block(self.cell.id, self.replicates)
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """Tasks of one kind take about as long: the experiment, and the words on its axes."""
+        experiment, config = self.cell.experiment, self.cell.config
+        words = (config[axis] for axis in experiment.axes if isinstance(config[axis], str))
+        return (experiment.name, *words)
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether it has never been lost."""
+        return self.losses == 0 and not self.alone
+
+
+def missing_tasks(
+    cells: Iterable[Cell],
+    finished: Mapping[str, Sequence[range]],
+    workers: int = 1,
+    begun: Mapping[str, Sequence[range]] = {},
+) -> list[Task]:
+    """Tasks for the replicates that are missing.
+
+    One task has all that a cell lacks, as replicates are cheaper together, unless there are fewer
+    tasks than `workers`: then they are divided, so that no worker is idle. Blocks that were `begun`
+    stay as they are, to go on from their checkpoints.
+    """
+    tasks, missing = [], []
+    for cell in cells:
+        there = list(finished.get(cell.id, ()))
+        for part in begun.get(cell.id, ()):
+            if part.stop <= cell.replicates and not any(overlap(part, other) for other in there):
+                tasks.append(Task(cell, part))
+                there.append(part)
+        missing += [(cell, gap) for gap in gaps(cell.replicates, there)]
+    parts = -(-(workers - len(tasks)) // max(1, len(missing)))
+    return tasks + [Task(cell, part) for cell, gap in missing for part in divided(gap, parts)]
+
+
+def overlap(one: range, other: range) -> bool:
+    """Whether two ranges have numbers in common."""
+    return one.start < other.stop and other.start < one.stop
+
+
+def divided(replicates: range, parts: int) -> list[range]:
+    """`replicates` in so many parts of nearly equal size, none of them empty."""
+    parts = max(1, min(parts, len(replicates)))
+    cuts = [replicates.start + len(replicates) * part // parts for part in range(parts + 1)]
+    return [range(start, stop) for start, stop in pairwise(cuts)]
+
+
+class Queue:
+    """Tasks that are ready, wait for others, or run."""
+
+    def __init__(
+        self, tasks: Sequence[Task], more: Callable[[], Task | None] | None = None
+    ) -> None:
+        """`more`, where given, makes another task when none is ready, or None: a search."""
+        self.total = len(tasks)
+        self.running: set[Task] = set()
+        self._more = more
+        self._order = count()
+        self._ready: list[tuple[bool, int, int, int, Task]] = []
+        self._seconds: dict[tuple[object, ...], float] = {}
+        self._left = Counter(task.kind for task in tasks)
+        siblings: Counter[str | None] = Counter()
+        by_cell: dict[str, list[Task]] = {}
+        for task in tasks:
+            parent_id = task.cell.parent_id
+            task.rank = siblings[parent_id] if parent_id else 0
+            siblings[parent_id] += 1
+            by_cell.setdefault(task.cell.id, []).append(task)
+        for task in tasks:
+            parent = task.cell.parent
+            for other in by_cell.get(parent.id, ()) if parent else ():
+                needed = map(task.cell.settings.parent_replicate, task.replicates)
+                if any(replicate in other.replicates for replicate in needed):
+                    other.children.append(task)
+                    task.waits_for += 1
+        for task in tasks:
+            if not task.waits_for:
+                self._push(task)
+
+    def _push(self, task: Task) -> None:
+        # Children first: a classifier starts as soon as its encoder is there. A task that needs a
+        # whole host comes last, as cores would be idle while it waits for the others of its host.
+        # Of one encoder's classifiers, one after those of others: two at once would both encode the
+        # images, which are kept for the others.
+        key = (task.alone, -task.cell.ancestors, task.rank, next(self._order))
+        heapq.heappush(self._ready, (*key, task))
+
+    def _add(self, task: Task) -> None:
+        self.total += 1
+        self._left[task.kind] += 1
+        self._push(task)
+
+    def take(self, workers: int) -> list[Task]:
+        """The tasks of the next trial, mostly one; empty while none is ready."""
+        if not self._ready and self._more and (task := self._more()):
+            self._add(task)
+        if not self._ready:
+            return []
+        most = max(1, min(LARGEST_BATCH, len(self._ready) // (2 * workers)))
+        batch = [heapq.heappop(self._ready)[-1]]
+        seconds = self._expected(batch[0])
+        while len(batch) < most and batch[0].is_fresh:
+            other = self._ready[0][-1]
+            seconds += self._expected(other)
+            alike = (other.cell.experiment, other.gpus) == (batch[0].cell.experiment, batch[0].gpus)
+            if not (other.is_fresh and alike and seconds <= TRIAL_SECONDS):
+                break
+            batch.append(heapq.heappop(self._ready)[-1])
+        self.running.update(batch)
+        return batch
+
+    def _expected(self, task: Task) -> float:
+        return self._seconds.get(task.kind, TRIAL_SECONDS)
+
+    def seconds_left(self, workers: int) -> float | None:
+        """Seconds until the tasks that are left are done; None where a kind was not seen yet."""
+        left = +self._left
+        if left.keys() - self._seconds.keys():
+            return None
+        return sum(number * self._seconds[kind] for kind, number in left.items()) / workers
+
+    def _end(self, task: Task) -> None:
+        self.running.discard(task)
+        self._left[task.kind] -= 1
+
+    def finish(self, task: Task, seconds: float | None = None) -> None:
+        """The block is there, computed in so many seconds: those that waited for it are ready."""
+        self._end(task)
+        if seconds is not None:
+            before = self._seconds.get(task.kind, seconds)
+            self._seconds[task.kind] = 0.7 * before + 0.3 * seconds
+        for child in task.children:
+            child.waits_for -= 1
+            if not child.waits_for:
+                self._push(child)
+
+    def retry(self, task: Task, fault: Fault, node: str = "") -> bool:
+        """Queue a task that failed on a `node` once more, if that can help; whether it can.
+
+        Short of a GPU's memory it gets twice the share; with a whole GPU, half the replicates. A
+        task that was lost is tried again at once, `TRIES` times in all: without company the last
+        time, and the second time that the host's memory ran out.
+        """
+        if fault is Fault.GPU_MEMORY and 0 < task.gpus < 1:
+            task.gpus = share_of(max(1, trials_of(task.gpus) // 2))
+        elif fault is Fault.GPU_MEMORY and len(task.replicates) > 1:
+            self._divide(task)
+        elif fault in (Fault.LOST, Fault.HOST_MEMORY) and task.losses + 1 < TRIES:
+            task.losses += 1
+            task.failed_on = node
+            task.alone = task.losses == TRIES - 1 or (
+                fault is Fault.HOST_MEMORY and task.losses >= TRIES - 2
+            )
+        else:
+            return False
+        self.running.discard(task)
+        self._push(task)
+        return True
+
+    def _divide(self, task: Task) -> None:
+        """Leave the task half of its replicates, and queue the other half beside it."""
+        task.replicates, rest = divided(task.replicates, 2)
+        other = Task(task.cell, rest, task.gpus, children=list(task.children))
+        for child in other.children:
+            child.waits_for += 1
+        self._add(other)
+
+    def drop(self, task: Task) -> list[Task]:
+        """The task has failed for good; the tasks that waited for it, which can't run."""
+        self._end(task)
+        dropped: dict[Task, None] = {}
+        waiting = list(task.children)
+        while waiting:
+            child = waiting.pop()
+            if child.waits_for >= 0:
+                dropped[child] = None
+                waiting += child.children
+                child.waits_for = -1  # another parent's end doesn't make it ready
+                self._end(child)
+        return list(dropped)

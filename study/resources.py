@@ -1,0 +1,24 @@
+"""Where a study computes, and what a trial is given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Where to run, and what a trial is given."""
+
+    address: str = "local"
+    """`local` starts a Ray on this machine; `auto` or HOST:PORT joins a running cluster."""
+    cpus_per_trial: float = 1
+    """CPU cores; a trial uses as many threads. One each is fastest for these small networks."""
+    gpus_per_trial: float | Literal["auto"] = "auto"
+    """GPUs or a fraction of one; `auto` is what an experiment's cells need of their memory where
+    there are any, else none."""
+
+    @property
+    def threads(self) -> int:
+        """Threads a trial computes with."""
+        return max(1, int(self.cpus_per_trial))

@@ -1,0 +1,242 @@
+"""From a plan to a report: what `study run` and `study search` share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from study import reporting
+from study.errors import DONE, FAILED, INTERRUPTED, StoreError
+from study.experiments import Experiment, Selection
+from study.grid import Cell, gaps, record
+from study.store import Block, Store
+from study.store.lock import exclusive_lock
+from study.words import counted, duration, few, shown
+from trainables.data import Dataset
+
+if TYPE_CHECKING:  # a driver with nothing to compute starts no Ray
+    from study.launch import Session
+    from study.resources import Resources
+
+
+@dataclass(frozen=True)
+class Study:
+    """What one command computes, from what, and where."""
+
+    selection: Selection
+    """Its experiments."""
+    data: Dataset
+    """What they are computed from."""
+    data_dir: Path | None
+    """Where that was read, if anywhere in particular."""
+    store: Store
+    """Where results are kept."""
+    resources: Resources
+    """What trials are given."""
+    console: Console
+    """Where to tell the user."""
+    command: str
+    """What the user typed."""
+    log: str = "auto"
+    """Whether Tune writes TensorBoard files: see `study.launch.Session`."""
+
+    def write_plan(
+        self, name: str, experiments: Sequence[Experiment], groups: Sequence[Sequence[Cell]]
+    ) -> dict[str, Any]:
+        """Leave in the results folder what was asked for, and return it."""
+        plan = record(name, self.command, self.data, self.data_dir, experiments, groups)
+        self.store.write_plan(plan)
+        return plan
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """A Ray to compute with, for the block; says how long it took."""
+        from study.cluster.nodes import require_shared
+        from study.launch import open_session
+
+        started = time.monotonic()
+        self.console.print(f"starting Ray ({self.resources.address}) …")
+        with open_session(self.store, self.data, self.resources, self.console, self.log) as session:
+            if self.resources.address != "local":
+                require_shared(self.store, self.console)
+            yield session
+        self.console.print(f"computed in {duration(time.monotonic() - started)}")
+
+
+def alone(
+    store: Store, console: Console, work: Callable[[], int], summary: Callable[[], str]
+) -> int:
+    """Do the work as the only driver of these results, and return its exit code.
+
+    What ends it too early is said in one line, with a `summary` of what is kept.
+    """
+    store.create()
+    with exclusive_lock(store.place) as hold:
+        try:
+            return work()
+        except KeyboardInterrupt:
+            stopped, code = "interrupted", INTERRUPTED
+            if hold.lost:
+                stopped = f"ended: while this host was cut off, {hold.lost} took over"
+                code = FAILED
+        except Exception:
+            # On a full disk whatever writes next fails, and Ray Tune in words of its own.
+            trouble = store.place.trouble()
+            if trouble is None:
+                raise
+            stopped, code = f"failed: {trouble}", FAILED
+        try:
+            with store.place.once():
+                kept = summary()
+        except StoreError:  # that it is out of reach has been said
+            kept = "what is done is kept"
+        console.print(f"\n{stopped}: {kept}; the same command goes on from here")
+        return code
+
+
+def replicates_done(store: Store, groups: Sequence[Sequence[Cell]]) -> str:
+    """`12 of 784 replicates are done`."""
+    finished = store.blocks()
+    wanted = sum(cell.replicates for cells in groups for cell in cells)
+    missing = sum(
+        len(gap)
+        for cells in groups
+        for cell in cells
+        for gap in gaps(cell.replicates, finished.get(cell.id, ()))
+    )
+    return f"{wanted - missing} of {counted(wanted, 'replicate')} are done"
+
+
+def ids(groups: Sequence[Sequence[Cell]]) -> list[str]:
+    """Ids of all cells."""
+    return [cell.id for cells in groups for cell in cells]
+
+
+def finished_blocks(store: Store, damaged: Mapping[Block, str]) -> dict[str, list[range]]:
+    """By cell: the replicates that are there and whole."""
+    finished = store.blocks()
+    for block in damaged:
+        finished[block.cell] = [r for r in finished[block.cell] if r != block.replicates]
+    return finished
+
+
+def show_plan(
+    console: Console,
+    store: Store,
+    finished: Mapping[str, Sequence[range]],
+    damaged: Mapping[Block, str],
+    experiments: Sequence[Experiment],
+    groups: Sequence[Sequence[Cell]],
+) -> int:
+    """Print how many cells and replicates there are, done and missing; return how many replicates
+    are missing."""
+    failures = store.failures()
+    broken = {block.cell for block in damaged}
+    missing_in_all = 0
+    for experiment, cells in zip(experiments, groups, strict=True):
+        missing = {cell.id: gaps(cell.replicates, finished.get(cell.id, ())) for cell in cells}
+        missing_here = sum(len(gap) for found in missing.values() for gap in found)
+        open_cells = [cell for cell, found in missing.items() if found]
+        wanted = sum(cell.replicates for cell in cells)
+        failed = sum(cell in failures for cell in open_cells)
+        damaged_here = sum(cell in broken for cell in open_cells)
+        console.print(
+            f"{experiment.name}: {counted(len(cells), 'cell')}, "
+            f"{len(cells) - len(open_cells)} done, {len(open_cells)} missing; "
+            f"{counted(wanted, 'replicate')}, {missing_here} missing"
+            + (f"; {counted(failed, 'cell')} failed last time" if failed else "")
+            + (f"; {counted(damaged_here, 'cell')} damaged" if damaged_here else "")
+        )
+        values = {
+            name: dict.fromkeys(cell.config[name] for cell in cells) for name in experiment.axes
+        }
+        console.print(
+            f"    {', '.join(f'{name} {few(list(known))}' for name, known in values.items())}"
+        )
+        missing_in_all += missing_here
+    return missing_in_all
+
+
+def run(study: Study, groups: Sequence[Sequence[Cell]]) -> int:
+    """Compute what is missing of these cells and write the report; return the exit code."""
+
+    def work() -> int:
+        store, console, selection = study.store, study.console, study.selection
+        store.tidy()
+        plan = study.write_plan(selection.name, selection.experiments, groups)
+        console.print(f"{selection.name} on {study.data.name}, results in {shown(store.address)}")
+        set_aside_damaged(store, console, ids(groups))
+        finished = store.blocks()
+        if show_plan(console, store, finished, {}, selection.experiments, groups):
+            with study.session() as session:
+                session.compute(selection.name, [c for cells in groups for c in cells], finished)
+        else:
+            console.print("nothing to compute: every replicate is there")
+        return write_report(store, console, plan, damaged={}, only_if_changed=True)
+
+    summary = lambda: replicates_done(study.store, groups)  # noqa: E731
+    return alone(study.store, study.console, work, summary)
+
+
+def set_aside_damaged(store: Store, console: Console, cells: Sequence[str]) -> None:
+    """Verify every byte of these cells' blocks; move those that are damaged out of the way."""
+    for block, why in store.verify(cells).items():
+        place = store.set_aside(block)
+        console.print(f"{block.name} is {why}; set aside as {place}, it is computed again")
+
+
+def write_report(
+    store: Store,
+    console: Console,
+    plan: Mapping[str, Any],
+    damaged: Mapping[Block, str],
+    only_if_changed: bool = False,
+) -> int:
+    """Write the report of a plan, name what is missing, and return the exit code.
+
+    `damaged` is what `Store.verify` has found; blocks aren't verified again.
+    """
+    finished, failures = finished_blocks(store, damaged), store.failures()
+    reasons = {block.cell: why for block, why in damaged.items()}
+    cells = [
+        (planned["name"], cell["id"], gaps(cell["replicates"], finished.get(cell["id"], ())))
+        for planned in plan["experiments"]
+        for cell in planned["cells"]
+    ]
+    unfinished = [(name, cell) for name, cell, missing in cells if missing]
+    written = True
+    if len(unfinished) < len(cells):
+        written = _report(store, console, damaged, only_if_changed)
+    else:
+        console.print("no cell is finished, so there is no report")
+    for name, cell in unfinished:
+        why = reasons.get(cell) or failures.get(cell, {}).get("reason", "missing")
+        console.print(f"failed: {name} {cell}: {why}", style="red")
+    return DONE if written and not unfinished else FAILED
+
+
+def _report(
+    store: Store, console: Console, damaged: Mapping[Block, str], only_if_changed: bool
+) -> bool:
+    """Write the report unless it is up to date; whether it is there."""
+    from analysis.stamp import is_current
+
+    if only_if_changed and is_current(store.address, damaged):
+        console.print(f"report: {store.place.where('report/index.html')}  (up to date)")
+        return True
+    started = time.monotonic()
+    console.print("writing the report …")
+    try:
+        page = reporting.write(store.address, damaged)
+    except reporting.Killed as error:
+        again = f"`study report {shown(store.address)}` tries again"
+        console.print(f"failed: {error}; {again}", style="red")
+        return False
+    console.print(f"report: {page}  ({duration(time.monotonic() - started)})")
+    return True

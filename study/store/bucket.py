@@ -1,0 +1,195 @@
+"""Results in a bucket, through `obstore`: S3 and what speaks its protocol, Google Cloud, Azure."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeAlias
+from urllib.parse import parse_qsl
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError, PreconditionError
+from obstore.store import from_url
+
+from study.errors import StoreError
+from study.store.places import Place, T, U
+
+Tag: TypeAlias = Any
+"""What a storage compares in a conditional request; differs for different content."""
+
+PATIENCE = timedelta(seconds=120)
+"""For so long a request is tried again: a network that is gone for half a minute costs nothing."""
+URI = re.compile(r"(s3a?|gs|az|azure|abfss?)://[\w.@-]+(/(?!\.{1,2}(/|$))[^/#]+)*/?")
+OPTIONS = ("region", "endpoint_override", "scheme")
+"""What the query of a URI may set; the scheme is the endpoint's."""
+
+
+class Bucket(Place):
+    """A prefix of a bucket."""
+
+    def __init__(self, uri: str) -> None:
+        self.address = uri
+        self.shown = uri.partition("?")[0].rstrip("/")
+        self._store = open_store(uri, PATIENCE)
+
+    def where(self, name: str = "") -> str:
+        return f"{self.shown}/{name}".rstrip("/")
+
+    def reach(self) -> None:
+        with self.once():
+            self.list("blocks")
+
+    @contextmanager
+    def once(self) -> Iterator[None]:
+        before, self._store = self._store, open_store(self.address, timedelta(0))
+        try:
+            yield
+        finally:
+            self._store = before
+
+    def each(self, function: Callable[[T], U], items: Iterable[T]) -> Iterator[U]:
+        pool = ThreadPoolExecutor(32)
+        try:
+            yield from pool.map(function, items)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    @contextmanager
+    def working_folder(self, name: str) -> Iterator[Path]:
+        with tempfile.TemporaryDirectory(prefix="study-") as temporary:
+            yield Path(temporary)
+            paths = [path for path in Path(temporary).rglob("*") if path.is_file()]
+            below = {path: path.relative_to(temporary).as_posix() for path in paths}
+            for _ in self.each(lambda p: self.write(f"{name}/{below[p]}", p.read_bytes()), paths):
+                pass
+
+    @contextmanager
+    def _request(self, name: str, what: str) -> Iterator[None]:
+        """Turn obstore's errors into `FileNotFoundError` and `StoreError` of one line."""
+        try:
+            yield
+        except (AlreadyExistsError, PreconditionError):
+            raise
+        except (BaseError, OSError) as error:
+            if "NoSuchBucket" in str(error):
+                bucket = self.shown.split("/")[2]
+                problem = f"{self.shown}: there is no bucket {bucket}; make it first"
+                raise StoreError(problem) from error
+            absent = isinstance(error, FileNotFoundError | NotFoundError)
+            if absent and what in ("read", "deleted"):
+                path = self.where(name)
+                raise FileNotFoundError(2, "No such file or directory", path) from None
+            raise StoreError(f"{self.where(name)} can't be {what} ({in_short(error)})") from error
+
+    def read(self, name: str) -> bytes:
+        return self.read_tagged(name)[0]
+
+    def write(self, name: str, content: bytes, only_if_absent: bool = False) -> bool:
+        return self.write_tagged(name, content, None if only_if_absent else "overwrite") is not None
+
+    def list(self, folder: str) -> dict[str, int]:
+        with self._request(folder, "listed"):
+            found = [entry for page in obstore.list(self._store, folder) for entry in page]
+        return {entry["path"].removeprefix(f"{folder}/"): entry["size"] for entry in found}
+
+    def delete(self, name: str) -> None:
+        with suppress(FileNotFoundError), self._request(name, "deleted"):
+            obstore.delete(self._store, name)
+
+    def written(self, name: str) -> float:
+        with self._request(name, "read"):
+            return obstore.head(self._store, name)["last_modified"].timestamp()
+
+    def read_tagged(self, name: str) -> tuple[bytes, Tag]:
+        """The content of a file, and its tag."""
+        with self._request(name, "read"):
+            found = obstore.get(self._store, name)
+            return bytes(found.bytes()), tag_of(found.meta)
+
+    def write_tagged(self, name: str, content: bytes, tag: Tag | None) -> Tag | None:
+        """Write a file that still has this tag, or with None doesn't exist yet; its new tag, or
+        None where another was faster."""
+        try:
+            with self._request(name, "written"):
+                return tag_of(obstore.put(self._store, name, content, mode=tag or "create"))
+        except (AlreadyExistsError, PreconditionError):
+            # A request whose answer was lost is sent again, and then finds its own content.
+            with suppress(FileNotFoundError):
+                existing, tag = self.read_tagged(name)
+                return tag if existing == content else None
+            return None
+
+
+def tag_of(meta: Any) -> Tag:
+    """The tag in an answer: S3 and Azure compare the one, Google Cloud the other."""
+    return {name: meta[name] for name in ("e_tag", "version") if meta[name] is not None}
+
+
+def open_store(uri: str, patience: timedelta) -> Any:
+    """obstore's store for a URI. Raises `StoreError`."""
+    shown, _, query = uri.partition("?")
+    if re.match(r"s3a?://[^/]*@|\w+://[^/@]*:[^/]*@", uri):
+        raise StoreError(
+            "credentials don't belong into an address, which is printed and stored; set "
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or what your storage has instead"
+        )
+    if not URI.fullmatch(shown):
+        form = "s3://bucket/path, gs://bucket/path or az://container/path"
+        raise StoreError(f"{shown}: must be {form}, without '#', '//', '.' or '..' in the path")
+    options = dict(parse_qsl(query))
+    unknown, scheme = options.keys() - set(OPTIONS), options.get("scheme", "https")
+    if unknown or scheme not in ("http", "https"):
+        wrong = ", ".join(sorted(unknown)) or f"scheme={scheme}"
+        raise StoreError(
+            f"{shown}: {wrong} is not one of region, endpoint_override, scheme=http(s)"
+        )
+    config: Any = {"region": options["region"]} if "region" in options else {}
+    if "endpoint_override" in options:
+        config["endpoint"] = f"{scheme}://{options['endpoint_override']}"
+    credentials = aws_credentials(config) if shown.startswith("s3") else {}
+    client: Any = {"connect_timeout": timedelta(seconds=5), "timeout": timedelta(seconds=30)}
+    client["allow_http"] = scheme == "http"
+    retries: Any = {"max_retries": 50 if patience else 0, "retry_timeout": patience}
+    try:
+        return from_url(
+            shown, config=config, client_options=client, retry_config=retries, **credentials
+        )
+    except (BaseError, ValueError) as error:
+        raise StoreError(f"{shown} can't be used ({in_short(error)})") from error
+
+
+def aws_credentials(config: dict[str, Any]) -> Mapping[str, Any]:
+    """obstore's argument for the credentials in ~/.aws, which it doesn't read itself; none where
+    the environment has some. Puts the region of ~/.aws into `config`."""
+    if "AWS_ACCESS_KEY_ID" in os.environ or not Path("~/.aws").expanduser().is_dir():
+        return {}
+    try:
+        import boto3
+        from obstore.auth.boto3 import Boto3CredentialProvider
+    except ImportError:
+        raise StoreError(
+            "the credentials in ~/.aws are read by boto3, which isn't installed; install it, or "
+            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        ) from None
+    session = boto3.Session()
+    if session.region_name:
+        config.setdefault("region", session.region_name)
+    known = session.get_credentials() is not None
+    return {"credential_provider": Boto3CredentialProvider(session)} if known else {}
+
+
+def in_short(error: Exception) -> str:
+    """What went wrong, in one line without what only the storage's operator could use."""
+    text = " ".join(str(error).partition("Debug source")[0].split())
+    if code := re.search(r"<Code>(\w+)</Code>", text):
+        message = re.search(r"<Message>(.*?)</Message>", text)
+        return f"{code[1]}: {message[1]}" if message else code[1]
+    if status := re.search(r"status code: (\d+ [A-Za-z ]+)", text):
+        return status[1].strip()
+    return text.rpartition(" - ")[2][:300]

@@ -1,0 +1,264 @@
+"""Where results are: a folder, or a bucket (`study.store.bucket`). Five verbs, and what is built
+on them.
+
+    place = at("results")                    # or "file:///shared/results"
+    place = at("s3://bucket/path")           # or gs://, az://
+    place.write("note.json", b"{}")
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TypeVar
+from urllib.parse import unquote, urlsplit
+
+from study.errors import StoreError
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}")
+"""Names of files that are being written."""
+UNSUPPORTED = (errno.EPERM, errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
+"""What file systems say that have no hard links, or don't flush folders."""
+
+system = SimpleNamespace(
+    open=os.open, write=os.write, fsync=os.fsync, replace=os.replace, link=os.link
+)
+"""The system calls of a write, in one place so that tests can make each of them fail."""
+
+
+class Place(ABC):
+    """Files by name. A name is relative, its parts joined by `/`; whoever makes one out of what
+    comes from outside checks that first.
+
+        read            the content of a file
+        write           a file in one step, durably; False where it is to be absent and isn't
+        list            sizes in bytes of the files in a folder and below, by their names in it
+        delete          a file, if it is there
+        written         when a file was, in seconds by the clock of the storage
+
+        where           a file or folder as the user would name it: a path, or a URI
+        reach           raises `StoreError` if nothing can be read from here; empty is fine
+        working_folder  a folder here, whose files are added to the place's folder of the name
+
+    A missing file is a `FileNotFoundError`. Other errors are `OSError` in a folder, and
+    `StoreError` in a bucket.
+    """
+
+    address: str
+    """What `at` makes this place of, on any node."""
+
+    @abstractmethod
+    def read(self, name: str) -> bytes: ...
+    @abstractmethod
+    def write(self, name: str, content: bytes, only_if_absent: bool = False) -> bool: ...
+    @abstractmethod
+    def list(self, folder: str) -> dict[str, int]: ...
+    @abstractmethod
+    def delete(self, name: str) -> None: ...
+    @abstractmethod
+    def written(self, name: str) -> float: ...
+    @abstractmethod
+    def where(self, name: str = "") -> Path | str: ...
+    @abstractmethod
+    def reach(self) -> None: ...
+    @abstractmethod
+    def working_folder(self, name: str) -> AbstractContextManager[Path]: ...
+
+    def once(self) -> AbstractContextManager[None]:
+        """Don't retry requests that fail inside the block."""
+        return nullcontext()
+
+    def free(self) -> int | None:
+        """Bytes that can still be written; None where that has no bound."""
+        return None
+
+    def each(self, function: Callable[[T], U], items: Iterable[T]) -> Iterator[U]:
+        """`map`, with as many calls at the same time as are worth it."""
+        return map(function, items)
+
+    def age(self, name: str) -> float:
+        """Seconds since a file was written, by the clock of the storage."""
+        probe = f".clock.{uuid.uuid4().hex}"
+        self.write(probe, b"")
+        try:
+            return self.written(probe) - self.written(name)
+        finally:
+            self.delete(probe)
+
+    def create(self) -> None:
+        """Make the place ready to be written to. Raises `StoreError` where that is impossible."""
+        self.reach()
+        if trouble := self.trouble(1):
+            raise StoreError(trouble)
+
+    def trouble(self, size: int = 2**20) -> str | None:
+        """Why so many bytes can't be written, in a line; None where they can."""
+        probe = f"blocks/.probe.{uuid.uuid4().hex}"  # where most is written
+        try:
+            with self.once():
+                try:
+                    self.write(probe, bytes(size))
+                finally:
+                    self.delete(probe)
+        except StoreError as error:
+            return str(error)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                return f"no space is left in {self.where()}"
+            return f"{self.where()} can't be written to ({error.strerror})"
+        return None
+
+
+class Folder(Place):
+    """A folder of this machine, or of a file system that is mounted here."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path).resolve()
+        self.address = str(self.path)
+
+    def where(self, name: str = "") -> Path:
+        return self.path / name
+
+    def reach(self) -> None:
+        existing = next(path for path in (self.path, *self.path.parents) if path.exists())
+        if not existing.is_dir():
+            raise StoreError(f"{existing} is a file, not a folder")
+
+    def free(self) -> int:
+        return shutil.disk_usage(self.path).free
+
+    def read(self, name: str) -> bytes:
+        return (self.path / name).read_bytes()
+
+    def write(self, name: str, content: bytes, only_if_absent: bool = False) -> bool:
+        path = self.path / name
+        if only_if_absent and path.exists():
+            return False
+        make_folders(path.parent)
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+        try:
+            with flushed(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as descriptor:
+                rest = memoryview(content)
+                while rest:
+                    rest = rest[system.write(descriptor, rest) :]
+            if only_if_absent and not link(temporary, path):
+                return False
+            if not only_if_absent:
+                system.replace(temporary, path)
+            flush(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return True
+
+    def list(self, folder: str) -> dict[str, int]:
+        found = {}
+        for name, entry in self._files(folder):
+            if not TEMPORARY.fullmatch(entry.name):
+                with suppress(FileNotFoundError):  # it has been removed meanwhile
+                    found[name] = entry.stat().st_size
+        return found
+
+    def _files(self, folder: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+        """All files in a folder and below, by their names in it."""
+        top, folders = os.path.join(self.address, folder), [""]
+        while folders:
+            inside = folders.pop()
+            with suppress(FileNotFoundError, NotADirectoryError):
+                for entry in os.scandir(os.path.join(top, inside)):
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(f"{inside}{entry.name}/")
+                    else:
+                        yield inside + entry.name, entry
+
+    def delete(self, name: str) -> None:
+        (self.path / name).unlink(missing_ok=True)
+
+    def written(self, name: str) -> float:
+        return (self.path / name).stat().st_mtime
+
+    @contextmanager
+    def working_folder(self, name: str) -> Iterator[Path]:
+        make_folders(self.path / name)
+        yield self.path / name
+
+    def sweep(self) -> None:
+        """Remove the temporary files that killed processes have left."""
+        for _, entry in self._files(""):
+            if TEMPORARY.fullmatch(entry.name):
+                Path(entry.path).unlink(missing_ok=True)
+
+
+@contextmanager
+def flushed(path: Path, flags: int) -> Iterator[int]:
+    """An open file or folder, which is on the disk after the block."""
+    descriptor = system.open(path, flags, 0o666)
+    try:
+        yield descriptor
+        system.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def link(temporary: Path, path: Path) -> bool:
+    """Give a file its name, unless another has it; whether it was given."""
+    try:
+        system.link(temporary, path)
+    except FileExistsError:
+        # NFS repeats a request whose answer was lost, and then finds its own link.
+        return os.path.samefile(temporary, path)
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            raise
+        system.replace(temporary, path)
+    return True
+
+
+def make_folders(path: Path) -> None:
+    """Make a folder and those above it, each known to the one above when the power fails."""
+    if not path.is_dir():
+        make_folders(path.parent)
+        path.mkdir(exist_ok=True)
+        flush(path.parent)
+
+
+def flush(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk."""
+    try:
+        with flushed(folder, os.O_RDONLY | os.O_DIRECTORY):
+            pass
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            raise
+
+
+def is_uri(text: str | Path) -> bool:
+    """Whether this names a place by a URI, such as `s3://bucket/path`."""
+    return isinstance(text, str) and SCHEME.match(text) is not None
+
+
+def at(place: str | Path | Place) -> Place:
+    """The place of this name: a path, or a URI. Raises `StoreError` for a URI of no use."""
+    if isinstance(place, Place):
+        return place
+    if not is_uri(place):
+        return Folder(place)
+    if str(place).startswith("file:"):
+        parts = urlsplit(str(place))
+        if parts.netloc not in ("", "localhost") or not parts.path:
+            raise StoreError(f"{place} names no folder of this machine; file:///path does")
+        return Folder(unquote(parts.path))
+    from study.store.bucket import Bucket
+
+    return Bucket(str(place))

@@ -1,0 +1,187 @@
+"""A study whose workers, hosts and driver are killed every few seconds: the same rows in the end.
+
+    python tests/chaos.py --minutes 5 --seed 0        (make chaos)
+
+Ray's hosts are raylets on this machine, with a core each. The study is computed once undisturbed,
+then again and again while a seeded hand kills with SIGKILL; what was killed is started again. In
+the end rows and histories must equal the undisturbed ones to the last bit: exit code 0, else 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import random
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+import psutil
+
+from study.store import Store
+
+COMMAND = [
+    *("run", "assignment", "--preset", "smoke", "--latent-dims", "2", "3", "5", "8"),
+    *("--epochs", "12", "--replicates", "4"),
+]
+WITHOUT_REPORT = "import study.reporting; study.reporting.write = lambda *arguments: 'none'"
+MAIN = "import sys; from study.__main__ import main; sys.exit(main())"
+HOSTS = 3
+KINDS = {"worker": 5, "host": 2, "driver": 2}
+"""What is killed, and how often in relation."""
+
+
+class Ray:
+    """A head without cores, and hosts that can be killed."""
+
+    def __init__(self, log: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.address = f"127.0.0.1:{self.port}"
+        self.log = log
+        self.start("--head", f"--port={self.port}", "--num-cpus=0", "--include-dashboard=false")
+        self.fill()
+
+    def start(self, *options: str) -> None:
+        command = [sys.executable, "-m", "ray.scripts.scripts", "start", *options]
+        with self.log.open("a") as log:
+            subprocess.run(command, check=True, stdout=log, stderr=log)
+
+    def fill(self) -> None:
+        """Start the hosts that are not there."""
+        while len(self.hosts()) < HOSTS:
+            self.start(f"--address={self.address}", "--num-cpus=1")
+
+    def processes(self, name: str = "") -> list[psutil.Process]:
+        """Those of this Ray, the oldest first."""
+        found = []
+        for process in psutil.process_iter(["name", "cmdline"]):
+            ours = any(str(self.port) in word for word in process.info["cmdline"] or ())
+            if ours and name in process.info["name"]:
+                found.append(process)
+        return sorted(found, key=psutil.Process.create_time)
+
+    def hosts(self) -> list[psutil.Process]:
+        """The raylets of hosts: all but the head's."""
+        return self.processes("raylet")[1:]
+
+    def workers(self) -> list[psutil.Process]:
+        """Processes that compute a trial."""
+        found = []
+        for host in self.hosts():
+            with contextlib.suppress(psutil.Error):
+                found += [p for p in host.children() if p.cmdline()[0].startswith("ray::Impl")]
+        return found
+
+    def stop(self) -> None:
+        """End all of it."""
+        for process in reversed(self.processes()):
+            with contextlib.suppress(psutil.Error):
+                for one in (*process.children(recursive=True), process):
+                    one.kill()
+
+
+def kill(processes: list[psutil.Process], hand: random.Random) -> bool:
+    """SIGKILL to one of them; whether there was one."""
+    with contextlib.suppress(psutil.Error, IndexError):
+        hand.choice(processes).kill()
+        return True
+    return False
+
+
+def study(out: Path, log: Path, *options: str) -> subprocess.Popen:
+    """The command as a process; what it prints goes to the end of a file."""
+    program = f"{WITHOUT_REPORT}; {MAIN}"
+    with log.open("a") as file:
+        return subprocess.Popen(
+            [sys.executable, "-c", program, *COMMAND, "--out", str(out), *options],
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+
+
+def tables(out: Path) -> list[pd.DataFrame]:
+    """Rows and histories of all blocks, without what a clock has measured."""
+    store = Store(out)
+    wanted = {cell: max(r.stop for r in found) for cell, found in sorted(store.blocks().items())}
+    return [store.rows(wanted).drop(columns="train_seconds"), store.history(wanted)]
+
+
+def disturb(ray: Ray, folder: Path, log: Path, minutes: float, hand: random.Random) -> list[Path]:
+    """Compute the study under a killing hand, each time anew when it is done, and the last time to
+    its end; the results folders."""
+    killed: Counter[str] = Counter()
+    outs = [folder / "disturbed-1"]
+    driver = study(outs[-1], log, "--address", ray.address)
+    end = time.monotonic() + 60 * minutes
+    while time.monotonic() < end:
+        time.sleep(hand.uniform(2, 8))
+        if driver.poll() is not None:
+            if driver.returncode == 0:
+                outs.append(folder / f"disturbed-{len(outs) + 1}")
+            driver = study(outs[-1], log, "--address", ray.address)
+            continue
+        (what,) = hand.choices(list(KINDS), list(KINDS.values()))
+        if what == "driver":
+            driver.kill()
+            driver.wait()
+            killed[what] += 1
+        else:
+            killed[what] += kill(ray.workers() if what == "worker" else ray.hosts(), hand)
+        ray.fill()
+    print(f"killed in {minutes:g} minutes: {dict(killed)}")
+    for _ in range(5):  # a block that was lost four times counts as failed, and is tried again
+        if driver.wait() == 0:
+            break
+        driver = study(outs[-1], log, "--address", ray.address)
+    return outs
+
+
+def is_same(out: Path, wanted: list[pd.DataFrame]) -> bool:
+    """Whether a results folder has the undisturbed tables, nothing damaged and nothing failed."""
+    store = Store(out)
+    damaged, failures = store.verify(store.blocks()), store.failures()
+    try:
+        for found, table in zip(tables(out), wanted, strict=True):
+            pd.testing.assert_frame_equal(found, table, check_exact=True)
+    except AssertionError as error:
+        print(error)
+        return False
+    return not damaged and not failures
+
+
+def main() -> int:
+    """Compare studies that were disturbed with one that was not."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--minutes", type=float, default=5)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    os.environ["PYTHONPATH"] = str(Path(__file__).resolve().parents[1])
+    folder = Path(tempfile.mkdtemp(prefix="study-chaos-"))
+    log = folder / "log.txt"
+    print(f"seed {options.seed}; what the studies print: {log}", flush=True)
+    if study(folder / "undisturbed", log).wait() != 0:
+        print("the undisturbed study failed")
+        return 1
+    wanted = tables(folder / "undisturbed")
+    ray = Ray(log)
+    try:
+        outs = disturb(ray, folder, log, options.minutes, random.Random(options.seed))
+    finally:
+        ray.stop()
+    same = [is_same(out, wanted) for out in outs]
+    print(f"{sum(same)} of {len(same)} disturbed studies have the same {len(wanted[0])} rows")
+    if all(same):
+        shutil.rmtree(folder)
+    return 0 if all(same) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

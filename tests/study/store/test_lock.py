@@ -1,0 +1,116 @@
+"""One driver of a results folder at a time: the lock."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from study.store import StoreError
+from study.store.lock import exclusive_lock
+from study.store.places import Folder
+
+ROOT = Path(__file__).resolve().parents[3]
+
+HOLD = """
+import sys, time
+from study.store.lock import exclusive_lock
+from study.store.places import Folder
+with exclusive_lock(Folder(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process, which holds the lock of `tmp_path`."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, tmp_path],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_second_driver_is_refused_with_the_name_of_the_first(holder, tmp_path):
+    with pytest.raises(StoreError) as caught, exclusive_lock(Folder(tmp_path)):
+        pytest.fail("two have the lock")
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith(
+        f"{tmp_path} is in use by process {holder.pid} on {platform.node()} since 2"
+    )
+    assert line.endswith("; wait, or end it")
+    assert [path.name for path in tmp_path.iterdir()] == ["run.lock"]
+
+
+def test_lock_of_a_dead_driver_is_free(holder, tmp_path):
+    holder.kill()
+    holder.wait()
+    with exclusive_lock(Folder(tmp_path)) as hold:
+        assert hold.lost is None
+        assert json.loads((tmp_path / "run.lock").read_text())["pid"] == os.getpid()
+    assert (tmp_path / "run.lock").read_text() == ""
+
+
+def test_lock_ends_with_its_block_however_that_ends(tmp_path):
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt), exclusive_lock(Folder(tmp_path)):
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"pid": 1}', "[" * 100_000, "\x00"])
+def test_lock_that_is_not_signed_is_held_all_the_same(content, holder, tmp_path):
+    (tmp_path / "run.lock").write_text(content)
+    with (
+        pytest.raises(StoreError, match="in use by another process, which has just started"),
+        exclusive_lock(Folder(tmp_path)),
+    ):
+        pytest.fail("two have the lock")
+
+
+def test_foreign_holder_is_named_in_one_line(holder, tmp_path):
+    signed = {"pid": 7, "host": "a\nb\x1b[31m", "since": "now\r\n"}
+    (tmp_path / "run.lock").write_text(json.dumps(signed))
+    with pytest.raises(StoreError) as caught, exclusive_lock(Folder(tmp_path)):
+        pytest.fail("two have the lock")
+    assert str(caught.value).isprintable()
+
+
+def test_folder_that_is_not_there_says_so(tmp_path):
+    with (
+        pytest.raises(StoreError, match=r"run\.lock can't be locked \(No such file"),
+        exclusive_lock(Folder(tmp_path / "nowhere")),
+    ):
+        pytest.fail("there is no lock")
+
+
+def test_of_many_that_ask_at_once_one_gets_the_lock(tmp_path):
+    ready, held, refused = threading.Barrier(5), [], []
+
+    def drive():
+        ready.wait()
+        try:
+            with exclusive_lock(Folder(tmp_path)):
+                held.append(None)
+                ended.wait()
+        except StoreError as error:
+            refused.append(str(error))
+            if len(refused) == 4:
+                ended.set()
+
+    ended = threading.Event()
+    drivers = [threading.Thread(target=drive) for _ in range(5)]
+    for driver in drivers:
+        driver.start()
+    for driver in drivers:
+        driver.join(timeout=30)
+    assert (len(held), len(refused)) == (1, 4)

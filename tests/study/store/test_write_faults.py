@@ -1,0 +1,321 @@
+"""Every system call of a write, and every request of a bucket, fails once: nothing is lost, and
+the next try makes the same."""
+
+import errno
+import os
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import obstore
+import pytest
+from obstore.exceptions import AlreadyExistsError, GenericError
+
+from study.store import Store, StoreError, bucket, cells, places
+from study.store.places import Folder, system
+
+CELL = "0123456789abcdef"
+CALLS = ("open", "write", "fsync", "replace", "link")
+
+
+class Faulty(SimpleNamespace):
+    """The system calls, the k-th of which fails; `names` are those that were made."""
+
+    def __init__(self, failing=None, fault=None):
+        self.names, self.failing, self.fault = [], failing, fault
+        super().__init__(**{name: self.wrapped(name, getattr(system, name)) for name in CALLS})
+
+    def wrapped(self, name, original):
+        def call(*arguments, **options):
+            self.names.append(name)
+            if len(self.names) - 1 != self.failing:
+                return original(*arguments, **options)
+            if self.fault == "short" and name == "write":
+                descriptor, content = arguments
+                return original(descriptor, content[: len(content) // 2])
+            if self.fault == "short":
+                return original(*arguments, **options)
+            raise OSError(self.fault, os.strerror(self.fault))
+
+        return call
+
+
+def two_blocks(store, write):
+    write(store, 0, 1)
+    write(store, 2, 3)
+
+
+def assert_whole(store):
+    """Whatever is listed as finished is so to the last byte."""
+    found = Store(store.place).blocks()
+    assert Store(store.place).verify([CELL]) == {}
+    for replicates in found.get(CELL, ()):
+        last = replicates.stop - 1
+        assert set(Store(store.place).weights(CELL, replicates)) == set(replicates)
+        assert Store(store.place).predictions(CELL, [last]).tolist() == [[last, last + 1]]
+
+
+def assert_done(store):
+    """All that was to be written is there, and nothing else."""
+    assert_whole(store)
+    assert store.blocks() == {CELL: [range(2), range(2, 4)]}
+    assert store.rows({CELL: 4})["test_mse"].tolist() == [0, 1, 2, 3]
+    assert store.history({CELL: 4})["loss"].tolist() == [0, 1, 2, 3, 0, 0.5, 1, 1.5]
+    assert len(store.place.list("blocks")) == 4
+
+
+def system_calls(folder, write, monkeypatch):
+    """The system calls that two blocks take in a new folder."""
+    store = Store(folder)
+    store.create()
+    calls = Faulty()
+    monkeypatch.setattr(places, "system", calls)
+    two_blocks(store, write)
+    monkeypatch.setattr(places, "system", system)
+    return calls.names
+
+
+@pytest.mark.parametrize("fault", [errno.ENOSPC, errno.EIO, errno.EINTR, "short"])
+def test_folder_survives_a_fault_of_every_call(fault, tmp_path, write, monkeypatch):
+    count = len(system_calls(tmp_path / "count", write, monkeypatch))
+    assert count == 26  # 6 a file, and 2 for the new folder
+    monkeypatch.setattr(cells, "OLD", -1.0)
+    for failing in range(count):
+        store = Store(tmp_path / f"{failing}")
+        store.create()
+        calls = Faulty(failing, fault)
+        monkeypatch.setattr(places, "system", calls)
+        if fault == "short":
+            two_blocks(store, write)
+        else:
+            with pytest.raises(OSError, match=os.strerror(fault)):
+                two_blocks(store, write)
+        monkeypatch.setattr(places, "system", system)
+        assert len(calls.names) > failing
+        assert_whole(store)
+        assert [p for p in store.place.path.rglob(".*") if p.is_file()] == []
+        two_blocks(store, write)
+        store.tidy()
+        assert_done(store)
+
+
+def test_killed_writer_leaves_no_block_at_any_call(tmp_path, write, monkeypatch):
+    """As SIGKILL does: nothing is cleaned up after the call."""
+    count = len(system_calls(tmp_path / "count", write, monkeypatch))
+    monkeypatch.setattr(cells, "OLD", -1.0)
+    for failing in range(count):
+        store = Store(tmp_path / f"{failing}")
+        store.create()
+        calls = Faulty(failing, errno.EIO)
+        monkeypatch.setattr(places, "system", calls)
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "unlink", lambda *arguments, **options: None)
+            with pytest.raises(OSError, match="Input"):
+                two_blocks(store, write)
+        monkeypatch.setattr(places, "system", system)
+        assert_whole(store)
+        store.tidy()
+        two_blocks(store, write)
+        assert_done(store)
+        assert [p for p in store.place.path.rglob(".*") if p.is_file()] == []
+
+
+def test_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    """Content, then name, then the folder that has the name: in any other order a power failure
+    may leave a name without content."""
+    seen, opened = [], {}
+
+    def note(name, of):
+        original = getattr(system, name)
+
+        def call(*arguments, **options):
+            result = original(*arguments, **options)
+            if name == "open":
+                opened[result] = Path(arguments[0])
+            seen.append((name, of(*arguments)))
+            return result
+
+        return call
+
+    def opened_path(descriptor, *_):
+        path = opened[descriptor]
+        return "folder" if path.is_dir() else "file"
+
+    kind = {
+        "open": lambda path, *_: "folder" if Path(path).is_dir() else "file",
+        "write": opened_path,
+        "fsync": opened_path,
+        "replace": lambda *_: "name",
+        "link": lambda *_: "name",
+    }
+    place = Folder(tmp_path)
+    monkeypatch.setattr(
+        places, "system", SimpleNamespace(**{name: note(name, kind[name]) for name in CALLS})
+    )
+    for only_if_absent, step in ((False, "replace"), (True, "link")):
+        seen.clear()
+        assert place.write(f"{step}.json", b"content", only_if_absent)
+        assert seen == [
+            ("open", "file"), ("write", "file"), ("fsync", "file"), (step, "name"),
+            ("open", "folder"), ("fsync", "folder"),
+        ]  # fmt: skip
+
+
+def test_new_folder_is_flushed_to_the_one_above(tmp_path, monkeypatch):
+    flushed = []
+    original = places.flush
+    monkeypatch.setattr(places, "flush", lambda path: flushed.append(path) or original(path))
+    Folder(tmp_path).write("a/b/c.json", b"")
+    assert flushed == [tmp_path, tmp_path / "a", tmp_path / "a" / "b"]
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.ENOTSUP, errno.ENOSYS])
+def test_file_system_without_links_is_written_to(code, local, write, monkeypatch):
+    def no_links(*arguments):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(system, "link", no_links)
+    two_blocks(local, write)
+    write(local, 0, 1, plus=0.5)
+    assert_done(local)
+
+
+def test_file_system_that_does_not_flush_folders_is_written_to(local, write, monkeypatch):
+    original = system.fsync
+
+    def fsync(descriptor):
+        if os.path.isdir(f"/proc/self/fd/{descriptor}"):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        original(descriptor)
+
+    monkeypatch.setattr(system, "fsync", fsync)
+    two_blocks(local, write)
+    assert_done(local)
+
+
+def test_link_whose_answer_was_lost_is_our_own(local, write, monkeypatch):
+    """NFS sends the request again, and finds the name taken by it."""
+    original = system.link
+
+    def link(*arguments):
+        original(*arguments)
+        raise FileExistsError(errno.EEXIST, "File exists")
+
+    monkeypatch.setattr(system, "link", link)
+    two_blocks(local, write)
+    assert_done(local)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO])
+def test_folder_that_can_not_be_written_to_says_why(code, tmp_path, monkeypatch):
+    place = Folder(tmp_path)
+    assert place.trouble() is None
+
+    def fail(*arguments):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(system, "write", fail)
+    why = f"{tmp_path} can't be written to ({os.strerror(code)})"
+    if code in (errno.ENOSPC, errno.EDQUOT):
+        why = f"no space is left in {tmp_path}"
+    assert place.trouble() == why
+    with pytest.raises(StoreError, match=re.escape(why)):
+        Store(place).create()
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_folder_that_can_not_be_read_is_not_an_empty_one(local, write, monkeypatch):
+    write(local)
+    original = os.scandir
+
+    def scandir(path):
+        if str(path).rstrip("/").endswith(CELL):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return original(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(PermissionError):
+        local.blocks()
+
+
+def test_file_that_vanishes_while_it_is_listed_is_left_out(local, write, monkeypatch):
+    write(local)
+    original = local.place._files
+
+    def files(folder):
+        for name, entry in original(folder):
+            if name.endswith(".safetensors"):
+                Path(entry.path).unlink(missing_ok=True)
+            yield name, entry
+
+    monkeypatch.setattr(local.place, "_files", files)
+    assert list(local.place.list("blocks")) == [f"{CELL}/0-1.json"]
+
+
+# --- buckets ---------------------------------------------------------------------------------
+
+
+class Requests:
+    """obstore's `put` and `get`, the k-th of which fails: before it is sent, or after."""
+
+    def __init__(self, failing=None, late=False):
+        self.count, self.failing, self.late = 0, failing, late
+
+    def wrapped(self, original):
+        def call(*arguments, **options):
+            self.count += 1
+            fails = self.count - 1 == self.failing
+            if fails and not self.late:
+                raise GenericError("the network is gone")
+            answer = original(*arguments, **options)
+            if fails:
+                raise GenericError("the answer was lost")
+            return answer
+
+        return call
+
+    def patch(self, monkeypatch):
+        fake = SimpleNamespace(**vars(obstore))
+        fake.put, fake.get = self.wrapped(obstore.put), self.wrapped(obstore.get)
+        monkeypatch.setattr(bucket, "obstore", fake)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_bucket_survives_a_fault_of_every_request(late, s3, remote, write, monkeypatch):
+    monkeypatch.setattr(cells, "OLD", -1.0)
+    for failing in range(4):
+        place = type(remote.place)(remote.address.replace("/results", f"/results-{failing}"))
+        store = Store(place)
+        store.create()
+        requests = Requests(failing, late)
+        requests.patch(monkeypatch)
+        with pytest.raises(StoreError, match="can't be written"):
+            two_blocks(store, write)
+        monkeypatch.setattr(bucket, "obstore", obstore)
+        assert requests.count == failing + 1
+        assert_whole(store)
+        two_blocks(store, write)
+        store.tidy()
+        assert_done(store)
+    requests = Requests()
+    requests.patch(monkeypatch)
+    write(remote, 0, 1)
+    write(remote, 2, 3)
+    assert requests.count == 4
+
+
+def test_request_whose_answer_was_lost_is_our_own(remote, write, monkeypatch):
+    """It is sent again, and finds the name taken by it."""
+    fake = SimpleNamespace(**vars(obstore))
+
+    def put(store, name, content, **options):
+        answer = obstore.put(store, name, content, **options)
+        if options.get("mode") == "create":
+            raise AlreadyExistsError("again")
+        return answer
+
+    fake.put = put
+    monkeypatch.setattr(bucket, "obstore", fake)
+    two_blocks(remote, write)
+    monkeypatch.setattr(bucket, "obstore", obstore)
+    assert_done(remote)

@@ -1,0 +1,349 @@
+"""Which block is computed next, and what follows when one has failed."""
+
+import pytest
+import torch
+
+from study.errors import StoreError
+from study.experiments import AUTOENCODER, FEWSHOT
+from study.faults import Fault, Hosts, OtherCode, TrialFailed, failure_message, fault_of
+from study.grid import override, plan
+from study.packing.share import share_of
+from study.queue import LARGEST_BATCH, Queue, divided, missing_tasks
+from study.store import Block, DamagedBlock
+
+DATA = "0123456789abcdef"
+
+
+def autoencoders(count, replicates=2):
+    axes = {"latent_dim": tuple(range(1, count + 1)), "depth": (2,), "batch_size": (64,)}
+    return plan([override(AUTOENCODER, axes, {"replicates": replicates})], DATA)[0]
+
+
+def family(encoders=0, classifiers=2):
+    """An autoencoder and the three few-shot cells: `fixed` and `full` build on it."""
+    axes = {"latent_dim": (2,), "depth": (2,)}
+    fewshot = override(
+        FEWSHOT, {**axes, "labels": (20,)}, {"replicates": classifiers, "encoders": encoders}
+    )
+    autoencoder = override(AUTOENCODER, {**axes, "batch_size": (64,)}, {"replicates": 2})
+    groups = plan([autoencoder, fewshot], DATA)
+    return [cell for cells in groups for cell in cells]
+
+
+def take_one(queue):
+    (task,) = queue.take(1)
+    return task
+
+
+# --- what is missing -------------------------------------------------------------------------
+
+
+def test_a_task_has_all_replicates_that_a_cell_lacks():
+    cells = autoencoders(3, replicates=20)
+    finished = {cells[0].id: [range(4)], cells[1].id: [range(20)]}
+    tasks = missing_tasks(cells, finished)
+    assert [(t.cell, t.replicates) for t in tasks] == [
+        (cells[0], range(4, 20)), (cells[2], range(20)),
+    ]  # fmt: skip
+    assert tasks[0].block == Block(cells[0].id, range(4, 20))
+
+
+@pytest.mark.parametrize(
+    ("cells", "replicates", "workers", "blocks"),
+    [(1, 8, 4, 4), (1, 2, 4, 2), (2, 8, 4, 4), (3, 8, 4, 6), (4, 8, 4, 4), (1, 8, 1, 1)],
+)
+def test_where_workers_would_be_idle_blocks_are_divided(cells, replicates, workers, blocks):
+    tasks = missing_tasks(autoencoders(cells, replicates), {}, workers)
+    assert len(tasks) == blocks
+    assert sum(len(task.replicates) for task in tasks) == cells * replicates
+
+
+def test_a_block_that_was_begun_goes_on_as_it_is():
+    (cell,) = autoencoders(1, replicates=8)
+    begun = {cell.id: [range(2, 6)]}
+    tasks = missing_tasks([cell], {}, workers=4, begun=begun)
+    assert [task.replicates for task in tasks] == [
+        range(2, 6), range(1), range(1, 2), range(6, 7), range(7, 8),
+    ]  # fmt: skip
+    tasks = missing_tasks([cell], {cell.id: [range(3)]}, begun=begun)
+    assert [task.replicates for task in tasks] == [range(3, 8)]  # part of it is there by now
+
+
+def test_parts_are_of_nearly_equal_size():
+    assert divided(range(3, 13), 4) == [range(3, 5), range(5, 8), range(8, 10), range(10, 13)]
+    assert divided(range(2), 5) == [range(1), range(1, 2)]
+
+
+# --- order -----------------------------------------------------------------------------------
+
+
+def test_a_classifier_is_next_as_soon_as_its_encoder_is_there():
+    cells = [*family(), *autoencoders(9)[2:]]
+    queue = Queue(missing_tasks(cells, {}))
+    first, second = take_one(queue), take_one(queue)
+    assert first.cell is cells[0]
+    assert first.cell.experiment.name == "autoencoder"
+    queue.finish(first, 100.0)
+    following = [take_one(queue) for _ in range(3)]
+    assert [task.cell.experiment.name for task in following] == [
+        "fewshot",
+        "fewshot",
+        "autoencoder",
+    ]
+    assert second.cell.config["freeze"] == "scratch"
+
+
+def test_classifiers_of_one_encoder_take_turns_with_those_of_others():
+    axes = {"latent_dim": (2, 3), "depth": (2,)}
+    fewshot = override(FEWSHOT, {**axes, "labels": (20, 40), "freeze": ("fixed",)}, {})
+    autoencoder = override(AUTOENCODER, {**axes, "batch_size": (64,)}, {})
+    classifiers = plan([autoencoder, fewshot], DATA)[1]
+    queue = Queue(missing_tasks(classifiers, {}))
+    found = [take_one(queue).cell.config for _ in range(4)]
+    assert [(c["latent_dim"], c["labels"]) for c in found] == [(2, 20), (3, 20), (2, 40), (3, 40)]
+
+
+def test_an_encoder_that_is_there_is_waited_for_by_nobody():
+    cells = family()
+    queue = Queue(missing_tasks(cells, {cells[0].id: [range(2)]}))
+    assert {take_one(queue).cell.config["freeze"] for _ in range(3)} == {"fixed", "full", "scratch"}
+
+
+def test_a_block_waits_for_the_parts_of_its_parent_that_it_starts_from_alone():
+    """With four replicates of the encoder in two blocks and the first two classifiers' done."""
+    cells = family(classifiers=4)
+    finished = {cell.id: [range(2)] for cell in cells[1:]}
+    tasks = missing_tasks([cells[0]], {}, workers=2) + missing_tasks(cells[1:], finished)
+    queue = Queue(tasks)
+    first, second = tasks[0], tasks[1]
+    assert [first.replicates, second.replicates] == [range(2), range(2, 4)]
+    assert first.children == []
+    assert {task.cell.config["freeze"] for task in second.children} == {"fixed", "full"}
+    assert queue.total == 5
+
+
+def test_shared_encoders_are_few():
+    cells = family(encoders=2, classifiers=8)
+    assert cells[0].replicates == 2
+    tasks = missing_tasks(cells, {})
+    assert [len(task.replicates) for task in tasks] == [2, 8, 8, 8]
+    Queue(tasks)
+    assert [task.waits_for for task in tasks] == [0, 1, 1, 0]
+
+
+# --- several blocks a trial ------------------------------------------------------------------
+
+
+def test_short_blocks_travel_together_where_there_are_many():
+    queue = Queue(missing_tasks(autoencoders(400), {}))
+    assert len(queue.take(2)) == 1  # nobody knows yet how long it takes
+    for task in list(queue.running):
+        queue.finish(task, 0.01)
+    batch = queue.take(2)
+    assert len(batch) == LARGEST_BATCH
+    for task in batch:
+        queue.finish(task, 0.01)
+    assert len(queue.take(40)) == 349 // 80  # each worker gets two more trials at least
+
+
+@pytest.mark.parametrize(("seconds", "together"), [(20.0, 1), (6.0, 1), (4.0, 2), (1.0, 10)])
+def test_a_trial_of_several_blocks_takes_about_ten_seconds(seconds, together):
+    queue = Queue(missing_tasks(autoencoders(400), {}))
+    queue.finish(take_one(queue), seconds)
+    assert len(queue.take(1)) == together
+
+
+def test_a_block_that_was_lost_travels_alone():
+    queue = Queue(missing_tasks(autoencoders(400), {}))
+    queue.finish(take_one(queue), 0.01)
+    lost = queue.take(1)[0]
+    for _ in range(2):
+        queue.retry(lost, Fault.LOST, "a")
+        while lost not in (batch := queue.take(1)):
+            assert batch
+        assert batch == [lost]
+
+
+def test_the_time_left_is_that_of_what_is_left_of_each_kind():
+    queue = Queue(missing_tasks(autoencoders(5), {}))
+    assert queue.seconds_left(2) is None
+    queue.finish(take_one(queue), 10.0)
+    assert queue.seconds_left(2) == pytest.approx(4 * 10 / 2)
+    queue.finish(take_one(queue), 20.0)
+    assert queue.seconds_left(1) == pytest.approx(3 * (0.7 * 10 + 0.3 * 20))
+
+
+def test_work_grows_with_the_number_of_blocks_and_no_faster():
+    """Counted: how often tasks are looked at in a heap of 20,000, by a type that counts."""
+    queue = Queue(missing_tasks(autoencoders(20_000), {}))
+    count = 0
+
+    class Counting(int):
+        def __lt__(self, other):
+            nonlocal count
+            count += 1
+            return int(self) < int(other)
+
+    queue._ready = [(one, Counting(two), *others) for one, two, *others in queue._ready]
+    taken = 0
+    while batch := queue.take(4):
+        taken += len(batch)
+        for task in batch:
+            queue.finish(task, 100.0)
+    assert taken == 20_000
+    assert count < 20_000 * 60  # 2 log₂ 20,000 = 29 for a heap; 20,000 for a list
+
+
+# --- failures --------------------------------------------------------------------------------
+
+
+def tries(task, fault):
+    """(GPUs, replicates, alone) of each try that one fault after another leads to."""
+    queue, found = Queue([task]), []
+    while True:
+        taken = take_one(queue)
+        found.append((taken.gpus, len(taken.replicates), taken.alone))
+        if not queue.retry(taken, fault, "a"):
+            return found
+
+
+@pytest.mark.parametrize(
+    ("trials", "next_ones"), [(8, [8, 4, 2, 1]), (7, [7, 3, 1]), (2, [2, 1]), (1, [1])]
+)
+def test_a_block_too_large_for_its_share_of_a_gpu_gets_twice_as_much(trials, next_ones):
+    (task,) = missing_tasks(autoencoders(1, replicates=1), {})
+    task.gpus = share_of(trials)
+    assert [gpus for gpus, _, _ in tries(task, Fault.GPU_MEMORY)] == [
+        share_of(number) for number in next_ones
+    ]
+
+
+def test_a_block_too_large_for_a_whole_gpu_is_divided():
+    (task,) = missing_tasks(autoencoders(1, replicates=8), {})
+    task.gpus = 1.0
+    assert [count for _, count, _ in tries(task, Fault.GPU_MEMORY)][:2] == [8, 4]
+    queue = Queue(missing_tasks(family(), {}))
+    parent = take_one(queue)
+    parent.gpus = 1.0
+    queue.retry(parent, Fault.GPU_MEMORY)
+    parts = sorted((take_one(queue) for _ in range(3)), key=lambda t: t.cell.experiment.name)[:2]
+    assert sorted(part.replicates.start for part in parts) == [0, 1]
+    assert {child.waits_for for child in parent.children} == {2}  # for both halves
+    for part in parts:
+        queue.finish(part, 1.0)
+    assert {take_one(queue).cell.config["freeze"] for _ in range(2)} == {"fixed", "full"}
+
+
+def test_one_replicate_too_large_for_a_whole_gpu_fails_with_that_reason():
+    text = failure_message(Fault.GPU_MEMORY, "Traceback …", 1.0)
+    assert text.splitlines()[-1] == (
+        "OutOfMemoryError: one replicate doesn't fit a whole GPU; smaller --batch-sizes take less"
+    )
+    assert "2 GPUs" in failure_message(Fault.GPU_MEMORY, "", 2.0)
+    assert failure_message(Fault.GPU_MEMORY, "no", 0.0) == "no"
+
+
+def test_a_block_without_a_gpu_is_never_given_one():
+    (task,) = missing_tasks(autoencoders(1, replicates=1), {})
+    assert tries(task, Fault.GPU_MEMORY) == [(0.0, 1, False)]
+
+
+@pytest.mark.parametrize(
+    ("fault", "alone"),
+    [
+        (Fault.LOST, [False, False, False, True]),
+        (Fault.HOST_MEMORY, [False, False, True, True]),
+        (Fault.OWN, [False]),
+    ],
+)
+def test_how_often_a_block_is_tried(fault, alone):
+    (task,) = missing_tasks(autoencoders(1), {})
+    assert [how for _, _, how in tries(task, fault)] == alone
+
+
+def test_what_must_run_alone_waits_until_the_others_are_out():
+    """One block on its last try doesn't slow the others."""
+    queue = Queue(missing_tasks(autoencoders(4), {}))
+    unlucky = take_one(queue)
+    for _ in range(3):
+        queue.retry(unlucky, Fault.LOST, "a")
+        if not unlucky.alone:
+            while take_one(queue) is not unlucky:
+                pass
+    queue = Queue(missing_tasks(autoencoders(4), {}))
+    first = take_one(queue)
+    first.losses = 2
+    queue.retry(first, Fault.LOST, "a")
+    order = [take_one(queue) for _ in range(4)]
+    assert order[-1] is first
+
+
+def test_what_builds_on_a_failed_block_is_dropped():
+    cells = family()
+    queue = Queue(missing_tasks(cells, {}))
+    parent = take_one(queue)
+    assert parent.cell is cells[0]
+    dropped = queue.drop(parent)
+    assert {task.cell.config["freeze"] for task in dropped} == {"fixed", "full"}
+    assert take_one(queue).cell.config["freeze"] == "scratch"
+    assert queue.take(1) == []
+
+
+def test_a_search_makes_tasks_when_none_is_ready():
+    made = missing_tasks(autoencoders(2), {})
+    queue = Queue([], more=lambda: made.pop(0) if made else None)
+    assert [len(queue.take(1)) for _ in range(3)] == [1, 1, 0]
+    assert queue.total == 2
+
+
+# --- what ended a trial ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+         Fault.GPU_MEMORY),
+        (MemoryError(), Fault.HOST_MEMORY),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), Fault.HOST_MEMORY),
+        (RuntimeError("CUDA error: uncorrectable ECC error encountered"), Fault.LOST),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling"), Fault.LOST),
+        (RuntimeError("No CUDA GPUs are available"), Fault.LOST),
+        (RuntimeError("CUDA error: all CUDA-capable devices are busy or unavailable"), Fault.LOST),
+        (OSError(116, "Stale file handle"), Fault.LOST),
+        (FileNotFoundError(2, "No such file or directory"), Fault.LOST),
+        (StoreError("/results is not on node-7"), Fault.LOST),
+        (OtherCode("other sources"), Fault.LOST),
+        (DamagedBlock(Block("0" * 16, range(2)), "/x", "too short"), Fault.OWN),
+        (ValueError("no"), Fault.OWN),
+        (RuntimeError("no"), Fault.OWN),
+    ],
+)  # fmt: skip
+def test_what_ended_a_trial_is_known_by_its_error(error, kind):
+    assert fault_of(error) is kind
+
+
+def test_torchs_own_error_for_a_full_host_is_recognised():
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**60, dtype=torch.uint8)
+    assert fault_of(caught.value) is Fault.HOST_MEMORY
+
+
+def test_a_trials_failure_survives_the_way_to_the_driver():
+    import pickle
+
+    error = TrialFailed(Fault.LOST, "Traceback …", "abc", {"x.0-1": "Diverged: no"})
+    same = pickle.loads(pickle.dumps(error))
+    assert (same.fault, same.error, same.node, same.own) == (
+        Fault.LOST, "Traceback …", "abc", {"x.0-1": "Diverged: no"},
+    )  # fmt: skip
+
+
+def test_a_host_is_excluded_by_three_losses_in_a_row():
+    hosts = Hosts()
+    assert [hosts.lost("a", "no"), hosts.lost("a", "no")] == [False, False]
+    hosts.succeeded("a")
+    assert [hosts.lost("a", "no"), hosts.lost("b", "no"), hosts.lost("a", "no")] == [False] * 3
+    assert hosts.lost("a", "stale file handle")
+    assert hosts.excluded == {"a": "stale file handle"}
+    assert not hosts.lost("a", "again")  # said once

@@ -1,0 +1,212 @@
+"""A replicate's rows, history, weights and predictions are the same bits in every block."""
+
+import itertools
+
+import pytest
+import torch
+
+from trainables import autoencoder, fewshot, rotation
+from trainables.data import Dataset, Split
+from trainables.fewshot import FREEZE, build_classifiers
+from trainables.networks import Autoencoder, Head, batched_gelu
+from trainables.optimisers.muon import orthogonalise
+from trainables.replicates import Replicates
+from trainables.seeds import initialise
+from trainables.settings.autoencoder import TARGETS
+from trainables.settings.rotation import LOSSES
+from trainables.stages import weighted_cross_entropy
+
+WHOLE = range(5)
+BLOCKS = [*(range(r, r + 1) for r in WHOLE), range(1, 4)]
+
+# Sizes that leave rests after full vectors, and one that leaves none: latent_dim, depth, width,
+# batch_size.
+SIZES = [(3, 2, 2, 7), (7, 3, 5, 13), (16, 2, 16, 16)]
+
+
+def nothing(metrics):
+    pass
+
+
+@pytest.fixture(scope="module")
+def odd_digits(few_digits):
+    """97 training, 29 validation and 47 test images."""
+
+    def cut(split, count):
+        return Split(split.images[:count], split.labels[:count])
+
+    parts = (few_digits.train, 97), (few_digits.validation, 29), (few_digits.test, 47)
+    return Dataset("odd-digits", *(cut(*part) for part in parts))
+
+
+@pytest.fixture(params=[1, 2])
+def threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """The classifiers or networks that the latest `train` has made."""
+    made = []
+
+    def record(function, module, name):
+        def call(*args):
+            made[:] = function(*args)
+            return list(made)
+
+        monkeypatch.setattr(module, name, call)
+
+    record(build_classifiers, fewshot, "build_classifiers")
+    record(initialise, rotation, "initialise")
+    return made
+
+
+def facts(outcome, block, members):
+    """All that is known of each replicate of a block, but for its time."""
+    found = {}
+    for position, replicate in enumerate(block):
+        (row,) = (row for row in outcome.rows if row["replicate"] == replicate)
+        weights = {name: value[position] for name, value in outcome.weights.items()}
+        weights = weights or members[position].state_dict()
+        found[replicate] = {
+            "row": {key: value for key, value in row.items() if key != "train_seconds"},
+            "history": [line for line in outcome.history if line["replicate"] == replicate],
+            "weights": {name: value.numpy().tobytes() for name, value in weights.items()},
+            "predictions": None
+            if outcome.predictions is None
+            else outcome.predictions[position].tobytes(),
+        }
+    assert [row["replicate"] for row in outcome.rows] == list(block)
+    return found
+
+
+def assert_same_in_every_block(module, config, data, parent=None, members=()):
+    whole = facts(module.train(config, WHOLE, data, nothing, parent), WHOLE, members)
+    for block in BLOCKS:
+        found = facts(module.train(config, block, data, nothing, parent), block, members)
+        for replicate in block:
+            assert found[replicate] == whole[replicate], (block, replicate)
+    histories = [whole[replicate]["history"][-1] for replicate in WHOLE]
+    assert len({line.get("train_mse", line.get("train_loss")) for line in histories}) == 5
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("views", [{}, {"augment": 1.0, "noise": 0.2}])
+@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
+def test_an_autoencoder_is_the_same_in_every_block(optimiser, views, size, odd_digits):
+    latent_dim, depth, width, batch_size = size
+    config = autoencoder.Config(
+        latent_dim, depth, batch_size, epochs=2, width=width, optimiser=optimiser, **views
+    )
+    assert_same_in_every_block(autoencoder, config, odd_digits)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("loss", ["wrapped", "von_mises", "sine_cosine"])
+def test_a_rotation_network_is_the_same_in_every_block(loss, size, odd_digits, trained):
+    _, depth, width, batch_size = size
+    config = rotation.Config(loss, depth, batch_size, epochs=2, width=width)
+    assert_same_in_every_block(rotation, config, odd_digits, members=trained)
+
+
+@pytest.fixture(scope="module")
+def parents():
+    """By shape: five autoencoders that were only initialised."""
+
+    def of(shape):
+        models = initialise(lambda: Autoencoder(shape), 77, WHOLE)
+        return {replicate: model.state_dict() for replicate, model in enumerate(models)}
+
+    return of
+
+
+@pytest.mark.parametrize("size", [(3, 2, 2, 6), (7, 3, 5, 32)])
+@pytest.mark.parametrize("encoders", [0, 2])
+@pytest.mark.parametrize("pretraining", ["plain", "augmented"])
+@pytest.mark.parametrize("freeze", FREEZE)
+def test_a_classifier_is_the_same_in_every_block(
+    freeze, pretraining, encoders, size, odd_digits, parents, trained
+):
+    latent_dim, depth, width, hidden = size
+    for batch_size in (0, 7):
+        config = fewshot.Config(
+            latent_dim, 20, freeze, pretraining, depth, batch_size, epochs=6, encoder_epochs=2,
+            views=3, pseudo_epochs=2, pseudo_batch_size=33, hidden=hidden, width=width,
+            encoders=encoders,
+        )  # fmt: skip
+        assert_same_in_every_block(fewshot, config, odd_digits, parents(config.shape), trained)
+
+
+# --- what a replicate's bits would depend on ---------------------------------------------------
+
+
+def test_a_gelu_is_the_same_in_every_block(threads):
+    """In a vector, the gradient of 1 number in 30,000 is another than in the rest after them."""
+    inputs, gradient = torch.randn(2, 8000, 15, generator=torch.Generator().manual_seed(0))
+
+    def backward(chosen):
+        own = inputs[chosen].clone().requires_grad_()
+        batched_gelu(own).backward(gradient[chosen])
+        return own.grad
+
+    alone = [backward(slice(replicate, replicate + 1)) for replicate in range(8000)]
+    assert torch.equal(backward(slice(0, 8000)), torch.cat(alone))
+
+
+@pytest.mark.parametrize("size", [(14, 3136), (3, 49), (2, 18)])
+def test_an_orthogonal_matrix_is_the_same_in_every_block(size, threads):
+    matrices = torch.randn(5, *size, generator=torch.Generator().manual_seed(0))
+    whole = orthogonalise(matrices)
+    for chosen in (slice(1, 4), *(slice(r, r + 1) for r in range(5))):
+        assert torch.equal(orthogonalise(matrices[chosen]), whole[chosen])
+
+
+def test_heads_gradients_are_the_same_in_every_block(threads):
+    for images, latent_dim, hidden in itertools.product((5, 7, 20, 33), (5, 14), (6, 32)):
+        draw = torch.Generator().manual_seed(0)
+        codes = torch.randn(5, images, latent_dim, generator=draw)
+        labels = torch.randint(10, (5, images), generator=draw)
+        weights = torch.rand(5, images, generator=draw)
+
+        def gradients(block, latent_dim=latent_dim, hidden=hidden, batch=(codes, labels, weights)):
+            heads = initialise(lambda: Head(latent_dim, hidden), 0, block)
+            models = Replicates(heads, strategy="batched")
+            models.backward(weighted_cross_entropy, *(part[block] for part in batch))
+            return {name: value.grad for name, value in models.parameters.items()}
+
+        whole = gradients(WHOLE)
+        for block in BLOCKS:
+            for name, value in gradients(block).items():
+                assert torch.equal(value, whole[name][block]), (images, latent_dim, hidden, name)
+
+
+# --- strategies --------------------------------------------------------------------------------
+
+
+def assert_vectorised_as_looped(module, config, data):
+    looped, vectorised = (
+        module.train(config, range(2, 5), data, nothing, strategy=strategy)
+        for strategy in ("loop", "vectorised")
+    )
+    for one, other in zip(looped.rows, vectorised.rows, strict=True):
+        seconds = {"train_seconds": one["train_seconds"]}
+        assert other | seconds == pytest.approx(one, abs=1e-8)
+
+
+@pytest.mark.usefixtures("double_precision")
+@pytest.mark.parametrize("loss", LOSSES)
+def test_vectorised_rotation_is_that_of_a_loop(loss, few_digits):
+    config = rotation.Config(loss, depth=2, width=2, batch_size=20, epochs=3)
+    assert_vectorised_as_looped(rotation, config, few_digits)
+
+
+@pytest.mark.usefixtures("double_precision")
+@pytest.mark.parametrize("target", TARGETS)
+def test_vectorised_augmentation_is_that_of_a_loop(target, few_digits):
+    config = autoencoder.Config(
+        3, depth=2, width=2, batch_size=16, epochs=3, augment=1.0, noise=0.2, target=target
+    )
+    assert_vectorised_as_looped(autoencoder, config, few_digits)

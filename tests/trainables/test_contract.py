@@ -1,0 +1,47 @@
+"""What all settings have in common, and who is named where a replicate diverges."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from trainables.contract import Diverged, Settings, added, added_defaults, require_finite
+from trainables.settings import autoencoder, fewshot, rotation
+
+
+@dataclass(frozen=True)
+class Later(Settings):
+    """Settings of which one came later."""
+
+    width: int = 16
+    tied: bool = added(False)
+
+
+def test_an_added_setting_is_known_with_its_default():
+    assert added_defaults(Later) == {"tied": False}
+    assert Later(tied=True).tied
+
+
+@pytest.mark.parametrize("module", [autoencoder, fewshot, rotation])
+def test_a_cell_has_no_number_of_replicates(module):
+    assert "replicates" not in module.Config.__dataclass_fields__
+
+
+def test_a_replicate_builds_on_the_one_of_its_number():
+    assert [Later().parent_replicate(replicate) for replicate in range(4)] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("freeze", "encoders", "sources"),
+    [("fixed", 0, [0, 1, 2, 3, 4]), ("full", 2, [0, 1, 0, 1, 0]), ("scratch", 2, [0, 1, 2, 3, 4])],
+)
+def test_classifiers_share_as_many_encoders_as_are_asked_for(freeze, encoders, sources):
+    config = fewshot.Config(2, 20, freeze, encoders=encoders)
+    assert [config.parent_replicate(replicate) for replicate in range(5)] == sources
+
+
+def test_what_diverged_is_named_by_its_number():
+    require_finite(torch.ones(3), range(7, 10), "a loss")
+    values = torch.tensor([1.0, torch.nan, torch.inf])
+    with pytest.raises(Diverged, match="a loss of replicate 8, 9 is not a finite number"):
+        require_finite(values, range(7, 10), "a loss")

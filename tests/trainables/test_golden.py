@@ -1,0 +1,76 @@
+"""Numbers of tiny cells: where they change, so does what stored results with the same ids mean."""
+
+import pytest
+
+from trainables import autoencoder, fewshot, rotation
+from trainables.networks import Autoencoder
+from trainables.seeds import initialise
+
+BLOCK = range(4, 6)
+
+TINY = {"depth": 2, "width": 2}
+FEW = TINY | {
+    "labels": 20, "latent_dim": 3, "epochs": 6, "encoder_epochs": 4, "pseudo_epochs": 2,
+    "pseudo_batch_size": 50, "views": 2, "encoders": 2,
+}  # fmt: skip
+VIEWS = {"augment": 1.0, "noise": 0.2}
+
+CELLS = {
+    "adamw": (autoencoder, TINY | {"latent_dim": 3, "epochs": 2, "batch_size": 16}),
+    "muon": (autoencoder, TINY | VIEWS | {
+        "latent_dim": 3, "epochs": 2, "batch_size": 16, "optimiser": "muon", "target": "view"}),
+    **{freeze: (fewshot, FEW | {"freeze": freeze}) for freeze in fewshot.FREEZE},
+    "views": (fewshot, FEW | {"freeze": "lp-ft", "pretraining": "augmented"}),
+    **{loss: (rotation, TINY | {"loss": loss, "epochs": 2, "batch_size": 20})
+       for loss in ("absolute", "wrapped", "cosine", "von_mises", "sine_cosine")},
+}  # fmt: skip
+
+GOLDEN = {
+    "adamw": [0.0961323, 0.100557, 0.0966177, 0.100514],
+    "muon": [0.0861959, 0.100734, 0.0880365, 0.100674],
+    "fixed": [2.10989, 2.12851],
+    "full": [2.16297, 2.17391],
+    "scratch": [2.11854, 2.12367],
+    "lp-ft": [2.05419, 2.03806],
+    "propagation": [0.473784, 0.483756],
+    "views": [2.2084, 2.16663],
+    "absolute": [98.1213, 107.486, 96.2251, 104.204],
+    "wrapped": [87.8187, 93.9537, 90.3854, 73.6757],
+    "cosine": [0.98037, 83.809, 0.923434, 83.8649],
+    "von_mises": [1.83177, 69.3602, 1.84702, 105.039],
+    "sine_cosine": [0.990441, 69.3167, 1.0243, 102.57],
+}
+
+
+def numbers(name, data):
+    """The last loss in training of each replicate, and the last error where there is one."""
+    module, settings = CELLS[name]
+    config = module.Config(**settings)
+    parent = None
+    if module is fewshot:
+        models = initialise(lambda: Autoencoder(config.shape), 77, range(2))
+        parent = {replicate: model.state_dict() for replicate, model in enumerate(models)}
+    outcome = module.train(config, BLOCK, data, lambda metrics: None, parent)
+    return [
+        line[key]
+        for line in outcome.history[-len(BLOCK) :]
+        for key in ("train_loss", "train_mse", "val_mse", "val_error")
+        if key in line
+    ]
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_numbers_are_those_of_the_version(name, few_digits):
+    """SSE, AVX2 and AVX-512 agree in all six digits of so short a training."""
+    module, _ = CELLS[name]
+    found = numbers(name, few_digits)
+    assert found == pytest.approx(GOLDEN[name], rel=2e-5), (
+        f"{name}: {module.__name__} computes other numbers than it did under VERSION = "
+        f"{module.VERSION}. If that is meant, raise VERSION, so that stored results are not taken "
+        f"for these, and put the new numbers here: {[float(f'{value:.6g}') for value in found]}"
+    )
+
+
+def test_every_version_has_its_numbers():
+    assert [module.VERSION for module in (autoencoder, fewshot, rotation)] == [1, 1, 1]
+    assert GOLDEN.keys() == CELLS.keys()
