@@ -216,8 +216,10 @@ class Queue:
     def _divide(self, task: Task) -> None:
         """Leave the task half of its replicates, and queue the other half beside it."""
         task.replicates, rest = divided(task.replicates, 2)
-        other = Task(task.cell, rest, task.gpus, children=list(task.children))
-        for child in other.children:
+        # A dropped child stays dropped: one more parent to wait for would make it count again.
+        children = [child for child in task.children if child.waits_for >= 0]
+        other = Task(task.cell, rest, task.gpus, children=children)
+        for child in children:
             child.waits_for += 1
         self._add(other)
 

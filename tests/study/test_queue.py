@@ -243,6 +243,14 @@ def test_one_replicate_too_large_for_a_whole_gpu_fails_with_that_reason():
     assert failure_message(Fault.GPU_MEMORY, "no", 0.0) == "no"
 
 
+def test_a_block_too_large_for_a_host_fails_with_that_reason():
+    text = failure_message(Fault.HOST_MEMORY, "Traceback …", 0.0)
+    assert text.splitlines()[-1] == (
+        "OutOfMemoryError: the host's memory ran out in 4 tries, the last one alone; "
+        "fewer --replicates or smaller --batch-sizes take less"
+    )
+
+
 def test_a_block_without_a_gpu_is_never_given_one():
     (task,) = missing_tasks(autoencoders(1, replicates=1), {})
     assert tries(task, Fault.GPU_MEMORY) == [(0.0, 1, False)]
@@ -287,6 +295,58 @@ def test_what_builds_on_a_failed_block_is_dropped():
     assert {task.cell.config["freeze"] for task in dropped} == {"fixed", "full"}
     assert take_one(queue).cell.config["freeze"] == "scratch"
     assert queue.take(1) == []
+
+
+def linked(*links, blocks=4):
+    """Tasks of one replicate each, of which each first builds on each second."""
+    tasks = missing_tasks(autoencoders(blocks, replicates=1), {})
+    for child, parent in links:
+        tasks[parent].children.append(tasks[child])
+        tasks[child].waits_for += 1
+    return tasks, Queue(tasks)
+
+
+def test_descendants_are_dropped_once():
+    """Both in the middle build on the first, and the last on both of them."""
+    tasks, queue = linked((1, 0), (2, 0), (3, 1), (3, 2))
+    assert take_one(queue) is tasks[0]
+    dropped = queue.drop(tasks[0])
+    assert len(dropped) == 3
+    assert set(dropped) == set(tasks[1:])
+    assert queue.seconds_left(1) == 0
+    assert queue.take(1) == []
+
+
+def test_a_dropped_block_is_not_ready_when_its_other_parent_is_done():
+    tasks, queue = linked((2, 0), (2, 1), blocks=3)
+    first, second = take_one(queue), take_one(queue)
+    assert queue.drop(first) == [tasks[2]]
+    queue.finish(second, 1.0)
+    assert queue.take(1) == []
+    assert queue.seconds_left(1) == 0
+
+
+def test_a_dropped_block_stays_dropped_when_its_other_parent_is_divided():
+    axes = {"latent_dim": (2,), "depth": (2,)}
+    fewshot = override(FEWSHOT, {**axes, "labels": (20,), "freeze": ("full",)}, {"replicates": 8})
+    autoencoder = override(AUTOENCODER, {**axes, "batch_size": (64,)}, {"replicates": 8})
+    encoders, classifiers = plan([autoencoder, fewshot], DATA)
+    queue = Queue(missing_tasks(encoders, {}, workers=2) + missing_tasks(classifiers, {}))
+    failed, large = take_one(queue), take_one(queue)
+    assert len(queue.drop(failed)) == 1
+    large.gpus = 1.0
+    for _ in range(2):  # 4 replicates, 2, 1
+        assert queue.retry(large, Fault.GPU_MEMORY)
+        taken = []
+        while batch := queue.take(1):
+            taken += batch
+        assert large in taken
+    parts = list(queue.running)
+    assert sorted(len(part.replicates) for part in parts) == [1, 1, 2]
+    for part in parts:
+        queue.finish(part, 1.0)
+    assert queue.take(1) == []
+    assert queue.seconds_left(1) == 0
 
 
 def test_a_search_makes_tasks_when_none_is_ready():
