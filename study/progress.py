@@ -25,7 +25,9 @@ class StudyProgress:
         self.console = console
         self.queue = queue
         self.workers = workers
-        self.ended = self.failures = self.running = 0
+        self.ended = self.failures = 0
+        self.begun: set[Task] = set()
+        """Tasks that a worker has begun with; `Queue.running` has those that wait for one too."""
         self.best: dict[str, tuple[float, str]] = {}
         """By experiment: the best value of its metric, and whose it is."""
         self.live: Progress | None = None
@@ -45,7 +47,7 @@ class StudyProgress:
 
     def started(self, task: Task) -> None:
         """A worker has begun with the task."""
-        self.running += 1
+        self.begun.add(task)
         self._show()
 
     def reported(self, task: Task, result: Mapping[str, Any]) -> None:
@@ -56,7 +58,7 @@ class StudyProgress:
 
     def done(self, task: Task, value: float | None) -> None:
         """The block is in the store."""
-        self._end()
+        self._end(task)
         experiment, text = task.cell.experiment, ""
         if value is not None:
             text = f"  {experiment.metric} {value:.4g}"
@@ -68,7 +70,7 @@ class StudyProgress:
 
     def failed(self, task: Task, error: str) -> None:
         """The block has failed for good; its reason is printed when all is over."""
-        self._end()
+        self._end(task)
         self.failures += 1
         self._show(task, f"FAILED  {words(task)}")
 
@@ -78,16 +80,15 @@ class StudyProgress:
 
     # --- drawing -----------------------------------------------------------------------------
 
-    def _end(self) -> None:
+    def _end(self, task: Task) -> None:
         self.ended += 1
-        self.running = len(self.queue.running)
+        self.begun.discard(task)
 
     def state(self) -> str:
         """`7 done, 0 failed, 2 running of 28; best val_mse 0.0119 (…); about 2 min left`."""
         done = self.ended - self.failures
-        parts = [
-            f"{done} done, {self.failures} failed, {self.running} running of {self.queue.total}"
-        ]
+        running = len(self.begun & self.queue.running)  # without those that are tried again later
+        parts = [f"{done} done, {self.failures} failed, {running} running of {self.queue.total}"]
         parts += [f"best {name} {value:.4g} ({cell})" for name, (value, cell) in self.best.items()]
         left = self.queue.seconds_left(self.workers)
         if left is not None and left >= 1:

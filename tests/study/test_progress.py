@@ -6,6 +6,7 @@ import pytest
 from rich.console import Console
 
 from study.experiments import AUTOENCODER, FEWSHOT
+from study.faults import Fault
 from study.grid import override, plan
 from study.progress import StudyProgress
 from study.queue import Queue, missing_tasks
@@ -100,6 +101,25 @@ def test_less_than_a_second_is_not_said():
     progress, queue, _ = follow()
     finish(progress, queue, start(progress, queue), 0.05, seconds=0.2)
     assert "left" not in progress.state()
+
+
+def test_only_blocks_with_a_worker_are_running():
+    progress, queue, _ = follow()
+    one, (two,) = start(progress, queue), queue.take(1)  # Tune has it, and no worker is free
+    assert "1 running of 3" in progress.state()
+    finish(progress, queue, one, 0.05)
+    assert "0 running of 3" in progress.state()
+    progress.started(two)
+    assert "1 running of 3" in progress.state()
+
+
+def test_a_block_that_is_tried_again_is_running_once():
+    progress, queue, _ = follow(dims=(2,))
+    task = start(progress, queue)
+    assert queue.retry(task, Fault.LOST, "a")
+    assert "0 running of 1" in progress.state()
+    assert start(progress, queue) is task
+    assert "1 running of 1" in progress.state()
 
 
 def test_a_block_that_was_there_already_has_no_value():
