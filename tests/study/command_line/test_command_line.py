@@ -142,23 +142,28 @@ def test_the_second_time_nothing_is_computed(finished, out, run_study):
 def test_more_replicates_are_added_and_fewer_are_taken_of_those_that_there_are(
     finished, out, run_study, tmp_path
 ):
-    """Two after the other, and of all three at once: to the last bit."""
+    """Two, then four, then three; and four at once: to the last bit."""
     before = files_of_blocks(out)
+    first_two = dict.fromkeys(sorted(Store(out).blocks()), 2)
+    rows_before = Store(out).rows(first_two)
     command = ["run", "autoencoder", "--preset", "smoke", "--out"]
-    more = run_study(*command, out, "--replicates", 3, first=WITHOUT_REPORT)
+    more = run_study(*command, out, "--replicates", 4, first=WITHOUT_REPORT)
     assert more.returncode == 0, more.stdout + more.stderr
-    assert "autoencoder: 2 cells, 0 done, 2 missing; 6 replicates, 2 missing" in more.stdout
+    assert "autoencoder: 2 cells, 0 done, 2 missing; 8 replicates, 4 missing" in more.stdout
     after = files_of_blocks(out)
     assert {path: after[path] for path in before} == before
-    fewer = run_study(*command, out, "--replicates", 2, first=WITHOUT_RAY)
+    pd.testing.assert_frame_equal(Store(out).rows(first_two), rows_before, check_exact=True)
+    fewer = run_study(*command, out, "--replicates", 3, first=WITHOUT_RAY)
+    assert "autoencoder: 2 cells, 2 done, 0 missing; 6 replicates, 0 missing" in fewer.stdout
     assert "nothing to compute" in fewer.stdout
-    at_once = run_study(*command, tmp_path, "--replicates", 3, first=WITHOUT_REPORT)
+    assert files_of_blocks(out) == after
+    at_once = run_study(*command, tmp_path, "--replicates", 4, first=WITHOUT_REPORT)
     assert at_once.returncode == 0, at_once.stdout + at_once.stderr
-    wanted = dict.fromkeys(Store(tmp_path).blocks(), 3)
+    wanted = dict.fromkeys(sorted(Store(tmp_path).blocks()), 4)
     parts, whole = (
         Store(place).rows(wanted).drop(columns="train_seconds") for place in (out, tmp_path)
     )
-    assert parts["replicate"].tolist() == [0, 1, 2] * 2
+    assert parts["replicate"].tolist() == [0, 1, 2, 3] * 2
     pd.testing.assert_frame_equal(parts, whole, check_exact=True)
 
 
