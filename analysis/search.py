@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from optuna.distributions import BaseDistribution, CategoricalDistribution, json_to_distribution
 
 from analysis.selection import front
-from analysis.style import COLOURS, figure, plain_log_ticks
+from analysis.style import COLOURS, figure, literal, plain_log_ticks
 
 MAP = "viridis"
 """Colours of a scale from dark, the best, to light: for greyscale and all kinds of sight."""
@@ -280,7 +280,7 @@ def draw_coordinates(content: dict[str, Any]) -> Figure:
 def _marks(known: BaseDistribution) -> list[tuple[float, str]]:
     """What stands beside an axis of the parallel coordinates: its choices, or its bounds."""
     if isinstance(known, CategoricalDistribution):
-        return [(_place(known, choice), str(choice)) for choice in known.choices]
+        return [(_place(known, choice), literal(choice)) for choice in known.choices]
     low, high = known.low, known.high  # type: ignore[attr-defined]
     return [(0.0, f"{low:g}"), (1.0, f"{high:g}")]
 

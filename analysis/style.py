@@ -35,7 +35,6 @@ matplotlib.rcParams.update(
         "grid.linewidth": 0.6,
         "legend.frameon": False,
         "figure.constrained_layout.use": True,
-        "text.parse_math": False,  # names and settings come from files
         "savefig.dpi": 110,
         "svg.hashsalt": "latent-study",  # the same figure gives the same file
     }
@@ -48,6 +47,12 @@ def figure(
     """A figure of `width` × `height` inches and its axes (an array if more than one)."""
     made = Figure(figsize=(width, height), layout="constrained")
     return made, made.subplots(rows, columns, **kw)
+
+
+def literal(text: object) -> str:
+    """Text of a results folder, for a figure: matplotlib draws its `$` and takes none for the
+    beginning of a formula, which would have to be one."""
+    return str(text).replace("$", r"\$")
 
 
 def latent_dim_axis(axes: Axes, dims: Iterable[int], apart: float = 1.1) -> None:

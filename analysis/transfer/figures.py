@@ -9,7 +9,15 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.style import COLOURS, LINES, MARKERS, error_bars, figure, latent_dim_axis
+from analysis.style import (
+    COLOURS,
+    LINES,
+    MARKERS,
+    error_bars,
+    figure,
+    latent_dim_axis,
+    literal,
+)
 from analysis.transfer.accuracies import CHANCE, summary
 from analysis.transfer.arms import (
     PLAIN,
@@ -54,7 +62,7 @@ def _draw_arms(axes: Axes, table: pd.DataFrame, rows: pd.DataFrame, x: str, spre
         mean = 100 * part["test_accuracy"]
         reach = error_bars(part["test_accuracy"], part["low"], part["high"], 100)
         axes.errorbar(part[x] * shift, mean, yerr=reach, markersize=4, capsize=2,
-                      linewidth=1.3, label=name_of(arm), **look)  # fmt: skip
+                      linewidth=1.3, label=literal(name_of(arm)), **look)  # fmt: skip
     axes.axhline(100 * CHANCE, color="#666666", linestyle=":", linewidth=1)
 
 
@@ -157,9 +165,9 @@ def draw_against(table: pd.DataFrame) -> Figure:
                       marker=MARKERS[index % 7], color=COLOURS[index % 7], capsize=2.5,
                       markersize=5, label=f"{labels} labels")  # fmt: skip
     axes.axvline(0, color="#444444", linewidth=1)
-    axes.set_yticks(range(len(arms)), [name_of(arm) for arm in arms])
+    axes.set_yticks(range(len(arms)), [literal(name_of(arm)) for arm in arms])
     axes.invert_yaxis()
-    reference = name_of(str(table["reference"].iloc[0]))
+    reference = literal(name_of(str(table["reference"].iloc[0])))
     axes.set_xlabel(f"accuracy minus that of “{reference}” (percentage points)")
     made.legend(ncols=4, loc="outside lower center")
     return made

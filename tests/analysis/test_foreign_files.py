@@ -1,14 +1,17 @@
-"""A results folder is foreign input: nothing in it becomes markup, or a path outside the report."""
+"""A results folder is foreign input: nothing in it becomes markup, a formula, or a path outside
+the report."""
 
+import io
 import json
 from html.parser import HTMLParser
 
+import matplotlib
 import pandas as pd
 import pytest
 
 from analysis import report
 from analysis.document import Document
-from analysis.style import figure
+from analysis.style import figure, literal
 from study.errors import StoreError
 from study.store import Block, Store
 from trainables.contract import Outcome
@@ -76,6 +79,16 @@ def test_unsafe_file_name_is_refused(name, tmp_path):
         with pytest.raises(StoreError, match="can't be the name of a file"):
             attempt()
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("text", [FORMULA, "$x$", "$", "a$b", r"\$x\$", r"\\$", "\\"])
+def test_literal_text_is_drawn_as_it_is(text):
+    made, axes = figure()
+    axes.set_title(literal(text))
+    file = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        made.savefig(file, format="svg")
+    assert text in Tags(file.getvalue()).text
 
 
 # --- results folders ---------------------------------------------------------------------------

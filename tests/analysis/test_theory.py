@@ -4,6 +4,7 @@ import io
 import math
 from xml.etree import ElementTree
 
+import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
@@ -263,6 +264,15 @@ def test_circular_figure_shows_the_numbers() -> None:
     for axes in figure.axes:
         assert axes.get_ylabel()
     figure.savefig(io.BytesIO())
+
+
+def test_circular_figure_draws_its_formulas() -> None:
+    file = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        theory.draw_circular_losses().savefig(file, format="svg")
+    assert "κ" in file.getvalue()
+    texts = "".join(ElementTree.fromstring(file.getvalue()).itertext())
+    assert "$" not in texts
 
 
 def test_figure_of_stationary_points_draws_every_kind() -> None:
