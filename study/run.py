@@ -16,7 +16,7 @@ from study.errors import DONE, FAILED, INTERRUPTED, StoreError
 from study.experiments import Experiment, Selection
 from study.grid import Cell, gaps, record
 from study.store import Block, Store
-from study.store.lock import exclusive_lock
+from study.store.lock import Hold, exclusive_lock
 from study.words import counted, duration, few, shown
 from trainables.data import Dataset
 
@@ -70,7 +70,7 @@ class Study:
 
 
 def alone(
-    store: Store, console: Console, work: Callable[[], int], summary: Callable[[], str]
+    store: Store, console: Console, work: Callable[[Hold], int], summary: Callable[[], str]
 ) -> int:
     """Do the work as the only driver of these results, and return its exit code.
 
@@ -79,7 +79,7 @@ def alone(
     store.create()
     with exclusive_lock(store.place) as hold:
         try:
-            return work()
+            return work(hold)
         except KeyboardInterrupt:
             stopped, code = "interrupted", INTERRUPTED
             if hold.lost:
@@ -166,7 +166,7 @@ def show_plan(
 def run(study: Study, groups: Sequence[Sequence[Cell]]) -> int:
     """Compute what is missing of these cells and write the report; return the exit code."""
 
-    def work() -> int:
+    def work(hold: Hold) -> int:
         store, console, selection = study.store, study.console, study.selection
         store.tidy()
         plan = study.write_plan(selection.name, selection.experiments, groups)

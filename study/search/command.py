@@ -22,6 +22,7 @@ from study.search.winner import (
     reported,
     sentences,
 )
+from study.store.lock import Hold
 from study.store.places import is_uri
 from study.words import counted
 
@@ -62,7 +63,7 @@ def search(study: Study, problems: list[Problem], arguments: argparse.Namespace)
         raise BadInput("--out", arguments.out, allowed)
     every: list[Suggestions] = []
 
-    def work() -> int:
+    def work(hold: Hold) -> int:
         store.tidy()
         with store.place.working_folder("search") as folder:
             option = "--storage" if arguments.storage else "--out"
@@ -73,7 +74,7 @@ def search(study: Study, problems: list[Problem], arguments: argparse.Namespace)
             try:
                 winners = find(asked)
             finally:
-                if store.place.trouble() is None:
+                if not hold.lost and store.place.trouble() is None:
                     for suggestions in every:
                         export(asked, suggestions)
         if not winners:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import optuna
@@ -17,6 +18,7 @@ from analysis.results import load
 from study.presets import read
 from study.search.suggestions import LOST
 from study.store import Store
+from study.store.lock import Hold
 
 ROOT = Path(__file__).resolve().parents[3]
 TINY = ["--latent-dims", "2", "--depths", "1", "--replicates", "2", "--fresh", "2",
@@ -95,6 +97,27 @@ def test_help_teaches_what_is_searched_and_that_it_goes_on(capsys):
                   "--storage", "optuna-dashboard", "The same command goes on", "fresh seeds",
                   "--batch-sizes"):  # fmt: skip
         assert words in shown
+
+
+@pytest.mark.parametrize("lost", [None, "process 1 on elsewhere since today"])
+def test_a_search_that_loses_its_lease_says_so_and_writes_no_more(
+    lost, data_at_hand, monkeypatch, tmp_path, capsys
+):
+    @contextmanager
+    def lease(place):
+        yield Hold(lost)
+
+    def interrupted(asked):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("study.run.exclusive_lock", lease)
+    monkeypatch.setattr("study.search.command.find", interrupted)
+    command = ["search", "autoencoder", "--trials", "3", "--out", str(tmp_path)]
+    assert command_line.main(command) == (1 if lost else 130)
+    (line,) = capsys.readouterr().out.split("\n", 1)[1].splitlines()
+    why = f"ended: while this host was cut off, {lost} took over" if lost else "interrupted"
+    assert line == f"{why}: 0 trials ended and kept; the same command goes on from here"
+    assert (tmp_path / "search" / "autoencoder-d14.json").exists() == (not lost)
 
 
 # --- real searches ---------------------------------------------------------------------------
