@@ -12,7 +12,7 @@ MINUTES ?= 5
 BIN := .venv/bin
 READY := .venv/.installed
 
-.PHONY: help setup study test test-cluster chaos bench lint format lock clean
+.PHONY: help setup study test test-cluster test-s3 chaos bench lint format lock clean
 
 help:            ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /	/'
@@ -44,6 +44,11 @@ test: setup      ## run the tests
 
 test-cluster: setup  ## run the tests on hosts of their own (root; Debian's openssh-server iproute2 rsync)
 	@$(BIN)/python -m pytest tests/cluster -m cluster $(OPTIONS)
+
+test-s3: setup   ## run the store's tests on a real S3 server (root; Debian's radosgw ceph-mon ceph-mgr ceph-osd)
+	@bash tests/radosgw.sh
+	@STUDY_TEST_S3=7480 $(BIN)/python -m pytest tests/study/store $(OPTIONS); code=$$?; \
+	bash tests/radosgw.sh stop; exit $$code
 
 chaos: setup     ## kill workers, hosts and the driver of a study for MINUTES, and compare its rows
 	@$(BIN)/python tests/chaos.py --minutes $(MINUTES) $(OPTIONS)

@@ -97,18 +97,19 @@ CREDENTIALS = {
 
 
 class S3:
-    """moto's S3 server on a port of its own, with a client of another maker than the study's."""
+    """moto's S3 server on a port of its own, with a client of another maker than the study's.
+
+    `STUDY_TEST_S3=PORT` names a real one on this machine instead (`make test-s3` starts Ceph's).
+    """
 
     def __init__(self):
-        # Here, as they take longer to import than most tests to run.
+        # Imported here: importing them takes longer than most tests.
         import boto3
-        from moto.server import ThreadedMotoServer
 
-        logging.getLogger("werkzeug").setLevel(logging.ERROR)
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]  # the same after an interruption
-        self.server = ThreadedMotoServer(ip_address="127.0.0.1", port=self.port, verbose=False)
-        self.server.start()
+        self.server = None
+        self.port = int(os.environ.get("STUDY_TEST_S3", 0))
+        if not self.port:
+            self.start_moto()
         self.client = boto3.client(
             "s3",
             endpoint_url=f"http://127.0.0.1:{self.port}",
@@ -116,6 +117,15 @@ class S3:
             aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
             aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
         )
+
+    def start_moto(self):
+        from moto.server import ThreadedMotoServer
+
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]  # the same after an interruption
+        self.server = ThreadedMotoServer(ip_address="127.0.0.1", port=self.port, verbose=False)
+        self.server.start()
 
     def uri(self, bucket, path="results"):
         """What `--out` takes for a place on this server."""
@@ -137,7 +147,8 @@ class S3:
 def s3_server():
     server = S3()
     yield server
-    server.server.stop()
+    if server.server:
+        server.server.stop()
 
 
 @pytest.fixture
@@ -148,7 +159,15 @@ def s3(s3_server, monkeypatch):
     return s3_server
 
 
-BUCKETS = (f"bucket-{number}" for number in itertools.count())
+@pytest.fixture
+def moto_server(s3):
+    """moto's server, for tests that reach into it."""
+    if s3.server is None:
+        pytest.skip("needs moto, and not a real S3 server")
+    return s3.server
+
+
+BUCKETS = (f"bucket-{os.getpid()}-{number}" for number in itertools.count())
 
 
 @pytest.fixture

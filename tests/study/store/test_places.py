@@ -214,7 +214,7 @@ def test_checkpoint_is_one_file_replaced_in_one_step(place):
 
 
 @pytest.fixture
-def requests(s3):
+def requests(moto_server):
     """The requests that the server was sent, as `GET /bucket/key`."""
     seen = []
 
@@ -243,7 +243,7 @@ def test_all_blocks_are_found_by_one_listing(remote, bucket, write, requests):
     assert all("list-type=2" in request for request in requests)
 
 
-def test_listing_of_more_than_a_page_is_whole(remote, bucket):
+def test_listing_of_more_than_a_page_is_whole(remote, bucket, moto_server):
     backend = get_backend("s3")["123456789012"]["aws"]  # a hundred times as fast as requests
     for number in range(2010):
         backend.put_object(bucket, f"results/blocks/{number:016x}/0-1.json", b"")
@@ -276,9 +276,9 @@ def test_folders_made_by_a_browser_are_no_blocks(remote, bucket, s3, write):
 # --- a storage that is not there -------------------------------------------------------------
 
 
-def test_network_that_is_gone_for_seconds_costs_nothing(remote, write, s3):
-    s3.server.stop()
-    back = threading.Timer(1.0, s3.server.start)
+def test_network_that_is_gone_for_seconds_costs_nothing(remote, write, moto_server):
+    moto_server.stop()
+    back = threading.Timer(1.0, moto_server.start)
     back.start()
     try:
         started = time.monotonic()
@@ -365,7 +365,7 @@ def test_file_that_was_to_be_replaced_and_is_gone_is_not_written(remote):
 
 
 @pytest.fixture
-def strict(s3):
+def strict(s3, moto_server):
     """The server asks for credentials that it knows, and it knows none."""
     import requests
 
