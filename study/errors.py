@@ -12,8 +12,6 @@ BAD_INPUT = 2
 """Exit code: something about the command has to change; nothing was started."""
 INTERRUPTED = 128 + signal.SIGINT
 """Exit code after Ctrl-C."""
-TERMINATED = 128 + signal.SIGTERM
-"""Exit code after SIGTERM."""
 SIGPIPE_EXIT = 128 + signal.SIGPIPE
 """Exit code when stdout was closed."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -72,11 +71,6 @@ def fault_of(error: BaseException) -> Fault:
     if isinstance(error, OSError | StoreError | OtherCode) and not isinstance(error, DamagedBlock):
         return Fault.LOST
     return Fault.OWN
-
-
-def is_full_disk(error: BaseException) -> bool:
-    """Whether an error says that no space is left."""
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def failure_message(fault: Fault, error: str, gpus: float) -> str:
