@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -47,6 +48,8 @@ class Facts:
     """Names of the GPUs that torch sees."""
     token: bool
     """Whether Ray's processes there ask for a token."""
+    token_is_private: bool
+    """Whether nobody but its owner can read the token's file."""
     storage: str
     """Why the results folder can't be used from there, or isn't the same; empty where all is
     well."""
@@ -62,9 +65,15 @@ def facts(results: str, mark: str, has_gpus: bool) -> Facts:
         code=sources("study", "trainables"),
         gpus=gpu_names() if has_gpus else (),
         token=os.environ.get("RAY_AUTH_MODE", "").lower() == "token",
+        token_is_private=is_private(Path("~/.ray/auth_token").expanduser()),
         storage=storage_trouble(Store(results), mark),
         clock=time.time(),
     )
+
+
+def is_private(path: Path) -> bool:
+    """Whether nobody but its owner can read a file, if there is one."""
+    return not path.exists() or path.stat().st_mode & 0o077 == 0
 
 
 def gpu_names() -> tuple[str, ...]:
@@ -164,6 +173,8 @@ def troubles(node: Node, answer: Facts | str, here: Facts) -> list[str]:
         found.append(answer.storage)
     if not answer.token:
         found.append("Ray asks for no token there; start it with RAY_AUTH_MODE=token")
+    if not answer.token_is_private:
+        found.append("others can read the token there; chmod 600 ~/.ray/auth_token")
     skew = answer.clock - here.clock
     if abs(skew) > SKEW + PATIENCE:
         found.append(f"its clock is {abs(skew):.0f} s {'ahead' if skew > 0 else 'behind'}")

@@ -60,6 +60,7 @@ def test_every_host_gets_the_same_of_everything_and_asks_for_the_token(written):
     assert "uv venv --seed --python 3.12." in setup  # to the patch level
     assert "make -C ~/latent-study setup" in setup  # which installs requirements.lock
     assert f"ray=={packages()['ray']} " in (ROOT / "requirements.lock").read_text()
+    assert "chmod 600 ~/.ray/auth_token" in setup
     starts = [written[f"{kind}_start_ray_commands"][-1] for kind in ("head", "worker")]
     assert all("RAY_AUTH_MODE=token ~/latent-study/.venv/bin/ray start" in s for s in starts)
     assert written["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"

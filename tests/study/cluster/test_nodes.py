@@ -16,7 +16,7 @@ from study.store import Store
 
 HERE = Facts(
     host="head", packages={"python": "3.12.1", "torch": "2.15.0"}, code="abc", gpus=(),
-    token=True, storage="", clock=1000.0,
+    token=True, token_is_private=True, storage="", clock=1000.0,
 )  # fmt: skip
 WORKER = Node("1", "worker-1 (10.0.0.3)", {"CPU": 8.0, "GPU": 2.0})
 
@@ -35,6 +35,8 @@ def test_a_node_like_the_driver_with_its_gpus_is_fine():
         ({"gpus": ("A10G",)}, "torch sees 1 of 2 GPUs; look at the NVIDIA driver"),
         ({"storage": "/results is not there"}, "/results is not there"),
         ({"token": False}, "Ray asks for no token there; start it with RAY_AUTH_MODE=token"),
+        ({"token_is_private": False},
+         "others can read the token there; chmod 600 ~/.ray/auth_token"),
         ({"clock": 1500.0}, "its clock is 500 s ahead"),
         ({"clock": 100.0}, "its clock is 900 s behind"),
     ],
@@ -65,6 +67,15 @@ def test_a_folder_with_the_drivers_mark_is_the_drivers(tmp_path):
 def test_a_folder_that_is_not_there_is_not_made(tmp_path):
     assert "is not there" in storage_trouble(Store(tmp_path / "gone"), ".mark.x")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("mode", "private"), [(0o600, True), (0o640, False), (0o604, False)])
+def test_who_can_read_a_file(mode, private, tmp_path):
+    token = tmp_path / "auth_token"
+    assert nodes.is_private(token)  # there is none
+    token.touch(mode=mode)
+    token.chmod(mode)
+    assert nodes.is_private(token) == private
 
 
 def test_facts_of_this_machine(tmp_path):
@@ -123,8 +134,8 @@ def test_the_check_has_a_line_for_each_node(answers, monkeypatch, tmp_path):
     from contextlib import nullcontext
 
     mine = facts(str(tmp_path), "", has_gpus=False)
-    answers |= {"head": replace(mine, storage="", token=True),
-                "worker-1": replace(mine, storage="", token=False)}  # fmt: skip
+    mine = replace(mine, storage="", token_is_private=True)
+    answers |= {"head": replace(mine, token=True), "worker-1": replace(mine, token=False)}
     monkeypatch.setattr(check, "cluster", nullcontext)
     said = io.StringIO()
     console = Console(file=said, width=200)
