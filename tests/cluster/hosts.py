@@ -185,6 +185,9 @@ class Host:
         return subprocess.run(
             [*shell, command],
             env={"HOME": home, "USER": "root", "PATH": path, "LANG": "C.UTF-8"},
+            # Ray runs `ssh -tt`, which reads a terminal: stopped for ever where pytest is in the
+            # background of one.
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=timeout + 30,
