@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import os
 import random
+import secrets
 import shutil
 import socket
 import subprocess
@@ -164,6 +165,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     os.environ["PYTHONPATH"] = str(Path(__file__).resolve().parents[1])
+    # A head asks for a token where it finds one, and hosts give none unless they are told to.
+    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     folder = Path(tempfile.mkdtemp(prefix="study-chaos-"))
     log = folder / "log.txt"
     print(f"seed {options.seed}; what the studies print: {log}", flush=True)

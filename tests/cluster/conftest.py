@@ -49,9 +49,9 @@ class Cluster:
         return [self.head, *self.workers]
 
     def up(self):
-        # Connections to a head that has died are of no use: SSH keeps them for later commands
-        # (ControlPersist), and so does the laptop the address of its network card.
-        self.laptop.run("pkill ssh; rm -rf /tmp/ray_ssh_*; ip neigh flush all")
+        # What the laptop may remember of a head that has died: connections that SSH keeps for later
+        # commands (ControlPersist), and the address of its network card.
+        self.laptop.run("pkill -x ssh; rm -rf /tmp/ray_ssh_*; ip neigh flush all")
         self.on_laptop(f"ray up --yes --no-config-cache {CONFIG}")
         self.wait_for_hosts(len(self.hosts))
 
@@ -64,7 +64,7 @@ class Cluster:
             host.mend()
         if not whole or self.count_hosts() != len(self.hosts):
             self.up()
-        self.head.run("pkill -f 'study run|main.. run'")  # of a test that has failed
+        self.head.run("pkill -f '[s]tudy run|[m]ain[()]+ run'")  # of a test that has failed
 
     def wait_for_hosts(self, count, seconds=120):
         """Until Ray counts so many live nodes. `ray status` says so too, for seconds of a core."""
