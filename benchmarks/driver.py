@@ -35,7 +35,7 @@ def outcome(options: Options, count: int, *more: object) -> dict[str, float]:
 def measure(options: Options) -> list[Line]:
     """Grids of cells that compute nothing."""
     many, most = (20, 40) if options.tiny else (10_000, 100_000)
-    one = [outcome(options, 1, "first") for _ in range(options.repeats)]
+    one = [outcome(options, WORKERS, "first") for _ in range(options.repeats)]
     ray = min(figures["first"] for figures in one)
     lines = []
     for count, at_most in ((many, 5), (most, 30)):
@@ -47,7 +47,7 @@ def measure(options: Options) -> list[Line]:
                 Sample(tuple(beyond)),
                 "s",
                 at_most=at_most,
-                note=f"beyond the {ray:.1f} s that Ray takes for one cell",
+                note=f"beyond the {ray:.1f} s that Ray takes for a cell a worker",
             )
         )
     whole = [outcome(options, many) for _ in range(options.repeats)]
@@ -84,7 +84,11 @@ def main(folder: str, count: int, workers: int, first_only: bool) -> None:
     store.write_plan(record("trivial", "", data, None, [cells[0].experiment], [cells]))
     ready = time.perf_counter()
     ray.init(
-        num_cpus=workers, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False
+        address="local",
+        num_cpus=workers,
+        include_dashboard=False,
+        logging_level=logging.ERROR,
+        log_to_driver=False,
     )
     started = time.perf_counter()
     first: list[float] = []

@@ -82,7 +82,8 @@ class Ray:
         return found
 
     def stop(self) -> None:
-        """End all of it."""
+        """End all of it, and forget that it was this machine's cluster."""
+        Path("/tmp/ray/ray_current_cluster").unlink(missing_ok=True)
         for process in reversed(self.processes()):
             with contextlib.suppress(psutil.Error):
                 for one in (*process.children(recursive=True), process):
