@@ -42,7 +42,7 @@ def noise(images: int) -> Split:
 def paths() -> Values:
     """Whether every trainable and arm runs: `ok` with its seconds, or the error."""
     data = Dataset("noise", noise(400), noise(100), noise(100))
-    small: Values = {"depth": 2, "width": 4, "replicates": 2}
+    small: Values = {"depth": 2, "width": 4}
     parent: Any = None
     found: Values = {}
 
@@ -50,7 +50,7 @@ def paths() -> Values:
         started = time.perf_counter()
         try:
             config = module.Config(**small, **settings)
-            outcome = module.train(config, data, lambda metrics: None, parent)
+            outcome = module.train(config, range(2), data, lambda metrics: None, parent)
         except Exception as error:  # the next path is tried whatever ails this one
             found[name] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
             return None
@@ -61,7 +61,8 @@ def paths() -> Values:
         for seen in ({}, {"augment": 1.0, "noise": 0.2}):
             name = f"autoencoder {optimiser}{' augmented' if seen else ''}"
             made = attempt(name, autoencoders, latent_dim=3, epochs=2, optimiser=optimiser, **seen)
-            parent = parent or (made.weights if made else None)
+            if made and parent is None:
+                parent = {r: {k: v[r] for k, v in made.weights.items()} for r in range(2)}
     for pretraining in ("plain", "augmented"):
         for freeze in FREEZE:
             attempt(
