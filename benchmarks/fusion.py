@@ -39,7 +39,7 @@ def measure(options: Options) -> list[Line]:
     try:
         for workload in workloads(options.tiny):
             options.say(f"fusion: {workload.name}")
-            chosen = fastest_strategy(workload.build(), CPU, workload.batch_size)
+            chosen = fastest_strategy(workload.build(), CPU)
             other: Strategy = "loop" if chosen == "vectorised" else "vectorised"
             taken = in_turns(
                 {

@@ -67,8 +67,7 @@ def paths() -> Values:
         for freeze in FREEZE:
             attempt(
                 f"few-shot {freeze} {pretraining}", fewshot, parent, latent_dim=3, labels=20,
-                freeze=freeze, pretraining=pretraining, epochs=20, encoder_epochs=2, views=3,
-                pseudo_epochs=1,
+                freeze=freeze, pretraining=pretraining, epochs=4, views=3, pseudo_epochs=1,
             )  # fmt: skip
     for loss in rotation.LOSSES:
         attempt(f"rotation {loss}", rotation, loss=loss, epochs=1)

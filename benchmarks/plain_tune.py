@@ -172,7 +172,7 @@ def fit_classifier(
         model,
         groups,
         loader,
-        config.epochs if config.freeze == "fixed" else config.encoder_epochs,
+        config.epochs,
         config.weight_decay,
         lambda output, _, targets: functional.cross_entropy(output, targets),
     )

@@ -82,7 +82,7 @@ def head(labels: int, replicates: int) -> Workload:
 def together(workload: Workload, device: torch.device, strategy: Strategy | None = None) -> Step:
     """A step of all replicates as the study does it, or by `strategy`."""
     members = initialise(workload.build, 0, range(workload.replicates))
-    chosen = strategy or fastest_strategy(members[0], device, workload.batch_size)
+    chosen = strategy or fastest_strategy(members[0], device)
     models = Replicates(members, device, chosen)
     optimiser = AdamW(models.parameters, {"": PEAK}, STEPS, WEIGHT_DECAY, WARM_UP)
     batch = [part.to(device) for part in workload.batch(workload.replicates)]

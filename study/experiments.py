@@ -8,12 +8,12 @@ to `EXPERIMENTS` here.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from types import ModuleType
 from typing import Any
 
-from trainables.settings.fewshot import PRETRAINING
+from trainables.settings.fewshot import FREEZE, HEADS, PRETRAINING
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,10 @@ class Experiment:
     """By a setting of a cell and its value: further settings of the one it builds on."""
     builds_on_parent: Callable[[Mapping[str, Any]], bool] = lambda config: True
     """Whether the cell of this configuration needs the other experiment at all."""
-    also_sets: Mapping[str, str] = field(default_factory=dict)
-    """Settings that take the value of a command-line option for another one: its `epochs` are
-    the few-shot classifier's, however much of it trains."""
+    check_of: str | None = None
+    """The experiment, part of whose grid this one trains under other settings: see `derived`."""
+    derive: Callable[[Experiment], Experiment] = lambda base: base
+    """From that experiment, options and preset worked in, to the axes and settings of this one."""
     on_gpu: Callable[[Mapping[str, Any]], bool] = lambda config: True
     """Whether the cell of this configuration gains from a GPU, where there are any. The others
     stay on CPU cores, beside those on the GPUs."""
@@ -70,6 +71,11 @@ class Experiment:
         """The module to take `Config` and `VERSION` from."""
         return importlib.import_module(self.settings or self.trainable)
 
+    def setting(self, name: str) -> Any:
+        """The value of a setting that is no axis, recipes aside."""
+        defaults = {known.name: known.default for known in fields(self.settings_module().Config)}
+        return self.fixed.get(name, defaults[name])
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -92,7 +98,7 @@ AUTOENCODER = Experiment(
     axes={
         "latent_dim": (2, 6, 8, 10, 12, 14, 30),
         "depth": (2, 3),
-        "batch_size": (32, 64),
+        "batch_size": (32,),
     },
 )
 
@@ -103,19 +109,27 @@ FEWSHOT = Experiment(
     axes={
         "latent_dim": (2, 6, 8, 10, 12, 14, 30),
         "depth": (3,),
-        "labels": (20, 40, 80, 160),
-        "freeze": ("fixed", "full", "scratch"),
+        "labels": (10, 20, 40, 80, 160),
+        "freeze": ("fixed", "full", "scratch", *HEADS),
         "pretraining": ("plain",),
     },
-    replicates=6,
+    replicates=8,
     needs="autoencoder",
-    parent_settings=("latent_dim", "depth", "width", "kernel", "activation", "seed"),
+    parent_settings=("latent_dim", "depth", "width", "kernel", "activation", "network", "seed"),
     parent_choices={"pretraining": PRETRAINING},
     builds_on_parent=lambda config: config["freeze"] != "scratch",
-    also_sets={"encoder_epochs": "epochs"},
     # A head on codes that are computed once is too little work for a GPU.
-    on_gpu=lambda config: config["freeze"] != "fixed",
-    probe_settings={"epochs": 1, "encoder_epochs": 1},
+    on_gpu=lambda config: config["freeze"] not in ("fixed", *HEADS),
+    metric="val_accuracy",
+    best="max",
+)
+
+SUPERVISED = Experiment(
+    name="supervised",
+    trainable="trainables.supervised",
+    settings="trainables.settings.supervised",
+    axes={"labels": (10, 20, 40, 80, 160), "augment": (0.0, 1.0)},
+    replicates=8,
     metric="val_accuracy",
     best="max",
 )
@@ -129,11 +143,110 @@ ROTATION = Experiment(
     metric="val_error",
 )
 
-EXPERIMENTS: dict[str, Experiment] = {e.name: e for e in (AUTOENCODER, FEWSHOT, ROTATION)}
+CHECKED_DIMS = (2, 14, 30)
+"""The latent dimensions at which conclusions are checked under other settings."""
+
+ONE_DIM = CHECKED_DIMS[1:2]
+"""The one where one is enough."""
+
+
+def part(base: Experiment, **wanted: Sequence[Any]) -> Experiment:
+    """The part of a grid with these values on some axes; where an axis has none of them, with its
+    last value alone."""
+    kept = {
+        axis: tuple(v for v in base.axes[axis] if v in values) or base.axes[axis][-1:]
+        for axis, values in wanted.items()
+    }
+    return replace(base, axes={**base.axes, **kept})
+
+
+def times(base: Experiment, setting: str, factor: int) -> Experiment:
+    """The experiment with so many times the value of a setting, in its recipes too."""
+    recipes = {
+        dim: {k: factor * v if k == setting else v for k, v in recipe.items()}
+        for dim, recipe in base.recipes.items()
+    }
+    fixed = {**base.fixed, setting: factor * base.setting(setting)}
+    return replace(base, fixed=fixed, recipes=recipes)
+
+
+def at_one_place(base: Experiment) -> Experiment:
+    """The cells of one latent dimension, the deepest networks and the smallest minibatch."""
+    deepest = (max(base.axes["depth"]),)
+    small = part(base, latent_dim=ONE_DIM, depth=deepest)
+    return (
+        part(small, batch_size=base.axes["batch_size"][:1]) if "batch_size" in base.axes else small
+    )
+
+
+def trained_longer(base: Experiment) -> Experiment:
+    """Four times the epochs, by half as many replicates, but by three at least."""
+    checked = part(base, latent_dim=CHECKED_DIMS, batch_size=base.axes["batch_size"][:1])
+    replicates = min(base.replicates, max(3, base.replicates // 2))
+    return replace(times(checked, "epochs", 4), replicates=replicates)
+
+
+def larger_batches(base: Experiment) -> Experiment:
+    """The largest minibatch, or twice the only one: for as many epochs and for as many updates as
+    the smallest."""
+    smallest, largest = min(base.axes["batch_size"]), max(base.axes["batch_size"])
+    factor = largest // smallest if largest > smallest else 2
+    checked = part(base, latent_dim=CHECKED_DIMS, depth=(max(base.axes["depth"]),))
+    epochs = base.setting("epochs")
+    axes = {"batch_size": (factor * smallest,), "epochs": (epochs, factor * epochs)}
+    return replace(checked, axes={**checked.axes, **axes})
+
+
+def other_widths(base: Experiment) -> Experiment:
+    """Half and twice the channels: fewer and more weights at the same depth."""
+    checked, width = at_one_place(base), base.setting("width")
+    widths = {"width": (max(1, width // 2), width, 2 * width)}
+    return replace(checked, axes={**checked.axes, **widths})
+
+
+def fixed_against_full(base: Experiment) -> Experiment:
+    """The two arms at one place with few and with many labels, by half as many replicates."""
+    known = base.axes["labels"]
+    labels = known[min(1, len(known) - 1)], known[-1]
+    arms = {"freeze": ("fixed", "full"), "pretraining": ("plain",)}
+    checked = part(at_one_place(base), labels=labels, **arms)
+    return replace(checked, replicates=max(2, base.replicates // 2))
+
+
+def other_steps(base: Experiment) -> Experiment:
+    """Half, twice and four times the steps."""
+    checked, epochs = fixed_against_full(base), base.setting("epochs")
+    steps = {"epochs": (max(1, epochs // 2), epochs, 2 * epochs, 4 * epochs)}
+    return replace(checked, axes={**checked.axes, **steps})
+
+
+def other_rates(base: Experiment) -> Experiment:
+    """A third and three times every learning rate."""
+    checked = fixed_against_full(base)
+    return replace(checked, axes={**checked.axes, "rate_factor": (1 / 3, 1.0, 3.0)})
+
+
+def check(name: str, of: Experiment, derive: Callable[[Experiment], Experiment]) -> Experiment:
+    """An experiment that trains a part of another one's grid under other settings."""
+    return replace(derive(of), name=name, check_of=of.name, derive=derive)
+
+
+CHECKS = (
+    check("longer", AUTOENCODER, trained_longer),
+    check("batches", AUTOENCODER, larger_batches),
+    check("widths", AUTOENCODER, other_widths),
+    check("steps", FEWSHOT, other_steps),
+    check("rates", FEWSHOT, other_rates),
+)
+"""Experiments that check what others conclude."""
+
+EXPERIMENTS: dict[str, Experiment] = {
+    e.name: e for e in (AUTOENCODER, FEWSHOT, SUPERVISED, ROTATION, *CHECKS)
+}
 
 STUDIES: dict[str, tuple[str, ...]] = {
-    "assignment": ("autoencoder", "fewshot"),
-    "few-labels": ("fewshot",),
+    "assignment": ("autoencoder", "fewshot", "supervised", *(check.name for check in CHECKS)),
+    "few-labels": ("fewshot", "supervised"),
 }
 """Named lists of experiments. The name of an experiment is a study too: it, and what it needs."""
 
@@ -142,7 +255,7 @@ STUDY_AXES: dict[str, Mapping[str, Mapping[str, tuple[Any, ...]]]] = {
         "autoencoder": {"batch_size": (64,)},
         "fewshot": {
             "latent_dim": (32,),
-            "freeze": ("fixed", "full", "scratch", "lp-ft", "propagation"),
+            "freeze": FREEZE,
             "pretraining": ("plain", "augmented"),
         },
     },
@@ -191,10 +304,12 @@ PRESETS: dict[str, Preset] = {
         axes={
             "autoencoder": {"latent_dim": (2, 8), "depth": (2,), "batch_size": (64,)},
             "fewshot": {"latent_dim": (2, 8), "depth": (2,), "labels": (20, 40)},
+            "supervised": {"labels": (20, 40)},
         },
         fixed={
             "autoencoder": {"epochs": 1, "width": 4, "replicates": 2},
-            "fewshot": {"epochs": 20, "encoder_epochs": 5, "width": 4, "replicates": 2},
+            "fewshot": {"epochs": 10, "width": 4, "replicates": 2},
+            "supervised": {"epochs": 10, "width": 4, "replicates": 2},
             "rotation": {"epochs": 1, "width": 4, "depth": 2, "replicates": 2},
         },
     ),
@@ -210,12 +325,10 @@ PRESETS: dict[str, Preset] = {
                 "learning_rate": 0.02,
                 "replicates": 4,
             },
-            "fewshot": {
-                "epochs": 200,
-                "encoder_epochs": 50,
-                "replicates": 8,
-                "encoders": 4,
-            },
+            # The same steps in every arm. In 200 of them each arm gains at most 1.3 points more
+            # (validation images, d = 14, 20 and 160 labels, n = 4): `steps` checks it.
+            "fewshot": {"epochs": 100, "replicates": 8},
+            "supervised": {"epochs": 100, "replicates": 8},
             "rotation": {"epochs": 12, "replicates": 6},
         },
         large={
@@ -225,22 +338,19 @@ PRESETS: dict[str, Preset] = {
                 "optimiser": "adamw",
                 "learning_rate": 0.01,
             },
-            "fewshot": {"encoders": 3},
+            "fewshot": {"epochs": 200, "encoders": 3},
+            "supervised": {"epochs": 200},
             "rotation": {"epochs": 2, "replicates": 4},
         },
     ),
     "full": Preset(
         "MNIST, more replicates and epochs: for GPUs or patience",
         dataset="mnist",
+        axes={"autoencoder": {"batch_size": (32, 64)}},
         fixed={
             "autoencoder": {"epochs": 20, "replicates": 10, "width": 32},
-            "fewshot": {
-                "epochs": 300,
-                "encoder_epochs": 100,
-                "replicates": 20,
-                "encoders": 10,
-                "width": 32,
-            },
+            "fewshot": {"epochs": 300, "replicates": 20, "width": 32},
+            "supervised": {"epochs": 300, "replicates": 20},
             "rotation": {"epochs": 20, "replicates": 10, "width": 32},
         },
     ),
@@ -255,8 +365,9 @@ def members(name: str) -> list[Experiment]:
     ordered: list[Experiment] = []
 
     def add(experiment: Experiment) -> None:
-        if experiment.needs:
-            add(EXPERIMENTS[experiment.needs])
+        for earlier in (experiment.needs, experiment.check_of):
+            if earlier:
+                add(EXPERIMENTS[earlier])
         if experiment not in ordered:
             ordered.append(experiment)
 
@@ -271,3 +382,11 @@ def members(name: str) -> list[Experiment]:
         )
         for experiment in ordered
     ]
+
+
+def derived(experiment: Experiment, base: Experiment) -> Experiment:
+    """The check `experiment` of `base`, whose options and preset are worked in."""
+    made = experiment.derive(base)
+    return replace(
+        made, name=experiment.name, check_of=experiment.check_of, derive=experiment.derive
+    )

@@ -114,7 +114,8 @@ def parent_settings(experiment: Experiment, parent: Experiment, settings: Settin
 def lay_out(
     experiments: Sequence[Experiment], asked: Collection[str] | None = None
 ) -> list[list[Cell]]:
-    """The cells of each experiment, without ids, and with them the cells that these build on.
+    """The cells of each experiment, without ids, and with them the cells that these build on. A
+    cell that several experiments have is the same object in each.
 
     Of an experiment that is not in `asked` (default: all are) only the cells that others build on.
     A parent that is not on its own experiment's grid (few-shot on a depth for which no autoencoder
@@ -124,15 +125,18 @@ def lay_out(
     Raises `trainables.contract.ConfigError` for the first cell that is out of bounds.
     """
     by_name = {experiment.name: experiment for experiment in experiments}
-    cells: dict[str, dict[Settings, Cell]] = {experiment.name: {} for experiment in experiments}
+    groups: dict[str, dict[Settings, Cell]] = {experiment.name: {} for experiment in experiments}
+    # By what trains it: a cell that two experiments have is one.
+    cells: dict[tuple[str, Settings], Cell] = {}
     # Many cells build on one, which depends on nothing but the settings that they share.
     parents: dict[tuple[Any, ...], Cell] = {}
 
     def add(experiment: Experiment, settings: Settings, replicates: int) -> Cell:
-        cell = cells[experiment.name].get(settings)
-        if cell is None:
-            cell = Cell(experiment, settings, parent_of(experiment, settings), replicates)
-            cells[experiment.name][settings] = cell
+        key = experiment.trainable, settings
+        if key not in cells:
+            parent = parent_of(experiment, settings)
+            cells[key] = Cell(experiment, settings, parent, replicates)
+        cell = groups[experiment.name][settings] = cells[key]
         cell.replicates = max(cell.replicates, replicates)
         if cell.parent:
             last = max(map(settings.parent_replicate, range(cell.replicates)))
@@ -154,7 +158,7 @@ def lay_out(
         if asked is None or experiment.name in asked:
             for settings in settings_of(experiment):
                 add(experiment, settings, experiment.replicates)
-    return [list(cells[experiment.name].values()) for experiment in experiments]
+    return [list(groups[experiment.name].values()) for experiment in experiments]
 
 
 def identify(groups: Sequence[Sequence[Cell]], fingerprint: str) -> None:

@@ -102,20 +102,30 @@ def alone(
 
 def replicates_done(store: Store, groups: Sequence[Sequence[Cell]]) -> str:
     """`12 of 784 replicates are done`."""
-    finished = store.blocks()
-    wanted = sum(cell.replicates for cells in groups for cell in cells)
-    missing = sum(
+    wanted = sum(cell.replicates for cell in distinct(groups))
+    missing = replicates_missing(groups, store.blocks())
+    return f"{wanted - missing} of {counted(wanted, 'replicate')} are done"
+
+
+def replicates_missing(
+    groups: Sequence[Sequence[Cell]], finished: Mapping[str, Sequence[range]]
+) -> int:
+    """How many replicates are missing, each counted once."""
+    return sum(
         len(gap)
-        for cells in groups
-        for cell in cells
+        for cell in distinct(groups)
         for gap in gaps(cell.replicates, finished.get(cell.id, ()))
     )
-    return f"{wanted - missing} of {counted(wanted, 'replicate')} are done"
+
+
+def distinct(groups: Sequence[Sequence[Cell]]) -> list[Cell]:
+    """The cells of all experiments, each once."""
+    return list(dict.fromkeys(cell for cells in groups for cell in cells))
 
 
 def ids(groups: Sequence[Sequence[Cell]]) -> list[str]:
     """Ids of all cells."""
-    return [cell.id for cells in groups for cell in cells]
+    return [cell.id for cell in distinct(groups)]
 
 
 def finished_blocks(store: Store, damaged: Mapping[Block, str]) -> dict[str, list[range]]:
@@ -138,8 +148,9 @@ def show_plan(
     are missing."""
     failures = store.failures()
     broken = {block.cell for block in damaged}
-    missing_in_all = 0
     for experiment, cells in zip(experiments, groups, strict=True):
+        if not cells:  # of an experiment that is only the base of a check
+            continue
         missing = {cell.id: gaps(cell.replicates, finished.get(cell.id, ())) for cell in cells}
         missing_here = sum(len(gap) for found in missing.values() for gap in found)
         open_cells = [cell for cell, found in missing.items() if found]
@@ -159,8 +170,7 @@ def show_plan(
         console.print(
             f"    {', '.join(f'{name} {few(list(known))}' for name, known in values.items())}"
         )
-        missing_in_all += missing_here
-    return missing_in_all
+    return replicates_missing(groups, finished)
 
 
 def run(study: Study, groups: Sequence[Sequence[Cell]]) -> int:
@@ -175,7 +185,7 @@ def run(study: Study, groups: Sequence[Sequence[Cell]]) -> int:
         finished = store.blocks()
         if show_plan(console, store, finished, {}, selection.experiments, groups):
             with study.session() as session:
-                session.compute(selection.name, [c for cells in groups for c in cells], finished)
+                session.compute(selection.name, distinct(groups), finished)
         else:
             console.print("nothing to compute: every replicate is there")
         return write_report(store, console, plan, damaged={}, only_if_changed=True)

@@ -13,16 +13,31 @@ import torch
 from torch import Tensor
 
 from trainables.codes import encode
-from trainables.contract import Checkpoint, Outcome, Parent, Report, require_finite
-from trainables.data import Dataset, label_subset, pixels
-from trainables.metrics import lines
-from trainables.networks import Classifier, Encoder, Head, count_parameters
+from trainables.contract import Checkpoint, Outcome, Parent, Report
+from trainables.data import Dataset, pixels
+from trainables.networks import (
+    Classifier,
+    DenseEncoder,
+    Encoder,
+    Head,
+    count_parameters,
+    encoder_of,
+)
 from trainables.replicates import Replicates, Strategy, fastest_strategy, pick_device
 from trainables.seeds import initialise
 from trainables.settings.fewshot import FREEZE as FREEZE
+from trainables.settings.fewshot import HEADS, Config
 from trainables.settings.fewshot import VERSION as VERSION
-from trainables.settings.fewshot import Config
-from trainables.stages import Examples, Training, fit_stage, labelled_examples
+from trainables.stages import (
+    Examples,
+    Learnt,
+    Scoring,
+    Training,
+    fit_stage,
+    label_subsets,
+    labelled_examples,
+    learn,
+)
 from trainables.stages import cross_entropy as cross_entropy
 
 STATISTICS_IMAGES = 1000
@@ -46,7 +61,7 @@ def build_classifiers(
         lambda: Head(config.latent_dim, config.hidden), config.seed, replicates, "head"
     )
     if config.freeze == "scratch":
-        encoders = initialise(lambda: Encoder(config.shape), config.seed, replicates)
+        encoders = initialise(lambda: encoder_of(config.shape), config.seed, replicates)
     elif parent is None:
         raise ValueError(f"freeze = {config.freeze!r} needs a pretrained encoder")
     else:
@@ -55,10 +70,10 @@ def build_classifiers(
     return [Classifier(*parts) for parts in zip(encoders, heads, strict=True)]
 
 
-def pretrained_encoder(config: Config, weights: Mapping[str, Tensor]) -> Encoder:
+def pretrained_encoder(config: Config, weights: Mapping[str, Tensor]) -> Encoder | DenseEncoder:
     """An encoder with a copy of its part of an autoencoder's `weights`."""
     with torch.device("meta"):  # without random weights, which take a tenth of a cell's time
-        encoder = Encoder(config.shape)
+        encoder = encoder_of(config.shape)
     own = {
         name.removeprefix("encoder."): value.clone()
         for name, value in weights.items()
@@ -83,10 +98,12 @@ def peak_rates(config: Config) -> dict[str, float]:
     """Peaks of the learning rates of the stage that makes the classifier (of `lp-ft`, the second),
     by the prefix of the name of a parameter that trains in it."""
     if config.freeze == "lp-ft":
-        return {"": config.tuning_learning_rate}
-    if config.freeze in ("full", "scratch"):
-        return {"encoder.": config.encoder_learning_rate, "head.": config.learning_rate}
-    return {"": config.learning_rate}  # a head alone, whose names have no prefix
+        rates = {"": config.tuning_learning_rate}
+    elif config.freeze in ("full", "scratch"):
+        rates = {"encoder.": config.encoder_learning_rate, "head.": config.learning_rate}
+    else:
+        rates = {"": config.learning_rate}  # a head alone, whose names have no prefix
+    return {prefix: config.rate_factor * rate for prefix, rate in rates.items()}
 
 
 def heads_alone(
@@ -142,7 +159,7 @@ def whole_networks(
     """Everything trains."""
     device = examples.images.device
     batch_size = config.batch_size or config.labels
-    strategy = strategy or fastest_strategy(members[0], device, batch_size)
+    strategy = strategy or fastest_strategy(members[0], device)
     models = Replicates(members, device, strategy, replicates)
     as_bytes = not examples.images.is_floating_point()
     return Training(
@@ -150,7 +167,7 @@ def whole_networks(
         pixels(examples.images) if as_bytes else examples.images,
         examples.targets,
         peak_rates(config),
-        config.encoder_epochs,
+        config.epochs,
         batch_size,
         lambda images: models.evaluate(scores_of_images, images).argmax(dim=2),
         examples.views,
@@ -201,14 +218,6 @@ def heads_on_propagated_labels(
     )
 
 
-@torch.no_grad()
-def judge(training: Training, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Predicted classes (R, N) of uint8 `images` (N, 1, 28, 28), and the fractions (R,) of them
-    that are `labels` (N,)."""
-    predicted = training.predict(images)
-    return predicted, (predicted == labels).double().mean(dim=1)
-
-
 def train(
     config: Config,
     replicates: range,
@@ -232,62 +241,35 @@ def train(
     sources = [config.parent_replicate(replicate) for replicate in replicates]
     images, labels = data.train.on(device)
     standardise(members, sources, images[:STATISTICS_IMAGES])
-    subsets = [
-        label_subset(data.train.labels, config.labels, config.seed, replicate)
-        for replicate in replicates
-    ]
-    chosen = torch.from_numpy(np.stack(subsets)).to(device)
+    chosen = label_subsets(data, config, replicates).to(device)
     examples = labelled_examples(config, replicates, images[chosen], labels[chosen])
-    history: list[dict[str, Any]] = []
-    earlier_epochs = 0
-    if config.freeze == "lp-ft":
-        # What `fixed` trains. Seconds that no checkpoint is worth: whoever tries again gets the
-        # same bits.
-        as_fixed = replace(config, freeze="fixed")
-        probe = heads_alone(as_fixed, replicates, members, sources, examples)
-        fit_stage(config, probe, report, history)
-        earlier_epochs = probe.epochs_trained
-    if config.freeze == "propagation":
-        training = heads_on_propagated_labels(
-            config, replicates, members, sources, images, chosen, labels[chosen]
-        )
-    elif config.freeze == "fixed":
-        training = heads_alone(config, replicates, members, sources, examples)
+    no_network = config.freeze in HEADS
+    parameters = count_parameters(members[0].encoder if no_network else members[0])
+    scoring = Scoring(replicates, data, report, parameters, score_after)
+    if no_network:
+        from trainables.heads import fit_heads  # scikit-learn: a second that the others don't need
+
+        learnt = Learnt(fit_heads(config.freeze, members, examples), 1, config.labels, 0)
     else:
-        training = whole_networks(config, replicates, members, examples, strategy)
-    parameters = count_parameters(members[0])
-    validation = data.validation.on(device)
-
-    scoring = 0.0
-
-    def scores(epoch: int) -> Mapping[str, float]:
-        nonlocal scoring
-        if epoch not in score_after:
-            return {}
-        began = time.perf_counter()
-        _, accuracy = judge(training, *validation)
-        found = {"val_accuracy": accuracy.mean().item(), "parameters": parameters}
-        scoring += time.perf_counter() - began
-        return found
-
-    earlier = fit_stage(config, training, report, history, earlier_epochs, checkpoint, scores)
-    sums = [value.detach().flatten(1).sum(dim=1) for value in training.models.parameters.values()]
-    require_finite(torch.stack(sums).sum(dim=0), replicates, "a weight")
-    _, on_validation = judge(training, *validation)
-    predictions, on_test = judge(training, *data.test.on(device))
-    seconds = earlier + time.perf_counter() - started - scoring
-    common = {
-        "batch_size": training.batch_size,
-        "epochs": earlier_epochs + training.epochs_trained,
-        "parameters": parameters,
-        "trained_parameters": count_parameters(training.models.members[0]),
-        "train_seconds": seconds / len(replicates),
-    }
-    each = {
-        "label_subset": list(replicates),
-        "encoder_replicate": sources,
-        "val_accuracy": on_validation.tolist(),
-        "test_accuracy": on_test.tolist(),
-    }
-    rows = lines(replicates, common, each)
-    return Outcome(rows, history, predictions=predictions.to(torch.uint8).cpu().numpy())
+        earlier_epochs = 0
+        if config.freeze == "fixed":
+            training = heads_alone(config, replicates, members, sources, examples)
+        elif config.freeze == "propagation":
+            training = heads_on_propagated_labels(
+                config, replicates, members, sources, images, chosen, labels[chosen]
+            )
+        elif config.freeze == "lp-ft":
+            # The probe takes seconds, which no checkpoint is worth: whoever tries again gets the
+            # same bits.
+            probe_epochs, tuning_epochs = config.stages
+            as_fixed = replace(config, freeze="fixed", epochs=probe_epochs)
+            probe = heads_alone(as_fixed, replicates, members, sources, examples)
+            fit_stage(config, probe, scoring)
+            earlier_epochs = probe.epochs_trained
+            tuning = replace(config, epochs=tuning_epochs)
+            training = whole_networks(tuning, replicates, members, examples, strategy)
+        else:
+            training = whole_networks(config, replicates, members, examples, strategy)
+        learnt = learn(config, training, scoring, earlier_epochs, checkpoint)
+    seen = {"label_subset": list(replicates), "encoder_replicate": sources}
+    return scoring.outcome(learnt, started, seen)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 
 import torch
@@ -77,13 +78,56 @@ class Decoder(nn.Module):
         return self.convolutions(self.features(codes).unflatten(1, self.folded))
 
 
+def dense_layers(units: list[int], activation: str) -> list[nn.Module]:
+    """Fully connected layers of these `units`, each with the activation after it."""
+    layers: list[nn.Module] = []
+    for units_in, units_out in itertools.pairwise(units):
+        layers += [nn.Linear(units_in, units_out), ACTIVATIONS[activation]()]
+    return layers
+
+
+class DenseEncoder(nn.Module):
+    """Images (N, 1, 28, 28) to codes (N, d), by fully connected layers."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.hidden = nn.Sequential(*dense_layers(shape.units, shape.activation))
+        self.code = nn.Linear(shape.units[-1], shape.latent_dim)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.code(self.hidden(images.flatten(1)))
+
+
+class DenseDecoder(nn.Module):
+    """Codes (N, d) to images (N, 1, 28, 28), by fully connected layers; pixels as `Decoder`'s."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        pixels, *hidden = shape.units
+        units = [shape.latent_dim, *reversed(hidden)]
+        self.hidden = nn.Sequential(*dense_layers(units, shape.activation))
+        self.image = nn.Linear(units[-1], pixels)
+        self.affine = shape.activation == "none"
+        if not self.affine:
+            nn.init.constant_(self.image.bias, -2.0)  # near the mean pixel, as `Decoder` does
+
+    def forward(self, codes: Tensor) -> Tensor:
+        images = self.image(self.hidden(codes)).unflatten(1, (1, SIDES[0], SIDES[0]))
+        return images if self.affine else images.sigmoid()
+
+
+def encoder_of(shape: Shape) -> Encoder | DenseEncoder:
+    """An untrained encoder of this shape."""
+    return DenseEncoder(shape) if shape.network == "mlp" else Encoder(shape)
+
+
 class Autoencoder(nn.Module):
     """An encoder and its decoder."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.encoder = Encoder(shape)
-        self.decoder = Decoder(shape)
+        self.encoder = encoder_of(shape)
+        self.decoder = DenseDecoder(shape) if shape.network == "mlp" else Decoder(shape)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.decoder(self.encoder(images))
@@ -148,7 +192,7 @@ def batched_linear(parameters: Mapping[str, Tensor], name: str, inputs: Tensor) 
 class Classifier(nn.Module):
     """Images (N, 1, 28, 28) to class scores (N, 10), through an encoder's code."""
 
-    def __init__(self, encoder: Encoder, head: Head) -> None:
+    def __init__(self, encoder: Encoder | DenseEncoder, head: Head) -> None:
         super().__init__()
         self.encoder = encoder
         self.standardise = Standardise(encoder.code.out_features)
@@ -157,7 +201,7 @@ class Classifier(nn.Module):
     @classmethod
     def untrained(cls, shape: Shape, hidden: int = 32) -> Classifier:
         """One whose parts have random weights."""
-        return cls(Encoder(shape), Head(shape.latent_dim, hidden))
+        return cls(encoder_of(shape), Head(shape.latent_dim, hidden))
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.standardise(self.encoder(images)))

@@ -64,17 +64,16 @@ def pick_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def fastest_strategy(model: nn.Module, device: torch.device, batch_size: int) -> Strategy:
-    """`batched` where the network can, `loop` for convolutions on a CPU, `vectorised` for all else.
+def fastest_strategy(model: nn.Module, device: torch.device) -> Strategy:
+    """`batched` where the network can, `loop` for others on a CPU, `vectorised` on a GPU.
 
-    `torch.vmap` costs a small network more than its arithmetic does. Vectorised convolutions
-    become grouped ones, which lose on CPUs at every batch size that the study uses
+    On a CPU `torch.vmap` costs a small network more than its arithmetic does, and vectorised
+    convolutions become grouped ones, which lose at every batch size that the study uses
     (benchmarks/README.md has the figures).
     """
     if hasattr(model, "batched"):
         return "batched"
-    convolutional = any(isinstance(part, nn.Conv2d) for part in model.modules())
-    return "loop" if device.type == "cpu" and convolutional else "vectorised"
+    return "loop" if device.type == "cpu" else "vectorised"
 
 
 class Replicates:
@@ -108,6 +107,8 @@ class Replicates:
                 assert shared.grad is not None
                 own.data = shared.detach()[replicate]
                 own.grad = shared.grad[replicate]
+            for name, buffer in member.named_buffers():  # batch norm changes them in training
+                buffer.data = self.buffers[name][replicate]
 
     def __len__(self) -> int:
         return len(self.members)

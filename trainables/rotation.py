@@ -80,7 +80,7 @@ def train(
     started = time.perf_counter()
     device = pick_device()
     members = initialise(lambda: Encoder(config.shape), config.seed, replicates)
-    strategy = strategy or fastest_strategy(members[0], device, config.batch_size)
+    strategy = strategy or fastest_strategy(members[0], device)
     models = Replicates(members, device, strategy, replicates)
     images, _ = data.train.on(device)
     held_out = {}

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from torch import Tensor, arange
+import numpy as np
+from torch import Tensor, arange, from_numpy, no_grad, stack, uint8
 from torch.nn import functional
 
 from trainables.augment import views
-from trainables.contract import Checkpoint, Report
-from trainables.data import pixels
-from trainables.metrics import record
-from trainables.replicates import Replicates
+from trainables.contract import Checkpoint, Outcome, Report, require_finite
+from trainables.data import Dataset, label_subset, pixels
+from trainables.metrics import lines, record
+from trainables.networks import count_parameters
+from trainables.replicates import Replicates, pick_device
 from trainables.seeds import generators
-from trainables.settings.fewshot import Config
 from trainables.training import MinibatchOrder, fit
 
 REPORT_EVERY = 20
@@ -52,13 +54,42 @@ class Examples:
     """How many of the M each labelled image makes: so many epochs of labels is one pass."""
 
 
-def no_scores(epoch: int) -> Mapping[str, float]:
-    """What is to be reported after an epoch of what no search compares: nothing more."""
-    return {}
+class FewLabels(Protocol):
+    """The settings that everything which learns from few labels has."""
+
+    @property
+    def labels(self) -> int:
+        """Labelled training images, class-balanced."""
+
+    @property
+    def views(self) -> int:
+        """Augmented views of every labelled image."""
+
+    @property
+    def view_strength(self) -> float:
+        """How far the views are from the image."""
+
+    @property
+    def sees_views(self) -> bool:
+        """Whether it learns from views instead of the images."""
+
+    @property
+    def weight_decay(self) -> float:
+        """AdamW's decoupled weight decay."""
+
+    @property
+    def seed(self) -> int:
+        """Of label subsets, views and data order."""
+
+
+def label_subsets(data: Dataset, config: FewLabels, replicates: Sequence[int]) -> Tensor:
+    """Indices (R, labels) of the training images whose labels each of `replicates` sees."""
+    subsets = [label_subset(data.train.labels, config.labels, config.seed, r) for r in replicates]
+    return from_numpy(np.stack(subsets))
 
 
 def labelled_examples(
-    config: Config, replicates: Sequence[int], images: Tensor, targets: Tensor
+    config: FewLabels, replicates: Sequence[int], images: Tensor, targets: Tensor
 ) -> Examples:
     """The labelled uint8 `images` (R, labels, 1, 28, 28), or augmented views of them, drawn once:
     each replicate's from its own generator."""
@@ -104,30 +135,124 @@ class Training:
         return self.passes * self.views
 
 
-def fit_stage(
-    config: Config,
+@dataclass(frozen=True)
+class Learnt:
+    """What training leaves, and what it took."""
+
+    predict: Callable[[Tensor], Tensor]
+    """Uint8 images (N, 1, 28, 28) to predicted classes (R, N)."""
+    epochs: int
+    """Passes over the labelled images (in `propagation`, over all training images)."""
+    batch_size: int
+    """Images a minibatch."""
+    trained_parameters: int
+    """Numbers of a replicate that gradients move."""
+    earlier_seconds: float = 0.0
+    """Seconds that interrupted tries took."""
+
+
+class Scoring:
+    """The history and the scores of a cell's replicates, along the way and in the end."""
+
+    def __init__(
+        self,
+        replicates: Sequence[int],
+        data: Dataset,
+        report: Report,
+        parameters: int,
+        score_after: Collection[int] = (),
+    ) -> None:
+        device = pick_device()
+        self.replicates = replicates
+        self.validation = data.validation.on(device)
+        self.test = data.test.on(device)
+        self.report = report
+        self.parameters = parameters
+        self.score_after = score_after
+        self.history: list[dict[str, Any]] = []
+        self.seconds = 0.0
+        """What scores along the way have taken: no part of training."""
+
+    def after(self, epoch: int, training: Training) -> Mapping[str, float]:
+        """The validation accuracy after this epoch, if a search asks for it."""
+        if epoch not in self.score_after:
+            return {}
+        began = time.perf_counter()
+        _, accuracy = judge(training.predict, *self.validation)
+        self.seconds += time.perf_counter() - began
+        return {"val_accuracy": accuracy.mean().item(), "parameters": self.parameters}
+
+    def outcome(self, learnt: Learnt, started: float, columns: Mapping[str, list[Any]]) -> Outcome:
+        """Rows and predictions of what has been learnt since `started` (`time.perf_counter`), with
+        these further `columns` of R values."""
+        _, on_validation = judge(learnt.predict, *self.validation)
+        predictions, on_test = judge(learnt.predict, *self.test)
+        seconds = learnt.earlier_seconds + time.perf_counter() - started - self.seconds
+        common = {
+            "batch_size": learnt.batch_size,
+            "epochs": learnt.epochs,
+            "parameters": self.parameters,
+            "trained_parameters": learnt.trained_parameters,
+            "train_seconds": seconds / len(self.replicates),
+        }
+        accuracies = {"val_accuracy": on_validation.tolist(), "test_accuracy": on_test.tolist()}
+        rows = lines(self.replicates, common, {**columns, **accuracies})
+        return Outcome(rows, self.history, predictions=predictions.to(uint8).cpu().numpy())
+
+
+@no_grad()
+def judge(
+    predict: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Predicted classes (R, N) of uint8 `images` (N, 1, 28, 28), and the fractions (R,) of them
+    that are `labels` (N,)."""
+    predicted = predict(images)
+    return predicted, (predicted == labels).double().mean(dim=1)
+
+
+def learn(
+    config: FewLabels,
     training: Training,
-    report: Report,
-    history: list[dict[str, Any]],
+    scoring: Scoring,
     earlier_epochs: int = 0,
     checkpoint: Checkpoint | None = None,
-    scores: Callable[[int], Mapping[str, float]] = no_scores,
+) -> Learnt:
+    """Train the stage that makes the classifiers, which comes after `earlier_epochs` of others."""
+    earlier_seconds = fit_stage(config, training, scoring, earlier_epochs, checkpoint)
+    models = training.models
+    sums = [value.detach().flatten(1).sum(dim=1) for value in models.parameters.values()]
+    require_finite(stack(sums).sum(dim=0), models.numbers, "a weight")
+    return Learnt(
+        training.predict,
+        earlier_epochs + training.epochs_trained,
+        training.batch_size,
+        count_parameters(models.members[0]),
+        earlier_seconds,
+    )
+
+
+def fit_stage(
+    config: FewLabels,
+    training: Training,
+    scoring: Scoring,
+    earlier_epochs: int = 0,
+    checkpoint: Checkpoint | None = None,
 ) -> float:
     """Train one stage of an arm, which comes after `earlier_epochs` of others. Returns the
     seconds that earlier tries took; see `trainables.training.fit`.
 
-    What `scores` returns after a pass that ends with an epoch is reported too; the history is
-    the same with it and without."""
+    Scores along the way are reported; the history is the same with them and without."""
 
     def after_epoch(number: int, losses: Tensor) -> None:
         trained = number * training.views
         epoch = earlier_epochs + trained
-        also = scores(epoch)
+        also = scoring.after(epoch, training)
         if trained % REPORT_EVERY == 0 or number == training.passes:
             numbers = training.models.numbers
-            record(history, report, numbers, epoch, {"train_loss": losses}, **also)
+            loss = {"train_loss": losses}
+            record(scoring.history, scoring.report, numbers, epoch, loss, **also)
         elif also:
-            report({"epoch": epoch, **also})
+            scoring.report({"epoch": epoch, **also})
 
     device = training.models.device
     each = arange(len(training.models), device=device).unsqueeze(1)
@@ -154,6 +279,6 @@ def fit_stage(
         training.learning_rates,
         config.weight_decay,
         after_epoch,
-        history,
+        scoring.history,
         checkpoint,
     )

@@ -105,6 +105,7 @@ def _progress(
 ) -> Progress:
     """All that the epochs after this one depend on, and `numbers`."""
     tensors = {f"parameter {name}": value.detach() for name, value in models.parameters.items()}
+    tensors |= {f"buffer {name}": value for name, value in models.buffers.items()}
     tensors |= {f"optimiser {name}": value for name, value in optimiser.tensors().items()}
     for number, generator in enumerate(draws):
         tensors[f"generator {number}"] = generator.get_state()
@@ -120,6 +121,8 @@ def _restore(
     """The inverse of `_progress`, on what was just built."""
     for name, parameter in models.parameters.items():
         parameter.detach().copy_(saved.tensors[f"parameter {name}"])
+    for name, buffer in models.buffers.items():
+        buffer.copy_(saved.tensors[f"buffer {name}"])
     for number, generator in enumerate(draws):
         generator.set_state(saved.tensors[f"generator {number}"])
     kept = {name.removeprefix("optimiser "): value for name, value in saved.tensors.items()}

@@ -1,10 +1,12 @@
 """Question 1: how the reconstruction error depends on the latent dimension, layers and weights.
 
 - `errors`: means, intervals and slopes, beside the error of PCA
+- `checks`: the same comparisons with a larger budget, larger minibatches, other widths
 - `figures`: errors and reconstructions, drawn
 - `conclusions`: the sentences that follow
 """
 
+from analysis.reconstruction.checks import all_rows, checks, draw_checks
 from analysis.reconstruction.conclusions import conclusions
 from analysis.reconstruction.errors import (
     best_model,
@@ -24,8 +26,11 @@ from analysis.reconstruction.figures import (
 )
 
 __all__ = [
+    "all_rows",
     "best_model",
+    "checks",
     "conclusions",
+    "draw_checks",
     "draw_cost",
     "draw_error_by_digit",
     "draw_error_by_dimension",

@@ -1,95 +1,217 @@
-"""What the errors say of the latent dimension and of layers, in sentences."""
+"""What the errors say of the latent dimension, of layers, batches and widths, in sentences."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import pairwise
 
-import numpy as np
 import pandas as pd
 
+from analysis.reconstruction.checks import batch_changes, change, layer_changes, width_changes
 from analysis.reconstruction.errors import (
     SETTING,
     best_model,
     slope_over_dimension,
-    told_apart,
     with_every_dimension,
 )
-from analysis.selection import with_common_replicates
-from analysis.statistics import LEVEL, Interval, mean_interval, verdict
+from analysis.statistics import LEVEL, Interval, verdict
 
 
-def conclusions(rows: pd.DataFrame, pca: pd.DataFrame) -> list[str]:
-    """What the rows say to the assignment's questions, in sentences."""
+def conclusions(
+    rows: pd.DataFrame, pca: pd.DataFrame, checked: pd.DataFrame | None = None
+) -> list[str]:
+    """What the rows say to the assignment's questions, in sentences.
+
+    `rows` are the autoencoders of the grid; `checked` are all of them, those that were trained
+    longer, on larger minibatches or with other widths included (default: `rows`).
+    """
+    every = rows if checked is None else checked
+    return [
+        _best_score(every, pca),
+        *_on_dimension(rows, every),
+        *_on_layers(rows, every),
+        *_on_batches(every),
+        *_on_widths(every),
+    ]
+
+
+def budget(rows: pd.DataFrame) -> str:
+    """`after 4 epochs`; empty where rows differ in it or don't say it."""
+    epochs = sorted(set(rows.get("epochs", ())))
+    return f" after {epochs[0]} epochs" if len(epochs) == 1 else ""
+
+
+def _best_score(rows: pd.DataFrame, pca: pd.DataFrame) -> str:
     best = best_model(rows)
     floor = pca.set_index("latent_dim")["pca_mse"][best["latent_dim"]]
-    score = (
+    epochs = f", {best['epochs']} epochs" if "epochs" in best else ""
+    return (
         f"Best score: a test error of {best['test_mse']:.5f} per pixel, by the model with the "
         f"least validation error (d = {best['latent_dim']}, {best['depth']} layers, batch "
-        f"{best['batch_size']}, replicate {best['replicate']}); PCA with as many dimensions "
-        f"leaves {floor:.5f}."
+        f"{best['batch_size']}{epochs}, replicate {best['replicate']}); PCA with as many "
+        f"dimensions leaves {floor:.5f}."
     )
-    sentences = [score]
-    sentences += _on_dimension(rows)
-    for fewer, more in pairwise(sorted(rows["depth"].unique())):
-        sentences += _on_layers(rows, fewer, more)
-    return sentences
 
 
-def _on_dimension(rows: pd.DataFrame) -> list[str]:
+def _longer(rows: pd.DataFrame, every: pd.DataFrame) -> pd.DataFrame:
+    """Of `every` row those that were trained for longer than `rows` on the same batch size."""
+    if len(set(rows.get("epochs", ()))) != 1:
+        return every[:0]
+    same = every["batch_size"] == rows["batch_size"].min()
+    return every[same & (every["epochs"] > rows["epochs"].max())]
+
+
+def _on_dimension(rows: pd.DataFrame, every: pd.DataFrame) -> list[str]:
     """By how much the error changes with d: one sentence, or none where there are too few d."""
     complete = with_every_dimension(rows)
     slope = slope_over_dimension(complete)
     if slope is None:
         return []
-    factor = _mapped(slope, lambda exponent: 2.0**exponent)
+    factor = _factor(slope)
     used, settings = (len(table.drop_duplicates(SETTING)) for table in (complete, rows))
     said = (
         f", over the {used} of {settings} settings of layers and batch size that have as many d"
         if used < settings
         else ""
     )
+    when = budget(rows)
     claim = verdict(
         slope,
-        "The error rises with the latent dimension: a doubling of d multiplies it by ",
-        "The error falls with the latent dimension: a doubling of d multiplies it by ",
-        "Whether the error rises or falls with d is undecided: a doubling of it multiplies "
-        "the error by ",
+        f"The error rises with the latent dimension{when}: a doubling of d multiplies it by ",
+        f"The error falls with the latent dimension{when}: a doubling of d multiplies it by ",
+        f"Whether the error rises or falls with d{when} is undecided: a doubling of it "
+        "multiplies the error by ",
     )
-    return [f"{claim}{factor.text(3)}{factor.basis()}{said}."]
+    longer = _longer(rows, every)
+    again = slope_over_dimension(longer)
+    checked = ""
+    if again is not None:
+        dims = ", ".join(f"{d:.0f}" for d in sorted(longer["latent_dim"].unique()))
+        checked = f";{budget(longer)}, at d = {dims}, by {_factor(again).text(3)}"
+    return [f"{claim}{factor.text(3)}{factor.basis()}{said}{checked}."]
 
 
-def _on_layers(rows: pd.DataFrame, fewer: int, more: int) -> list[str]:
-    """Whether `more` layers are better than `fewer`, on the average over d and by d."""
-    keys = ["latent_dim", "batch_size", "replicate"]
-    pairs = rows[rows["depth"] == more].merge(
-        rows[rows["depth"] == fewer], on=keys, suffixes=("_more", "_fewer")
-    )
-    if pairs.empty:
-        return []
-    pairs = with_common_replicates(pairs.rename(columns={"cell_more": "cell"}))
-    pairs = pairs.assign(ratio=np.log(pairs["test_mse_more"] / pairs["test_mse_fewer"]))
-    # Replicates of different cells share no randomness that matters but the seed: one mean a
-    # replicate is what is independent.
-    interval = mean_interval(pairs.groupby("replicate")["ratio"].mean())
-    percent = _mapped(interval, lambda log_ratio: 100 * float(np.expm1(log_ratio)))
-    claim = verdict(
-        interval,
-        f"{more} layers are worse than {fewer} on the average over d: ",
-        f"{more} layers are better than {fewer} on the average over d: ",
-        f"Whether {more} layers or {fewer} are better on the average over d is undecided: ",
-    )
-    basis = percent.basis("paired by d, batch size and replicate")
-    sentences = [f"{claim}{percent.text(1, unit=' % error', signed=True)}{basis}."]
-    better, worse = told_apart(pairs)
-    if better and worse:
-        smaller, larger = (", ".join(map(str, dims)) for dims in (better, worse))
-        sentences.append(
-            f"It depends on d: {more} layers have the smaller mean error at d = {smaller}; "
-            f"{fewer} layers at d = {larger} (each paired by replicate, p < {LEVEL} after Holm's "
-            "correction for the number of d)."
-        )
+def _on_layers(rows: pd.DataFrame, every: pd.DataFrame) -> list[str]:
+    """Whether more layers are better than fewer, on the average over d, by d, and with a larger
+    budget."""
+    sentences = []
+    by_dim = layer_changes(with_settings(rows))
+    after = layer_changes(with_settings(_longer(rows, every)))
+    for question in dict.fromkeys(by_dim.get("question", ())):
+        more, fewer = question.split(" layers instead of ")
+        depths = {"depth": int(fewer)}, {"depth": int(more)}
+        overall = change(with_settings(rows), *depths, ["epochs"])
+        for _, line in overall.iterrows():
+            interval = Interval(*line[["percent", "low", "high", "n", "interval"]])
+            when = budget(rows)
+            claim = verdict(
+                interval,
+                f"{more} layers are worse than {fewer} on the average over d{when}: ",
+                f"{more} layers are better than {fewer} on the average over d{when}: ",
+                f"Whether {more} layers or {fewer} are better on the average over d{when} is "
+                "undecided: ",
+            )
+            basis = interval.basis("paired by d, batch size and replicate")
+            sentences.append(f"{claim}{interval.text(1, unit=' % error', signed=True)}{basis}.")
+        sentences += _by_dimension(by_dim[by_dim["question"] == question], question, budget(rows))
+        if len(after):
+            checked = after[after["question"] == question]
+            sentences += _turned(by_dim[by_dim["question"] == question], checked, question)
     return sentences
+
+
+def with_settings(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with `epochs` and `width`, 0 where they don't say."""
+    missing = {name: 0 for name in ("epochs", "width") if name not in rows}
+    return rows.assign(**missing) if missing else rows
+
+
+def _told_apart(table: pd.DataFrame) -> tuple[list[int], list[int]]:
+    """The d at which the error is smaller, and those at which it is larger, by `p_holm`."""
+    decided = table[table["p_holm"] < LEVEL]
+    smaller, larger = decided[decided["percent"] < 0], decided[decided["percent"] > 0]
+    return [int(d) for d in smaller["latent_dim"]], [int(d) for d in larger["latent_dim"]]
+
+
+def _dims(dims: list[int]) -> str:
+    return f"d = {', '.join(map(str, dims))}" if dims else "no d"
+
+
+def _by_dimension(table: pd.DataFrame, question: str, when: str) -> list[str]:
+    smaller, larger = _told_apart(table)
+    if not (smaller and larger):
+        return []
+    more, fewer = question.split(" layers instead of ")
+    sentence = (
+        f"It depends on d{when}: {more} layers have the smaller mean error at {_dims(smaller)}; "
+        f"{fewer} layers at {_dims(larger)} (each paired by replicate, p < {LEVEL} after Holm's "
+        "correction for the number of d)."
+    )
+    return [sentence]
+
+
+def _turned(before: pd.DataFrame, after: pd.DataFrame, question: str) -> list[str]:
+    """What of the comparison by d holds with the larger budget: one sentence."""
+    if after.empty:
+        return []
+    more, fewer = question.split(" layers instead of ")
+    smaller, larger = _told_apart(after)
+    was_smaller, was_larger = _told_apart(before)
+    turned = sorted({*smaller} & {*was_larger} | {*larger} & {*was_smaller})
+    holds = (
+        f"the order turns round at {_dims(turned)}" if turned else "no decided order turns round"
+    )
+    parts = ", ".join(
+        f"{line['percent']:+.1f} % [{line['low']:+.1f}, {line['high']:+.1f}] at d = "
+        f"{line['latent_dim']:.0f}"
+        for _, line in after.iterrows()
+    )
+    epochs = after["epochs"].iloc[0]
+    sentence = (
+        f"Trained for {epochs:.0f} epochs instead, {more} layers change the error of {fewer} by "
+        f"{parts} (n = {after['n'].min()}): {holds}."
+    )
+    return [sentence]
+
+
+def _changes(table: pd.DataFrame) -> str:
+    return "; ".join(
+        f"{line['question']}: {line['percent']:+.1f} % [{line['low']:+.1f}, {line['high']:+.1f}]"
+        for _, line in table.iterrows()
+    )
+
+
+def _on_batches(rows: pd.DataFrame) -> list[str]:
+    """How the minibatch changes the error at equal epochs and at equal updates: one sentence."""
+    table = batch_changes(with_settings(rows))
+    if table.empty:
+        return []
+    sentence = (
+        f"The minibatch changes the error (mean over d, {_basis(table)}) thus: {_changes(table)}."
+    )
+    return [sentence]
+
+
+def _on_widths(rows: pd.DataFrame) -> list[str]:
+    """How fewer and more weights at the same depth change the error: one sentence."""
+    table = width_changes(with_settings(rows))
+    if table.empty:
+        return []
+    first = table.iloc[0]
+    sentence = (
+        f"Fewer and more weights at the same depth ({first['depth']:.0f} layers, d = "
+        f"{first['latent_dim']:.0f}, {first['epochs']:.0f} epochs, {_basis(table)}): "
+        f"{_changes(table)}."
+    )
+    return [sentence]
+
+
+def _basis(table: pd.DataFrame) -> str:
+    return f"unadjusted {table['interval'].iloc[0]}, paired by replicate, n = {table['n'].min()}"
+
+
+def _factor(slope: Interval) -> Interval:
+    """The factor that a doubling of d multiplies the error by."""
+    return _mapped(slope, lambda exponent: 2.0**exponent)
 
 
 def _mapped(interval: Interval, function: Callable[[float], float]) -> Interval:

@@ -10,7 +10,7 @@ import torch
 
 from analysis.results import Results
 from analysis.selection import with_common_replicates
-from analysis.statistics import LEVEL, Interval, holm, mean_interval, trend
+from analysis.statistics import Interval, mean_interval, trend
 from trainables.data import Dataset, pixels
 
 SETTING = ["depth", "batch_size"]
@@ -136,18 +136,3 @@ def slope_over_dimension(rows: pd.DataFrame) -> Interval | None:
     logs = rows.assign(log_error=np.log2(rows["test_mse"]))
     means = logs.groupby(["replicate", "latent_dim"])["log_error"].mean().reset_index()
     return trend(np.log2(means["latent_dim"]), means["log_error"], means["replicate"])
-
-
-def told_apart(pairs: pd.DataFrame) -> tuple[list[int], list[int]]:
-    """The d at which the `ratio` (a logarithm, one of each pair of models) is below 0, and those
-    at which it is above: significantly, over replicates, by Holm's correction for all d."""
-    means = pairs.groupby(["latent_dim", "replicate"])["ratio"].mean()
-    intervals = {int(d): mean_interval(of_one) for d, of_one in means.groupby("latent_dim")}
-    adjusted = holm([interval.p_value() for interval in intervals.values()])
-    signs = {
-        d: np.sign(interval.estimate)
-        for (d, interval), p in zip(intervals.items(), adjusted, strict=True)
-        if p < LEVEL
-    }
-    below, above = ([d for d, sign in signs.items() if sign == side] for side in (-1, 1))
-    return below, above

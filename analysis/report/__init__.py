@@ -42,6 +42,10 @@ SECTIONS = {
 }
 """The sections that an experiment's finished cells make, in the order of the page."""
 
+WITHIN = {"supervised": "fewshot", "longer": "autoencoder", "batches": "autoencoder",
+          "widths": "autoencoder", "steps": "fewshot", "rates": "fewshot"}  # fmt: skip
+"""Experiments that are shown in the sections of another one, where that is there."""
+
 
 def write(
     folder: str | Path,
@@ -104,7 +108,9 @@ def _writers(results: Results, beside: Executor | None) -> Iterator[partial[None
             else:
                 yield partial(write_section, results=shown)
     for planned in results.plan["experiments"]:
-        if planned["name"] not in SECTIONS and len(results.of(planned["name"])):
+        name = planned["name"]
+        shown_within = len(results.of(WITHIN.get(name, ""))) > 0
+        if name not in SECTIONS and not shown_within and len(results.of(name)):
             yield partial(any_experiment.write, results=results, planned=planned)
     for name, content in results.searches.items():
         yield partial(search.write, results=results, name=name, content=content)

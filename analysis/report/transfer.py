@@ -18,13 +18,20 @@ def write(document: Document, results: Results) -> None:
         "With tens of labelled images: a small classifier on a fixed pretrained encoder, or the "
         "whole network trained?",
     )
-    section.conclusions = [*transfer.conclusions(rows), *transfer.target_sentence(arms)]
-    section.cells = results.cells("fewshot")
+    data, varied = results.dataset, transfer.sensitivity(results)
+    section.conclusions = [
+        *transfer.conclusions(rows, len(data.test), len(data.validation)),
+        *transfer.sensitivity_conclusions(varied),
+        *transfer.target_sentence(arms),
+    ]
+    section.cells = sorted(set(rows["cell"]))
     table, pixel_baselines = transfer.summary(rows), transfer.baselines(results)
     _accuracies(document, rows, table, arms, pixel_baselines)
     _against_fixed(document, rows)
     _fixed_minus_full(document, rows)
-    _baselines(document, results, pixel_baselines)
+    _sensitivity(document, varied)
+    _unlabelled(document, rows)
+    _baselines(document, pixel_baselines)
     _confusion(document, results, rows)
     _beside_the_original(document, table)
 
@@ -40,9 +47,9 @@ def _accuracies(
     document.figure(
         "transfer_by_labels",
         transfer.draw_by_labels(rows, pixel_baselines),
-        "Test accuracy against the number of labelled images. Bars are 95 % intervals that "
-        "resample encoders and label subsets together (not pretrained: Student t over label "
-        "subsets), dots the replicates; grey: baselines on the same label subsets; dotted at "
+        "Test accuracy against the number of labelled images. Bars are 95 % intervals over "
+        "replicates (the table names their kind), for these test images; dots are replicates; "
+        "grey: baselines on the same label subsets; dotted at "
         f"10 %: chance. {which}",
     )
     document.figure(
@@ -98,19 +105,44 @@ def _fixed_minus_full(document: Document, rows: pd.DataFrame) -> None:
     )
 
 
-def _baselines(document: Document, results: Results, pixel_baselines: pd.DataFrame) -> None:
+def _sensitivity(document: Document, varied: pd.DataFrame) -> None:
+    if varied.empty:
+        return
+    document.figure(
+        "transfer_sensitivity",
+        transfer.draw_sensitivity(varied),
+        f"Encoder fixed minus everything trained at d = {varied['latent_dim'].iloc[0]:.0f}, "
+        "against the steps of both arms (left) and against a factor of all their learning rates "
+        "(right); bars are unadjusted 95 % intervals over replicates.",
+    )
+    document.table(
+        "transfer_sensitivity",
+        varied,
+        "Fixed minus full by steps and rates, p values corrected for their number (Holm); fixed "
+        "and full are mean validation accuracies",
+        shown=varied.drop(columns=["interval"]),
+    )
+
+
+def _unlabelled(document: Document, rows: pd.DataFrame) -> None:
+    table = transfer.beyond_labels(rows)
+    if table.empty:
+        return
+    document.table(
+        "transfer_unlabelled",
+        table,
+        "What unlabelled images add: the best arm with a pretrained encoder minus the best "
+        "without one, each by its validation accuracy, paired on label subsets",
+        shown=table.drop(columns=["interval"]),
+    )
+
+
+def _baselines(document: Document, pixel_baselines: pd.DataFrame) -> None:
     document.table(
         "transfer_baselines",
         transfer.baseline_summary(pixel_baselines),
         "Baselines on the pixels of the same label subsets",
     )
-    on_codes = transfer.code_baselines(results)
-    if len(on_codes):
-        document.table(
-            "transfer_code_baselines",
-            transfer.baseline_summary(on_codes),
-            "Baselines on the standardised codes of the same encoders",
-        )
 
 
 def _confusion(document: Document, results: Results, rows: pd.DataFrame) -> None:
@@ -119,8 +151,7 @@ def _confusion(document: Document, results: Results, rows: pd.DataFrame) -> None
         "confusion",
         transfer.draw_confusion(transfer.confusion(results, best)),
         f"Confusion matrix of the classifier with the best validation accuracy "
-        f"(d = {best['latent_dim']}, {best['labels']} labels, "
-        f"{transfer.name_of(best['arm'])}).",
+        f"({transfer.place_of(best)}).",
     )
 
 

@@ -3,6 +3,7 @@
 - `arms`: what an arm is, and what to call it
 - `accuracies`: means, intervals and paired differences of the arms
 - `baselines`: what classifiers without a network reach on the same labels
+- `sensitivity`: whether steps and rates decide which arm is better
 - `targets`: all arms in one table, beside what they were to reach
 - `original`: the original solution's numbers beside these
 - `figures`: all of it, drawn
@@ -18,9 +19,16 @@ from analysis.transfer.accuracies import (
     overall_difference,
     summary,
 )
-from analysis.transfer.arms import at_one_setting, name_of, rows_of, setting_words, with_arms
-from analysis.transfer.baselines import baseline_summary, baselines, code_baselines
-from analysis.transfer.conclusions import conclusions
+from analysis.transfer.arms import (
+    at_one_setting,
+    name_of,
+    place_of,
+    rows_of,
+    setting_words,
+    with_arms,
+)
+from analysis.transfer.baselines import baseline_summary, baselines
+from analysis.transfer.conclusions import beyond_labels, conclusions
 from analysis.transfer.figures import (
     draw_against,
     draw_by_dimension,
@@ -30,6 +38,11 @@ from analysis.transfer.figures import (
     draw_original,
 )
 from analysis.transfer.original import beside_original, original, original_conclusion
+from analysis.transfer.sensitivity import (
+    draw_sensitivity,
+    sensitivity,
+    sensitivity_conclusions,
+)
 from analysis.transfer.targets import TARGETS, arms_table, target_sentence
 
 __all__ = [
@@ -42,7 +55,7 @@ __all__ = [
     "baselines",
     "beside_original",
     "best_classifier",
-    "code_baselines",
+    "beyond_labels",
     "conclusions",
     "confusion",
     "differences",
@@ -52,11 +65,15 @@ __all__ = [
     "draw_confusion",
     "draw_differences",
     "draw_original",
+    "draw_sensitivity",
     "name_of",
     "original",
     "original_conclusion",
     "overall_difference",
+    "place_of",
     "rows_of",
+    "sensitivity",
+    "sensitivity_conclusions",
     "setting_words",
     "summary",
     "target_sentence",

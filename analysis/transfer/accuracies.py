@@ -21,13 +21,21 @@ CHANCE = 1 / CLASSES
 
 
 def accuracy_interval(group: pd.DataFrame) -> Interval:
-    """Interval of a mean accuracy: over encoders and label subsets where encoders are shared,
-    over label subsets alone where every classifier had its own encoder (`scratch`)."""
-    if group["encoder_cell"].isna().all():
-        return mean_interval(group["test_accuracy"])
-    return crossed_bootstrap(
-        group["test_accuracy"], group["encoder_replicate"], group["label_subset"]
-    )
+    """Interval of a mean accuracy over replicates: see `over_replicates`."""
+    pretrained = bool(group["encoder_cell"].notna().any())
+    encoders = group["encoder_replicate"] if pretrained else group["label_subset"]
+    return over_replicates(group["test_accuracy"], encoders, group["label_subset"])
+
+
+def over_replicates(values: pd.Series, encoders: pd.Series, subsets: pd.Series) -> Interval:
+    """Interval of the mean of `values` (n,) over encoders and label subsets.
+
+    Student's t where every replicate has its own encoder and its own label subset, so that they
+    are independent; the crossed bootstrap where some share an encoder.
+    """
+    if encoders.is_unique and subsets.is_unique:
+        return mean_interval(values)
+    return crossed_bootstrap(values, encoders, subsets)
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
@@ -68,29 +76,26 @@ def pairs_of(rows: pd.DataFrame, first: str, second: str, keys: list[str]) -> pd
     the pretrained encoder, of whichever arm has one.
 
     Encoders of different d or pretraining share a replicate number only; it stands for the
-    random seed.
+    random seed. The supervised network has no d, so that each of its rows is beside those of
+    every d.
     """
     rows = with_arms(rows)
     one, two = rows[rows["arm"] == first], rows[rows["arm"] == second]
-    pairs = one.merge(two, on=[*keys, "label_subset"], suffixes=("_1", "_2"))
-    own = pairs["encoder_cell_1"].notna()
+    common = [key for key in keys if one[key].notna().all() and two[key].notna().all()]
+    pairs = one.merge(two, on=[*common, "label_subset"], suffixes=("_1", "_2"))
+    for key in set(keys) - set(common):  # the supervised network is the same for every d
+        pairs[key] = pairs[f"{key}_1"].fillna(pairs[f"{key}_2"])
+    encoder = pairs["label_subset"]
+    for side in ("_2", "_1"):
+        pretrained = pairs[f"encoder_cell{side}"].notna()
+        encoder = pairs[f"encoder_replicate{side}"].where(pretrained, encoder)
     return pairs.assign(
-        difference=pairs["test_accuracy_1"] - pairs["test_accuracy_2"],
-        encoder=pairs["encoder_replicate_1"].where(own, pairs["encoder_replicate_2"]),
+        difference=pairs["test_accuracy_1"] - pairs["test_accuracy_2"], encoder=encoder
     )
 
 
-def _difference_interval(differences: pd.DataFrame, pretrained: bool) -> Interval:
-    """Over encoders and label subsets, or over label subsets alone where no arm has an encoder
-    that others share."""
-    if not pretrained:
-        return mean_interval(differences["difference"])
-    columns = (differences[name] for name in ("difference", "encoder", "label_subset"))
-    return crossed_bootstrap(*columns)
-
-
-def _pretrained(pairs: pd.DataFrame) -> bool:
-    return bool(pairs[["encoder_cell_1", "encoder_cell_2"]].notna().to_numpy().any())
+def _difference_interval(pairs: pd.DataFrame) -> Interval:
+    return over_replicates(*(pairs[name] for name in ("difference", "encoder", "label_subset")))
 
 
 def differences(rows: pd.DataFrame, first: str = "fixed", second: str = "full") -> pd.DataFrame:
@@ -104,7 +109,7 @@ def differences(rows: pd.DataFrame, first: str = "fixed", second: str = "full") 
     keys = ["latent_dim", "labels", *SETTING]
     lines = []
     for values, pairs in pairs_of(rows, first, second, keys).groupby(keys):
-        interval = _difference_interval(pairs, _pretrained(pairs))
+        interval = _difference_interval(pairs)
         probability = probability_of_improvement(
             pairs["test_accuracy_1"],
             pairs["test_accuracy_2"],
@@ -135,20 +140,28 @@ def _corrected(lines: list[dict[str, object]]) -> pd.DataFrame:
     return table
 
 
+def mean_differences(
+    rows: pd.DataFrame, first: str, second: str, labels: int | None = None
+) -> pd.DataFrame:
+    """Paired differences of two arms, averaged over d: columns `encoder`, `label_subset`,
+    `difference`, one line a pair; at one setting of depth and batch size."""
+    rows = at_one_setting(with_arms(rows))
+    if labels is not None:
+        rows = rows[rows["labels"] == labels]
+    pairs = pairs_of(rows, first, second, ["latent_dim", "labels"])
+    return pairs.groupby(["encoder", "label_subset"])["difference"].mean().reset_index()
+
+
 def overall_difference(
     rows: pd.DataFrame, first: str, second: str, labels: int | None = None
 ) -> Interval | None:
     """Paired difference of two arms, averaged over d (and over label counts, unless one is
     given) before resampling, since cells of one encoder and subset are not independent; at one
     setting of depth and batch size."""
-    rows = at_one_setting(with_arms(rows))
-    if labels is not None:
-        rows = rows[rows["labels"] == labels]
-    pairs = pairs_of(rows, first, second, ["latent_dim", "labels"])
-    if pairs.empty:
+    means = mean_differences(rows, first, second, labels)
+    if means.empty:
         return None
-    means = pairs.groupby(["encoder", "label_subset"])["difference"].mean().reset_index()
-    return _difference_interval(means, _pretrained(pairs))
+    return _difference_interval(means)
 
 
 def against(rows: pd.DataFrame, reference: str = "fixed") -> pd.DataFrame:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+import numpy as np
 import pandas as pd
 
 from analysis.results import Results
@@ -14,6 +15,10 @@ WAYS = {
     "scratch": "not pretrained",
     "lp-ft": "probe, then tuned",
     "propagation": "labels propagated",
+    "logistic": "logistic regression on codes",
+    "svm": "support vector machine on codes",
+    "neighbours": "nearest neighbour on codes",
+    "supervised": "supervised network",
 }
 """What figures call the values of `freeze`, in the order in which they are shown; one that isn't
 here is called by its own name, and comes last."""
@@ -57,30 +62,45 @@ def _with_arm(rows: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def rows_of(results: Results) -> pd.DataFrame:
-    """The few-shot rows of a study, `with_arms`."""
+WITHOUT_UNLABELLED = ("scratch", "supervised")
+"""Values of `freeze` of arms that see no image but the labelled ones."""
+
+
+def rows_of(results: Results, experiment: str = "fewshot") -> pd.DataFrame:
+    """The few-shot rows of a study and those of the supervised network, `with_arms`.
+
+    The supervised network has no code: its `latent_dim` and `depth` are NaN.
+    """
     asked = {
         cell["id"]: cell["config"].get("batch_size", 0)
         for planned in results.plan["experiments"]
-        if planned["name"] == "fewshot"
+        if planned["name"] in (experiment, "supervised")
         for cell in planned["cells"]
     }
-    return with_arms(results.of("fewshot"), asked)
+    tables = [results.of(experiment)]
+    supervised = results.of("supervised")
+    if experiment == "fewshot" and len(supervised):
+        plain = supervised["augment"] == 0
+        pretraining = np.where(plain, PLAIN, "augmented")
+        tables.append(supervised.assign(freeze="supervised", pretraining=pretraining))
+    return with_arms(pd.concat(tables, ignore_index=True), asked)
 
 
 def at_one_setting(table: pd.DataFrame) -> pd.DataFrame:
     """The part of a table with the columns `SETTING` that is about the deepest encoders and, of
     these, the least batch size that was asked for: encoders of two depths share nothing but the
-    number of a replicate, so that they are neither averaged nor joined by a line."""
-    deepest = table[table["depth"] == table["depth"].max()]
+    number of a replicate, so that they are neither averaged nor joined by a line. The
+    supervised network, which has no encoder, is part of it."""
+    deepest = table[(table["depth"] == table["depth"].max()) | table["depth"].isna()]
     return deepest[deepest["asked_batch_size"] == deepest["asked_batch_size"].min()]
 
 
 def setting_words(table: pd.DataFrame) -> str:
     """A sentence on which setting `at_one_setting` takes; empty where there is only one."""
+    table = table[table["depth"].notna()]
     if len(table.drop_duplicates(SETTING)) < 2:
         return ""
-    depth, batch_size = at_one_setting(table)[SETTING].iloc[0]
+    depth, batch_size = at_one_setting(table)[SETTING].iloc[0].astype(int)
     batch = batch_size or "all labels at once"
     return (
         f"Of several settings this is the one with the deepest encoders ({depth} layers), then the "
@@ -110,3 +130,9 @@ def ordered(arms: Iterable[str]) -> list[str]:
         return pretraining != PLAIN, known.index(way) if way in known else len(known)
 
     return sorted(dict.fromkeys(arms), key=place)
+
+
+def place_of(row: pd.Series) -> str:
+    """Where a classifier is on the grid: its arm, its d if it has one, and its labels."""
+    dim = f", d = {row['latent_dim']:.0f}" if row["latent_dim"] > 0 else ""
+    return f"{name_of(row['arm'])}{dim}, {row['labels']} labels"

@@ -5,16 +5,32 @@ from __future__ import annotations
 import math
 
 import pandas as pd
+from scipy import stats
 
 from analysis.statistics import LEVEL, Interval, unadjusted
-from analysis.transfer.accuracies import CHANCE, accuracy_interval, against, best_classifier
-from analysis.transfer.arms import at_one_setting, name_of, ordered, setting_words, with_arms
+from analysis.transfer.accuracies import (
+    CHANCE,
+    accuracy_interval,
+    against,
+    best_classifier,
+    over_replicates,
+)
+from analysis.transfer.arms import (
+    WITHOUT_UNLABELLED,
+    at_one_setting,
+    name_of,
+    ordered,
+    place_of,
+    setting_words,
+    split,
+    with_arms,
+)
 
 REFERENCE = "fixed"
 """The arm that every other one is compared with, in one table."""
 
 COMPARED = ((REFERENCE, "full"), ("full", "scratch"))
-"""The arms that the assignment asks about, each pair with a sentence a number of labels."""
+"""The pairs of arms that the assignment asks about."""
 
 
 def pair_table(
@@ -42,60 +58,97 @@ def _lines_of(table: pd.DataFrame, arms: list[str]) -> pd.DataFrame:
     return table[table["arm"].isin(arms)] if len(table) else table
 
 
-def _word(line: pd.Series, better: str, worse: str, undecided: str) -> str:
+def _word(line: pd.Series) -> str:
     """What the p value says that is corrected for the number of comparisons: an interval, which
     is of one comparison alone, excludes 0 more often than it should in one of many."""
     if not line["p_holm"] < LEVEL:  # NaN too: nothing could be tested
-        return undecided
-    return better if line["difference"] > 0 else worse
+        return "undecided"
+    return "better" if line["difference"] > 0 else "worse"
 
 
-def _points(line: pd.Series, unit: str = "") -> str:
+def _points(line: pd.Series) -> str:
     """A difference in percentage points with its interval."""
     interval = Interval(
         line["difference"], line["low"], line["high"], line["pairs"], line["interval"]
     )
-    return interval.text(1, 100, unit, signed=True)
+    return interval.text(1, 100, signed=True)
 
 
-def _on_pair(lines: pd.DataFrame, first: str, second: str) -> list[str]:
-    """A sentence a number of labels."""
-    one, two = name_of(first), name_of(second)
-    sentences = []
-    for _, line in lines.iterrows():
-        start = f"With {line['labels']} labels"
-        word = _word(
-            line,
-            f"{start} “{one}” beats “{two}”: ",
-            f"{start} “{two}” beats “{one}”: ",
-            f"{start} it is undecided whether “{one}” or “{two}” is better: ",
+def _on_pair(lines: pd.DataFrame, steps: str = "") -> list[str]:
+    """A sentence: with how many labels one arm beats another; none where there are no lines."""
+    if lines.empty:
+        return []
+    first, second = lines[["arm", "reference"]].iloc[0]
+    parts = [
+        f"{_word(line)} with {line['labels']} labels ({_points(line)})"
+        for _, line in lines.iterrows()
+    ]
+    pair = f"“{name_of(first)}” against “{name_of(second)}”{steps}"
+    return [f"{pair}, in percentage points: {', '.join(parts)}."]
+
+
+def best_of(rows: pd.DataFrame, arms: list[str]) -> pd.DataFrame:
+    """The rows of the cell, of these arms, with the best mean validation accuracy for each number
+    of labels: at one d, depth and batch size of one arm."""
+    mine = rows[rows["arm"].isin(arms)]
+    chosen = []
+    for _, group in mine.groupby("labels"):
+        cell = group.groupby("cell")["val_accuracy"].mean().idxmax()
+        chosen.append(group[group["cell"] == cell])
+    return pd.concat(chosen) if chosen else mine
+
+
+def beyond_labels(rows: pd.DataFrame) -> pd.DataFrame:
+    """What unlabelled images add to what a good engineer reaches without them.
+
+    One line a number of labels: the best arm that starts from a pretrained encoder minus the best
+    that doesn't, both by mean validation accuracy, paired on label subsets. Columns `labels`,
+    `with`, `without` (arms), `difference`, `low`, `high`, `interval`, `pairs`, `cells`.
+    """
+    rows = with_arms(rows)
+    without = [arm for arm in ordered(rows["arm"]) if split(arm)[0] in WITHOUT_UNLABELLED]
+    pretrained = best_of(rows, [arm for arm in ordered(rows["arm"]) if arm not in without])
+    others = best_of(rows, without)
+    lines = []
+    pairs = pretrained.merge(others, on=["labels", "label_subset"], suffixes=("", "_without"))
+    for labels, group in pairs.groupby("labels"):
+        differences = group["test_accuracy"] - group["test_accuracy_without"]
+        interval = over_replicates(differences, group["encoder_replicate"], group["label_subset"])
+        lines.append(
+            {
+                "labels": labels,
+                "with": group["arm"].iloc[0],
+                "without": group["arm_without"].iloc[0],
+                "difference": interval.estimate,
+                "low": interval.low,
+                "high": interval.high,
+                "interval": interval.kind,
+                "pairs": interval.n,
+                "cells": " ".join([group["cell"].iloc[0], group["cell_without"].iloc[0]]),
+            }
         )
-        sentences.append(f"{word}{_points(line, ' percentage points')}.")
-    return sentences
+    return pd.DataFrame(lines)
 
 
-def _against_reference(table: pd.DataFrame) -> list[str]:
-    """A sentence an arm: with how many labels it beats a plain, fixed encoder."""
-    sentences = []
-    for arm, lines in table.groupby("arm", sort=False):
-        parts = [
-            f"{_word(line, 'better', 'worse', 'undecided')} with {line['labels']} labels "
-            f"({_points(line)})"
-            for _, line in lines.iterrows()
-        ]
-        sentences.append(
-            f"“{name_of(arm)}” against “{name_of(REFERENCE)}”, in percentage points: "
-            f"{', '.join(parts)}."
-        )
-    return sentences
+def _on_unlabelled(rows: pd.DataFrame) -> list[str]:
+    """What pretraining adds beyond a good network and augmentation, in one sentence."""
+    table = beyond_labels(rows)
+    if table.empty:
+        return []
+    parts = [
+        f"{_points(line)} with {line['labels']} labels (“{name_of(line['with'])}” against "
+        f"“{name_of(line['without'])}”)"
+        for _, line in table.iterrows()
+    ]
+    pair = "The best arm with a pretrained encoder against the best without one"
+    chosen = "each by its validation accuracy, in percentage points"
+    return [f"{pair}, {chosen}: {', '.join(parts)}."]
 
 
 def _best_arms(rows: pd.DataFrame) -> list[str]:
     """The arm with the best validation accuracy for each number of labels, in one sentence."""
     parts = []
-    for labels, group in rows.groupby("labels"):
-        cell = group.groupby("cell")["val_accuracy"].mean().idxmax()
-        chosen = group[group["cell"] == cell]
+    for labels, chosen in best_of(rows, list(rows["arm"].unique())).groupby("labels"):
         interval = accuracy_interval(chosen)
         parts.append(
             f"{labels} labels: {interval.text(1, 100, ' %')} by “{name_of(chosen['arm'].iloc[0])}”"
@@ -103,8 +156,21 @@ def _best_arms(rows: pd.DataFrame) -> list[str]:
     return [f"Best arm by mean validation accuracy, its mean test accuracy: {'; '.join(parts)}."]
 
 
-def _basis(lines: pd.DataFrame, rows: pd.DataFrame) -> list[str]:
-    """What the differences are, and what decides the words."""
+def budget(rows: pd.DataFrame) -> str:
+    """How many steps the arms take that train a network: ` at 100 steps each`; empty where rows
+    don't say."""
+    networks = rows[rows["freeze"].isin(["fixed", "full", "scratch", "lp-ft", "supervised"])]
+    networks = networks[networks["asked_batch_size"] == 0]
+    if networks.empty or "epochs" not in rows:
+        return ""
+    steps = sorted({int(epochs) for epochs in networks["epochs"]})
+    return (
+        f" at {steps[0]} steps each" if len(steps) == 1 else f" at {steps[0]} to {steps[-1]} steps"
+    )
+
+
+def _basis(lines: pd.DataFrame, rows: pd.DataFrame, validation: int) -> list[str]:
+    """What the differences are, what decides the words, and what chose the settings."""
     if lines.empty:
         return []
     line = lines.iloc[-1]
@@ -112,36 +178,60 @@ def _basis(lines: pd.DataFrame, rows: pd.DataFrame) -> list[str]:
     brackets = f"; in brackets: {unadjusted(line['interval'])}" if bounded else ""
     said = (
         "These are means over d of differences on common label subsets and encoders"
-        f"{brackets}, n = {line['pairs']} pairs. Better, worse and undecided are decided by "
-        f"p < {LEVEL} after Holm's correction for the number of comparisons."
+        f"{brackets}, n = {line['pairs']} pairs, on the same test images. Better, worse and "
+        f"undecided are decided by p < {LEVEL} after Holm's correction for the number of "
+        "comparisons."
     )
+    if "learning_rate" in rows:
+        rates = rows[rows["freeze"].isin(["fixed", "full"])].iloc[:1]
+        chosen = "".join(
+            f" Peak rates are {line['learning_rate']:g} (heads) and "
+            f"{line['encoder_learning_rate']:g} (encoders)"
+            for _, line in rates.iterrows()
+        )
+        if chosen and validation:
+            said += f"{chosen}, chosen with steps on {validation:,} labelled validation images."
     return [said, *filter(None, [setting_words(rows)])]
 
 
-def conclusions(rows: pd.DataFrame) -> list[str]:
-    """Which arm is better, by how much, in sentences computed from the rows."""
-    rows = with_arms(rows)
+def best_score(rows: pd.DataFrame, test_images: int) -> str:
+    """The best classifier by validation accuracy, with the interval over test images."""
     best = best_classifier(rows)
-    score = (
-        f"Best score: {100 * best['test_accuracy']:.1f} % of the test images, by the classifier "
-        f"with the best validation accuracy ({name_of(best['arm'])}, d = "
-        f"{best['latent_dim']}, {best['labels']} labels)."
+    accuracy = float(best["test_accuracy"])
+    within = ""
+    if test_images:
+        right = round(accuracy * test_images)
+        low, high = stats.binomtest(right, test_images).proportion_ci(method="wilson")
+        within = f" [{100 * low:.1f}, {100 * high:.1f}] (95 % Wilson, over {test_images:,} images)"
+    return (
+        f"Best score: {100 * accuracy:.1f} %{within} of the test images, by the classifier with "
+        f"the best validation accuracy ({place_of(best)})."
     )
-    sentences = [score]
+
+
+def conclusions(rows: pd.DataFrame, test_images: int = 0, validation_images: int = 0) -> list[str]:
+    """Which arm is better, by how much, in sentences computed from the rows.
+
+    `test_images` and `validation_images` are how many there are; 0 leaves out what needs them.
+    """
+    rows = with_arms(rows)
+    sentences = [best_score(rows, test_images)]
     arms = set(rows["arm"])
     of_reference, lines = against(rows), pd.DataFrame()
+    steps = budget(rows)
     for first, second in COMPARED:
-        both = {first, second} <= arms
-        of_pair = pair_table(rows, of_reference, first, second) if both else lines[:0]
-        sentences += _on_pair(of_pair, first, second)
-        lines = of_pair if len(of_pair) else lines
-    others = [arm for arm in ordered(arms) if arm not in {a for pair in COMPARED for a in pair}]
-    if others:
-        of_others = _lines_of(of_reference, others)
-        sentences += _against_reference(of_others) if len(of_others) else []
+        if {first, second} <= arms:
+            of_pair = pair_table(rows, of_reference, first, second)
+            sentences += _on_pair(of_pair, steps)
+            lines = of_pair if len(of_pair) else lines
+    sentences += _on_unlabelled(rows)
+    for arm in ordered(arms - {arm for pair in COMPARED for arm in pair}):
+        of_arm = _lines_of(of_reference, [arm])
+        sentences += _on_pair(of_arm)
+        lines = of_arm if lines.empty else lines
+    if len(arms) > 3:
         sentences += _best_arms(rows)
-        lines = of_others if lines.empty else lines
-    sentences += _basis(lines, rows)
+    sentences += _basis(lines, rows, validation_images)
     chance = rows.groupby("cell")["test_accuracy"].mean()
     at_chance = int((chance < 1.5 * CHANCE).sum())
     if at_chance:

@@ -66,12 +66,23 @@ def _draw_arms(axes: Axes, table: pd.DataFrame, rows: pd.DataFrame, x: str, spre
     axes.axhline(100 * CHANCE, color="#666666", linestyle=":", linewidth=1)
 
 
+def of_dimension(table: pd.DataFrame, dim: int) -> pd.DataFrame:
+    """The lines of one latent dimension, those of arms that have none among them."""
+    return table[(table["latent_dim"] == dim) | table["latent_dim"].isna()]
+
+
+def at_every_dimension(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with the lines of arms that have no latent dimension repeated at every one."""
+    dims = table["latent_dim"].dropna().unique()
+    return pd.concat([of_dimension(table, dim).assign(latent_dim=dim) for dim in dims])
+
+
 def draw_by_labels(rows: pd.DataFrame, pixel_baselines: pd.DataFrame) -> Figure:
     """Accuracy against the number of labels by arm, a panel a latent dimension; at one
     setting of depth and batch size."""
     rows = at_one_setting(with_arms(rows))
     table = summary(rows)
-    dims = sorted(table["latent_dim"].unique())
+    dims = sorted(int(dim) for dim in table["latent_dim"].dropna().unique())
     columns = min(4, len(dims))
     lines = -(-len(dims) // columns)
     spread = 0.05 if table["arm"].nunique() <= 4 else 0.025
@@ -82,8 +93,8 @@ def draw_by_labels(rows: pd.DataFrame, pixel_baselines: pd.DataFrame) -> Figure:
     for axes in panels.flat[len(dims) :]:
         axes.set_axis_off()
     for axes, dim in zip(panels.flat, dims, strict=False):
-        _draw_arms(axes, table[table["latent_dim"] == dim], rows[rows["latent_dim"] == dim],
-                   "labels", spread)  # fmt: skip
+        shown, dots = of_dimension(table, dim), of_dimension(rows, dim)
+        _draw_arms(axes, shown, dots, "labels", spread)
         for name, style in zip(sorted(set(base.index.get_level_values(0))), ("--", ":"),
                                strict=False):  # fmt: skip
             axes.plot(base[name].index, 100 * base[name], color="#888888", linestyle=style,
@@ -109,7 +120,8 @@ def draw_by_dimension(rows: pd.DataFrame) -> Figure:
     """Accuracy against d by arm, a panel a number of labels; at one setting of depth and batch
     size."""
     rows = at_one_setting(with_arms(rows))
-    table = summary(rows)
+    table = at_every_dimension(summary(rows))
+    rows = at_every_dimension(rows)
     counts = sorted(table["labels"].unique())
     made, panels = figure(len(counts), width=2.9 * len(counts), height=3.4, sharey=True,
                           squeeze=False)  # fmt: skip

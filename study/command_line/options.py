@@ -6,7 +6,7 @@ import argparse
 from dataclasses import replace
 
 from study.errors import BadInput
-from study.experiments import EXPERIMENTS, STUDIES, Selection, members
+from study.experiments import EXPERIMENTS, STUDIES, Experiment, Selection, derived, members
 from study.grid import has_setting, override
 from study.presets import find
 from trainables.contract import ConfigError
@@ -17,6 +17,8 @@ OPTION_OF = {
     "labels": "--labels",
     "freeze": "--freeze",
     "pretraining": "--pretraining",
+    "network": "--networks",
+    "width": "--widths",
     "loss": "--losses",
     "batch_size": "--batch-sizes",
     "replicates": "--replicates",
@@ -27,8 +29,8 @@ OPTION_OF = {
 }
 """The option that sets each setting of a trainable."""
 
-SHARED = ("latent_dim", "depth", "labels", "freeze", "pretraining", "replicates", "encoders",
-          "seed")  # fmt: skip
+SHARED = ("latent_dim", "depth", "labels", "freeze", "pretraining", "network", "width",
+          "replicates", "encoders", "seed")  # fmt: skip
 """Settings that an option changes in every experiment that has them. The others change the
 experiment that was named, or a study's first: `--epochs` of `assignment` are the autoencoder's."""
 
@@ -41,13 +43,17 @@ def select(arguments: argparse.Namespace, large: bool) -> Selection:
     given = {name: value for name, value in options.items() if value is not None}
     experiments = members(arguments.name)
     target = arguments.name if arguments.name in EXPERIMENTS else experiments[0].name
+    target = EXPERIMENTS[target].check_of or target
     for name, value in given.items():
         of_interest = experiments if name in SHARED else [EXPERIMENTS[target]]
         if not any(has_setting(experiment, name) for experiment in of_interest):
             shown = " ".join(map(str, value)) if isinstance(value, list) else value
             raise BadInput(OPTION_OF[name], shown, f"{arguments.name} has no such setting")
-    adjusted = []
+    adjusted: dict[str, Experiment] = {}
     for experiment in experiments:
+        if experiment.check_of:
+            adjusted[experiment.name] = derived(experiment, adjusted[experiment.check_of])
+            continue
         fixed = dict(preset.fixed.get(experiment.name, {}))
         if large:
             fixed |= preset.large.get(experiment.name, {})
@@ -55,16 +61,17 @@ def select(arguments: argparse.Namespace, large: bool) -> Selection:
         mine = {k: v for k, v in given.items() if k in SHARED or experiment.name == target}
         lists = {k: tuple(v) for k, v in mine.items() if isinstance(v, list)}
         scalars = {k: v for k, v in mine.items() if not isinstance(v, list)}
-        scalars |= {k: mine[of] for k, of in experiment.also_sets.items() if of in mine}
         experiment = override(experiment, lists, scalars)
         recipes = preset.recipes_of(experiment)
         kept = {
             dim: {name: value for name, value in recipe.items() if name not in lists | scalars}
             for dim, recipe in recipes.items()
         }
-        adjusted.append(replace(experiment, recipes=kept))
+        adjusted[experiment.name] = replace(experiment, recipes=kept)
     asked = STUDIES.get(arguments.name, (arguments.name,))
-    return Selection(arguments.name, arguments.dataset or preset.dataset, adjusted, asked)
+    return Selection(
+        arguments.name, arguments.dataset or preset.dataset, [*adjusted.values()], asked
+    )
 
 
 def as_bad_input(error: ConfigError) -> BadInput:

@@ -116,12 +116,22 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         "--freeze", nargs="+", metavar="MODE",
         help="the few-shot encoder: fixed (pretrained, excluded from training), full "
         "(pretrained, trained along), scratch (not pretrained: the control), lp-ft (the head "
-        "first, then everything), propagation (fixed; the labels spread to all training images)",
+        "first, then everything), propagation (fixed; the labels spread to all training images), "
+        "logistic, svm, neighbours (fixed; the head is no network)",
     )  # fmt: skip
     what.add_argument(
         "--pretraining", nargs="+", metavar="KIND",
         help="of the few-shot encoder: plain (default), augmented (on noisy, augmented images; the "
         "labelled images are augmented too)",
+    )  # fmt: skip
+    what.add_argument(
+        "--networks", dest="network", nargs="+", metavar="KIND",
+        help="convolutional (default) or mlp, fully connected; an axis of the grid",
+    )  # fmt: skip
+    what.add_argument(
+        "--widths", dest="width", type=count, nargs="+", metavar="N",
+        help="channels after the first convolution, each further one doubles them; of an mlp, a "
+        "32nd of the units of its first layer; an axis of the grid",
     )  # fmt: skip
     what.add_argument(
         "--losses", dest="loss", nargs="+", metavar="LOSS",

@@ -23,7 +23,7 @@ AXES = {
 }
 FIXED = {
     "autoencoder": {"epochs": 1, "width": 4, "replicates": 2},
-    "fewshot": {"epochs": 10, "encoder_epochs": 3, "width": 4, "replicates": 2},
+    "fewshot": {"epochs": 10, "width": 4, "replicates": 2},
 }
 
 

@@ -14,8 +14,9 @@ from trainables.settings.fewshot import FREEZE, PRETRAINING
 AXES = {"latent_dim": (4,), "depth": (2,), "labels": (20, 40)}
 FIXED = {
     "autoencoder": {"epochs": 1, "width": 4, "replicates": 2},
-    "fewshot": {"epochs": 20, "encoder_epochs": 4, "width": 4, "replicates": 3, "views": 4,
-                "pseudo_epochs": 1},
+    "fewshot": {"epochs": 20, "width": 4, "replicates": 3, "views": 4, "pseudo_epochs": 1,
+                "encoders": 0},
+    "supervised": {"epochs": 20, "width": 4, "replicates": 3, "views": 4},
 }  # fmt: skip
 
 
@@ -34,9 +35,9 @@ def table(results, name):
 
 def test_every_arm_is_in_one_table_with_its_interval(results):
     arms = table(results, "transfer_arms")
-    assert len(arms) == len(FREEZE) * len(PRETRAINING) * 2
-    assert arms["arm"].nunique() == 10
-    means = results.of("fewshot").groupby("cell")["test_accuracy"].mean()
+    assert len(arms) == (len(FREEZE) + 1) * len(PRETRAINING) * 2
+    assert arms["arm"].nunique() == 18
+    means = results.rows.groupby("cell")["test_accuracy"].mean()
     for _, line in arms.iterrows():
         assert line["test_accuracy"] == pytest.approx(means[line["cells"]])
         assert line["low"] < line["test_accuracy"] < line["high"]
@@ -45,7 +46,7 @@ def test_every_arm_is_in_one_table_with_its_interval(results):
 
 def test_every_other_arm_is_paired_with_the_fixed_one(results):
     compared = table(results, "transfer_against_fixed")
-    assert len(compared) == 9 * 2
+    assert len(compared) == 17 * 2
     assert (compared["pairs"] == 3).all()
 
 
@@ -72,7 +73,25 @@ def test_an_autoencoder_with_noise_that_nothing_builds_on_is_one_like_the_others
     assert len(searched.without_augmented().cells("autoencoder")) == 2
 
 
-def test_codes_of_both_kinds_of_encoders_have_baselines_of_their_own(results):
-    baselines = table(results, "transfer_code_baselines")
-    assert set(baselines["pretraining"]) == set(PRETRAINING)
-    assert len(baselines) == 2 * 2 * 2
+def test_the_supervised_network_is_an_arm_without_a_dimension(results):
+    arms = table(results, "transfer_arms").set_index("arm")
+    assert arms.loc["supervised", "latent_dim"].tolist() == [0, 0]
+    found = results.of("supervised").query("augment == 0 and labels == 20")["test_accuracy"].mean()
+    assert arms.loc["supervised", "test_accuracy"].iloc[0] == pytest.approx(found)
+    compared = table(results, "transfer_against_fixed").set_index("arm")
+    fixed = results.of("fewshot").query("freeze == 'fixed' and pretraining == 'plain'")
+    fixed = fixed[fixed["labels"] == 20].sort_values("label_subset")["test_accuracy"].to_numpy()
+    other = results.of("supervised").query("augment == 0 and labels == 20")
+    other = other.sort_values("label_subset")["test_accuracy"].to_numpy()
+    line = compared.loc["supervised"].iloc[0]
+    assert line["difference"] == pytest.approx((other - fixed).mean())
+    assert line["interval"] == "95 % Student t"  # every replicate has an encoder of its own
+
+
+def test_what_unlabelled_images_add_is_said_of_the_best_arms(results):
+    added = table(results, "transfer_unlabelled")
+    assert added["labels"].tolist() == [20, 40]
+    assert set(added["without"]) <= {"scratch", "supervised", "scratch + augmented",
+                                     "supervised + augmented"}  # fmt: skip
+    assert not set(added["with"]) & set(added["without"])
+    assert (added["pairs"] == 3).all()

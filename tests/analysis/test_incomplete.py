@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 TINY = {
     "autoencoder": {"epochs": 1, "width": 4, "replicates": 2},
-    "fewshot": {"epochs": 4, "encoder_epochs": 2, "width": 4, "replicates": 2},
+    "fewshot": {"epochs": 4, "width": 4, "replicates": 2},
 }
 
 
@@ -87,8 +87,6 @@ def test_encoders_with_more_replicates_than_other_autoencoders(digits, compute_s
     assert all("n = 3" not in said for said in sentences(tmp_path, "interpolation"))
     (slope,) = [s for s in sentences(tmp_path, "reconstruction") if "a doubling" in s]
     assert "n = 2)" in slope
-    baselines = table(tmp_path, "transfer_code_baselines")
-    assert (baselines["subsets"] == 4).all()
     page = (tmp_path / "report" / "index.html").read_text()
     assert re.search(r"2 or 3 replicates, at α = 0\.5", page.replace("\n", " "))
 
@@ -182,9 +180,4 @@ def test_few_shot_with_two_depths_and_two_batch_sizes_has_a_report_at_one_of_eac
     assert len(against) == 3 * 2
     assert (against["pairs"] == 2).all()
     assert set(" ".join(against["cells"]).split()) == set(shown["cell"])
-    # Codes don't depend on the batch size; those of two depths are of two encoders.
-    baselines = table(folder, "transfer_code_baselines")
-    assert len(baselines) == 2 * 2 * 2
-    assert (baselines["subsets"] == 2).all()
-    assert set(baselines["depth"]) == {2, 3}
     assert len(table(folder, "transfer_original")) == 56

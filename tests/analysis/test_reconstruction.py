@@ -155,6 +155,91 @@ def test_it_depends_on_d_only_where_both_signs_are_significant(noise, depends):
         assert "3 layers have the smaller mean error at d = 2; 2 layers at d = 8 (" in said[0]
 
 
+# --- the same at other settings ----------------------------------------------------------------
+
+
+def at_other_settings():
+    """A grid at 4 epochs, where 3 layers are better at d = 2 and worse at d = 8; at 16 epochs they
+    are better at both. Batch 64 costs 10 % at as many epochs and gains 5 % at as many updates; a
+    doubling of the width gains 20 %."""
+
+    def lines(depths, dims, batch, epochs, width, error, replicates=4):
+        return [
+            {"cell": f"{depth}-{dim}-{batch}-{epochs}-{width}", "replicate": replicate,
+             "latent_dim": dim, "depth": depth, "batch_size": batch, "epochs": epochs,
+             "width": width, "val_mse": 1.0,
+             "test_mse": error(depth, dim) * (1 + 0.02 * replicate) * np.exp(
+                 0.002 * np.sin(7 * replicate + depth + dim + batch + epochs + width))}
+            for depth in depths for dim in dims for replicate in range(replicates)
+        ]  # fmt: skip
+
+    def at_4(depth, dim):
+        return 0.1 / dim * (1 if depth == 2 else 0.9 if dim == 2 else 1.1)
+
+    grid = lines((2, 3), (2, 8), 32, 4, 16, at_4)
+    grid += lines((3,), (2, 8), 32, 4, 16, at_4, replicates=8)[8:]  # encoders of classifiers
+    longer = lines(
+        (2, 3), (2, 8), 32, 16, 16, lambda depth, dim: 0.08 / dim * 0.9 ** (depth - 2), 3
+    )
+    batches = lines((3,), (2, 8), 64, 4, 16, lambda *at: 1.1 * at_4(*at))
+    batches += lines((3,), (2, 8), 64, 8, 16, lambda *at: 0.95 * at_4(*at))
+    widths = lines((3,), (8,), 32, 4, 8, lambda *at: 1.25 * at_4(*at))
+    widths += lines((3,), (8,), 32, 4, 32, lambda *at: 0.8 * at_4(*at))
+    every = [*grid, *longer, *batches, *widths]
+    return pd.DataFrame(grid).drop_duplicates(), pd.DataFrame(every).drop_duplicates()
+
+
+def test_changes_are_those_that_were_put_in():
+    _, every = at_other_settings()
+    table = reconstruction.checks(every)
+    found = {
+        (line["question"], line["epochs"], line["latent_dim"]): line for _, line in table.iterrows()
+    }
+    layers = "3 layers instead of 2"
+    for key, percent, n in (
+        ((layers, 4, 2), -10, 4), ((layers, 4, 8), 10, 4), ((layers, 16, 2), -10, 3),
+        ((layers, 16, 8), -10, 3), (("16 channels instead of 8", 4, 8), -20, 4),
+        (("32 channels instead of 16", 4, 8), -20, 4),
+    ):  # fmt: skip
+        assert found[key]["percent"] == pytest.approx(percent, abs=0.5), key
+        assert found[key]["low"] < found[key]["percent"] < found[key]["high"]
+        assert found[key]["n"] == n, key
+    batches = table[table["question"].str.startswith("batch 64 instead of 32")]
+    assert batches["percent"].tolist() == pytest.approx([10, -5], abs=0.5)
+    assert batches["epochs"].tolist() == [4, 8]
+    assert batches["latent_dim"].isna().all()
+    assert len(table) == 8
+
+
+def test_a_sentence_that_turns_round_with_a_larger_budget_says_so():
+    grid, every = at_other_settings()
+    said = " ".join(reconstruction.conclusions(grid, PCA_LINE, every))
+    assert "It depends on d after 4 epochs: 3 layers have the smaller mean error at d = 2" in said
+    assert "Trained for 16 epochs instead, 3 layers change the error of 2 by -" in said
+    assert "(n = 3): the order turns round at d = 8." in said
+    assert "batch 64 instead of 32, as many epochs: +10." in said
+    assert "batch 64 instead of 32, as many updates: -" in said
+    assert "Fewer and more weights at the same depth (3 layers, d = 8, 4 epochs" in said
+    assert "; after 16 epochs, at d = 2, 8, by " in said
+    holding = every.assign(epochs=every["epochs"].replace(16, 99))
+    holding.loc[holding["epochs"] == 99, "test_mse"] = 0.1 * np.exp(
+        0.01 * holding["replicate"] - 0.2 * (holding["depth"] == 3) * (holding["latent_dim"] == 2)
+    )
+    assert "no decided order turns round" in " ".join(
+        reconstruction.conclusions(grid, PCA_LINE, holding)
+    )
+
+
+def test_checks_are_drawn_one_line_each():
+    _, every = at_other_settings()
+    table = reconstruction.checks(every)
+    drawn = reconstruction.draw_checks(table)
+    axes = drawn.axes[0]
+    assert len(axes.get_yticklabels()) == len(table)
+    points = [x for bars in axes.containers for x in bars.lines[0].get_xdata()]
+    assert sorted(points) == pytest.approx(sorted(table["percent"]))
+
+
 def test_figures_draw_every_replicate():
     rows = rows_where(lambda depth, dim: 0.1 / dim)
     drawn = reconstruction.draw_error_by_dimension(rows, PCA_LINE, depth=3)

@@ -51,13 +51,14 @@ def test_paired_differences_find_what_the_luck_of_the_subset_hides():
 @pytest.mark.parametrize(
     ("advantage", "word"),
     [
-        (0.02, "“encoder fixed” beats “everything trained”"),
-        (-0.02, "“everything trained” beats “encoder fixed”"),
-        (0.0, "undecided whether “encoder fixed” or “everything trained”"),
+        (0.02, "better with 20 labels (+1.9"),
+        (-0.02, "worse with 20 labels (-"),
+        (0.0, "undecided with 20 labels ("),
     ],
 )
 def test_the_sentence_follows_the_data(advantage, word):
     sentences = transfer.conclusions(rows_with(advantage))
+    assert sentences[1].startswith("“encoder fixed” against “everything trained”")
     assert word in sentences[1]
 
 
@@ -260,9 +261,8 @@ def test_words_are_decided_by_the_corrected_p_value():
     assert line["low"] > 0  # the interval of this comparison alone excludes 0
     assert line["p_holm"] > 0.05
     sentences = transfer.conclusions(rows)
-    (pair,) = [s for s in sentences if s.startswith("With 20 labels")]
-    assert "undecided whether “encoder fixed” or “everything trained”" in pair
-    assert f"{-100 * line['difference']:+.1f} percentage points" in pair
+    (pair,) = [s for s in sentences if s.startswith("“encoder fixed” against")]
+    assert f"undecided with 20 labels ({-100 * line['difference']:+.1f} [" in pair
     (other,) = [s for s in sentences if s.startswith("“probe, then tuned” against")]
     assert "better with 20 labels" in other and "better with 40 labels" in other
     (basis,) = [s for s in sentences if s.startswith("These are means")]
@@ -272,9 +272,10 @@ def test_words_are_decided_by_the_corrected_p_value():
 
 def test_a_pair_without_the_reference_is_corrected_for_its_own_labels():
     rows = rows_of_arms({"scratch": None, "full": 0.03})
-    assert "undecided whether “everything trained”" in transfer.conclusions(rows)[1]
+    pair = "“everything trained” against “not pretrained”, in percentage points: "
+    assert transfer.conclusions(rows)[1].startswith(f"{pair}undecided with 20 labels")
     one = transfer.conclusions(rows[rows["labels"] == 20])
-    assert one[1].startswith("With 20 labels “everything trained” beats “not pretrained”")
+    assert one[1].startswith(f"{pair}better with 20 labels")
 
 
 # --- what is missing, and what is alone --------------------------------------------------------

@@ -26,12 +26,12 @@ def test_every_replicate_of_every_cell_is_a_fit_of_its_kind(tmp_path):
     assert {cell.config["batch_size"] for cell in encoders} == {32}
     kinds = fits_of(classifiers, tmp_path)
     assert set(kinds) == {"fixed", "full"}
-    assert len(kinds["fixed"]) == len(kinds["full"]) == 7 * 4 * 8
+    assert len(kinds["fixed"]) == len(kinds["full"]) == 7 * 5 * 8
     assert {fit["replicate"] for fit in kinds["full"]} == set(range(8))
-    parents = {f"{tmp_path}/{c.id}-{r}.safetensors" for c in encoders for r in range(4)}
-    assert {fit["encoder"] for fit in kinds["fixed"]} == parents  # the classifiers share four
+    parents = {f"{tmp_path}/{c.id}-{r}.safetensors" for c in encoders for r in range(8)}
+    assert {fit["encoder"] for fit in kinds["fixed"]} == parents
     (alone,) = fits_of(encoders, tmp_path).values()
-    assert len(alone) == 7 * 4 and {fit["encoder"] for fit in alone} == {""}
+    assert len(alone) == 7 * 8 and {fit["encoder"] for fit in alone} == {""}
 
 
 def test_the_same_fits_are_compared(tmp_path):
@@ -77,7 +77,7 @@ def test_the_common_way_learns(tmp_path):
         torch.manual_seed(0)
         error = fit_autoencoder({**settings, **recipe}, 0, "mnist-5k", "")
         assert 0.03 < error < 0.06  # the mean image has 0.067
-    few = {"labels": 20, "freeze": "scratch", "encoder_epochs": 50}
+    few = {"labels": 20, "freeze": "scratch", "epochs": 50}
     del settings["epochs"]
     assert 0.25 < fit_classifier({**settings, **few}, 1, "mnist-5k", "", "") < 0.9
 

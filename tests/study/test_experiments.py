@@ -4,7 +4,16 @@ import dataclasses
 
 import pytest
 
-from study.experiments import EXPERIMENTS, PRESETS, STUDIES, members
+from study.command_line.options import select
+from study.command_line.parser import parser
+from study.experiments import (
+    AUTOENCODER,
+    EXPERIMENTS,
+    PRESETS,
+    STUDIES,
+    members,
+    trained_longer,
+)
 from study.grid import override, plan
 from trainables.contract import Outcome
 from trainables.settings.fewshot import FREEZE, PRETRAINING
@@ -14,11 +23,7 @@ TRAINABLE = [(name, preset) for name in EXPERIMENTS for preset in PRESETS]
 
 def adjusted(study, preset):
     """The experiments of a study under a preset."""
-    changes = PRESETS[preset]
-    return [
-        override(e, changes.axes.get(e.name, {}), changes.fixed.get(e.name, {}))
-        for e in members(study)
-    ]
+    return select(parser().parse_args(["plan", study, "--preset", preset]), False).experiments
 
 
 def settings_of(experiment):
@@ -26,15 +31,72 @@ def settings_of(experiment):
 
 
 def test_the_assignment_is_the_grid_that_was_asked_for():
-    autoencoder, fewshot = members("assignment")
+    autoencoder, fewshot, supervised, *checks = members("assignment")
     assert autoencoder.name == "autoencoder"
     assert autoencoder.axes["latent_dim"] == (2, 6, 8, 10, 12, 14, 30)
     assert autoencoder.axes["depth"] == (2, 3)
-    assert len(autoencoder.axes["batch_size"]) >= 2
     assert fewshot.name == "fewshot"
     assert fewshot.axes["latent_dim"] == (2, 6, 8, 10, 12, 14, 30)
-    assert fewshot.axes["labels"] == (20, 40, 80, 160)
+    assert fewshot.axes["labels"] == (10, 20, 40, 80, 160)
     assert set(fewshot.axes["freeze"]) >= {"fixed", "full", "scratch"}
+    assert supervised.axes == {"labels": fewshot.axes["labels"], "augment": (0.0, 1.0)}
+    assert [check.name for check in checks] == ["longer", "batches", "widths", "steps", "rates"]
+
+
+@pytest.mark.parametrize("preset", ["quick", "full"])
+def test_arms_are_compared_at_equal_steps(preset):
+    experiments = {e.name: e for e in adjusted("assignment", preset)}
+    few_shot, supervised = experiments["fewshot"], experiments["supervised"]
+    assert few_shot.fixed["epochs"] == supervised.fixed["epochs"]
+    assert few_shot.replicates == supervised.replicates
+    # As many encoders as classifiers, so that replicates are independent.
+    _, classifiers = plan([experiments["autoencoder"], few_shot], "0" * 16)
+    for cell in classifiers:
+        if cell.parent:
+            assert cell.parent.replicates == cell.replicates
+            assert cell.settings.parent_replicate(5) == 5
+
+
+def test_checks_follow_what_they_check():
+    """The preset's and the command line's settings of the base are worked in."""
+    asked = ["plan", "assignment", "--epochs", "3", "--latent-dims", "2", "5", "14",
+             "--batch-sizes", "10", "40", "--replicates", "8"]  # fmt: skip
+    chosen = select(parser().parse_args(asked), large=False)
+    names = [experiment.name for experiment in chosen.experiments]
+    grids = dict(zip(names, plan(chosen.experiments, "0" * 16), strict=True))
+    found = {
+        name: [
+            tuple(cell.config[k] for k in ("latent_dim", "depth", "batch_size", "epochs", "width"))
+            for cell in grids[name]
+        ]
+        for name in ("longer", "batches", "widths")
+    }
+    assert found["longer"] == [(d, depth, 10, 12, 16) for d in (2, 14) for depth in (2, 3)]
+    assert found["batches"] == [(d, 3, 40, epochs, 16) for d in (2, 14) for epochs in (3, 12)]
+    assert found["widths"] == [(14, 3, 10, 3, width) for width in (8, 16, 32)]
+    assert {cell.replicates for cell in grids["longer"]} == {4}
+    few = {cell.config["epochs"] for cell in grids["steps"]}
+    assert few == {50, 100, 200, 400}
+    assert {cell.config["labels"] for cell in grids["steps"]} == {20, 160}
+    assert {cell.config["freeze"] for cell in grids["rates"]} == {"fixed", "full"}
+    # What a check has in common with the grid is the same cell, computed once.
+    common = grids["widths"][1]
+    assert any(cell is common for cell in grids["autoencoder"])
+    assert common.replicates == 8
+
+
+def test_a_check_alone_computes_nothing_of_its_base():
+    chosen = select(parser().parse_args(["plan", "longer"]), large=False)
+    base, longer = plan(chosen.experiments, "0" * 16, chosen.asked)
+    assert base == [] and len(longer) == 6
+    assert {cell.config["epochs"] for cell in longer} == {16}
+
+
+def test_recipes_of_a_base_are_trained_longer_too():
+    base = override(AUTOENCODER, {"latent_dim": (2, 14)}, {"epochs": 5})
+    base = dataclasses.replace(base, recipes={2: {"epochs": 7, "width": 8}})
+    (cells,) = plan([trained_longer(base)], "0" * 16)
+    assert {(c.config["latent_dim"], c.config["epochs"]) for c in cells} == {(2, 28), (14, 20)}
 
 
 def test_an_experiment_brings_what_it_needs_before_itself():
@@ -43,12 +105,11 @@ def test_an_experiment_brings_what_it_needs_before_itself():
 
 
 def test_few_labels_has_every_arm_with_both_kinds_of_pretraining():
-    autoencoder, fewshot = members("few-labels")
+    autoencoder, fewshot, supervised = members("few-labels")
     assert fewshot.axes["freeze"] == FREEZE
     assert fewshot.axes["pretraining"] == tuple(PRETRAINING)
-    cells = plan([autoencoder, fewshot], "0" * 16, STUDIES["few-labels"])
+    cells = plan([autoencoder, fewshot, supervised], "0" * 16, STUDIES["few-labels"])
     assert len(cells[0]) == 2 * len(fewshot.axes["latent_dim"])
-    assert members("fewshot")[1].axes["freeze"] == ("fixed", "full", "scratch")
 
 
 def test_an_unknown_study_is_a_key_error():
@@ -101,12 +162,13 @@ def test_every_preset_of_every_study_makes_a_grid(study, preset):
 def test_a_few_shot_cell_starts_from_an_autoencoder_that_is_on_the_grid_anyway():
     for preset in PRESETS:
         autoencoders = plan(adjusted("autoencoder", preset), "0" * 16)[0]
-        with_few_shot = plan(adjusted("assignment", preset), "0" * 16)[0]
+        with_few_shot = plan(adjusted("fewshot", preset), "0" * 16)[0]
         assert [cell.id for cell in with_few_shot] == [cell.id for cell in autoencoders]
 
 
 def test_the_smoke_preset_runs_and_gives_the_metric_that_is_promised(few_digits):
-    experiments = adjusted("assignment", "smoke")
+    smoke = ["plan", "assignment", "--preset", "smoke", "--batch-sizes", "20"]
+    experiments = select(parser().parse_args(smoke), large=False).experiments
     weights = {}
     for experiment, cells in zip(experiments, plan(experiments, "0" * 16), strict=True):
         module = experiment.module()
@@ -117,8 +179,9 @@ def test_the_smoke_preset_runs_and_gives_the_metric_that_is_promised(few_digits)
                 weights.get(cell.parent_id),
             )  # fmt: skip
             assert isinstance(outcome, Outcome)
-            assert len(outcome.rows) == cell.replicates == 2
+            assert len(outcome.rows) == cell.replicates >= 2
             assert all(isinstance(row[experiment.metric], float) for row in outcome.rows)
             weights[cell.id] = {
-                r: {name: value[r] for name, value in outcome.weights.items()} for r in range(2)
+                r: {name: value[r] for name, value in outcome.weights.items()}
+                for r in range(cell.replicates)
             }

@@ -38,16 +38,17 @@ DATA = "0123456789abcdef"
 def tiny(**fixed):
     """Autoencoder and few-shot experiments of one and three cells, for a few images."""
     small = {"width": 2, "replicates": 2} | fixed
+    place = {"latent_dim": (2,), "depth": (1,)}
     return [
         override(
             AUTOENCODER,
-            {"latent_dim": (2,), "depth": (1,), "batch_size": (20,)},
+            {**place, "batch_size": (20,)},
             {"epochs": 2, **small},
         ),
         override(
             FEWSHOT,
-            {"latent_dim": (2,), "depth": (1,), "labels": (20,)},
-            {"epochs": 5, "encoder_epochs": 2, "encoders": 0, **small},
+            {**place, "labels": (20,), "freeze": ("fixed", "full", "scratch")},
+            {"epochs": 5, "encoders": 0, **small},
         ),
     ]
 
@@ -549,9 +550,9 @@ def by_experiment(asked, out):
 
 
 def test_only_missing_cells_are_computed(computed, tmp_path, capsys):
-    command = ["run", "assignment", "--preset", "smoke", "--out", str(tmp_path)]
+    command = ["run", "fewshot", "--preset", "smoke", "--out", str(tmp_path)]
     assert command_line.main(command) == 0
-    assert by_experiment(computed, tmp_path) == {"autoencoder": 2, "fewshot": 12}
+    assert by_experiment(computed, tmp_path) == {"autoencoder": 2, "fewshot": 24}
     first = set(computed)
 
     computed.clear()
@@ -561,7 +562,7 @@ def test_only_missing_cells_are_computed(computed, tmp_path, capsys):
     assert computed == []
 
     assert command_line.main([*command, "--latent-dims", "2", "3", "8"]) == 0
-    assert by_experiment(computed, tmp_path) == {"autoencoder": 1, "fewshot": 6}
+    assert by_experiment(computed, tmp_path) == {"autoencoder": 1, "fewshot": 12}
     assert not first & set(computed)
 
 
@@ -583,7 +584,7 @@ def test_two_studies_in_one_folder_share_what_they_have_in_common(computed, tmp_
     assert command_line.main(["run", "autoencoder", *places]) == 0
     computed.clear()
     assert command_line.main(["run", "fewshot", *places]) == 0
-    assert by_experiment(computed, tmp_path) == {"fewshot": 12}
+    assert by_experiment(computed, tmp_path) == {"fewshot": 24}
 
 
 # --- failures --------------------------------------------------------------------------------
@@ -591,10 +592,10 @@ def test_two_studies_in_one_folder_share_what_they_have_in_common(computed, tmp_
 
 def test_a_study_whose_cells_all_fail_says_so(pretend, tmp_path, capsys):
     pretend(error="Traceback …\nMemoryError: too large")
-    command = ["run", "assignment", "--preset", "smoke", "--out", str(tmp_path)]
+    command = ["run", "fewshot", "--preset", "smoke", "--out", str(tmp_path)]
     assert command_line.main(command) == 1
     shown = capsys.readouterr().out
-    assert shown.count("MemoryError: too large") == 2 + 12
+    assert shown.count("MemoryError: too large") == 2 + 24
     assert "no cell is finished, so there is no report" in shown
     assert Store(tmp_path).blocks() == {}
     assert load(tmp_path).rows.empty

@@ -102,11 +102,11 @@ def cells(path, *options):
 def test_the_command_line_takes_a_file_and_replaces_what_it_says(tmp_path):
     path = tmp_path / "found.toml"
     write(path, WHOLE)
-    autoencoders, few_shot = cells(path, "--latent-dims", "14", "--depths", "3")
+    autoencoders, few_shot, *_ = cells(path, "--latent-dims", "14", "--depths", "3")
     (cell,) = autoencoders
     assert cell.config["learning_rate"] == 5e-3
     assert cell.config["activation"] == "silu"
-    assert cell.replicates == 6  # one for each replicate of the classifiers
+    assert cell.replicates == 8  # one for each replicate of the classifiers
     # The classifiers have the encoder's architecture, and start from that very cell.
     assert {c.config["activation"] for c in few_shot} == {"silu"}
     assert {c.parent_id for c in few_shot if c.config["freeze"] != "scratch"} == {cell.id}
@@ -121,7 +121,7 @@ def test_the_best_preset_has_a_recipe_for_each_of_its_latent_dimensions():
     dims = set(best.axes["autoencoder"]["latent_dim"])
     assert dims == set(best.recipes["autoencoder"])
     assert best.dataset == "mnist"
-    autoencoders, few_shot = cells("best")
+    autoencoders, few_shot, *_ = cells("best")
     assert {cell.config["latent_dim"] for cell in autoencoders} == dims
     names = {known for recipe in best.recipes["autoencoder"].values() for known in recipe}
     assert names <= set(autoencoders[0].config)

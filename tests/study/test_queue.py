@@ -23,7 +23,9 @@ def family(encoders=0, classifiers=2):
     """An autoencoder and the three few-shot cells: `fixed` and `full` build on it."""
     axes = {"latent_dim": (2,), "depth": (2,)}
     fewshot = override(
-        FEWSHOT, {**axes, "labels": (20,)}, {"replicates": classifiers, "encoders": encoders}
+        FEWSHOT,
+        {**axes, "labels": (20,), "freeze": ("fixed", "full", "scratch")},
+        {"replicates": classifiers, "encoders": encoders},
     )
     autoencoder = override(AUTOENCODER, {**axes, "batch_size": (64,)}, {"replicates": 2})
     groups = plan([autoencoder, fewshot], DATA)

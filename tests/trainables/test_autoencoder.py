@@ -138,9 +138,11 @@ def test_a_longer_code_reconstructs_better(digits):
     assert errors[1] < 0.045
 
 
-def test_an_affine_autoencoder_almost_equals_pca_and_never_beats_it(digits):
+@pytest.mark.parametrize("network", ["convolutional", "mlp"])
+def test_an_affine_autoencoder_almost_equals_pca_and_never_beats_it(network, digits):
     settings = {"depth": 1, "width": 4, "epochs": 4, "batch_size": 32}
-    config = Config(2, activation="none", **settings)
+    rate = 1e-2 if network == "convolutional" else 3e-3
+    config = Config(2, activation="none", network=network, learning_rate=rate, **settings)
     outcome = train(config, range(1), digits, nothing)
     images = digits.train.images.reshape(3600, 784) / 255
     mean = images.mean(axis=0)

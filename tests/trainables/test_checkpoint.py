@@ -9,7 +9,7 @@ import torch
 
 from study.store.checkpoint import FileCheckpoint
 from study.store.places import Folder
-from trainables import autoencoder, fewshot, rotation
+from trainables import autoencoder, fewshot, rotation, supervised
 from trainables.contract import Progress
 
 AUTOENCODER = autoencoder.Config(latent_dim=3, depth=1, batch_size=20, epochs=6, width=2)
@@ -102,11 +102,11 @@ def test_turns_go_on_with_their_own_draws(loss, few_digits, tmp_path):
     assert again.resumed_after == 3
 
 
-@pytest.mark.parametrize("freeze", fewshot.FREEZE)
+@pytest.mark.parametrize("freeze", ["fixed", "full", "scratch", "lp-ft", "propagation"])
 def test_a_classifier_goes_on_where_it_was_killed(freeze, few_digits, tmp_path):
     config = fewshot.Config(
         latent_dim=3, labels=20, freeze=freeze, depth=1, width=2, batch_size=10,
-        epochs=60, encoder_epochs=60, pseudo_epochs=60, pseudo_batch_size=50,
+        epochs=120 if freeze == "lp-ft" else 60, pseudo_epochs=60, pseudo_batch_size=50,
     )  # fmt: skip
     # The head's three reports come before those of the whole network.
     killed_in = 5 if freeze == "lp-ft" else 2
@@ -117,6 +117,24 @@ def test_a_classifier_goes_on_where_it_was_killed(freeze, few_digits, tmp_path):
     assert run(fewshot, config, few_digits, parent, kept=kept, killed_in=killed_in) is None
     again = checkpoint(tmp_path)
     resumed = run(fewshot, config, few_digits, parent, kept=again)
+    assert again.resumed_after == 39
+    assert_same_bits(resumed, undisturbed)
+
+
+def test_a_supervised_network_goes_on_with_its_batch_norms(few_digits, tmp_path):
+    config = supervised.Config(labels=20, augment=0.0, batch_size=10, epochs=60, width=2)
+    undisturbed = supervised.train(config, BLOCK, few_digits, lambda metrics: None)
+    reports = []
+
+    def end(metrics):
+        reports.append(metrics)
+        if len(reports) == 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        supervised.train(config, BLOCK, few_digits, end, checkpoint=checkpoint(tmp_path))
+    again = checkpoint(tmp_path)
+    resumed = supervised.train(config, BLOCK, few_digits, lambda metrics: None, checkpoint=again)
     assert again.resumed_after == 39
     assert_same_bits(resumed, undisturbed)
 

@@ -56,6 +56,19 @@ def test_the_decoder_mirrors_the_encoder(depth):
     assert decoding == [(given, taken) for taken, given in reversed(encoding)]
 
 
+@pytest.mark.parametrize("activation", ["gelu", "none"])
+def test_an_mlp_mirrors_its_layers(activation):
+    """Units 784, 64, 32 and 3: 784·64 + 64, 64·32 + 32, 32·3 + 3, and back."""
+    model = Autoencoder(Shape(3, 2, width=2, activation=activation, network="mlp"))
+    assert count_parameters(model.encoder) == 50_240 + 2_080 + 99
+    assert count_parameters(model.decoder) == (3 * 32 + 32) + (32 * 64 + 64) + (64 * 784 + 784)
+    images = torch.rand(5, 1, 28, 28)
+    restored = model(images)
+    assert restored.shape == images.shape
+    pixels_near_mean = abs(restored.mean().item() - torch.tensor(-2.0).sigmoid().item()) < 0.02
+    assert pixels_near_mean == (activation == "gelu")
+
+
 def test_parameter_counts_are_those_worked_out_by_hand():
     shape = Shape(latent_dim=14, depth=3, width=16, kernel=3)
     encoder = (1 * 16 * 9 + 16) + (16 * 32 * 9 + 32) + (32 * 64 * 9 + 64) + (64 * 16 * 14 + 14)

@@ -154,7 +154,7 @@ def few_shot_config(freeze, **settings):
     return fewshot.Config(
         **{
             "latent_dim": 3, "labels": 20, "freeze": freeze, "depth": 2, "width": 2, "hidden": 6,
-            "batch_size": 5, "epochs": 25, "encoder_epochs": 21, "encoders": 2, "seed": 5,
+            "batch_size": 5, "epochs": 25, "encoders": 2, "seed": 5,
         }
         | settings
     )  # fmt: skip
@@ -209,7 +209,7 @@ def few_shot_alone(config, data, parent, replicate):
         functional.cross_entropy,
         seed_of(config.seed, replicate, "order"),
         config.batch_size or config.labels,
-        config.epochs if fixed else config.encoder_epochs,
+        config.epochs,
         config.weight_decay,
     )
     with torch.no_grad():
@@ -228,7 +228,7 @@ def test_a_few_shot_replicate_is_what_it_would_be_alone(
 ):
     config = few_shot_config(freeze)
     if batches == "all at once":
-        config = few_shot_config(freeze, batch_size=0, epochs=50, encoder_epochs=50)
+        config = few_shot_config(freeze, batch_size=0, epochs=50)
     parent = pretrained(config, 2) if freeze != "scratch" else None
     outcome = fewshot.train(config, range(3), few_digits, lambda metrics: None, parent, strategy)
     (models,) = made
@@ -396,8 +396,8 @@ def test_batched_heads_are_vectorised_ones_and_those_of_a_loop(replicates, image
 
 def test_networks_with_batches_of_their_own_use_them_and_convolutions_on_a_processor_a_loop():
     convolutional, plain = Autoencoder(Shape(2, 1, 2)), nn.Linear(2, 1)
-    assert fastest_strategy(convolutional, torch.device("cpu"), 32) == "loop"
-    assert fastest_strategy(convolutional, torch.device("cuda"), 32) == "vectorised"
-    assert fastest_strategy(plain, torch.device("cpu"), 32) == "vectorised"
-    assert fastest_strategy(Head(2), torch.device("cpu"), 32) == "batched"
-    assert fastest_strategy(Head(2), torch.device("cuda"), 32) == "batched"
+    assert fastest_strategy(convolutional, torch.device("cpu")) == "loop"
+    assert fastest_strategy(convolutional, torch.device("cuda")) == "vectorised"
+    assert fastest_strategy(plain, torch.device("cpu")) == "loop"
+    assert fastest_strategy(Head(2), torch.device("cpu")) == "batched"
+    assert fastest_strategy(Head(2), torch.device("cuda")) == "batched"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from trainables.contract import ConfigError, Settings, require
+from trainables.contract import ConfigError, Settings, added, require
 from trainables.data import Dataset
 from trainables.settings.shape import Shape, shape_of
 
@@ -39,6 +39,8 @@ class Config(Settings):
     """Side of the convolution kernels, in pixels."""
     activation: str = "gelu"
     """`gelu`, `relu`, `silu`, or `none` for an affine autoencoder, which can at best equal PCA."""
+    network: str = added("convolutional")
+    """`convolutional`, or `mlp`: fully connected layers (see `Shape`)."""
     augment: float = 0.0
     """Strength of the random views that the network sees while it trains: 0 is none, 1 turns by
     up to 15°, moves by up to 2 pixels, and so on (`trainables.augment`)."""
@@ -77,7 +79,9 @@ class Config(Settings):
     @property
     def shape(self) -> Shape:
         """The part of the configuration that makes the network."""
-        return shape_of(self.latent_dim, self.depth, self.width, self.kernel, self.activation)
+        return shape_of(
+            self.latent_dim, self.depth, self.width, self.kernel, self.activation, self.network
+        )
 
     def check_data(self, data: Dataset) -> None:
         """Raise `ConfigError` where `data` is too small for this configuration."""

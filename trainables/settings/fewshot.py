@@ -6,13 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from trainables.contract import Settings, require
+from trainables.contract import Settings, added, require
 from trainables.data import CLASSES, Dataset
 from trainables.settings.shape import Shape, shape_of
 
-VERSION = 1
+VERSION = 2
 
-FREEZE = ("fixed", "full", "scratch", "lp-ft", "propagation")
+HEADS = ("logistic", "svm", "neighbours")
+"""Values of `freeze` whose head is no network: see `Config.freeze`."""
+
+FREEZE = ("fixed", "full", "scratch", "lp-ft", "propagation", *HEADS)
 """What happens to the encoder, and what the head learns from: see `Config.freeze`."""
 
 PRETRAINING: Mapping[str, Mapping[str, Any]] = {
@@ -36,7 +39,8 @@ class Config(Settings):
     the fixed encoder, then everything does, slowly (Kumar et al. 2022, "Fine-tuning can distort
     pretrained features", ICLR); `propagation`: the labels spread along a graph of the codes of
     all training images, whose labels stay unknown, and the head on the fixed encoder learns
-    from all of them."""
+    from all of them; `logistic`, `svm`, `neighbours`: the encoder is fixed, and the head is a
+    logistic regression, a support vector machine or the nearest neighbour on its codes."""
     pretraining: str = "plain"
     """`plain`: the encoder of an autoencoder as it is; `augmented`: of one that saw noisy,
     augmented images, and the labelled images are augmented too, whatever the encoder."""
@@ -44,16 +48,16 @@ class Config(Settings):
     """Convolutional layers in the encoder."""
     batch_size: int = 0
     """Labelled images a minibatch; 0 is all of them at once."""
-    epochs: int = 300
-    """Passes over the labelled images when only the head trains."""
-    encoder_epochs: int = 100
-    """Passes over the labelled images when the encoder trains too, at many times the cost."""
+    epochs: int = 200
+    """Passes over the labelled images, the same in every arm: arms are compared at equal steps."""
     learning_rate: float = 1e-2
     """Peak of the head's one-cycle schedule."""
     encoder_learning_rate: float = 1e-3
     """Peak of the encoder's one-cycle schedule, where it trains."""
     tuning_learning_rate: float = 1e-3
     """Peak of the second one-cycle schedule of `lp-ft`, for encoder and head."""
+    rate_factor: float = added(1.0)
+    """What every peak rate is multiplied by: how much does an answer depend on them?"""
     views: int = 50
     """Augmented views of every labelled image, where `pretraining` is `augmented`; an epoch is
     still as many of them as there are labels."""
@@ -77,6 +81,8 @@ class Config(Settings):
     """Side of the encoder's convolution kernels, in pixels."""
     activation: str = "gelu"
     """The encoder's nonlinearity."""
+    network: str = added("convolutional")
+    """Kind of the encoder: `convolutional` or `mlp`."""
     encoders: int = 0
     """Pretrained encoders that the classifiers share; 0: as many as there are classifiers."""
     seed: int = 0
@@ -96,8 +102,8 @@ class Config(Settings):
             self.pretraining,
             " or ".join(PRETRAINING),
         )
-        for name in ("epochs", "encoder_epochs", "hidden", "views", "neighbours",
-                     "pseudo_epochs", "pseudo_batch_size"):  # fmt: skip
+        for name in ("epochs", "hidden", "views", "neighbours", "pseudo_epochs",
+                     "pseudo_batch_size"):  # fmt: skip
             value = getattr(self, name)
             require(value >= 1, name, value, "an integer of at least 1")
         require(0 < self.alpha < 1, "alpha", self.alpha, "a number above 0 and below 1")
@@ -107,7 +113,8 @@ class Config(Settings):
             self.view_strength,
             "a number from 0 to 4",
         )
-        for name in ("learning_rate", "encoder_learning_rate", "tuning_learning_rate"):
+        for name in ("learning_rate", "encoder_learning_rate", "tuning_learning_rate",
+                     "rate_factor"):  # fmt: skip
             require(getattr(self, name) > 0, name, getattr(self, name), "a number above 0")
         require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or a number above")
         for name in ("encoders", "seed"):
@@ -130,20 +137,28 @@ class Config(Settings):
     @property
     def shape(self) -> Shape:
         """The part of the configuration that makes the encoder."""
-        return shape_of(self.latent_dim, self.depth, self.width, self.kernel, self.activation)
+        return shape_of(
+            self.latent_dim, self.depth, self.width, self.kernel, self.activation, self.network
+        )
+
+    @property
+    def stages(self) -> tuple[int, int]:
+        """Epochs of the probe of `lp-ft`, half of all, and of the stage that follows."""
+        probe = -(-self.epochs // 2) if self.freeze == "lp-ft" else 0
+        return probe, max(1, self.epochs - probe)
 
     @property
     def scored_epochs(self) -> range:
         """Those with which a pass ends of the stage that makes the classifier: in `lp-ft`, of the
         second. A pass over `views` of each labelled image is so many epochs."""
+        if self.freeze in HEADS:
+            return range(1, 2)
         if self.freeze == "propagation":
             return range(1, self.pseudo_epochs + 1)
         views = self.views if self.sees_views else 1
-        alone, whole = (-(-n // views) * views for n in (self.epochs, self.encoder_epochs))
-        if self.freeze == "fixed":
-            return range(views, alone + 1, views)
-        probed = alone if self.freeze == "lp-ft" else 0
-        return range(probed + views, probed + whole + 1, views)
+        earlier, last = self.stages
+        before, trained = (-(-epochs // views) * views for epochs in (earlier, last))
+        return range(before + views, before + trained + 1, views)
 
     @property
     def sees_views(self) -> bool:

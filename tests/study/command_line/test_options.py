@@ -99,9 +99,14 @@ def test_the_plan_of_the_assignment_counts_its_cells(tmp_path, capsys):
     out = tmp_path / "results"
     assert exit_code("plan", "assignment", "--replicates", 3, "--out", out) == 0
     shown = words(capsys)
-    assert "autoencoder: 28 cells, 0 done, 28 missing; 84 replicates, 84 missing" in shown
-    assert "fewshot: 84 cells, 0 done, 84 missing; 252 replicates, 252 missing" in shown
-    assert "336 replicates to compute, each trial on 1 CPU and a share of a GPU where" in shown
+    assert "autoencoder: 14 cells, 0 done, 14 missing; 42 replicates, 42 missing" in shown
+    assert "fewshot: 210 cells, 0 done, 210 missing; 630 replicates, 630 missing" in shown
+    assert "supervised: 10 cells, 0 done, 10 missing; 30 replicates, 30 missing" in shown
+    # Checks have cells in common with the grids, which count once: of 3 widths one, of steps and
+    # rates the four at 100 steps and at the rates that all have.
+    checks = 6 * 3 + 6 * 3 + 2 * 3 + 12 * 2 + 8 * 2
+    wanted = 42 + 630 + 30 + checks
+    assert f"{wanted} replicates to compute, each trial on 1 CPU and a share of a GPU" in shown
     assert "mnist-5k" in shown
     assert str(out) in shown
     assert not out.exists()
@@ -109,7 +114,7 @@ def test_the_plan_of_the_assignment_counts_its_cells(tmp_path, capsys):
 
 def test_the_plan_follows_the_options(tmp_path, capsys):
     chosen = ["--latent-dims", 2, 14, "--labels", 20, 40, 80, "--freeze", "fixed", "scratch"]
-    command = ["plan", "assignment", "--preset", "smoke", "--out", tmp_path, *chosen]
+    command = ["plan", "fewshot", "--preset", "smoke", "--out", tmp_path, *chosen]
     assert exit_code(*command, "--cpus-per-trial", 0.5) == 0
     shown = words(capsys)
     assert "autoencoder: 2 cells" in shown
@@ -118,7 +123,7 @@ def test_the_plan_follows_the_options(tmp_path, capsys):
 
 
 def test_the_plan_counts_what_is_done_and_what_has_failed(tmp_path, capsys, digits):
-    command = ["assignment", "--preset", "smoke", "--out", str(tmp_path)]
+    command = ["fewshot", "--preset", "smoke", "--out", str(tmp_path)]
     selection = select(parser().parse_args(["plan", *command]), large=False)
     autoencoders, few_shot = plan(selection.experiments, digits.fingerprint)
     store = Store(tmp_path)
@@ -129,9 +134,9 @@ def test_the_plan_counts_what_is_done_and_what_has_failed(tmp_path, capsys, digi
     assert exit_code("plan", *command) == 0
     shown = words(capsys)
     assert "autoencoder: 2 cells, 0 done, 2 missing; 4 replicates, 3 missing" in shown
-    failed = "24 missing; 1 cell failed last time"
-    assert f"fewshot: 12 cells, 0 done, 12 missing; 24 replicates, {failed}" in shown
-    assert "27 replicates to compute" in shown
+    failed = "48 missing; 1 cell failed last time"
+    assert f"fewshot: 24 cells, 0 done, 24 missing; 48 replicates, {failed}" in shown
+    assert "51 replicates to compute" in shown
 
 
 # --- what options change ---------------------------------------------------------------------
@@ -143,7 +148,7 @@ def selected(*arguments, large=False):
 
 
 def test_axes_are_replaced_in_every_experiment_that_has_them():
-    chosen = selected("assignment", "--latent-dims", 3, 4, "--depths", 1, "--labels", 30)
+    chosen = selected("fewshot", "--latent-dims", 3, 4, "--depths", 1, "--labels", 30)
     for experiment in chosen.values():
         assert experiment.axes["latent_dim"] == (3, 4)
         assert experiment.axes["depth"] == (1,)
@@ -154,7 +159,7 @@ def test_axes_are_replaced_in_every_experiment_that_has_them():
 def test_the_seed_and_the_replicates_are_everyones():
     for experiment in selected("assignment", "--seed", 7, "--replicates", 5).values():
         assert experiment.fixed["seed"] == 7
-        assert experiment.replicates == 5
+        assert experiment.replicates == (5 if not experiment.check_of else experiment.replicates)
 
 
 def test_encoders_are_a_setting_of_few_shot_alone():
@@ -170,26 +175,21 @@ def test_encoders_are_a_setting_of_few_shot_alone():
 def test_training_options_are_those_of_the_experiment_named(name, changed):
     options = ["--epochs", 3, "--learning-rate", 0.5, "--batch-sizes", 10, 20]
     for experiment in selected(name, *options).values():
+        if experiment.check_of:
+            continue
         mine = experiment.name == changed
         assert (experiment.fixed.get("epochs") == 3) == mine
         assert (experiment.fixed.get("learning_rate") == 0.5) == mine
         assert (experiment.axes.get("batch_size") == (10, 20)) == mine
 
 
-def test_the_epochs_of_few_shot_are_those_of_its_encoder_too():
-    fixed = selected("fewshot", "--epochs", 7)["fewshot"].fixed
-    assert (fixed["epochs"], fixed["encoder_epochs"]) == (7, 7)
-    fixed = selected("assignment", "--epochs", 7)["fewshot"].fixed
-    assert (fixed["epochs"], fixed["encoder_epochs"]) == (200, 50)
-
-
 def test_one_experiment_brings_only_the_cells_that_it_needs(tmp_path, capsys):
     assert command_line.main(["plan", "fewshot", "--latent-dims", "3", "--out", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
-    assert "autoencoder: 1 cell, 0 done, 1 missing; 4 replicates, 4 missing" in shown
+    assert "autoencoder: 1 cell, 0 done, 1 missing; 8 replicates, 8 missing" in shown
     assert "latent_dim 3, depth 3, batch_size 32" in shown
-    assert "fewshot: 12 cells, 0 done, 12 missing; 96 replicates, 96 missing" in shown
-    assert "100 replicates to compute, each trial on 1 CPU and a share of a GPU" in shown
+    assert "fewshot: 30 cells, 0 done, 30 missing; 240 replicates, 240 missing" in shown
+    assert "248 replicates to compute, each trial on 1 CPU and a share of a GPU" in shown
 
 
 def test_a_preset_changes_axes_and_settings_and_an_option_changes_them_again():

@@ -82,7 +82,7 @@ def settings_of(task, *names):
 
 def test_the_largest_block_of_each_kind_is_measured():
     (found,) = largest(tasks_of(EXPERIMENTS["autoencoder"]))
-    assert settings_of(found, "latent_dim", "depth", "batch_size") == (30, 3, 64)
+    assert settings_of(found, "latent_dim", "depth", "batch_size") == (30, 3, 32)
     on_gpu = [task for task in tasks_of(FEWSHOT) if FEWSHOT.on_gpu(task.cell.config)]
     found = [settings_of(task, "latent_dim", "labels", "freeze") for task in largest(on_gpu)]
     assert found == [(30, 160, "full"), (30, 160, "scratch")]

@@ -30,7 +30,7 @@ def test_rungs_begin_where_scores_do():
 def test_no_few_shot_trial_is_compared_at_its_end(freeze, pretraining):
     """Where it would be stopped with nothing saved and its cell lost."""
     for epochs, views in ((300, 50), (200, 50), (50, 50), (20, 50), (7, 3), (1, 1)):
-        config = Config(14, 20, freeze, pretraining, epochs=epochs, encoder_epochs=epochs,
+        config = Config(14, 20, freeze, pretraining, epochs=epochs,
                         pseudo_epochs=epochs, views=views)  # fmt: skip
         scored = config.scored_epochs
         assert set(rungs(scored)) <= set(scored[:-1])

@@ -1,0 +1,145 @@
+"""Comparisons under other settings: a larger budget, larger minibatches, other widths."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from analysis.results import Results
+from analysis.selection import with_common_replicates
+from analysis.statistics import Interval, holm, mean_interval
+from analysis.style import COLOURS, MARKERS, error_bars, figure
+
+KEYS = ["latent_dim", "depth", "batch_size", "epochs", "width", "replicate"]
+"""What two models that are compared have in common, but for the setting in question."""
+
+CHECKS = ("longer", "batches", "widths")
+"""The experiments that train a part of the autoencoders under other settings."""
+
+
+def all_rows(results: Results) -> pd.DataFrame:
+    """The rows of the autoencoders and of their checks, each model once."""
+    tables = [results.of(name) for name in ("autoencoder", *CHECKS)]
+    every = pd.concat([table for table in tables if len(table)], ignore_index=True)
+    return every.drop_duplicates(["cell", "replicate"], ignore_index=True)
+
+
+def change(
+    rows: pd.DataFrame, first: Mapping[str, object], second: Mapping[str, object], per: list[str]
+) -> pd.DataFrame:
+    """How the test error changes from settings `first` to settings `second`, in per cent.
+
+    Models are paired by everything else in `KEYS`; a replicate's logarithms are averaged over what
+    is not in `per`, and the interval is over replicates. One line a value of `per`: these columns,
+    `percent`, `low`, `high`, `p`, `n`, `interval`, `cells`.
+    """
+    common = [key for key in KEYS if key not in first]
+    one, two = (
+        rows[(rows[list(chosen)] == pd.Series(chosen)).all(axis=1)] for chosen in (first, second)
+    )
+    pairs = two.merge(one, on=common, suffixes=("", "_first"))
+    pairs["ratio"] = np.log(pairs["test_mse"] / pairs["test_mse_first"])
+    lines = []
+    for values, group in pairs.groupby(per) if len(pairs) else ():
+        # Means over several cells have to be of the same cells for each replicate.
+        group = with_common_replicates(group)
+        of_logs = mean_interval(group.groupby("replicate")["ratio"].mean())
+        interval = in_per_cent(of_logs)
+        cells = sorted({*group["cell"], *group["cell_first"]})
+        lines.append(
+            {
+                **dict(zip(per, values, strict=True)),
+                "percent": interval.estimate,
+                "low": interval.low,
+                "high": interval.high,
+                "p": of_logs.p_value(),
+                "n": interval.n,
+                "interval": interval.kind,
+                "cells": " ".join(cells),
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def in_per_cent(interval: Interval) -> Interval:
+    """The interval of a mean log ratio as a change in per cent."""
+    of_logs = (interval.estimate, interval.low, interval.high)
+    estimate, low, high = (100 * float(np.expm1(value)) for value in of_logs)
+    return Interval(estimate, low, high, interval.n, interval.kind)
+
+
+def layer_changes(rows: pd.DataFrame) -> pd.DataFrame:
+    """`change` from each depth to the next, by d and epochs, with `question` and `p_holm` (for all
+    d of one budget)."""
+    tables = []
+    for fewer, more in pairwise(sorted(rows["depth"].unique())):
+        table = change(rows, {"depth": fewer}, {"depth": more}, ["epochs", "latent_dim"])
+        if len(table):
+            adjusted = table.groupby("epochs")["p"].transform(lambda p: holm(p.to_numpy()))
+            question = f"{more} layers instead of {fewer}"
+            tables.append(table.assign(p_holm=adjusted, question=question))
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def batch_changes(rows: pd.DataFrame) -> pd.DataFrame:
+    """`change` from the smallest minibatch to the largest, over d: at as many epochs, and at as
+    many updates."""
+    smallest, largest = rows["batch_size"].min(), rows["batch_size"].max()
+    if smallest == largest:
+        return pd.DataFrame()
+    epochs = rows[rows["batch_size"] == smallest]["epochs"].min()
+    tables = []
+    for budget, factor in (("as many epochs", 1), ("as many updates", largest // smallest)):
+        first = {"batch_size": smallest, "epochs": epochs}
+        second = {"batch_size": largest, "epochs": factor * epochs}
+        table = change(rows, first, second, ["depth"])
+        question = f"batch {largest} instead of {smallest}, {budget}"
+        tables.append(table.assign(question=question, epochs=epochs * factor))
+    return pd.concat(tables, ignore_index=True)
+
+
+def width_changes(rows: pd.DataFrame) -> pd.DataFrame:
+    """`change` from each width to the next, by d and depth."""
+    tables = [
+        change(rows, {"width": fewer}, {"width": more}, ["epochs", "latent_dim", "depth"]).assign(
+            question=f"{more} channels instead of {fewer}"
+        )
+        for fewer, more in pairwise(sorted(rows["width"].unique()))
+    ]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def checks(rows: pd.DataFrame) -> pd.DataFrame:
+    """All changes in one table: `question`, `epochs`, `latent_dim` (NaN: over all that were
+    checked), `percent`, `low`, `high`, `p`, `p_holm`, `n`, `interval`, `cells`."""
+    tables = [layer_changes(rows), batch_changes(rows), width_changes(rows)]
+    table = pd.concat([table for table in tables if len(table)] or tables, ignore_index=True)
+    columns = ["question", "epochs", "latent_dim", "percent", "low", "high", "p", "p_holm", "n",
+               "interval", "cells"]  # fmt: skip
+    return table.reindex(columns=columns)
+
+
+def draw_checks(table: pd.DataFrame) -> Figure:
+    """Changes of the test error in per cent with their intervals, one line each; a colour a
+    budget."""
+    made, axes = figure(width=8, height=1.2 + 0.26 * len(table))
+    budgets = sorted(table["epochs"].unique())
+    dims = [f", d = {d:.0f}" if d > 0 else "" for d in table["latent_dim"]]
+    names = [f"{question}{dim}" for question, dim in zip(table["question"], dims, strict=True)]
+    for index, epochs in enumerate(budgets):
+        chosen = np.flatnonzero(table["epochs"] == epochs)
+        part = table.iloc[chosen]
+        reach = error_bars(part["percent"], part["low"], part["high"])
+        axes.errorbar(part["percent"], chosen, xerr=reach, linestyle="", capsize=2.5,
+                      marker=MARKERS[index % 7], color=COLOURS[index % 7],
+                      label=f"{epochs:.0f} epochs")  # fmt: skip
+    axes.axvline(0, color="#444444", linewidth=1)
+    axes.set_yticks(range(len(table)), names)
+    axes.invert_yaxis()
+    axes.set_xlabel("change of the test error (%)")
+    made.legend(loc="outside lower center", ncols=len(budgets))
+    return made

@@ -1,0 +1,76 @@
+"""The complete configuration of a cell of the supervised control."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trainables.contract import Settings, require
+from trainables.data import CLASSES, Dataset
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Config(Settings):
+    """The complete configuration of a cell of the supervised control."""
+
+    labels: int
+    """Labelled training images, class-balanced."""
+    augment: float = 1.0
+    """Strength of the views of the labelled images that it learns from (`trainables.augment`);
+    0: from the images themselves."""
+    views: int = 50
+    """Views of every labelled image; an epoch is still as many of them as there are labels."""
+    batch_size: int = 0
+    """Labelled images a minibatch; 0 is all of them at once."""
+    epochs: int = 200
+    """Passes over the labelled images."""
+    learning_rate: float = 1e-2
+    """Peak of the one-cycle schedule."""
+    weight_decay: float = 1e-2
+    """AdamW's decoupled weight decay."""
+    width: int = 16
+    """Channels after the first convolution; each further one doubles them."""
+    seed: int = 0
+    """Seeds of label subsets, weights, views and data order are made from this and r."""
+
+    def __post_init__(self) -> None:
+        require(
+            self.labels >= CLASSES and self.labels % CLASSES == 0,
+            "labels",
+            self.labels,
+            f"a multiple of {CLASSES}, the number of classes, from {CLASSES} up",
+        )
+        require(0 <= self.augment <= 4, "augment", self.augment, "a number from 0 to 4")
+        for name in ("views", "epochs", "width"):
+            value = getattr(self, name)
+            require(value >= 1, name, value, "an integer of at least 1")
+        require(self.learning_rate > 0, "learning_rate", self.learning_rate, "a number above 0")
+        require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or a number above")
+        require(self.seed >= 0, "seed", self.seed, "an integer of at least 0")
+        require(
+            0 <= self.batch_size <= self.labels,
+            "batch_size",
+            self.batch_size,
+            f"0 (all labels at once) or up to {self.labels}, the number of labels",
+        )
+
+    @property
+    def sees_views(self) -> bool:
+        """Whether it learns from views of the labelled images."""
+        return self.augment > 0
+
+    @property
+    def view_strength(self) -> float:
+        """How far these views are from the image."""
+        return self.augment
+
+    def check_data(self, data: Dataset) -> None:
+        """Raise `ConfigError` where `data` has too few labels for this configuration."""
+        most = data.most_labels()
+        require(
+            self.labels <= most,
+            "labels",
+            self.labels,
+            f"a multiple of {CLASSES} up to {most}, what {data.name} has class-balanced",
+        )

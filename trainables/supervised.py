@@ -1,0 +1,83 @@
+"""The strong control: a good small convolutional network on the labelled images alone.
+
+No pretraining, no unlabelled image, no bottleneck. Batch norm and pooling are what a good engineer
+would give it: with 160 labels and no augmentation it classifies 90 % of mnist-5k's validation
+images, where `scratch`, the study's encoder without pretraining, has 73 % (n = 6 and 4).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from trainables.contract import Checkpoint, Outcome, Parent, Report
+from trainables.data import CLASSES, Dataset, pixels
+from trainables.networks import count_parameters
+from trainables.replicates import Replicates, pick_device
+from trainables.seeds import initialise
+from trainables.settings.supervised import VERSION as VERSION
+from trainables.settings.supervised import Config
+from trainables.stages import Scoring, Training, label_subsets, labelled_examples, learn
+
+
+class Network(nn.Sequential):
+    """Images (N, 1, 28, 28) to class scores (N, 10): three convolutions, each halving the side."""
+
+    def __init__(self, width: int = 16) -> None:
+        layers: list[nn.Module] = []
+        for channels_in, channels_out in ((1, width), (width, 2 * width), (2 * width, 4 * width)):
+            layers += [
+                nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False),
+                nn.MaxPool2d(2),  # first, so that the norm has a quarter of the work
+                nn.BatchNorm2d(channels_out),
+                nn.ReLU(),
+            ]
+        super().__init__(*layers, nn.Flatten(), nn.Linear(4 * width * 3 * 3, CLASSES))
+
+
+def train(
+    config: Config,
+    replicates: range,
+    data: Dataset,
+    report: Report,
+    parent: Parent | None = None,
+    checkpoint: Checkpoint | None = None,
+    score_after: Sequence[int] = (),
+) -> Outcome:
+    """Train these `replicates` of a cell on their label subsets of `data`; accuracies are
+    fractions.
+
+    Replicate r has the label subset, and the views of it, that few-shot classifier r has.
+    """
+    started = time.perf_counter()
+    device = pick_device()
+    images, labels = data.train.on(device)
+    chosen = label_subsets(data, config, replicates).to(device)
+    examples = labelled_examples(config, replicates, images[chosen], labels[chosen])
+    members = initialise(lambda: Network(config.width), config.seed, replicates)
+    # One after another: batch norm's running statistics are each member's own.
+    models = Replicates(members, device, "loop", replicates)
+
+    def predict(images: Tensor) -> Tensor:
+        for member in models.members:
+            member.eval()
+        scores = models.evaluate(lambda model, part: model(pixels(part)), images)
+        for member in models.members:
+            member.train()
+        return scores.argmax(dim=2)
+
+    training = Training(
+        models,
+        examples.images if config.sees_views else pixels(examples.images),
+        examples.targets,
+        {"": config.learning_rate},
+        config.epochs,
+        config.batch_size or config.labels,
+        predict,
+        examples.views,
+    )
+    scoring = Scoring(replicates, data, report, count_parameters(members[0]), score_after)
+    learnt = learn(config, training, scoring, checkpoint=checkpoint)
+    return scoring.outcome(learnt, started, {"label_subset": list(replicates)})
