@@ -21,7 +21,17 @@ from study.command_line.parser import parser
 from study.errors import BAD_INPUT, DONE, FAILED, INTERRUPTED, SIGPIPE_EXIT, BadInput, StoreError
 from study.grid import Cell, check_data, identify, lay_out
 from study.presets import find
-from study.run import Selection, Study, finished_blocks, ids, run, show_plan, shown, write_report
+from study.run import (
+    Selection,
+    Study,
+    Until,
+    finished_blocks,
+    ids,
+    run,
+    show_plan,
+    shown,
+    write_report,
+)
 from study.signals import interruptible
 from study.store import Store
 from study.store.places import is_uri
@@ -72,6 +82,9 @@ def study_of(arguments: argparse.Namespace, data: Dataset, selection: Selection)
         resources=Resources(arguments.address, arguments.cpus_per_trial, arguments.gpus_per_trial),
         console=arguments.console,
         command=redacted(shlex.join(["study", *sys.argv[1:]])),
+        until=Until(arguments.matters, arguments.most)
+        if getattr(arguments, "until_decided", False)
+        else None,
         log=arguments.log,
     )
 

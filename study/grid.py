@@ -137,10 +137,7 @@ def lay_out(
             parent = parent_of(experiment, settings)
             cells[key] = Cell(experiment, settings, parent, replicates)
         cell = groups[experiment.name][settings] = cells[key]
-        cell.replicates = max(cell.replicates, replicates)
-        if cell.parent:
-            last = max(map(settings.parent_replicate, range(cell.replicates)))
-            cell.parent.replicates = max(cell.parent.replicates, last + 1)
+        with_replicates(cell, replicates)
         return cell
 
     def parent_of(experiment: Experiment, settings: Settings) -> Cell | None:
@@ -159,6 +156,14 @@ def lay_out(
             for settings in settings_of(experiment):
                 add(experiment, settings, experiment.replicates)
     return [list(groups[experiment.name].values()) for experiment in experiments]
+
+
+def with_replicates(cell: Cell, replicates: int) -> None:
+    """Have at least so many replicates of a cell, and of its parent those that they start from."""
+    cell.replicates = max(cell.replicates, replicates)
+    if cell.parent:
+        last = max(map(cell.settings.parent_replicate, range(cell.replicates)))
+        with_replicates(cell.parent, last + 1)
 
 
 def identify(groups: Sequence[Sequence[Cell]], fingerprint: str) -> None:

@@ -14,9 +14,13 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from study.store import Block
 from trainables.allocator import keep_freed_memory
+
+if TYPE_CHECKING:
+    from analysis.decisions import Question
 
 
 class Killed(RuntimeError):
@@ -40,6 +44,17 @@ def write(folder: Path | str, damaged: Mapping[Block, str]) -> str:
                 "the process that writes the report has ended before it was done, as it does for "
                 "want of memory"
             ) from error
+
+
+def open_questions(folder: Path | str, matters: float) -> list[Question]:
+    """The comparisons of a study that are not decided yet: `analysis.decisions`."""
+    with _another_process() as another:
+        try:
+            with _ignoring_interrupts():
+                asked = another.submit(_open_questions, folder, matters)
+            return asked.result()
+        except BrokenProcessPool as error:
+            raise Killed("the process that reads the results has ended") from error
 
 
 @contextmanager
@@ -77,6 +92,12 @@ def _configure_process() -> None:
 
     threading.Thread(target=wait, daemon=True).start()
     keep_freed_memory()
+
+
+def _open_questions(folder: Path | str, matters: float) -> list[Question]:
+    from analysis.decisions import open_questions
+
+    return open_questions(folder, matters)
 
 
 def _write(folder: Path | str, damaged: Mapping[Block, str]) -> str:

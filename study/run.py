@@ -14,7 +14,7 @@ from rich.console import Console
 from study import reporting
 from study.errors import DONE, FAILED, INTERRUPTED, StoreError
 from study.experiments import Experiment, Selection
-from study.grid import Cell, gaps, record
+from study.grid import Cell, gaps, record, with_replicates
 from study.store import Block, Store
 from study.store.lock import Hold, exclusive_lock
 from study.words import counted, duration, few, shown
@@ -23,6 +23,16 @@ from trainables.data import Dataset
 if TYPE_CHECKING:  # a driver with nothing to compute starts no Ray
     from study.launch import Session
     from study.resources import Resources
+
+
+@dataclass(frozen=True)
+class Until:
+    """When the replicates are enough."""
+
+    matters: float
+    """Percentage points of accuracy below which a difference is of no interest."""
+    most: int
+    """Replicates of a cell at most."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +53,8 @@ class Study:
     """Where to tell the user."""
     command: str
     """What the user typed."""
+    until: Until | None = None
+    """Whether to add replicates until conclusions are decided."""
     log: str = "auto"
     """Whether Tune writes TensorBoard files: see `study.launch.Session`."""
 
@@ -51,6 +63,7 @@ class Study:
     ) -> dict[str, Any]:
         """Leave in the results folder what was asked for, and return it."""
         plan = record(name, self.command, self.data, self.data_dir, experiments, groups)
+        plan["until_decided"] = vars(self.until) if self.until else None
         self.store.write_plan(plan)
         return plan
 
@@ -183,15 +196,51 @@ def run(study: Study, groups: Sequence[Sequence[Cell]]) -> int:
         console.print(f"{selection.name} on {study.data.name}, results in {shown(store.address)}")
         set_aside_damaged(store, console, ids(groups))
         finished = store.blocks()
-        if show_plan(console, store, finished, {}, selection.experiments, groups):
+        missing = show_plan(console, store, finished, {}, selection.experiments, groups)
+        if missing or study.until:
             with study.session() as session:
                 session.compute(selection.name, distinct(groups), finished)
+                if study.until:
+                    plan = add_until_decided(study, study.until, session, groups)
         else:
             console.print("nothing to compute: every replicate is there")
         return write_report(store, console, plan, damaged={}, only_if_changed=True)
 
     summary = lambda: replicates_done(study.store, groups)  # noqa: E731
     return alone(study.store, study.console, work, summary)
+
+
+def add_until_decided(
+    study: Study, until: Until, session: Session, groups: Sequence[Sequence[Cell]]
+) -> dict[str, Any]:
+    """Add replicates to the cells of undecided comparisons until all are decided, or have the most
+    that are allowed; return the plan as it is then.
+
+    A quarter more at a time, at least two: the test stays valid however often one looks.
+    """
+    console, name = study.console, study.selection.name
+    cells = {cell.id: cell for cell in distinct(groups)}
+    while True:
+        plan = study.write_plan(name, study.selection.experiments, groups)
+        undecided = reporting.open_questions(study.store.address, until.matters)
+        growing = [q for q in undecided if q.replicates < until.most]
+        if not growing:
+            console.print(
+                f"undecided with {until.most} replicates: {'; '.join(q.text for q in undecided)}"
+                if undecided
+                else "every comparison is decided"
+            )
+            return plan
+        console.print(f"undecided: {'; '.join(f'{q.text} ({q.replicates})' for q in growing)}")
+        before = sum(cell.replicates for cell in cells.values())
+        for question in growing:
+            more = question.replicates + max(2, question.replicates // 4)
+            for cell in question.cells:
+                with_replicates(cells[cell], min(until.most, more))
+        if sum(cell.replicates for cell in cells.values()) == before:
+            console.print("their replicates have failed, or are of no pair: no more are added")
+            return plan
+        session.compute(name, list(cells.values()), study.store.blocks())
 
 
 def set_aside_damaged(store: Store, console: Console, cells: Sequence[str]) -> None:

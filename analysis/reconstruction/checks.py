@@ -11,7 +11,13 @@ from matplotlib.figure import Figure
 
 from analysis.results import Results
 from analysis.selection import with_common_replicates
-from analysis.statistics import Interval, holm, mean_interval
+from analysis.statistics import (
+    Interval,
+    holm,
+    mean_interval,
+    sequential_interval,
+    sequential_p_value,
+)
 from analysis.style import COLOURS, MARKERS, error_bars, figure
 
 KEYS = ["latent_dim", "depth", "batch_size", "epochs", "width", "replicate"]
@@ -29,13 +35,18 @@ def all_rows(results: Results) -> pd.DataFrame:
 
 
 def change(
-    rows: pd.DataFrame, first: Mapping[str, object], second: Mapping[str, object], per: list[str]
+    rows: pd.DataFrame,
+    first: Mapping[str, object],
+    second: Mapping[str, object],
+    per: list[str],
+    sequential: bool = False,
 ) -> pd.DataFrame:
     """How the test error changes from settings `first` to settings `second`, in per cent.
 
     Models are paired by everything else in `KEYS`; a replicate's logarithms are averaged over what
-    is not in `per`, and the interval is over replicates. One line a value of `per`: these columns,
-    `percent`, `low`, `high`, `p`, `n`, `interval`, `cells`.
+    is not in `per`, and the interval is over replicates: Student's t, or the one that stays valid
+    however often one looks. One line a value of `per`: these columns, `percent`, `low`, `high`,
+    `p`, `n`, `interval`, `cells`.
     """
     common = [key for key in KEYS if key not in first]
     one, two = (
@@ -47,7 +58,8 @@ def change(
     for values, group in pairs.groupby(per) if len(pairs) else ():
         # Means over several cells have to be of the same cells for each replicate.
         group = with_common_replicates(group)
-        of_logs = mean_interval(group.groupby("replicate")["ratio"].mean())
+        ratios = group.groupby("replicate")["ratio"].mean()
+        of_logs = sequential_interval(ratios) if sequential else mean_interval(ratios)
         interval = in_per_cent(of_logs)
         cells = sorted({*group["cell"], *group["cell_first"]})
         lines.append(
@@ -56,7 +68,7 @@ def change(
                 "percent": interval.estimate,
                 "low": interval.low,
                 "high": interval.high,
-                "p": of_logs.p_value(),
+                "p": sequential_p_value(ratios) if sequential else of_logs.p_value(),
                 "n": interval.n,
                 "interval": interval.kind,
                 "cells": " ".join(cells),
@@ -72,12 +84,13 @@ def in_per_cent(interval: Interval) -> Interval:
     return Interval(estimate, low, high, interval.n, interval.kind)
 
 
-def layer_changes(rows: pd.DataFrame) -> pd.DataFrame:
+def layer_changes(rows: pd.DataFrame, sequential: bool = False) -> pd.DataFrame:
     """`change` from each depth to the next, by d and epochs, with `question` and `p_holm` (for all
     d of one budget)."""
     tables = []
     for fewer, more in pairwise(sorted(rows["depth"].unique())):
-        table = change(rows, {"depth": fewer}, {"depth": more}, ["epochs", "latent_dim"])
+        depths = {"depth": fewer}, {"depth": more}
+        table = change(rows, *depths, ["epochs", "latent_dim"], sequential)
         if len(table):
             adjusted = table.groupby("epochs")["p"].transform(lambda p: holm(p.to_numpy()))
             question = f"{more} layers instead of {fewer}"

@@ -17,18 +17,22 @@ from analysis.statistics import LEVEL, Interval, verdict
 
 
 def conclusions(
-    rows: pd.DataFrame, pca: pd.DataFrame, checked: pd.DataFrame | None = None
+    rows: pd.DataFrame,
+    pca: pd.DataFrame,
+    checked: pd.DataFrame | None = None,
+    sequential: bool = False,
 ) -> list[str]:
     """What the rows say to the assignment's questions, in sentences.
 
     `rows` are the autoencoders of the grid; `checked` are all of them, those that were trained
-    longer, on larger minibatches or with other widths included (default: `rows`).
+    longer, on larger minibatches or with other widths included (default: `rows`). `sequential`:
+    replicates were added until the layers were told apart at each d.
     """
     every = rows if checked is None else checked
     return [
         _best_score(every, pca),
         *_on_dimension(rows, every),
-        *_on_layers(rows, every),
+        *_on_layers(rows, every, sequential),
         *_on_batches(every),
         *_on_widths(every),
     ]
@@ -90,11 +94,11 @@ def _on_dimension(rows: pd.DataFrame, every: pd.DataFrame) -> list[str]:
     return [f"{claim}{factor.text(3)}{factor.basis()}{said}{checked}."]
 
 
-def _on_layers(rows: pd.DataFrame, every: pd.DataFrame) -> list[str]:
+def _on_layers(rows: pd.DataFrame, every: pd.DataFrame, sequential: bool) -> list[str]:
     """Whether more layers are better than fewer, on the average over d, by d, and with a larger
     budget."""
     sentences = []
-    by_dim = layer_changes(with_settings(rows))
+    by_dim = layer_changes(with_settings(rows), sequential)
     after = layer_changes(with_settings(_longer(rows, every)))
     for question in dict.fromkeys(by_dim.get("question", ())):
         more, fewer = question.split(" layers instead of ")

@@ -22,7 +22,9 @@ def write(document: Document, results: Results) -> None:
         "number of layers and weights? What is the best score?",
     )
     every = reconstruction.all_rows(results)
-    section.conclusions = reconstruction.conclusions(rows, pca, every)
+    section.conclusions = reconstruction.conclusions(
+        rows, pca, every, sequential=bool(results.plan.get("until_decided"))
+    )
     section.cells = sorted(set(every["cell"]))
     _errors(document, rows, pca)
     _checks(document, every)

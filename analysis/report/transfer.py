@@ -19,14 +19,18 @@ def write(document: Document, results: Results) -> None:
         "whole network trained?",
     )
     data, varied = results.dataset, transfer.sensitivity(results)
+    until = results.plan.get("until_decided")
+    matters = until["matters"] / 100 if until else None
     section.conclusions = [
-        *transfer.conclusions(rows, len(data.test), len(data.validation)),
+        *transfer.conclusions(rows, len(data.test), len(data.validation), matters),
         *transfer.sensitivity_conclusions(varied),
         *transfer.target_sentence(arms),
     ]
     section.cells = sorted(set(rows["cell"]))
     table, pixel_baselines = transfer.summary(rows), transfer.baselines(results)
     _accuracies(document, rows, table, arms, pixel_baselines)
+    if matters is not None:
+        _decided(document, rows, matters)
     _against_fixed(document, rows)
     _fixed_minus_full(document, rows)
     _sensitivity(document, varied)
@@ -65,6 +69,22 @@ def _accuracies(
         shown=arms.drop(columns=["arm", "interval"]),
     )
     document.table("transfer", table, "Accuracy by cell", shown=table.drop(columns=["interval"]))
+
+
+def _decided(document: Document, rows: pd.DataFrame, matters: float) -> None:
+    paths = transfer.decision_paths(rows)
+    document.figure(
+        "transfer_decisions",
+        transfer.draw_decisions(paths, matters),
+        "What was known after each replicate: estimate and 95 % interval, valid at every look, of "
+        "the paired difference, mean over d; the grey band is what doesn't matter.",
+    )
+    document.table(
+        "transfer_decisions",
+        transfer.decision_table(rows, matters),
+        "Comparisons to which replicates were added until they were decided; p values stay valid "
+        "at every look, corrected for the numbers of labels (Holm)",
+    )
 
 
 def _against_fixed(document: Document, rows: pd.DataFrame) -> None:

@@ -19,4 +19,8 @@ from analysis.statistics.paired import common_pairs as common_pairs
 from analysis.statistics.paired import holm as holm
 from analysis.statistics.paired import paired_difference as paired_difference
 from analysis.statistics.paired import probability_of_improvement as probability_of_improvement
+from analysis.statistics.sequential import negligible as negligible
+from analysis.statistics.sequential import path as path
+from analysis.statistics.sequential import sequential_interval as sequential_interval
+from analysis.statistics.sequential import sequential_p_value as sequential_p_value
 from analysis.statistics.trend import trend as trend

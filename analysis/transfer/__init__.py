@@ -3,6 +3,7 @@
 - `arms`: what an arm is, and what to call it
 - `accuracies`: means, intervals and paired differences of the arms
 - `baselines`: what classifiers without a network reach on the same labels
+- `decided`: the paths of comparisons to which replicates were added until they were decided
 - `sensitivity`: whether steps and rates decide which arm is better
 - `targets`: all arms in one table, beside what they were to reach
 - `original`: the original solution's numbers beside these
@@ -29,6 +30,7 @@ from analysis.transfer.arms import (
 )
 from analysis.transfer.baselines import baseline_summary, baselines
 from analysis.transfer.conclusions import beyond_labels, conclusions
+from analysis.transfer.decided import decision_paths, decision_table, draw_decisions
 from analysis.transfer.figures import (
     draw_against,
     draw_by_dimension,
@@ -58,11 +60,14 @@ __all__ = [
     "beyond_labels",
     "conclusions",
     "confusion",
+    "decision_paths",
+    "decision_table",
     "differences",
     "draw_against",
     "draw_by_dimension",
     "draw_by_labels",
     "draw_confusion",
+    "draw_decisions",
     "draw_differences",
     "draw_original",
     "draw_sensitivity",

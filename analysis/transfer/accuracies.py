@@ -12,7 +12,10 @@ from analysis.statistics import (
     crossed_bootstrap,
     holm,
     mean_interval,
+    negligible,
     probability_of_improvement,
+    sequential_interval,
+    sequential_p_value,
 )
 from analysis.transfer.arms import SETTING, at_one_setting, ordered, with_arms
 from trainables.data import CLASSES
@@ -149,7 +152,10 @@ def mean_differences(
     if labels is not None:
         rows = rows[rows["labels"] == labels]
     pairs = pairs_of(rows, first, second, ["latent_dim", "labels"])
-    return pairs.groupby(["encoder", "label_subset"])["difference"].mean().reset_index()
+    groups = pairs.groupby(["label_subset", "encoder"])["difference"]
+    # A mean over fewer cells than the others have is one of something else.
+    complete = groups.size() == groups.size().max()
+    return groups.mean()[complete].reset_index()
 
 
 def overall_difference(
@@ -164,20 +170,33 @@ def overall_difference(
     return _difference_interval(means)
 
 
-def against(rows: pd.DataFrame, reference: str = "fixed") -> pd.DataFrame:
+def against(
+    rows: pd.DataFrame, reference: str = "fixed", matters: float | None = None
+) -> pd.DataFrame:
     """Every other arm minus the reference, by labels, means over d at one setting of depth and
     batch size: paired differences.
 
     Columns `arm`, `reference`, `labels`, `difference`, `low`, `high`, `p`, `p_holm`, `interval`,
-    `pairs`, `cells`; empty where the reference is not among the rows.
+    `pairs`, `negligible`, `cells`; empty where the reference is not among the rows.
+
+    With `matters`, a fraction, intervals and p values are those that stay valid however often one
+    looks, and `negligible` says whether the difference is known to be smaller than that.
     """
     rows = at_one_setting(with_arms(rows))
+    counts = sorted(int(labels) for labels in rows["labels"].unique())
     lines = []
     for arm in ordered(rows["arm"]):
-        for labels in sorted(rows["labels"].unique()):
-            interval = overall_difference(rows, arm, reference, int(labels))
-            if arm == reference or interval is None:
+        for labels in counts:
+            means = mean_differences(rows, arm, reference, labels)
+            if arm == reference or means.empty:
                 continue
+            if matters is None:
+                interval = _difference_interval(means)
+                p, small = interval.p_value(), False
+            else:
+                values = means["difference"]
+                interval, p = sequential_interval(values), sequential_p_value(values)
+                small = negligible(values, matters, len(counts))
             of_pair = rows[(rows["labels"] == labels) & rows["arm"].isin([arm, reference])]
             lines.append(
                 {
@@ -187,9 +206,10 @@ def against(rows: pd.DataFrame, reference: str = "fixed") -> pd.DataFrame:
                     "difference": interval.estimate,
                     "low": interval.low,
                     "high": interval.high,
-                    "p": interval.p_value(),
+                    "p": p,
                     "interval": interval.kind,
                     "pairs": interval.n,
+                    "negligible": small,
                     "cells": " ".join(sorted(set(of_pair["cell"]))),
                 }
             )

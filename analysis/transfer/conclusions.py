@@ -33,6 +33,13 @@ COMPARED = ((REFERENCE, "full"), ("full", "scratch"))
 """The pairs of arms that the assignment asks about."""
 
 
+def decided_pair(rows: pd.DataFrame, first: str, second: str, matters: float) -> pd.DataFrame:
+    """Lines of `against` on `first` − `second`, one a number of labels, by the test that stays
+    valid however often one looks: a family of its own."""
+    rows = at_one_setting(with_arms(rows))
+    return against(rows[rows["arm"].isin([first, second])], second, matters)
+
+
 def pair_table(
     rows: pd.DataFrame, of_reference: pd.DataFrame, first: str, second: str
 ) -> pd.DataFrame:
@@ -62,7 +69,7 @@ def _word(line: pd.Series) -> str:
     """What the p value says that is corrected for the number of comparisons: an interval, which
     is of one comparison alone, excludes 0 more often than it should in one of many."""
     if not line["p_holm"] < LEVEL:  # NaN too: nothing could be tested
-        return "undecided"
+        return "no difference that matters" if line["negligible"] else "undecided"
     return "better" if line["difference"] > 0 else "worse"
 
 
@@ -209,10 +216,17 @@ def best_score(rows: pd.DataFrame, test_images: int) -> str:
     )
 
 
-def conclusions(rows: pd.DataFrame, test_images: int = 0, validation_images: int = 0) -> list[str]:
+def conclusions(
+    rows: pd.DataFrame,
+    test_images: int = 0,
+    validation_images: int = 0,
+    matters: float | None = None,
+) -> list[str]:
     """Which arm is better, by how much, in sentences computed from the rows.
 
     `test_images` and `validation_images` are how many there are; 0 leaves out what needs them.
+    `matters`, a fraction, is given where replicates were added until the pairs of `COMPARED` were
+    decided, or known to differ by less.
     """
     rows = with_arms(rows)
     sentences = [best_score(rows, test_images)]
@@ -221,9 +235,19 @@ def conclusions(rows: pd.DataFrame, test_images: int = 0, validation_images: int
     steps = budget(rows)
     for first, second in COMPARED:
         if {first, second} <= arms:
-            of_pair = pair_table(rows, of_reference, first, second)
+            if matters is None:
+                of_pair = pair_table(rows, of_reference, first, second)
+                lines = of_pair if len(of_pair) else lines
+            else:
+                of_pair = decided_pair(rows, first, second, matters)
             sentences += _on_pair(of_pair, steps)
-            lines = of_pair if len(of_pair) else lines
+    if matters is not None:
+        sentences.append(
+            "Replicates were added to these comparisons until each was decided or known to lie "
+            f"within {100 * matters:g} percentage points. Their intervals and p values stay valid "
+            "however often one looks (Wang & Ramdas 2023, one encoder and one label subset a "
+            "replicate), with Holm's correction over the numbers of labels."
+        )
     sentences += _on_unlabelled(rows)
     for arm in ordered(arms - {arm for pair in COMPARED for arm in pair}):
         of_arm = _lines_of(of_reference, [arm])

@@ -40,6 +40,10 @@ def select(arguments: argparse.Namespace, large: bool) -> Selection:
     dataset. Settings that no trial could have are found when the grid is made."""
     preset = find(arguments.preset)
     options = {name: getattr(arguments, name) for name in OPTION_OF}
+    until_decided = getattr(arguments, "until_decided", False)
+    if until_decided and options["encoders"]:
+        reason = "must be 0 with --until-decided: an encoder of its own for each classifier"
+        raise BadInput("--encoders", options["encoders"], reason)
     given = {name: value for name, value in options.items() if value is not None}
     experiments = members(arguments.name)
     target = arguments.name if arguments.name in EXPERIMENTS else experiments[0].name
@@ -61,6 +65,8 @@ def select(arguments: argparse.Namespace, large: bool) -> Selection:
         mine = {k: v for k, v in given.items() if k in SHARED or experiment.name == target}
         lists = {k: tuple(v) for k, v in mine.items() if isinstance(v, list)}
         scalars = {k: v for k, v in mine.items() if not isinstance(v, list)}
+        if until_decided:
+            scalars["encoders"] = 0
         experiment = override(experiment, lists, scalars)
         recipes = preset.recipes_of(experiment)
         kept = {

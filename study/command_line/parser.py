@@ -163,6 +163,26 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--seed", type=whole, metavar="N", help="of everything random (default 0)")
 
 
+def _add_until(parser: argparse.ArgumentParser) -> None:
+    until = parser.add_argument_group("how many replicates")
+    until.add_argument(
+        "--until-decided", action="store_true",
+        help="add replicates, each with its own encoder and label subset, where it is undecided "
+        "whether a fixed or a trained encoder is better, a trained one or none (at each number of "
+        "labels), or more layers or fewer (at each d); by a test that stays valid however often "
+        "one looks",
+    )  # fmt: skip
+    until.add_argument(
+        "--most", type=count, default=64, metavar="N",
+        help="replicates of a cell at most, with --until-decided (default 64)",
+    )  # fmt: skip
+    until.add_argument(
+        "--matters", type=positive, default=0.5, metavar="X",
+        help="with --until-decided, a comparison is over too when its difference is known to be "
+        "smaller than X percentage points of accuracy, or 2X per cent of the error (default 0.5)",
+    )  # fmt: skip
+
+
 def _add_places(parser: argparse.ArgumentParser) -> None:
     where = parser.add_argument_group("where")
     where.add_argument(
@@ -214,6 +234,8 @@ def parser() -> argparse.ArgumentParser:
     ):
         command = commands.add_parser(name, help=text, description=text)
         _add_study(command)
+        if name == "run":
+            _add_until(command)
         _add_places(command)
     text = "finds better settings than the grid's: Optuna suggests, ASHA stops what won't win"
     _add_search(commands.add_parser(

@@ -6,6 +6,7 @@ import pytest
 from scipy import stats
 
 from analysis import transfer
+from analysis.statistics import sequential_p_value
 
 ENCODERS, SUBSETS = 4, 8
 
@@ -320,3 +321,46 @@ def test_the_batch_size_that_was_asked_for_is_not_the_one_it_came_to():
     )
     asked = transfer.with_arms(rows, asked=dict.fromkeys(rows["cell"], 20))
     assert set(asked["asked_batch_size"]) == {20}
+
+
+# --- decided by looking again and again ----------------------------------------------------------
+
+
+def with_own_encoders(rows):
+    return rows.assign(encoder_replicate=rows["label_subset"])
+
+
+def test_decided_comparisons_have_the_test_that_stays_valid():
+    rows = with_own_encoders(rows_with(advantage=0.02))
+    table = transfer.decision_table(rows, 0.005)
+    assert table["arm"].tolist() == ["fixed", "fixed", "full", "full"]
+    assert table["interval"].unique().tolist() == ["95 % anytime-valid"]
+    means = rows.pivot_table(index="label_subset", columns=["freeze", "labels", "latent_dim"],
+                             values="test_accuracy")  # fmt: skip
+    values = (means["fixed"][20] - means["full"][20]).mean(axis=1)
+    first = table.iloc[0]
+    assert first["difference"] == pytest.approx(values.mean())
+    assert first["p"] == pytest.approx(sequential_p_value(values))
+    assert (table["p_holm"] < 0.05).all()
+    sentences = transfer.conclusions(rows, matters=0.005)
+    assert "better with 20 labels (+" in sentences[1]
+    assert any("stay valid however often one looks" in sentence for sentence in sentences)
+
+
+def test_what_is_too_small_to_matter_is_said_to_be():
+    rows = with_own_encoders(rows_with(advantage=0.0))
+    rows["test_accuracy"] = rows["test_accuracy"].round(2)
+    said = transfer.conclusions(rows, matters=0.05)[1]
+    assert said.count("no difference that matters") == 2
+
+
+def test_paths_are_drawn_a_panel_a_comparison():
+    rows = with_own_encoders(rows_with(advantage=0.02))
+    paths = transfer.decision_paths(rows)
+    assert len(paths) == 2 * 2 * SUBSETS
+    drawn = transfer.draw_decisions(paths, 0.005)
+    assert len(drawn.axes) == 4
+    line = drawn.axes[0].lines[-1]
+    assert line.get_xdata().tolist() == list(range(1, SUBSETS + 1))
+    last = paths[(paths["labels"] == 20) & (paths["arm"] == "fixed")]["estimate"].iloc[-1]
+    assert line.get_ydata()[-1] == pytest.approx(100 * last)

@@ -1,0 +1,61 @@
+"""The path of each comparison that replicates were added to until it was decided."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from analysis.statistics import path
+from analysis.style import COLOURS, figure
+from analysis.transfer.accuracies import mean_differences
+from analysis.transfer.arms import with_arms
+from analysis.transfer.conclusions import COMPARED, decided_pair
+
+
+def decision_table(rows: pd.DataFrame, matters: float) -> pd.DataFrame:
+    """`against`, of the pairs of `COMPARED`, by the test that stays valid at every look."""
+    arms = set(with_arms(rows)["arm"])
+    tables = [decided_pair(rows, *pair, matters) for pair in COMPARED if set(pair) <= arms]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def decision_paths(rows: pd.DataFrame) -> pd.DataFrame:
+    """What was known of each comparison after each replicate.
+
+    Columns `arm`, `reference`, `labels` and those of `statistics.path`; differences are fractions.
+    """
+    rows = with_arms(rows)
+    tables = []
+    for first, second in COMPARED:
+        if {first, second} <= set(rows["arm"]):
+            for labels in sorted(rows["labels"].unique()):
+                means = mean_differences(rows, first, second, int(labels))
+                if len(means):
+                    found = path(means["difference"])
+                    tables.append(found.assign(arm=first, reference=second, labels=labels))
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def draw_decisions(paths: pd.DataFrame, matters: float) -> Figure:
+    """The interval of each comparison against the number of replicates, in percentage points: a
+    row a pair of arms, a panel a number of labels."""
+    pairs = list(paths[["arm", "reference"]].drop_duplicates().itertuples(index=False))
+    counts = sorted(paths["labels"].unique())
+    made, panels = figure(len(counts), len(pairs), width=2.3 * len(counts) + 0.6,
+                          height=2.4 * len(pairs) + 0.4, sharey="row", squeeze=False)  # fmt: skip
+    for index, (line, pair) in enumerate(zip(panels, pairs, strict=True)):
+        for axes, labels in zip(line, counts, strict=True):
+            chosen = (paths["arm"] == pair.arm) & (paths["reference"] == pair.reference)
+            known = paths[chosen & (paths["labels"] == labels)]
+            axes.axhspan(-100 * matters, 100 * matters, color="#dddddd", linewidth=0)
+            axes.axhline(0, color="#444444", linewidth=1)
+            axes.fill_between(known["n"], 100 * known["low"], 100 * known["high"],
+                              color=COLOURS[index], alpha=0.3, linewidth=0)  # fmt: skip
+            axes.plot(known["n"], 100 * known["estimate"], color=COLOURS[index])
+            axes.set_title(f"{labels} labels")
+        line[0].set_ylabel(f"{pair.arm} − {pair.reference}\n(percentage points)")
+        widest = 100 * paths[paths["n"] >= 6][["low", "high"]].abs().max().max()
+        line[0].set_ylim(-min(20, widest), min(20, widest))
+    for axes in panels[-1]:
+        axes.set_xlabel("replicates")
+    return made

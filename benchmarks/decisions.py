@@ -1,0 +1,132 @@
+"""How often `--until-decided` decides falsely, and how many replicates a decision costs.
+
+    python -m benchmarks.decisions [--studies 2000]
+
+Simulates whole studies: a family of comparisons, one for each of five numbers of labels, whose
+paired differences share part of their luck; a look after every replicate from the second to the
+64th; Holm's correction over the family. Beside it: a t test at every such look, which is what one
+does without thinking, and t tests of fixed designs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+
+import numpy as np
+from scipy import stats
+
+from analysis.statistics.interval import LEVEL
+
+SPREADS = np.array([6.0, 5.0, 3.0, 2.0, 1.4])
+"""Standard deviations of the differences at 10 … 160 labels, in percentage points."""
+
+MOST = 64
+"""Replicates at which a study gives up."""
+
+COMMON = 0.5
+"""Correlation of the differences of a replicate at different numbers of labels."""
+
+EFFECTS = (0.3, 0.5, 0.8, 1.2)
+"""True differences, in standard deviations."""
+
+Draw = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
+
+KINDS: dict[str, Draw] = {
+    "normal": lambda draw, shape: draw.normal(size=shape),
+    "heavy tails (t, 5 degrees of freedom)": lambda draw, shape: (
+        draw.standard_t(5, size=shape) / np.sqrt(5 / 3)
+    ),
+    "skewed (gamma, skewness 1)": lambda draw, shape: (draw.gamma(4, size=shape) - 4) / 2,
+    "whole tenths of a point": lambda draw, shape: np.round(draw.normal(size=shape), 1),
+}
+"""Differences of mean 0 and variance 1."""
+
+
+def differences(draw: np.random.Generator, studies: int, kind: Draw) -> np.ndarray:
+    """(studies, comparisons, MOST): replicate by replicate, in percentage points."""
+    shape = (studies, len(SPREADS), MOST)
+    common = kind(draw, (studies, 1, MOST))
+    own = kind(draw, shape)
+    values = np.sqrt(COMMON) * common + np.sqrt(1 - COMMON) * own
+    return values * SPREADS[:, None]
+
+
+def looks(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """p values (studies, comparisons, MOST - 1) at each look from n = 2 on: of the test that stays
+    valid (`analysis.statistics.sequential.path`), and of a t test."""
+    n = np.arange(1, MOST + 1)
+    total, squares = values.cumsum(axis=-1), (values**2).cumsum(axis=-1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = np.where(squares > 0, total**2 / ((n + 1) * squares), 0.0)
+        logs = 0.5 * np.log(1 / (n + 1)) - n / 2 * np.log1p(-share)
+        valid = np.minimum.accumulate(np.exp(-np.maximum(logs, 0)), axis=-1)
+        variance = (squares - total**2 / n) / (n - 1)
+        t = total / np.sqrt(n * variance)
+        naive = 2 * stats.t.sf(np.abs(t), n - 1)
+    return valid[..., 1:], np.nan_to_num(naive[..., 1:], nan=1.0)
+
+
+def adjusted(p: np.ndarray) -> np.ndarray:
+    """Holm's adjusted p values over the comparisons (axis 1)."""
+    count = p.shape[1]
+    order = p.argsort(axis=1)
+    ascending = np.take_along_axis(p, order, axis=1)
+    factors = np.arange(count, 0, -1).reshape(1, count, *[1] * (p.ndim - 2))
+    steps = np.minimum(np.maximum.accumulate(ascending * factors, axis=1), 1)
+    result = np.empty_like(p)
+    np.put_along_axis(result, order, steps, axis=1)
+    return result
+
+
+def simulate(studies: int, seed: int = 0) -> dict[str, list[dict[str, object]]]:
+    """Error rates without a difference, by kind; and power with one, by size."""
+    draw = np.random.default_rng(seed)
+    errors, power = [], []
+    for name, kind in KINDS.items():
+        valid, naive = looks(differences(draw, studies, kind))
+        errors.append(
+            {
+                "differences": name,
+                "a look after every replicate": (adjusted(valid) < LEVEL).any(axis=(1, 2)).mean(),
+                "t test at every look": (adjusted(naive) < LEVEL).any(axis=(1, 2)).mean(),
+            }
+        )
+    for effect in EFFECTS:
+        values = differences(draw, studies, KINDS["normal"]) + effect * SPREADS[:, None]
+        valid, naive = looks(values)
+        decided = adjusted(valid) < LEVEL
+        ever = decided.any(axis=-1)
+        first = np.where(ever, decided.argmax(axis=-1) + 2, MOST)
+        power.append(
+            {
+                "effect": effect,
+                "decided by 64": ever.mean(),
+                "median replicates": float(np.median(first)),
+                "t test at n = 8": (adjusted(naive[..., 6]) < LEVEL).mean(),
+                "t test at n = 64": (adjusted(naive[..., -1]) < LEVEL).mean(),
+            }
+        )
+    return {"errors": errors, "power": power}
+
+
+def main() -> None:
+    """Print the two tables."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--studies", type=int, default=2000)
+    parser.add_argument("--json", action="store_true", help="the numbers as JSON")
+    arguments = parser.parse_args()
+    found = simulate(arguments.studies)
+    if arguments.json:
+        print(json.dumps(found))
+        return
+    print(f"{arguments.studies} studies of {len(SPREADS)} comparisons")
+    for lines in found.values():
+        print(" | ".join(lines[0]))
+        for line in lines:
+            print(" | ".join(f"{v:.3f}" if isinstance(v, float) else str(v) for v in line.values()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""`--until-decided`: which cells get more replicates, and when it ends."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from study import reporting
+from study.command_line.options import select
+from study.command_line.parser import parser
+from study.errors import BadInput
+from study.grid import plan
+from study.run import Study, Until, add_until_decided
+from study.store import Store
+
+
+class Session:
+    """Remembers what it was to compute, and computes nothing."""
+
+    def __init__(self):
+        self.computed = []
+
+    def compute(self, name, cells, finished):
+        self.computed.append({cell.id: cell.replicates for cell in cells})
+
+
+class Question:
+    def __init__(self, text, cells, replicates):
+        self.text, self.cells, self.replicates = text, cells, replicates
+
+
+def chosen(*options):
+    return select(parser().parse_args(["run", *options]), large=False)
+
+
+@pytest.fixture
+def study(tmp_path, digits):
+    selection = chosen("fewshot", "--latent-dims", "14", "--labels", "20", "40", "--until-decided")
+    groups = plan(selection.experiments, digits.fingerprint, selection.asked)
+    store = Store(tmp_path)
+    store.create()
+    console = Console(file=io.StringIO(), width=500)
+    return Study(selection, digits, None, store, None, console, "study run", Until(0.5, 16)), groups
+
+
+def cells_of(groups, labels):
+    return [c for c in groups[1] if c.config["labels"] == labels
+            and c.config["freeze"] in ("fixed", "full")]  # fmt: skip
+
+
+def ask(monkeypatch, groups, decided_at):
+    """Questions on `fixed` and `full` at 20 and 40 labels, which so many replicates decide."""
+
+    def open_questions(folder, matters):
+        assert matters == 0.5
+        found = []
+        for labels, enough in decided_at.items():
+            cells = cells_of(groups, labels)
+            if cells[0].replicates < enough:
+                ids = tuple(cell.id for cell in cells)
+                found.append(Question(f"{labels} labels", ids, cells[0].replicates))
+        return found
+
+    monkeypatch.setattr(reporting, "open_questions", open_questions)
+
+
+def test_only_cells_of_undecided_comparisons_grow(study, monkeypatch):
+    made, groups = study
+    ask(monkeypatch, groups, {20: 12, 40: 8})
+    session = Session()
+    final = add_until_decided(made, made.until, session, groups)
+    assert {cell.replicates for cell in cells_of(groups, 20)} == {12}
+    others = [cell for cell in groups[1] if cell not in cells_of(groups, 20)]
+    assert {cell.replicates for cell in others} == {8}
+    assert {cell.replicates for cell in groups[0]} == {12}  # an encoder for each classifier
+    grown = [computed[cells_of(groups, 20)[0].id] for computed in session.computed]
+    assert grown == [10, 12]
+    assert "every comparison is decided" in made.console.file.getvalue()
+    kept = made.store.plan()
+    assert kept == final
+    assert kept["until_decided"] == {"matters": 0.5, "most": 16}
+    counts = {c["id"]: c["replicates"] for e in kept["experiments"] for c in e["cells"]}
+    assert counts[cells_of(groups, 20)[0].id] == 12
+
+
+def test_it_ends_with_the_most_that_is_allowed(study, monkeypatch):
+    made, groups = study
+    ask(monkeypatch, groups, {20: 99, 40: 99})
+    session = Session()
+    add_until_decided(made, made.until, session, groups)
+    grown = [computed[cells_of(groups, 40)[0].id] for computed in session.computed]
+    assert grown == [10, 12, 15, 16]
+    said = made.console.file.getvalue()
+    assert "undecided: 20 labels (8); 40 labels (8)" in said
+    assert "undecided with 16 replicates: 20 labels; 40 labels" in said
+
+
+def test_it_ends_where_replicates_are_of_no_pair(study, monkeypatch):
+    """As where one arm has failed: its question never has more pairs."""
+    made, groups = study
+    ids = tuple(cell.id for cell in cells_of(groups, 20))
+    stuck = Question("20 labels", ids, 6)
+    monkeypatch.setattr(reporting, "open_questions", lambda *args: [stuck])
+    session = Session()
+    add_until_decided(made, made.until, session, groups)
+    assert session.computed == []
+    assert "no more are added" in made.console.file.getvalue()
+
+
+def test_every_classifier_has_its_own_encoder():
+    arguments = parser().parse_args(["run", "fewshot", "--until-decided"])
+    (fewshot,) = [e for e in select(arguments, large=True).experiments if e.name == "fewshot"]
+    assert fewshot.fixed["encoders"] == 0
+    with pytest.raises(BadInput, match="must be 0 with --until-decided"):
+        chosen("fewshot", "--until-decided", "--encoders", "4")
