@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +23,7 @@ from benchmarks.gpu import Sizes, at_once, seconds_of, sequential
 from benchmarks.machine import copy_rate, matmul_rate
 from benchmarks.steps import Workload, autoencoder, classifier, one_after_another, together
 from trainables import autoencoder as autoencoders
-from trainables import fewshot, rotation
+from trainables import fewshot, rotation, supervised
 from trainables.data import Dataset, Split, load
 from trainables.replicates import Strategy
 from trainables.settings.fewshot import FREEZE
@@ -42,7 +44,7 @@ def noise(images: int) -> Split:
 def paths() -> Values:
     """Whether every trainable and arm runs: `ok` with its seconds, or the error."""
     data = Dataset("noise", noise(400), noise(100), noise(100))
-    small: Values = {"depth": 2, "width": 4}
+    small: Values = {"width": 4}
     parent: Any = None
     found: Values = {}
 
@@ -69,9 +71,22 @@ def paths() -> Values:
                 f"few-shot {freeze} {pretraining}", fewshot, parent, latent_dim=3, labels=20,
                 freeze=freeze, pretraining=pretraining, epochs=4, views=3, pseudo_epochs=1,
             )  # fmt: skip
+    for augment in (0.0, 1.0):
+        attempt(f"supervised, augment {augment:g}", supervised, labels=20, augment=augment,
+                epochs=4, views=3)  # fmt: skip
     for loss in rotation.LOSSES:
         attempt(f"rotation {loss}", rotation, loss=loss, epochs=1)
     return found
+
+
+def tests() -> Values:
+    """What `pytest -m gpu` says, in its last line; its output where a test fails."""
+    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "tests/trainables/test_gpu.py"]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=150, check=False)
+    lines = (ran.stdout + ran.stderr).strip().splitlines() or ["no output"]
+    if ran.returncode:
+        print("\n".join(lines[-60:]))
+    return {"pytest": lines[-1]}
 
 
 def ceilings(device: torch.device, side: int) -> Values:
@@ -187,6 +202,7 @@ def main() -> None:
     sizes = Sizes(steps=steps, processes=(1, 2) if tiny else (1, 2, 4, 8))
     parts: dict[str, Callable[[], Values]] = {
         "every path runs": paths,
+        "tests of what a GPU computes": tests,
         "ceilings": lambda: ceilings(device, 256 if tiny else 8192),
         "autoencoder, batch 64": lambda: fused(lambda r: autoencoder(64, r), device, counts, steps),
         "few-shot, full, 160 labels": lambda: fused(

@@ -1,0 +1,122 @@
+"""What only a GPU can show: every path runs there, and means what it means on a CPU."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from trainables import autoencoder, fewshot, rotation, supervised
+from trainables import replicates as replicates_module
+from trainables.networks import Autoencoder
+from trainables.seeds import initialise
+from trainables.settings.fewshot import FREEZE, HEADS
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU here"),
+]
+
+BLOCK = range(4, 7)
+SMALL = {"depth": 2, "width": 4}
+
+
+def nothing(metrics):
+    pass
+
+
+def parents(config):
+    models = initialise(lambda: Autoencoder(config.shape), 77, range(8))
+    return {replicate: model.state_dict() for replicate, model in enumerate(models)}
+
+
+def on(device, monkeypatch):
+    for module in (autoencoder, fewshot, rotation, supervised):
+        monkeypatch.setattr(module, "pick_device", lambda: torch.device(device))
+    monkeypatch.setattr("trainables.stages.pick_device", lambda: torch.device(device))
+
+
+CELLS = {
+    "autoencoder": (autoencoder, SMALL | {"latent_dim": 3, "epochs": 2, "batch_size": 20}),
+    "autoencoder, views": (autoencoder, SMALL | {
+        "latent_dim": 3, "epochs": 2, "batch_size": 20, "augment": 1.0, "noise": 0.2}),
+    "autoencoder, muon": (autoencoder, SMALL | {
+        "latent_dim": 3, "epochs": 2, "batch_size": 20, "optimiser": "muon"}),
+    "mlp": (autoencoder, SMALL | {"latent_dim": 3, "epochs": 2, "network": "mlp"}),
+    **{f"{freeze}, {pretraining}": (fewshot, SMALL | {
+        "latent_dim": 3, "labels": 20, "freeze": freeze, "pretraining": pretraining, "epochs": 6,
+        "views": 3, "pseudo_epochs": 2, "pseudo_batch_size": 50})
+       for freeze in FREEZE for pretraining in ("plain", "augmented")},
+    "supervised": (supervised, {"labels": 20, "epochs": 6, "views": 3, "width": 4}),
+    "rotation": (rotation, SMALL | {"loss": "cosine", "epochs": 2, "batch_size": 20}),
+}  # fmt: skip
+
+
+def train(name, data, block=BLOCK, **settings):
+    module, own = CELLS[name]
+    config = module.Config(**own | settings)
+    parent = parents(config) if module is fewshot else None
+    return module.train(config, block, data, nothing, parent)
+
+
+def losses(outcome):
+    keys = ("train_loss", "train_mse", "val_mse", "val_error")
+    return [[line[key] for key in keys if key in line] for line in outcome.history]
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_learns_what_a_cpu_learns(name, few_digits, monkeypatch):
+    """The same draws and nearly the same arithmetic: so short a training cannot drift far."""
+    on_gpu = train(name, few_digits)
+    on(device="cpu", monkeypatch=monkeypatch)
+    on_cpu = train(name, few_digits)
+    assert np.array(losses(on_gpu)) == pytest.approx(np.array(losses(on_cpu)), rel=0.02)
+    if name.split(",")[0] in HEADS:
+        accuracies = [[row["test_accuracy"] for row in o.rows] for o in (on_gpu, on_cpu)]
+        assert np.array(accuracies[0]) == pytest.approx(np.array(accuracies[1]), abs=0.1)
+
+
+@pytest.mark.parametrize("name", ["autoencoder, views", "full, augmented", "rotation"])
+def test_a_replicate_does_not_depend_on_its_block(name, few_digits):
+    """Kernels differ with the number of replicates, so not to the bit as on a CPU."""
+    whole = losses(train(name, few_digits))[-3:]
+    alone = losses(train(name, few_digits, range(5, 6)))[-1:]
+    assert np.array(alone[0]) == pytest.approx(np.array(whole[1]), rel=0.01)
+
+
+class Kept:
+    """A checkpoint in memory."""
+
+    def __init__(self):
+        self.progress = None
+
+    def due(self):
+        return self.progress is None
+
+    def save(self, progress):
+        tensors = {name: value.detach().cpu().clone() for name, value in progress.tensors.items()}
+        numbers = dict(progress.numbers)
+        self.progress = dataclasses.replace(progress, tensors=tensors, numbers=numbers)
+
+    def load(self):
+        return self.progress
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
+def test_a_resumed_training_has_the_same_bits(optimiser, few_digits):
+    module, own = CELLS["autoencoder"]
+    config = module.Config(**own | {"epochs": 4, "optimiser": optimiser})
+    undisturbed = module.train(config, BLOCK, few_digits, nothing)
+    kept = Kept()
+    module.train(config, BLOCK, few_digits, nothing, checkpoint=kept)
+    assert kept.progress is not None and kept.progress.epoch == 1
+    resumed = module.train(config, BLOCK, few_digits, nothing, checkpoint=kept)
+    for name, value in undisturbed.weights.items():
+        assert torch.equal(value, resumed.weights[name]), name
+
+
+def test_blocks_are_vectorised_there():
+    model = Autoencoder(autoencoder.Config(3, **SMALL).shape)
+    device = replicates_module.pick_device()
+    assert device.type == "cuda"
+    assert replicates_module.fastest_strategy(model, device) == "vectorised"
