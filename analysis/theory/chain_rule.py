@@ -63,8 +63,8 @@ _ANSWERS: dict[str, tuple[str, list[str], str]] = {
             and inserting these for $i = 1, 2, \ldots, n$ gives the product. So $f_n'$ is taken at
             $x$, and $f_1'$ at $f_2(\cdots f_n(x))$.""",
         ],
-        r"""No mistake is recorded for this part. A product $\prod_i f_i'(x)$, with every factor at
-        $x$, would be wrong: the point of evaluation is part of the answer.""",
+        r"""Right: it has the same product in Leibniz's notation, with the points of evaluation. A
+        product $\prod_i f_i'(x)$, with every factor at $x$, would be wrong.""",
     ),
     "4c": (
         "Derivative of f₁(x, f₂(x, … fₙ₋₁(x, fₙ(x))))",
@@ -83,8 +83,9 @@ _ANSWERS: dict[str, tuple[str, list[str], str]] = {
             step adds one term to the sum and one factor $\partial_2 f_j$ to the product, an empty
             product being $1$.""",
         ],
-        r"""No mistake is recorded for this part. Leaving out the direct dependence on $x$, that is
-        all terms but the last, would be wrong.""",
+        r"""Right, as nested brackets that give the same sum, but without the points of evaluation.
+        Leaving out the direct dependence on $x$, that is all terms but the last, would be
+        wrong.""",
     ),
     "4d": (
         "Derivative of f(x + g(x + h(x)))",
@@ -97,12 +98,9 @@ _ANSWERS: dict[str, tuple[str, list[str], str]] = {
             \frac{du}{dx} = 1 + g'(v) \, \frac{dv}{dx}, \qquad
             \frac{d}{dx} f(u) = f'(u) \, \frac{du}{dx}.$$""",
         ],
-        r"""It put $g'$ and $h'$ in a wrong place. Its exact formula is not on record, so the
-        checks measure three readings, each with the right points of evaluation
-        ($u$ and $v$ as above): $f'(u)\,[1 + g'(v) + h'(x)]$, where $h'$ has left the factor of
-        $g'$; $f'(u)\,[1 + g'(v)]\,[1 + h'(x)]$, where it multiplies the direct dependence
-        too; and $f'(u) \, g'(v) \, h'(x)$, without the direct dependence on $x$. None is the
-        derivative.""",
+        r"""It gave $f'(u)\,[1 + g'(v)]\,[1 + h'(x)]$, with $u$ and $v$ as above. The outer $1$, the
+        direct dependence on $x$, must not be multiplied by $1 + h'(x)$: the formula is too large
+        by $f'(u)\,h'(x)$, which the checks measure.""",
     ),
 }
 
@@ -252,7 +250,7 @@ def _checks_c(generator: torch.Generator) -> list[Check]:
 
 def _checks_d(generator: torch.Generator) -> list[Check]:
     errors = _Errors()
-    readings: dict[str, list[float]] = {}
+    originals, excess = [], []
     for _ in range(DRAWS):
         f, g, h = (RandomFunction.draw(1, generator) for _ in range(3))
         x = normal(1, generator=generator)[0]
@@ -260,18 +258,14 @@ def _checks_d(generator: torch.Generator) -> list[Check]:
         errors.add(answer, partial(nested_sums, f, g, h), x)
         v = x + h(x)
         df, dg, dh = f.partial(1, x + g(v)), g.partial(1, v), h.partial(1, x)
-        misplaced = {
-            "f′ [1 + g′ + h′]": df * (1 + dg + dh),
-            "f′ [1 + g′] [1 + h′]": df * (1 + dg) * (1 + dh),
-            "f′ g′ h′": df * dg * dh,
-        }
-        for reading, value in misplaced.items():
-            readings.setdefault(reading, []).append(abs(float(value - answer)))
-    found = [
-        _differs("4d", f"the original read as {reading}", gaps)
-        for reading, gaps in readings.items()
+        original = df * (1 + dg) * (1 + dh)
+        originals.append(abs(float(original - answer)))
+        excess.append(abs(float(original - answer - df * dh)))
+    return [
+        *errors.checks("4d", "f′ [1 + g′ (1 + h′)]"),
+        _differs("4d", "the original's f′ [1 + g′] [1 + h′]", originals),
+        Check("4d", "the original − the answer − f′ h′: largest", max(excess), 1e-12, "at most"),
     ]
-    return [*errors.checks("4d", "f′ [1 + g′ (1 + h′)]"), *found]
 
 
 class _Errors:
