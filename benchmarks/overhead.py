@@ -24,6 +24,7 @@ from study.experiments import AUTOENCODER, FEWSHOT, PRESETS, Experiment
 from study.grid import Cell, override, plan, record
 from study.store import Store
 from trainables.data import default_data_dir, load
+from trainables.settings.fewshot import HEADS
 
 SAMPLED = 8
 """Fits of each kind that are run as commonly written."""
@@ -220,9 +221,15 @@ def few_shot(options: Options) -> list[Line]:
 def whole_grid(options: Options) -> list[Line]:
     """`study run assignment`, from the command to the report, against the same grid: by the common
     recipe to the same errors, and by the study's recipe, where only the layout of the work
-    differs."""
+    differs. The study's time holds its checks, its control and heads without a network, too."""
     done, store = assignment(options)
-    cells = [cell for group in planned_cells(store.plan()) for cell in group]
+    cells = [
+        cell
+        for group in planned_cells(store.plan())
+        for cell in group
+        if cell.experiment.name in ("autoencoder", "fewshot")
+        and cell.config.get("freeze") not in HEADS
+    ]
     export_encoders(store, cells, options.folder / "encoders")
     kinds = fits_of(cells, options.folder / "encoders")
     same_recipe = sample(options, kinds, "mnist-5k")
