@@ -76,6 +76,17 @@ def deepest(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[rows["batch_size"] == rows["batch_size"].min()]
 
 
+def budget(results: Results) -> str:
+    """A sentence on the autoencoders that are looked into, and what they were trained with."""
+    rows = deepest(results.of("autoencoder"))
+    depth, batch_size = rows["depth"].iloc[0], rows["batch_size"].iloc[0]
+    epochs = " or ".join(map(str, sorted(rows["epochs"].unique())))
+    return (
+        f"The autoencoders are those of {depth} layers and batch size {batch_size}, after "
+        f"{epochs} epochs: longer training may change what follows."
+    )
+
+
 def measures(results: Results) -> pd.DataFrame:
     """One line a model: the measures of `redundancy.summary` on its codes, and the control.
 

@@ -43,7 +43,7 @@ MOST = 0.5
 
 def conclusions(table: pd.DataFrame) -> list[str]:
     """Whether a larger d is better and by which measures, from the numbers of a scorecard:
-    sentences that change with them, and say "undecided" where the interval includes no trend."""
+    sentences that change with them, and say "undecided" where the interval includes 0."""
     table = with_common_replicates(table)
     shares = _shares(table)
     if len(shares) < 2:
@@ -178,10 +178,16 @@ def _verdict(trends: pd.DataFrame, dims: Sequence[int]) -> str:
         )
     if larger or smaller:
         word = "larger" if larger else "smaller"
+        decided = trends.index[trends["speaks_for"] == f"{word} d"]
+        speak = "speaks" if len(decided) == 1 else "speak"
+        if set(decided) <= set(OF_EVERY_PAIR):
+            return (
+                f"A {word} d has better end points {span}: {larger or smaller} {speak} for it "
+                f"{corrected}. No measure of midpoints tells the d apart."
+            )
         return (
-            f"A {word} d interpolates better {span}: {larger or smaller} "
-            f"{'speaks' if len(names[f'{word} d']) == 1 else 'speak'} for it, "
-            f"and nothing against it {corrected}.{undecided}"
+            f"A {word} d interpolates better {span}: {larger or smaller} {speak} for it, and "
+            f"nothing against it {corrected}.{undecided}"
         )
     return (
         f"Whether a larger or a smaller d interpolates better {span} is undecided by all "

@@ -24,6 +24,7 @@ def write(document: Document, results: Results) -> None:
     section.conclusions = correlation.conclusions(table)
     section.cells = sorted(set(table["cell"]))
     document.text(
+        f"{correlation.budget(results)} "
         "The number is the Gaussian total correlation per dimension, −½ ln det R / d of the "
         "correlation matrix R: how much all coordinates together repeat one another, linearly; 0 "
         "where nothing is correlated. Effective rank over d is its counterpart: the share of the "

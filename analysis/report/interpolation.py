@@ -10,6 +10,7 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from analysis import interpolation
+from analysis.correlation import budget
 from analysis.document import Document
 from analysis.interpolation import explorer
 from analysis.interpolation.judge import Judges, judges_of
@@ -64,13 +65,14 @@ def write(document: Document, results: Results, finding: Future[Found] | None = 
     document.heading("The scorecard")
     count = int(scorecard["example"].max()) + 1
     document.text(
-        f"Over {count} pairs of held-out images of each of the four pairs of digits, the same for "
-        f"every model. {judges.description()} A pair counts where most of them see the right digit "
-        "in both decoded end points; the others have a part in the share of pairs that count and "
-        "in the error of the end points only. Seeing both digits at once is not success: it is "
-        "cross-dissolve, what averaging pixels gives without any model. Smoothness is ACAI's "
-        "(Berthelot et al. 2018) on the nearest real images, with distances of pixels for angles "
-        "of strokes: 0 for equal steps."
+        f"{budget(results)} Each of the four pairs of digits has {count} pairs of held-out images, "
+        f"the same for every model. {judges.description()} A pair counts where most of them see "
+        "the right digit in both decoded end points; the others have a part in the share of pairs "
+        "that count and in the error of the end points only. Seeing both digits at once is not "
+        "success: it is cross-dissolve, what averaging pixels gives without any model. Unevenness "
+        "is ACAI's smoothness score (Berthelot et al. 2018): the longest step from one nearest "
+        "real image to the next, over the distance of the first to the last, less 1/10; a step is "
+        "a distance of pixels here, where ACAI has the angle of a drawn stroke."
     )
     document.figure(
         "interpolation_scorecard",

@@ -142,6 +142,15 @@ def test_flat_relative_confidence_gives_no_better() -> None:
     assert not any("better from" in sentence for sentence in found[1:])
 
 
+def test_better_end_points_alone_are_not_better_interpolation() -> None:
+    found = conclusions(synthetic({"mse": -0.05}, kept={4: 0.6, 8: 0.8, 16: 1.0}))[0]
+    assert found == (
+        "A larger d has better end points from d = 4 to d = 16: the share of pairs whose end "
+        "points keep their class and the error of the end points speak for it (p < 0.05 after "
+        "Holm's correction for 10 measures). No measure of midpoints tells the d apart."
+    )
+
+
 @pytest.mark.parametrize(("slope", "word"), [(0.05, "rises"), (-0.05, "falls")])
 def test_relative_confidence_is_said_with_its_trend_and_the_blend(slope: float, word: str) -> None:
     found = conclusions(synthetic({"relative": slope}, noise=0))[2]
