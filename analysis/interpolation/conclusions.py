@@ -53,7 +53,7 @@ def conclusions(table: pd.DataFrame) -> list[str]:
     if len(compared.dims) < 2:
         where = "one d only" if compared.dims else "no d"
         why = f"Which d interpolates better can't be said: most pairs count at {where}."
-        return [why, _counted(table, compared)]
+        return [why, _counted(table, compared), *_same_at_both_ends(table)]
     midpoints = ["Midpoints can't be compared: no pair counts at every d."]
     if len(compared.counts):
         midpoints = [_relative(table, compared), _both_at_once(table, compared)]
@@ -62,6 +62,7 @@ def conclusions(table: pd.DataFrame) -> list[str]:
         _counted(table, compared),
         *midpoints,
         *_left_out(compared),
+        *_same_at_both_ends(table),
     ]
 
 
@@ -270,3 +271,14 @@ def _left_out(compared: Comparison) -> list[str]:
     if not without:
         return []
     return [f"Left out: {without} of {replicates} replicates, in which no pair counts at each d."]
+
+
+def _same_at_both_ends(table: pd.DataFrame) -> list[str]:
+    """How many models decode the two images of every pair alike; no sentence for none."""
+    rows = table[table["control"] == INTERPOLATION]
+    models = rows.groupby(["cell", "replicate"])["cross_dissolve"].count()
+    if models.all():
+        return []
+    dims = _listed([str(d) for d in sorted(rows["latent_dim"].unique())])
+    of_all = f"{(models == 0).sum()} of {len(models)} models of d = {dims}"
+    return [f"Left out: {of_all}, which show the same picture at both ends."]

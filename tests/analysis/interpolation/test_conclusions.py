@@ -230,10 +230,13 @@ def test_replicates_without_a_number_are_left_out_and_counted() -> None:
     table = synthetic(TRADE_OFF)
     collapsed = (table["latent_dim"] == 8) & (table["replicate"] == 0)
     table.loc[collapsed, "kept"] = 0.0
-    table.loc[collapsed, "cycle"] = np.inf
+    table.loc[collapsed, ["cross_dissolve", "cycle"]] = [np.nan, np.inf]
     found = conclusions(table)
     assert "n = 3)" in found[2]
-    assert found[-1] == "Left out: 1 of 4 replicates, in which no pair counts at each d."
+    assert found[-2:] == [
+        "Left out: 1 of 4 replicates, in which no pair counts at each d.",
+        "Left out: 1 of 12 models of d = 4, 8 and 16, which show the same picture at both ends.",
+    ]
     trends = trends_by_measure(Comparison.of(table))
     assert trends.loc["mse", "replicates"] == 4
     draw_scorecard(table)
