@@ -14,7 +14,7 @@ from analysis import redundancy
 from analysis.results import Results
 from analysis.selection import with_common_replicates
 from analysis.statistics import Interval, finite_mean, trend, verdict
-from analysis.style import draw_series, figure, latent_dim_axis, plain_log_ticks
+from analysis.style import draw_series, figure, latent_dim_axis
 from trainables.codes import encode as encode_once
 
 MEASURES = {
@@ -24,19 +24,41 @@ MEASURES = {
     "whitened": "mean |r| off the diagonal, after whitening",
     "total_correlation_per_dimension": "total correlation per dimension (nats)",
     "effective_rank": "effective rank",
+    "effective_rank_share": "effective rank / d",
     "participation_ratio": "participation ratio",
 }
 """Columns of `redundancy.summary` that are drawn, and what axes call them."""
+
+SHARES = (0.0, 1.0)
+"""What correlations without their signs, and shares, can be."""
 
 BETWEEN = ("mean_absolute_off_diagonal", "rms_off_diagonal", "whitened")
 """Those that are about pairs of coordinates: one coordinate alone has none."""
 
 
+NAMES = {
+    "total_correlation_per_dimension": "the total correlation per dimension",
+    "effective_rank_share": "the effective rank over d",
+    "mean_absolute_off_diagonal": "the mean |r| between different coordinates",
+}
+"""What sentences call the measures whose trends they are about."""
+
+FEWEST = 3000
+"""Test images that are enough; with fewer, the noise floor is too high for weak correlations."""
+
+
 def encoded_images(results: Results) -> tuple[torch.Tensor, str]:
-    """Images to encode, (N, 1, 28, 28) uint8, and in words which: at least 5,000 of the test
-    split where it has as many, else all of it (training images would be encoded too well)."""
-    images = results.test_images[:5000]
-    return images, f"{len(images):,} test images"
+    """Images to encode, (N, 1, 28, 28) uint8, and in words which: up to 5,000 test images; of a
+    test split that has fewer than `FEWEST`, as many training images."""
+    test, training = _splits(results)
+    if len(test) >= FEWEST:
+        return test, f"{len(test):,} test images"
+    return training, f"{len(training):,} training images (there are {len(test):,} test images)"
+
+
+def _splits(results: Results) -> tuple[torch.Tensor, torch.Tensor]:
+    """Up to 5,000 test images and up to 5,000 training images."""
+    return results.test_images[:5000], results.dataset.train.on("cpu")[0][:5000]
 
 
 def encode(
@@ -54,32 +76,51 @@ def deepest(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[rows["batch_size"] == rows["batch_size"].min()]
 
 
+def budget(results: Results) -> str:
+    """A sentence on the autoencoders that are looked into, and what they were trained with."""
+    rows = deepest(results.of("autoencoder"))
+    depth, batch_size = rows["depth"].iloc[0], rows["batch_size"].iloc[0]
+    epochs = " or ".join(map(str, sorted(rows["epochs"].unique())))
+    return (
+        f"The autoencoders are those of {depth} layers and batch size {batch_size}, after "
+        f"{epochs} epochs: longer training may change what follows."
+    )
+
+
 def measures(results: Results) -> pd.DataFrame:
     """One line a model: the measures of `redundancy.summary` on its codes, and the control.
 
     The control, `whitened`, is the mean off-diagonal |r| of the same codes after whitening by
-    statistics of as many *training* images: codes are identifiable only up to an invertible map,
-    so what such a map takes away is about coordinates, not about information.
+    statistics of *other* images (training images for test images, and the reverse): codes are
+    identifiable only up to an invertible map, so what such a map takes away is about coordinates,
+    not about information.
 
-    Columns `cell`, `replicate`, `latent_dim`, `images`, and the measures.
+    Columns `cell`, `replicate`, `latent_dim`, `images`, `effective_rank_share` (effective rank
+    over d), `whitened_floor` (the noise floor of the control), and the measures.
     """
     rows = deepest(results.of("autoencoder"))
     images, _ = encoded_images(results)
-    others = results.dataset.train.on("cpu")[0][:5000]
+    test, training = _splits(results)
+    others = training if len(test) >= FEWEST else test
+    # Two samples leave noise: the one that is whitened, and the one that it is whitened by.
+    both = len(images) * len(others) // (len(images) + len(others))
     lines = []
     for cell, group in rows.groupby("cell", sort=False):
         pairs = zip(
             encode(results, str(cell), images), encode(results, str(cell), others), strict=True
         )
         for replicate, (codes, fitted_on) in enumerate(pairs):
+            measured = redundancy.summary(codes)
             lines.append(
                 {
                     "cell": cell,
                     "replicate": replicate,
                     "latent_dim": group["latent_dim"].iloc[0],
                     "images": len(images),
-                    **redundancy.summary(codes),
+                    **measured,
+                    "effective_rank_share": measured["effective_rank"] / codes.shape[1],
                     "whitened": _whitened(codes, fitted_on),
+                    "whitened_floor": redundancy.noise_floor(both),
                 }
             )
     return pd.DataFrame(lines)
@@ -131,14 +172,19 @@ def draw_correlation(table: pd.DataFrame) -> Figure:
     the part of it that is only the diagonal."""
     made, (left, right) = figure(columns=2, width=10, sharey=True)
     several = table[table["latent_dim"] > 1]
-    draw_series(left, several, "latent_dim", "mean_absolute_off_diagonal", "mean |r|", 0)
-    draw_series(left, several, "latent_dim", "rms_off_diagonal", "RMS r", 1, offset=0.03)
-    draw_series(left, several, "latent_dim", "whitened", "mean |r|, whitened", 4, offset=0.015)
+    for measure, label, index, offset in (
+        ("mean_absolute_off_diagonal", "mean |r|", 0, 0.0),
+        ("rms_off_diagonal", "RMS r", 1, 0.03),
+        ("whitened", "mean |r|, whitened", 4, 0.015),
+    ):
+        draw_series(left, several, "latent_dim", measure, label, index, 1, offset, SHARES)
     floor = redundancy.noise_floor(int(table["images"].iloc[0]))
     left.axhline(floor, color="#666666", linestyle=":", label=f"noise floor {floor:.3f}")
     left.set_title("between different coordinates")
     left.set_ylabel("absolute Pearson correlation")
-    draw_series(right, table, "latent_dim", "original_number", "the original's number", 2)
+    draw_series(
+        right, table, "latent_dim", "original_number", "the original's number", 2, within=SHARES
+    )
     dims = np.array(sorted(table["latent_dim"].unique()))
     right.plot(dims, 1 / dims, color="#666666", linestyle="--", label="its diagonal alone, 1/d")
     right.set_title("diagonal included, as in the original")
@@ -150,22 +196,29 @@ def draw_correlation(table: pd.DataFrame) -> Figure:
 
 
 def draw_information(table: pd.DataFrame) -> Figure:
-    """Total correlation per dimension, and effective rank and participation ratio, against d."""
+    """Total correlation per dimension, and effective rank and participation ratio over d, against
+    d."""
     made, (left, right) = figure(columns=2, width=10)
     several = table[table["latent_dim"] > 1]
-    draw_series(left, several, "latent_dim", "total_correlation_per_dimension", "codes", 0)
+    draw_series(
+        left, several, "latent_dim", "total_correlation_per_dimension", "codes", 0,
+        within=(0, np.inf),
+    )  # fmt: skip
     left.set_ylabel("Gaussian total correlation\nper dimension (nats)")
-    left.set_ylim(bottom=0)
-    draw_series(right, table, "latent_dim", "effective_rank", "effective rank", 0)
-    draw_series(right, table, "latent_dim", "participation_ratio", "participation ratio", 1)
-    dims = np.array(sorted(table["latent_dim"].unique()))
-    right.plot(dims, dims, color="#666666", linestyle=":", label="d: all directions alike")
-    right.set_ylabel("dimensions in use")
-    right.set_yscale("log")
-    plain_log_ticks(right.yaxis)
+    shares = table.assign(
+        effective=table["effective_rank"] / table["latent_dim"],
+        participation=table["participation_ratio"] / table["latent_dim"],
+    )
+    draw_series(right, shares, "latent_dim", "effective", "effective rank / d", 0, within=SHARES)
+    draw_series(
+        right, shares, "latent_dim", "participation", "participation ratio / d", 1, within=SHARES
+    )
+    right.axhline(1, color="#666666", linestyle=":", label="all directions alike")
+    right.set_ylabel("share of the directions in use")
     right.legend()
     for axes in (left, right):
-        latent_dim_axis(axes, dims)
+        latent_dim_axis(axes, table["latent_dim"])
+        axes.set_ylim(bottom=0)
     return made
 
 
@@ -189,26 +242,26 @@ def draw_heat_maps(results: Results) -> Figure:
 
 
 def conclusions(table: pd.DataFrame) -> list[str]:
-    """The trend with d, computed, and what of the original's trend was its diagonal."""
+    """The trends with d of the redundancy of codes, what they mean together, and what of the
+    original's trend was its diagonal."""
     several = with_common_replicates(table[table["latent_dim"] > 1])
     if several["latent_dim"].nunique() < 2:
         return ["One latent dimension above 1 alone shows no trend."]
-    slope = _slope(several, "mean_absolute_off_diagonal")
+    total = _slope(several, "total_correlation_per_dimension")
+    rank = _slope(several, "effective_rank_share")
+    pairs = _slope(several, "mean_absolute_off_diagonal")
     theirs = _slope(several, "original_number")
-    without = list(filter(None, [left_out(table)]))
-    if slope is None or theirs is None:
+    without = list(filter(None, [left_out(table, tuple(NAMES))]))
+    if total is None or rank is None or pairs is None or theirs is None:
         return ["Too few models have codes that vary to show a trend.", *without]
-    span = f"{slope.text(4, unit=' a doubling of d')}{slope.basis()}"
     share = several.dropna(subset="diagonal_share").groupby("latent_dim")["diagonal_share"].mean()
     least, most = share.index.min(), share.index.max()
+    pairs, on_pairs = _without_two(several, pairs)
     return [
-        verdict(
-            slope,
-            f"The correlation between different coordinates rises with d: {span}.",
-            f"The correlation between different coordinates falls with d: {span}.",
-            "Whether the correlation between different coordinates rises or falls with d is "
-            f"undecided: {span}.",
-        ),
+        _trend_sentence(several, "total_correlation_per_dimension", total, " nats"),
+        _trend_sentence(several, "effective_rank_share", rank),
+        on_pairs,
+        _meaning(several, total, rank, pairs),
         (
             "The original's number, which counts the diagonal, changes by "
             f"{theirs.text(4, unit=' a doubling')}; at d = {least} the diagonal is "
@@ -218,6 +271,69 @@ def conclusions(table: pd.DataFrame) -> list[str]:
         ),
         *without,
     ]
+
+
+def _trend_sentence(several: pd.DataFrame, measure: str, slope: Interval, unit: str = "") -> str:
+    """Whether a measure rises or falls with d, from where to where, and by how much."""
+    means = _finite_means(several, measure)
+    least, most = means.index.min(), means.index.max()
+    name = NAMES[measure]
+    start = name[0].upper() + name[1:]
+    claim = verdict(
+        slope,
+        f"{start} rises with d",
+        f"{start} falls with d",
+        f"Whether {name} rises or falls with d is undecided",
+    )
+    return (
+        f"{claim}: from {means[least]:.3f}{unit} at d = {least} to {means[most]:.3f}{unit} at "
+        f"d = {most}, {slope.text(3, unit=f'{unit} a doubling', signed=True)}{slope.basis()}."
+    )
+
+
+def _finite_means(several: pd.DataFrame, measure: str) -> pd.Series:
+    """Mean of the finite values of a measure by d."""
+    return several[np.isfinite(several[measure])].groupby("latent_dim")[measure].mean()
+
+
+def _without_two(several: pd.DataFrame, whole: Interval) -> tuple[Interval, str]:
+    """The trend of the mean |r| without d = 2, and its sentence; `whole`, the trend with it, where
+    there are not two other d."""
+    measure = "mean_absolute_off_diagonal"
+    more = several[several["latent_dim"] > 2]
+    trend_of_more = _slope(more, measure)
+    if trend_of_more is None or len(more) == len(several):
+        return whole, _trend_sentence(several, measure, whole)
+    return trend_of_more, (
+        f"{_trend_sentence(more, measure, trend_of_more)} d = 2 is left out of it, because it has "
+        f"one pair of coordinates only (|r| {_finite_means(several, measure)[2]:.3f}); with it the "
+        f"trend is {whole.text(3, unit=' a doubling', signed=True)}."
+    )
+
+
+def _meaning(several: pd.DataFrame, total: Interval, rank: Interval, pairs: Interval) -> str:
+    """What the trends of total correlation, effective rank and mean |r| mean together."""
+    redundant = verdict(total, "more", "less", "")
+    if not redundant or redundant != verdict(rank, "less", "more", ""):
+        return "The two together don't decide whether codes grow more or less redundant with d."
+    means = _finite_means(several, "total_correlation_per_dimension")
+    # det R is the product, over the coordinates, of 1 - R² in a regression on those before it.
+    unexplained = 100 * np.exp(-2 * means)
+    least, most = means.index.min(), means.index.max()
+    size = "smaller" if redundant == "more" else "larger"
+    alike = verdict(pairs, "more", "less", "") == redundant
+    of_pairs = (
+        f"Single pairs of coordinates are {redundant} correlated, too."
+        if alike
+        else "The mean |r| does not show it, because it is of two coordinates at a time, while "
+        "each has d − 1 others whose weak correlations with it add up."
+    )
+    return (
+        f"So codes grow {redundant} redundant with d. A linear regression on the coordinates "
+        f"before it leaves {unexplained[least]:.0f} % of a coordinate's variance unexplained at "
+        f"d = {least} and {unexplained[most]:.0f} % at d = {most} (geometric means), and the "
+        f"variance fills a {size} share of the directions. {of_pairs}"
+    )
 
 
 def _slope(several: pd.DataFrame, measure: str) -> Interval | None:

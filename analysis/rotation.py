@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import torch
 from matplotlib.figure import Figure
 
 from analysis.results import Results
 from analysis.selection import best_setting
 from analysis.statistics import LEVEL, Interval, holm, mean_interval, unadjusted, verdict
 from analysis.style import COLOURS, LINES, MARKERS, error_bars, figure
+from trainables.augment import turned
+from trainables.data import pixels
 from trainables.rotation import held_out_angles
 
 NAMES = {
@@ -31,6 +34,11 @@ BIN = 10
 """Width of a bin of true angles, in degrees."""
 NEAR = 30
 """How far from 0° still counts as near the break of the naive loss, in degrees."""
+
+HALF_TURN = (0, 1, 6, 8, 9)
+"""Digits that half a turn leaves as they are, or makes another of them."""
+TURNED_OVER = 135
+"""An error above it, in degrees, is nearer to half a turn than to a quarter."""
 
 NETWORK = ["depth", "batch_size"]
 """What options can vary besides the loss."""
@@ -116,8 +124,8 @@ def differences(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def errors(results: Results, rows: pd.DataFrame) -> pd.DataFrame:
-    """The error on every test image: `loss`, `replicate`, `angle` (true, in [0, 360)), `error`,
-    `cell`; degrees."""
+    """The error on every test image: `loss`, `replicate`, `angle` (true, in [0, 360)), `digit`,
+    `error`, `cell`; degrees."""
     tables = []
     for (cell, loss, seed), group in rows.groupby(["cell", "loss", "seed"], sort=False):
         predicted = results.predictions(cell, group["replicate"])
@@ -126,28 +134,68 @@ def errors(results: Results, rows: pd.DataFrame) -> pd.DataFrame:
         for replicate, of_one in zip(group["replicate"], away, strict=True):
             tables.append(
                 pd.DataFrame({"loss": loss, "replicate": replicate, "angle": angles,
-                              "error": of_one, "cell": cell})
+                              "digit": results.test_labels.numpy(), "error": of_one,
+                              "cell": cell})
             )  # fmt: skip
     return pd.concat(tables, ignore_index=True)
 
 
 def by_angle(table: pd.DataFrame) -> pd.DataFrame:
-    """`errors` in bins of 10° of the true angle, mean over replicates with its interval.
+    """`errors` in bins of 10° of the true angle, `angle` (the middle of the bin); see `_by`."""
+    return _by(table.assign(angle=(table["angle"] // BIN) * BIN + BIN / 2), "angle")
 
-    Columns `loss`, `angle` (the middle of the bin), `error`, `low`, `high`, `replicates`,
-    `interval`, `cells`.
+
+def by_digit(table: pd.DataFrame) -> pd.DataFrame:
+    """`errors` by digit; see `_by`."""
+    return _by(table, "digit")
+
+
+def _by(table: pd.DataFrame, key: str) -> pd.DataFrame:
+    """Means over replicates with their intervals, by loss and `key`.
+
+    Columns `loss`, `key`, `error`, `low`, `high`, `turned_over` (the share of images with an error
+    above 135°), `replicates`, `interval`, `cells`.
     """
-    binned = table.assign(angle=(table["angle"] // BIN) * BIN + BIN / 2)
-    means = binned.groupby(["cell", "loss", "angle", "replicate"])["error"].mean().reset_index()
+    over = table.assign(turned_over=(table["error"] > TURNED_OVER).astype(float))
+    keys = ["cell", "loss", key]
+    means = over.groupby([*keys, "replicate"])[["error", "turned_over"]].mean().reset_index()
     lines = []
-    for (cell, loss, angle), group in means.groupby(["cell", "loss", "angle"], sort=False):
+    for (cell, loss, value), group in means.groupby(keys, sort=False):
         interval = mean_interval(group["error"])
         lines.append(
-            {"loss": loss, "angle": angle, "error": interval.estimate, "low": interval.low,
-             "high": interval.high, "replicates": interval.n, "interval": interval.kind,
-             "cells": cell}
+            {"loss": loss, key: value, "error": interval.estimate, "low": interval.low,
+             "high": interval.high, "turned_over": group["turned_over"].mean(),
+             "replicates": interval.n, "interval": interval.kind, "cells": cell}
         )  # fmt: skip
     return pd.DataFrame(lines)
+
+
+def error_by_centre_of_mass(results: Results, seed: int) -> float:
+    """Mean error on the test images, in degrees, of a reader without any network: the direction
+    of the ink's centre of mass from the middle of the image.
+
+    The direction in upright images is that of the validation images. Images whose centre of mass
+    is not the centre that they are turned about show the angle, whatever the digit.
+    """
+    data = results.dataset
+    found = {}
+    for split, images in (("validation", data.validation), ("test", data.test)):
+        angles = held_out_angles(seed, len(images), split)
+        seen = turned(pixels(images.on("cpu")[0]), torch.from_numpy(angles).float())
+        found[split] = _direction_of_ink(seen) - angles
+    radians = np.deg2rad(found["validation"])
+    upright = np.rad2deg(np.arctan2(np.sin(radians).mean(), np.cos(radians).mean()))
+    return float(np.abs((found["test"] - upright + 180) % 360 - 180).mean())
+
+
+def _direction_of_ink(images: torch.Tensor) -> np.ndarray:
+    """Counter-clockwise angle of the centre of mass of `images` (N, 1, S, S) as seen from the
+    middle, in degrees: (N,)."""
+    side = images.shape[-1]
+    place = torch.arange(side) - (side - 1) / 2
+    down, right = ((images.sum(dim=(1, axis)) * place).sum(dim=1) for axis in (3, 2))
+    direction: np.ndarray = torch.rad2deg(torch.atan2(-down, right)).numpy()
+    return direction
 
 
 def excess_near_the_break(table: pd.DataFrame, loss: str) -> Interval:
@@ -190,6 +238,47 @@ def conclusions(rows: pd.DataFrame, table: pd.DataFrame) -> list[str]:
             + f"{excess.text(1, unit=' degrees')}, near minus elsewhere."
         )
     return sentences
+
+
+def conclusions_by_digit(rows: pd.DataFrame, table: pd.DataFrame, by_ink: float) -> list[str]:
+    """Whether digits that look alike after half a turn are the hard ones, from the `errors` under
+    the best loss; `by_ink` is `error_by_centre_of_mass`."""
+    best = chosen(rows).groupby("loss")["val_error"].mean().idxmin()
+    mine = table[table["loss"] == best]
+    alike = mine["digit"].isin(HALF_TURN)
+    if alike.all() or not alike.any():
+        return []
+    first, second = (
+        part.groupby("replicate")["error"].mean() for part in (mine[alike], mine[~alike])
+    )
+    difference = mean_interval(first - second)
+    over = 100 * (mine.loc[alike, "error"] > TURNED_OVER).mean()
+    means = by_digit(mine).sort_values("error")
+    least, most = means.iloc[0], means.iloc[-1]
+    compared = verdict(
+        difference,
+        "have a larger error than the other digits",
+        "have a smaller error than the other digits",
+        "may have the same error as the other digits (undecided)",
+    )
+    meaning = (
+        "The ink is off the centre of turning on the same side in most images, so that even a 0 "
+        "shows where up is."
+        if by_ink < 45  # half of the error of a guess
+        else "So the angle has to be read from the shape of the digit."
+    )
+    by_digits = (
+        f"Digits that half a turn makes ambiguous (0, 1, 8; 6 and 9) {compared} under "
+        f"“{NAMES[best]}”: {difference.text(1, unit=' degrees', signed=True)}"
+        f"{difference.basis()}; {over:.1f} % of their images are off by more than {TURNED_OVER}°. "
+        f"The {least['digit']} has the least error ({least['error']:.1f}°), the {most['digit']} "
+        f"the largest ({most['error']:.1f}°)."
+    )
+    by_position = (
+        "The direction of the ink's centre of mass alone, without a network, gives the angle to "
+        f"{by_ink:.1f}° on average (a guess: 90°). {meaning}"
+    )
+    return [by_digits, by_position]
 
 
 def _on_losses(compared: pd.DataFrame) -> list[str]:
@@ -236,6 +325,29 @@ def draw_errors(rows: pd.DataFrame) -> Figure:
     axes.set_ylim(bottom=0)
     axes.set_xlabel("loss that the network learns from")
     axes.set_ylabel("mean circular error (degrees)")
+    return made
+
+
+def draw_by_digit(table: pd.DataFrame) -> Figure:
+    """Mean error by digit, a marker a loss with its interval; behind the digits that look alike
+    after half a turn the plane is grey."""
+    made, axes = figure(width=9, height=4.2)
+    losses = _losses(table)
+    for digit in HALF_TURN:
+        axes.axvspan(digit - 0.5, digit + 0.5, color="#000000", alpha=0.06, linewidth=0)
+    for index, loss in enumerate(losses):
+        part = table[table["loss"] == loss]
+        reach = error_bars(part["error"], part["low"], part["high"])
+        axes.errorbar(part["digit"] + 0.14 * (index - (len(losses) - 1) / 2), part["error"],
+                      yerr=reach, color=COLOURS[index], marker=MARKERS[index], linestyle="",
+                      markersize=4.5, capsize=2, label=NAMES[loss])  # fmt: skip
+    axes.set_xticks(range(10))
+    axes.set_xlim(-0.5, 9.5)
+    axes.set_ylim(bottom=0)
+    axes.grid(axis="x", visible=False)
+    axes.set_xlabel("digit (grey: ambiguous after half a turn)")
+    axes.set_ylabel("mean circular error (degrees)")
+    made.legend(loc="outside lower center", ncols=5)
     return made
 
 

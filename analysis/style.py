@@ -101,12 +101,13 @@ def draw_series(
     index: int,
     scale: float = 1.0,
     offset: float = 0.0,
+    within: tuple[float, float] = (-np.inf, np.inf),
 ) -> None:
     """Every replicate as a small dot, and the mean with its 95 % Student-t interval, if there are
     two; what is not finite is left out.
 
     `index` picks colour, marker and line; `offset` shifts x by that fraction, so that series
-    with the same x can be told apart.
+    with the same x can be told apart. Bars end at the bounds `within` which values are possible.
     """
     table = table[np.isfinite(table[y].to_numpy(float))]
     if table.empty:
@@ -118,6 +119,7 @@ def draw_series(
     intervals = [finite_mean(values) for _, values in groups]
     at = np.array([float(value) for value, _ in groups]) * (1 + offset)
     means, lows, highs = np.array([(i.estimate, i.low, i.high) for i in intervals]).T
+    lows, highs = np.clip(lows, *within), np.clip(highs, *within)
     axes.errorbar(
         at, means, yerr=error_bars(means, lows, highs), color=colour, marker=marker, linestyle=line,
         markersize=5, capsize=2.5, linewidth=1.4, label=label, zorder=3,

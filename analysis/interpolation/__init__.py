@@ -2,8 +2,8 @@
 
 D(α·E(I₁) + (1 − α)·E(I₂)) for α from 0, which is I₂, to 1, which is I₁. A picture that shows
 both digits at once is the known failure of this, cross-dissolve: it is what averaging the pixels
-gives, without any model. So a midpoint is measured in three ways: does it pass for a digit (to a
-judge that learnt from real digits alone), how far is it from a mere cross-dissolve, and are the
+gives, without any model. So a midpoint is measured in three ways: does it pass for a digit (to
+judges that learnt from real digits alone), how far is it from a mere cross-dissolve, and are the
 ends of the line still the two images?
 
 - `lines`: which images and which models, and the lines between their codes
@@ -16,7 +16,12 @@ ends of the line still the two images?
 - `explorer`: the part of the report in which a reader moves along the lines
 """
 
-from analysis.interpolation.conclusions import conclusion, conclusions
+from analysis.interpolation.conclusions import (
+    Comparison,
+    conclusion,
+    conclusions,
+    trends_by_measure,
+)
 from analysis.interpolation.figures import draw_scorecard, draw_trade_off
 from analysis.interpolation.lines import ALPHAS, PAIRS, image_pairs, interpolate, pixel_blend
 from analysis.interpolation.scorecard import (
@@ -25,6 +30,7 @@ from analysis.interpolation.scorecard import (
     PIXEL_BLEND,
     REAL,
     RECONSTRUCTION,
+    by_model,
     by_pair,
     scorecard,
     summary,
@@ -39,6 +45,8 @@ __all__ = [
     "PIXEL_BLEND",
     "REAL",
     "RECONSTRUCTION",
+    "Comparison",
+    "by_model",
     "by_pair",
     "conclusion",
     "conclusions",
@@ -51,4 +59,5 @@ __all__ = [
     "scorecard",
     "strips",
     "summary",
+    "trends_by_measure",
 ]

@@ -1,47 +1,69 @@
-"""Which d interpolates better and why: sentences that follow from the numbers of a scorecard."""
+"""Whether a larger d interpolates better: sentences that follow from the numbers of a scorecard."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from analysis.interpolation.scorecard import (
     INTERPOLATION,
+    MEASURES,
+    OF_EVERY_PAIR,
     PIXEL_BLEND,
     RECONSTRUCTION,
     by_replicate,
 )
 from analysis.selection import with_common_replicates
-from analysis.statistics import Interval, finite_mean, verdict
+from analysis.statistics import LEVEL, Interval, crossed_bootstrap, finite_mean, holm, verdict
+
+CRITERIA = {
+    "kept": (1, "the share of pairs whose end points keep their class"),
+    "mse": (-1, "the error of the end points"),
+    "relative": (1, "the confidence relative to the end points"),
+    "outside": (-1, "the probability outside the two digits"),
+    "both": (-1, "both digits at once"),
+    "cross_dissolve": (1, "the distance from cross-dissolve"),
+    "nearest": (-1, "the distance to the nearest real image"),
+    "mean_distance": (-1, "the mean cosine distance from real images"),
+    "smoothness": (-1, "the evenness of the path of nearest real images"),
+    "cycle": (-1, "the cycle error"),
+}
+"""The measures that decide: 1 where more is better, −1 where less is, and what sentences call
+them."""
+
+OF_EACH_JUDGE = ("relative", "outside", "both")
+"""Those that every judge has a value of its own for."""
+
+MOST = 0.5
+"""The least share of pairs that count for a d to be compared with others."""
 
 
 def conclusions(table: pd.DataFrame) -> list[str]:
-    """Which d is better and why, from the numbers of a scorecard: sentences that change with
-    them, and say "undecided" where the interval includes no difference."""
-    all_models, table = table, with_common_replicates(table)
-    models = by_replicate(table, INTERPOLATION)
-    dims = sorted(int(d) for d in models["latent_dim"].unique())
-    if len(dims) < 2:
-        done = f"only d = {dims[0]} is finished" if dims else "no autoencoder is finished"
-        return [f"Which d interpolates better can't be said: {done}."]
-    low, high = dims[0], dims[-1]
-    plausible = paired(table, "confidence", low, high)
-    dissolve = paired(table, "cross_dissolve", low, high)
-    ends = paired(table, "mse", low, high, RECONSTRUCTION)
+    """Whether a larger d is better and by which measures, from the numbers of a scorecard:
+    sentences that change with them, and say "undecided" where the interval includes 0."""
+    table = with_common_replicates(table)
+    shares = _shares(table)
+    if len(shares) < 2:
+        done = f"only d = {shares.index[0]}" if len(shares) else "no autoencoder"
+        return [f"Which d interpolates better can't be said: {done} is finished."]
+    compared = Comparison.of(table)
+    if len(compared.dims) < 2:
+        where = "one d only" if compared.dims else "no d"
+        why = f"Which d interpolates better can't be said: most pairs count at {where}."
+        return [why, _counted(table, compared), *_same_at_both_ends(table)]
+    midpoints = ["Midpoints can't be compared: no pair counts at every d."]
+    if len(compared.counts):
+        midpoints = [_relative(table, compared), _both_at_once(table, compared)]
     return [
-        _which_and_why(plausible, dissolve, ends, low, high),
-        _best(table, dims),
-        _compared(table, "confidence", low, high, plausible,
-                  "the judge takes midpoints for a digit with {more} confidence at"),
-        _end_points(table, low, high),
-        _compared(table, "cross_dissolve", low, high, dissolve,
-                  "midpoints are {more} distant from cross-dissolve at"),
-        _both_at_once(table, low, high),
-        *_left_out(all_models, (low, high)),
-    ]  # fmt: skip
+        _verdict(trends_by_measure(compared), compared.dims),
+        _counted(table, compared),
+        *midpoints,
+        *_left_out(compared),
+        *_same_at_both_ends(table),
+    ]
 
 
 def conclusion(table: pd.DataFrame) -> str:
@@ -49,156 +71,214 @@ def conclusion(table: pd.DataFrame) -> str:
     return " ".join(conclusions(table))
 
 
-def paired(
-    table: pd.DataFrame, measure: str, low: int, high: int, control: str = INTERPOLATION
-) -> Interval:
-    """Interval for the mean of `measure` at d = `high` less that at d = `low`, over replicates:
-    replicate r has the same seeds and the same image pairs at both. Unbounded, with n = 0, where
-    none has a finite value at both."""
-    at = _at_both(table, measure, low, high, control)
-    return finite_mean((at[high] - at[low]).to_numpy(float))
+@dataclass(frozen=True)
+class Comparison:
+    """The part of a scorecard by which latent dimensions are compared.
+
+    The same pairs of images at each d: those that count at every d of a replicate. Otherwise a d
+    that keeps the class of easy pairs alone would be measured on easy pairs alone.
+    """
+
+    dims: list[int]
+    """The latent dimensions at which at least half of the pairs count, ascending."""
+    every_pair: pd.DataFrame
+    """The lines of the scorecard of these dimensions."""
+    common_pairs: pd.DataFrame
+    """Those of the pairs that count at every d of their replicate."""
+
+    @classmethod
+    def of(cls, table: pd.DataFrame) -> Comparison:
+        shares = _shares(table)
+        dims = [int(d) for d in shares.index[shares >= MOST]]
+        rows = table[table["latent_dim"].isin(dims)]
+        always = rows.groupby(["replicate", "pair", "example"])["kept"].transform("min") == 1
+        return cls(dims, rows, rows[always])
+
+    @property
+    def counts(self) -> pd.Series:
+        """By replicate: how many pairs of images count at every d."""
+        pairs = self.common_pairs.drop_duplicates(["replicate", "pair", "example"])
+        return pairs.groupby("replicate").size()
+
+    def values(self, measure: str) -> pd.DataFrame:
+        """`measure` by replicate and judge (rows) and d (columns): those finite at every d."""
+        rows = self.every_pair if measure in OF_EVERY_PAIR else self.common_pairs
+        rows = rows[rows["control"] == (RECONSTRUCTION if measure == "mse" else INTERPOLATION)]
+        wide = rows.pivot_table(
+            index=["replicate", "judge"], columns="latent_dim", values=measure, aggfunc="mean"
+        ).reindex(columns=self.dims)
+        return wide[np.isfinite(wide.to_numpy(float)).all(axis=1)]
+
+    def slopes(self, measure: str) -> pd.Series:
+        """Least-squares slope of `measure` over log2 d by replicate and judge."""
+        doublings = np.log2(np.array(self.dims, dtype=float))
+        centred = doublings - doublings.mean()
+        return self.values(measure) @ (centred / (centred @ centred))
+
+    def trend(self, measure: str) -> Interval:
+        """Interval for the mean slope of `measure` over log2 d: over replicates, and over judges
+        where these have a part. n counts replicates; without any it is 0."""
+        slopes = self.slopes(measure)
+        by_model = slopes.groupby("replicate").mean()
+        replicate, judge = (slopes.index.get_level_values(name) for name in slopes.index.names)
+        if measure not in OF_EACH_JUDGE or min(len(by_model), judge.nunique()) < 2:
+            return finite_mean(by_model)
+        crossed = crossed_bootstrap(slopes, replicate, judge)
+        kind = f"95 % Student t over replicates and {judge.nunique()} judges"
+        return replace(crossed, n=len(by_model), kind=kind)
 
 
-def _at_both(
-    table: pd.DataFrame, measure: str, low: int, high: int, control: str = INTERPOLATION
-) -> pd.DataFrame:
-    """`measure` by replicate (rows) and d (columns `low` and `high`), where it is finite at both:
-    means and their difference are of the same models."""
-    models = by_replicate(table, control)
-    compared = models[models["latent_dim"].isin([low, high])]
-    values = compared.set_index(["latent_dim", "replicate"])[measure].astype(float)
-    at = pd.DataFrame({d: values.loc[d] for d in (low, high)})
-    return at[np.isfinite(at).all(axis=1)]
+def trends_by_measure(compared: Comparison) -> pd.DataFrame:
+    """One line a measure of `CRITERIA`: its means and its trend with d.
 
-
-def _which_and_why(
-    plausible: Interval, dissolve: Interval, ends: Interval, low: int, high: int
-) -> str:
-    better = verdict(plausible, str(high), str(low), "")
-    if not better:
-        why = (
-            "the interval of the difference in the plausibility of midpoints includes 0"
-            if plausible.bounded
-            else "the difference in the plausibility of midpoints is "
-            f"{plausible.text(3, signed=True)}"
+    Columns `measure`, `at d = …` (the least and the largest d compared), `a_doubling` (the slope
+    over log2 d), `low`, `high`, `p_holm` (two-sided, corrected for the number of lines),
+    `speaks_for` ("larger d", "smaller d" or "undecided"), `interval`, `replicates`, `cells`.
+    """
+    least, most = compared.dims[0], compared.dims[-1]
+    intervals = {measure: compared.trend(measure) for measure in CRITERIA}
+    corrected = holm([interval.p_value() for interval in intervals.values()])
+    cells = " ".join(dict.fromkeys(compared.every_pair["cell"]))
+    lines = []
+    for (measure, interval), p in zip(intervals.items(), corrected, strict=True):
+        better = CRITERIA[measure][0] * interval.estimate
+        speaks_for = "larger d" if better > 0 else "smaller d"
+        average = compared.values(measure).mean()
+        lines.append(
+            {
+                "measure": MEASURES[measure].replace("\n", " "),
+                f"at d = {least}": average[least],
+                f"at d = {most}": average[most],
+                "a_doubling": interval.estimate,
+                "low": interval.low,
+                "high": interval.high,
+                "p_holm": p,
+                "speaks_for": speaks_for if p < LEVEL else "undecided",
+                "interval": interval.kind,
+                "replicates": interval.n,
+                "cells": cells,
+            }
         )
-        return f"Whether d = {low} or d = {high} interpolates better is undecided: {why}."
-    size = "larger" if better == str(high) else "smaller"
-    # Signs turned so that above 0 speaks for the d that is better.
-    toward = 1 if size == "larger" else -1
-    reasons = [
-        _sided(ends, -toward, "its end points are more faithful", "its end points are less "
-               "faithful", "whether its end points are more faithful is undecided"),
-        _sided(dissolve, toward, "its midpoints are farther from mere cross-dissolve",
-               "its midpoints are closer to mere cross-dissolve, which is the price",
-               "whether its midpoints are closer to mere cross-dissolve is undecided"),
-    ]  # fmt: skip
+    return pd.DataFrame(lines, index=pd.Index(CRITERIA))
+
+
+def _verdict(trends: pd.DataFrame, dims: Sequence[int]) -> str:
+    """Better, worse, a trade-off or undecided, and by which measures."""
+    names = {
+        side: [CRITERIA[measure][1] for measure in trends.index[trends["speaks_for"] == side]]
+        for side in ("larger d", "smaller d", "undecided")
+    }
+    span = f"from d = {dims[0]} to d = {dims[-1]}"
+    larger, smaller, open_ones = (_listed(names[side]) for side in names)
+    undecided = f" Undecided: {open_ones}." if open_ones else ""
+    corrected = f"(p < {LEVEL} after Holm's correction for {len(trends)} measures)"
+    if larger and smaller:
+        return (
+            f"Which d interpolates better is a trade-off {span}. For a larger d speak {larger}; "
+            f"for a smaller d {smaller} {corrected}.{undecided}"
+        )
+    if larger or smaller:
+        word = "larger" if larger else "smaller"
+        decided = trends.index[trends["speaks_for"] == f"{word} d"]
+        speak = "speaks" if len(decided) == 1 else "speak"
+        if set(decided) <= set(OF_EVERY_PAIR):
+            return (
+                f"A {word} d has better end points {span}: {larger or smaller} {speak} for it "
+                f"{corrected}. No measure of midpoints tells the d apart."
+            )
+        return (
+            f"A {word} d interpolates better {span}: {larger or smaller} {speak} for it, and "
+            f"nothing against it {corrected}.{undecided}"
+        )
     return (
-        f"The {size} d is better: midpoints are more plausible at d = {better}; "
-        f"{reasons[0]}, and {reasons[1]}."
+        f"Whether a larger or a smaller d interpolates better {span} is undecided by all "
+        f"{len(trends)} measures."
     )
 
 
-def _sided(interval: Interval, toward: int, positive: str, negative: str, undecided: str) -> str:
-    if toward < 0:
-        positive, negative = negative, positive
-    return verdict(interval, positive, negative, undecided)
+def _listed(names: Sequence[str]) -> str:
+    """A, B and C."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
-def _best(table: pd.DataFrame, dims: Sequence[int]) -> str:
-    """The d with the most plausible midpoints, which others may be as good, and the control."""
+def _shares(table: pd.DataFrame) -> pd.Series:
+    """By latent dimension: the share of pairs that count, mean over replicates."""
     models = by_replicate(table, INTERPOLATION)
-    means = models.groupby("latent_dim")["confidence"].mean()
-    best = int(means.idxmax())
-    others = [d for d in dims if d != best]
-    as_good = [d for d in others if not paired(table, "confidence", d, best).excludes(0)]
-    rivals = f"; not told apart from it: d = {', '.join(map(str, as_good))}" if as_good else ""
-    blend = by_replicate(table, PIXEL_BLEND)["confidence"].mean()
-    interval = finite_mean(models.loc[models["latent_dim"] == best, "confidence"])
-    control = verdict(
-        interval,
-        "more than in a blend of pixels",
-        "less than in a blend of pixels",
-        "undecided whether more or less than in a blend of pixels",
-        null=blend,
-    )
-    return (
-        f"The most plausible midpoints are those of d = {best}: the judge's mean confidence is "
-        f"{interval.text(3)}, {control} ({blend:.3f}){rivals}."
-    )
+    return models.groupby("latent_dim")["kept"].mean().sort_index()
 
 
-def _compared(
-    table: pd.DataFrame, measure: str, low: int, high: int, difference: Interval, start: str
-) -> str:
-    """`start`, with "more" or "less" for {more}, and both means with their difference."""
-    means = _at_both(table, measure, low, high).mean()
-    shown = {d: _number(means[d]) for d in (low, high)}
-    claim = start.format(more=verdict(difference, "more", "less", "more or less"))
-    undecided = f"it is undecided whether {claim}"
-    sentence = verdict(difference, claim, claim, undecided)
-    return (
-        f"{sentence[0].upper()}{sentence[1:]} d = {high} than at d = {low}: {shown[high]} "
-        f"against {shown[low]}, difference {difference.text(3, signed=True)}"
-        f"{difference.basis('paired by replicate')}."
-    )
+def _counted(table: pd.DataFrame, compared: Comparison) -> str:
+    """Which pairs count, at which d, and how many are compared."""
+    shares = [f"{100 * share:.0f} % at d = {d}" for d, share in _shares(table).items()]
+    rule = "where most judges see the right digit in both decoded end points"
+    sentences = [f"A pair of images counts {rule}: {_listed(shares)}."]
+    few = [str(d) for d in _shares(table).index if d not in compared.dims]
+    if few:
+        sentences.append(f"Fewer than half count at d = {_listed(few)}, which is not compared.")
+    counts = compared.counts
+    if len(compared.dims) > 1 and len(counts):
+        least, most = counts.min(), counts.max()
+        number = f"{least} to {most}" if least < most else f"{least}"
+        sentences.append(f"Compared are the {number} pairs that count at every other d.")
+    return " ".join(sentences)
 
 
-def _end_points(table: pd.DataFrame, low: int, high: int) -> str:
-    """How much of what the judge thinks of midpoints it thinks of the end points already."""
-    ends = by_replicate(table, RECONSTRUCTION)
-    between = by_replicate(table, INTERPOLATION)
-    lost = ends.merge(between, on=["cell", "replicate", "latent_dim"], suffixes=("", "_between"))
-    lost["lost"] = lost["confidence"] - lost["confidence_between"]
-    means = lost.groupby("latent_dim")[["confidence", "lost"]].mean()
-    of = lost.set_index("replicate")
-    at = {d: of.loc[of["latent_dim"] == d, "lost"] for d in (low, high)}
-    difference = finite_mean((at[high] - at[low]).to_numpy(float))
-    compared = verdict(
-        difference, "the larger d loses more", "the smaller d loses more",
-        "which loses more is undecided",
-    )  # fmt: skip
-    return (
-        f"In the end points D(E(I)) themselves its confidence is "
-        f"{means.loc[low, 'confidence']:.3f} at d = {low} and {means.loc[high, 'confidence']:.3f} "
-        f"at d = {high}; from there to the midpoint it loses {means.loc[low, 'lost']:.3f} and "
-        f"{means.loc[high, 'lost']:.3f}: {compared}, difference {difference.text(3, signed=True)}."
-    )
-
-
-def _both_at_once(table: pd.DataFrame, low: int, high: int) -> str:
-    """The original's reason for a larger d, as a number."""
-    difference = paired(table, "both", low, high)
-    means = by_replicate(table, INTERPOLATION).groupby("latent_dim")["both"].mean()
-    blend = by_replicate(table, PIXEL_BLEND)["both"].mean()
+def _relative(table: pd.DataFrame, compared: Comparison) -> str:
+    """Whether midpoints pass for digits less than the end points do, by d."""
+    what = "the judges' confidence in midpoints relative to the end points"
     claim = verdict(
-        difference,
-        f"Both digits are seen at once more at d = {high} than at d = {low}",
-        f"Both digits are seen at once less at d = {high} than at d = {low}",
-        f"Whether both digits are seen at once more at d = {high} or at d = {low} is undecided",
+        compared.trend("relative"),
+        f"{what.capitalize()} rises with d",
+        f"{what.capitalize()} falls with d",
+        f"Whether {what} rises or falls with d is undecided",
+    )
+    by_judge = compared.slopes("relative").groupby("judge").mean()
+    spread = f", by judge {by_judge.min():+.3f} to {by_judge.max():+.3f}"
+    numbers = _at_both_ends(compared, "relative", 3)
+    return f"{claim}: {numbers}{spread}. {_of_a_blend(table, 'relative')}."
+
+
+def _both_at_once(table: pd.DataFrame, compared: Comparison) -> str:
+    """The original's reason for a larger d, as a number."""
+    claim = verdict(
+        compared.trend("both"),
+        "Both digits are seen at once more at a larger d",
+        "Both digits are seen at once less at a larger d",
+        "Whether both digits are seen at once more at a larger d is undecided",
     )
     return (
-        f"{claim}: {means[high]:.3f} against {means[low]:.3f}, "
-        f"difference {difference.text(3, signed=True)}; it is what a blend of pixels does without "
-        f"any model ({blend:.3f}), so more of it is a "
-        "failure to interpolate and not a merit."
+        f"{claim}: {_at_both_ends(compared, 'both', 4)}. {_of_a_blend(table, 'both')}, without "
+        "any model: more of it is a failure to interpolate."
     )
 
 
-def _left_out(table: pd.DataFrame, dims: Sequence[int]) -> list[str]:
-    """How many models are in no difference, because they show the same picture at both ends: no
-    sentence where there is none."""
-    models = by_replicate(table, INTERPOLATION)
-    compared = models[models["latent_dim"].isin(dims)]
-    without = ~np.isfinite(compared["cross_dissolve"].to_numpy(float))
-    if not without.any():
+def _at_both_ends(compared: Comparison, measure: str, digits: int) -> str:
+    """The means at the least and the largest d, and the trend."""
+    average, trend = compared.values(measure).mean(), compared.trend(measure)
+    at = [f"{average[d]:.3f} at d = {d}" for d in (compared.dims[0], compared.dims[-1])]
+    slope = trend.text(digits, unit=" a doubling", signed=True)
+    return f"{', '.join(at)}, {slope}{trend.basis()}"
+
+
+def _of_a_blend(table: pd.DataFrame, measure: str) -> str:
+    return f"In a blend of pixels it is {by_replicate(table, PIXEL_BLEND)[measure].mean():.3f}"
+
+
+def _left_out(compared: Comparison) -> list[str]:
+    """How many replicates have no part in the comparison of midpoints; no sentence for none."""
+    replicates = compared.every_pair["replicate"].nunique()
+    without = replicates - len(compared.counts)
+    if not without:
         return []
-    sentence = (
-        f"Left out of the distance from cross-dissolve: {without.sum()} of {len(compared)} models "
-        f"of d = {' and '.join(map(str, dims))}, which show the same picture at both ends."
-    )
-    return [sentence]
+    return [f"Left out: {without} of {replicates} replicates, in which no pair counts at each d."]
 
 
-def _number(value: float) -> str:
-    return "no value" if math.isnan(value) else f"{value:.3f}"
+def _same_at_both_ends(table: pd.DataFrame) -> list[str]:
+    """How many models decode the two images of every pair alike; no sentence for none."""
+    rows = table[table["control"] == INTERPOLATION]
+    models = rows.groupby(["cell", "replicate"])["cross_dissolve"].count()
+    if models.all():
+        return []
+    dims = _listed([str(d) for d in sorted(rows["latent_dim"].unique())])
+    of_all = f"{(models == 0).sum()} of {len(models)} models of d = {dims}"
+    return [f"Left out: {of_all}, which show the same picture at both ends."]

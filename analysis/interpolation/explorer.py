@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from analysis.interpolation.judge import Judge, judge_of
+from analysis.interpolation.judge import Judges, judges_of
 from analysis.interpolation.lines import (
     PAIRS,
     ImagePairs,
@@ -26,7 +26,7 @@ from analysis.interpolation.lines import (
     interpolate,
     pixel_blend,
 )
-from analysis.interpolation.scorecard import INTERPOLATION, PIXEL_BLEND, RECONSTRUCTION
+from analysis.interpolation.scorecard import INTERPOLATION, PIXEL_BLEND, RECONSTRUCTION, means
 from analysis.results import Results
 from trainables.data import pixels
 from trainables.networks import Autoencoder
@@ -69,7 +69,7 @@ class Content:
     """What the judge is and how good; empty where there is nothing to judge."""
 
 
-def content(results: Results, judge: Judge | None = None) -> Content:
+def content(results: Results, judges: Judges | None = None) -> Content:
     """Compute what the explorer shows of a study, by replicate 0 of each latent dimension.
 
     What the study doesn't have (no d = 2, no test image of a digit) is left out.
@@ -77,13 +77,13 @@ def content(results: Results, judge: Judge | None = None) -> Content:
     cells = cells_by_dimension(results)
     if not cells:
         return Content({}, [], None, "")
-    judge = judge or judge_of(results.dataset)
+    judges = judges or judges_of(results.dataset)
     models = {d: results.autoencoders(cell, [0])[0] for d, cell in cells.items()}
     present = set(results.test_labels.tolist())
     pairs = [image_pairs(results, pair) for pair in PAIRS if present.issuperset(pair)]
-    lines = [lines_of(models, images, judge) for images in pairs]
-    plane = map_of(results, models[2], judge) if 2 in models else None
-    return Content(cells, lines, plane, judge.description())
+    lines = [lines_of(models, images, judges) for images in pairs]
+    plane = map_of(results, models[2], judges) if 2 in models else None
+    return Content(cells, lines, plane, judges.description())
 
 
 def values(shown: Content, scorecard: pd.DataFrame) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def values(shown: Content, scorecard: pd.DataFrame) -> dict[str, Any]:
         "judge": shown.judge,
         "scores": scores(scorecard),
         "measures": SCORES,
-        "counts": scorecard["image_pairs"].max() if len(scorecard) else 0,
+        "counts": scorecard["example"].max() + 1 if len(scorecard) else 0,
         "replicates": sorted(set(replicates)),
     }
 
@@ -127,7 +127,7 @@ def readings(shown: Content) -> pd.DataFrame:
 # --- lines between two digits ------------------------------------------------------------------
 
 
-def lines_of(models: dict[int, Autoencoder], images: ImagePairs, judge: Judge) -> dict[str, Any]:
+def lines_of(models: dict[int, Autoencoder], images: ImagePairs, judges: Judges) -> dict[str, Any]:
     """A pair of digits: its sprite sheet, and how the judge reads each picture in it.
 
     The sheet has a column an α, and for each example a row a model and one for the pixel blend.
@@ -139,7 +139,7 @@ def lines_of(models: dict[int, Autoencoder], images: ImagePairs, judge: Judge) -
     paths.append(pixel_blend(first, second, ALPHAS))
     # (E, models + 1, A, 28, 28), so that the rows of one example lie together.
     rows = torch.stack(paths, dim=1)[:, :, :, 0].flatten(0, 1)
-    probabilities = judge(rows.reshape(-1, 1, *rows.shape[2:])).reshape(*rows.shape[:2], -1)
+    probabilities = judges(rows.reshape(-1, 1, *rows.shape[2:])).reshape(*rows.shape[:2], -1)
     percent = np.rint(100 * probabilities).astype(int)
     readings = np.stack(
         [percent.argmax(axis=2), percent.max(axis=2), *(percent[:, :, d] for d in images.pair)],
@@ -158,13 +158,15 @@ def scores(scorecard: pd.DataFrame) -> dict[str, list[tuple[str, list[float]]]]:
     """By pair of digits: the lines of its table, d and the values of `SCORES`, means over
     replicates; one a latent dimension, and the pixel blend."""
     tables: dict[str, list[tuple[str, list[float]]]] = {}
-    for pair, rows in scorecard.groupby("pair", sort=False):
-        between = rows[rows["control"] == INTERPOLATION].groupby("latent_dim")[list(SCORES)].mean()
-        ends = rows[rows["control"] == RECONSTRUCTION].groupby("latent_dim")["mse"].mean()
-        between["mse"] = ends
-        lines = [(str(d), [float(v) for v in values]) for d, *values in between.itertuples()]
-        blend = rows.loc[rows["control"] == PIXEL_BLEND, list(SCORES)].mean()
-        lines.append((PIXEL_BLEND, [float(value) for value in blend]))
+    averages = means(scorecard, ["pair", "control", "latent_dim"])
+    for pair, rows in averages.groupby("pair", sort=False):
+        between, ends, blend = (
+            rows[rows["control"] == control].set_index("latent_dim")
+            for control in (INTERPOLATION, RECONSTRUCTION, PIXEL_BLEND)
+        )
+        shown = between.assign(mse=ends["mse"])[list(SCORES)].sort_index()
+        lines = [(str(d), [float(v) for v in values]) for d, *values in shown.itertuples()]
+        lines.append((PIXEL_BLEND, [float(value) for value in blend[list(SCORES)].iloc[0]]))
         tables[str(pair)] = lines
     return tables
 
@@ -173,7 +175,7 @@ def scores(scorecard: pd.DataFrame) -> dict[str, list[tuple[str, list[float]]]]:
 
 
 @torch.no_grad()
-def map_of(results: Results, model: Autoencoder, judge: Judge) -> dict[str, Any]:
+def map_of(results: Results, model: Autoencoder, judges: Judges) -> dict[str, Any]:
     """The plane of a model with d = 2: what a grid of its points decodes to, and test images.
 
     The grid spans all but the outermost hundredth of the codes on each side; row 0 has the
@@ -186,7 +188,7 @@ def map_of(results: Results, model: Autoencoder, judge: Judge) -> dict[str, Any]
     z1, z2 = np.meshgrid(across, up[::-1])
     grid = torch.from_numpy(np.stack([z1, z2], axis=-1).reshape(-1, 2).astype(np.float32))
     decoded = model.decoder(grid)
-    probabilities = judge(decoded)
+    probabilities = judges(decoded)
     readings = np.stack(
         [probabilities.argmax(axis=1), np.rint(100 * probabilities.max(axis=1)).astype(int)], axis=1
     )

@@ -21,9 +21,13 @@ from analysis.interpolation.scorecard import (
 from analysis.statistics import Interval, mean_interval
 from analysis.style import COLOURS, MARKERS, draw_series, figure, latent_dim_axis
 
-PANELS = ("confidence", "entropy", "outside", "both", "cross_dissolve", "mean_distance",
-          "nearest", "path", "cycle")  # fmt: skip
+PANELS = ("kept", "confidence", "relative", "outside", "both", "cross_dissolve", "nearest",
+          "mean_distance", "smoothness", "cycle", "path", "mse")  # fmt: skip
 """The measures that `draw_scorecard` shows."""
+
+
+POSSIBLE = dict.fromkeys(("kept", "confidence", "outside", "both", "mean_distance"), (0.0, 1.0))
+"""What the measures can be, where not anything from 0."""
 
 
 def draw_scorecard(table: pd.DataFrame) -> Figure:
@@ -34,16 +38,21 @@ def draw_scorecard(table: pd.DataFrame) -> Figure:
     Raises ValueError where `table` has no model.
     """
     models = _models(table)
-    made, panels = figure(columns=3, rows=3, width=10, height=8.6)
+    made, panels = figure(columns=3, rows=4, width=10, height=11.2)
     lines = {PIXEL_BLEND: ("--", "#555555"), REAL: (":", "#000000")}
     for axes, measure in zip(panels.flat, PANELS, strict=True):
         for index, (control, label) in enumerate(
             {INTERPOLATION: "midpoint, α = 0.5", RECONSTRUCTION: "end points D(E(I))"}.items()
         ):
-            draw_series(axes, models[control], "latent_dim", measure, label, index)
+            if (measure, control) == ("kept", INTERPOLATION):
+                continue  # it is a measure of end points
+            draw_series(
+                axes, models[control], "latent_dim", measure, label, index,
+                within=POSSIBLE.get(measure, (0, np.inf)),
+            )  # fmt: skip
         for control, (style, colour) in lines.items():
             value = by_replicate(table, control)[measure].mean()
-            if np.isfinite(value):
+            if np.isfinite(value) and (measure, control) != ("kept", PIXEL_BLEND):
                 axes.axhline(value, linestyle=style, color=colour, linewidth=1.2, label=control)
         latent_dim_axis(axes, _spaced(models[INTERPOLATION]["latent_dim"].unique()))
         axes.set_title(MEASURES[measure], fontsize=10)
@@ -67,20 +76,15 @@ def _spaced(dims: Sequence[int]) -> list[int]:
 
 def _from_zero(axes: Axes, measure: str) -> None:
     axes.set_ylim(bottom=0.98 if measure == "path" else 0)
-    if measure == "confidence":
+    if measure in ("kept", "confidence", "relative"):
         axes.set_ylim(top=1.05)
-    if measure == "entropy":
-        axes.set_ylim(top=max(0.8, axes.get_ylim()[1]))
-        axes.axhline(np.log(2), color=COLOURS[2], linewidth=1)
-        axes.text(0.02, np.log(2), "ln 2", ha="left", va="top", fontsize=8,
-                  transform=axes.get_yaxis_transform())  # fmt: skip
 
 
 def draw_trade_off(table: pd.DataFrame) -> Figure:
-    """What a model shows between two digits against what it makes of the digits: the judge's
-    confidence in midpoints, and their distance from cross-dissolve, over the error of the end
-    points, by d. Every replicate a dot, means with 95 % Student-t intervals; a model without one of
-    the two numbers is left out.
+    """What a model shows between two digits against what it makes of the digits: the judges'
+    confidence in midpoints relative to the end points, and their distance from cross-dissolve,
+    over the error of the end points, by d. Every replicate a dot, means with 95 % Student-t
+    intervals; a model without one of the two numbers is left out.
 
     Raises ValueError where `table` has no model.
     """
@@ -91,7 +95,7 @@ def draw_trade_off(table: pd.DataFrame) -> Figure:
         .merge(models[RECONSTRUCTION][["cell", "replicate", "mse"]], on=["cell", "replicate"])
     )
     made, panels = figure(columns=2, width=10, height=4.2)
-    for axes, measure in zip(panels, ("confidence", "cross_dissolve"), strict=True):
+    for axes, measure in zip(panels, ("relative", "cross_dissolve"), strict=True):
         for index, (latent_dim, part) in enumerate(points.groupby("latent_dim")):
             _draw_point(axes, part, "mse", measure, f"{latent_dim}", index)
         blend = by_replicate(table, PIXEL_BLEND)[measure].mean()
@@ -101,7 +105,7 @@ def draw_trade_off(table: pd.DataFrame) -> Figure:
         axes.margins(y=0.12)
         axes.set_xlim(left=0)
         axes.set_xlabel("error of the end points D(E(I))\n(mean squared error per pixel)")
-    panels[0].set_ylabel("judge's confidence in the midpoint")
+    panels[0].set_ylabel("judges' confidence in the midpoint,\nrelative to the end points")
     panels[1].set_ylabel("distance of the midpoint from cross-dissolve")
     made.suptitle("labels: latent dimension d; better is up and to the left", fontsize=9)
     return made

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from analysis.interpolation.judge import FloatArray, Reader
+from analysis.interpolation.judge import FloatArray
 from analysis.redundancy import RELATIVE_RESOLUTION
 from trainables.networks import Autoencoder
 
@@ -24,11 +25,14 @@ def path_over_chord(path: Tensor) -> Tensor:
 
 def smoothness(path: Tensor) -> Tensor:
     """How uneven the steps of `path` (P, A, 1, 28, 28) are: (P,), 0 for equal steps along a
-    straight line.
+    straight line, NaN where the ends coincide.
 
-    The longest step over the distance of the ends, less 1/(A − 1): Berthelot et al. 2018,
-    "Understanding and improving interpolation in autoencoders via an adversarial regularizer",
-    section 4.1, with the distance of pixels for their angle of a line.
+    The longest step over the distance of the ends, less 1/(A − 1). `path` is that of the *nearest
+    real images*, as in ACAI (Berthelot et al. 2018, "Understanding and improving interpolation in
+    autoencoders via an adversarial regularizer", section 4.1; lib/eval.py of brain-research/acai):
+    by the decoded images themselves a pure cross-dissolve would be perfect. ACAI's images are
+    drawn strokes, and its step is the difference of the angles of two strokes; digits have no
+    such parameter, so the step is the distance of two images.
     """
     steps = _steps(path)
     return steps.amax(dim=1) / _chord(path) - 1 / steps.shape[1]
@@ -79,34 +83,39 @@ def cycle_error(model: Autoencoder, codes: Tensor, images: Tensor, unit: float) 
 # --- readings of a judge -------------------------------------------------------------------------
 
 
-def judged(read: Reader, images: Tensor, pair: tuple[int, int]) -> dict[str, float]:
-    """Mean `confidence` (the largest probability), `entropy`, `outside` and `both` of `images`
-    (N, 1, 28, 28) to a judge."""
-    probabilities = read(images)
-    values: dict[str, FloatArray] = {
-        "confidence": probabilities.max(axis=1),
+def judged(probabilities: FloatArray, pair: tuple[int, int]) -> dict[str, FloatArray]:
+    """`confidence` (the largest probability), `entropy`, `outside` and `both`, (...) each, of
+    probabilities (..., C)."""
+    return {
+        "confidence": probabilities.max(axis=-1),
         "entropy": entropy(probabilities),
         "outside": outside(probabilities, *pair),
         "both": both(probabilities, *pair),
     }
-    return {name: float(value.mean()) for name, value in values.items()}
+
+
+def seen_by_most(probabilities: FloatArray, digit: int) -> NDArray[np.bool_]:
+    """Whether more than half of the judges take a picture for `digit`, (N,), by their
+    probabilities (J, N, C)."""
+    agree: NDArray[np.bool_] = (probabilities.argmax(axis=2) == digit).mean(axis=0) > 0.5
+    return agree
 
 
 def entropy(probabilities: FloatArray) -> FloatArray:
-    """Shannon entropy −Σ p ln p in nats of each row of (N, C): (N,), from 0 to ln C."""
+    """Shannon entropy −Σ p ln p in nats of each row of (..., C): (...), from 0 to ln C."""
     logarithms = np.log(np.where(probabilities > 0, probabilities, 1.0))  # 0 ln 0 = 0
-    return -(probabilities * logarithms).sum(axis=1)
+    return -(probabilities * logarithms).sum(axis=-1)
 
 
 def outside(probabilities: FloatArray, first: int, second: int) -> FloatArray:
-    """The probability of every class but two, of each row of (N, C): (N,), from 0 to 1."""
-    return np.clip(1 - probabilities[:, first] - probabilities[:, second], 0, 1)
+    """The probability of every class but two, of each row of (..., C): (...), from 0 to 1."""
+    return np.clip(1 - probabilities[..., first] - probabilities[..., second], 0, 1)
 
 
 def both(probabilities: FloatArray, first: int, second: int) -> FloatArray:
-    """Twice the probability of the less likely of two classes, of each row of (N, C): (N,).
+    """Twice the probability of the less likely of two classes, of each row of (..., C): (...).
 
     1 where the judge is torn between exactly these two, as it is when it sees both at once; 0
     where one of them has no probability at all.
     """
-    return 2 * np.minimum(probabilities[:, first], probabilities[:, second])
+    return 2 * np.minimum(probabilities[..., first], probabilities[..., second])

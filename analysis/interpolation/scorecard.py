@@ -1,17 +1,18 @@
 """The scorecard: every measure of every model, for the same pairs of test images.
 
-`scorecard` makes the table and says what its columns are; `summary` and `by_replicate` average it.
+`scorecard` makes the table and says what its columns are; the other functions average it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from analysis.interpolation.judge import Judge, Reader, RealImages, judge_of
+from analysis.interpolation.judge import FloatArray, Judges, RealImages, judges_of
 from analysis.interpolation.lines import (
     ALPHAS,
     IMAGES_PER_PAIR,
@@ -27,6 +28,7 @@ from analysis.interpolation.measures import (
     distance_from_cross_dissolve,
     judged,
     path_over_chord,
+    seen_by_most,
     smoothness,
     spread,
 )
@@ -42,49 +44,60 @@ CONTROLS = (INTERPOLATION, RECONSTRUCTION, PIXEL_BLEND, REAL)
 the images I₁ and I₂ themselves. The last two involve no model."""
 
 MEASURES = {
-    "confidence": "judge's confidence",
-    "entropy": "judge's entropy (nats)",
+    "kept": "share of pairs that count",
+    "confidence": "judges' confidence",
+    "relative": "confidence relative to the end points'",
+    "entropy": "judges' entropy (nats)",
     "outside": "probability outside the two digits",
     "both": "both digits at once (0 … 1)",
     "cross_dissolve": "distance from cross-dissolve",
     "nearest": "distance to nearest real image\n(1: that of a typical test image)",
-    "path": "path length / chord",
-    "smoothness": "unevenness of the path",
     "mean_distance": "cosine distance from real images,\nmean over the path",
+    "smoothness": "unevenness of the path of\nnearest real images",
+    "path": "path length / chord",
     "cycle": "cycle error (spreads of the codes)",
-    "mse": "mean squared error per pixel",
+    "mse": "mean squared error per pixel\nof the end points",
 }
 """The measures of a scorecard and what axes call them; `scorecard` defines them."""
+
+OF_EVERY_PAIR = ("kept", "mse")
+"""The measures of end points that don't ask whether these keep their class."""
 
 
 def scorecard(
     results: Results,
     pairs: Sequence[tuple[int, int]] = PAIRS,
     images_per_pair: int = IMAGES_PER_PAIR,
-    judge: Judge | None = None,
+    judges: Judges | None = None,
 ) -> pd.DataFrame:
-    """One line a model, pair of digits and control: means over the same pairs of test images.
+    """One line a model, pair of test images, control and judge; the pairs are always the same.
 
-    Columns: `cell`, `replicate`, `latent_dim`, `pair`, `control` (see `CONTROLS`; `pixel blend`
-    and `real images` have no cell), `image_pairs`, `judge_accuracy`, and the measures, NaN where
-    one doesn't apply:
+    Columns: `cell`, `replicate`, `latent_dim`, `pair` (the two digits), `example` (which pair of
+    images), `control` (see `CONTROLS`; `pixel blend` and `real images` have no cell), `judge`, and
+    the measures, NaN where one doesn't apply:
 
+    - `kept`: 1 where the pair counts, because most judges see the right digit in both end points
+      (of the model, or the test images themselves), else 0;
     - `confidence`, `entropy` (nats), `outside` (probability of the eight other digits) and
-      `both` (twice the probability of the less likely of the two digits) to the judge;
+      `both` (twice the probability of the less likely of the two digits) to this judge;
+    - `relative`: its confidence in the midpoint over its mean confidence in the end points;
     - `cross_dissolve`: `distance_from_cross_dissolve`; 0 is pure cross-dissolve;
     - `nearest`: distance to the nearest training image over that of a typical test image;
-    - `path`, `smoothness`: `path_over_chord` and `smoothness` of the decoded path in 10 steps;
-    - `mean_distance`: cosine distance to the nearest training image, mean over the path
-      (Berthelot et al. 2018);
+    - `path`: `path_over_chord` of the decoded path in 10 steps;
+    - `mean_distance`: cosine distance to the nearest training image, mean over the path, and
+      `smoothness` of the path of these images (both Berthelot et al. 2018);
     - `cycle`: ‖E(D(z)) − z‖ over the root mean square distance of test codes from their mean;
     - `mse`: squared error per pixel of the end points D(E(I)).
 
-    The autoencoders are those of `cells_by_dimension`, with all their replicates.
+    Of end points and images themselves, a line has the mean of the two. The autoencoders are
+    those of `cells_by_dimension`, with all their replicates.
     """
-    judge = judge or judge_of(results.dataset)
+    judges = judges or judges_of(results.dataset)
     real = RealImages(results.dataset)
     chosen = [image_pairs(results, pair, images_per_pair) for pair in pairs]
-    lines = [line for images in chosen for line in _without_model(images, judge, real)]
+    columns = ["cell", "replicate", "latent_dim", "pair", "example", "control", "judge"]
+    tables = [pd.DataFrame(columns=[*columns, *MEASURES])]
+    tables += [table for images in chosen for table in _without_model(images, judges, real)]
     test = pixels(results.test_images[:1000])
     for latent_dim, cell in cells_by_dimension(results).items():
         for replicate, model in enumerate(results.autoencoders(cell)):
@@ -92,78 +105,129 @@ def scorecard(
                 unit = spread(model.encoder(test))
             about = {"cell": cell, "replicate": replicate, "latent_dim": latent_dim}
             for images in chosen:
-                for line in _with_model(model, unit, images, judge, real):
-                    lines.append({**about, **line})
-    columns = ["cell", "replicate", "latent_dim", "pair", "control", "image_pairs"]
-    table = pd.DataFrame(lines, columns=[*columns, *MEASURES])
-    table.insert(len(columns), "judge_accuracy", judge.accuracy)
+                for table in _with_model(model, unit, images, judges, real):
+                    tables.append(table.assign(**about))
+    table = pd.concat(tables, ignore_index=True)
     table = table.astype({"replicate": "Int64", "latent_dim": "Int64"})
     return table.fillna({"cell": ""}).astype(dict.fromkeys(MEASURES, float))
 
 
 def _with_model(
-    model: Autoencoder, unit: float, images: ImagePairs, read: Reader, real: RealImages
-) -> list[dict[str, object]]:
+    model: Autoencoder, unit: float, images: ImagePairs, judges: Judges, real: RealImages
+) -> list[pd.DataFrame]:
     codes, path = interpolate(model, images.first, images.second)
-    about = {"pair": images.name, "image_pairs": len(path)}
-    middle = len(ALPHAS) // 2
-    between = {
-        **judged(read, path[:, middle], images.pair),
-        **_along(path, real),
-        "cross_dissolve": _mean(distance_from_cross_dissolve(path)),
-        "nearest": _mean(real.distances(path[:, middle])),
-        "cycle": _mean(cycle_error(model, codes[:, middle], path[:, middle], unit)),
-    }
-    end_codes = torch.cat([codes[:, -1], codes[:, 0]])
+    middle = path[:, len(ALPHAS) // 2]
+    middle_codes = codes[:, len(ALPHAS) // 2]
     restored = torch.cat([path[:, -1], path[:, 0]])
     originals = torch.cat([images.first, images.second])
-    ends = {
-        **judged(read, restored, images.pair),
-        "nearest": _mean(real.distances(restored)),
-        "cycle": _mean(cycle_error(model, end_codes, restored, unit)),
-        "mse": _mean((restored - originals).square().flatten(1).mean(dim=1)),
+    end_codes = torch.cat([codes[:, -1], codes[:, 0]])
+    ends, kept = _read_ends(judges, restored, images)
+    between = _read_middle(judges, middle, images, ends)
+    of_middle = {
+        "kept": kept,
+        **_along(path, real),
+        "cross_dissolve": distance_from_cross_dissolve(path),
+        "nearest": real.distances(middle),
+        "cycle": cycle_error(model, middle_codes, middle, unit),
+    }
+    of_ends = {
+        "kept": kept,
+        "nearest": _of_both(real.distances(restored)),
+        "cycle": _of_both(cycle_error(model, end_codes, restored, unit)),
+        "mse": _of_both((restored - originals).square().flatten(1).mean(dim=1)),
     }
     return [
-        {**about, "control": INTERPOLATION, **between},
-        {**about, "control": RECONSTRUCTION, **ends},
+        _table(images, INTERPOLATION, between, of_middle),
+        _table(images, RECONSTRUCTION, ends, of_ends),
     ]
 
 
-def _without_model(images: ImagePairs, read: Reader, real: RealImages) -> list[dict[str, object]]:
-    about = {"pair": images.name, "image_pairs": len(images.first)}
+def _without_model(images: ImagePairs, judges: Judges, real: RealImages) -> list[pd.DataFrame]:
     path = pixel_blend(images.first, images.second)
     middle = path[:, path.shape[1] // 2]
     originals = torch.cat([images.first, images.second])
+    ends, kept = _read_ends(judges, originals, images)
+    between = _read_middle(judges, middle, images, ends)
+    of_middle = {"kept": kept, **_along(path, real), "nearest": real.distances(middle)}
+    of_ends = {"kept": kept, "nearest": _of_both(real.distances(originals))}
     return [
-        {**about, "control": PIXEL_BLEND, **judged(read, middle, images.pair),
-         **_along(path, real), "nearest": _mean(real.distances(middle))},
-        {**about, "control": REAL, **judged(read, originals, images.pair),
-         "nearest": _mean(real.distances(originals))},
-    ]  # fmt: skip
+        _table(images, PIXEL_BLEND, between, of_middle),
+        _table(images, REAL, ends, of_ends),
+    ]
 
 
-def _along(path: Tensor, real: RealImages) -> dict[str, float]:
+def _read_ends(
+    judges: Judges, ends: Tensor, images: ImagePairs
+) -> tuple[dict[str, FloatArray], Tensor]:
+    """Readings of the P pairs of `ends` (2P, 1, 28, 28), all of I₁ before all of I₂, means over
+    the two, (J, P) each; and which pairs keep their class, (P,)."""
+    probabilities = judges.each(ends)
+    of_first, of_second = np.split(probabilities, 2, axis=1)
+    kept = seen_by_most(of_first, images.pair[0]) & seen_by_most(of_second, images.pair[1])
+    readings = judged(probabilities, images.pair)
+    means = {name: np.stack(np.split(v, 2, axis=1)).mean(axis=0) for name, v in readings.items()}
+    return means, torch.from_numpy(kept)
+
+
+def _read_middle(
+    judges: Judges, middle: Tensor, images: ImagePairs, ends: dict[str, FloatArray]
+) -> dict[str, FloatArray]:
+    """Readings of midpoints (P, 1, 28, 28), (J, P) each."""
+    readings = judged(judges.each(middle), images.pair)
+    return {**readings, "relative": readings["confidence"] / ends["confidence"]}
+
+
+def _along(path: Tensor, real: RealImages) -> dict[str, Tensor]:
+    distances, nearest = real.nearest_by_cosine(path.flatten(0, 1))
     return {
-        "path": _mean(path_over_chord(path)),
-        "smoothness": _mean(smoothness(path)),
-        "mean_distance": _mean(real.cosine_distances(path.flatten(0, 1))),
+        "path": path_over_chord(path),
+        "mean_distance": distances.unflatten(0, path.shape[:2]).mean(dim=1),
+        "smoothness": smoothness(nearest.unflatten(0, path.shape[:2])),
     }
 
 
-def _mean(values: Tensor) -> float:
-    """Without what can't be measured, such as the path between two images that decode alike."""
-    return float(values.nanmean())
+def _of_both(values: Tensor) -> Tensor:
+    """(P,), the means of the two ends of each pair: from (2P,), all of I₁ before all of I₂."""
+    return values.unflatten(0, (2, -1)).mean(dim=0)
 
 
-# --- over replicates -----------------------------------------------------------------------------
+def _table(
+    images: ImagePairs, control: str, readings: dict[str, FloatArray], values: dict[str, Tensor]
+) -> pd.DataFrame:
+    """A line a judge and pair of images, of `readings` (J, P) and of `values` (P,)."""
+    count, pairs = readings["confidence"].shape
+    about = {
+        "pair": images.name,
+        "example": np.tile(np.arange(pairs), count),
+        "control": control,
+        "judge": np.repeat(np.arange(count), pairs),
+    }
+    flat = {name: reading.ravel() for name, reading in readings.items()}
+    same = {name: np.tile(value.double().numpy(), count) for name, value in values.items()}
+    return pd.DataFrame({**about, **flat, **same})
+
+
+# --- averages ------------------------------------------------------------------------------------
+
+
+def means(table: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+    """The measures by `keys`: means over the pairs that count, and over every pair of those that
+    are `OF_EVERY_PAIR`."""
+    measures = table[list(MEASURES)].where(table["kept"] == 1)
+    measures[list(OF_EVERY_PAIR)] = table[list(OF_EVERY_PAIR)]
+    groups = measures.groupby([table[key] for key in keys], dropna=False, sort=False)
+    return groups.mean().reset_index()
 
 
 def by_replicate(table: pd.DataFrame, control: str) -> pd.DataFrame:
-    """The rows of a scorecard with one control, averaged over pairs of digits: one line a model
-    (`cell`, `replicate`, `latent_dim`, the measures)."""
-    rows = table[table["control"] == control]
-    keys = ["cell", "replicate", "latent_dim"]
-    return rows.groupby(keys, dropna=False)[list(MEASURES)].mean().reset_index()
+    """`means` of one control: one line a model (`cell`, `replicate`, `latent_dim`)."""
+    return means(table[table["control"] == control], ["cell", "replicate", "latent_dim"])
+
+
+def by_model(scorecard: pd.DataFrame) -> pd.DataFrame:
+    """`means` by model, control and pair of digits, with `cells` as the other tables have it."""
+    keys = ["cell", "replicate", "latent_dim", "pair", "control"]
+    return _with_cells(means(scorecard, keys))
 
 
 def by_pair(scorecard: pd.DataFrame) -> pd.DataFrame:
@@ -172,17 +236,22 @@ def by_pair(scorecard: pd.DataFrame) -> pd.DataFrame:
     Columns `latent_dim`, `control`, `pair`, the measures, `cells` ("none: images" where no model
     has a part).
     """
-    keys = ["latent_dim", "control", "pair", "cell"]
-    means = scorecard.groupby(keys, dropna=False, sort=False)[list(MEASURES)].mean().reset_index()
-    return means.assign(cells=means.pop("cell").replace("", "none: images"))
+    models = by_model(scorecard)
+    keys = ["latent_dim", "control", "pair", "cells"]
+    averages = models.groupby(keys, dropna=False, sort=False)[list(MEASURES)].mean().reset_index()
+    return averages.assign(cells=averages.pop("cells"))
+
+
+def _with_cells(table: pd.DataFrame) -> pd.DataFrame:
+    return table.assign(cells=table.pop("cell").replace("", "none: images"))
 
 
 def summary(scorecard: pd.DataFrame) -> pd.DataFrame:
-    """One line a latent dimension, control and measure: its mean over pairs and replicates.
+    """One line a latent dimension, control and measure: its mean over pairs, judges and replicates.
 
     Columns `latent_dim`, `control`, `measure`, `mean`, `low`, `high`, `n` (replicates),
-    `interval` (its kind), `cells`. The interval is over replicates, for these image pairs: what
-    other models, not other images, would give. Controls without a model have none.
+    `interval` (its kind), `cells`. The interval is over replicates, for these image pairs and
+    judges: what other models, not other images, would give. Controls without a model have none.
     """
     lines = []
     for control in CONTROLS:

@@ -24,9 +24,14 @@ def write(document: Document, results: Results) -> None:
     section.conclusions = correlation.conclusions(table)
     section.cells = sorted(set(table["cell"]))
     document.text(
-        "The number is the mean absolute Pearson correlation between different coordinates: it "
-        "is 0 for codes without linear redundancy whatever d is, up to the noise floor √(2/πn) "
-        "that n images leave. The diagonal, which is 1 by definition, is not part of it."
+        f"{correlation.budget(results)} "
+        "The number is the Gaussian total correlation per dimension, −½ ln det R / d of the "
+        "correlation matrix R: how much all coordinates together repeat one another, linearly; 0 "
+        "where nothing is correlated. Effective rank over d is its counterpart: the share of the "
+        "directions that the variance fills, 1 where all have the same. The mean absolute Pearson "
+        "correlation between different coordinates stands beside them; independent coordinates "
+        "have the noise floor √(2/πn) that n images leave. The diagonal, which is 1 by definition, "
+        "is not part of it."
     )
     if (table["latent_dim"] > 1).any():
         document.figure(
@@ -39,7 +44,7 @@ def write(document: Document, results: Results) -> None:
             "information",
             correlation.draw_information(table),
             "Left: −½ ln det R per dimension, the redundancy of Gaussian codes with these "
-            f"correlations. Right: how many directions the codes fill; {INTERVALS}. "
+            f"correlations. Right: which share of the directions the codes fill; {INTERVALS}. "
             f"{correlation.left_out(table, INFORMATION)}",
         )
     document.figure(
@@ -49,9 +54,9 @@ def write(document: Document, results: Results) -> None:
     )
     document.text(
         "An autoencoder's code is determined only up to an invertible map, which its decoder can "
-        "undo. Whitening (by statistics of training images) is such a map: it takes the mean "
-        f"correlation to {_most(table['whitened'])} (noise floor "
-        f"{table['noise_floor'].max():.3f}), and loses nothing. The numbers above describe the "
+        "undo. Whitening (by statistics of other images) is such a map: it takes the mean "
+        f"correlation to {_most(table['whitened'])} (noise floor of both samples "
+        f"{table['whitened_floor'].max():.3f}), and loses nothing. The numbers above describe the "
         "coordinates that training happened to choose."
     )
     document.table("correlation", correlation.summary(table), "Measures by latent dimension")

@@ -10,9 +10,10 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from analysis import interpolation
+from analysis.correlation import budget
 from analysis.document import Document
 from analysis.interpolation import explorer
-from analysis.interpolation.judge import Judge, judge_of
+from analysis.interpolation.judge import Judges, judges_of
 from analysis.report.captions import INTERVALS
 from analysis.results import Results, load
 from study.store import Block
@@ -22,16 +23,16 @@ from study.store import Block
 class Found:
     """What takes most of a report's time, and needs nothing of the rest of it."""
 
-    judge: Judge
+    judges: Judges
     """Who reads the pictures."""
     scorecard: pd.DataFrame
-    """What it reads, as `interpolation.scorecard` has it."""
+    """What they read, as `interpolation.scorecard` has it."""
 
 
 def find(results: Results) -> Found:
-    """Train the judge, and let it read."""
-    judge = judge_of(results.dataset)
-    return Found(judge, interpolation.scorecard(results, judge=judge))
+    """Train the judges, and let them read."""
+    judges = judges_of(results.dataset)
+    return Found(judges, interpolation.scorecard(results, judges=judges))
 
 
 def find_in(address: str, damaged: Mapping[Block, str]) -> Found:
@@ -42,7 +43,7 @@ def find_in(address: str, damaged: Mapping[Block, str]) -> Found:
 
 def write(document: Document, results: Results, finding: Future[Found] | None = None) -> None:
     found = finding.result() if finding else find(results)
-    judge, scorecard = found.judge, found.scorecard
+    judges, scorecard = found.judges, found.scorecard
     table = interpolation.summary(scorecard)
     section = document.section(
         "interpolation",
@@ -62,23 +63,40 @@ def write(document: Document, results: Results, finding: Future[Found] | None = 
             "their pixels.",
         )
     document.heading("The scorecard")
-    count = int(scorecard["image_pairs"].max())
+    count = int(scorecard["example"].max()) + 1
     document.text(
-        f"Over {count} pairs of held-out images of each of the four pairs of digits, the same for "
-        f"every model. {judge.description()} Seeing both digits at once is not success: it is "
-        "cross-dissolve, what averaging pixels gives without any model."
+        f"{budget(results)} Each of the four pairs of digits has {count} pairs of held-out images, "
+        f"the same for every model. {judges.description()} A pair counts where most of them see "
+        "the right digit in both decoded end points; the others have a part in the share of pairs "
+        "that count and in the error of the end points only. Seeing both digits at once is not "
+        "success: it is cross-dissolve, what averaging pixels gives without any model. Unevenness "
+        "is ACAI's smoothness score (Berthelot et al. 2018): the longest step from one nearest "
+        "real image to the next, over the distance of the first to the last, less 1/10; a step is "
+        "a distance of pixels here, where ACAI has the angle of a drawn stroke."
     )
     document.figure(
         "interpolation_scorecard",
         interpolation.draw_scorecard(scorecard),
-        f"Midpoints (α = 0.5) and controls against d; {INTERVALS}.",
+        "Midpoints (α = 0.5) and controls against d, each d over the pairs that count there, which "
+        f"are easy ones where they are few; {INTERVALS}, for these image pairs and judges.",
     )
     document.figure(
         "interpolation_trade_off",
         interpolation.draw_trade_off(scorecard),
-        "How plausible the midpoint is (left) and how far from cross-dissolve (right), against how "
-        "faithful the end points are; bars are 95 % Student-t intervals over replicates.",
+        "How plausible the midpoint is beside the end points (left) and how far from "
+        "cross-dissolve (right), against how faithful the end points are; bars are 95 % Student-t "
+        "intervals over replicates.",
     )
+    compared = interpolation.Comparison.of(scorecard)
+    if len(compared.dims) > 1:
+        trends = interpolation.trends_by_measure(compared)
+        document.table(
+            "interpolation_trends",
+            trends,
+            "Which d the measures speak for: trends over log₂ d on the pairs that count at each of "
+            "these d, p values corrected for their number (Holm)",
+            shown=trends.drop(columns=["interval"]),
+        )
     document.table(
         "interpolation", table, "The scorecard by latent dimension, means over replicates"
     )
@@ -89,10 +107,10 @@ def write(document: Document, results: Results, finding: Future[Found] | None = 
     )
     document.download(
         "interpolation_models",
-        scorecard.rename(columns={"cell": "cells"}).replace({"cells": {"": "none: images"}}),
+        interpolation.by_model(scorecard),
         "The scorecard by model and pair of digits",
     )
     document.heading("Explore")
-    shown = explorer.content(results, judge)
+    shown = explorer.content(results, judges)
     document.explorer(explorer.values(shown, scorecard))
     document.download("interpolation_explorer", explorer.readings(shown), "All the readings")

@@ -18,7 +18,11 @@ def write(document: Document, results: Results) -> None:
         "The same network learns the angle from the image under a naive and under circular "
         "losses. What does it cost not to know that 0° and 360° are one?",
     )
-    section.conclusions = rotation.conclusions(rows, errors)
+    by_ink = rotation.error_by_centre_of_mass(results, int(shown["seed"].iloc[0]))
+    section.conclusions = [
+        *rotation.conclusions(rows, errors),
+        *rotation.conclusions_by_digit(rows, errors, by_ink),
+    ]
     section.cells = sorted(set(shown["cell"]))
     document.figure(
         "rotation",
@@ -31,6 +35,12 @@ def write(document: Document, results: Results) -> None:
         rotation.draw_by_angle(binned),
         "Mean error against the true angle, in bins of 10°; bands are 95 % Student-t intervals "
         "over replicates.",
+    )
+    digits = rotation.by_digit(errors)
+    document.figure(
+        "rotation_by_digit",
+        rotation.draw_by_digit(digits),
+        "Mean error by digit; bars are 95 % Student-t intervals over replicates.",
     )
     table = rotation.summary(rows)
     document.table(
@@ -46,3 +56,9 @@ def write(document: Document, results: Results) -> None:
             shown=paired.drop(columns=["interval"]),
         )
     document.download("rotation_by_angle", binned, "Errors by true angle")
+    document.table(
+        "rotation_by_digit",
+        digits,
+        "Errors by digit, in degrees, and the share above 135°",
+        shown=digits.drop(columns=["interval"]),
+    )

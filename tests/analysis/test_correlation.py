@@ -1,5 +1,7 @@
 """Question 3's sentences against known truths; the measures are test_redundancy's."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,8 +9,17 @@ import pytest
 from analysis import correlation, redundancy
 
 
-def table_where(off_diagonal):
-    """Measures of models whose mean off-diagonal correlation is `off_diagonal(d, replicate)`."""
+def flat(value):
+    """A measure that has this value at every d, up to the luck of a replicate."""
+    return lambda dim, replicate: value + 0.001 * (-1) ** replicate * np.log2(dim)
+
+
+TENTH, HALF = flat(0.1), flat(0.5)
+
+
+def table_where(off_diagonal, total=TENTH, share=HALF):
+    """Measures of models whose mean off-diagonal correlation, total correlation per dimension and
+    effective rank over d are functions of d and replicate."""
     lines = []
     for dim in (2, 4, 8, 16):
         for replicate in range(4):
@@ -17,6 +28,9 @@ def table_where(off_diagonal):
             lines.append(
                 {"cell": str(dim), "replicate": replicate, "latent_dim": dim, "images": 5000,
                  "mean_absolute_off_diagonal": off, "rms_off_diagonal": off,
+                 "total_correlation_per_dimension": total(dim, replicate),
+                 "effective_rank_share": share(dim, replicate),
+                 "effective_rank": dim * share(dim, replicate), "participation_ratio": 1.0,
                  "whitened": 0.01,
                  "original_number": original, "diagonal_share": 1 / dim / original}
             )  # fmt: skip
@@ -32,14 +46,75 @@ def table_where(off_diagonal):
     ],
 )
 def test_the_sentence_follows_the_data(off_diagonal, word):
-    assert word in correlation.conclusions(table_where(off_diagonal))[0]
+    assert word in correlation.conclusions(table_where(off_diagonal))[2]
+
+
+RISING, FALLING = (lambda dim, replicate: 0.1 * np.log2(dim) + 0.002 * replicate,
+                   lambda dim, replicate: 0.9 - 0.1 * np.log2(dim) + 0.002 * replicate)  # fmt: skip
+
+
+def test_more_redundant_codes_are_said_to_be():
+    said = correlation.conclusions(table_where(flat(0.2), RISING, FALLING))
+    assert said[0].startswith(
+        "The total correlation per dimension rises with d: from 0.103 nats at d = 2 to 0.403 nats "
+        "at d = 16, +0.100 nats a doubling"
+    )
+    assert said[1].startswith("The effective rank over d falls with d: from 0.803 at d = 2")
+    assert said[3].startswith("So codes grow more redundant with d.")
+    # exp(-2 * 0.103) and exp(-2 * 0.403)
+    assert "leaves 81 % of a coordinate's variance unexplained at d = 2 and 45 % at d" in said[3]
+    assert "fills a smaller share" in said[3]
+    assert "The mean |r| does not show it" in said[3]
+    pairs_too = correlation.conclusions(table_where(RISING, RISING, FALLING))[3]
+    assert pairs_too.endswith("Single pairs of coordinates are more correlated, too.")
+
+
+def test_less_redundant_codes_are_said_to_be():
+    said = correlation.conclusions(table_where(FALLING, FALLING, RISING))
+    assert said[3].startswith("So codes grow less redundant with d.")
+    assert "fills a larger share" in said[3]
+    assert said[3].endswith("Single pairs of coordinates are less correlated, too.")
+
+
+@pytest.mark.parametrize(("total", "share"), [(TENTH, FALLING), (RISING, HALF),
+                                              (RISING, RISING)])  # fmt: skip
+def test_measures_that_do_not_agree_decide_nothing(total, share):
+    said = correlation.conclusions(table_where(flat(0.2), total, share))[3]
+    assert said.startswith("The two together don't decide")
+
+
+def test_the_unexplained_variance_is_that_of_regressions_on_the_coordinates_before():
+    draw = np.random.default_rng(0)
+    codes = draw.normal(size=(500, 4)) @ draw.normal(size=(4, 4))
+    codes -= codes.mean(axis=0)
+    left = [1.0]
+    for column in range(1, 4):
+        before, this = codes[:, :column], codes[:, column]
+        residual = this - before @ np.linalg.lstsq(before, this, rcond=None)[0]
+        left.append(residual.var() / this.var())
+    total = redundancy.total_correlation_per_dimension(codes)
+    assert np.exp(-2 * total) == pytest.approx(np.exp(np.mean(np.log(left))))
+
+
+def test_one_pair_of_coordinates_has_no_weight_in_the_trend_of_pairs():
+    """|r| is 0.1 at each d but 2, where it is an accident of the seed."""
+    accident = lambda dim, replicate: 0.1 + (dim == 2) * 0.2 * replicate  # noqa: E731
+    said = correlation.conclusions(table_where(lambda d, r: accident(d, r) + 0.01 * np.log2(d)))[2]
+    assert said.startswith("The mean |r| between different coordinates rises with d: from 0.120 at")
+    assert "+0.010 a doubling [+0.010, +0.010]" in said
+    assert (
+        "d = 2 is left out of it, because it has one pair of coordinates only (|r| 0.410)" in said
+    )
+    two = table_where(lambda dim, replicate: 0.1 * dim + 0.001 * replicate)
+    two = two[two["latent_dim"] < 8]
+    assert "left out" not in correlation.conclusions(two)[2]
 
 
 def test_uncorrelated_codes_still_make_the_original_number_fall():
     sentences = correlation.conclusions(table_where(lambda dim, replicate: 1e-4 * replicate))
-    assert "undecided" in sentences[0] or "-0.0000" in sentences[0]
-    assert "at d = 2 the diagonal is 100 % of it" in sentences[1]
-    assert "from 0.50 to 0.062" in sentences[1]
+    assert "undecided" in sentences[2] or "-0.0000" in sentences[2]
+    assert "at d = 2 the diagonal is 100 % of it" in sentences[4]
+    assert "from 0.50 to 0.062" in sentences[4]
 
 
 def test_one_dimension_shows_no_trend():
@@ -54,10 +129,33 @@ def test_the_figure_has_the_noise_floor_of_the_images_used():
     assert floor[0].get_ydata()[0] == pytest.approx(redundancy.noise_floor(5000))
 
 
+def test_bars_stay_inside_what_is_possible():
+    table = table_where(lambda dim, replicate: 0.5 + 0.15 * (-1) ** replicate * (dim == 2),
+                        share=lambda dim, replicate: 0.97 + 0.03 * (-1) ** replicate)  # fmt: skip
+    table.loc[table["latent_dim"] == 2, "whitened"] = [0.0, 0.2, 0.0, 0.0]
+    drawn = (correlation.draw_correlation(table), correlation.draw_information(table))
+    panels = [drawn[0].axes[0], drawn[0].axes[1], drawn[1].axes[1]]
+    ends = [path.vertices[:, 1] for axes in panels for bars in axes.collections
+            for path in bars.get_paths()]  # fmt: skip
+    assert max(end.max() for end in ends) == 1
+    assert min(end.min() for end in ends) == 0
+
+
+def test_training_images_are_encoded_where_there_are_few_test_images(small_results):
+    images, which = correlation.encoded_images(small_results)
+    assert which == "3,600 training images (there are 1,000 test images)"
+    assert len(images) == 3600
+    data = small_results.dataset
+    more = dataclasses.replace(data, test=data.train)
+    results = dataclasses.replace(small_results)
+    results.__dict__["dataset"] = more
+    assert correlation.encoded_images(results)[1] == "3,600 test images"
+
+
 def test_what_is_not_finite_is_left_out_of_sentence_table_and_figure_and_counted():
     table = table_where(lambda dim, replicate: 0.4 / dim + 0.001 * replicate)
     table = table.assign(
-        total_correlation_per_dimension=0.1, effective_rank=2.0, participation_ratio=1.5
+        total_correlation_per_dimension=0.1, effective_rank_share=0.5, participation_ratio=1.5
     )
     whole = correlation.conclusions(table)
     dead = (table["latent_dim"] == 4) & (table["replicate"] == 0)
@@ -66,9 +164,9 @@ def test_what_is_not_finite_is_left_out_of_sentence_table_and_figure_and_counted
     table.loc[dead, names] = np.nan
     table.loc[dead, "total_correlation_per_dimension"] = np.inf
     said = correlation.conclusions(table)
-    assert "falls with d" in said[0] and "n = 4)" in said[0]  # of its other three d
-    assert said[2].startswith("Left out: 1 of 16 models (d = 4)")
-    assert len(whole) == 2
+    assert "falls with d" in said[2] and "n = 4)" in said[2]  # of its other three d
+    assert said[5].startswith("Left out: 1 of 16 models (d = 4)")
+    assert len(whole) == 5
     lines = correlation.summary(table).set_index(["latent_dim", "measure"])
     line = lines.loc[(4, "total_correlation_per_dimension")]
     assert (line["mean"], line["replicates"], line["left_out"]) == (pytest.approx(0.1), 3, 1)

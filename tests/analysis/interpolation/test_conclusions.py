@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.interpolation.conclusions import conclusion, conclusions, paired
+from analysis.interpolation.conclusions import (
+    CRITERIA,
+    Comparison,
+    conclusion,
+    conclusions,
+    trends_by_measure,
+)
 from analysis.interpolation.figures import draw_scorecard, draw_trade_off
 from analysis.interpolation.scorecard import (
     INTERPOLATION,
@@ -14,131 +22,236 @@ from analysis.interpolation.scorecard import (
     PIXEL_BLEND,
     REAL,
     RECONSTRUCTION,
+    by_pair,
     summary,
 )
 
+DIMS = (4, 8, 16)
+EXAMPLES, JUDGES = 10, 3
+
+Slopes = Mapping[str, float]
+
 
 def synthetic(
-    confidence: dict[int, float],
-    cross_dissolve: dict[int, float],
-    both_digits: dict[int, float],
-    noise: float = 0.005,
+    slopes: Slopes,
+    kept: Mapping[int, float] = dict.fromkeys(DIMS, 1.0),
+    noise: float = 0.002,
+    judge_noise: float = 0.0,
     replicates: int = 4,
 ) -> pd.DataFrame:
-    """A scorecard with these means at each d, and replicates ± `noise` around them."""
+    """A scorecard whose measures are 0.5 at d = 4 and change by `slopes` (default 0) a doubling
+    of d, up to normal `noise` of each model and `judge_noise` of each judge's slope.
+
+    `kept` is the share of pairs that count, by d: the first of the examples.
+    """
     draw = np.random.default_rng(0)
+    whims = judge_noise * draw.standard_normal((JUDGES, len(MEASURES)))
     lines = []
-    for latent_dim, value in confidence.items():
+    for d in kept:
         for replicate in range(replicates):
-            for pair in ("4-7", "8-9"):
-                about = {"cell": f"{latent_dim:016x}", "replicate": replicate,
-                         "latent_dim": latent_dim, "pair": pair, "image_pairs": 9}  # fmt: skip
-                jitter = noise * draw.standard_normal(4)
-                lines.append({**about, "control": INTERPOLATION,
-                              "confidence": value + jitter[0],
-                              "cross_dissolve": cross_dissolve[latent_dim] + jitter[1],
-                              "both": both_digits[latent_dim] + jitter[2]})  # fmt: skip
-                lines.append({**about, "control": RECONSTRUCTION, "confidence": 0.95,
-                              "mse": 0.05 / latent_dim + noise * jitter[3]})  # fmt: skip
+            jitter = noise * draw.standard_normal(len(MEASURES))
+            for judge in range(JUDGES):
+                values = {
+                    measure: 0.5 + (slopes.get(measure, 0) + whim) * np.log2(d / 4) + luck
+                    for measure, whim, luck in zip(MEASURES, whims[judge], jitter, strict=True)
+                }
+                lines += [
+                    {"cell": f"{d:016x}", "replicate": replicate, "latent_dim": d, "pair": "4-7",
+                     "example": example, "judge": judge, "control": control, **values,
+                     "kept": float(example < kept[d] * EXAMPLES)}
+                    for example in range(EXAMPLES) for control in (INTERPOLATION, RECONSTRUCTION)
+                ]  # fmt: skip
     lines += [
-        {"cell": "", "pair": pair, "control": control, "image_pairs": 9,
-         "confidence": 0.6, "both": 0.2}
-        for pair in ("4-7", "8-9") for control in (PIXEL_BLEND, REAL)
+        {"cell": "", "pair": "4-7", "example": 0, "judge": judge, "control": control, "kept": 1.0,
+         "confidence": 0.6, "relative": 0.7, "both": 0.2}
+        for judge in range(JUDGES) for control in (PIXEL_BLEND, REAL)
     ]  # fmt: skip
-    table = pd.DataFrame(lines).reindex(
-        columns=["cell", "replicate", "latent_dim", "pair", "control", "image_pairs", *MEASURES]
-    )
+    columns = ["cell", "replicate", "latent_dim", "pair", "example", "control", "judge"]
+    table = pd.DataFrame(lines).reindex(columns=[*columns, *MEASURES])
     return table.astype({"replicate": "Int64", "latent_dim": "Int64"})
 
 
-RISING, FALLING, FLAT = {2: 0.5, 30: 0.8}, {2: 0.8, 30: 0.5}, {2: 0.65, 30: 0.65}
+LARGER_BETTER = {measure: 0.05 * sign for measure, (sign, _) in CRITERIA.items()}
+TRADE_OFF = {**LARGER_BETTER, "nearest": 0.05, "cycle": 0.05, "relative": 0.0}
 
 
 def test_summary_has_means_and_intervals_over_replicates() -> None:
-    table = synthetic(RISING, FALLING, FLAT)
+    table = synthetic({})
     found = summary(table).set_index(["latent_dim", "control", "measure"])
-    line = found.loc[(2, INTERPOLATION, "confidence")]
-    rows = table[(table["latent_dim"] == 2) & (table["control"] == INTERPOLATION)]
+    line = found.loc[(4, INTERPOLATION, "confidence")]
+    rows = table[(table["latent_dim"] == 4) & (table["control"] == INTERPOLATION)]
     means = rows.groupby("replicate")["confidence"].mean().to_numpy(float)
     assert line["mean"] == pytest.approx(means.mean())
     # t(0.975, 3) = 3.1824
     assert line["high"] - line["mean"] == pytest.approx(3.1824 * means.std(ddof=1) / 2, rel=1e-4)
     assert line["n"] == 4
     assert line["interval"] == "95 % Student t"
-    assert line["cells"] == f"{2:016x}"
+    assert line["cells"] == f"{4:016x}"
 
 
-def test_paired_difference_over_replicates() -> None:
-    interval = paired(synthetic(RISING, FALLING, FLAT, noise=0), "confidence", 2, 30)
-    assert interval.estimate == pytest.approx(0.3)
-    assert interval.n == 4
+def test_means_are_of_the_pairs_that_count_but_for_the_end_points_own_measures() -> None:
+    table = synthetic({}, noise=0, kept={4: 0.8, 8: 1.0})
+    outside = (table["example"] >= 8) & (table["latent_dim"] == 4)
+    table.loc[outside, ["relative", "mse"]] = 0.0
+    found = summary(table).set_index(["latent_dim", "control", "measure"])["mean"]
+    assert found[(4, INTERPOLATION, "kept")] == pytest.approx(0.8)
+    assert found[(4, INTERPOLATION, "relative")] == pytest.approx(0.5)
+    assert found[(4, RECONSTRUCTION, "mse")] == pytest.approx(0.8 * 0.5)
+    pairs = by_pair(table).set_index(["latent_dim", "control"])
+    assert pairs.loc[(4, INTERPOLATION), "relative"] == pytest.approx(0.5)
 
 
-def test_conclusions_turn_with_the_numbers() -> None:
-    up = conclusion(synthetic(RISING, FALLING, RISING))
-    assert "The larger d is better: midpoints are more plausible at d = 30" in up
-    assert "closer to mere cross-dissolve, which is the price" in up
-    assert "its end points are more faithful" in up
-    assert "most plausible midpoints are those of d = 30" in up
-    assert "Both digits are seen at once more at d = 30 than at d = 2" in up
-    down = conclusion(synthetic(FALLING, RISING, FALLING))
-    assert "The smaller d is better: midpoints are more plausible at d = 2" in down
-    assert "closer to mere cross-dissolve, which is the price" in down
-    assert "its end points are less faithful" in down
-    assert "most plausible midpoints are those of d = 2" in down
-    assert "Both digits are seen at once less at d = 30 than at d = 2" in down
+def test_trends_are_slopes_over_doublings_of_d() -> None:
+    table = synthetic({"nearest": 0.03, "relative": -0.02}, noise=0)
+    trends = trends_by_measure(Comparison.of(table))
+    assert trends.loc["nearest", "a_doubling"] == pytest.approx(0.03)
+    assert trends.loc["nearest", "at d = 4"] == pytest.approx(0.5)
+    assert trends.loc["nearest", "at d = 16"] == pytest.approx(0.56)
+    assert trends.loc["relative", "a_doubling"] == pytest.approx(-0.02)
+    assert set(trends["replicates"]) == {4}
 
 
-def test_conclusions_can_be_undecided() -> None:
-    found = conclusions(synthetic(FLAT, FLAT, FLAT, noise=0.05))
-    assert found[0].startswith("Whether d = 2 or d = 30 interpolates better is undecided")
-    assert "not told apart from it" in found[1]
-    assert sum("ndecided" in sentence for sentence in found) >= 4
-    # One replicate has no interval, however large the difference.
-    single = conclusion(synthetic(RISING, FALLING, RISING, replicates=1))
-    assert "Whether d = 2 or d = 30 interpolates better is undecided" in single
+def test_every_measure_can_speak_for_the_larger_or_for_the_smaller_d() -> None:
+    larger = conclusions(synthetic(LARGER_BETTER, kept={4: 0.6, 8: 0.8, 16: 1.0}))[0]
+    assert larger.startswith("A larger d interpolates better from d = 4 to d = 16: the share of")
+    assert "and nothing against it" in larger
+    assert "ndecided" not in larger
+    opposite = {measure: -slope for measure, slope in LARGER_BETTER.items()}
+    smaller = conclusions(synthetic(opposite, kept={4: 1.0, 8: 0.8, 16: 0.6}))[0]
+    assert smaller.startswith("A smaller d interpolates better from d = 4 to d = 16: the share of")
 
 
-def test_the_pixel_blend_is_the_control() -> None:
-    def against(blend: float) -> str:
-        table = synthetic(RISING, FALLING, FLAT)
-        table.loc[table["control"] == PIXEL_BLEND, "confidence"] = blend
-        return conclusions(table)[1]
+def test_a_trade_off_is_called_one_and_names_the_measures_of_both_sides() -> None:
+    found = conclusions(synthetic(TRADE_OFF, kept={4: 0.6, 8: 0.8, 16: 1.0}))[0]
+    assert found.startswith("Which d interpolates better is a trade-off from d = 4 to d = 16.")
+    larger, smaller = found.split("; for a smaller d ")
+    assert "the error of the end points" in larger
+    assert "the distance from cross-dissolve" in larger
+    assert smaller.startswith("the distance to the nearest real image and the cycle error (p <")
+    assert found.endswith("Undecided: the confidence relative to the end points.")
+    assert "interpolates better from" not in found
 
-    assert "more than in a blend of pixels (0.600)" in against(0.6)
-    assert "less than in a blend of pixels (0.950)" in against(0.95)
+
+def test_flat_relative_confidence_gives_no_better() -> None:
+    found = conclusions(synthetic({"confidence": 0.1}, noise=0.02))
+    assert found[0] == (
+        "Whether a larger or a smaller d interpolates better from d = 4 to d = 16 is undecided by "
+        "all 10 measures."
+    )
+    assert "relative to the end points rises or falls with d is undecided" in found[2]
+    assert not any("better from" in sentence for sentence in found[1:])
+
+
+def test_better_end_points_alone_are_not_better_interpolation() -> None:
+    found = conclusions(synthetic({"mse": -0.05}, kept={4: 0.6, 8: 0.8, 16: 1.0}))[0]
+    assert found == (
+        "A larger d has better end points from d = 4 to d = 16: the share of pairs whose end "
+        "points keep their class and the error of the end points speak for it (p < 0.05 after "
+        "Holm's correction for 10 measures). No measure of midpoints tells the d apart."
+    )
+
+
+@pytest.mark.parametrize(("slope", "word"), [(0.05, "rises"), (-0.05, "falls")])
+def test_relative_confidence_is_said_with_its_trend_and_the_blend(slope: float, word: str) -> None:
+    found = conclusions(synthetic({"relative": slope}, noise=0))[2]
+    assert found.startswith(
+        f"The judges' confidence in midpoints relative to the end points {word} with d: 0.500 at "
+        f"d = 4, {0.5 + 2 * slope:.3f} at d = 16, {slope:+.3f} a doubling"
+    )
+    assert "n = 4)" in found
+    assert "over replicates and 3 judges" in found
+    assert found.endswith("In a blend of pixels it is 0.700.")
+
+
+def test_judges_that_disagree_widen_the_interval() -> None:
+    agreed = Comparison.of(synthetic({"relative": 0.02})).trend("relative")
+    disputed = synthetic({"relative": 0.02}, judge_noise=0.05)
+    interval = Comparison.of(disputed).trend("relative")
+    assert agreed.excludes(0)
+    assert not interval.excludes(0)
+    assert interval.high - interval.low > 5 * (agreed.high - agreed.low)
+    said = conclusions(disputed)[2]
+    assert "is undecided" in said
+    slopes = Comparison.of(disputed).slopes("relative").groupby("judge").mean()
+    assert f"by judge {slopes.min():+.3f} to {slopes.max():+.3f}" in said
+    # A measure without a judge is of the replicates alone.
+    assert Comparison.of(disputed).trend("nearest").kind == "95 % Student t"
+
+
+def test_a_d_at_which_few_pairs_count_is_not_compared() -> None:
+    table = synthetic({"relative": 0.05}, kept={2: 0.2, 4: 0.7, 8: 0.9, 16: 1.0})
+    table.loc[table["latent_dim"] == 2, "relative"] = 9.0
+    compared = Comparison.of(table)
+    assert compared.dims == [4, 8, 16]
+    assert set(compared.counts) == {7}
+    said = conclusions(table)[1]
+    assert "20 % at d = 2, 70 % at d = 4, 90 % at d = 8 and 100 % at d = 16" in said
+    assert "Fewer than half count at d = 2, which is not compared." in said
+    assert "Compared are the 7 pairs that count at every other d." in said
+    assert compared.trend("relative").estimate == pytest.approx(0.05, abs=0.002)
+
+
+def test_the_same_pairs_are_compared_at_every_d() -> None:
+    """The hard pairs, which d = 4 doesn't keep, are far from real images at any d."""
+    table = synthetic({}, kept={4: 0.6, 8: 1.0, 16: 1.0}, noise=0)
+    table.loc[table["example"] >= 6, "nearest"] += 5
+    assert Comparison.of(table).trend("nearest").estimate == pytest.approx(0)
+
+
+def test_intervals_without_a_trend_are_undecided_and_one_replicate_has_none() -> None:
+    single = conclusions(synthetic(TRADE_OFF, replicates=1, noise=0))
+    assert single[0].endswith("is undecided by all 10 measures.")
+    assert "(n = 1, no interval)" in single[2]
+    assert not any("nan" in sentence for sentence in single)
+
+
+def test_both_digits_at_once_are_no_merit() -> None:
+    more = conclusions(synthetic({"both": 0.03}))[3]
+    assert more.startswith("Both digits are seen at once more at a larger d: 0.50")
+    assert more.endswith("it is 0.200, without any model: more of it is a failure to interpolate.")
+    assert "seen at once less at a larger d" in conclusions(synthetic({"both": -0.03}))[3]
 
 
 def test_too_little_to_conclude() -> None:
-    assert "only d = 8 is finished" in conclusion(synthetic({8: 0.5}, {8: 0.5}, {8: 0.1}))
-    nothing = synthetic({}, {}, {})
+    only = conclusion(synthetic({}, kept={8: 1.0}))
+    assert only == "Which d interpolates better can't be said: only d = 8 is finished."
+    few = conclusions(synthetic({}, kept={2: 0.2, 8: 1.0}))
+    assert few[0].endswith("most pairs count at one d only.")
+    assert "20 % at d = 2 and 100 % at d = 8" in few[1]
+    none = conclusions(synthetic({}, kept={2: 0.2, 8: 0.1}))
+    assert none[0].endswith("most pairs count at no d.")
+    nothing = synthetic({}, kept={})
     assert "no autoencoder is finished" in conclusion(nothing)
     with pytest.raises(ValueError, match="no autoencoder is finished"):
         draw_scorecard(nothing)
 
 
-def test_models_without_a_number_are_left_out_and_counted() -> None:
-    table = synthetic(RISING, FALLING, RISING, noise=0)
-    one = (table["latent_dim"] == 30) & (table["replicate"] == 0)
-    table.loc[one, ["cross_dissolve", "cycle"]] = [np.nan, np.inf]
-    # The d that is left is another at d = 2: means and their difference are of the same models.
-    table.loc[(table["latent_dim"] == 2) & (table["replicate"] == 0), "cross_dissolve"] = 5.0
+def test_replicates_without_a_number_are_left_out_and_counted() -> None:
+    table = synthetic(TRADE_OFF)
+    collapsed = (table["latent_dim"] == 8) & (table["replicate"] == 0)
+    table.loc[collapsed, "kept"] = 0.0
+    table.loc[collapsed, ["cross_dissolve", "cycle"]] = [np.nan, np.inf]
     found = conclusions(table)
-    assert "0.500 against 0.800, difference -0.300 [-0.300, -0.300]" in found[4]
-    assert "n = 3)" in found[4]
-    assert "1 of 8 models of d = 2 and 30" in found[-1]
+    assert "n = 3)" in found[2]
+    assert found[-2:] == [
+        "Left out: 1 of 4 replicates, in which no pair counts at each d.",
+        "Left out: 1 of 12 models of d = 4, 8 and 16, which show the same picture at both ends.",
+    ]
+    trends = trends_by_measure(Comparison.of(table))
+    assert trends.loc["mse", "replicates"] == 4
     draw_scorecard(table)
     draw_trade_off(table)
-    table.loc[table["latent_dim"] == 30, "cross_dissolve"] = np.nan
-    nothing = conclusions(table)
-    assert "no value against no value, difference no value (n = 0)" in nothing[4]
-    assert "4 of 8 models" in nothing[-1]
-    draw_trade_off(table)
+    # Pairs count in every replicate, but none at each d.
+    table.loc[table["latent_dim"] == 4, "kept"] = (table["example"] < 5).astype(float)
+    table.loc[table["latent_dim"] == 16, "kept"] = (table["example"] >= 5).astype(float)
+    apart = conclusions(table)
+    assert apart[2] == "Midpoints can't be compared: no pair counts at every d."
+    assert not any("nan" in sentence for sentence in apart)
 
 
-def test_one_replicate_has_no_interval_that_could_include_0() -> None:
-    found = conclusions(synthetic(RISING, FALLING, RISING, replicates=1, noise=0))
-    assert found[0].endswith(
-        "undecided: the difference in the plausibility of midpoints is +0.300 (n = 1, no interval)."
-    )
-    assert not any("nan" in sentence for sentence in found)
+def test_bars_of_shares_stay_between_0_and_1() -> None:
+    table = synthetic({})
+    table.loc[(table["replicate"] == 0) & (table["example"] >= 7), "kept"] = 0.0
+    axes = draw_scorecard(table).axes[0]
+    tops = [path.vertices[:, 1].max() for bars in axes.collections for path in bars.get_paths()]
+    assert max(tops) == pytest.approx(1)

@@ -16,7 +16,7 @@ import torch
 
 from analysis.document import html
 from analysis.interpolation import explorer
-from analysis.interpolation.judge import Judge, train_judge
+from analysis.interpolation.judge import Judges, train_judges
 from analysis.interpolation.lines import PAIRS, image_pairs, interpolate
 from analysis.interpolation.scorecard import INTERPOLATION, scorecard
 from analysis.results import Results
@@ -44,13 +44,13 @@ FLAGS = [
 
 
 @pytest.fixture(scope="module")
-def judge(small_results: Results) -> Judge:
-    return train_judge(small_results.dataset, steps=40)
+def judges(small_results: Results) -> Judges:
+    return train_judges(small_results.dataset, count=2, steps=40)
 
 
 @pytest.fixture(scope="module")
-def table(small_results: Results, judge: Judge) -> pd.DataFrame:
-    return scorecard(small_results, images_per_pair=4, judge=judge)
+def table(small_results: Results, judges: Judges) -> pd.DataFrame:
+    return scorecard(small_results, images_per_pair=4, judges=judges)
 
 
 def fragment(shown: explorer.Content, table: pd.DataFrame) -> str:
@@ -59,8 +59,8 @@ def fragment(shown: explorer.Content, table: pd.DataFrame) -> str:
 
 
 @pytest.fixture(scope="module")
-def markup(small_results: Results, table: pd.DataFrame, judge: Judge) -> str:
-    return fragment(explorer.content(small_results, judge), table)
+def markup(small_results: Results, table: pd.DataFrame, judges: Judges) -> str:
+    return fragment(explorer.content(small_results, judges), table)
 
 
 @pytest.fixture(scope="module")
@@ -168,10 +168,10 @@ def test_sliding_shows_what_the_model_decodes(
 
 @needs_browser
 def test_the_judges_readings_are_shown(
-    reader: Reader, small_results: Results, judge: Judge
+    reader: Reader, small_results: Results, judges: Judges
 ) -> None:
     images = image_pairs(small_results, PAIRS[0])
-    probabilities = judge(images.first[:1])[0]
+    probabilities = judges(images.first[:1])[0]
     expected = f"{probabilities.argmax()} · {100 * probabilities.max():.0f} %"
     assert reader.find("[data-card='first'] .reading").text == expected
     label = reader.find("[data-card='1'] .picture").get_attribute("aria-label")
@@ -191,8 +191,9 @@ def test_choosing_digits_and_images(
     wait.until(lambda _: same(reader.picture(first), images.first[0, 0].numpy()))
 
     rows = table[(table["pair"] == "8-9") & (table["control"] == INTERPOLATION)]
-    expected = rows[rows["latent_dim"] == 2]["confidence"].mean()
-    assert reader.find("tbody:not([hidden]) tr td").text == f"{expected:.2f}"
+    counted = rows[(rows["latent_dim"] == 2) & (rows["kept"] == 1)]["confidence"]
+    shown = f"{counted.mean():.2f}" if len(counted) else "–"
+    assert reader.find("tbody:not([hidden]) tr td").text == shown
     assert len(reader.driver.find_elements("css selector", "tbody:not([hidden])")) == 1
 
     reader.choose("select.example", "3")
@@ -295,9 +296,9 @@ def only(results: Results, dims: tuple[int, ...]) -> Results:
 
 
 def test_without_two_dimensions_there_is_no_plane(
-    small_results: Results, table: pd.DataFrame, judge: Judge
+    small_results: Results, table: pd.DataFrame, judges: Judges
 ) -> None:
-    markup = fragment(explorer.content(only(small_results, (8,)), judge), table)
+    markup = fragment(explorer.content(only(small_results, (8,)), judges), table)
     assert "no finished autoencoder with d = 2" in markup
     assert 'class="plane"' not in markup
     assert "d = 8</strong>" in markup
@@ -310,26 +311,26 @@ def test_without_autoencoders_it_says_so(small_results: Results, table: pd.DataF
 
 
 def test_without_the_digits_it_says_so(
-    small_results: Results, table: pd.DataFrame, judge: Judge
+    small_results: Results, table: pd.DataFrame, judges: Judges
 ) -> None:
     data = small_results.dataset
     ones = data.test.labels == 1
     test = replace(data.test, images=data.test.images[ones], labels=data.test.labels[ones])
     results = replace(small_results)
     results.__dict__["dataset"] = replace(data, test=test)
-    markup = fragment(explorer.content(results, judge), table)
+    markup = fragment(explorer.content(results, judges), table)
     assert "lack the digits of the assignment's pairs" in markup
 
 
-def test_the_readings_are_those_of_the_pictures(small_results, judge):
-    shown = explorer.content(small_results, judge)
+def test_the_readings_are_those_of_the_pictures(small_results, judges):
+    shown = explorer.content(small_results, judges)
     table = explorer.readings(shown)
     assert len(table) == len(shown.lines) * explorer.EXAMPLES * 3 * len(explorer.ALPHAS)
     d = 8
     images = image_pairs(small_results, (5, 1))
     model = small_results.autoencoders(shown.cells[d])[0]
     path = interpolate(model, images.first[2:3], images.second[2:3], explorer.ALPHAS)[1][0]
-    probabilities = judge(path)
+    probabilities = judges(path)
     rows = table.query("pair == '5-1' and images == 3 and latent_dim == @d")
     assert rows["alpha"].tolist() == list(explorer.ALPHAS)
     assert rows["digit"].tolist() == probabilities.argmax(axis=1).tolist()

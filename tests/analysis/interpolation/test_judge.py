@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from analysis.interpolation.judge import RealImages, train_judge
+from analysis.interpolation.judge import RealImages, train_judges
 from analysis.results import Results
 from trainables.data import Dataset, Split
 
@@ -29,25 +29,39 @@ def test_training_images_are_nearest_to_themselves() -> None:
     real = RealImages(data)
     known = torch.from_numpy(data.train.images[:5]).unsqueeze(1) / 255
     assert real.distances(known).tolist() == [0] * 5
-    assert real.cosine_distances(known).tolist() == pytest.approx([0] * 5, abs=1e-6)
+    away, nearest = real.nearest_by_cosine(known)
+    assert away.tolist() == pytest.approx([0] * 5, abs=1e-6)
+    assert torch.equal(nearest, known)
     unseen = torch.from_numpy(data.test.images).unsqueeze(1) / 255
     assert float(real.distances(unseen).quantile(0.5, interpolation="lower")) == pytest.approx(1)
     # Euclid by hand.
     flat = data.train.images.reshape(60, -1) / 255
     by_hand = np.linalg.norm(flat - data.test.images[0].reshape(-1) / 255, axis=1).min()
     assert real.distances(unseen[:1]).item() * real.typical == pytest.approx(by_hand, rel=1e-5)
-    assert real.cosine_distances(3 * known).tolist() == pytest.approx([0] * 5, abs=1e-6)
+    assert real.nearest_by_cosine(3 * known)[0].tolist() == pytest.approx([0] * 5, abs=1e-6)
 
 
-def test_the_judge_learns_from_the_training_split_alone(small_results: Results) -> None:
-    judge = train_judge(small_results.dataset, steps=60)
-    assert judge.accuracy > 0.85
-    # Other test images and labels, the same judge.
+def test_the_judges_learn_from_the_training_split_alone(small_results: Results) -> None:
+    judges = train_judges(small_results.dataset, count=2, steps=60)
+    assert min(judges.accuracies) > 0.85
+    # Other test images and labels, the same judges.
     data = small_results.dataset
     swapped = Dataset("swapped", data.train, data.test, data.validation)
-    again = train_judge(swapped, steps=60)
-    for one, other in zip(judge.network.parameters(), again.network.parameters(), strict=True):
-        torch.testing.assert_close(one, other)
-    assert f"{100 * judge.accuracy:.1f} % of the 1,000 test images" in judge.description()
-    read = judge(torch.rand(3, 1, 28, 28))
-    assert read.sum(axis=1) == pytest.approx([1, 1, 1])
+    again = train_judges(swapped, count=2, steps=60)
+    for network, other in zip(judges.networks, again.networks, strict=True):
+        for one, same in zip(network.parameters(), other.parameters(), strict=True):
+            torch.testing.assert_close(one, same)
+    least, most = sorted(100 * accuracy for accuracy in judges.accuracies)
+    assert f"{least:.1f} to {most:.1f} % of the 1,000 test images" in judges.description()
+
+
+def test_each_judge_has_a_seed_of_its_own_and_together_they_are_their_mean(
+    small_results: Results,
+) -> None:
+    judges = train_judges(small_results.dataset, count=3, steps=5)
+    pictures = torch.rand(4, 1, 28, 28)
+    each = judges.each(pictures)
+    assert each.shape == (3, 4, 10)
+    assert each.sum(axis=2) == pytest.approx(np.ones((3, 4)))
+    assert np.abs(each[0] - each[1]).max() > 1e-3
+    assert judges(pictures) == pytest.approx(each.mean(axis=0))

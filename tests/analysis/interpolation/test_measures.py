@@ -17,6 +17,7 @@ from analysis.interpolation.measures import (
     judged,
     outside,
     path_over_chord,
+    seen_by_most,
     smoothness,
     spread,
 )
@@ -104,6 +105,24 @@ def test_entropy_outside_and_both_of_known_probabilities() -> None:
     assert entropy(probabilities) == pytest.approx([0, math.log(2), math.log(10)])
     assert outside(probabilities, 4, 7) == pytest.approx([0, 0, 0.8])
     assert both(probabilities, 4, 7) == pytest.approx([0, 1, 0.2])
-    means = judged(lambda _: probabilities, images(3), (4, 7))
-    assert means["confidence"] == pytest.approx((1 + 0.5 + 0.1) / 3)
-    assert means["outside"] == pytest.approx(0.8 / 3)
+    readings = judged(np.stack([probabilities, probabilities[::-1]]), (4, 7))
+    assert readings["confidence"] == pytest.approx(np.array([[1, 0.5, 0.1], [0.1, 0.5, 1]]))
+    assert readings["outside"].mean(axis=1) == pytest.approx([0.8 / 3] * 2)
+
+
+def test_most_judges_have_to_see_the_digit() -> None:
+    """Four judges, one picture of which three, two and none see a 4."""
+    probabilities = np.zeros((4, 3, 10))
+    probabilities[:, :, 7] = 0.4
+    probabilities[:3, 0, 4] = probabilities[:2, 1, 4] = 0.6
+    assert seen_by_most(probabilities, 4).tolist() == [True, False, False]
+    assert seen_by_most(probabilities, 7).tolist() == [False, False, True]
+
+
+def test_smoothness_of_nearest_real_images_is_not_perfect_for_a_cross_dissolve() -> None:
+    data = images(30, seed=2)
+    path = pixel_blend(data[:2], data[2:4])
+    assert smoothness(path).tolist() == pytest.approx([0, 0], abs=1e-5)
+    # Both halves of the blend are nearest to its ends: one step goes all the way.
+    nearest = torch.cat([path[:, :1]] * 5 + [path[:, -1:]] * 6, dim=1)
+    assert smoothness(nearest).tolist() == pytest.approx([0.9, 0.9])

@@ -10,20 +10,22 @@ import pytest
 import torch
 
 from analysis.interpolation.figures import PANELS, draw_scorecard, draw_trade_off
-from analysis.interpolation.judge import Judge
+from analysis.interpolation.judge import Judges, train_judges
 from analysis.interpolation.lines import image_pairs
 from analysis.interpolation.scorecard import (
     INTERPOLATION,
+    MEASURES,
     PIXEL_BLEND,
     REAL,
     RECONSTRUCTION,
+    by_replicate,
     scorecard,
 )
 from analysis.results import Results
 
 
 class Constant(torch.nn.Module):
-    """A judge for which every picture is the same digit."""
+    """A judge for which every picture is a 4."""
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
         return torch.tensor([[0.0] * 4 + [100.0] + [0.0] * 5]).expand(len(pictures), -1)
@@ -31,8 +33,8 @@ class Constant(torch.nn.Module):
 
 @pytest.fixture(scope="module")
 def table(small_results: Results) -> pd.DataFrame:
-    judge = Judge(Constant(), 0.1, 1.0, 1000, 0, 0.0)
-    return scorecard(small_results, images_per_pair=6, judge=judge)
+    judges = Judges([Constant(), Constant()], [0.1, 0.1], 1.0, 1000)
+    return scorecard(small_results, images_per_pair=6, judges=judges)
 
 
 def test_image_pairs_are_of_their_digits_and_always_the_same(small_results: Results) -> None:
@@ -50,28 +52,35 @@ def test_image_pairs_are_of_their_digits_and_always_the_same(small_results: Resu
     assert len(everything.first) == len(everything.second) == 100
 
 
-def test_one_line_a_model_pair_and_control(table: pd.DataFrame, small_results: Results) -> None:
+def test_one_line_a_model_pair_of_images_control_and_judge(
+    table: pd.DataFrame, small_results: Results
+) -> None:
     cells = small_results.cells("autoencoder")
     models = table[table["control"].isin([INTERPOLATION, RECONSTRUCTION])]
-    assert len(models) == 2 * 2 * 4 * 2  # dimensions, replicates, pairs, controls
-    assert not models.duplicated(["cell", "replicate", "pair", "control"]).any()
+    assert len(models) == 2 * 2 * 4 * 6 * 2 * 2  # d, replicates, digits, pairs, controls, judges
+    keys = ["cell", "replicate", "pair", "example", "control", "judge"]
+    assert not models.duplicated(keys).any()
     assert set(models["cell"]) == set(cells)
     assert set(models["latent_dim"]) == {2, 8}
     without = table[table["control"].isin([PIXEL_BLEND, REAL])]
-    assert len(without) == 4 * 2
+    assert len(without) == 4 * 6 * 2 * 2
     assert without["latent_dim"].isna().all()
-    assert (table["image_pairs"] == 6).all()
-    # To this judge every picture is a 4.
+    # To these judges every picture is a 4, so that no pair of different digits counts.
+    assert (table["kept"] == 0).all()
     assert table["confidence"].to_numpy() == pytest.approx(1)
     outside_by_pair = table.groupby("pair")["outside"].mean()
     assert outside_by_pair["4-7"] == pytest.approx(0)
     assert outside_by_pair["8-9"] == pytest.approx(1)
     between = table[table["control"] == INTERPOLATION]
-    applies = ["nearest", "path", "smoothness", "mean_distance", "cycle", "cross_dissolve"]
+    applies = ["nearest", "path", "mean_distance", "cycle", "cross_dissolve"]
     assert np.isfinite(between[applies].to_numpy()).all()
+    # NaN where both ends are nearest to the same real image, as of models that hardly learnt.
+    assert between["smoothness"].notna().any()
     assert between["mse"].isna().all()
     blend = table[table["control"] == PIXEL_BLEND]
     assert blend["path"].to_numpy() == pytest.approx(1, abs=1e-4)
+    assert blend["relative"].to_numpy() == pytest.approx(1)
+    assert (blend["smoothness"] > 0.1).all()  # by the nearest real images a blend is uneven
 
 
 def test_a_line_recomputed_from_the_stored_weights(
@@ -91,12 +100,42 @@ def test_a_line_recomputed_from_the_stored_weights(
     error = [(end - image).square().mean().item()
              for end, image in zip(ends, (chosen.first, chosen.second), strict=True)]  # fmt: skip
     rows = table[(table["cell"] == cell) & (table["replicate"] == 1) & (table["pair"] == "3-4")]
-    rows = rows.set_index("control")
+    rows = rows.groupby("control")[list(MEASURES)].mean()
     found = rows.loc[INTERPOLATION, "cross_dissolve"]
     assert found == pytest.approx((away / half).mean().item(), rel=1e-4)
     unit = (codes - codes.mean(dim=0)).square().sum(dim=1).mean().sqrt()
     assert rows.loc[INTERPOLATION, "cycle"] == pytest.approx((off / unit).mean().item(), rel=1e-4)
     assert rows.loc[RECONSTRUCTION, "mse"] == pytest.approx(np.mean(error), rel=1e-4)
+
+
+def test_pairs_count_where_most_judges_see_both_end_points_digits(small_results: Results) -> None:
+    judges = train_judges(small_results.dataset, count=3, steps=40)
+    table = scorecard(small_results, [(4, 7)], images_per_pair=30, judges=judges)
+    chosen = image_pairs(small_results, (4, 7), 30)
+    network = small_results.autoencoders(small_results.cells("autoencoder")[1])[0]
+    with torch.no_grad():
+        codes = [network.encoder(part) for part in (chosen.first, chosen.second)]
+        decoded = network.decoder((codes[0] + codes[1]) / 2)
+        restored = [network.decoder(code) for code in codes]
+    blended = (chosen.first + chosen.second) / 2
+    of_model = table[(table["latent_dim"] == 8) & (table["replicate"] == 0)]
+    for rows, control, middle, ends in (
+        (of_model, INTERPOLATION, decoded, restored),
+        (table, PIXEL_BLEND, blended, [chosen.first, chosen.second]),
+    ):
+        lines = rows[rows["control"] == control]
+        read = [judges.each(end) for end in ends]
+        right = [(of_end.argmax(axis=2) == digit).sum(axis=0) >= 2
+                 for of_end, digit in zip(read, (4, 7), strict=True)]  # fmt: skip
+        kept = (right[0] & right[1]).astype(float)
+        assert lines["kept"].to_numpy() == pytest.approx(np.tile(kept, 3))
+        relative = judges.each(middle).max(axis=2) / np.mean([r.max(axis=2) for r in read], axis=0)
+        assert lines["relative"].to_numpy() == pytest.approx(relative.ravel(), rel=1e-4)
+        (average,) = by_replicate(rows, control).to_dict("records")
+        assert average["kept"] == pytest.approx(kept.mean())
+        counted = lines[lines["kept"] == 1]["outside"]
+        assert average["outside"] == pytest.approx(counted.mean(), nan_ok=True)
+    assert 0.5 < kept.mean() < 1  # of the images themselves: both cases are tested
 
 
 def test_it_can_be_drawn(table: pd.DataFrame) -> None:
