@@ -131,9 +131,9 @@ class Comparison:
 def trends_by_measure(compared: Comparison) -> pd.DataFrame:
     """One line a measure of `CRITERIA`: its means and its trend with d.
 
-    Columns `measure`, `at d = …` (the least and the largest d compared), `a_doubling` (the slope
-    over log2 d), `low`, `high`, `p_holm` (two-sided, corrected for the number of lines),
-    `speaks_for` ("larger d", "smaller d" or "undecided"), `interval`, `replicates`, `cells`.
+    Columns `measure`, `speaks_for` ("larger d", "smaller d" or "undecided"), `at d = …` (the least
+    and the largest d compared), `a_doubling` (the slope over log2 d), `low`, `high`, `p_holm`
+    (two-sided, corrected for the number of lines), `interval`, `replicates`, `cells`.
     """
     least, most = compared.dims[0], compared.dims[-1]
     intervals = {measure: compared.trend(measure) for measure in CRITERIA}
@@ -147,13 +147,13 @@ def trends_by_measure(compared: Comparison) -> pd.DataFrame:
         lines.append(
             {
                 "measure": MEASURES[measure].replace("\n", " "),
+                "speaks_for": speaks_for if p < LEVEL else "undecided",
                 f"at d = {least}": average[least],
                 f"at d = {most}": average[most],
                 "a_doubling": interval.estimate,
                 "low": interval.low,
                 "high": interval.high,
                 "p_holm": p,
-                "speaks_for": speaks_for if p < LEVEL else "undecided",
                 "interval": interval.kind,
                 "replicates": interval.n,
                 "cells": cells,
