@@ -21,7 +21,6 @@ from analysis.style import (
 from analysis.transfer.accuracies import CHANCE, summary
 from analysis.transfer.arms import (
     PLAIN,
-    WAYS,
     at_one_setting,
     name_of,
     ordered,
@@ -34,18 +33,20 @@ from trainables.data import CLASSES
 def _looks(arms: list[str]) -> dict[str, dict[str, Any]]:
     """How each arm is drawn: colour and marker by what happens to the encoder; where there are
     several kinds of pretraining, plain ones are hollow and dashed, the others full and solid."""
-    ways = ordered([*WAYS, *(split(arm)[0] for arm in arms)])
+    ways = ordered(split(arm)[0] for arm in arms)
     several = len({split(arm)[1] for arm in arms}) > 1
     looks = {}
     for arm in arms:
         way, pretraining = split(arm)
-        index = ways.index(way) % len(COLOURS)
-        look: dict[str, Any] = {"color": COLOURS[index], "marker": MARKERS[index]}
+        index = ways.index(way)
+        # An eighth has the first one's colour, with a marker of its own.
+        marker = MARKERS[(index + 3 * (index // len(COLOURS))) % len(MARKERS)]
+        look: dict[str, Any] = {"color": COLOURS[index % len(COLOURS)], "marker": marker}
         if several:
             plain = pretraining == PLAIN
             look |= {"linestyle": "--" if plain else "-", "fillstyle": "none" if plain else "full"}
         else:
-            look |= {"linestyle": LINES[index]}
+            look |= {"linestyle": LINES[index % len(LINES)]}
         looks[arm] = look
     return looks
 
