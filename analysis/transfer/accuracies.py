@@ -22,6 +22,10 @@ from trainables.data import CLASSES
 
 CHANCE = 1 / CLASSES
 
+ASKED = "full"
+"""The arm that the assignment asks to compare with `fixed`: its comparisons are a family of their
+own, so that further arms don't take its power away."""
+
 
 def accuracy_interval(group: pd.DataFrame) -> Interval:
     """Interval of a mean accuracy over replicates: see `over_replicates`."""
@@ -213,7 +217,10 @@ def against(
                     "cells": " ".join(sorted(set(of_pair["cell"]))),
                 }
             )
-    return _corrected(lines)
+    asked = [line for line in lines if line["arm"] == ASKED]
+    others = [line for line in lines if line["arm"] != ASKED]
+    tables = [_corrected(part) for part in (asked, others) if part]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
 def best_classifier(rows: pd.DataFrame) -> pd.Series:

@@ -186,8 +186,8 @@ def _basis(lines: pd.DataFrame, rows: pd.DataFrame, validation: int) -> list[str
     said = (
         "These are means over d of differences on common label subsets and encoders"
         f"{brackets}, n = {line['pairs']} pairs, on the same test images. Better, worse and "
-        f"undecided are decided by p < {LEVEL} after Holm's correction for the number of "
-        "comparisons."
+        f"undecided are decided by p < {LEVEL} after Holm's correction: for the numbers of labels "
+        "in the assignment's two questions, for all comparisons of the other arms together."
     )
     if "learning_rate" in rows:
         rates = rows[rows["freeze"].isin(["fixed", "full"])].iloc[:1]
