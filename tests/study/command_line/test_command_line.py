@@ -9,7 +9,11 @@ from trainables.data import load as load_data
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
-AUTOENCODERS, FEW_SHOT = 2, 2 * 2 * 3
+AUTOENCODERS, FEW_SHOT = 2, 2 * 2 * 6
+EVERY = AUTOENCODERS + FEW_SHOT + 4 + (1 + 2 + 2 + 6 + 4)
+"""Different cells: the control has 4, the checks 15 that are not on the grids."""
+LISTED = EVERY + 1 + 2 + 2
+"""Cells of all experiments: of the widths, steps and rates, some are on the grids."""
 COMMAND = ["run", "assignment", "--preset", "smoke"]
 
 WITHOUT_RAY = "import sys; sys.modules['ray'] = None"
@@ -50,7 +54,8 @@ def files_of_blocks(out):
 def test_every_cell_is_done(results, out):
     store = Store(out)
     planned = [cell["id"] for group in results.plan["experiments"] for cell in group["cells"]]
-    assert len(planned) == len(set(planned)) == AUTOENCODERS + FEW_SHOT
+    assert len(planned) == LISTED
+    assert len(set(planned)) == EVERY
     assert set(store.blocks()) == set(planned)
     assert store.failures() == {}
     assert results.missing.empty
@@ -58,14 +63,15 @@ def test_every_cell_is_done(results, out):
 
 def test_rows_have_the_columns_that_are_promised(results):
     rows = results.rows
-    assert len(rows) == 2 * (AUTOENCODERS + FEW_SHOT)
+    assert len(rows) == 2 * LISTED
     assert {
         "experiment", "cell", "replicate", "seed", "latent_dim", "depth", "batch_size", "epochs",
         "parameters", "train_seconds", "val_mse", "test_mse", "freeze", "labels", "label_subset",
         "encoder_cell", "encoder_replicate", "test_accuracy",
     } <= set(rows.columns)  # fmt: skip
     common = ["seed", "latent_dim", "depth", "batch_size", "epochs", "parameters", "train_seconds"]
-    assert rows[common].notna().all(axis=None)
+    with_code = rows[rows["experiment"] != "supervised"]
+    assert with_code[common].notna().all(axis=None)
     assert (rows["train_seconds"] > 0).all()
 
     autoencoders, few_shot = results.of("autoencoder"), results.of("fewshot")
@@ -102,7 +108,7 @@ def test_the_data_are_those_of_the_study(results):
 
 def test_a_trial_leaves_one_file_for_tensorboard(results, out):
     boards = list((out / "tune").rglob("events.out.tfevents.*"))
-    assert len(boards) == AUTOENCODERS + FEW_SHOT
+    assert len(boards) == EVERY
     assert all(path.stat().st_size > 100 for path in boards)
     names = {path.parent.name.partition("_")[2].partition(".")[0] for path in boards}
     assert names == set(results.rows["cell"])
@@ -113,8 +119,7 @@ def test_off_a_terminal_every_event_is_a_line_and_ray_is_silent(finished):
     lines = finished.stdout.splitlines()
     assert sum(line.startswith("autoencoder: done ") for line in lines) == AUTOENCODERS
     assert sum(line.startswith("fewshot: done ") for line in lines) == FEW_SHOT
-    every = AUTOENCODERS + FEW_SHOT
-    assert any(f"[{every} done, 0 failed, 0 running of {every}; best" in x for x in lines)
+    assert any(f"[{EVERY} done, 0 failed, 0 running of {EVERY}; best" in x for x in lines)
     assert "\x1b" not in finished.stdout
     for noise in ("(raylet)", "pid=", "INFO", "WARNING", "Traceback", "FutureWarning", "Trial "):
         assert noise not in finished.stdout + finished.stderr
@@ -124,7 +129,7 @@ def test_planning_and_finding_all_done_import_nothing_large(finished, out, run_s
     for arguments in (["plan", *COMMAND[1:]], COMMAND):
         ran = run_study(*arguments, "--out", out, first=WITHOUT_ANYTHING_LARGE)
         assert ran.returncode == 0, ran.stdout + ran.stderr
-        assert "fewshot: 12 cells, 12 done, 0 missing; 24 replicates, 0 missing" in ran.stdout
+        assert "fewshot: 24 cells, 24 done, 0 missing; 48 replicates, 0 missing" in ran.stdout
 
 
 def test_the_second_time_nothing_is_computed(finished, out, run_study):
@@ -178,14 +183,14 @@ def test_a_grown_grid_computes_only_the_new_cells(finished, out, run_study):
     assert grown.returncode == 0, grown.stdout + grown.stderr
     assert "torch False" in grown.stdout  # the driver computes nothing
     assert "autoencoder: 3 cells, 2 done, 1 missing; 6 replicates, 2 missing" in grown.stdout
-    assert "fewshot: 18 cells, 12 done, 6 missing; 36 replicates, 12 missing" in grown.stdout
+    assert "fewshot: 36 cells, 24 done, 12 missing; 72 replicates, 24 missing" in grown.stdout
     lines = grown.stdout.splitlines()
     assert sum(line.startswith("autoencoder: done ") for line in lines) == 1
-    assert sum(line.startswith("fewshot: done ") for line in lines) == 6
+    assert sum(line.startswith("fewshot: done ") for line in lines) == 12
     after = files_of_blocks(out)
     assert {path: after[path] for path in before} == before
     results = load(out)
-    assert len(results.rows) == 2 * (3 + 18)
+    assert len(results.rows) == 2 * (LISTED + 1 + 12)
     added = {path.parent.name for path in set(after) - set(before)}
     assert set(results.rows[results.rows["latent_dim"] == 3]["cell"]) == added
-    assert len(added) == 1 + 6
+    assert len(added) == 1 + 12
