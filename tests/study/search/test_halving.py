@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from study.search.halving import Halving, dominated_by
-from study.search.rungs import rungs
+from study.search.problems import rungs
 from trainables.settings.fewshot import FREEZE, Config
 
 

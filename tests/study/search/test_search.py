@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 import study.__main__ as command_line
 from analysis.results import load
 from study.presets import read
-from study.search.suggestions import LOST
+from study.search.suggestions import is_lost
 from study.store import Store
 from study.store.lock import Hold
 
@@ -129,7 +129,7 @@ def searched(out, name="autoencoder-d2"):
 
 def lost(out):
     """Numbers of the trials whose driver died."""
-    return set(searched(out).user_attrs.get(LOST, []))
+    return {trial.number for trial in searched(out).trials if is_lost(trial)}
 
 
 def facts(trial):

@@ -49,7 +49,7 @@ def test_a_place_says_a_value_for_every_axis_that_is_not_searched(experiment):
 
 
 def test_what_is_given_is_not_searched_nor_what_means_nothing():
-    space = Space((Real("a", 1, 2), Steps("b", 1, 3), Choice("c", (1,), lambda s: s["on"])))
+    space = Space((Real("a", 1, 2), Steps("b", 1, 3), Choice("c", (1,), applies=lambda s: s["on"])))
     assert [d.name for d in space.at({"on": True}, {})] == ["a", "b", "c"]
     assert [d.name for d in space.at({"on": False}, {"a": 1})] == ["b"]
 
