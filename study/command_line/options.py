@@ -1,9 +1,10 @@
-"""What a command asks for: the experiments, with the preset and the options worked in."""
+"""The experiments that a command asks for, changed by the preset and then by the options."""
 
 from __future__ import annotations
 
 import argparse
 from dataclasses import replace
+from typing import Any
 
 from study.errors import BadInput
 from study.experiments import EXPERIMENTS, STUDIES, Selection, members
@@ -27,47 +28,49 @@ OPTION_OF = {
 }
 """The option that sets each setting of a trainable."""
 
-SHARED = ("latent_dim", "depth", "labels", "freeze", "pretraining", "replicates", "encoders",
-          "seed")  # fmt: skip
-"""Settings that an option changes in every experiment that has them. The others change the
-experiment that was named, or a study's first: `--epochs` of `assignment` are the autoencoder's."""
+NOT_SHARED = ("loss", "batch_size", "epochs", "learning_rate")
+"""Settings that an option changes only in the experiment that was named, or a study's first:
+`--epochs` of `assignment` are the autoencoder's. The others change in all that have them."""
+
+
+def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The settings that have an option on the command line; axes are lists of values."""
+    options = {name: getattr(arguments, name) for name in OPTION_OF}
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def select(arguments: argparse.Namespace, large: bool) -> Selection:
-    """The experiments that `arguments` ask for; `large` says which of a preset's settings fit the
-    dataset. Settings that no trial could have are found when the grid is made."""
-    preset = find(arguments.preset)
-    options = {name: getattr(arguments, name) for name in OPTION_OF}
-    given = {name: value for name, value in options.items() if value is not None}
-    experiments = members(arguments.name)
-    target = arguments.name if arguments.name in EXPERIMENTS else experiments[0].name
+    """The experiments that `arguments` ask for; `large` datasets take more of the preset.
+
+    Raises `BadInput` for an option that no experiment has. Values out of bounds are found later,
+    when the grid is laid out.
+    """
+    preset, given = find(arguments.preset), given_settings(arguments)
+    chosen, experiments = members(arguments.name), []
+    target = arguments.name if arguments.name in EXPERIMENTS else chosen[0].name
     for name, value in given.items():
-        of_interest = experiments if name in SHARED else [EXPERIMENTS[target]]
-        if not any(has_setting(experiment, name) for experiment in of_interest):
+        changed = [EXPERIMENTS[target]] if name in NOT_SHARED else chosen
+        if not any(has_setting(experiment, name) for experiment in changed):
             shown = " ".join(map(str, value)) if isinstance(value, list) else value
             raise BadInput(OPTION_OF[name], shown, f"{arguments.name} has no such setting")
-    adjusted = []
-    for experiment in experiments:
-        fixed = dict(preset.fixed.get(experiment.name, {}))
-        if large:
-            fixed |= preset.large.get(experiment.name, {})
-        experiment = override(experiment, preset.axes.get(experiment.name, {}), fixed)
-        mine = {k: v for k, v in given.items() if k in SHARED or experiment.name == target}
-        lists = {k: tuple(v) for k, v in mine.items() if isinstance(v, list)}
-        scalars = {k: v for k, v in mine.items() if not isinstance(v, list)}
-        scalars |= {k: mine[of] for k, of in experiment.also_sets.items() if of in mine}
-        experiment = override(experiment, lists, scalars)
-        recipes = preset.recipes_of(experiment)
-        kept = {
-            dim: {name: value for name, value in recipe.items() if name not in lists | scalars}
-            for dim, recipe in recipes.items()
+    for experiment in chosen:
+        name = experiment.name
+        fixed = {**preset.fixed.get(name, {}), **(preset.large.get(name, {}) if large else {})}
+        experiment = override(experiment, preset.axes.get(name, {}), fixed)
+        own = {k: v for k, v in given.items() if k not in NOT_SHARED or name == target}
+        own |= {k: own[source] for k, source in experiment.also_sets.items() if source in own}
+        axes = {k: tuple(v) for k, v in own.items() if isinstance(v, list)}
+        scalars = {k: v for k, v in own.items() if k not in axes}
+        recipes = {
+            dim: {k: v for k, v in recipe.items() if k not in own}
+            for dim, recipe in preset.recipes_of(experiment).items()
         }
-        adjusted.append(replace(experiment, recipes=kept))
+        experiments.append(replace(override(experiment, axes, scalars), recipes=recipes))
     asked = STUDIES.get(arguments.name, (arguments.name,))
-    return Selection(arguments.name, arguments.dataset or preset.dataset, adjusted, asked)
+    return Selection(arguments.name, arguments.dataset or preset.dataset, experiments, asked)
 
 
 def as_bad_input(error: ConfigError) -> BadInput:
-    """A setting that is out of bounds, in the words of the command line."""
+    """A setting that is out of bounds, named by its option."""
     option = OPTION_OF.get(error.field_name, error.field_name)
     return BadInput(option, error.value, f"must be {error.allowed}")

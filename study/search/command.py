@@ -6,21 +6,12 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-from study import presets
 from study.errors import FAILED, BadInput
 from study.grid import Cell
 from study.run import Study, alone, ids, set_aside_damaged, write_report
 from study.search.problems import Problem, rungs
 from study.search.suggestions import Budget, Suggestions, open_storage
-from study.search.winner import (
-    Winner,
-    comment,
-    find_winner,
-    is_done,
-    preset_of,
-    reported,
-    sentences,
-)
+from study.search.winner import Winner, find_winner, is_done, reported, sentences, write_preset
 from study.store.lock import Hold
 from study.store.places import is_uri
 from study.words import counted
@@ -133,16 +124,21 @@ def conclude(asked: Search, winners: list[Winner], path: Path | None) -> int:
     study, store, console = asked.study, asked.study.store, asked.study.console
     selection = study.selection
     plan = study.write_plan(f"search {selection.name}", *reported(selection, winners))
+    history = [study.command, f"Data: {study.data.name}, fingerprint {study.data.fingerprint}."]
     for winner in winners:
         export(asked, winner.suggestions, winner)
-        for sentence in sentences(store, winner):
-            console.print(f"{winner.problem.name}: {sentence}")
+        name, found = winner.problem.name, sentences(store, winner)
+        for sentence in found:
+            console.print(f"{name}: {sentence}")
+        trials = winner.suggestions.table()
+        stopped = sum(trial["state"] == "pruned" for trial in trials)
+        history.append(f"{name}: {len(trials)} trials, {stopped} stopped early.")
+        history += [f"  {sentence}" for sentence in found]
     if path is None:
         beside_trials = str(store.place.where("search"))
         folder = Path("." if is_uri(beside_trials) else beside_trials)
         path = folder / f"best-{selection.name}.toml"
-    how = comment(winners, study.data, store, study.command)
-    presets.write(path, preset_of(selection, winners, study.data), how)
+    write_preset(path, selection, winners, study.data, comment="\n".join(history))
     console.print(f"preset: {path}; `study run {selection.name} --preset {path}` takes it")
     return write_report(store, console, plan, damaged={}, only_if_changed=True)
 

@@ -11,9 +11,6 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 EPOCH = "epoch"
 """The key of the epoch in what `train` reports."""
 
-KEPT = 4
-"""One in this many trials at a rung goes on."""
-
 RECENT = 10
 """A trial at a rung is compared with this many before it. Optuna's suggestions improve during a
 search, so among all trials nearly every late one would be in the best quarter: 40 trials of 9
@@ -67,7 +64,7 @@ class Halving(FIFOScheduler):
             return True
         at_rung[trial] = tuple(sign * result[name] for name, sign in self.signs.items())
         ranks = dominated_by(np.array(list(at_rung.values())[-RECENT - 1 :]))
-        return bool(ranks[-1] <= np.percentile(ranks, 100 / KEPT))
+        return bool(ranks[-1] <= np.percentile(ranks, 25))
 
 
 def dominated_by(points: np.ndarray) -> np.ndarray:

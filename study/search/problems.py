@@ -13,9 +13,6 @@ from study.experiments import Experiment
 from study.grid import Cell, override, plan
 from study.search.spaces import Dimension
 
-RUNG_SPACING = 3
-"""Each rung is at this many times the epochs of the one before."""
-
 
 @dataclass(frozen=True)
 class Problem:
@@ -94,11 +91,11 @@ class Problem:
 def rungs(epochs: range) -> list[int]:
     """The epochs after which trials are compared.
 
-    The first is a tenth of the way, and each further one `RUNG_SPACING` times as late. None is the
-    last epoch: stopping a trial there saves nothing.
+    The first is a tenth of the way, and each further one three times as late. None is the last
+    epoch: stopping a trial there saves nothing.
     """
     found, trained = [], max(1, len(epochs) // 10)
     while trained < len(epochs):
         found.append(epochs[trained - 1])
-        trained *= RUNG_SPACING
+        trained *= 3
     return found

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from trainables.settings.fewshot import Config as FewShot
 
@@ -16,27 +16,20 @@ if TYPE_CHECKING:  # the command line's help needs only names, and importing Opt
     from optuna.distributions import BaseDistribution
 
 
+Condition = Callable[[Mapping[str, Any]], bool]
+
+
 @dataclass(frozen=True)
-class Dimension:
-    """A setting that a search varies."""
+class Setting:
+    """A setting that a search varies: see `Dimension`."""
 
     name: str
-    applies: Callable[[Mapping[str, Any]], bool] = field(
-        default=lambda settings: True, kw_only=True
-    )
-    """Whether the setting has an effect, given all settings that the search starts with."""
-
-    def distribution(self) -> BaseDistribution:
-        """The values for Optuna."""
-        raise NotImplementedError
-
-    def holds(self, value: Any) -> bool:
-        """Whether Optuna may suggest this value."""
-        raise NotImplementedError
+    applies: Condition = field(default=lambda settings: True, kw_only=True)
+    """Whether the setting has an effect on an experiment with these settings."""
 
 
 @dataclass(frozen=True)
-class Real(Dimension):
+class Real(Setting):
     """A number from `low` to `high`, on a logarithmic scale unless `log` is false."""
 
     low: float
@@ -53,7 +46,7 @@ class Real(Dimension):
 
 
 @dataclass(frozen=True)
-class Choice(Dimension):
+class Choice(Setting):
     """One of a few `values`, in no order."""
 
     values: tuple[Any, ...]
@@ -68,7 +61,7 @@ class Choice(Dimension):
 
 
 @dataclass(frozen=True)
-class Steps(Dimension):
+class Steps(Setting):
     """An integer from `low` to `high` in steps of `step`, which divides their difference."""
 
     low: int
@@ -84,6 +77,10 @@ class Steps(Dimension):
         return value in range(self.low, self.high + 1, self.step)
 
 
+Dimension: TypeAlias = Real | Choice | Steps
+"""A setting with its values as a `distribution` for Optuna, which `holds` some and not others."""
+
+
 @dataclass(frozen=True)
 class Space:
     """The dimensions of an experiment's search, and its point on the other axes of the grid."""
@@ -97,7 +94,7 @@ class Space:
         return tuple(d for d in self.dimensions if d.name not in given and d.applies(settings))
 
 
-def arm(*names: str) -> Callable[[Mapping[str, Any]], bool]:
+def arm(*names: str) -> Condition:
     """Condition: `--freeze` is one of `names`."""
     return lambda settings: settings["freeze"] in names
 
@@ -106,6 +103,9 @@ def sees_views(settings: Mapping[str, Any]) -> bool:
     """Condition: the few-shot classifier learns from augmented views."""
     return FewShot(**settings).sees_views
 
+
+ENCODER = {"latent_dim": 14, "depth": 3}
+"""The place of both spaces on the axes of the encoder."""
 
 SPACES: dict[str, Space] = {
     "autoencoder": Space(
@@ -121,7 +121,7 @@ SPACES: dict[str, Space] = {
             Real("noise", 0.0, 0.3, log=False),
             Real("augment", 0.0, 1.0, log=False),
         ),
-        place={"latent_dim": 14, "depth": 3},
+        place=ENCODER,
     ),
     "fewshot": Space(
         dimensions=(
@@ -137,13 +137,7 @@ SPACES: dict[str, Space] = {
             Real("alpha", 0.8, 0.999, log=False, applies=arm("propagation")),
             Steps("neighbours", 5, 25, step=5, applies=arm("propagation")),
         ),
-        place={
-            "latent_dim": 14,
-            "depth": 3,
-            "labels": 80,
-            "freeze": "fixed",
-            "pretraining": "plain",
-        },
+        place={**ENCODER, "labels": 80, "freeze": "fixed", "pretraining": "plain"},
     ),
 }
 """By experiment; an experiment without an entry can't be searched."""

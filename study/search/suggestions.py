@@ -21,9 +21,6 @@ from study.grid import Cell
 from study.search.problems import Problem
 from study.store import Store
 
-STARTUP_TRIALS = 10
-"""Trials that Optuna's sampler draws at random before it models them."""
-
 
 @dataclass(frozen=True)
 class Budget:
@@ -83,11 +80,9 @@ class Suggestions:
         earlier = self.study.get_trials(deepcopy=False)
         # Multivariate: a good learning rate depends on the batch size. Every start has another
         # seed, as the same one would suggest the same points again.
+        seed = int(problem.experiment.fixed.get("seed", 0)) + len(earlier)
         self.study.sampler = optuna.samplers.TPESampler(
-            n_startup_trials=STARTUP_TRIALS,
-            multivariate=True,
-            constant_liar=True,
-            seed=int(problem.experiment.fixed.get("seed", 0)) + len(earlier),
+            multivariate=True, constant_liar=True, seed=seed
         )
         if not earlier:
             # Optuna draws the settings whose start is outside the space.

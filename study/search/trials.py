@@ -9,13 +9,12 @@ from typing import Any
 from optuna.trial import TrialState
 
 from study.grid import gaps
-from study.launch import Session, count_workers
+from study.launch import Listener, Session, count_workers
 from study.queue import Queue, Task
 from study.search.halving import EPOCH, Halving
 from study.search.problems import rungs
 from study.search.suggestions import Budget, Suggestions
 from study.words import duration, reason
-from trainables.contract import ConfigError
 
 
 def run_search(session: Session, suggestions: Suggestions, budget: Budget) -> None:
@@ -45,8 +44,8 @@ def run_search(session: Session, suggestions: Suggestions, budget: Budget) -> No
         trials.save_seconds()
 
 
-class SearchTrials:
-    """Makes the tasks of a queue from suggestions; a `study.launch.Listener` of their ends."""
+class SearchTrials(Listener):
+    """Makes the tasks of a queue from suggestions, and records how they end."""
 
     def __init__(
         self, session: Session, suggestions: Suggestions, budget: Budget, gpus: float
@@ -81,11 +80,6 @@ class SearchTrials:
         """What a trial has to compute. A trial with nothing to compute ends here."""
         suggestions, store = self.suggestions, self.session.store
         cell = suggestions.cells[number]
-        try:
-            cell.settings.check_data(self.session.data)
-        except ConfigError as error:
-            self._fail(number, str(error))
-            return None
         if any(other.id == cell.id for n, other in suggestions.cells.items() if n != number):
             suggestions.failed(number, f"another trial is computing the same cell {cell.id}")
             return None
@@ -107,7 +101,6 @@ class SearchTrials:
         """Nothing to record."""
 
     def reported(self, task: Task, result: Mapping[str, Any]) -> None:
-        """Record the metric after an epoch."""
         number = self.numbers[task]
         epoch, value = result.get(EPOCH), result.get(self.metric)
         # A trial that is tried again may report an epoch for the second time.
@@ -116,15 +109,13 @@ class SearchTrials:
             self.suggestions.report(number, epoch, value)
 
     def done(self, task: Task, value: float | None) -> None:
-        """The trial's cell is in the store."""
         self.finished.setdefault(task.cell.id, []).append(task.replicates)
         self._complete("done  ", self.numbers[task])
 
     def stopped(self, task: Task, result: Mapping[str, Any]) -> None:
-        """The trial was stopped at a rung, or, without a result, through no fault of its own."""
         number = self.numbers[task]
         self.session.store.place.delete(self.session.store.progress(task.block))
-        if not result:
+        if not result:  # it was interrupted, not stopped at a rung
             self.suggestions.lost(number)
             return
         self.reported(task, result)
@@ -133,11 +124,11 @@ class SearchTrials:
         self._event(f"stopped trial {number} after epoch {epoch} ({self.metric} {metric:.4g})")
 
     def failed(self, task: Task, error: str) -> None:
-        """The trial would fail again: its training diverges, for example."""
-        self._fail(self.numbers[task], reason(error))
+        number, why = self.numbers[task], reason(error)
+        self.suggestions.failed(number, why)
+        self._event(f"failed  trial {number}: {why}")
 
     def say(self, text: str) -> None:
-        """Print a line."""
         self.session.console.print(f"{self.suggestions.problem.name}: {text}")
 
     # --- recording and showing ---------------------------------------------------------------
@@ -147,10 +138,6 @@ class SearchTrials:
         columns = zip(self.suggestions.problem.columns, values, strict=True)
         objectives = ", ".join(f"{column} {value:.4g}" for column, value in columns)
         self._event(f"{word}  trial {number} {objectives}{note}")
-
-    def _fail(self, number: int, why: str) -> None:
-        self.suggestions.failed(number, why)
-        self._event(f"failed  trial {number}: {why}")
 
     def _event(self, event: str) -> None:
         self.say(f"{event}  [{self.state()}]")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from optuna.trial import FrozenTrial
 
+from study import presets
 from study.experiments import Experiment, Preset, Selection
 from study.grid import Cell, gaps
 from study.search.problems import Problem
@@ -20,7 +22,6 @@ class Winner:
     """What a search has found."""
 
     suggestions: Suggestions
-    """All its trials."""
     trial: FrozenTrial
     """The one with the best metric."""
     fresh: list[list[Cell]]
@@ -115,22 +116,24 @@ def epochs_used(suggestions: Suggestions) -> tuple[int, int]:
     return used, epochs * len(trials)
 
 
-def preset_of(selection: Selection, winners: Sequence[Winner], data: Dataset) -> Preset:
-    """The preset that makes the winners' cells, whatever else is on the grid."""
+def write_preset(
+    path: Path, selection: Selection, winners: Sequence[Winner], data: Dataset, comment: str
+) -> None:
+    """Write the preset that makes the winners' cells, whatever else is on the grid."""
     *needed, target = selection.experiments
+    searched = [winner.problem.experiment for winner in winners]
     recipes = {}
     for winner in winners:
         config = winner.problem.cell(winner.trial.params).config
         names = dict.fromkeys([*winner.problem.experiment.fixed, *winner.trial.params])
         recipe = {name: config[name] for name in names if name not in ("seed", "latent_dim")}
         recipes[config["latent_dim"]] = recipe
-    searched = [winner.problem.experiment for winner in winners]
     axes = {
         axis: tuple(dict.fromkeys(experiment.axes[axis][0] for experiment in searched))
         for axis in target.axes
     }
     dims = ", ".join(map(str, recipes))
-    return Preset(
+    preset = Preset(
         description=f"found by `study search {selection.name}` on {data.name}, d = {dims}",
         dataset=data.name,
         axes={target.name: axes},
@@ -138,14 +141,4 @@ def preset_of(selection: Selection, winners: Sequence[Winner], data: Dataset) ->
         | {target.name: {"replicates": searched[0].replicates}},
         recipes={e.name: e.recipes for e in needed if e.recipes} | {target.name: recipes},
     )
-
-
-def comment(winners: Sequence[Winner], data: Dataset, store: Store, command: str) -> str:
-    """The comment at the top of a preset: how it was found."""
-    lines = [command, f"Data: {data.name}, fingerprint {data.fingerprint}."]
-    for winner in winners:
-        trials = winner.suggestions.table()
-        stopped = sum(trial["state"] == "pruned" for trial in trials)
-        lines.append(f"{winner.problem.name}: {len(trials)} trials, {stopped} stopped early.")
-        lines += [f"  {sentence}" for sentence in sentences(store, winner)]
-    return "\n".join(lines)
+    presets.write(path, preset, comment)

@@ -48,6 +48,7 @@ def data_at_hand(monkeypatch, digits):
         (["--trials", "3", "--fix", "width=many"],
          "--fix width=many: width: 'many' is not of type int"),
         (["--trials", "3", "--fix", "kernel=4"], "kernel 4: must be 3, 5 or 7"),
+        (["--trials", "3", "--fix", "batch_size=3601"], "--batch-sizes 3601: must be"),
         (["--trials", "3", "--learning-rate", "0.01", "--batch-sizes", "32", "--fix", "width=8",
           "kernel=3", "activation=relu", "weight_decay=0.1", "warm_up=0.1", "noise=0",
           "augment=0", "optimiser=muon"],

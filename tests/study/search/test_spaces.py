@@ -32,14 +32,14 @@ def test_a_dimension_is_a_setting_and_its_space_holds_what_a_search_starts_with(
 
 
 @pytest.mark.parametrize("experiment", SPACES)
-def test_every_corner_of_a_space_is_a_configuration(experiment):
+def test_every_corner_of_a_space_is_a_configuration(experiment, digits):
     module = EXPERIMENTS[experiment].settings_module()
     for dimension in SPACES[experiment].dimensions:
         ends = (
             dimension.values if isinstance(dimension, Choice) else (dimension.low, dimension.high)
         )
         for value in ends:
-            assert module.Config(**{**config_of(experiment), dimension.name: value})
+            module.Config(**{**config_of(experiment), dimension.name: value}).check_data(digits)
 
 
 @pytest.mark.parametrize("experiment", SPACES)
