@@ -128,7 +128,7 @@ class Suggestions:
             trial.set_user_attr("curve", curve)
 
     def complete(self, number: int) -> list[float]:
-        """End a trial whose cell is in the store; its objectives."""
+        """End a trial whose cell is in the store; return its objectives."""
         cell = self.cells[number]
         rows = self.store.rows({cell.id: cell.replicates})
         values = [float(rows[column].mean()) for column in self.problem.columns]
@@ -210,7 +210,7 @@ def _as_json(trial: FrozenTrial) -> dict[str, Any]:
 
 
 def _difference(known: Any, wanted: Any) -> str:
-    """`batch_size is 32, asked for is 64`."""
+    """What differs in words: `batch_size is 32, asked for is 64`."""
     if not (isinstance(known, dict) and isinstance(wanted, dict)):
         return f"{_short(known)}, asked for is {_short(wanted)}"
     return "; ".join(

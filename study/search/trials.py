@@ -169,11 +169,11 @@ class SearchTrials(Listener):
 
     def _seconds_left(self, ended: int) -> float:
         """Seconds until the budget is spent; 0 where that can't be told."""
-        guesses = []
+        limits = []
         if self.budget.seconds is not None:
-            guesses.append(self.budget.seconds - self._seconds())
+            limits.append(self.budget.seconds - self._seconds())
         new = ended - self._ended_before
         if self.budget.trials is not None and new > 0:
-            pace = (time.monotonic() - self._started) / new
-            guesses.append(pace * (self.budget.trials - ended))
-        return max(0.0, min(guesses, default=0.0))
+            seconds_per_trial = (time.monotonic() - self._started) / new
+            limits.append(seconds_per_trial * (self.budget.trials - ended))
+        return min(limits, default=0.0)

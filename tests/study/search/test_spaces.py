@@ -39,6 +39,7 @@ def test_every_corner_of_a_space_is_a_configuration(experiment, digits):
             dimension.values if isinstance(dimension, Choice) else (dimension.low, dimension.high)
         )
         for value in ends:
+            assert dimension.holds(value)
             module.Config(**{**config_of(experiment), dimension.name: value}).check_data(digits)
 
 
