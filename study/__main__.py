@@ -43,9 +43,9 @@ def prepare(arguments: argparse.Namespace) -> tuple[Study, list[list[Cell]]]:
     try:
         groups = lay_out(selection.experiments, selection.asked)
         data = load_data(arguments)
-        if len(data.train) >= LARGE:
-            selection = select(arguments, large=True)
-            groups = lay_out(selection.experiments, selection.asked)
+        fitting = select(arguments, large=len(data.train) >= LARGE)
+        if fitting.experiments != selection.experiments:
+            selection, groups = fitting, lay_out(fitting.experiments, fitting.asked)
         check_data(groups, data)
     except ConfigError as error:
         raise as_bad_input(error) from error

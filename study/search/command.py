@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,8 +55,8 @@ def search(study: Study, problems: list[Problem], arguments: argparse.Namespace)
     if is_uri(arguments.out) and not arguments.storage:
         allowed = "can't hold the database of the trials; give its --storage"
         raise BadInput("--out", arguments.out, allowed)
-    seconds = None if arguments.minutes is None else 60 * arguments.minutes
-    asked = Search(study, [], Budget(arguments.trials, seconds), arguments.fresh)
+    budget = Budget(arguments.trials or math.inf, 60 * (arguments.minutes or math.inf))
+    asked = Search(study, [], budget, arguments.fresh)
 
     def work(hold: Hold) -> int:
         store.tidy()

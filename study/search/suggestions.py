@@ -7,6 +7,7 @@ the start: running, complete (its cell is in the store), pruned (stopped early) 
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -24,17 +25,16 @@ from study.store import Store
 
 @dataclass(frozen=True)
 class Budget:
-    """Limits of a search, all commands that continue it included; None is no limit."""
+    """Limits of a search, all commands that continue it included."""
 
-    trials: int | None
+    trials: float = math.inf
     """Trials that end by themselves or are stopped early."""
-    seconds: float | None
+    seconds: float = math.inf
     """Seconds after which no trial begins."""
 
     def is_spent(self, trials: int, seconds: float) -> bool:
         """Whether no further trial may begin."""
-        enough = self.trials is not None and trials >= self.trials
-        return enough or (self.seconds is not None and seconds >= self.seconds)
+        return trials >= self.trials or seconds >= self.seconds
 
 
 def open_storage(url: str, option: str) -> optuna.storages.RDBStorage:

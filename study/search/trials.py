@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -153,27 +154,19 @@ class SearchTrials(Listener):
 
     def state(self) -> str:
         """`12 done, 20 stopped early, 1 failed, 2 running of 40; best …; about 2 min left`."""
-        states = [trial.state for trial in self.suggestions.ended()]
+        budget, states = self.budget, [trial.state for trial in self.suggestions.ended()]
         parts = [
             f"{states.count(TrialState.COMPLETE)} done, "
             f"{states.count(TrialState.PRUNED)} stopped early, "
             f"{states.count(TrialState.FAIL)} failed, {len(self.suggestions.running)} running"
-            + (f" of {self.budget.trials}" if self.budget.trials else "")
+            + (f" of {budget.trials}" if budget.trials < math.inf else "")
         ]
         if best := self.suggestions.best():
             parts.append(f"best {self.metric} {best.values[0]:.4g} (trial {best.number})")
-        left = self._seconds_left(len(states))
-        if left >= 1:
+        left = budget.seconds - self._seconds()
+        if new := len(states) - self._ended_before:
+            seconds_per_trial = (time.monotonic() - self._started) / new
+            left = min(left, seconds_per_trial * (budget.trials - len(states)))
+        if 1 <= left < math.inf:
             parts.append(f"about {duration(left)} left")
         return "; ".join(parts)
-
-    def _seconds_left(self, ended: int) -> float:
-        """Seconds until the budget is spent; 0 where that can't be told."""
-        limits = []
-        if self.budget.seconds is not None:
-            limits.append(self.budget.seconds - self._seconds())
-        new = ended - self._ended_before
-        if self.budget.trials is not None and new > 0:
-            seconds_per_trial = (time.monotonic() - self._started) / new
-            limits.append(seconds_per_trial * (self.budget.trials - ended))
-        return min(limits, default=0.0)
