@@ -78,7 +78,7 @@ class Steps(Setting):
 
 
 Dimension: TypeAlias = Real | Choice | Steps
-"""A setting with its values as a `distribution` for Optuna, which `holds` some and not others."""
+"""`distribution` is its values for Optuna; `holds` says whether a value is one of them."""
 
 
 @dataclass(frozen=True)
