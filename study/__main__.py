@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from study.command_line.machine import (
-    PipeConsole,
-    check_out,
-    replace_unencodable,
-    require_machine,
-    resolving,
-)
+from rich.console import Console
+
+from study.command_line.machine import check_out, require_machine, resolving
 from study.command_line.options import as_bad_input, select
 from study.command_line.parser import parser
 from study.errors import BAD_INPUT, DONE, FAILED, INTERRUPTED, SIGPIPE_EXIT, BadInput, StoreError
 from study.grid import Cell, check_data, identify, lay_out
 from study.presets import find
+from study.resources import Resources
 from study.run import (
     Selection,
     Study,
@@ -43,37 +41,43 @@ LARGE = 10_000
 """Training images from which a dataset takes a preset's `large` settings."""
 
 
-def prepare(arguments: argparse.Namespace) -> tuple[Dataset, Selection, list[list[Cell]]]:
-    """The dataset, what was asked for, and its cells. Raises for whatever can't run."""
+def prepare(arguments: argparse.Namespace) -> tuple[Study, list[list[Cell]]]:
+    """The study that a command asks for, and its cells. Raises for whatever can't run."""
     if is_uri(arguments.out):
         Store(arguments.out).reach()
     else:
         check_out(Path(arguments.out))
     require_machine(arguments)
-    name = arguments.dataset or find(arguments.preset).dataset
-    # Before the data, which may take a download: the settings that are wrong for any data.
+    # Settings that are wrong for any data are refused before the data are downloaded.
     selection = select(arguments, large=False)
     try:
         groups = lay_out(selection.experiments, selection.asked)
-        try:
-            data = load(name, arguments.data_dir)
-        except DataError as error:
-            option = "--data-dir" if arguments.data_dir else "--dataset"
-            raise BadInput(option, arguments.data_dir or name, str(error)) from error
-        chosen = select(arguments, large=len(data.train) >= LARGE)
-        if chosen.experiments != selection.experiments:
-            selection, groups = chosen, lay_out(chosen.experiments, chosen.asked)
+        data = load_data(arguments)
+        fitting = select(arguments, large=len(data.train) >= LARGE)
+        if fitting.experiments != selection.experiments:
+            selection, groups = fitting, lay_out(fitting.experiments, fitting.asked)
         check_data(groups, data)
-        identify(groups, data.fingerprint)
     except ConfigError as error:
         raise as_bad_input(error) from error
-    return data, selection, groups
+    identify(groups, data.fingerprint)
+    return study_of(arguments, data, selection), groups
+
+
+def load_data(arguments: argparse.Namespace) -> Dataset:
+    """The dataset that a command asks for. Raises `BadInput`."""
+    name = arguments.dataset or find(arguments.preset).dataset
+    try:
+        return load(name, arguments.data_dir)
+    except DataError as error:
+        option = "--data-dir" if arguments.data_dir else "--dataset"
+        raise BadInput(option, arguments.data_dir or name, str(error)) from error
 
 
 def study_of(arguments: argparse.Namespace, data: Dataset, selection: Selection) -> Study:
-    """The study that `run` and `search` compute."""
-    from study.resources import Resources
-
+    """The study that a command computes."""
+    until = None
+    if getattr(arguments, "until_decided", False):
+        until = Until(arguments.matters, arguments.most)
     return Study(
         selection=selection,
         data=data,
@@ -82,17 +86,15 @@ def study_of(arguments: argparse.Namespace, data: Dataset, selection: Selection)
         resources=Resources(arguments.address, arguments.cpus_per_trial, arguments.gpus_per_trial),
         console=arguments.console,
         command=redacted(shlex.join(["study", *sys.argv[1:]])),
-        until=Until(arguments.matters, arguments.most)
-        if getattr(arguments, "until_decided", False)
-        else None,
+        until=until,
         log=arguments.log,
     )
 
 
 def command_plan(arguments: argparse.Namespace) -> int:
-    data, selection, groups = prepare(arguments)
-    console, store = arguments.console, Store(arguments.out)
-    console.print(f"{selection.name} on {data.name}, results in {shown(store.address)}")
+    study, groups = prepare(arguments)
+    console, store, selection = study.console, study.store, study.selection
+    console.print(f"{selection.name} on {study.data.name}, results in {shown(store.address)}")
     damaged = store.verify(ids(groups))
     for block, reason in damaged.items():
         console.print(f"{block.name} is {reason}; `study run` computes it again")
@@ -108,17 +110,15 @@ def command_plan(arguments: argparse.Namespace) -> int:
 
 
 def command_run(arguments: argparse.Namespace) -> int:
-    data, selection, groups = prepare(arguments)
-    return run(study_of(arguments, data, selection), groups)
+    return run(*prepare(arguments))
 
 
 def command_search(arguments: argparse.Namespace) -> int:
-    data, selection, _ = prepare(arguments)
+    study, _ = prepare(arguments)
     from study.command_line.searches import problems
     from study.search.command import search
 
-    drafts = problems(arguments, data, selection)
-    return search(study_of(arguments, data, selection), drafts, arguments)
+    return search(study, problems(arguments, study.data, study.selection), arguments)
 
 
 def command_report(arguments: argparse.Namespace) -> int:
@@ -135,19 +135,16 @@ def command_report(arguments: argparse.Namespace) -> int:
         return write_report(store, arguments.console, plan, store.verify(cells))
     except OSError as error:
         reason = f"the report can't be written ({error.strerror})"
-        raise BadInput("RESULTS", arguments.results, reason) from error
+        raise BadInput("RESULTS", results, reason) from error
 
 
 def command_check(arguments: argparse.Namespace) -> int:
     from study.cluster.check import check
-    from study.resources import Resources
 
     require_machine(arguments)
     resources = Resources(arguments.address, arguments.cpus_per_trial, arguments.gpus_per_trial)
-    ready = check(
-        arguments.console, arguments.dataset, arguments.data_dir, arguments.out, resources
-    )
-    return DONE if ready else FAILED
+    given = arguments.console, arguments.dataset, arguments.data_dir, arguments.out
+    return DONE if check(*given, resources) else FAILED
 
 
 COMMANDS = {
@@ -159,9 +156,18 @@ COMMANDS = {
 }
 
 
+class PipeConsole(Console):
+    """Console that raises `BrokenPipeError` when stdout is closed."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    replace_unencodable()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # an ASCII terminal shows … as ?
     arguments = parser().parse_args(argv)
     arguments.console = PipeConsole(soft_wrap=True, markup=False)
     try:
@@ -171,7 +177,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"study {arguments.command}: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # As of `study plan | head -1`. What is still in the buffer is for nobody.
+        # As of `study plan | head -1`. Python's last flush of stdout must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return SIGPIPE_EXIT
     except (BadInput, StoreError) as error:

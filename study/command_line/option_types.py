@@ -1,9 +1,10 @@
-"""Values of the command line's options: from text, or an error that says what is allowed."""
+"""Types of the command line's options: each parses a text, or says what is allowed."""
 
 from __future__ import annotations
 
-import argparse
 import math
+import re
+from argparse import ArgumentTypeError
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,10 @@ from study.presets import PresetError, find
 from study.store.places import is_uri
 
 LARGEST = 2**63 - 1
-"""What a column of whole numbers can hold."""
+"""The largest integer that a column can hold."""
 
 SMALLEST = 0.0001
-"""The least of a resource that Ray can count."""
+"""The smallest share of a resource that Ray can count."""
 
 
 def _number(kind: Callable[[str], Any], what: str, least: float) -> Callable[[str], Any]:
@@ -23,11 +24,11 @@ def _number(kind: Callable[[str], Any], what: str, least: float) -> Callable[[st
         try:
             value = kind(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not {what}") from None
+            raise ArgumentTypeError(f"{text!r} is not {what}") from None
         if not math.isfinite(value) or value < least:
-            raise argparse.ArgumentTypeError(f"{text} is not {what}")
+            raise ArgumentTypeError(f"{text} is not {what}")
         if value > LARGEST:
-            raise argparse.ArgumentTypeError(f"{text} is more than 2^63 − 1")
+            raise ArgumentTypeError(f"{text} is more than 2^63 − 1")
         return value
 
     return parse
@@ -40,38 +41,39 @@ amount = _number(float, "a number of at least 0", 0)
 
 def positive(text: str) -> float:
     """A number above 0."""
-    value = amount(text)
+    value = float(amount(text))
     if value == 0:
-        raise argparse.ArgumentTypeError("0 is not a number above 0")
-    return float(value)
+        raise ArgumentTypeError("0 is not a number above 0")
+    return value
 
 
 def cpus(text: str) -> float:
-    """CPU cores a trial."""
-    asked = positive(text)
-    if asked < SMALLEST:
-        raise argparse.ArgumentTypeError(f"{text} is less than {SMALLEST}, the least there is")
-    return asked
+    """CPU cores of a trial."""
+    return _countable(positive(text), text)
 
 
 def gpus(text: str) -> float | str:
-    """`auto`, a fraction of a GPU, or whole GPUs."""
+    """GPUs of a trial: `auto`, a fraction of one, or whole ones."""
     if text == "auto":
         return text
-    asked = float(amount(text))
-    if 0 < asked < SMALLEST:
-        raise argparse.ArgumentTypeError(f"{text} is less than {SMALLEST}, the least there is")
-    if asked > 1 and asked != int(asked):
-        raise argparse.ArgumentTypeError(f"{text} is neither a fraction of a GPU nor whole GPUs")
-    return asked
+    value = _countable(float(amount(text)), text)
+    if value > 1 and not value.is_integer():
+        raise ArgumentTypeError(f"{text} is neither a fraction of a GPU nor whole GPUs")
+    return value
+
+
+def _countable(value: float, text: str) -> float:
+    if 0 < value < SMALLEST:
+        raise ArgumentTypeError(f"{text} is less than {SMALLEST}, the least there is")
+    return value
 
 
 def one_of(choices: Sequence[str], what: str) -> Callable[[str], str]:
-    """What takes one of `choices`, each a `what`."""
+    """The type of one of `choices`, each a `what`."""
 
     def parse(text: str) -> str:
         if text not in choices:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a {what}: {', '.join(choices)}")
+            raise ArgumentTypeError(f"{text!r} is not a {what}: {', '.join(choices)}")
         return text
 
     return parse
@@ -79,9 +81,8 @@ def one_of(choices: Sequence[str], what: str) -> Callable[[str], str]:
 
 def folder(text: str) -> Path:
     """A path."""
-    if not text.strip():
-        # Most likely a shell variable that isn't set. As a path it would be the current folder.
-        raise argparse.ArgumentTypeError(f"{text!r} is not a folder")
+    if not text.strip():  # probably an unset shell variable; Path("") is the current folder
+        raise ArgumentTypeError(f"{text!r} is not a folder")
     return Path(text)
 
 
@@ -91,31 +92,27 @@ def results(text: str) -> Path | str:
 
 
 def preset(text: str) -> str:
-    """A preset's name, or the path of a file that is one."""
+    """The name of a preset, or the path of a preset file."""
     try:
         find(text)
     except PresetError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+        raise ArgumentTypeError(str(error)) from None
     return text
 
 
 def address(text: str) -> str:
     """`local`, `auto`, or HOST:PORT."""
-    host, _, port = text.rpartition(":")
-    if text in ("local", "auto") or (host and _is_port(port)):
+    port = re.fullmatch(r".+:([0-9]{1,5})", text)
+    if text in ("local", "auto") or (port and 0 < int(port[1]) < 65536):
         return text
-    raise argparse.ArgumentTypeError(f"{text!r} is not local, auto or HOST:PORT")
-
-
-def _is_port(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= 5 and 0 < int(text) < 65536
+    raise ArgumentTypeError(f"{text!r} is not local, auto or HOST:PORT")
 
 
 def setting(text: str) -> tuple[str, Any]:
-    """NAME=VALUE, the value a number where it can be one."""
+    """NAME=VALUE, the value a number if it can be one."""
     name, equals, value = text.partition("=")
     if not (equals and name.isidentifier()):
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE, as width=16")
+        raise ArgumentTypeError(f"{text!r} is not NAME=VALUE, as width=16")
     for kind in (int, float):
         try:
             return name, kind(value)

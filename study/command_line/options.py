@@ -1,9 +1,10 @@
-"""What a command asks for: the experiments, with the preset and the options worked in."""
+"""The experiments that a command asks for, changed by the preset and then by the options."""
 
 from __future__ import annotations
 
 import argparse
 from dataclasses import replace
+from typing import Any
 
 from study.errors import BadInput
 from study.experiments import EXPERIMENTS, STUDIES, Experiment, Selection, derived, members
@@ -29,58 +30,59 @@ OPTION_OF = {
 }
 """The option that sets each setting of a trainable."""
 
-SHARED = ("latent_dim", "depth", "labels", "freeze", "pretraining", "network", "width",
-          "replicates", "encoders", "seed")  # fmt: skip
-"""Settings that an option changes in every experiment that has them. The others change the
-experiment that was named, or a study's first: `--epochs` of `assignment` are the autoencoder's."""
+NOT_SHARED = ("loss", "batch_size", "epochs", "learning_rate")
+"""Settings that an option changes only in the experiment that was named, or a study's first:
+`--epochs` of `assignment` are the autoencoder's. The others change in all that have them."""
+
+
+def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The settings that have an option on the command line; axes are lists of values."""
+    options = {name: getattr(arguments, name) for name in OPTION_OF}
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def select(arguments: argparse.Namespace, large: bool) -> Selection:
-    """The experiments that `arguments` ask for; `large` says which of a preset's settings fit the
-    dataset. Settings that no trial could have are found when the grid is made."""
-    preset = find(arguments.preset)
-    options = {name: getattr(arguments, name) for name in OPTION_OF}
-    until_decided = getattr(arguments, "until_decided", False)
-    if until_decided and options["encoders"]:
-        reason = "must be 0 with --until-decided: an encoder of its own for each classifier"
-        raise BadInput("--encoders", options["encoders"], reason)
-    given = {name: value for name, value in options.items() if value is not None}
-    experiments = members(arguments.name)
-    target = arguments.name if arguments.name in EXPERIMENTS else experiments[0].name
+    """The experiments that `arguments` ask for; `large` datasets take more of the preset.
+
+    Raises `BadInput` for an option that no experiment has. Values out of bounds are found later,
+    when the grid is laid out.
+    """
+    preset, given = find(arguments.preset), given_settings(arguments)
+    chosen, experiments = members(arguments.name), dict[str, Experiment]()
+    target = arguments.name if arguments.name in EXPERIMENTS else chosen[0].name
     target = EXPERIMENTS[target].check_of or target
+    if getattr(arguments, "until_decided", False):
+        if given.get("encoders"):
+            reason = "must be 0 with --until-decided: an encoder of its own for each classifier"
+            raise BadInput("--encoders", given["encoders"], reason)
+        if any(has_setting(experiment, "encoders") for experiment in chosen):
+            given["encoders"] = 0
     for name, value in given.items():
-        of_interest = experiments if name in SHARED else [EXPERIMENTS[target]]
-        if not any(has_setting(experiment, name) for experiment in of_interest):
+        changed = [EXPERIMENTS[target]] if name in NOT_SHARED else chosen
+        if not any(has_setting(experiment, name) for experiment in changed):
             shown = " ".join(map(str, value)) if isinstance(value, list) else value
             raise BadInput(OPTION_OF[name], shown, f"{arguments.name} has no such setting")
-    adjusted: dict[str, Experiment] = {}
-    for experiment in experiments:
+    for experiment in chosen:
+        name = experiment.name
         if experiment.check_of:
-            adjusted[experiment.name] = derived(experiment, adjusted[experiment.check_of])
+            experiments[name] = derived(experiment, experiments[experiment.check_of])
             continue
-        fixed = dict(preset.fixed.get(experiment.name, {}))
-        if large:
-            fixed |= preset.large.get(experiment.name, {})
-        experiment = override(experiment, preset.axes.get(experiment.name, {}), fixed)
-        mine = {k: v for k, v in given.items() if k in SHARED or experiment.name == target}
-        lists = {k: tuple(v) for k, v in mine.items() if isinstance(v, list)}
-        scalars = {k: v for k, v in mine.items() if not isinstance(v, list)}
-        if until_decided:
-            scalars["encoders"] = 0
-        experiment = override(experiment, lists, scalars)
-        recipes = preset.recipes_of(experiment)
-        kept = {
-            dim: {name: value for name, value in recipe.items() if name not in lists | scalars}
-            for dim, recipe in recipes.items()
+        fixed = {**preset.fixed.get(name, {}), **(preset.large.get(name, {}) if large else {})}
+        experiment = override(experiment, preset.axes.get(name, {}), fixed)
+        own = {k: v for k, v in given.items() if k not in NOT_SHARED or name == target}
+        axes = {k: tuple(v) for k, v in own.items() if isinstance(v, list)}
+        scalars = {k: v for k, v in own.items() if k not in axes}
+        recipes = {
+            dim: {k: v for k, v in recipe.items() if k not in own}
+            for dim, recipe in preset.recipes_of(experiment).items()
         }
-        adjusted[experiment.name] = replace(experiment, recipes=kept)
+        experiments[name] = replace(override(experiment, axes, scalars), recipes=recipes)
     asked = STUDIES.get(arguments.name, (arguments.name,))
-    return Selection(
-        arguments.name, arguments.dataset or preset.dataset, [*adjusted.values()], asked
-    )
+    dataset = arguments.dataset or preset.dataset
+    return Selection(arguments.name, dataset, list(experiments.values()), asked)
 
 
 def as_bad_input(error: ConfigError) -> BadInput:
-    """A setting that is out of bounds, in the words of the command line."""
+    """A setting that is out of bounds, named by its option."""
     option = OPTION_OF.get(error.field_name, error.field_name)
     return BadInput(option, error.value, f"must be {error.allowed}")

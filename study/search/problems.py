@@ -1,4 +1,4 @@
-"""What is searched: a place on an experiment's grid, and the settings that vary there."""
+"""A search problem: a point on an experiment's grid, the settings that vary, the objectives."""
 
 from __future__ import annotations
 
@@ -13,29 +13,26 @@ from study.experiments import Experiment
 from study.grid import Cell, override, plan
 from study.search.spaces import Dimension
 
-OBJECTIVES = ("error", "parameters", "seconds")
-"""What a search can improve: the experiment's metric on the validation split, the numbers that a
-model learns, and the seconds that a replicate takes to train."""
-
 
 @dataclass(frozen=True)
 class Problem:
     """One search: everything that makes two of them different."""
 
     name: str
-    """Of the Optuna study: `autoencoder-d14`."""
+    """The Optuna study's name: `autoencoder-d14`."""
     experiment: Experiment
-    """What is searched: its axes have one value each, and `fixed` the settings that don't vary."""
+    """Its axes have one value each; `fixed` has the other settings that don't vary."""
     dimensions: tuple[Dimension, ...]
     """The settings that vary."""
     start: Mapping[str, Any]
-    """The first point to try: what these settings are without a search."""
+    """The first point to try: the values that the dimensions have without a search."""
     needed: tuple[Experiment, ...]
-    """The experiments that it builds on."""
+    """The experiments that `experiment` builds on."""
     data: str
     """The dataset's fingerprint."""
     objectives: tuple[str, ...] = ("error",)
-    """Of `OBJECTIVES`."""
+    """`error` (the experiment's metric on the validation split) always comes first; `parameters`
+    (of one model) and `seconds` (of training one replicate) may follow."""
 
     def groups(self, params: Mapping[str, Any]) -> list[list[Cell]]:
         """The cell with these values of the dimensions, in the last group, and those that it
@@ -43,11 +40,10 @@ class Problem:
         config = {**self.experiment.fixed, **params}
         axes = {k: (config.pop(k, values[0]),) for k, values in self.experiment.axes.items()}
         point = override(self.experiment, axes, config)
-        # What it shares with those that it builds on is the seed.
+        # The cells that it builds on take only the seed from it.
         seed = {"seed": config["seed"]} if "seed" in config else {}
-        return plan(
-            [*(override(e, {}, seed) for e in self.needed), point], self.data, (point.name,)
-        )
+        needed = [override(experiment, {}, seed) for experiment in self.needed]
+        return plan([*needed, point], self.data, (point.name,))
 
     def cell(self, params: Mapping[str, Any]) -> Cell:
         """The cell with these values of the dimensions. Raises `ConfigError`."""
@@ -60,36 +56,46 @@ class Problem:
 
     @property
     def epochs_before(self) -> int:
-        """Those of a stage before, in which all trials are alike and none is stopped."""
+        """The epochs of an earlier stage, in which trials aren't compared."""
         return self.epochs.start - self.epochs.step
 
     @property
     def directions(self) -> list[Literal["minimize", "maximize"]]:
-        """`minimize` or `maximize`, an objective each."""
+        """The direction of each objective."""
         up = self.experiment.best == "max"
-        return ["maximize" if up and n == "error" else "minimize" for n in self.objectives]
+        return ["maximize" if up and name == "error" else "minimize" for name in self.objectives]
 
     @property
     def columns(self) -> list[str]:
-        """The columns of a cell's rows that hold the objectives."""
-        known = {"error": self.experiment.metric, "seconds": "train_seconds"}
-        return [known.get(name, name) for name in self.objectives]
+        """The column of a cell's rows that holds each objective."""
+        columns = {"error": self.experiment.metric, "seconds": "train_seconds"}
+        return [columns.get(name, name) for name in self.objectives]
 
     def facts(self) -> dict[str, Any]:
-        """What must be the same for a search to go on, as JSON has it."""
+        """What must be equal for an earlier search of this name to be continued, as JSON."""
         axes = {axis: values[0] for axis, values in self.experiment.axes.items()}
-        replicates = self.experiment.replicates
-        fixed = {**axes, **self.experiment.fixed, "replicates": replicates}
-        names = {dimension.name for dimension in self.dimensions}
-        content = {
+        fixed = {**axes, **self.experiment.fixed, "replicates": self.experiment.replicates}
+        dimensions = {
+            d.name: json.loads(distribution_to_json(d.distribution())) for d in self.dimensions
+        }
+        return {
             "experiment": self.experiment.name,
-            "dimensions": {
-                dimension.name: json.loads(distribution_to_json(dimension.distribution()))
-                for dimension in self.dimensions
-            },
-            "settings": {k: v for k, v in sorted(fixed.items()) if k not in names},
+            "dimensions": dimensions,
+            "settings": {k: v for k, v in sorted(fixed.items()) if k not in dimensions},
             "data": self.data,
             "parent": self.cell(self.start).parent_id,
             "objectives": list(self.objectives),
         }
-        return json.loads(json.dumps(content))
+
+
+def rungs(epochs: range) -> list[int]:
+    """The epochs after which trials are compared.
+
+    The first is a tenth of the way, and each further one three times as late. None is the last
+    epoch: stopping a trial there saves nothing.
+    """
+    found, trained = [], max(1, len(epochs) // 10)
+    while trained < len(epochs):
+        found.append(epochs[trained - 1])
+        trained *= 3
+    return found

@@ -1,8 +1,7 @@
 """What `study search` varies: the registry of search spaces, one an experiment.
 
-One more line adds a dimension. A dimension is the name of a setting of the trainable's `Config`
-and where its values come from; a space has the default of each inside it, since a search starts
-with the recipe that there is.
+One more line adds a dimension. A dimension is a setting of the trainable's `Config` with the
+values that Optuna may suggest; the setting's default is one of them, as a search starts there.
 """
 
 from __future__ import annotations
@@ -13,112 +12,100 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from trainables.settings.fewshot import Config as FewShot
 
-if TYPE_CHECKING:  # the command line's help needs names alone
+if TYPE_CHECKING:  # the command line's help needs only names, and importing Optuna takes long
     from optuna.distributions import BaseDistribution
 
 
+Condition = Callable[[Mapping[str, Any]], bool]
+
+
 @dataclass(frozen=True)
-class Real:
-    """A number between two bounds, on a logarithmic scale unless `log` is false."""
+class Setting:
+    """A setting that a search varies: see `Dimension`."""
 
     name: str
-    """The setting."""
+    applies: Condition = field(default=lambda settings: True, kw_only=True)
+    """Whether the setting has an effect on an experiment with these settings."""
+
+
+@dataclass(frozen=True)
+class Real(Setting):
+    """A number from `low` to `high`, on a logarithmic scale unless `log` is false."""
+
     low: float
-    """Its least value."""
     high: float
-    """Its largest value."""
     log: bool = True
-    """Whether a factor matters, as of a learning rate, or a difference."""
-    applies: Callable[[Mapping[str, Any]], bool] = lambda settings: True
-    """Whether the dimension means anything, given all settings as a search starts with them."""
 
     def distribution(self) -> BaseDistribution:
-        """The same to Optuna."""
         from optuna.distributions import FloatDistribution
 
         return FloatDistribution(self.low, self.high, log=self.log)
 
     def holds(self, value: Any) -> bool:
-        """Whether a search could find this value."""
         return bool(self.low <= value <= self.high)
 
 
 @dataclass(frozen=True)
-class Choice:
-    """One of a few values, in no order."""
+class Choice(Setting):
+    """One of a few `values`, in no order."""
 
-    name: str
-    """The setting."""
     values: tuple[Any, ...]
-    """What there is to choose from."""
-    applies: Callable[[Mapping[str, Any]], bool] = lambda settings: True
-    """As `Real.applies`."""
 
     def distribution(self) -> BaseDistribution:
-        """The same to Optuna."""
         from optuna.distributions import CategoricalDistribution
 
         return CategoricalDistribution(self.values)
 
     def holds(self, value: Any) -> bool:
-        """Whether a search could find this value."""
         return value in self.values
 
 
 @dataclass(frozen=True)
-class Steps:
-    """A whole number between two bounds, in steps."""
+class Steps(Setting):
+    """An integer from `low` to `high` in steps of `step`, which divides their difference."""
 
-    name: str
-    """The setting."""
     low: int
-    """Its least value."""
     high: int
-    """Its largest value, a whole number of steps above."""
     step: int = 1
-    """From one value to the next."""
-    applies: Callable[[Mapping[str, Any]], bool] = lambda settings: True
-    """As `Real.applies`."""
 
     def distribution(self) -> BaseDistribution:
-        """The same to Optuna."""
         from optuna.distributions import IntDistribution
 
         return IntDistribution(self.low, self.high, step=self.step)
 
     def holds(self, value: Any) -> bool:
-        """Whether a search could find this value."""
-        return self.low <= value <= self.high and (value - self.low) % self.step == 0
+        return value in range(self.low, self.high + 1, self.step)
 
 
 Dimension: TypeAlias = Real | Choice | Steps
+"""`distribution` is its values for Optuna; `holds` says whether a value is one of them."""
 
 
 @dataclass(frozen=True)
 class Space:
-    """What is searched of an experiment, and where on its grid."""
+    """The dimensions of an experiment's search, and its point on the other axes of the grid."""
 
     dimensions: tuple[Dimension, ...]
-    """What varies, unless the command line gives it a value."""
     place: Mapping[str, Any] = field(default_factory=dict)
-    """The values of the grid's other axes, unless the command line gives others: a search is for
-    one point of them."""
+    """A value for each axis that is not searched, used unless the command line gives another."""
 
     def at(self, settings: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[Dimension, ...]:
-        """The dimensions that are left once those of `given` have values, and that mean anything
-        with `settings`, which are all that the experiment has."""
+        """The dimensions that apply with `settings` and have no value in `given`."""
         return tuple(d for d in self.dimensions if d.name not in given and d.applies(settings))
 
 
-def arm(*names: str) -> Callable[[Mapping[str, Any]], bool]:
-    """What tells of settings whether a few-shot classifier is made in one of these ways."""
+def arm(*names: str) -> Condition:
+    """Condition: `--freeze` is one of `names`."""
     return lambda settings: settings["freeze"] in names
 
 
 def sees_views(settings: Mapping[str, Any]) -> bool:
-    """Whether a few-shot classifier of these settings learns from augmented views."""
+    """Condition: the few-shot classifier learns from augmented views."""
     return FewShot(**settings).sees_views
 
+
+ENCODER = {"latent_dim": 14, "depth": 3}
+"""The place of both spaces on the axes of the encoder."""
 
 SPACES: dict[str, Space] = {
     "autoencoder": Space(
@@ -134,7 +121,7 @@ SPACES: dict[str, Space] = {
             Real("noise", 0.0, 0.3, log=False),
             Real("augment", 0.0, 1.0, log=False),
         ),
-        place={"latent_dim": 14, "depth": 3},
+        place=ENCODER,
     ),
     "fewshot": Space(
         dimensions=(
@@ -150,13 +137,7 @@ SPACES: dict[str, Space] = {
             Real("alpha", 0.8, 0.999, log=False, applies=arm("propagation")),
             Steps("neighbours", 5, 25, step=5, applies=arm("propagation")),
         ),
-        place={
-            "latent_dim": 14,
-            "depth": 3,
-            "labels": 80,
-            "freeze": "fixed",
-            "pretraining": "plain",
-        },
+        place={**ENCODER, "labels": 80, "freeze": "fixed", "pretraining": "plain"},
     ),
 }
-"""By experiment. Those that aren't here can't be searched."""
+"""By experiment; an experiment without an entry can't be searched."""

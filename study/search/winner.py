@@ -1,12 +1,14 @@
-"""The winner of a search: judged on fresh seeds, said in sentences, kept as a preset."""
+"""The winner of a search: judged on fresh seeds, described in sentences, saved as a preset."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
 
 from optuna.trial import FrozenTrial
 
+from study import presets
 from study.experiments import Experiment, Preset, Selection
 from study.grid import Cell, gaps
 from study.search.problems import Problem
@@ -19,51 +21,52 @@ from trainables.data import Dataset
 class Winner:
     """What a search has found."""
 
-    problem: Problem
-    """What was searched."""
     suggestions: Suggestions
-    """All its trials."""
     trial: FrozenTrial
     """The one with the best metric."""
     fresh: list[list[Cell]]
-    """Cells of the winner and of the starting point on seeds that chose nothing, after those
-    that they build on: an experiment each."""
+    """By experiment: the winner and the starting point on fresh seeds, and what they build on."""
     winner_cell: Cell
-    """The winner's among them."""
+    """The winner in `fresh`."""
     start_cell: Cell
-    """The starting point's; the same where nothing better was found."""
+    """The starting point in `fresh`; the same cell where nothing better was found."""
+
+    @property
+    def problem(self) -> Problem:
+        """What was searched."""
+        return self.suggestions.problem
 
 
-def find_winners(searches: list[Suggestions], replicates: int) -> list[Winner]:
-    """What the searches have found that have found something."""
-    return [
-        _winner(suggestions, trial, replicates)
-        for suggestions in searches
-        if (trial := suggestions.best()) is not None
-    ]
+def find_winner(suggestions: Suggestions, replicates: int) -> Winner | None:
+    """The winner of a search, with cells of so many replicates on fresh seeds.
 
-
-def _winner(suggestions: Suggestions, trial: FrozenTrial, replicates: int) -> Winner:
-    """The winner and the starting point on fresh seeds: the best of many owes part of its score
-    to the seeds it was chosen by."""
-    problem = suggestions.problem
+    The best of many trials owes part of its score to the seeds that chose it.
+    """
+    problem, trial = suggestions.problem, suggestions.best()
+    if trial is None:
+        return None
     seed = int(problem.cell(problem.start).config["seed"])
     fresh = {"seed": seed + 1, "replicates": replicates}
-    both = [problem.groups({**params, **fresh}) for params in (trial.params, problem.start)]
+    winner, start = (problem.groups({**p, **fresh}) for p in (trial.params, problem.start))
     groups = [
-        list({cell.id: cell for cell in (*ours, *theirs)}.values())
-        for ours, theirs in zip(*both, strict=True)
+        list({cell.id: cell for cell in cells}.values())
+        for cells in (w + s for w, s in zip(winner, start, strict=True))
     ]
-    return Winner(problem, suggestions, trial, groups, both[0][-1][0], both[1][-1][0])
+    return Winner(suggestions, trial, groups, winner[-1][0], start[-1][0])
+
+
+def is_done(store: Store, cell: Cell) -> bool:
+    """Whether the store has all replicates of a cell."""
+    return not gaps(cell.replicates, store.blocks().get(cell.id, ()))
 
 
 def reported(
-    selection: Selection, found: list[Winner]
+    selection: Selection, winners: Sequence[Winner]
 ) -> tuple[list[Experiment], list[list[Cell]]]:
-    """The experiments and cells that the report is about: those on fresh seeds."""
+    """The experiments and cells of the report: those on fresh seeds."""
     experiments, groups = [], []
     for index, experiment in enumerate(selection.experiments):
-        cells = {cell.id: cell for one in found for cell in one.fresh[index]}
+        cells = {cell.id: cell for winner in winners for cell in winner.fresh[index]}
         axes = {
             axis: tuple(dict.fromkeys(cell.config[axis] for cell in cells.values()))
             for axis in experiment.axes
@@ -73,91 +76,69 @@ def reported(
     return experiments, groups
 
 
-def is_done(store: Store, cell: Cell) -> bool:
-    """Whether all replicates of a cell are there."""
-    return not gaps(cell.replicates, store.blocks().get(cell.id, ()))
-
-
-def scores(store: Store, cell: Cell, metric: str) -> tuple[float, float, int]:
-    """Mean, standard deviation and number of the replicates of a cell."""
-    values = store.rows({cell.id: cell.replicates})[metric]
-    return float(values.mean()), float(values.std()), len(values)
-
-
-def sentences(store: Store, one: Winner) -> list[str]:
+def sentences(store: Store, winner: Winner) -> list[str]:
     """What was found, with the score that chose it beside the one that judges it."""
-    metric = one.problem.experiment.metric
-    selected = one.trial.values[one.problem.objectives.index("error")]
-    params = " ".join(f"{k}={_short(v)}" for k, v in one.trial.params.items())
-    lines = [f"best recipe (trial {one.trial.number}): {params}"]
-    said = [f"{selected:.5f} on the seeds that chose it (n = {_replicates(one)})"]
-    for name, cell in (("fresh seeds", one.winner_cell), ("the starting point, fresh seeds",
-                                                          one.start_cell)):  # fmt: skip
+    experiment, trial = winner.problem.experiment, winner.trial
+    params = " ".join(
+        f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}"
+        for name, value in trial.params.items()
+    )
+    scores = [f"{trial.values[0]:.5f} on the seeds that chose it (n = {experiment.replicates})"]
+    for name, cell in {
+        "fresh seeds": winner.winner_cell,
+        "the starting point, fresh seeds": winner.start_cell,
+    }.items():
         if is_done(store, cell):
-            mean, deviation, count = scores(store, cell, metric)
-            said.append(f"{mean:.5f} ± {deviation:.5f} SD on {name} (n = {count})")
-    used, whole = epochs_used(one.suggestions)
-    lines.append(f"{metric}: {'; '.join(said)}")
-    lines.append(f"{used} epochs of the {whole} that all trials in full would take")
-    return lines
+            values = store.rows({cell.id: cell.replicates})[experiment.metric]
+            score = f"{values.mean():.5f} ± {values.std():.5f} SD"
+            scores.append(f"{score} on {name} (n = {len(values)})")
+    used, whole = epochs_used(winner.suggestions)
+    return [
+        f"best recipe (trial {trial.number}): {params}",
+        f"{experiment.metric}: {'; '.join(scores)}",
+        f"{used} epochs of the {whole} that all trials in full would take",
+    ]
 
 
 def epochs_used(suggestions: Suggestions) -> tuple[int, int]:
-    """Epochs that the trials ran, and that they would have run had none been stopped; those of a
-    stage before the one in which they are compared not counted."""
+    """Epochs that the trials ran, and that they would have run had none been stopped.
+
+    The epochs of an earlier stage, in which trials aren't compared, count in neither.
+    """
     before = suggestions.problem.epochs_before
     epochs = suggestions.problem.epochs[-1] - before
-    trials = suggestions.table()
-    spent = sum(
-        epochs
-        if trial["state"] == "complete"
-        else max((epoch for epoch, _ in trial["curve"]), default=before) - before
-        for trial in trials
-    )
-    return spent, epochs * len(trials)
+    used, trials = 0, suggestions.table()
+    for trial in trials:
+        if trial["state"] == "complete":
+            used += epochs
+        elif trial["curve"]:
+            used += trial["curve"][-1][0] - before
+    return used, epochs * len(trials)
 
 
-def _replicates(one: Winner) -> int:
-    return one.problem.experiment.replicates
-
-
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def preset_of(selection: Selection, found: list[Winner], data: Dataset) -> Preset:
-    """The preset that makes the winners' cells, whatever else there is on the grid."""
+def write_preset(
+    path: Path, selection: Selection, winners: Sequence[Winner], data: Dataset, comment: str
+) -> None:
+    """Write the preset that makes the winners' cells, whatever else is on the grid."""
+    *needed, target = selection.experiments
+    searched = [winner.problem.experiment for winner in winners]
     recipes = {}
-    for one in found:
-        config = one.problem.cell(one.trial.params).config
-        dim = config["latent_dim"]
-        names = [*one.problem.experiment.fixed, *one.trial.params]
-        skipped = ("seed", "latent_dim")
-        recipes[dim] = {n: config[n] for n in dict.fromkeys(names) if n not in skipped}
-    target = selection.experiments[-1]
+    for winner in winners:
+        config = winner.problem.cell(winner.trial.params).config
+        names = dict.fromkeys([*winner.problem.experiment.fixed, *winner.trial.params])
+        recipe = {name: config[name] for name in names if name not in ("seed", "latent_dim")}
+        recipes[config["latent_dim"]] = recipe
     axes = {
-        axis: tuple(dict.fromkeys(one.problem.experiment.axes[axis][0] for one in found))
+        axis: tuple(dict.fromkeys(experiment.axes[axis][0] for experiment in searched))
         for axis in target.axes
     }
-    fixed = {e.name: {**e.fixed, "replicates": e.replicates} for e in selection.experiments}
-    fixed[target.name] = {"replicates": _replicates(found[0])}
-    above = {e.name: e.recipes for e in selection.experiments[:-1] if e.recipes}
-    return Preset(
-        description=f"found by `study search {selection.name}` on {data.name}, d = "
-        + ", ".join(map(str, recipes)),
+    dims = ", ".join(map(str, recipes))
+    preset = Preset(
+        description=f"found by `study search {selection.name}` on {data.name}, d = {dims}",
         dataset=data.name,
         axes={target.name: axes},
-        fixed=fixed,
-        recipes={**above, target.name: recipes},
+        fixed={e.name: {**e.fixed, "replicates": e.replicates} for e in needed}
+        | {target.name: {"replicates": searched[0].replicates}},
+        recipes={e.name: e.recipes for e in needed if e.recipes} | {target.name: recipes},
     )
-
-
-def comment(found: list[Winner], data: Dataset, store: Store, command: str) -> str:
-    """The comment at the top of a preset: how it was found."""
-    lines = [command, f"Data: {data.name}, fingerprint {data.fingerprint}."]
-    for one in found:
-        trials = one.suggestions.table()
-        stopped = sum(trial["state"] == "pruned" for trial in trials)
-        lines.append(f"{one.problem.name}: {len(trials)} trials, {stopped} stopped early.")
-        lines += [f"  {sentence}" for sentence in sentences(store, one)]
-    return "\n".join(lines)
+    presets.write(path, preset, comment)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from study.search.halving import Halving, dominated_by
-from study.search.rungs import rungs
+from study.search.problems import rungs
 from trainables.settings.fewshot import FREEZE, Config
 
 
@@ -49,6 +49,13 @@ def test_trial_outside_the_best_quarter_stops_at_a_rung():
     for epoch in (4, 8, 9):
         assert decide(chosen, "b", epoch=epoch, val_mse=9.0) == "CONTINUE"
     assert decide(chosen, "b", val_mse=9.0) == "CONTINUE"
+
+
+def test_second_best_of_three_is_outside_the_best_quarter():
+    chosen = Halving(["val_mse"], ["minimize"], [1, 3])
+    decide(chosen, "a", epoch=1, val_mse=0.2)
+    decide(chosen, "b", epoch=1, val_mse=0.1)
+    assert decide(chosen, "c", epoch=1, val_mse=0.15) == "STOP"
 
 
 def test_an_accuracy_is_better_when_it_is_higher():

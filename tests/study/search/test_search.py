@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 import study.__main__ as command_line
 from analysis.results import load
 from study.presets import read
-from study.search.suggestions import LOST
+from study.search.suggestions import is_lost
 from study.store import Store
 from study.store.lock import Hold
 
@@ -48,6 +48,7 @@ def data_at_hand(monkeypatch, digits):
         (["--trials", "3", "--fix", "width=many"],
          "--fix width=many: width: 'many' is not of type int"),
         (["--trials", "3", "--fix", "kernel=4"], "kernel 4: must be 3, 5 or 7"),
+        (["--trials", "3", "--fix", "batch_size=3601"], "--batch-sizes 3601: must be"),
         (["--trials", "3", "--learning-rate", "0.01", "--batch-sizes", "32", "--fix", "width=8",
           "kernel=3", "activation=relu", "weight_decay=0.1", "warm_up=0.1", "noise=0",
           "augment=0", "optimiser=muon"],
@@ -129,7 +130,7 @@ def searched(out, name="autoencoder-d2"):
 
 def lost(out):
     """Numbers of the trials whose driver died."""
-    return set(searched(out).user_attrs.get(LOST, []))
+    return {trial.number for trial in searched(out).trials if is_lost(trial)}
 
 
 def facts(trial):

@@ -32,14 +32,15 @@ def test_a_dimension_is_a_setting_and_its_space_holds_what_a_search_starts_with(
 
 
 @pytest.mark.parametrize("experiment", SPACES)
-def test_every_corner_of_a_space_is_a_configuration(experiment):
+def test_every_corner_of_a_space_is_a_configuration(experiment, digits):
     module = EXPERIMENTS[experiment].settings_module()
     for dimension in SPACES[experiment].dimensions:
         ends = (
             dimension.values if isinstance(dimension, Choice) else (dimension.low, dimension.high)
         )
         for value in ends:
-            assert module.Config(**{**config_of(experiment), dimension.name: value})
+            assert dimension.holds(value)
+            module.Config(**{**config_of(experiment), dimension.name: value}).check_data(digits)
 
 
 @pytest.mark.parametrize("experiment", SPACES)
@@ -49,7 +50,7 @@ def test_a_place_says_a_value_for_every_axis_that_is_not_searched(experiment):
 
 
 def test_what_is_given_is_not_searched_nor_what_means_nothing():
-    space = Space((Real("a", 1, 2), Steps("b", 1, 3), Choice("c", (1,), lambda s: s["on"])))
+    space = Space((Real("a", 1, 2), Steps("b", 1, 3), Choice("c", (1,), applies=lambda s: s["on"])))
     assert [d.name for d in space.at({"on": True}, {})] == ["a", "b", "c"]
     assert [d.name for d in space.at({"on": False}, {"a": 1})] == ["b"]
 

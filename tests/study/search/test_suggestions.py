@@ -1,6 +1,7 @@
 """What a search remembers: in a real database, without Ray."""
 
 import sqlite3
+from math import inf
 
 import optuna
 import pytest
@@ -218,7 +219,7 @@ def test_the_database_is_one_that_optuna_opens(url, store, tmp_path):
 
 @pytest.mark.parametrize(
     ("trials", "seconds", "spent"),
-    [(10, None, False), (9, None, True), (None, 60, True), (None, 61, False), (10, 60, True)],
+    [(10, inf, False), (9, inf, True), (inf, 60, True), (inf, 61, False), (10, 60, True)],
 )
 def test_whichever_part_of_a_budget_ends_first_ends_it(trials, seconds, spent):
     assert Budget(trials, seconds).is_spent(9, 60.0) == spent
