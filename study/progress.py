@@ -26,10 +26,10 @@ class StudyProgress:
         self.queue = queue
         self.workers = workers
         self.ended = self.failures = 0
-        self.begun: set[Task] = set()
-        """Tasks that a worker has begun with; `Queue.running` has those that wait for one too."""
         self.best: dict[str, tuple[float, str]] = {}
         """By experiment: the best value of its metric, and whose it is."""
+        self.latest = ""
+        """The experiment of the latest event."""
         self.live: Progress | None = None
         if console.is_terminal:
             self.live = Progress(
@@ -47,7 +47,6 @@ class StudyProgress:
 
     def started(self, task: Task) -> None:
         """A worker has begun with the task."""
-        self.begun.add(task)
         self._show()
 
     def reported(self, task: Task, result: Mapping[str, Any]) -> None:
@@ -58,7 +57,7 @@ class StudyProgress:
 
     def done(self, task: Task, value: float | None) -> None:
         """The block is in the store."""
-        self._end(task)
+        self.ended += 1
         experiment, text = task.cell.experiment, ""
         if value is not None:
             text = f"  {experiment.metric} {value:.4g}"
@@ -70,7 +69,7 @@ class StudyProgress:
 
     def failed(self, task: Task, error: str) -> None:
         """The block has failed for good; its reason is printed when all is over."""
-        self._end(task)
+        self.ended += 1
         self.failures += 1
         self._show(task, f"FAILED  {words(task)}")
 
@@ -80,22 +79,22 @@ class StudyProgress:
 
     # --- drawing -----------------------------------------------------------------------------
 
-    def _end(self, task: Task) -> None:
-        self.ended += 1
-        self.begun.discard(task)
-
     def state(self) -> str:
         """`7 done, 0 failed, 2 running of 28; best val_mse 0.0119 (…); about 2 min left`."""
         done = self.ended - self.failures
-        running = len(self.begun & self.queue.running)  # without those that are tried again later
+        # Tune is given a block more than there are workers, so that none waits for the driver.
+        running = min(len(self.queue.running), self.workers)
         parts = [f"{done} done, {self.failures} failed, {running} running of {self.queue.total}"]
-        parts += [f"best {name} {value:.4g} ({cell})" for name, (value, cell) in self.best.items()]
+        if self.latest in self.best:
+            value, cell = self.best[self.latest]
+            parts.append(f"best {self.latest} {value:.4g} ({cell})")
         left = self.queue.seconds_left(self.workers)
         if left is not None and left >= 1:
             parts.append(f"about {duration(left)} left")
         return "; ".join(parts)
 
     def _show(self, task: Task | None = None, event: str = "") -> None:
+        self.latest = task.cell.experiment.name if task else self.latest
         if self.live is not None:
             self.live.update(
                 self.bar, completed=self.ended, total=self.queue.total, state=self.state()

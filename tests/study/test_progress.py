@@ -103,14 +103,22 @@ def test_less_than_a_second_is_not_said():
     assert "left" not in progress.state()
 
 
-def test_only_blocks_with_a_worker_are_running():
-    progress, queue, _ = follow()
-    one, (two,) = start(progress, queue), queue.take(1)  # Tune has it, and no worker is free
-    assert "1 running of 3" in progress.state()
-    finish(progress, queue, one, 0.05)
-    assert "0 running of 3" in progress.state()
-    progress.started(two)
-    assert "1 running of 3" in progress.state()
+@pytest.mark.parametrize("workers", [1, 2])
+def test_no_more_blocks_run_than_there_are_workers(workers):
+    """Tune is given one more, which takes the place of the next that ends."""
+    progress, queue, _ = follow(workers=workers)
+    taken = [start(progress, queue) for _ in range(workers + 1)]
+    assert f"{workers} running of 3" in progress.state()
+    finish(progress, queue, taken[0], 0.05)
+    assert f"{workers} running of 3" in progress.state()
+
+
+def test_the_best_is_that_of_the_latest_experiment():
+    progress, queue, screen = follow()
+    progress.best["fewshot"] = (0.9, "labels=20")
+    finish(progress, queue, start(progress, queue), 0.05)
+    assert "best autoencoder 0.05" in screen.getvalue()
+    assert "fewshot" not in screen.getvalue()
 
 
 def test_a_block_that_is_tried_again_is_running_once():
