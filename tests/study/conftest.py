@@ -252,3 +252,41 @@ def pretend(monkeypatch, data_at_hand):
 def computed(pretend):
     """Blocks that commands asked for; they are written, and nothing is computed."""
     return pretend()
+
+
+HOLD = """
+import sys, time
+from study.store.lock import exclusive_lock
+from study.store.places import Folder
+with exclusive_lock(Folder(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def start_holder():
+    """Start a process that runs a script with one argument, and wait until it prints "held"."""
+    started = []
+
+    def start(script, argument):
+        process = subprocess.Popen(
+            [sys.executable, "-c", script, argument],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        started.append(process)
+        assert process.stdout.readline() == "held\n"
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def holder(tmp_path, start_holder):
+    """Another process, which holds the lock of `tmp_path`."""
+    return start_holder(HOLD, tmp_path)

@@ -4,7 +4,6 @@ import os
 import platform
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -18,31 +17,6 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 # --- two drivers on one results folder -------------------------------------------------------
-
-HOLD = """
-import sys, time
-from pathlib import Path
-from study.store.lock import exclusive_lock
-from study.store.places import at
-with exclusive_lock(at(Path(sys.argv[1]))):
-    print("held", flush=True)
-    time.sleep(60)
-"""
-
-
-@pytest.fixture
-def holder(tmp_path):
-    """Another process, which holds the lock of `tmp_path`."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, tmp_path],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    assert process.stdout.readline() == "held\n"
-    yield process
-    process.kill()
-    process.wait()
 
 
 def test_a_second_driver_is_refused_in_one_line_and_writes_nothing(

@@ -5,8 +5,6 @@ import math
 import os
 import platform
 import signal
-import subprocess
-import sys
 import threading
 import time
 from contextlib import suppress
@@ -221,18 +219,9 @@ with interruptible(), lock.exclusive_lock(at(sys.argv[1])) as hold:
 
 
 @pytest.fixture
-def holder(place):
+def holder(place, start_holder):
     """Another process, which holds the lease; it is stale after 2 s."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, place.address],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    assert process.stdout.readline() == "held\n"
-    yield process
-    process.kill()
-    process.wait()
+    return start_holder(HOLD, place.address)
 
 
 def refused(place):

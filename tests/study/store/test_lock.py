@@ -3,8 +3,6 @@
 import json
 import os
 import platform
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -15,30 +13,6 @@ from study.store.lock import exclusive_lock
 from study.store.places import Folder
 
 ROOT = Path(__file__).resolve().parents[3]
-
-HOLD = """
-import sys, time
-from study.store.lock import exclusive_lock
-from study.store.places import Folder
-with exclusive_lock(Folder(sys.argv[1])):
-    print("held", flush=True)
-    time.sleep(60)
-"""
-
-
-@pytest.fixture
-def holder(tmp_path):
-    """Another process, which holds the lock of `tmp_path`."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, tmp_path],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    assert process.stdout.readline() == "held\n"
-    yield process
-    process.kill()
-    process.wait()
 
 
 def test_second_driver_is_refused_with_the_name_of_the_first(holder, tmp_path):
