@@ -6,7 +6,7 @@ import pandas as pd
 
 from analysis import reconstruction
 from analysis.document import Document
-from analysis.report.captions import INTERVALS
+from analysis.report.captions import GIVEN, INTERVALS
 from analysis.results import Results
 from trainables.data import pixels
 
@@ -37,8 +37,8 @@ def _errors(document: Document, rows: pd.DataFrame, pca: pd.DataFrame) -> None:
     document.figure(
         "reconstruction_all",
         reconstruction.draw_error_by_dimension(rows, pca),
-        f"Test error against the latent dimension, all autoencoders; {INTERVALS}. PCA is fitted "
-        "to the same training images.",
+        f"Test error against the latent dimension, all autoencoders; {INTERVALS}, {GIVEN}. PCA is "
+        "fitted to the same training images.",
     )
     for depth in sorted(int(d) for d in rows["depth"].unique()):
         document.figure(
@@ -69,7 +69,8 @@ def _checks(document: Document, every: pd.DataFrame) -> None:
         "reconstruction_checks",
         reconstruction.draw_checks(table),
         "How the test error changes with layers, minibatch and width; models paired by all other "
-        "settings and by replicate, bars are unadjusted 95 % Student-t intervals over replicates.",
+        "settings and by replicate, bars are unadjusted 95 % Student-t intervals over replicates, "
+        f"{GIVEN}.",
     )
     document.table(
         "reconstruction_checks",

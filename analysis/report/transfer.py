@@ -6,6 +6,7 @@ import pandas as pd
 
 from analysis import transfer
 from analysis.document import Document
+from analysis.report.captions import GIVEN
 from analysis.results import Results
 
 
@@ -52,7 +53,7 @@ def _accuracies(
         "transfer_by_labels",
         transfer.draw_by_labels(rows, pixel_baselines),
         "Test accuracy against the number of labelled images. Bars are 95 % intervals over "
-        "replicates (the table names their kind), for these test images; dots are replicates; "
+        f"replicates (the table names their kind), {GIVEN}; dots are replicates; "
         "grey: baselines on the same label subsets; dotted at "
         f"10 %: chance. {which}",
     )
