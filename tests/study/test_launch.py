@@ -615,7 +615,7 @@ EXPERIMENTS["offspring"] = Experiment(
     trainable="trainables.fewshot",
     axes={"learning_rate": (0.01, 1e30), "latent_dim": (2,), "labels": (20,),
           "freeze": ("fixed", "scratch")},
-    fixed={"depth": 1, "width": 2, "epochs": 5, "encoder_epochs": 2},
+    fixed={"depth": 1, "width": 2, "epochs": 5},
     replicates=2,
     needs="fragile",
     parent_settings=("latent_dim", "depth", "width", "kernel", "activation", "seed",

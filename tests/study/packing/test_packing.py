@@ -107,7 +107,7 @@ def test_a_block_is_measured_with_one_epoch_of_all_else(name):
     experiment = EXPERIMENTS[name]
     short = experiment.probe_settings
     assert short
-    assert set(short) <= {"epochs", "encoder_epochs"}
+    assert set(short) <= {"epochs"}
     assert set(short.values()) == {1}
     for preset in PRESETS.values():
         for task in tasks_of(override(experiment, {}, preset.fixed.get(name, {}))):

@@ -316,7 +316,7 @@ def test_few_shot_trials_build_on_one_encoder_and_cells_that_are_there_are_used(
 def test_few_shot_trials_are_stopped_early_too(tmp_path, run_study):
     """One that learns nothing beside ones that do, at a rung of the classifiers' own epochs."""
     command = ["search", "fewshot", "--preset", "smoke", "--labels", 20, "--latent-dims", 2,
-               "--depths", 2, "--freeze", "full", "--trials", 8, "--fresh", 1,
+               "--depths", 2, "--freeze", "full", "--epochs", 5, "--trials", 8, "--fresh", 1,
                "--cpus-per-trial", 1, "--out", tmp_path]  # fmt: skip
     ran = run_study(*command, first=WITHOUT_REPORT)
     assert ran.returncode == 0, ran.stdout + ran.stderr
