@@ -1,19 +1,21 @@
-"""Which conclusions are decided, and which cells would decide the others: `--until-decided`."""
+"""Undecided comparisons, and the cells whose replicates would decide them: `--until-decided`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
+
 from analysis import transfer
 from analysis.reconstruction.checks import layer_changes
 from analysis.reconstruction.conclusions import with_settings
 from analysis.results import Results, load
 from analysis.statistics import LEVEL
-from analysis.transfer.conclusions import COMPARED, decided_pair
+from analysis.transfer.conclusions import COMPARED, pair_table
 
-PER_CENT = 0.02
-"""How much of an error matters as much as a percentage point of accuracy: 1 % for 0.5 points."""
+ERROR_A_POINT = 0.02
+"""The fraction of an error that matters as much as one percentage point of accuracy."""
 
 
 @dataclass(frozen=True)
@@ -31,32 +33,35 @@ class Question:
 
 
 def questions(results: Results, matters: float) -> list[Question]:
-    """The comparisons of the assignment: which arm, at each number of labels, and how many layers,
-    at each d. `matters` is in percentage points of accuracy."""
+    """The assignment's comparisons: of arms at each number of labels, and of layers at each d.
+
+    `matters` is in percentage points of accuracy.
+    """
     found = []
     if len(results.of("fewshot")):
         rows = transfer.rows_of(results)
         for first, second in COMPARED:
             if {first, second} <= set(rows["arm"]):
-                table = decided_pair(rows, first, second, matters / 100)
+                table = pair_table(rows, first, second, matters / 100)
                 names = f"{first} or {second}"
                 for _, line in table.iterrows():
                     text = f"{names}, {line['labels']} labels"
-                    answered = bool(line["p_holm"] < LEVEL) or bool(line["negligible"])
-                    cells = tuple(line["cells"].split())
-                    found.append(Question(text, answered, int(line["pairs"]), cells))
+                    found.append(question(text, line, int(line["pairs"])))
     rows = results.without_augmented().of("autoencoder")
     if len(rows):
-        for _, line in layer_changes(with_settings(rows), sequential=True).iterrows():
-            small = 100 * PER_CENT * matters
-            inside = max(abs(line["low"]), abs(line["high"])) < small
+        table = layer_changes(with_settings(rows), ERROR_A_POINT * matters)
+        for _, line in table.iterrows():
             text = f"{line['question']}, d = {line['latent_dim']:.0f}"
-            answered = bool(line["p_holm"] < LEVEL) or bool(inside)
-            cells = tuple(line["cells"].split())
-            found.append(Question(text, answered, int(line["n"]), cells))
+            found.append(question(text, line, int(line["n"])))
     return found
 
 
+def question(text: str, line: pd.Series, replicates: int) -> Question:
+    """The question that a line of a table of comparisons answers, or doesn't."""
+    decided = bool(line["p_holm"] < LEVEL or line["negligible"])
+    return Question(text, decided, replicates, tuple(line["cells"].split()))
+
+
 def open_questions(folder: str | Path, matters: float) -> list[Question]:
-    """Those of a results folder that are not decided; its blocks have been verified."""
+    """The undecided questions of a results folder whose blocks have been verified."""
     return [q for q in questions(load(folder, {}), matters) if not q.decided]

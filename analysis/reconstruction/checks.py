@@ -15,6 +15,7 @@ from analysis.statistics import (
     Interval,
     holm,
     mean_interval,
+    negligible,
     sequential_interval,
     sequential_p_value,
 )
@@ -39,14 +40,16 @@ def change(
     first: Mapping[str, object],
     second: Mapping[str, object],
     per: list[str],
-    sequential: bool = False,
+    matters: float | None = None,
 ) -> pd.DataFrame:
     """How the test error changes from settings `first` to settings `second`, in per cent.
 
     Models are paired by everything else in `KEYS`; a replicate's logarithms are averaged over what
-    is not in `per`, and the interval is over replicates: Student's t, or the one that stays valid
-    however often one looks. One line a value of `per`: these columns, `percent`, `low`, `high`,
-    `p`, `n`, `interval`, `cells`.
+    is not in `per`, and the interval is over replicates. One line a value of `per`: these columns,
+    `percent`, `low`, `high`, `p`, `n`, `negligible`, `interval`, `cells`.
+
+    With `matters`, a fraction of the error, intervals and p values are those that stay valid
+    however often one looks, and `negligible` says whether the change is known to be smaller.
     """
     common = [key for key in KEYS if key not in first]
     one, two = (
@@ -54,12 +57,18 @@ def change(
     )
     pairs = two.merge(one, on=common, suffixes=("", "_first"))
     pairs["ratio"] = np.log(pairs["test_mse"] / pairs["test_mse_first"])
+    groups = list(pairs.groupby(per)) if len(pairs) else []
     lines = []
-    for values, group in pairs.groupby(per) if len(pairs) else ():
+    for values, group in groups:
         # Means over several cells have to be of the same cells for each replicate.
         group = with_common_replicates(group)
         ratios = group.groupby("replicate")["ratio"].mean()
-        of_logs = sequential_interval(ratios) if sequential else mean_interval(ratios)
+        if matters is None:
+            of_logs = mean_interval(ratios)
+            p, small = of_logs.p_value(), False
+        else:
+            of_logs, p = sequential_interval(ratios), sequential_p_value(ratios)
+            small = negligible(ratios, float(np.log1p(matters)), len(groups))
         interval = in_per_cent(of_logs)
         cells = sorted({*group["cell"], *group["cell_first"]})
         lines.append(
@@ -68,8 +77,9 @@ def change(
                 "percent": interval.estimate,
                 "low": interval.low,
                 "high": interval.high,
-                "p": sequential_p_value(ratios) if sequential else of_logs.p_value(),
+                "p": p,
                 "n": interval.n,
+                "negligible": small,
                 "interval": interval.kind,
                 "cells": " ".join(cells),
             }
@@ -84,13 +94,13 @@ def in_per_cent(interval: Interval) -> Interval:
     return Interval(estimate, low, high, interval.n, interval.kind)
 
 
-def layer_changes(rows: pd.DataFrame, sequential: bool = False) -> pd.DataFrame:
+def layer_changes(rows: pd.DataFrame, matters: float | None = None) -> pd.DataFrame:
     """`change` from each depth to the next, by d and epochs, with `question` and `p_holm` (for all
     d of one budget)."""
     tables = []
     for fewer, more in pairwise(sorted(rows["depth"].unique())):
         depths = {"depth": fewer}, {"depth": more}
-        table = change(rows, *depths, ["epochs", "latent_dim"], sequential)
+        table = change(rows, *depths, ["epochs", "latent_dim"], matters)
         if len(table):
             adjusted = table.groupby("epochs")["p"].transform(lambda p: holm(p.to_numpy()))
             question = f"{more} layers instead of {fewer}"

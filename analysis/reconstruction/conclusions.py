@@ -1,4 +1,4 @@
-"""What the errors say of the latent dimension, of layers, batches and widths, in sentences."""
+"""Sentences on the latent dimension, layers, minibatches and widths, computed from the errors."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ def conclusions(
     rows: pd.DataFrame,
     pca: pd.DataFrame,
     checked: pd.DataFrame | None = None,
-    sequential: bool = False,
+    matters: float | None = None,
 ) -> list[str]:
-    """What the rows say to the assignment's questions, in sentences.
+    """Answers to the assignment's questions, in sentences computed from the rows.
 
     `rows` are the autoencoders of the grid; `checked` are all of them, those that were trained
-    longer, on larger minibatches or with other widths included (default: `rows`). `sequential`:
-    replicates were added until the layers were told apart at each d.
+    longer, on larger minibatches or with other widths included (default: `rows`). `matters`,
+    a fraction of the error, is given where replicates were added until layers were told apart.
     """
     every = rows if checked is None else checked
     return [
         _best_score(every, pca),
         *_on_dimension(rows, every),
-        *_on_layers(rows, every, sequential),
+        *_on_layers(rows, every, matters),
         *_on_batches(every),
         *_on_widths(every),
     ]
@@ -57,7 +57,7 @@ def _best_score(rows: pd.DataFrame, pca: pd.DataFrame) -> str:
 
 
 def _longer(rows: pd.DataFrame, every: pd.DataFrame) -> pd.DataFrame:
-    """Of `every` row those that were trained for longer than `rows` on the same batch size."""
+    """The part of `every` that was trained for longer than `rows`, on the same batch size."""
     if len(set(rows.get("epochs", ()))) != 1:
         return every[:0]
     same = every["batch_size"] == rows["batch_size"].min()
@@ -94,11 +94,10 @@ def _on_dimension(rows: pd.DataFrame, every: pd.DataFrame) -> list[str]:
     return [f"{claim}{factor.text(3)}{factor.basis()}{said}{checked}."]
 
 
-def _on_layers(rows: pd.DataFrame, every: pd.DataFrame, sequential: bool) -> list[str]:
-    """Whether more layers are better than fewer, on the average over d, by d, and with a larger
-    budget."""
+def _on_layers(rows: pd.DataFrame, every: pd.DataFrame, matters: float | None) -> list[str]:
+    """Compare more layers with fewer: on the average over d, by d, and with a larger budget."""
     sentences = []
-    by_dim = layer_changes(with_settings(rows), sequential)
+    by_dim = layer_changes(with_settings(rows), matters)
     after = layer_changes(with_settings(_longer(rows, every)))
     for question in dict.fromkeys(by_dim.get("question", ())):
         more, fewer = question.split(" layers instead of ")
@@ -130,7 +129,7 @@ def with_settings(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _told_apart(table: pd.DataFrame) -> tuple[list[int], list[int]]:
-    """The d at which the error is smaller, and those at which it is larger, by `p_holm`."""
+    """Latent dimensions with a smaller error, and those with a larger one, both by `p_holm`."""
     decided = table[table["p_holm"] < LEVEL]
     smaller, larger = decided[decided["percent"] < 0], decided[decided["percent"] > 0]
     return [int(d) for d in smaller["latent_dim"]], [int(d) for d in larger["latent_dim"]]
@@ -154,7 +153,7 @@ def _by_dimension(table: pd.DataFrame, question: str, when: str) -> list[str]:
 
 
 def _turned(before: pd.DataFrame, after: pd.DataFrame, question: str) -> list[str]:
-    """What of the comparison by d holds with the larger budget: one sentence."""
+    """Say whether the comparison by d holds with the larger budget, in one sentence."""
     if after.empty:
         return []
     more, fewer = question.split(" layers instead of ")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from analysis import reconstruction
+from analysis.decisions import ERROR_A_POINT
 from analysis.document import Document
 from analysis.report.captions import GIVEN, INTERVALS
 from analysis.results import Results
@@ -22,8 +23,9 @@ def write(document: Document, results: Results) -> None:
         "number of layers and weights? What is the best score?",
     )
     every = reconstruction.all_rows(results)
+    until = results.plan.get("until_decided")
     section.conclusions = reconstruction.conclusions(
-        rows, pca, every, sequential=bool(results.plan.get("until_decided"))
+        rows, pca, every, matters=ERROR_A_POINT * until["matters"] if until else None
     )
     section.cells = sorted(set(every["cell"]))
     _errors(document, rows, pca)

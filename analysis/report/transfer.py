@@ -147,7 +147,7 @@ def _sensitivity(document: Document, varied: pd.DataFrame) -> None:
 
 
 def _unlabelled(document: Document, rows: pd.DataFrame) -> None:
-    table = transfer.beyond_labels(rows)
+    table = transfer.gain_of_unlabelled(rows)
     if table.empty:
         return
     document.table(

@@ -29,7 +29,7 @@ from analysis.transfer.arms import (
     with_arms,
 )
 from analysis.transfer.baselines import baseline_summary, baselines
-from analysis.transfer.conclusions import beyond_labels, conclusions
+from analysis.transfer.conclusions import conclusions, gain_of_unlabelled
 from analysis.transfer.decided import decision_paths, decision_table, draw_decisions
 from analysis.transfer.figures import (
     draw_against,
@@ -57,7 +57,6 @@ __all__ = [
     "baselines",
     "beside_original",
     "best_classifier",
-    "beyond_labels",
     "conclusions",
     "confusion",
     "decision_paths",
@@ -71,6 +70,7 @@ __all__ = [
     "draw_differences",
     "draw_original",
     "draw_sensitivity",
+    "gain_of_unlabelled",
     "name_of",
     "original",
     "original_conclusion",

@@ -33,31 +33,13 @@ COMPARED = ((REFERENCE, "full"), ("full", "scratch"))
 """The pairs of arms that the assignment asks about."""
 
 
-def decided_pair(rows: pd.DataFrame, first: str, second: str, matters: float) -> pd.DataFrame:
-    """Lines of `against` on `first` − `second`, one a number of labels, by the test that stays
-    valid however often one looks: a family of its own."""
-    rows = at_one_setting(with_arms(rows))
-    return against(rows[rows["arm"].isin([first, second])], second, matters)
-
-
 def pair_table(
-    rows: pd.DataFrame, of_reference: pd.DataFrame, first: str, second: str
+    rows: pd.DataFrame, first: str, second: str, matters: float | None = None
 ) -> pd.DataFrame:
-    """Lines of `against` on the arms `first` − `second`, one a number of labels.
-
-    For the reference they are those of its table, `of_reference`, so that a sentence never
-    contradicts a line that stands beside it; another pair is corrected for its own number of
-    labels.
-    """
-    if first != REFERENCE:
-        rows = at_one_setting(with_arms(rows))  # of all arms, not of what these two have
-        return against(rows[rows["arm"].isin([first, second])], second)
-    lines = _lines_of(of_reference, [second])
-    if lines.empty:
-        return lines
-    turned = {"arm": first, "reference": second, "difference": -lines["difference"],
-              "low": -lines["high"], "high": -lines["low"]}  # fmt: skip
-    return lines.assign(**turned)
+    """Lines of `against` on the arms `first` − `second`, one a number of labels: a family of their
+    own."""
+    rows = at_one_setting(with_arms(rows))  # of all arms, not of what these two have
+    return against(rows[rows["arm"].isin([first, second])], second, matters)
 
 
 def _lines_of(table: pd.DataFrame, arms: list[str]) -> pd.DataFrame:
@@ -105,8 +87,8 @@ def best_of(rows: pd.DataFrame, arms: list[str]) -> pd.DataFrame:
     return pd.concat(chosen) if chosen else mine
 
 
-def beyond_labels(rows: pd.DataFrame) -> pd.DataFrame:
-    """What unlabelled images add to what a good engineer reaches without them.
+def gain_of_unlabelled(rows: pd.DataFrame) -> pd.DataFrame:
+    """The gain by unlabelled images over the best that labelled ones alone give.
 
     One line a number of labels: the best arm that starts from a pretrained encoder minus the best
     that doesn't, both by mean validation accuracy, paired on label subsets. Columns `labels`,
@@ -139,7 +121,7 @@ def beyond_labels(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _on_unlabelled(rows: pd.DataFrame) -> list[str]:
     """What pretraining adds beyond a good network and augmentation, in one sentence."""
-    table = beyond_labels(rows)
+    table = gain_of_unlabelled(rows)
     if table.empty:
         return []
     parts = [
@@ -235,11 +217,9 @@ def conclusions(
     steps = budget(rows)
     for first, second in COMPARED:
         if {first, second} <= arms:
-            if matters is None:
-                of_pair = pair_table(rows, of_reference, first, second)
-                lines = of_pair if len(of_pair) else lines
-            else:
-                of_pair = decided_pair(rows, first, second, matters)
+            of_pair = pair_table(rows, first, second, matters)
+            if matters is None and len(of_pair):
+                lines = of_pair
             sentences += _on_pair(of_pair, steps)
     if matters is not None:
         sentences.append(

@@ -9,13 +9,13 @@ from analysis.statistics import path
 from analysis.style import COLOURS, figure
 from analysis.transfer.accuracies import mean_differences
 from analysis.transfer.arms import with_arms
-from analysis.transfer.conclusions import COMPARED, decided_pair
+from analysis.transfer.conclusions import COMPARED, pair_table
 
 
 def decision_table(rows: pd.DataFrame, matters: float) -> pd.DataFrame:
     """`against`, of the pairs of `COMPARED`, by the test that stays valid at every look."""
     arms = set(with_arms(rows)["arm"])
-    tables = [decided_pair(rows, *pair, matters) for pair in COMPARED if set(pair) <= arms]
+    tables = [pair_table(rows, *pair, matters) for pair in COMPARED if set(pair) <= arms]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 

@@ -14,7 +14,7 @@ from analysis.transfer.arms import rows_of
 VARIED = {"steps": "epochs", "rates": "rate_factor"}
 """By experiment: the setting that it varies, all labels in one minibatch."""
 
-LABELS = {"steps": "optimiser steps of both arms", "rates": "factor of every learning rate"}
+AXIS_LABELS = {"steps": "optimiser steps of both arms", "rates": "factor of every learning rate"}
 """What figures call them."""
 
 
@@ -121,7 +121,7 @@ def draw_sensitivity(table: pd.DataFrame) -> Figure:
         ticks = sorted(table[table["varied"] == name]["value"].unique())
         axes.set_xticks(ticks, [f"{tick:.2g}" if tick < 1 else f"{tick:.0f}" for tick in ticks])
         axes.set_xticks([], minor=True)
-        axes.set_xlabel(LABELS[name])
+        axes.set_xlabel(AXIS_LABELS[name])
     panels[0][0].set_ylabel("fixed − full (percentage points)")
     panels[0][0].legend()
     return made

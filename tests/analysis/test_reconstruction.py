@@ -6,6 +6,7 @@ import pytest
 from sklearn.decomposition import PCA
 
 from analysis import reconstruction
+from analysis.reconstruction.checks import layer_changes
 from analysis.results import Results
 from study.store import Block, Store
 from trainables import autoencoder
@@ -228,6 +229,18 @@ def test_a_sentence_that_turns_round_with_a_larger_budget_says_so():
     assert "no decided order turns round" in " ".join(
         reconstruction.conclusions(grid, PCA_LINE, holding)
     )
+
+
+def test_layers_are_decided_or_known_to_differ_by_less_than_matters():
+    rows = rows_where(lambda depth, dim: 0.1 / dim * (0.8 if (depth, dim) == (3, 2) else 1),
+                      replicates=12).assign(epochs=4, width=16)  # fmt: skip
+    rows["test_mse"] *= np.exp(1e-4 * np.sin(np.arange(len(rows))))
+    table = layer_changes(rows, matters=0.01).set_index("latent_dim")
+    assert table["interval"].unique().tolist() == ["95 % anytime-valid"]
+    assert table["p_holm"][2] < 0.05 and not table["negligible"][2]
+    assert table["negligible"][[4, 8]].all()
+    assert not layer_changes(rows, matters=1e-5)["negligible"].any()
+    assert not layer_changes(rows)["negligible"].any()
 
 
 def test_checks_are_drawn_one_line_each():

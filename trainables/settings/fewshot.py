@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainables.contract import Settings, added, require
-from trainables.data import CLASSES, Dataset
+from trainables.data import Dataset
+from trainables.settings.labels import check_labels, require_labels
 from trainables.settings.shape import Shape, shape_of
 
 VERSION = 2
@@ -90,12 +91,7 @@ class Config(Settings):
 
     def __post_init__(self) -> None:
         require(self.freeze in FREEZE, "freeze", self.freeze, " or ".join(FREEZE))
-        require(
-            self.labels >= CLASSES and self.labels % CLASSES == 0,
-            "labels",
-            self.labels,
-            f"a multiple of {CLASSES}, the number of classes, from {CLASSES} up",
-        )
+        require_labels(self.labels, self.batch_size)
         require(
             self.pretraining in PRETRAINING,
             "pretraining",
@@ -120,12 +116,6 @@ class Config(Settings):
         for name in ("encoders", "seed"):
             value = getattr(self, name)
             require(value >= 0, name, value, "an integer of at least 0")
-        require(
-            0 <= self.batch_size <= self.labels,
-            "batch_size",
-            self.batch_size,
-            f"0 (all labels at once) or up to {self.labels}, the number of labels",
-        )
         _ = self.shape  # which checks what is its own
 
     def parent_replicate(self, replicate: int) -> int:
@@ -167,10 +157,4 @@ class Config(Settings):
 
     def check_data(self, data: Dataset) -> None:
         """Raise `ConfigError` where `data` has too few labels for this configuration."""
-        most = data.most_labels()
-        require(
-            self.labels <= most,
-            "labels",
-            self.labels,
-            f"a multiple of {CLASSES} up to {most}, what {data.name} has class-balanced",
-        )
+        check_labels(self.labels, data)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from trainables.contract import Settings, require
-from trainables.data import CLASSES, Dataset
+from trainables.data import Dataset
+from trainables.settings.labels import check_labels, require_labels
 
 VERSION = 1
 
@@ -35,12 +36,7 @@ class Config(Settings):
     """Seeds of label subsets, weights, views and data order are made from this and r."""
 
     def __post_init__(self) -> None:
-        require(
-            self.labels >= CLASSES and self.labels % CLASSES == 0,
-            "labels",
-            self.labels,
-            f"a multiple of {CLASSES}, the number of classes, from {CLASSES} up",
-        )
+        require_labels(self.labels, self.batch_size)
         require(0 <= self.augment <= 4, "augment", self.augment, "a number from 0 to 4")
         for name in ("views", "epochs", "width"):
             value = getattr(self, name)
@@ -48,12 +44,6 @@ class Config(Settings):
         require(self.learning_rate > 0, "learning_rate", self.learning_rate, "a number above 0")
         require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or a number above")
         require(self.seed >= 0, "seed", self.seed, "an integer of at least 0")
-        require(
-            0 <= self.batch_size <= self.labels,
-            "batch_size",
-            self.batch_size,
-            f"0 (all labels at once) or up to {self.labels}, the number of labels",
-        )
 
     @property
     def sees_views(self) -> bool:
@@ -67,10 +57,4 @@ class Config(Settings):
 
     def check_data(self, data: Dataset) -> None:
         """Raise `ConfigError` where `data` has too few labels for this configuration."""
-        most = data.most_labels()
-        require(
-            self.labels <= most,
-            "labels",
-            self.labels,
-            f"a multiple of {CLASSES} up to {most}, what {data.name} has class-balanced",
-        )
+        check_labels(self.labels, data)
