@@ -9,12 +9,12 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from study.store import Block
 from trainables.allocator import keep_freed_memory
@@ -22,9 +22,11 @@ from trainables.allocator import keep_freed_memory
 if TYPE_CHECKING:
     from analysis.decisions import Question
 
+T = TypeVar("T")
+
 
 class Killed(RuntimeError):
-    """The process that writes the report has ended before it was done."""
+    """Another process has ended before it was done."""
 
 
 def write(folder: Path | str, damaged: Mapping[Block, str]) -> str:
@@ -34,27 +36,29 @@ def write(folder: Path | str, damaged: Mapping[Block, str]) -> str:
 
     Raises what `analysis.report.write` does, and `Killed`.
     """
-    with _another_process() as another:
-        try:
-            with _ignoring_interrupts():  # Ctrl-C is for the driver
-                writing = another.submit(_write, folder, damaged)
-            return writing.result()
-        except BrokenProcessPool as error:
-            raise Killed(
-                "the process that writes the report has ended before it was done, as it does for "
-                "want of memory"
-            ) from error
+    return _elsewhere("writes the report", _write, folder, damaged)
 
 
 def open_questions(folder: Path | str, matters: float) -> list[Question]:
-    """The comparisons of a study that are not decided yet: `analysis.decisions`."""
+    """The comparisons of a study that are not decided yet: `analysis.decisions`.
+
+    Raises what `analysis.results.load` does, and `Killed`.
+    """
+    return _elsewhere("reads the results", _open_questions, folder, matters)
+
+
+def _elsewhere(task: str, function: Callable[..., T], *arguments: object) -> T:
+    """Call a function in another process, which Ctrl-C doesn't reach."""
     with _another_process() as another:
         try:
-            with _ignoring_interrupts():
-                asked = another.submit(_open_questions, folder, matters)
-            return asked.result()
+            with _ignoring_interrupts():  # Ctrl-C is for the driver
+                called = another.submit(function, *arguments)
+            return called.result()
         except BrokenProcessPool as error:
-            raise Killed("the process that reads the results has ended") from error
+            raise Killed(
+                f"the process that {task} has ended before it was done, as it does for want of "
+                "memory"
+            ) from error
 
 
 @contextmanager

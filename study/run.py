@@ -222,7 +222,11 @@ def add_until_decided(
     cells = {cell.id: cell for cell in distinct(groups)}
     while True:
         plan = study.write_plan(name, study.selection.experiments, groups)
-        undecided = reporting.open_questions(study.store.address, until.matters)
+        try:
+            undecided = reporting.open_questions(study.store.address, until.matters)
+        except reporting.Killed as error:
+            console.print(f"failed: {error}; the same command goes on from here", style="red")
+            return plan
         growing = [q for q in undecided if q.replicates < until.most]
         if not growing:
             console.print(

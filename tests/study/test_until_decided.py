@@ -107,6 +107,22 @@ def test_it_ends_where_replicates_are_of_no_pair(study, monkeypatch):
     assert "no more are added" in made.console.file.getvalue()
 
 
+def test_a_killed_reader_is_said_in_one_line(study, monkeypatch):
+    made, groups = study
+
+    def killed(*arguments):
+        raise reporting.Killed("the process that reads the results has ended")
+
+    monkeypatch.setattr(reporting, "open_questions", killed)
+    session = Session()
+    add_until_decided(made, made.until, session, groups)
+    assert session.computed == []
+    said = made.console.file.getvalue()
+    assert said == (
+        "failed: the process that reads the results has ended; the same command goes on from here\n"
+    )
+
+
 def test_every_classifier_has_its_own_encoder():
     arguments = parser().parse_args(["run", "fewshot", "--until-decided"])
     (fewshot,) = [e for e in select(arguments, large=True).experiments if e.name == "fewshot"]
