@@ -47,7 +47,7 @@ def questions(results: Results, matters: float) -> list[Question]:
                 for _, line in table.iterrows():
                     text = f"{names}, {line['labels']} labels"
                     found.append(question(text, line, int(line["pairs"])))
-    rows = results.without_augmented().of("autoencoder")
+    rows = results.with_plain_autoencoders().of("autoencoder")
     if len(rows):
         table = layer_changes(with_settings(rows), ERROR_A_POINT * matters)
         for _, line in table.iterrows():

@@ -126,19 +126,15 @@ class Results:
                  if n in settings]  # fmt: skip
         return history.merge(settings[["cell", *names]], on="cell")
 
-    def without_augmented(self) -> Results:
-        """The same without the autoencoders that learnt from noisy or augmented images for
-        classifiers to start from: their errors answer another question. Others that did are what
+    def with_plain_autoencoders(self) -> Results:
+        """The same without the autoencoders that learnt otherwise for classifiers to start from,
+        say from augmented images: their errors answer another question. Others that did are what
         a search has found."""
         starts = {c["parent"] for planned in self.plan["experiments"] for c in planned["cells"]}
 
         def kept(planned: dict[str, Any]) -> list[dict[str, Any]]:
-            return [
-                cell
-                for cell in planned["cells"]
-                if cell["id"] not in starts
-                or not (cell["config"].get("augment") or cell["config"].get("noise"))
-            ]
+            cells = planned["cells"]
+            return [c for c in cells if c["id"] not in starts or is_plain(c["config"])]
 
         experiments = [
             {**planned, "cells": kept(planned)} if planned["name"] == "autoencoder" else planned
@@ -195,6 +191,12 @@ class Results:
     def test_labels(self) -> torch.Tensor:
         """The test labels, (N,) int64."""
         return self.dataset.test.on("cpu")[1]
+
+
+def is_plain(config: Mapping[str, Any]) -> bool:
+    """Whether an autoencoder of this configuration learnt to reconstruct images as they are."""
+    otherwise = config.get("objective", "reconstruction") != "reconstruction"
+    return not (otherwise or config.get("augment") or config.get("noise"))
 
 
 def load(folder: str | Path, damaged: Mapping[Block, str] | None = None) -> Results:

@@ -66,7 +66,7 @@ def views(
     replicates, batch = images.shape[:2]
     seen = images
     if strength > 0:
-        uniform = _draw(torch.rand, (batch, 6), generators, images) * 2 - 1
+        uniform = draw(torch.rand, (batch, 6), generators, images) * 2 - 1
         turn, grow_x, grow_y, shear, right, down = (strength * uniform).unbind(dim=1)
         theta = matrices(
             math.radians(TURN) * turn,
@@ -76,19 +76,19 @@ def views(
             2 / SIDE * SHIFT * right,
             2 / SIDE * SHIFT * down,
         )
-        points = _draw(torch.randn, (batch, 2, CONTROL, CONTROL), generators, images)
+        points = draw(torch.randn, (batch, 2, CONTROL, CONTROL), generators, images)
         bend = functional.interpolate(
             2 / SIDE * BEND * strength * points, (SIDE, SIDE), mode="bilinear", align_corners=True
         )
         flat = _sample(images.flatten(0, 1), theta, bend.movedim(1, 3))
         seen = flat.unflatten(0, (replicates, batch))
     if noise > 0:
-        grain = _draw(torch.randn, (batch, 1, SIDE, SIDE), generators, images)
+        grain = draw(torch.randn, (batch, 1, SIDE, SIDE), generators, images)
         seen = seen + noise * grain.view_as(seen)
     return seen
 
 
-def _draw(
+def draw(
     how: Callable[..., Tensor],
     shape: tuple[int, ...],
     generators: Sequence[torch.Generator],

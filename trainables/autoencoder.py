@@ -6,8 +6,8 @@ import time
 from typing import Any
 
 from torch import Tensor
+from torch.func import stack_module_state
 
-from trainables.augment import views
 from trainables.contract import (
     Checkpoint,
     Outcome,
@@ -17,7 +17,8 @@ from trainables.contract import (
 )
 from trainables.data import Dataset, pixels
 from trainables.metrics import lines, record
-from trainables.networks import Autoencoder, count_parameters
+from trainables.networks import count_parameters
+from trainables.objectives import OBJECTIVES
 from trainables.replicates import Replicates, Strategy, fastest_strategy, pick_device
 from trainables.seeds import generators, initialise
 from trainables.settings.autoencoder import VERSION as VERSION
@@ -30,11 +31,6 @@ from trainables.training import MinibatchOrder, fit
 # epochs of AdamW alone.
 MUON = {"adamw": None, "muon": "decoder."}
 """By the setting `optimiser`: whose matrices Muon moves."""
-
-
-def restoration_error(model: Any, seen: Tensor, wanted: Tensor) -> Tensor:
-    """Mean squared error per pixel of what is made of `seen` (B, 1, 28, 28) against `wanted`."""
-    return (model(seen) - wanted).square().mean()
 
 
 def squared_errors(model: Any, images: Tensor) -> Tensor:
@@ -55,7 +51,8 @@ def train(
     """Train these `replicates` of a cell on `data`; mean squared errors are per pixel in [0, 1]."""
     started = time.perf_counter()
     device = pick_device()
-    members = initialise(lambda: Autoencoder(config.shape), config.seed, replicates)
+    objective = OBJECTIVES[config.objective]
+    members = initialise(lambda: objective.network(config.shape), config.seed, replicates)
     strategy = strategy or fastest_strategy(members[0], device)
     models = Replicates(members, device, strategy, replicates)
     images, _ = data.train.on(device)
@@ -67,7 +64,7 @@ def train(
     def after_epoch(epoch: int, losses: Tensor) -> None:
         errors = models.evaluate(squared_errors, validation).mean(dim=1)
         require_finite(errors, replicates, f"the validation error after epoch {epoch}")
-        metrics = {"train_mse": losses, "val_mse": errors}
+        metrics = {objective.loss_name: losses, "val_mse": errors}
         record(history, report, replicates, epoch, metrics, parameters=parameters)
 
     order = MinibatchOrder(
@@ -75,15 +72,12 @@ def train(
     )
     draws = generators(config.seed, replicates, "views")
 
-    def gather(indices: Tensor) -> tuple[Tensor, Tensor]:
-        """What the networks see, and what they are to make of it."""
-        clean = pixels(images[indices])
-        moved = views(clean, config.augment, 0.0, draws)
-        return views(moved, 0.0, config.noise, draws), clean if config.target == "clean" else moved
+    def gather(indices: Tensor) -> tuple[Tensor, ...]:
+        return objective.see(config, pixels(images[indices]), draws)
 
     earlier = fit(
         models,
-        restoration_error,
+        objective.loss(config),
         gather,
         order,
         config.epochs,
@@ -99,14 +93,16 @@ def train(
     test_errors = models.evaluate(squared_errors, test).mean(dim=1)
     require_finite(test_errors, replicates, "the test error")
     seconds = earlier + time.perf_counter() - started
-    last_epoch = history[-len(replicates) :]
+    scores = [
+        line | {"test_mse": error}
+        for line, error in zip(history[-len(replicates) :], test_errors.tolist(), strict=True)
+    ]
+    names = (objective.loss_name, "val_mse", "test_mse")
     rows = lines(
         replicates,
         {"parameters": parameters, "train_seconds": seconds / len(replicates)},
-        {
-            "train_mse": [line["train_mse"] for line in last_epoch],
-            "val_mse": [line["val_mse"] for line in last_epoch],
-            "test_mse": test_errors.tolist(),
-        },
+        {name: [line[name] for line in scores] for name in names},
     )
-    return Outcome(rows, history, models.state())
+    stacked, _ = stack_module_state([member.plain() for member in members])
+    weights = {name: value.detach() for name, value in stacked.items()}
+    return Outcome(rows, history, weights)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -39,6 +39,10 @@ from trainables.stages import (
     learn,
 )
 from trainables.stages import cross_entropy as cross_entropy
+from trainables.supervised import Network
+
+if TYPE_CHECKING:
+    from trainables.propagation import PseudoLabels
 
 STATISTICS_IMAGES = 1000
 """Unlabelled training images that codes are standardised by: they fix a standard deviation to
@@ -174,25 +178,25 @@ def whole_networks(
     )
 
 
-def heads_on_propagated_labels(
+def propagated_labels(
     config: Config,
-    replicates: Sequence[int],
     members: list[Classifier],
     sources: list[int],
     images: Tensor,
     subsets: Tensor,
     targets: Tensor,
-) -> Training:
-    """The heads train on codes of all uint8 training `images` (N, 1, 28, 28), with the classes
-    that spread to them from `subsets` (R, labels) with `targets` (R, labels). No other label is
-    seen. The graph of an encoder serves all replicates that start from it."""
+) -> PseudoLabels:
+    """Classes that spread to all uint8 training `images` (N, 1, 28, 28) from `subsets` (R, labels)
+    with `targets` (R, labels). No other label is seen. The graph of an encoder serves all
+    replicates that start from it."""
     from trainables import propagation  # scipy and scikit-learn: a second that only this arm needs
 
-    codes: dict[int, Tensor] = {}
-    graphs: dict[int, Any] = {}
-    for source, member in dict(zip(sources, members, strict=True)).items():
-        codes[source] = member.standardise(encode(member, images))
-        graphs[source] = propagation.known_graph(codes[source].cpu().numpy(), config.neighbours)
+    graphs = {
+        source: propagation.known_graph(
+            member.standardise(encode(member, images)).cpu().numpy(), config.neighbours
+        )
+        for source, member in dict(zip(sources, members, strict=True)).items()
+    }
     known = zip(sources, subsets.cpu().numpy(), targets.cpu().numpy(), strict=True)
     probabilities = np.stack(
         [
@@ -200,21 +204,29 @@ def heads_on_propagated_labels(
             for source, subset, its in known
         ]
     )
-    classes = torch.from_numpy(probabilities.argmax(axis=2)).to(images.device)
-    certainty = torch.from_numpy(propagation.certainty(probabilities)).to(codes[sources[0]])
-    each = torch.arange(len(members), device=images.device).unsqueeze(1)
-    classes[each, subsets] = targets
-    certainty[each, subsets] = 1.0
-    heads = [member.head for member in members]
+    return propagation.PseudoLabels(probabilities, subsets, targets)
+
+
+def heads_on_propagated_labels(
+    config: Config,
+    replicates: Sequence[int],
+    members: list[Classifier],
+    sources: list[int],
+    images: Tensor,
+    labels: PseudoLabels,
+) -> Training:
+    """The heads train on codes of all uint8 training `images` (N, 1, 28, 28), by their `labels`."""
+    distinct = dict(zip(sources, members, strict=True))
+    codes = {source: m.standardise(encode(m, images)) for source, m in distinct.items()}
     return Training(
-        Replicates(heads, images.device, "batched", replicates),
+        Replicates([member.head for member in members], images.device, "batched", replicates),
         torch.stack([codes[source] for source in sources]),
-        classes,
+        labels.classes,
         peak_rates(config),
         config.pseudo_epochs,
         config.pseudo_batch_size,
         predictor_on_codes(members, sources),
-        certainty=certainty,
+        certainty=labels.certainty,
     )
 
 
@@ -244,7 +256,9 @@ def train(
     chosen = label_subsets(data, config, replicates).to(device)
     examples = labelled_examples(config, replicates, images[chosen], labels[chosen])
     no_network = config.freeze in HEADS
-    parameters = count_parameters(members[0].encoder if no_network else members[0])
+    with torch.device("meta"):
+        made = Network(config.width) if config.freeze == "consistency" else members[0]
+    parameters = count_parameters(members[0].encoder if no_network else made)
     scoring = Scoring(replicates, data, report, parameters, score_after)
     if no_network:
         from trainables.heads import fit_heads  # scikit-learn: a second that the others don't need
@@ -255,9 +269,15 @@ def train(
         if config.freeze == "fixed":
             training = heads_alone(config, replicates, members, sources, examples)
         elif config.freeze == "propagation":
+            spread = propagated_labels(config, members, sources, images, chosen, labels[chosen])
             training = heads_on_propagated_labels(
-                config, replicates, members, sources, images, chosen, labels[chosen]
+                config, replicates, members, sources, images, spread
             )
+        elif config.freeze == "consistency":
+            from trainables.consistency import networks_on_labels_of_their_own
+
+            spread = propagated_labels(config, members, sources, images, chosen, labels[chosen])
+            training = networks_on_labels_of_their_own(config, replicates, images, spread)
         elif config.freeze == "lp-ft":
             # The probe takes seconds, which no checkpoint is worth: whoever tries again gets the
             # same bits.

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from trainables.data import CLASSES
 from trainables.replicates import leaves_rest
@@ -38,8 +41,16 @@ class Encoder(nn.Module):
         self.convolutions = nn.Sequential(*layers)
         self.code = nn.Linear(shape.features, shape.latent_dim)
 
+    def layers(self) -> nn.Sequential:
+        """What comes before the code: weighted layers and activations in turn."""
+        return self.convolutions
+
+    def features(self, images: Tensor) -> Tensor:
+        """What the code is a linear map of, (N, features)."""
+        return self.convolutions(images).flatten(1)
+
     def forward(self, images: Tensor) -> Tensor:
-        return self.code(self.convolutions(images).flatten(1))
+        return self.code(self.features(images))
 
 
 class Decoder(nn.Module):
@@ -94,8 +105,16 @@ class DenseEncoder(nn.Module):
         self.hidden = nn.Sequential(*dense_layers(shape.units, shape.activation))
         self.code = nn.Linear(shape.units[-1], shape.latent_dim)
 
+    def layers(self) -> nn.Sequential:
+        """What comes before the code: weighted layers and activations in turn."""
+        return self.hidden
+
+    def features(self, images: Tensor) -> Tensor:
+        """What the code is a linear map of, (N, units)."""
+        return self.hidden(images.flatten(1))
+
     def forward(self, images: Tensor) -> Tensor:
-        return self.code(self.hidden(images.flatten(1)))
+        return self.code(self.features(images))
 
 
 class DenseDecoder(nn.Module):
@@ -124,6 +143,9 @@ def encoder_of(shape: Shape) -> Encoder | DenseEncoder:
 class Autoencoder(nn.Module):
     """An encoder and its decoder."""
 
+    encoder: Encoder | DenseEncoder
+    decoder: Decoder | DenseDecoder
+
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.encoder = encoder_of(shape)
@@ -131,6 +153,95 @@ class Autoencoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.decoder(self.encoder(images))
+
+    def plain(self) -> Autoencoder:
+        """The encoder and decoder alone, without what only training needs."""
+        return self
+
+
+def plain_autoencoder(
+    encoder: Encoder | DenseEncoder, decoder: Decoder | DenseDecoder
+) -> Autoencoder:
+    """An autoencoder of these parts."""
+    made = Autoencoder.__new__(Autoencoder)
+    nn.Module.__init__(made)
+    made.encoder, made.decoder = encoder, decoder
+    return made
+
+
+class Variational(Autoencoder):
+    """A variational autoencoder; its codes are the means of Gaussians."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__(shape)
+        self.log_variance = nn.Linear(self.encoder.code.in_features, shape.latent_dim)
+
+    def sampled(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Images decoded from codes drawn with standard normal `noise` (N, d), and the divergence
+        of each code's Gaussian from the standard normal one, in nats: (N,)."""
+        features = self.encoder.features(images)
+        mean, log_variance = self.encoder.code(features), self.log_variance(features)
+        codes = mean + noise * (log_variance / 2).exp()
+        divergence = (mean.square() + log_variance.exp() - 1 - log_variance).sum(dim=1) / 2
+        return self.decoder(codes), divergence
+
+    def forward(self, images: Tensor, noise: Tensor | None = None) -> Any:
+        return super().forward(images) if noise is None else self.sampled(images, noise)
+
+    def plain(self) -> Autoencoder:
+        return plain_autoencoder(self.encoder, self.decoder)
+
+
+class Contrastive(Autoencoder):
+    """An encoder that learns to tell images apart, and a decoder that learns what the code still
+    says of them.
+
+    While it trains, batch norm stands between every layer and its activation. After 4 epochs of
+    MNIST at d = 32, logistic regression on codes has 82.0 and 94.8 % of validation images at 20 and
+    160 labels with it, 73.1 and 92.5 % without, 72.0 and 92.6 % without projection too (n = 1
+    encoder, 8 subsets).
+    """
+
+    def __init__(self, shape: Shape, units: int = 128) -> None:
+        super().__init__(shape)
+        norms: list[nn.Module] = []
+        for layer in self.encoder.layers():
+            if isinstance(layer, nn.Conv2d):
+                norms.append(nn.BatchNorm2d(layer.out_channels))
+            elif isinstance(layer, nn.Linear):
+                norms.append(nn.BatchNorm1d(layer.out_features))
+        self.norms = nn.ModuleList(norms)
+        self.projection = nn.Sequential(
+            nn.Linear(shape.latent_dim, units), nn.GELU(), nn.Linear(units, units // 2)
+        )
+
+    def codes(self, images: Tensor) -> Tensor:
+        """Codes (N, d) of `images` (N, 1, 28, 28)."""
+        layers = self.encoder.layers()
+        values = images if isinstance(layers[0], nn.Conv2d) else images.flatten(1)
+        for layer, activation, norm in zip(layers[::2], layers[1::2], self.norms, strict=True):
+            values = activation(norm(layer(values)))
+        return self.encoder.code(values.flatten(1))
+
+    def compared(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+        """Directions (2 N, units / 2) of two views (N, 1, 28, 28) of each image, and the `first`
+        ones decoded from codes that the decoder's gradient doesn't reach."""
+        codes = self.codes(torch.cat([first, second]))
+        directions = functional.normalize(self.projection(codes), dim=1)
+        return directions, self.decoder(codes[: len(first)].detach())
+
+    def forward(self, images: Tensor, other: Tensor | None = None) -> Any:
+        return self.decoder(self.codes(images)) if other is None else self.compared(images, other)
+
+    def plain(self) -> Autoencoder:
+        encoder = copy.deepcopy(self.encoder).eval()
+        layers: Any = encoder.layers()
+        for place, norm in enumerate(copy.deepcopy(self.norms).eval()):
+            fuse: Any = (
+                fuse_conv_bn_eval if isinstance(norm, nn.BatchNorm2d) else fuse_linear_bn_eval
+            )
+            layers[2 * place] = fuse(layers[2 * place], norm)
+        return plain_autoencoder(encoder, self.decoder)
 
 
 class Standardise(nn.Module):

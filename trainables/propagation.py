@@ -19,7 +19,9 @@ from collections import OrderedDict
 
 import numpy as np
 import scipy.sparse as sparse
+import torch
 from sklearn.neighbors import NearestNeighbors
+from torch import Tensor
 
 from trainables.data import CLASSES
 
@@ -115,3 +117,28 @@ def certainty(probabilities: np.ndarray) -> np.ndarray:
     ones (Iscen et al. 2019, "Label propagation for deep semi-supervised learning", CVPR)."""
     safe = np.where(probabilities > 0, probabilities, 1.0)
     return 1 + (probabilities * np.log(safe)).sum(axis=-1) / math.log(CLASSES)
+
+
+class PseudoLabels:
+    """Classes of all N training images and how much each counts: those that are known, and for the
+    others the most probable ones, by how certain these are."""
+
+    def __init__(self, probabilities: np.ndarray, subsets: Tensor, targets: Tensor) -> None:
+        """From class probabilities (R, N, 10), and `subsets` (R, labels) of images with their known
+        classes `targets` (R, labels)."""
+        self.subsets, self.targets = subsets, targets
+        self.classes = torch.empty(
+            probabilities.shape[:2], dtype=torch.int64, device=targets.device
+        )
+        """(R, N)."""
+        self.certainty = torch.empty(probabilities.shape[:2], device=targets.device)
+        """(R, N), from 0 to 1."""
+        self.renew(probabilities)
+
+    def renew(self, probabilities: np.ndarray) -> None:
+        """Take the classes that are not known from other `probabilities` (R, N, 10), in place."""
+        each = torch.arange(len(self.subsets), device=self.subsets.device).unsqueeze(1)
+        self.classes.copy_(torch.from_numpy(probabilities.argmax(axis=2)))
+        self.certainty.copy_(torch.from_numpy(certainty(probabilities)))
+        self.classes[each, self.subsets] = self.targets
+        self.certainty[each, self.subsets] = 1.0

@@ -12,7 +12,7 @@ from torch import nn
 
 Model = TypeVar("Model", bound=nn.Module)
 
-PURPOSES = {"initialisation": 0, "order": 1, "head": 2, "views": 3, "angles": 4}
+PURPOSES = {"initialisation": 0, "order": 1, "head": 2, "views": 3, "angles": 4, "consistency": 5}
 
 
 def seed_of(seed: int, replicate: int, purpose: str) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from torch import Tensor, arange, from_numpy, no_grad, stack, uint8
+from torch import Generator, Tensor, arange, from_numpy, no_grad, stack, uint8
 from torch.nn import functional
 
 from trainables.augment import views
@@ -123,6 +123,12 @@ class Training:
     """Inputs a labelled image: a pass over all inputs is so many epochs."""
     certainty: Tensor | None = None
     """How much each input counts, (R, M); None where all count the same."""
+    see: Callable[[Tensor], Tensor] | None = None
+    """From a minibatch of inputs (R, B, …) to what is learnt from; None: these themselves."""
+    draws: Sequence[Generator] = ()
+    """The generators that `see` draws from."""
+    before_pass: Callable[[int], None] | None = None
+    """Called with the number of each pass, from 1, before it."""
 
     @property
     def passes(self) -> int:
@@ -263,8 +269,10 @@ def fit_stage(
 
     def gather(indices: Tensor) -> tuple[Tensor, ...]:
         if indices.shape == training.targets.shape:
-            return everything  # in whatever order
-        return tuple(part[each, indices] for part in everything)
+            inputs, *rest = everything  # in whatever order
+        else:
+            inputs, *rest = (part[each, indices] for part in everything)
+        return training.see(inputs) if training.see else inputs, *rest
 
     return fit(
         training.models,
@@ -281,4 +289,6 @@ def fit_stage(
         after_epoch,
         scoring.history,
         checkpoint,
+        training.draws,
+        before_epoch=training.before_pass,
     )

@@ -42,6 +42,11 @@ class Network(nn.Sequential):
         return super().forward(images.to(memory_format=torch.channels_last))
 
 
+def class_scores(models: Replicates, images: Tensor) -> Tensor:
+    """Class scores (R, N, 10) of uint8 `images` (N, 1, 28, 28)."""
+    return models.evaluate(lambda model, part: model(pixels(part)), images)
+
+
 def train(
     config: Config,
     replicates: range,
@@ -65,14 +70,6 @@ def train(
     # One after another: batch norm's running statistics are each member's own.
     models = Replicates(members, device, "loop", replicates)
 
-    def predict(images: Tensor) -> Tensor:
-        for member in models.members:
-            member.eval()
-        scores = models.evaluate(lambda model, part: model(pixels(part)), images)
-        for member in models.members:
-            member.train()
-        return scores.argmax(dim=2)
-
     training = Training(
         models,
         examples.images if config.sees_views else pixels(examples.images),
@@ -80,7 +77,7 @@ def train(
         {"": config.learning_rate},
         config.epochs,
         config.batch_size or config.labels,
-        predict,
+        lambda images: class_scores(models, images).argmax(dim=2),
         examples.views,
     )
     scoring = Scoring(replicates, data, report, count_parameters(members[0]), score_after)

@@ -96,7 +96,7 @@ def _write(results: Results, document: Document, beside: Executor | None) -> Non
 
 def _writers(results: Results, beside: Executor | None) -> Iterator[partial[None]]:
     """What writes the sections, in the order of the page; each takes the document."""
-    plain = results.without_augmented()
+    plain = results.with_plain_autoencoders()
     finding = None
     if beside and len(plain.of("autoencoder")):
         finding = beside.submit(interpolation.find_in, results.store.address, results.damaged)

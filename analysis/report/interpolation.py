@@ -38,7 +38,7 @@ def find(results: Results) -> Found:
 def find_in(address: str, damaged: Mapping[Block, str]) -> Found:
     """The same in a process of its own, of results whose blocks have been verified."""
     with threadpool_limits(1):  # as for all of a report
-        return find(load(address, damaged).without_augmented())
+        return find(load(address, damaged).with_plain_autoencoders())
 
 
 def write(document: Document, results: Results, finding: Future[Found] | None = None) -> None:

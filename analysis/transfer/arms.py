@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.results import Results
+from trainables.settings.fewshot import ON_ALL_IMAGES
 
 WAYS = {
     "fixed": "encoder fixed",
@@ -15,6 +16,7 @@ WAYS = {
     "scratch": "not pretrained",
     "lp-ft": "probe, then tuned",
     "propagation": "labels propagated",
+    "consistency": "network on its own labels",
     "logistic": "logistic regression on codes",
     "svm": "support vector machine on codes",
     "neighbours": "nearest neighbour on codes",
@@ -48,7 +50,7 @@ def with_arms(rows: pd.DataFrame, asked: Mapping[str, int] | None = None) -> pd.
         return rows.assign(asked_batch_size=rows["cell"].map(asked))
     if "batch_size" not in rows:
         return rows.assign(asked_batch_size=0)
-    at_once = (rows["batch_size"] == rows["labels"]) | (rows["freeze"] == "propagation")
+    at_once = (rows["batch_size"] == rows["labels"]) | rows["freeze"].isin(ON_ALL_IMAGES)
     return rows.assign(asked_batch_size=rows["batch_size"].mask(at_once, 0))
 
 

@@ -61,7 +61,7 @@ def test_arms_share_label_subsets_and_those_of_one_pretraining_their_encoders(re
 def test_autoencoders_that_saw_augmented_images_are_no_answer_to_the_first_question(results):
     assert len(results.cells("autoencoder")) == 2
     shown = table(results, "reconstruction")
-    (plain,) = results.without_augmented().cells("autoencoder")
+    (plain,) = results.with_plain_autoencoders().cells("autoencoder")
     assert shown["cells"].tolist() == [plain]
     assert results.store.config(plain)["augment"] == 0
 
@@ -70,7 +70,7 @@ def test_an_autoencoder_with_noise_that_nothing_builds_on_is_one_like_the_others
     """As the winner of a search may be."""
     alone = [e for e in results.plan["experiments"] if e["name"] == "autoencoder"]
     searched = dataclasses.replace(results, plan={**results.plan, "experiments": alone})
-    assert len(searched.without_augmented().cells("autoencoder")) == 2
+    assert len(searched.with_plain_autoencoders().cells("autoencoder")) == 2
 
 
 def test_the_supervised_network_is_an_arm_without_a_dimension(results):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from trainables import autoencoder
+from trainables import objectives
 from trainables.autoencoder import Config, train
 from trainables.contract import ConfigError, Diverged
 from trainables.data import load
@@ -106,8 +106,8 @@ def test_what_is_seen_and_what_is_wanted(few_digits, monkeypatch):
         asked.append((seen, wanted))
         return restoration_error(model, seen, wanted)
 
-    restoration_error = autoencoder.restoration_error
-    monkeypatch.setattr(autoencoder, "restoration_error", record)
+    restoration_error = objectives.restoration_error
+    monkeypatch.setattr(objectives, "restoration_error", record)
     clean = few_digits.train.images.reshape(-1, 784) / np.float32(255)
     for target, augment, noise in (("clean", 1.0, 0.0), ("view", 1.0, 0.3), ("view", 0.0, 0.3)):
         asked.clear()

@@ -107,6 +107,16 @@ def test_an_autoencoder_is_the_same_in_every_block(optimiser, views, size, odd_d
 
 
 @pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("objective", ["variational", "contrastive"])
+def test_every_objective_is_the_same_in_every_block(objective, size, odd_digits):
+    latent_dim, depth, width, batch_size = size
+    config = autoencoder.Config(
+        latent_dim, depth, batch_size, epochs=2, width=width, augment=1.0, objective=objective
+    )
+    assert_same_in_every_block(autoencoder, config, odd_digits)
+
+
+@pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("loss", ["wrapped", "von_mises", "sine_cosine"])
 def test_a_rotation_network_is_the_same_in_every_block(loss, size, odd_digits, trained):
     _, depth, width, batch_size = size

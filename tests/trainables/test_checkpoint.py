@@ -83,8 +83,9 @@ def test_a_cell_may_be_killed_again_and_again(few_digits, tmp_path):
 AUGMENTED = {"augment": 1.0, "noise": 0.2}
 
 
-def test_augmentation_goes_on_with_its_own_draws(few_digits, tmp_path):
-    config = dataclasses.replace(AUTOENCODER, **AUGMENTED)
+@pytest.mark.parametrize("objective", ["reconstruction", "variational", "contrastive"])
+def test_augmentation_and_noise_go_on_with_their_own_draws(objective, few_digits, tmp_path):
+    config = dataclasses.replace(AUTOENCODER, objective=objective, **AUGMENTED)
     undisturbed = run(autoencoder, config, few_digits)
     assert run(autoencoder, config, few_digits, kept=checkpoint(tmp_path), killed_in=4) is None
     again = checkpoint(tmp_path)
@@ -102,7 +103,9 @@ def test_turns_go_on_with_their_own_draws(loss, few_digits, tmp_path):
     assert again.resumed_after == 3
 
 
-@pytest.mark.parametrize("freeze", ["fixed", "full", "scratch", "lp-ft", "propagation"])
+@pytest.mark.parametrize(
+    "freeze", ["fixed", "full", "scratch", "lp-ft", "propagation", "consistency"]
+)
 def test_a_classifier_goes_on_where_it_was_killed(freeze, few_digits, tmp_path):
     config = fewshot.Config(
         latent_dim=3, labels=20, freeze=freeze, depth=1, width=2, batch_size=10,

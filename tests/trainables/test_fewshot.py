@@ -15,9 +15,9 @@ from trainables.data import label_subset
 from trainables.fewshot import Config, build_classifiers, encode, train
 from trainables.networks import Autoencoder
 from trainables.seeds import initialise
-from trainables.settings.fewshot import HEADS
+from trainables.settings.fewshot import HEADS, ON_ALL_IMAGES
 
-NETWORKS = ["fixed", "full", "scratch", "lp-ft", "propagation"]
+NETWORKS = ["fixed", "full", "scratch", "lp-ft", "propagation", "consistency"]
 """Arms whose head is a network."""
 FREEZE = [*NETWORKS, *HEADS]
 
@@ -203,7 +203,10 @@ def test_accuracies_are_those_of_the_predictions(freeze, few_digits, parent):
 def test_a_row_says_what_was_trained_from_what(few_digits, parent):
     # Encoder 2·9 + 2, 2·4·9 + 4, 4·49·3 + 3 = 687; head 3·6 + 6, 6·10 + 10 = 94.
     trained = {"fixed": 94, "full": 781, "scratch": 781, "lp-ft": 781, "propagation": 94}
-    passes = {"fixed": 5, "full": 5, "scratch": 5, "lp-ft": 3 + 2, "propagation": 2}
+    # The supervised network of 2, 4 and 8 channels, each with batch norm, and 8·9·10 + 10.
+    trained["consistency"] = 2 * 9 + 4 + 4 * 2 * 9 + 8 + 8 * 4 * 9 + 16 + 730
+    passes = {"fixed": 5, "full": 5, "scratch": 5, "lp-ft": 3 + 2}
+    passes |= {"propagation": 2, "consistency": 2}
     for freeze, epochs in passes.items():
         rows = train(config(freeze), BLOCK, few_digits, nothing, parent).rows
         assert [row["replicate"] for row in rows] == [4, 5, 6]
@@ -211,10 +214,10 @@ def test_a_row_says_what_was_trained_from_what(few_digits, parent):
             [4, 5, 6] if freeze == "scratch" else [0, 1, 0]
         )
         for row in rows:
-            assert row["parameters"] == 781
+            assert row["parameters"] == max(781, trained[freeze])
             assert row["trained_parameters"] == trained[freeze]
             assert row["epochs"] == epochs
-            assert row["batch_size"] == (50 if freeze == "propagation" else 20)
+            assert row["batch_size"] == (50 if freeze in ON_ALL_IMAGES else 20)
 
 
 def test_the_history_has_a_point_every_20_epochs_and_the_last(few_digits, parent):
@@ -235,6 +238,7 @@ def test_the_history_has_a_point_every_20_epochs_and_the_last(few_digits, parent
      ("scratch", {"epochs": 4}, [3], [3]),
      ("lp-ft", {"epochs": 9}, [6, 8], [6, 8]),
      ("propagation", {"pseudo_epochs": 3}, [1, 2, 3], [1, 2, 3]),
+     ("consistency", {"pseudo_epochs": 3}, [1, 3], [1, 3]),
      ("fixed", {"epochs": 9, "pretraining": "augmented", "views": 4}, [4, 8], [4, 8]),
      ("lp-ft", {"epochs": 9, "pretraining": "augmented", "views": 4}, [12], [12])],
 )  # fmt: skip
@@ -247,7 +251,8 @@ def test_a_search_gets_the_accuracy_on_the_way_and_the_cell_stays_what_it_is(
     searched = train(settings, BLOCK, few_digits, reports.append, parent, score_after=score_after)
     found = {r["epoch"]: r["val_accuracy"] for r in reports if "val_accuracy" in r}
     assert list(found) == scored
-    assert {r["parameters"] for r in reports if "val_accuracy" in r} == {781}
+    parameters = 1136 if freeze == "consistency" else 781
+    assert {r["parameters"] for r in reports if "val_accuracy" in r} == {parameters}
     assert set(scored) <= set(settings.scored_epochs)
     assert settings.scored_epochs[-1] == reports[-1]["epoch"]
     accuracies = [row["val_accuracy"] for row in searched.rows]
@@ -315,9 +320,10 @@ def test_with_views_an_epoch_is_as_many_of_them_as_there_are_labels(few_digits, 
     assert {row["epochs"] for row in rows} == {40}
 
 
-def test_propagation_sees_no_label_but_those_of_its_subset(few_digits, parent):
+@pytest.mark.parametrize("freeze", ON_ALL_IMAGES)
+def test_no_label_is_seen_but_those_of_the_subset(freeze, few_digits, parent):
     """Other labels for all other training images change nothing."""
-    settings = config("propagation")
+    settings = config(freeze)
     subset = label_subset(few_digits.train.labels, 20, 0, 0)
     others = np.setdiff1d(np.arange(100), subset)
     shuffled = few_digits.train.labels.copy()
@@ -331,6 +337,30 @@ def test_propagation_sees_no_label_but_those_of_its_subset(few_digits, parent):
         second = train(settings, range(1), swapped, nothing, parent)
     assert np.array_equal(first.predictions, second.predictions)
     assert first.history == second.history
+
+
+def test_a_network_renews_all_labels_but_those_it_was_given(few_digits, parent, monkeypatch):
+    """Before the second and the third pass, and in classes of equal size as far as may be."""
+    renewed = []
+    renew = propagation.PseudoLabels.renew
+
+    def record(labels, probabilities):
+        renew(labels, probabilities)
+        renewed.append((probabilities.copy(), labels.classes.clone(), labels.certainty.clone()))
+
+    monkeypatch.setattr(propagation.PseudoLabels, "renew", record)
+    train(config("consistency", pseudo_epochs=3), BLOCK, few_digits, nothing, parent)
+    assert len(renewed) == 3
+    assert not torch.equal(renewed[0][1], renewed[1][1])
+    truth = torch.tensor(few_digits.train.labels).long()
+    for probabilities, classes, certainty in renewed:
+        assert probabilities.mean(axis=1) == pytest.approx(0.1, abs=1e-3)
+        for own, sure, replicate in zip(classes, certainty, BLOCK, strict=True):
+            subset = label_subset(few_digits.train.labels, 20, 0, replicate)
+            assert torch.equal(own[subset], truth[subset])
+            assert (sure[subset] == 1).all()
+            assert (sure >= 0).all()
+            assert (sure < 0.999).any()
 
 
 def test_the_graph_of_an_encoder_is_made_once_for_all_that_start_from_it(
@@ -387,6 +417,7 @@ def test_training_from_scratch_is_far_above_chance(digits):
         ("scratch", {"learning_rate": 1e30}),
         ("lp-ft", {"tuning_learning_rate": 1e30}),
         ("propagation", {"learning_rate": 1e30}),
+        ("consistency", {"learning_rate": 1e30}),
     ],
 )
 def test_divergence_fails_the_whole_cell(freeze, settings, few_digits, parent):

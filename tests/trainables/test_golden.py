@@ -20,6 +20,9 @@ CELLS = {
     "muon": (autoencoder, TINY | VIEWS | {
         "latent_dim": 3, "epochs": 2, "batch_size": 16, "optimiser": "muon", "target": "view"}),
     "mlp": (autoencoder, TINY | {"latent_dim": 3, "epochs": 2, "network": "mlp"}),
+    **{objective: (autoencoder, TINY | VIEWS | {
+        "latent_dim": 3, "epochs": 2, "batch_size": 16, "objective": objective})
+       for objective in ("variational", "contrastive")},
     **{freeze: (fewshot, FEW | {"freeze": freeze}) for freeze in fewshot.FREEZE},
     "supervised": (supervised, {"labels": 20, "epochs": 6, "views": 2, "width": 2}),
     "views": (fewshot, FEW | {"freeze": "lp-ft", "pretraining": "augmented"}),
@@ -31,11 +34,14 @@ GOLDEN = {
     "adamw": [0.0961323, 0.100557, 0.0966177, 0.100514],
     "muon": [0.0861959, 0.100734, 0.0880365, 0.100674],
     "mlp": [0.090072, 0.0925193, 0.0847496, 0.0830845],
+    "variational": [0.0962038, 0.100684, 0.096736, 0.100684],
+    "contrastive": [3.35608, 0.100635, 3.5086, 0.10071],
     "fixed": [2.10989, 2.12851],
     "full": [2.06794, 2.0875],
     "scratch": [2.01712, 2.031],
     "lp-ft": [2.20572, 2.18584],
     "propagation": [0.473784, 0.483756],
+    "consistency": [0.432152, 0.450433],
     "logistic": [0.2, 0.22, 0.133333, 0.22],
     "svm": [0.233333, 0.18, 0.233333, 0.22],
     "neighbours": [0.166667, 0.18, 0.233333, 0.22],

@@ -42,6 +42,9 @@ CELLS = {
         "latent_dim": 3, "epochs": 2, "batch_size": 20, "augment": 1.0, "noise": 0.2}),
     "autoencoder, muon": (autoencoder, SMALL | {
         "latent_dim": 3, "epochs": 2, "batch_size": 20, "optimiser": "muon"}),
+    **{objective: (autoencoder, SMALL | {
+        "latent_dim": 3, "epochs": 2, "batch_size": 20, "augment": 1.0, "objective": objective})
+       for objective in ("variational", "contrastive")},
     "mlp": (autoencoder, SMALL | {"latent_dim": 3, "epochs": 2, "network": "mlp"}),
     **{f"{freeze}, {pretraining}": (fewshot, SMALL | {
         "latent_dim": 3, "labels": 20, "freeze": freeze, "pretraining": pretraining, "epochs": 6,

@@ -13,7 +13,7 @@ def test_no_two_seeds_are_the_same():
         for replicate in range(20)
         for purpose in PURPOSES
     ]
-    assert len(set(seeds)) == 5 * 20 * len(PURPOSES) == 500
+    assert len(set(seeds)) == 5 * 20 * len(PURPOSES) == 600
     assert all(0 <= seed < 2**63 for seed in seeds)
 
 

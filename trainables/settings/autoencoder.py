@@ -13,6 +13,9 @@ VERSION = 1
 OPTIMISERS = ("adamw", "muon")
 """What moves the decoder's matrices; all else is always AdamW's."""
 
+OBJECTIVES = ("reconstruction", "variational", "contrastive")
+"""What an encoder learns to do: see `Config.objective`."""
+
 TARGETS = ("clean", "view")
 """What is reconstructed from a view: the image before, or after, it was augmented."""
 
@@ -49,6 +52,15 @@ class Config(Settings):
     target: str = "clean"
     """What it reconstructs from a noisy, augmented view: the `clean` image as it was, or the
     `view` itself without the noise."""
+    objective: str = added("reconstruction")
+    """`reconstruction`; `variational`: a β-VAE, whose codes are the means (Higgins et al. 2017,
+    ICLR); `contrastive`: two views of an image have codes nearer to each other than to those of
+    other images (SimCLR: Chen et al. 2020, ICML), and the decoder learns from codes as they are."""
+    beta: float = added(1.0)
+    """Weight of the divergence of codes from the standard normal distribution, in `variational`;
+    at 1 the loss is the evidence bound for pixels with Gaussian noise of variance ½."""
+    temperature: float = added(0.2)
+    """What similarities are divided by, in `contrastive`."""
     warm_up: float = 0.1
     """Share of the steps in which the one-cycle schedule rises to its peak."""
     optimiser: str = "adamw"
@@ -70,6 +82,10 @@ class Config(Settings):
             require(0 <= value <= 4, name, value, "a number from 0 to 4")
         if self.target not in TARGETS:
             raise ConfigError("target", self.target, " or ".join(TARGETS))
+        if self.objective not in OBJECTIVES:
+            raise ConfigError("objective", self.objective, " or ".join(OBJECTIVES))
+        require(0 <= self.beta <= 1000, "beta", self.beta, "a number from 0 to 1000")
+        require(self.temperature > 0, "temperature", self.temperature, "a number above 0")
         if self.optimiser not in OPTIMISERS:
             raise ConfigError("optimiser", self.optimiser, " or ".join(OPTIMISERS))
         require(0 < self.warm_up < 1, "warm_up", self.warm_up, "a number between 0 and 1")

@@ -16,14 +16,25 @@ VERSION = 2
 HEADS = ("logistic", "svm", "neighbours")
 """Values of `freeze` whose head is no network: see `Config.freeze`."""
 
-FREEZE = ("fixed", "full", "scratch", "lp-ft", "propagation", *HEADS)
+ON_ALL_IMAGES = ("propagation", "consistency")
+"""Values of `freeze` that learn from all training images: see `Config.freeze`."""
+
+FREEZE = ("fixed", "full", "scratch", "lp-ft", *ON_ALL_IMAGES, *HEADS)
 """What happens to the encoder, and what the head learns from: see `Config.freeze`."""
 
 PRETRAINING: Mapping[str, Mapping[str, Any]] = {
     "plain": {},
     "augmented": {"augment": 1.0, "noise": 0.2, "target": "clean"},
-}
+    "variational": {"objective": "variational", "beta": 0.1},
+    "contrastive": {
+        "objective": "contrastive", "augment": 1.5, "batch_size": 256, "epochs": 20,
+        "optimiser": "adamw", "learning_rate": 0.003,
+    },
+}  # fmt: skip
 """By name: the settings of the autoencoder whose encoder a classifier starts from."""
+
+WITH_VIEWS = ("augmented", "contrastive")
+"""Those whose classifiers learn from views too."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +51,10 @@ class Config(Settings):
     the fixed encoder, then everything does, slowly (Kumar et al. 2022, "Fine-tuning can distort
     pretrained features", ICLR); `propagation`: the labels spread along a graph of the codes of
     all training images, whose labels stay unknown, and the head on the fixed encoder learns
-    from all of them; `logistic`, `svm`, `neighbours`: the encoder is fixed, and the head is a
-    logistic regression, a support vector machine or the nearest neighbour on its codes."""
+    from all of them; `consistency`: from these labels a network without a bottleneck learns,
+    which labels all training images anew before every further pass; `logistic`, `svm`,
+    `neighbours`: the encoder is fixed, and the head is a logistic regression, a support vector
+    machine or the nearest neighbour on its codes."""
     pretraining: str = "plain"
     """`plain`: the encoder of an autoencoder as it is; `augmented`: of one that saw noisy,
     augmented images, and the labelled images are augmented too, whatever the encoder."""
@@ -65,11 +78,11 @@ class Config(Settings):
     view_strength: float = 1.0
     """How far these views are from the image (`trainables.augment`)."""
     neighbours: int = 10
-    """Nearest codes that each one is joined with, in `propagation`."""
+    """Nearest codes that each one is joined with, in `propagation` and `consistency`."""
     alpha: float = 0.99
-    """How far labels spread, in `propagation`: 0 is nowhere, 1 without end."""
+    """How far labels spread, in both: 0 is nowhere, 1 without end."""
     pseudo_epochs: int = 8
-    """Passes over all training images with the labels that they got by `propagation`."""
+    """Passes over all training images, in both."""
     pseudo_batch_size: int = 256
     """Images a minibatch of these."""
     weight_decay: float = 1e-2
@@ -143,7 +156,7 @@ class Config(Settings):
         second. A pass over `views` of each labelled image is so many epochs."""
         if self.freeze in HEADS:
             return range(1, 2)
-        if self.freeze == "propagation":
+        if self.freeze in ON_ALL_IMAGES:
             return range(1, self.pseudo_epochs + 1)
         views = self.views if self.sees_views else 1
         earlier, last = self.stages
@@ -153,7 +166,7 @@ class Config(Settings):
     @property
     def sees_views(self) -> bool:
         """Whether the classifier learns from augmented views of the labelled images."""
-        return self.pretraining == "augmented" and self.freeze != "propagation"
+        return self.pretraining in WITH_VIEWS and self.freeze not in ON_ALL_IMAGES
 
     def check_data(self, data: Dataset) -> None:
         """Raise `ConfigError` where `data` has too few labels for this configuration."""

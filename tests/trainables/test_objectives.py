@@ -1,0 +1,160 @@
+"""What autoencoders learn to do: the losses are what their formulas say."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch.distributions import Independent, Normal, kl_divergence
+from torch.nn import functional
+
+from trainables import autoencoder
+from trainables.data import pixels
+from trainables.networks import Autoencoder, Contrastive, Variational
+from trainables.objectives import contrast, evidence_bound, restoration_error
+from trainables.settings import Shape
+from trainables.settings.autoencoder import OBJECTIVES, Config
+
+SHAPE = Shape(latent_dim=3, depth=2, width=2)
+TINY = Config(latent_dim=3, depth=2, width=2, batch_size=20, epochs=2)
+
+
+@pytest.fixture
+def images():
+    return torch.rand(6, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def variational():
+    torch.manual_seed(0)
+    return Variational(SHAPE)
+
+
+@pytest.fixture
+def contrastive():
+    torch.manual_seed(0)
+    return Contrastive(SHAPE)
+
+
+def test_the_divergence_is_that_of_gaussians(variational, images):
+    features = variational.encoder.features(images)
+    mean, log_variance = variational.encoder(images), variational.log_variance(features)
+    posterior = Independent(Normal(mean, (log_variance / 2).exp()), 1)
+    prior = Independent(Normal(torch.zeros(6, 3), torch.ones(6, 3)), 1)
+    _, divergence = variational(images, torch.zeros(6, 3))
+    assert divergence.tolist() == pytest.approx(kl_divergence(posterior, prior).tolist(), rel=1e-5)
+
+
+def test_noise_moves_codes_by_their_standard_deviation(variational, images):
+    noise = torch.randn(6, 3, generator=torch.Generator().manual_seed(1))
+    features = variational.encoder.features(images)
+    deviation = (variational.log_variance(features) / 2).exp()
+    drawn = variational.decoder(variational.encoder(images) + noise * deviation)
+    assert torch.equal(variational(images, noise)[0], drawn)
+
+
+def test_without_noise_and_divergence_it_is_an_autoencoder(variational, images):
+    bound = evidence_bound(variational, images, images, torch.zeros(6, 3), beta=0.0)
+    assert bound.item() == pytest.approx(restoration_error(variational, images, images).item())
+
+
+def test_beta_counts_nats_per_pixel(variational, images):
+    noise = torch.zeros(6, 3)
+    without, twice = (
+        evidence_bound(variational, images, images, noise, beta=b) for b in (0.0, 2.0)
+    )
+    _, divergence = variational(images, noise)
+    assert (twice - without).item() == pytest.approx(2 * divergence.mean().item() / 784, rel=1e-4)
+
+
+def kept(config, outcome):
+    """The autoencoders whose weights a cell keeps."""
+    for replicate in range(len(outcome.rows)):
+        model = Autoencoder(config.shape)
+        model.load_state_dict({name: value[replicate] for name, value in outcome.weights.items()})
+        yield model
+
+
+class Directions(torch.nn.Module):
+    """Gives these directions, and the first views as they are."""
+
+    def __init__(self, directions):
+        super().__init__()
+        self.directions = directions
+
+    def forward(self, first, second):
+        return self.directions, first
+
+
+def test_views_of_one_direction_are_found(images):
+    """Two images with opposite directions: of the three others, one has similarity 1, two −1."""
+    directions = torch.tensor([[1.0, 0], [-1, 0], [1, 0], [-1, 0]])
+    loss = contrast(Directions(directions), images[:2], images[:2], temperature=0.5)
+    e = torch.tensor([2.0, -2.0]).exp()
+    assert loss.item() == pytest.approx(-torch.log(e[0] / (e[0] + 2 * e[1])).item(), rel=1e-5)
+
+
+def test_equal_directions_tell_nothing(images):
+    loss = contrast(Directions(torch.ones(12, 2) / 2**0.5), images, images, temperature=0.2)
+    assert loss.item() == pytest.approx(torch.tensor(11.0).log().item(), rel=1e-5)
+
+
+def test_the_decoder_learns_and_leaves_the_encoder_alone(contrastive, images):
+    _, restored = contrastive(images, images.flip(3))
+    error = functional.mse_loss(restored, images)
+    error.backward()
+    assert all(parameter.grad is None for parameter in contrastive.encoder.parameters())
+    assert all(parameter.grad.abs().sum() > 0 for parameter in contrastive.decoder.parameters())
+
+
+@pytest.mark.parametrize("objective", ["variational", "contrastive"])
+def test_both_strategies_learn_the_same(objective, few_digits):
+    config = dataclasses.replace(TINY, objective=objective, augment=1.0)
+    losses = [
+        [line["train_loss"] for line in outcome.history]
+        for outcome in (
+            autoencoder.train(config, range(2), few_digits, lambda metrics: None, strategy=strategy)
+            for strategy in ("loop", "vectorised")
+        )
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+def test_a_larger_beta_draws_codes_to_the_standard_normal_ones(few_digits):
+    def spread(beta):
+        config = dataclasses.replace(TINY, objective="variational", beta=beta, epochs=8)
+        outcome = autoencoder.train(config, range(1), few_digits, lambda metrics: None)
+        model = next(kept(config, outcome))
+        with torch.no_grad():
+            return model.encoder(pixels(few_digits.train.on("cpu")[0])).square().mean().item()
+
+    assert spread(10.0) < 0.1 < spread(0.01)
+
+
+@pytest.mark.parametrize("network", ["convolutional", "mlp"])
+def test_batch_norm_is_folded_into_the_layers(network, images):
+    torch.manual_seed(0)
+    model = Contrastive(dataclasses.replace(SHAPE, network=network)).train()
+    for _ in range(20):
+        model(images, images.flip(3))  # which moves the running statistics away from 0 and 1
+    codes = model.eval().codes(images)
+    plain = model.plain().encoder(images)
+    assert (plain - codes).abs().max() < 1e-5
+    assert (model.encoder(images) - codes).abs().max() > 0.05  # so that there was something to fold
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_what_is_kept_is_an_autoencoder(objective, few_digits):
+    config = dataclasses.replace(TINY, objective=objective)
+    outcome = autoencoder.train(config, range(2), few_digits, lambda metrics: None)
+    test = pixels(few_digits.test.on("cpu")[0])
+    for model, row in zip(kept(config, outcome), outcome.rows, strict=True):
+        with torch.no_grad():
+            error = functional.mse_loss(model(test), test).item()
+        assert error == pytest.approx(row["test_mse"], rel=1e-5)
+
+
+def test_what_has_no_objective_is_refused():
+    for name, value in {"objective": "fame", "beta": -1.0, "temperature": 0.0}.items():
+        with pytest.raises(ValueError, match=name):
+            dataclasses.replace(TINY, **{name: value})
+    assert OBJECTIVES[0] == TINY.objective

@@ -1,0 +1,91 @@
+"""What autoencoders learn to do: the losses, and what each sees of a minibatch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from trainables.augment import draw, views
+from trainables.networks import Autoencoder, Contrastive, Variational
+from trainables.replicates import LossFunction
+from trainables.settings.autoencoder import Config
+
+Batch = tuple[Tensor, ...]
+Draws = Sequence[torch.Generator]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A kind of autoencoder and how it learns."""
+
+    network: type[Autoencoder]
+    """Made of a `Shape`."""
+    loss: Callable[[Config], LossFunction]
+    """From the settings."""
+    see: Callable[[Config, Tensor, Draws], Batch]
+    """(settings, pixels (R, B, 1, 28, 28), R generators) to what the networks see, (R, B, …)."""
+    loss_name: str = "train_loss"
+    """What the history calls the loss."""
+
+
+def restoration_error(model: Any, seen: Tensor, wanted: Tensor) -> Tensor:
+    """Mean squared error per pixel of what is made of `seen` (B, 1, 28, 28) against `wanted`."""
+    return (model(seen) - wanted).square().mean()
+
+
+def evidence_bound(
+    model: Any, seen: Tensor, wanted: Tensor, noise: Tensor, *, beta: float
+) -> Tensor:
+    """`restoration_error` from noisy codes, and beta times their divergence in nats per pixel."""
+    restored, divergence = model(seen, noise)
+    per_pixel = divergence.mean() / wanted[0].numel()
+    return (restored - wanted).square().mean() + beta * per_pixel
+
+
+def contrast(model: Any, first: Tensor, second: Tensor, *, temperature: float) -> Tensor:
+    """Mean cross-entropy, in nats, of finding each view's other one among all of the minibatch,
+    and the squared error per pixel of the decoder, which has gradients of its own."""
+    directions, restored = model(first, second)
+    count = len(first)
+    similarities = directions @ directions.T / temperature
+    itself = torch.eye(2 * count, dtype=torch.bool, device=first.device)
+    others = torch.arange(2 * count, device=first.device).roll(count)
+    entropy = functional.cross_entropy(similarities.masked_fill(itself, -torch.inf), others)
+    return entropy + (restored - first).square().mean()
+
+
+def see_view(config: Config, clean: Tensor, draws: Draws) -> Batch:
+    """A noisy view, and what is to be made of it."""
+    moved = views(clean, config.augment, 0.0, draws)
+    return views(moved, 0.0, config.noise, draws), clean if config.target == "clean" else moved
+
+
+def see_view_and_noise(config: Config, clean: Tensor, draws: Draws) -> Batch:
+    """The same, and the noise of the codes (R, B, d)."""
+    seen, wanted = see_view(config, clean, draws)
+    noise = draw(torch.randn, (clean.shape[1], config.latent_dim), draws, clean)
+    return seen, wanted, noise.unflatten(0, clean.shape[:2])
+
+
+def see_two_views(config: Config, clean: Tensor, draws: Draws) -> Batch:
+    """Two views of each image."""
+    first, second = (views(clean, config.augment, config.noise, draws) for _ in range(2))
+    return first, second
+
+
+OBJECTIVES = {
+    "reconstruction": Objective(Autoencoder, lambda _: restoration_error, see_view, "train_mse"),
+    "variational": Objective(
+        Variational, lambda config: partial(evidence_bound, beta=config.beta), see_view_and_noise
+    ),
+    "contrastive": Objective(
+        Contrastive, lambda config: partial(contrast, temperature=config.temperature), see_two_views
+    ),
+}
+"""By the setting `objective`."""
