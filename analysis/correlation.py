@@ -87,8 +87,9 @@ def budget(results: Results) -> str:
     )
 
 
-def measures(results: Results) -> pd.DataFrame:
-    """One line a model: the measures of `redundancy.summary` on its codes, and the control.
+def measures(results: Results, rows: pd.DataFrame | None = None) -> pd.DataFrame:
+    """One line a model of `rows` (default: the deepest autoencoders): the measures of
+    `redundancy.summary` on its codes, and the control.
 
     The control, `whitened`, is the mean off-diagonal |r| of the same codes after whitening by
     statistics of *other* images (training images for test images, and the reverse): codes are
@@ -98,7 +99,7 @@ def measures(results: Results) -> pd.DataFrame:
     Columns `cell`, `replicate`, `latent_dim`, `images`, `effective_rank_share` (effective rank
     over d), `whitened_floor` (the noise floor of the control), and the measures.
     """
-    rows = deepest(results.of("autoencoder"))
+    rows = deepest(results.of("autoencoder")) if rows is None else rows
     images, _ = encoded_images(results)
     test, training = _splits(results)
     others = training if len(test) >= FEWEST else test

@@ -204,6 +204,13 @@ def other_widths(base: Experiment) -> Experiment:
     return replace(checked, axes={**checked.axes, **widths})
 
 
+def other_betas(base: Experiment) -> Experiment:
+    """Variational autoencoders at one place, from little weight of the prior to much."""
+    checked = at_one_place(base)
+    fixed = {**checked.fixed, "objective": "variational"}
+    return replace(checked, axes={**checked.axes, "beta": (0.01, 0.1, 1.0)}, fixed=fixed)
+
+
 def fixed_against_full(base: Experiment) -> Experiment:
     """The two arms at one place with few and with many labels, by half as many replicates."""
     known = base.axes["labels"]
@@ -235,6 +242,7 @@ CHECKS = (
     check("longer", AUTOENCODER, trained_longer),
     check("batches", AUTOENCODER, larger_batches),
     check("widths", AUTOENCODER, other_widths),
+    check("betas", AUTOENCODER, other_betas),
     check("steps", FEWSHOT, other_steps),
     check("rates", FEWSHOT, other_rates),
 )

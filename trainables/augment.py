@@ -88,6 +88,19 @@ def views(
     return seen
 
 
+def restroked(images: Tensor, strength: float, generators: Sequence[torch.Generator]) -> Tensor:
+    """Each of `images` (R, B, 1, 28, 28) with thicker or thinner strokes: towards the brightest, or
+    half as far towards the darkest, of the 3 × 3 pixels around each pixel, at strength 1 the whole
+    way at most. Replicate r's are drawn from `generators[r]`."""
+    flat = images.flatten(0, 1)
+    share = strength * (2 * draw(torch.rand, (images.shape[1],), generators, images) - 1)
+    share = share.clamp(-1, 1)[:, None, None, None]
+    brightest = functional.max_pool2d(flat, 3, stride=1, padding=1)
+    darkest = -functional.max_pool2d(-flat, 3, stride=1, padding=1)
+    towards = torch.where(share > 0, brightest - flat, (darkest - flat) / 2)
+    return (flat + share.abs() * towards).view_as(images)
+
+
 def draw(
     how: Callable[..., Tensor],
     shape: tuple[int, ...],

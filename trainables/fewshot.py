@@ -198,9 +198,10 @@ def propagated_labels(
         for source, member in dict(zip(sources, members, strict=True)).items()
     }
     known = zip(sources, subsets.cpu().numpy(), targets.cpu().numpy(), strict=True)
+    how_far = config.alpha, config.rounds
     probabilities = np.stack(
         [
-            propagation.balanced(propagation.spread(graphs[source], subset, its, config.alpha))
+            propagation.spread_in_rounds(graphs[source], subset, its, *how_far)
             for source, subset, its in known
         ]
     )

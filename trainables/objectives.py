@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trainables.augment import draw, views
+from trainables.augment import draw, restroked, views
 from trainables.networks import Autoencoder, Contrastive, Variational
 from trainables.replicates import LossFunction
 from trainables.settings.autoencoder import Config
@@ -74,8 +74,11 @@ def see_view_and_noise(config: Config, clean: Tensor, draws: Draws) -> Batch:
 
 
 def see_two_views(config: Config, clean: Tensor, draws: Draws) -> Batch:
-    """Two views of each image."""
-    first, second = (views(clean, config.augment, config.noise, draws) for _ in range(2))
+    """Two views of each image, with strokes of another width."""
+    first, second = (
+        restroked(views(clean, config.augment, config.noise, draws), config.augment, draws)
+        for _ in range(2)
+    )
     return first, second
 
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -69,6 +69,7 @@ def scorecard(
     pairs: Sequence[tuple[int, int]] = PAIRS,
     images_per_pair: int = IMAGES_PER_PAIR,
     judges: Judges | None = None,
+    cells: Mapping[str, int] | None = None,
 ) -> pd.DataFrame:
     """One line a model, pair of test images, control and judge; the pairs are always the same.
 
@@ -90,7 +91,7 @@ def scorecard(
     - `mse`: squared error per pixel of the end points D(E(I)).
 
     Of end points and images themselves, a line has the mean of the two. The autoencoders are
-    those of `cells_by_dimension`, with all their replicates.
+    all replicates of `cells`, whose d these say; by default those of `cells_by_dimension`.
     """
     judges = judges or judges_of(results.dataset)
     real = RealImages(results.dataset)
@@ -99,7 +100,9 @@ def scorecard(
     tables = [pd.DataFrame(columns=[*columns, *MEASURES])]
     tables += [table for images in chosen for table in _without_model(images, judges, real)]
     test = pixels(results.test_images[:1000])
-    for latent_dim, cell in cells_by_dimension(results).items():
+    if cells is None:
+        cells = {cell: d for d, cell in cells_by_dimension(results).items()}
+    for cell, latent_dim in cells.items():
         for replicate, model in enumerate(results.autoencoders(cell)):
             with torch.no_grad():
                 unit = spread(model.encoder(test))

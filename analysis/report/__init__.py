@@ -42,8 +42,10 @@ SECTIONS = {
 }
 """The sections that an experiment's finished cells make, in the order of the page."""
 
-WITHIN = {"supervised": "fewshot", "longer": "autoencoder", "batches": "autoencoder",
-          "widths": "autoencoder", "steps": "fewshot", "rates": "fewshot"}  # fmt: skip
+WITHIN = {
+    **dict.fromkeys(("supervised", "steps", "rates"), "fewshot"),
+    **dict.fromkeys(("longer", "batches", "widths", "betas"), "autoencoder"),
+}
 """Experiments that are shown in the sections of another one, where that is there."""
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis import correlation
+from analysis import betas, correlation
 from analysis.document import Document
+from analysis.report.betas import write_betas
 from analysis.report.captions import INTERVALS
 from analysis.results import Results
 
@@ -63,6 +64,7 @@ def write(document: Document, results: Results) -> None:
     document.download(
         "correlation_models", table.rename(columns={"cell": "cells"}), "The measures by model"
     )
+    write_betas(document, "correlation_betas", betas.redundancy_by_beta(results), betas.REDUNDANCY)
 
 
 def _most(values: pd.Series) -> str:

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from analysis import interpolation
+from analysis import betas, interpolation
 from analysis.correlation import budget
 from analysis.document import Document
 from analysis.interpolation import explorer
 from analysis.interpolation.judge import Judges, judges_of
+from analysis.report.betas import write_betas
 from analysis.report.captions import INTERVALS
 from analysis.results import Results, load
 from study.store import Block
@@ -27,12 +28,15 @@ class Found:
     """Who reads the pictures."""
     scorecard: pd.DataFrame
     """What they read, as `interpolation.scorecard` has it."""
+    by_beta: pd.DataFrame
+    """What they read of variational autoencoders: `betas.midpoints_by_beta`."""
 
 
 def find(results: Results) -> Found:
     """Train the judges, and let them read."""
     judges = judges_of(results.dataset)
-    return Found(judges, interpolation.scorecard(results, judges=judges))
+    scorecard = interpolation.scorecard(results, judges=judges)
+    return Found(judges, scorecard, betas.midpoints_by_beta(results, judges))
 
 
 def find_in(address: str, damaged: Mapping[Block, str]) -> Found:
@@ -110,6 +114,7 @@ def write(document: Document, results: Results, finding: Future[Found] | None = 
         interpolation.by_model(scorecard),
         "The scorecard by model and pair of digits",
     )
+    write_betas(document, "interpolation_betas", found.by_beta, betas.BETWEEN)
     document.heading("Explore")
     shown = explorer.content(results, judges)
     document.explorer(explorer.values(shown, scorecard))

@@ -121,8 +121,9 @@ def _add_settings(command: argparse.ArgumentParser) -> None:
         "first, then everything), propagation (fixed; the labels spread to all training images), "
         "logistic, svm, neighbours (fixed; the head is no network)")
     add("--pretraining", nargs="+", metavar="KIND",
-        help="of the few-shot encoder: plain (default), augmented (on noisy, augmented images; "
-        "the labelled images are augmented too)")
+        help="of the few-shot encoder: plain (default), augmented (on noisy, augmented images), "
+        "variational (a beta-VAE), contrastive (views of an image have similar codes); with "
+        "augmented and contrastive, the labelled images are augmented too")
     add("--networks", dest="network", nargs="+", metavar="KIND",
         help="convolutional (default) or mlp, fully connected; an axis of the grid")
     add("--widths", dest="width", type=types.count, nargs="+", metavar="N",

@@ -5,7 +5,14 @@ import pytest
 from sklearn.datasets import make_moons
 from sklearn.semi_supervised import LabelSpreading
 
-from trainables.propagation import balanced, certainty, neighbour_graph, spread
+from trainables import propagation
+from trainables.propagation import (
+    balanced,
+    certainty,
+    neighbour_graph,
+    spread,
+    spread_in_rounds,
+)
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +67,37 @@ def test_one_label_a_cluster_labels_the_cluster(blobs):
     probabilities = balanced(spread(graph, subset, labels[subset], 0.99))
     assert (probabilities.argmax(axis=1) == labels).mean() > 0.97
     assert probabilities.sum(axis=1) == pytest.approx(1.0)
+
+
+@pytest.fixture(scope="module")
+def badly_labelled(blobs):
+    """The graph of the clusters, and in each the one point that is nearest to the next cluster."""
+    points, labels = blobs
+    centres = np.stack([points[labels == c].mean(axis=0) for c in range(10)])
+    distances = np.linalg.norm(points - centres[(labels + 1) % 10], axis=1)
+    subset = [min(np.flatnonzero(labels == c), key=distances.__getitem__) for c in range(10)]
+    return neighbour_graph(points, 10), np.array(subset), labels
+
+
+def right(badly_labelled, rounds):
+    graph, subset, labels = badly_labelled
+    probabilities = spread_in_rounds(graph, subset, labels[subset], 0.99, rounds)
+    assert probabilities.sum(axis=1) == pytest.approx(1.0)
+    return (probabilities.argmax(axis=1) == labels).mean()
+
+
+def test_rounds_move_the_borders_to_where_they_are_short(badly_labelled):
+    """From labels at the borders: 93.5 % right at first, 99.2 % after one round."""
+    assert right(badly_labelled, 0) < 0.95
+    assert right(badly_labelled, 1) > 0.985
+    assert right(badly_labelled, 10) > 0.985
+
+
+def test_rounds_end_where_no_class_changes(badly_labelled, monkeypatch):
+    calls = []
+    monkeypatch.setattr(propagation, "spread", lambda *args: calls.append(1) or spread(*args))
+    right(badly_labelled, 1000)
+    assert 2 < len(calls) < 20
 
 
 def test_balancing_gives_every_class_its_share():

@@ -11,7 +11,7 @@ from trainables.data import Dataset
 from trainables.settings.labels import check_labels, require_labels
 from trainables.settings.shape import Shape, shape_of
 
-VERSION = 2
+VERSION = 3
 
 HEADS = ("logistic", "svm", "neighbours")
 """Values of `freeze` whose head is no network: see `Config.freeze`."""
@@ -81,6 +81,8 @@ class Config(Settings):
     """Nearest codes that each one is joined with, in `propagation` and `consistency`."""
     alpha: float = 0.99
     """How far labels spread, in both: 0 is nowhere, 1 without end."""
+    rounds: int = 10
+    """Times that the classes they give spread again, at most, in both."""
     pseudo_epochs: int = 8
     """Passes over all training images, in both."""
     pseudo_batch_size: int = 256
@@ -126,7 +128,7 @@ class Config(Settings):
                      "rate_factor"):  # fmt: skip
             require(getattr(self, name) > 0, name, getattr(self, name), "a number above 0")
         require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or a number above")
-        for name in ("encoders", "seed"):
+        for name in ("encoders", "rounds", "seed"):
             value = getattr(self, name)
             require(value >= 0, name, value, "an integer of at least 0")
         _ = self.shape  # which checks what is its own

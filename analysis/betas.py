@@ -1,0 +1,140 @@
+"""What β of a variational autoencoder does to codes: how redundant they are, how well they
+reconstruct, and what lies between two of them.
+
+β = 0 stands for the autoencoder of the same place in the grid, which is no variational one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from analysis import correlation, interpolation
+from analysis.interpolation.judge import Judges
+from analysis.results import Results
+from analysis.statistics import LEVEL, finite_mean, holm
+from analysis.style import draw_series, figure
+
+REDUNDANCY = {
+    "total_correlation_per_dimension": "the total correlation per dimension (nats)",
+    "mean_absolute_off_diagonal": "the mean |r| between coordinates",
+    "effective_rank_share": "the effective rank over d",
+    "test_mse": "the test error",
+}
+"""Measures of codes, and what sentences and axes call them."""
+
+BETWEEN = {
+    "relative": "the judges' confidence in midpoints relative to end points",
+    "outside": "the probability outside the two digits",
+    "both": "both digits at once",
+    "cross_dissolve": "the distance from cross-dissolve",
+    "nearest": "the distance to the nearest real image",
+}
+"""Measures of midpoints between two digits."""
+
+
+def models(results: Results) -> pd.DataFrame:
+    """The rows of `betas`, and those of the autoencoders of the same place with `beta` = 0; empty
+    where there are not both."""
+    varied = results.of("betas")
+    plain = results.of("autoencoder")
+    if varied.empty or plain.empty:
+        return pd.DataFrame()
+    same = ["latent_dim", "depth", "width", "batch_size", "epochs"]
+    place = varied[same].iloc[0]
+    at_place = plain[(plain[same] == place).all(axis=1)]
+    if at_place.empty:
+        return pd.DataFrame()
+    return pd.concat([at_place.assign(beta=0.0), varied], ignore_index=True)
+
+
+def redundancy_by_beta(results: Results) -> pd.DataFrame:
+    """`models` with the measures of `REDUNDANCY`."""
+    rows = models(results)
+    if rows.empty:
+        return rows
+    measured = correlation.measures(results, rows).drop(columns="latent_dim")
+    return rows.merge(measured, on=["cell", "replicate"])
+
+
+def midpoints_by_beta(results: Results, judges: Judges) -> pd.DataFrame:
+    """`models` with the measures of `BETWEEN`: means over the pairs that count in all models of a
+    replicate, and over judges."""
+    rows = models(results)
+    if rows.empty:
+        return rows
+    cells = {cell: int(dim) for cell, dim in zip(rows["cell"], rows["latent_dim"], strict=True)}
+    lines = interpolation.scorecard(results, judges=judges, cells=cells)
+    lines = lines[lines["control"] == interpolation.INTERPOLATION]
+    always = lines.groupby(["replicate", "pair", "example"])["kept"].transform("min") == 1
+    means = lines[always].groupby(["cell", "replicate"])[list(BETWEEN)].mean().reset_index()
+    return rows.merge(means, on=["cell", "replicate"])
+
+
+def changes(table: pd.DataFrame, measures: Mapping[str, str]) -> pd.DataFrame:
+    """How each measure changes from β = 0, paired by replicate.
+
+    Columns `beta`, `measure`, `without` and `mean` (at β = 0 and at this β), `change`, `low`,
+    `high`, `p_holm` (corrected for all lines), `n`, `interval`, `cells`.
+    """
+    lines = []
+    for measure, name in measures.items():
+        wide = table.pivot_table(index="replicate", columns="beta", values=measure)
+        for beta in wide.columns[wide.columns > 0]:
+            both = wide[[0.0, beta]].dropna()
+            interval = finite_mean(both[beta] - both[0.0])
+            cells = table[table["beta"].isin([0.0, beta])]["cell"].unique()
+            lines.append(
+                {
+                    "beta": beta,
+                    "measure": name,
+                    "without": both[0.0].mean(),
+                    "mean": both[beta].mean(),
+                    "change": interval.estimate,
+                    "low": interval.low,
+                    "high": interval.high,
+                    "p_holm": interval.p_value(),
+                    "n": interval.n,
+                    "interval": interval.kind,
+                    "cells": " ".join(cells),
+                }
+            )
+    found = pd.DataFrame(lines)
+    return found.assign(p_holm=holm(found["p_holm"].to_numpy())) if len(found) else found
+
+
+def conclusions(found: pd.DataFrame, latent_dim: int) -> list[str]:
+    """A sentence for each β: what rises, what falls, and what is undecided."""
+    sentences = []
+    for beta, lines in found.groupby("beta"):
+        decided = lines[lines["p_holm"] < LEVEL]
+        parts = [
+            f"{line.measure} {'rises' if line.change > 0 else 'falls'} from {line.without:.3g} to "
+            f"{line.mean:.3g}"
+            for line in decided.itertuples()
+        ]
+        undecided = [str(name) for name in lines["measure"][lines["p_holm"] >= LEVEL]]
+        sentence = f"With β = {beta:g} at d = {latent_dim}, "
+        sentence += "; ".join(parts) if parts else "no change is decided"
+        sentence += f" (p < {LEVEL}, Holm over {len(found)} changes, n = {lines['n'].min()})."
+        if parts and undecided:
+            sentence += f" Undecided: {', '.join(undecided)}."
+        sentences.append(sentence)
+    return sentences
+
+
+def draw(table: pd.DataFrame, measures: Mapping[str, str]) -> Figure:
+    """Each measure against β, a panel each; β = 0 on the left of a logarithmic axis."""
+    made, panels = figure(columns=len(measures), width=3.1 * len(measures), height=3.0)
+    betas = np.array(sorted(table["beta"].unique()))
+    places = np.arange(len(betas))
+    at = table.assign(place=table["beta"].map(dict(zip(betas, places, strict=True))))
+    for axes, (measure, name) in zip(panels, measures.items(), strict=True):
+        draw_series(axes, at, "place", measure, name, 0)
+        axes.set_xticks(places, [f"{beta:g}" for beta in betas])
+        axes.set_xlabel("β")
+        axes.set_title(name.removeprefix("the ").replace(" between", "\nbetween"), fontsize=9)
+    return made

@@ -1,0 +1,33 @@
+"""What variational autoencoders add to sections 2 and 3."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from analysis import betas
+from analysis.document import Document
+from analysis.report.captions import INTERVALS
+
+
+def write_betas(
+    document: Document, name: str, table: pd.DataFrame, measures: Mapping[str, str]
+) -> None:
+    """The part on β, from a table of `analysis.betas`; nothing where it is empty."""
+    if table.empty:
+        return
+    found = betas.changes(table, measures)
+    document.heading("β of a variational autoencoder")
+    for sentence in betas.conclusions(found, int(table["latent_dim"].iloc[0])):
+        document.text(sentence)
+    document.figure(
+        name,
+        betas.draw(table, measures),
+        "Against β, the weight of the divergence of codes from the standard normal distribution; "
+        f"β = 0 is the autoencoder of section 1. {INTERVALS}.",
+    )
+    document.table(
+        name, found, "Changes from β = 0, paired by replicate",
+        shown=found.drop(columns=["interval"]),
+    )  # fmt: skip
