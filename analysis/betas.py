@@ -6,6 +6,7 @@ reconstruct, and what lies between two of them.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 
 import numpy as np
@@ -128,7 +129,7 @@ def conclusions(found: pd.DataFrame, latent_dim: int) -> list[str]:
 
 def draw(table: pd.DataFrame, measures: Mapping[str, str]) -> Figure:
     """Each measure against β, a panel each; β = 0 on the left of a logarithmic axis."""
-    made, panels = figure(columns=len(measures), width=3.1 * len(measures), height=3.0)
+    made, panels = figure(columns=len(measures), width=3 * len(measures), height=3.2)
     betas = np.array(sorted(table["beta"].unique()))
     places = np.arange(len(betas))
     at = table.assign(place=table["beta"].map(dict(zip(betas, places, strict=True))))
@@ -136,5 +137,5 @@ def draw(table: pd.DataFrame, measures: Mapping[str, str]) -> Figure:
         draw_series(axes, at, "place", measure, name, 0)
         axes.set_xticks(places, [f"{beta:g}" for beta in betas])
         axes.set_xlabel("β")
-        axes.set_title(name.removeprefix("the ").replace(" between", "\nbetween"), fontsize=9)
+        axes.set_title(textwrap.fill(name.removeprefix("the "), 30))
     return made

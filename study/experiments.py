@@ -264,7 +264,7 @@ STUDY_AXES: dict[str, Mapping[str, Mapping[str, tuple[Any, ...]]]] = {
         "fewshot": {
             "latent_dim": (32,),
             "freeze": FREEZE,
-            "pretraining": ("plain", "augmented"),
+            "pretraining": ("plain", "augmented", "contrastive"),
         },
     },
 }

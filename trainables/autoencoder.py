@@ -80,7 +80,7 @@ def train(
         objective.loss(config),
         gather,
         order,
-        config.epochs,
+        -(-config.updates // order.steps) or config.epochs,
         {"": config.learning_rate},
         config.weight_decay,
         after_epoch,

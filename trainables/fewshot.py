@@ -227,7 +227,7 @@ def heads_on_propagated_labels(
         config.pseudo_epochs,
         config.pseudo_batch_size,
         predictor_on_codes(members, sources),
-        certainty=labels.certainty,
+        certainty=labels.weights,
     )
 
 
@@ -275,10 +275,10 @@ def train(
                 config, replicates, members, sources, images, spread
             )
         elif config.freeze == "consistency":
-            from trainables.consistency import networks_on_labels_of_their_own
+            from trainables.consistency import networks_that_doubt
 
             spread = propagated_labels(config, members, sources, images, chosen, labels[chosen])
-            training = networks_on_labels_of_their_own(config, replicates, images, spread)
+            training = networks_that_doubt(config, replicates, images, spread)
         elif config.freeze == "lp-ft":
             # The probe takes seconds, which no checkpoint is worth: whoever tries again gets the
             # same bits.

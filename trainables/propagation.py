@@ -150,19 +150,21 @@ class PseudoLabels:
     def __init__(self, probabilities: np.ndarray, subsets: Tensor, targets: Tensor) -> None:
         """From class probabilities (R, N, 10), and `subsets` (R, labels) of images with their known
         classes `targets` (R, labels)."""
-        self.subsets, self.targets = subsets, targets
-        self.classes = torch.empty(
-            probabilities.shape[:2], dtype=torch.int64, device=targets.device
-        )
-        """(R, N)."""
-        self.certainty = torch.empty(probabilities.shape[:2], device=targets.device)
-        """(R, N), from 0 to 1."""
-        self.renew(probabilities)
+        device = targets.device
+        each = torch.arange(len(subsets), device=device).unsqueeze(1)
+        self.known = each, subsets
+        self.classes = torch.from_numpy(probabilities.argmax(axis=2)).to(device)
+        """(R, N) int64."""
+        self.classes[self.known] = targets
+        self.spread = torch.from_numpy(certainty(probabilities)).float().to(device)
+        """How certain the graph is of each, (R, N), from 0 to 1."""
+        self.weights = self.spread.clone()
+        """How much each counts, (R, N), from 0 to 1."""
+        self.weights[self.known] = 1.0
 
-    def renew(self, probabilities: np.ndarray) -> None:
-        """Take the classes that are not known from other `probabilities` (R, N, 10), in place."""
-        each = torch.arange(len(self.subsets), device=self.subsets.device).unsqueeze(1)
-        self.classes.copy_(torch.from_numpy(probabilities.argmax(axis=2)))
-        self.certainty.copy_(torch.from_numpy(certainty(probabilities)))
-        self.classes[each, self.subsets] = self.targets
-        self.certainty[each, self.subsets] = 1.0
+    def doubt(self, probabilities: Tensor) -> None:
+        """Count each image by how certain the graph is of its class, times the probability of this
+        class among others' `probabilities` (R, N, 10); known labels count in full. In place."""
+        of_class = probabilities.gather(2, self.classes.unsqueeze(2)).squeeze(2)
+        self.weights.copy_(self.spread * of_class)
+        self.weights[self.known] = 1.0

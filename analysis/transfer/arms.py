@@ -16,7 +16,7 @@ WAYS = {
     "scratch": "not pretrained",
     "lp-ft": "probe, then tuned",
     "propagation": "labels propagated",
-    "consistency": "network on its own labels",
+    "consistency": "network on propagated labels",
     "logistic": "logistic regression on codes",
     "svm": "support vector machine on codes",
     "neighbours": "nearest neighbour on codes",

@@ -40,7 +40,9 @@ def test_the_assignment_is_the_grid_that_was_asked_for():
     assert fewshot.axes["labels"] == (10, 20, 40, 80, 160)
     assert set(fewshot.axes["freeze"]) >= {"fixed", "full", "scratch"}
     assert supervised.axes == {"labels": fewshot.axes["labels"], "augment": (0.0, 1.0)}
-    assert [check.name for check in checks] == ["longer", "batches", "widths", "steps", "rates"]
+    assert [check.name for check in checks] == [
+        "longer", "batches", "widths", "betas", "steps", "rates",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("preset", ["quick", "full"])
@@ -75,6 +77,9 @@ def test_checks_follow_what_they_check():
     assert found["batches"] == [(d, 3, 40, epochs, 16) for d in (2, 14) for epochs in (3, 12)]
     assert found["widths"] == [(14, 3, 10, 3, width) for width in (8, 16, 32)]
     assert {cell.replicates for cell in grids["longer"]} == {4}
+    variational = [(c.config["objective"], c.config["beta"], c.config["latent_dim"])
+                   for c in grids["betas"]]  # fmt: skip
+    assert variational == [("variational", beta, 14) for beta in (0.01, 0.1, 1.0)]
     few = {cell.config["epochs"] for cell in grids["steps"]}
     assert few == {50, 100, 200, 400}
     assert {cell.config["labels"] for cell in grids["steps"]} == {20, 160}
@@ -104,12 +109,13 @@ def test_an_experiment_brings_what_it_needs_before_itself():
     assert [e.name for e in members("fewshot")] == ["autoencoder", "fewshot"]
 
 
-def test_few_labels_has_every_arm_with_both_kinds_of_pretraining():
+def test_few_labels_has_every_arm_with_the_best_kinds_of_pretraining():
     autoencoder, fewshot, supervised = members("few-labels")
     assert fewshot.axes["freeze"] == FREEZE
-    assert fewshot.axes["pretraining"] == tuple(PRETRAINING)
+    assert fewshot.axes["pretraining"] == ("plain", "augmented", "contrastive")
+    assert set(fewshot.axes["pretraining"]) < set(PRETRAINING)
     cells = plan([autoencoder, fewshot, supervised], "0" * 16, STUDIES["few-labels"])
-    assert len(cells[0]) == 2 * len(fewshot.axes["latent_dim"])
+    assert len(cells[0]) == 3 * len(fewshot.axes["latent_dim"])
 
 
 def test_an_unknown_study_is_a_key_error():

@@ -209,3 +209,10 @@ def test_a_cell_of_full_mnist():
     (row,) = train(config, range(1), data, nothing).rows
     assert row["test_mse"] < 0.0374  # PCA with 8 components; this is 0.0325
     assert row["val_mse"] == pytest.approx(row["test_mse"], rel=0.05)
+
+
+@pytest.mark.parametrize(("updates", "passes"), [(0, 3), (1, 1), (6, 1), (7, 2), (30, 5)])
+def test_updates_replace_epochs(updates, passes, few_digits):
+    """100 images make 6 minibatches of 16 a pass."""
+    outcome = train(dataclasses.replace(TINY, updates=updates), BLOCK, few_digits, nothing)
+    assert outcome.history[-1]["epoch"] == passes

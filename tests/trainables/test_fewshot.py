@@ -339,28 +339,31 @@ def test_no_label_is_seen_but_those_of_the_subset(freeze, few_digits, parent):
     assert first.history == second.history
 
 
-def test_a_network_renews_all_labels_but_those_it_was_given(few_digits, parent, monkeypatch):
-    """Before the second and the third pass, and in classes of equal size as far as may be."""
-    renewed = []
-    renew = propagation.PseudoLabels.renew
+def test_images_count_where_graph_and_network_agree(few_digits, parent, monkeypatch):
+    """From the second pass on, and labels that were given always count in full."""
+    doubts = []
+    doubt = propagation.PseudoLabels.doubt
 
     def record(labels, probabilities):
-        renew(labels, probabilities)
-        renewed.append((probabilities.copy(), labels.classes.clone(), labels.certainty.clone()))
+        before = labels.classes.clone()
+        doubt(labels, probabilities)
+        doubts.append((labels, probabilities, labels.weights.clone()))
+        assert torch.equal(labels.classes, before)
 
-    monkeypatch.setattr(propagation.PseudoLabels, "renew", record)
+    monkeypatch.setattr(propagation.PseudoLabels, "doubt", record)
     train(config("consistency", pseudo_epochs=3), BLOCK, few_digits, nothing, parent)
-    assert len(renewed) == 3
-    assert not torch.equal(renewed[0][1], renewed[1][1])
+    assert len(doubts) == 2
     truth = torch.tensor(few_digits.train.labels).long()
-    for probabilities, classes, certainty in renewed:
-        assert probabilities.mean(axis=1) == pytest.approx(0.1, abs=1e-3)
-        for own, sure, replicate in zip(classes, certainty, BLOCK, strict=True):
+    for labels, probabilities, weights in doubts:
+        assert probabilities.shape == (3, 100, 10)
+        for position, replicate in enumerate(BLOCK):
             subset = label_subset(few_digits.train.labels, 20, 0, replicate)
-            assert torch.equal(own[subset], truth[subset])
-            assert (sure[subset] == 1).all()
-            assert (sure >= 0).all()
-            assert (sure < 0.999).any()
+            assert torch.equal(labels.classes[position][subset], truth[subset])
+            assert (weights[position][subset] == 1).all()
+            image = np.setdiff1d(np.arange(100), subset)[7]
+            agreed = probabilities[position, image, labels.classes[position, image]]
+            sure = labels.spread[position, image]
+            assert weights[position, image].item() == pytest.approx((agreed * sure).item())
 
 
 def test_the_graph_of_an_encoder_is_made_once_for_all_that_start_from_it(

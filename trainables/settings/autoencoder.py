@@ -32,6 +32,8 @@ class Config(Settings):
     """Images a minibatch."""
     epochs: int = 8
     """Passes over the training split."""
+    updates: int = added(0)
+    """Where it is not 0: passes until there have been so many minibatches, whatever `epochs` is."""
     learning_rate: float = 1e-2
     """Peak of the one-cycle schedule."""
     weight_decay: float = 1e-2
@@ -85,6 +87,7 @@ class Config(Settings):
         if self.objective not in OBJECTIVES:
             raise ConfigError("objective", self.objective, " or ".join(OBJECTIVES))
         require(0 <= self.beta <= 1000, "beta", self.beta, "a number from 0 to 1000")
+        require(self.updates >= 0, "updates", self.updates, "an integer of at least 0")
         require(self.temperature > 0, "temperature", self.temperature, "a number above 0")
         if self.optimiser not in OPTIMISERS:
             raise ConfigError("optimiser", self.optimiser, " or ".join(OPTIMISERS))

@@ -27,8 +27,8 @@ PRETRAINING: Mapping[str, Mapping[str, Any]] = {
     "augmented": {"augment": 1.0, "noise": 0.2, "target": "clean"},
     "variational": {"objective": "variational", "beta": 0.1},
     "contrastive": {
-        "objective": "contrastive", "augment": 1.5, "batch_size": 256, "epochs": 20,
-        "optimiser": "adamw", "learning_rate": 0.003,
+        "objective": "contrastive", "augment": 1.5, "batch_size": 512, "updates": 500,
+        "optimiser": "adamw", "learning_rate": 0.01,
     },
 }  # fmt: skip
 """By name: the settings of the autoencoder whose encoder a classifier starts from."""
@@ -51,13 +51,14 @@ class Config(Settings):
     the fixed encoder, then everything does, slowly (Kumar et al. 2022, "Fine-tuning can distort
     pretrained features", ICLR); `propagation`: the labels spread along a graph of the codes of
     all training images, whose labels stay unknown, and the head on the fixed encoder learns
-    from all of them; `consistency`: from these labels a network without a bottleneck learns,
-    which labels all training images anew before every further pass; `logistic`, `svm`,
+    from all of them; `consistency`: from these labels, and views of the images, a network
+    without a bottleneck learns, which comes to doubt some of them; `logistic`, `svm`,
     `neighbours`: the encoder is fixed, and the head is a logistic regression, a support vector
     machine or the nearest neighbour on its codes."""
     pretraining: str = "plain"
-    """`plain`: the encoder of an autoencoder as it is; `augmented`: of one that saw noisy,
-    augmented images, and the labelled images are augmented too, whatever the encoder."""
+    """Whose encoder it is: `plain`: an autoencoder's; `augmented`: one's that saw noisy, augmented
+    images; `variational`: a β-VAE's; `contrastive`: one that learnt to tell images apart. With
+    `augmented` and `contrastive`, the labelled images are augmented too, whatever the encoder."""
     depth: int = 3
     """Convolutional layers in the encoder."""
     batch_size: int = 0
@@ -73,8 +74,8 @@ class Config(Settings):
     rate_factor: float = added(1.0)
     """What every peak rate is multiplied by: how much does an answer depend on them?"""
     views: int = 50
-    """Augmented views of every labelled image, where `pretraining` is `augmented`; an epoch is
-    still as many of them as there are labels."""
+    """Augmented views of every labelled image, where `pretraining` has them; an epoch is still as
+    many of them as there are labels."""
     view_strength: float = 1.0
     """How far these views are from the image (`trainables.augment`)."""
     neighbours: int = 10

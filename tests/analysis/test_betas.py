@@ -1,0 +1,86 @@
+"""What β does: the changes and sentences follow from the numbers."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis import betas
+from analysis.interpolation.judge import train_judges
+from analysis.results import load
+from study.experiments import EXPERIMENTS, members
+from study.grid import override
+
+MEASURES = {"a": "the first", "b": "the second"}
+
+
+@pytest.fixture
+def table():
+    """`a` falls by 0.2 at β = 1 in every replicate, with noise of 0.01; `b` is all noise."""
+    draw = np.random.default_rng(0)
+    shared = draw.normal(1, 0.5, 6)
+    parts = [
+        pd.DataFrame(
+            {
+                "cell": f"cell {beta}",
+                "replicate": range(6),
+                "beta": beta,
+                "a": shared - 0.2 * (beta == 1) + draw.normal(0, 0.01, 6),
+                "b": draw.normal(0, 1, 6),
+            }
+        )
+        for beta in (0.0, 0.1, 1.0)
+    ]
+    # Replicates of β = 0 that no other one has, which would pull its mean away.
+    more = parts[0].assign(replicate=range(6, 12), a=100.0)
+    return pd.concat([*parts, more], ignore_index=True)
+
+
+def test_changes_are_paired_by_replicate(table):
+    found = betas.changes(table, MEASURES).set_index(["beta", "measure"])
+    line = found.loc[(1.0, "the first")]
+    wide = table[table["replicate"] < 6].pivot_table(index="replicate", columns="beta", values="a")
+    assert line["change"] == pytest.approx((wide[1.0] - wide[0.0]).mean())
+    assert line["change"] == pytest.approx(-0.2, abs=0.02)
+    assert line["without"] == pytest.approx(wide[0.0].mean())
+    assert line["low"] > -0.25 and line["high"] < -0.15
+    assert line["n"] == 6
+    assert line["p_holm"] < 1e-4
+    assert found.loc[(0.1, "the first")]["p_holm"] > 0.05
+    assert set(line["cells"].split(" ")) == {"cell", "0.0", "1.0"}
+
+
+def test_sentences_name_what_is_decided_and_what_is_not(table):
+    small, large = betas.conclusions(betas.changes(table, MEASURES), 14)
+    assert small == (
+        "With β = 0.1 at d = 14, no change is decided (p < 0.05, Holm over 4 changes, n = 6)."
+    )
+    assert large.startswith("With β = 1 at d = 14, the first falls from 1.05 to 0.847 (p")
+    assert large.endswith("Undecided: the second.")
+
+
+def test_every_measure_of_a_study_is_there_and_drawn(tmp_path, digits, compute_study):
+    """Tiny models: the numbers are only to be finite, and of the cells asked for."""
+    small = {"latent_dim": (3,), "depth": (2,), "batch_size": (128,)}
+    settings = {"epochs": 1, "width": 4, "replicates": 2}
+    autoencoder = override(EXPERIMENTS["autoencoder"], small, settings)
+    (registered,) = (e for e in members("betas") if e.name == "betas")
+    varied = override(
+        registered, {**small, "beta": (0.1, 1.0)}, {**settings, "objective": "variational"}
+    )
+    results = load(compute_study("betas", [autoencoder, varied], digits, tmp_path).address)
+
+    codes = betas.redundancy_by_beta(results)
+    judges = train_judges(results.dataset, count=2, steps=5)
+    between = betas.midpoints_by_beta(results, judges)
+    assert sorted(codes["beta"]) == [0.0, 0.0, 0.1, 0.1, 1.0, 1.0]
+    assert np.isfinite(codes[list(betas.REDUNDANCY)].to_numpy(float)).all()
+    assert set(between.columns) >= set(betas.BETWEEN)
+    drawn = betas.draw(codes, betas.REDUNDANCY)
+    labels = [text.get_text() for text in drawn.axes[0].get_xticklabels()]
+    assert labels == ["0", "0.1", "1"]
+
+
+def test_without_variational_autoencoders_there_is_nothing(small_results):
+    assert betas.models(small_results).empty
+    assert betas.redundancy_by_beta(small_results).empty
+    assert betas.changes(pd.DataFrame(), {}).empty
