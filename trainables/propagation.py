@@ -19,9 +19,7 @@ from collections import OrderedDict
 
 import numpy as np
 import scipy.sparse as sparse
-import torch
 from sklearn.neighbors import NearestNeighbors
-from torch import Tensor
 
 from trainables.data import CLASSES
 
@@ -141,30 +139,3 @@ def certainty(probabilities: np.ndarray) -> np.ndarray:
     ones (Iscen et al. 2019, "Label propagation for deep semi-supervised learning", CVPR)."""
     safe = np.where(probabilities > 0, probabilities, 1.0)
     return 1 + (probabilities * np.log(safe)).sum(axis=-1) / math.log(CLASSES)
-
-
-class PseudoLabels:
-    """Classes of all N training images and how much each counts: those that are known, and for the
-    others the most probable ones, by how certain these are."""
-
-    def __init__(self, probabilities: np.ndarray, subsets: Tensor, targets: Tensor) -> None:
-        """From class probabilities (R, N, 10), and `subsets` (R, labels) of images with their known
-        classes `targets` (R, labels)."""
-        device = targets.device
-        each = torch.arange(len(subsets), device=device).unsqueeze(1)
-        self.known = each, subsets
-        self.classes = torch.from_numpy(probabilities.argmax(axis=2)).to(device)
-        """(R, N) int64."""
-        self.classes[self.known] = targets
-        self.spread = torch.from_numpy(certainty(probabilities)).float().to(device)
-        """How certain the graph is of each, (R, N), from 0 to 1."""
-        self.weights = self.spread.clone()
-        """How much each counts, (R, N), from 0 to 1."""
-        self.weights[self.known] = 1.0
-
-    def doubt(self, probabilities: Tensor) -> None:
-        """Count each image by how certain the graph is of its class, times the probability of this
-        class among others' `probabilities` (R, N, 10); known labels count in full. In place."""
-        of_class = probabilities.gather(2, self.classes.unsqueeze(2)).squeeze(2)
-        self.weights.copy_(self.spread * of_class)
-        self.weights[self.known] = 1.0

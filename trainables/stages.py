@@ -127,8 +127,6 @@ class Training:
     """From a minibatch of inputs (R, B, …) to what is learnt from; None: these themselves."""
     draws: Sequence[Generator] = ()
     """The generators that `see` draws from."""
-    before_pass: Callable[[int], None] | None = None
-    """Called with the number of each pass, from 1, before it."""
 
     @property
     def passes(self) -> int:
@@ -290,5 +288,4 @@ def fit_stage(
         scoring.history,
         checkpoint,
         training.draws,
-        before_epoch=training.before_pass,
     )

@@ -55,7 +55,6 @@ def fit(
     draws: Sequence[torch.Generator] = (),
     warm_up: float = 0.1,
     muon: str | None = None,
-    before_epoch: Callable[[int], None] | None = None,
 ) -> float:
     """Train all replicates with AdamW under a one-cycle schedule (Smith & Topin 2018); the
     matrices whose names start with `muon`, if it is given, with Muon.
@@ -63,7 +62,6 @@ def fit(
     `gather` turns indices (R, B) into the arguments of `loss` after the model, (R, B, …) each.
     `learning_rates` are the peaks, by the prefix of a parameter's name; a parameter takes that
     of the first prefix that fits, and rises to it for the share `warm_up` of the steps.
-    `before_epoch(epoch)`, if there is one, may depend on the models alone.
     `after_epoch(epoch, losses)` gets the epoch's mean training losses (R,).
     Raises `Diverged` at the end of the first epoch with a loss that isn't finite.
 
@@ -84,8 +82,6 @@ def fit(
             history[:] = saved.numbers["history"]
     earlier = saved.numbers["seconds"] if saved else 0.0
     for epoch in range(saved.epoch + 1 if saved else 1, epochs + 1):
-        if before_epoch:
-            before_epoch(epoch)
         total = torch.zeros(len(models), device=models.device)
         for indices in order.epoch():
             total += models.backward(loss, *gather(indices.to(models.device)))

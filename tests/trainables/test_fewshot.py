@@ -339,31 +339,20 @@ def test_no_label_is_seen_but_those_of_the_subset(freeze, few_digits, parent):
     assert first.history == second.history
 
 
-def test_images_count_where_graph_and_network_agree(few_digits, parent, monkeypatch):
-    """From the second pass on, and labels that were given always count in full."""
-    doubts = []
-    doubt = propagation.PseudoLabels.doubt
+def test_consistency_sees_new_views_of_all_images_in_every_pass(few_digits, parent, monkeypatch):
+    seen = []
+    views = fewshot.views
 
-    def record(labels, probabilities):
-        before = labels.classes.clone()
-        doubt(labels, probabilities)
-        doubts.append((labels, probabilities, labels.weights.clone()))
-        assert torch.equal(labels.classes, before)
+    def record(images, *args):
+        seen.append(views(images, *args))
+        return seen[-1]
 
-    monkeypatch.setattr(propagation.PseudoLabels, "doubt", record)
+    monkeypatch.setattr(fewshot, "views", record)
     train(config("consistency", pseudo_epochs=3), BLOCK, few_digits, nothing, parent)
-    assert len(doubts) == 2
-    truth = torch.tensor(few_digits.train.labels).long()
-    for labels, probabilities, weights in doubts:
-        assert probabilities.shape == (3, 100, 10)
-        for position, replicate in enumerate(BLOCK):
-            subset = label_subset(few_digits.train.labels, 20, 0, replicate)
-            assert torch.equal(labels.classes[position][subset], truth[subset])
-            assert (weights[position][subset] == 1).all()
-            image = np.setdiff1d(np.arange(100), subset)[7]
-            agreed = probabilities[position, image, labels.classes[position, image]]
-            sure = labels.spread[position, image]
-            assert weights[position, image].item() == pytest.approx((agreed * sure).item())
+    assert [len(part) for part in seen] == [3] * 6  # replicates; two minibatches a pass
+    assert {part.shape[1] for part in seen} == {50}
+    flat = torch.cat([part[0].flatten(1) for part in seen])
+    assert len({row.numpy().tobytes() for row in flat}) == 300  # none twice
 
 
 def test_the_graph_of_an_encoder_is_made_once_for_all_that_start_from_it(

@@ -51,10 +51,10 @@ class Config(Settings):
     the fixed encoder, then everything does, slowly (Kumar et al. 2022, "Fine-tuning can distort
     pretrained features", ICLR); `propagation`: the labels spread along a graph of the codes of
     all training images, whose labels stay unknown, and the head on the fixed encoder learns
-    from all of them; `consistency`: from these labels, and views of the images, a network
-    without a bottleneck learns, which comes to doubt some of them; `logistic`, `svm`,
-    `neighbours`: the encoder is fixed, and the head is a logistic regression, a support vector
-    machine or the nearest neighbour on its codes."""
+    from all of them; `consistency`: a network without a bottleneck learns these labels, from new
+    views of the images in every pass; `logistic`, `svm`, `neighbours`: the encoder is fixed, and
+    the head is a logistic regression, a support vector machine or the nearest neighbour on its
+    codes."""
     pretraining: str = "plain"
     """Whose encoder it is: `plain`: an autoencoder's; `augmented`: one's that saw noisy, augmented
     images; `variational`: a β-VAE's; `contrastive`: one that learnt to tell images apart. With
