@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-import torch
 from matplotlib.figure import Figure
 
 from analysis.results import Results
 from analysis.selection import best_setting
 from analysis.statistics import LEVEL, Interval, holm, mean_interval, unadjusted, verdict
 from analysis.style import COLOURS, LINES, MARKERS, error_bars, figure
-from trainables.augment import turned
-from trainables.data import pixels
 from trainables.rotation import held_out_angles
 
 NAMES = {
@@ -170,34 +167,6 @@ def _by(table: pd.DataFrame, key: str) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def error_by_centre_of_mass(results: Results, seed: int) -> float:
-    """Mean error on the test images, in degrees, of a reader without any network: the direction
-    of the ink's centre of mass from the middle of the image.
-
-    The direction in upright images is that of the validation images. Images whose centre of mass
-    is not the centre that they are turned about show the angle, whatever the digit.
-    """
-    data = results.dataset
-    found = {}
-    for split, images in (("validation", data.validation), ("test", data.test)):
-        angles = held_out_angles(seed, len(images), split)
-        seen = turned(pixels(images.on("cpu")[0]), torch.from_numpy(angles).float())
-        found[split] = _direction_of_ink(seen) - angles
-    radians = np.deg2rad(found["validation"])
-    upright = np.rad2deg(np.arctan2(np.sin(radians).mean(), np.cos(radians).mean()))
-    return float(np.abs((found["test"] - upright + 180) % 360 - 180).mean())
-
-
-def _direction_of_ink(images: torch.Tensor) -> np.ndarray:
-    """Counter-clockwise angle of the centre of mass of `images` (N, 1, S, S) as seen from the
-    middle, in degrees: (N,)."""
-    side = images.shape[-1]
-    place = torch.arange(side) - (side - 1) / 2
-    down, right = ((images.sum(dim=(1, axis)) * place).sum(dim=1) for axis in (3, 2))
-    direction: np.ndarray = torch.rad2deg(torch.atan2(-down, right)).numpy()
-    return direction
-
-
 def excess_near_the_break(table: pd.DataFrame, loss: str) -> Interval:
     """By how much the error within 30° of 0° exceeds that elsewhere, in degrees: mean over
     replicates with its interval."""
@@ -240,9 +209,9 @@ def conclusions(rows: pd.DataFrame, table: pd.DataFrame) -> list[str]:
     return sentences
 
 
-def conclusions_by_digit(rows: pd.DataFrame, table: pd.DataFrame, by_ink: float) -> list[str]:
+def conclusions_by_digit(rows: pd.DataFrame, table: pd.DataFrame) -> list[str]:
     """Whether digits that look alike after half a turn are the hard ones, from the `errors` under
-    the best loss; `by_ink` is `error_by_centre_of_mass`."""
+    the best loss."""
     best = chosen(rows).groupby("loss")["val_error"].mean().idxmin()
     mine = table[table["loss"] == best]
     alike = mine["digit"].isin(HALF_TURN)
@@ -261,24 +230,15 @@ def conclusions_by_digit(rows: pd.DataFrame, table: pd.DataFrame, by_ink: float)
         "have a smaller error than the other digits",
         "may have the same error as the other digits (undecided)",
     )
-    meaning = (
-        "The ink is off the centre of turning on the same side in most images, so that even a 0 "
-        "shows where up is."
-        if by_ink < 45  # half of the error of a guess
-        else "So the angle has to be read from the shape of the digit."
-    )
-    by_digits = (
-        f"Digits that half a turn makes ambiguous (0, 1, 8; 6 and 9) {compared} under "
-        f"“{NAMES[best]}”: {difference.text(1, unit=' degrees', signed=True)}"
-        f"{difference.basis()}; {over:.1f} % of their images are off by more than {TURNED_OVER}°. "
-        f"The {least['digit']} has the least error ({least['error']:.1f}°), the {most['digit']} "
-        f"the largest ({most['error']:.1f}°)."
-    )
-    by_position = (
-        "The direction of the ink's centre of mass alone, without a network, gives the angle to "
-        f"{by_ink:.1f}° on average (a guess: 90°). {meaning}"
-    )
-    return [by_digits, by_position]
+    return [
+        (
+            f"Digits that half a turn makes ambiguous (0, 1, 8; 6 and 9) {compared} under "
+            f"“{NAMES[best]}”: {difference.text(1, unit=' degrees', signed=True)}"
+            f"{difference.basis()}; {over:.1f} % of their images are off by more than {TURNED_OVER}°. "
+            f"The {least['digit']} has the least error ({least['error']:.1f}°), the {most['digit']} "
+            f"the largest ({most['error']:.1f}°)."
+        )
+    ]
 
 
 def _on_losses(compared: pd.DataFrame) -> list[str]:

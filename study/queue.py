@@ -74,8 +74,8 @@ def missing_tasks(
     """Tasks for the replicates that are missing.
 
     One task has all that a cell lacks, as replicates are cheaper together, unless there are fewer
-    tasks than `workers`: then they are divided, so that no worker is idle. Blocks that were `begun`
-    stay as they are, to go on from their checkpoints.
+    tasks than `workers`, or fewer of those that others wait for: then they are divided, so that no
+    worker is idle. Blocks that were `begun` stay as they are, to go on from their checkpoints.
     """
     tasks, missing = [], []
     for cell in cells:
@@ -85,8 +85,14 @@ def missing_tasks(
                 tasks.append(Task(cell, part))
                 there.append(part)
         missing += [(cell, gap) for gap in gaps(cell.replicates, there)]
-    parts = -(-(workers - len(tasks)) // max(1, len(missing)))
-    return tasks + [Task(cell, part) for cell, gap in missing for part in divided(gap, parts)]
+    idle = workers - len(tasks)
+    parents = {cell.parent_id for cell, _ in missing}
+    first = [cell for cell, _ in missing if cell.id in parents]
+    for cell, gap in missing:
+        equals = first if cell.id in parents else missing
+        parts = -(-idle // len(equals))
+        tasks += [Task(cell, part) for part in divided(gap, parts)]
+    return tasks
 
 
 def overlap(one: range, other: range) -> bool:

@@ -44,10 +44,26 @@ def matrices(
 
 
 def turned(images: Tensor, degrees: Tensor) -> Tensor:
-    """`images` (N, 1, 28, 28) turned counter-clockwise by `degrees` (N,), black around them."""
+    """`images` (N, 1, 28, 28) turned counter-clockwise by `degrees` (N,) about the centre of mass
+    of their ink, which comes to the middle; black around them.
+
+    About the middle of the image, where it would lie said the angle: it alone gave the angles of
+    digits to 20.5°, where networks reach 17 to 24.
+    """
     angle = torch.deg2rad(degrees)
     one, zero = torch.ones_like(angle), torch.zeros_like(angle)
-    return _sample(images, matrices(angle, one, one, zero, zero, zero))
+    right, down = centres_of_mass(images).unbind(dim=1)
+    return _sample(images, matrices(angle, one, one, zero, right, down))
+
+
+def centres_of_mass(images: Tensor) -> Tensor:
+    """Where the ink of `images` (N, 1, 28, 28) is on average, (N, 2): right and down from the
+    middle, in halves of a side; the middle for one that is black."""
+    places = (2 * torch.arange(SIDE, device=images.device) + 1) / SIDE - 1
+    ink = images.sum(dim=(1, 2, 3)).clamp(min=torch.finfo(images.dtype).tiny)
+    right = (images.sum(dim=(1, 2)) * places).sum(dim=1)
+    down = (images.sum(dim=(1, 3)) * places).sum(dim=1)
+    return torch.stack([right, down], dim=1) / ink.unsqueeze(1)
 
 
 def _sample(images: Tensor, theta: Tensor, displaced: Tensor | None = None) -> Tensor:

@@ -18,10 +18,9 @@ def write(document: Document, results: Results) -> None:
         "The same network learns the angle from the image under a naive and under circular "
         "losses. What does it cost not to know that 0° and 360° are one?",
     )
-    by_ink = rotation.error_by_centre_of_mass(results, int(shown["seed"].iloc[0]))
     section.conclusions = [
         *rotation.conclusions(rows, errors),
-        *rotation.conclusions_by_digit(rows, errors, by_ink),
+        *rotation.conclusions_by_digit(rows, errors),
     ]
     section.cells = sorted(set(shown["cell"]))
     document.figure(

@@ -60,6 +60,15 @@ def test_where_workers_would_be_idle_blocks_are_divided(cells, replicates, worke
     assert sum(len(task.replicates) for task in tasks) == cells * replicates
 
 
+@pytest.mark.parametrize(("workers", "blocks"), [(1, 1), (2, 2), (3, 3), (8, 4)])
+def test_blocks_that_others_wait_for_are_divided_among_all_workers(workers, blocks):
+    """One encoder cell of four replicates, and 18 cells that build on it or on nothing."""
+    cells = family(classifiers=4) + autoencoders(18)[2:]
+    tasks = missing_tasks(cells, {}, workers)
+    assert len([task for task in tasks if task.cell is cells[0]]) == blocks
+    assert len(tasks) == blocks + 3 + 16
+
+
 def test_a_block_that_was_begun_goes_on_as_it_is():
     (cell,) = autoencoders(1, replicates=8)
     begun = {cell.id: [range(2, 6)]}

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from trainables.augment import BEND, matrices, turned, views
+from trainables.augment import BEND, centres_of_mass, matrices, restroked, turned, views
+from trainables.data import pixels
 
 
 def dot(row, column):
@@ -19,19 +20,73 @@ def generators(*seeds):
     return [torch.Generator().manual_seed(seed) for seed in seeds]
 
 
+def two_dots(row, column):
+    """A white pixel and one of half its brightness two pixels below: their centre of mass lies two
+    thirds of a pixel below the first one."""
+    return dot(row, column) + dot(row + 2, column) / 2
+
+
+def test_a_turn_is_about_the_centre_of_mass_which_comes_to_the_middle():
+    for row, column in ((4, 5), (13, 20)):
+        for degrees in (0.0, 90.0, 137.0):
+            seen = turned(two_dots(row, column), torch.tensor([degrees]))
+            assert centres_of_mass(seen)[0].tolist() == pytest.approx([0, 0], abs=0.01)
+            assert torch.allclose(seen, turned(two_dots(9, 9), torch.tensor([degrees])), atol=1e-4)
+
+
 @pytest.mark.parametrize(
-    ("degrees", "place"), [(0, (13, 20)), (90, (7, 13)), (180, (14, 7)), (270, (20, 14))]
+    ("degrees", "down", "right"), [(0, 1, 0), (90, 0, 1), (180, -1, 0), (270, 0, -1)]
 )
-def test_a_quarter_turn_is_counter_clockwise_about_the_centre(degrees, place):
-    """The image's centre lies between pixels 13 and 14: row 13, column 20 is right of it."""
-    seen = turned(dot(13, 20), torch.tensor([float(degrees)]))
-    assert torch.allclose(seen, dot(*place), atol=1e-4)
+def test_a_quarter_turn_is_counter_clockwise(degrees, down, right):
+    """What was above comes to the left: seen from the faint pixel, the bright one."""
+    image = dot(12, 13) + dot(15, 13) / 2  # its centre of mass lies in row 13
+    seen = turned(image, torch.tensor([float(degrees)]))
+    # The middle lies between pixels 13 and 14.
+    faint = [13.5 + 2 * down, 13.5 + 2 * right]
+    grid = torch.stack(torch.meshgrid(torch.arange(28.0), torch.arange(28.0), indexing="ij"))
+    near = ((grid - torch.tensor(faint)[:, None, None]).abs() < 1).all(dim=0)
+    assert seen[0, 0][near].sum().item() == pytest.approx(0.5, abs=0.01)
+    assert seen.sum().item() == pytest.approx(1.5, abs=0.01)
 
 
 def test_every_image_has_its_own_turn():
-    both = turned(dot(13, 20).repeat(2, 1, 1, 1), torch.tensor([0.0, 180.0]))
-    assert torch.allclose(both[:1], dot(13, 20), atol=1e-4)
-    assert torch.allclose(both[1:], dot(14, 7), atol=1e-4)
+    both = turned(two_dots(13, 20).repeat(2, 1, 1, 1), torch.tensor([0.0, 180.0]))
+    for image, degrees in zip(both, (0.0, 180.0), strict=True):
+        alone = turned(two_dots(13, 20), torch.tensor([degrees]))[0]
+        assert torch.allclose(image, alone, atol=1e-4)
+    assert torch.allclose(both[1], both[0].flip(1, 2), atol=1e-4)
+
+
+def test_a_turn_of_a_black_image_is_black():
+    assert not turned(torch.zeros(1, 1, 28, 28), torch.tensor([45.0])).any()
+
+
+def test_the_centre_of_mass_says_nothing_about_the_angle_of_a_digit(digits):
+    """About the middle of the image, its direction alone would give the angle to 20°."""
+    images = pixels(digits.validation.on("cpu")[0])
+    angles = 360 * torch.rand(len(images), generator=torch.Generator().manual_seed(0))
+    right, down = centres_of_mass(turned(images, angles)).unbind(dim=1)
+    assert max(right.abs().max(), down.abs().max()) < 0.01  # of 14 pixels
+
+
+@pytest.mark.parametrize("strength", [0.5, 1.0])
+def test_strokes_become_thicker_and_thinner(strength):
+    images = torch.zeros(1, 200, 1, 28, 28)
+    images[..., 10:15, 10:15] = 1.0
+    seen = restroked(images, strength, generators(0))
+    ink = seen.sum(dim=(2, 3, 4))[0]
+    assert ink.max() <= 25 + strength * 24 + 1e-4  # the 24 pixels around it
+    assert ink.min() >= 25 - strength * 16 / 2 - 1e-4  # half of its 16 outer ones
+    assert ink.max() > 25 + 0.9 * strength * 24
+    assert ink.min() < 25 - 0.9 * strength * 16 / 2
+    assert seen.min() >= 0 and seen.max() <= 1
+
+
+def test_strokes_of_a_replicate_are_drawn_from_its_own_generator():
+    images = torch.rand(1, 4, 1, 28, 28).repeat(2, 1, 1, 1, 1)
+    together = restroked(images, 1.0, generators(1, 2))
+    assert torch.equal(together[1], restroked(images[:1], 1.0, generators(2))[0])
+    assert torch.equal(restroked(images, 0.0, generators(1, 2)), images)
 
 
 def test_a_view_of_strength_0_without_noise_is_the_image():

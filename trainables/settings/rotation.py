@@ -8,7 +8,7 @@ from trainables.contract import Settings, require
 from trainables.data import Dataset
 from trainables.settings.shape import Shape, shape_of
 
-VERSION = 1
+VERSION = 2
 
 LOSSES = ("absolute", "wrapped", "cosine", "von_mises", "sine_cosine")
 """Names of the losses of `trainables.losses`; all but the first know that 0° and 360° are one."""
