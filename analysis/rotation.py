@@ -221,7 +221,6 @@ def conclusions_by_digit(rows: pd.DataFrame, table: pd.DataFrame) -> list[str]:
         part.groupby("replicate")["error"].mean() for part in (mine[alike], mine[~alike])
     )
     difference = mean_interval(first - second)
-    over = 100 * (mine.loc[alike, "error"] > TURNED_OVER).mean()
     means = by_digit(mine).sort_values("error")
     least, most = means.iloc[0], means.iloc[-1]
     compared = verdict(
@@ -230,15 +229,15 @@ def conclusions_by_digit(rows: pd.DataFrame, table: pd.DataFrame) -> list[str]:
         "have a smaller error than the other digits",
         "may have the same error as the other digits (undecided)",
     )
-    return [
-        (
-            f"Digits that half a turn makes ambiguous (0, 1, 8; 6 and 9) {compared} under "
-            f"“{NAMES[best]}”: {difference.text(1, unit=' degrees', signed=True)}"
-            f"{difference.basis()}; {over:.1f} % of their images are off by more than {TURNED_OVER}°. "
-            f"The {least['digit']} has the least error ({least['error']:.1f}°), the {most['digit']} "
-            f"the largest ({most['error']:.1f}°)."
-        )
-    ]
+    ambiguous = f"{100 * (mine.loc[alike, 'error'] > TURNED_OVER).mean():.1f} %"
+    sentence = (
+        f"Digits that half a turn makes ambiguous (0, 1, 8; 6 and 9) {compared} under "
+        f"“{NAMES[best]}”: {difference.text(1, unit=' degrees', signed=True)}"
+        f"{difference.basis()}; {ambiguous} of their images are off by more than {TURNED_OVER}°. "
+        f"The {least['digit']} has the least error ({least['error']:.1f}°), the "
+        f"{most['digit']} the largest ({most['error']:.1f}°)."
+    )
+    return [sentence]
 
 
 def _on_losses(compared: pd.DataFrame) -> list[str]:

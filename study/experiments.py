@@ -315,8 +315,8 @@ PRESETS: dict[str, Preset] = {
             "supervised": {"labels": (20, 40)},
         },
         fixed={
-            "autoencoder": {"epochs": 1, "width": 4, "replicates": 2},
-            "fewshot": {"epochs": 10, "width": 4, "replicates": 2},
+            "autoencoder": {"epochs": 1, "width": 4, "replicates": 2, "contrastive_updates": 7},
+            "fewshot": {"epochs": 10, "width": 4, "replicates": 2, "pseudo_epochs": 1},
             "supervised": {"epochs": 10, "width": 4, "replicates": 2},
             "rotation": {"epochs": 1, "width": 4, "depth": 2, "replicates": 2},
         },
@@ -332,6 +332,7 @@ PRESETS: dict[str, Preset] = {
                 "optimiser": "muon",
                 "learning_rate": 0.02,
                 "replicates": 4,
+                "contrastive_updates": 200,
             },
             # The same steps in every arm. In 200 of them each arm gains at most 1.3 points more
             # (validation images, d = 14, 20 and 160 labels, n = 4): `steps` checks it.
@@ -345,6 +346,7 @@ PRESETS: dict[str, Preset] = {
                 "replicates": 3,
                 "optimiser": "adamw",
                 "learning_rate": 0.01,
+                "contrastive_updates": 500,
             },
             "fewshot": {"epochs": 200, "encoders": 3},
             "supervised": {"epochs": 200},
@@ -356,7 +358,12 @@ PRESETS: dict[str, Preset] = {
         dataset="mnist",
         axes={"autoencoder": {"batch_size": (32, 64)}},
         fixed={
-            "autoencoder": {"epochs": 20, "replicates": 10, "width": 32},
+            "autoencoder": {
+                "epochs": 20,
+                "replicates": 10,
+                "width": 32,
+                "contrastive_updates": 2000,
+            },
             "fewshot": {"epochs": 300, "replicates": 20, "width": 32},
             "supervised": {"epochs": 300, "replicates": 20},
             "rotation": {"epochs": 20, "replicates": 10, "width": 32},

@@ -71,6 +71,8 @@ def train(
         len(images), config.batch_size, generators(config.seed, replicates, "order")
     )
     draws = generators(config.seed, replicates, "views")
+    contrastive = config.objective == "contrastive"
+    passes = -(-config.contrastive_updates // order.steps) if contrastive else config.epochs
 
     def gather(indices: Tensor) -> tuple[Tensor, ...]:
         return objective.see(config, pixels(images[indices]), draws)
@@ -80,7 +82,7 @@ def train(
         objective.loss(config),
         gather,
         order,
-        -(-config.updates // order.steps) or config.epochs,
+        passes,
         {"": config.learning_rate},
         config.weight_decay,
         after_epoch,

@@ -111,8 +111,9 @@ def test_an_autoencoder_is_the_same_in_every_block(optimiser, views, size, odd_d
 def test_every_objective_is_the_same_in_every_block(objective, size, odd_digits):
     latent_dim, depth, width, batch_size = size
     config = autoencoder.Config(
-        latent_dim, depth, batch_size, epochs=2, width=width, augment=1.0, objective=objective
-    )
+        latent_dim, depth, batch_size, epochs=2, width=width, augment=1.0, objective=objective,
+        contrastive_updates=15,
+    )  # fmt: skip
     assert_same_in_every_block(autoencoder, config, odd_digits)
 
 

@@ -85,7 +85,8 @@ AUGMENTED = {"augment": 1.0, "noise": 0.2}
 
 @pytest.mark.parametrize("objective", ["reconstruction", "variational", "contrastive"])
 def test_augmentation_and_noise_go_on_with_their_own_draws(objective, few_digits, tmp_path):
-    config = dataclasses.replace(AUTOENCODER, objective=objective, **AUGMENTED)
+    settings = {"objective": objective, "contrastive_updates": 6 * 5, **AUGMENTED}
+    config = dataclasses.replace(AUTOENCODER, **settings)
     undisturbed = run(autoencoder, config, few_digits)
     assert run(autoencoder, config, few_digits, kept=checkpoint(tmp_path), killed_in=4) is None
     again = checkpoint(tmp_path)

@@ -43,7 +43,8 @@ CELLS = {
     "autoencoder, muon": (autoencoder, SMALL | {
         "latent_dim": 3, "epochs": 2, "batch_size": 20, "optimiser": "muon"}),
     **{objective: (autoencoder, SMALL | {
-        "latent_dim": 3, "epochs": 2, "batch_size": 20, "augment": 1.0, "objective": objective})
+        "latent_dim": 3, "epochs": 2, "batch_size": 20, "augment": 1.0, "objective": objective,
+        "contrastive_updates": 10})
        for objective in ("variational", "contrastive")},
     "mlp": (autoencoder, SMALL | {"latent_dim": 3, "epochs": 2, "network": "mlp"}),
     **{f"{freeze}, {pretraining}": (fewshot, SMALL | {

@@ -15,7 +15,7 @@ from trainables.settings import Shape
 from trainables.settings.autoencoder import OBJECTIVES, Config
 
 SHAPE = Shape(latent_dim=3, depth=2, width=2)
-TINY = Config(latent_dim=3, depth=2, width=2, batch_size=20, epochs=2)
+TINY = Config(latent_dim=3, depth=2, width=2, batch_size=20, epochs=2, contrastive_updates=10)
 
 
 @pytest.fixture

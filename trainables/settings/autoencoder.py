@@ -32,8 +32,6 @@ class Config(Settings):
     """Images a minibatch."""
     epochs: int = 8
     """Passes over the training split."""
-    updates: int = added(0)
-    """Where it is not 0: passes until there have been so many minibatches, whatever `epochs` is."""
     learning_rate: float = 1e-2
     """Peak of the one-cycle schedule."""
     weight_decay: float = 1e-2
@@ -63,6 +61,9 @@ class Config(Settings):
     at 1 the loss is the evidence bound for pixels with Gaussian noise of variance ½."""
     temperature: float = added(0.2)
     """What similarities are divided by, in `contrastive`."""
+    contrastive_updates: int = added(500)
+    """Minibatches that `contrastive` learns from, rounded up to whole passes, whatever `epochs` is:
+    it needs as many of a small training split as of a large one."""
     warm_up: float = 0.1
     """Share of the steps in which the one-cycle schedule rises to its peak."""
     optimiser: str = "adamw"
@@ -73,8 +74,8 @@ class Config(Settings):
 
     def __post_init__(self) -> None:
         # A plan makes 100,000 of these: what an error says is put together where there is one.
-        if not (self.batch_size >= 1 and self.epochs >= 1):
-            for name in ("batch_size", "epochs"):
+        if not (self.batch_size >= 1 and self.epochs >= 1 and self.contrastive_updates >= 1):
+            for name in ("batch_size", "epochs", "contrastive_updates"):
                 value = getattr(self, name)
                 require(value >= 1, name, value, "an integer of at least 1")
         require(self.learning_rate > 0, "learning_rate", self.learning_rate, "a number above 0")
@@ -87,7 +88,6 @@ class Config(Settings):
         if self.objective not in OBJECTIVES:
             raise ConfigError("objective", self.objective, " or ".join(OBJECTIVES))
         require(0 <= self.beta <= 1000, "beta", self.beta, "a number from 0 to 1000")
-        require(self.updates >= 0, "updates", self.updates, "an integer of at least 0")
         require(self.temperature > 0, "temperature", self.temperature, "a number above 0")
         if self.optimiser not in OPTIMISERS:
             raise ConfigError("optimiser", self.optimiser, " or ".join(OPTIMISERS))

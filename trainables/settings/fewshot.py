@@ -27,7 +27,7 @@ PRETRAINING: Mapping[str, Mapping[str, Any]] = {
     "augmented": {"augment": 1.0, "noise": 0.2, "target": "clean"},
     "variational": {"objective": "variational", "beta": 0.1},
     "contrastive": {
-        "objective": "contrastive", "augment": 1.5, "batch_size": 512, "updates": 500,
+        "objective": "contrastive", "augment": 1.5, "batch_size": 512,
         "optimiser": "adamw", "learning_rate": 0.01,
     },
 }  # fmt: skip
