@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -43,6 +44,9 @@ NAMES = {
 }
 """What sentences call the measures whose trends they are about."""
 
+REDUNDANT = {"total_correlation_per_dimension": " nats", "effective_rank_share": ""}
+"""The measures whose trends with d are the answer, and their units."""
+
 FEWEST = 3000
 """Test images that are enough; with fewer, the noise floor is too high for weak correlations."""
 
@@ -80,11 +84,21 @@ def budget(results: Results) -> str:
     """A sentence on the autoencoders that are looked into, and what they were trained with."""
     rows = deepest(results.of("autoencoder"))
     depth, batch_size = rows["depth"].iloc[0], rows["batch_size"].iloc[0]
-    epochs = " or ".join(map(str, sorted(rows["epochs"].unique())))
     return (
         f"The autoencoders are those of {depth} layers and batch size {batch_size}, after "
-        f"{epochs} epochs: longer training may change what follows."
+        f"{epochs_of(rows)}."
     )
+
+
+def epochs_of(rows: pd.DataFrame) -> str:
+    """For how long the models of some rows were trained: `4 epochs`."""
+    return f"{' or '.join(map(str, sorted(rows['epochs'].unique())))} epochs"
+
+
+def trained_longer(results: Results) -> pd.DataFrame:
+    """The rows of the same autoencoders, of some d, that were trained for longer; may be empty."""
+    rows = results.of("longer")
+    return deepest(rows) if len(rows) else rows
 
 
 def measures(results: Results, rows: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -272,6 +286,31 @@ def conclusions(table: pd.DataFrame) -> list[str]:
         ),
         *without,
     ]
+
+
+def after_longer_training(table: pd.DataFrame, longer: pd.DataFrame, epochs: str) -> list[str]:
+    """Whether trends of the lines of `measures` hold in those of models trained for `epochs`: one
+    sentence, or none where these have too few d."""
+    dims = sorted(longer[longer["latent_dim"] > 1]["latent_dim"].unique())
+    if len(dims) < 2:
+        return []
+    before, after = (
+        with_common_replicates(part[part["latent_dim"].isin(dims)]) for part in (table, longer)
+    )
+    parts = []
+    for measure, unit in REDUNDANT.items():
+        first, second = _slope(before, measure), _slope(after, measure)
+        if first is None or second is None:
+            return []
+        earlier, later = (verdict(s, "rises", "falls", "is undecided") for s in (first, second))
+        still = "still " if earlier == later else ""
+        form: dict[str, Any] = {"digits": 3, "unit": f"{unit} a doubling", "signed": True}
+        parts.append(
+            f"{NAMES[measure]} {still}{later}: {second.text(**form)}{second.basis()} instead of "
+            f"{first.text(**form)}"
+        )
+    where = ", ".join(map(str, dims))
+    return [f"After {epochs} instead, at d = {where}, {'; '.join(parts)}."]
 
 
 def _trend_sentence(several: pd.DataFrame, measure: str, slope: Interval, unit: str = "") -> str:

@@ -18,6 +18,7 @@ ends of the line still the two images?
 
 from analysis.interpolation.conclusions import (
     Comparison,
+    after_longer_training,
     conclusion,
     conclusions,
     trends_by_measure,
@@ -46,6 +47,7 @@ __all__ = [
     "REAL",
     "RECONSTRUCTION",
     "Comparison",
+    "after_longer_training",
     "by_model",
     "by_pair",
     "conclusion",

@@ -162,6 +162,34 @@ def trends_by_measure(compared: Comparison) -> pd.DataFrame:
     return pd.DataFrame(lines, index=pd.Index(CRITERIA))
 
 
+def after_longer_training(table: pd.DataFrame, longer: pd.DataFrame, epochs: str) -> list[str]:
+    """What the scorecard `longer`, of models trained for `epochs`, says to the question that
+    `table` answers, at the d that both compare: one sentence, or none where these are too few."""
+    if longer["latent_dim"].nunique() < 2:
+        return []
+    dims = Comparison.of(with_common_replicates(longer)).dims
+    both = [with_common_replicates(part[part["latent_dim"].isin(dims)]) for part in (table, longer)]
+    compared = [Comparison.of(part) for part in both]
+    if min(len(part.dims) for part in compared) < 2 or compared[0].dims != compared[1].dims:
+        return []
+    before, after = (trends_by_measure(part)["speaks_for"] for part in compared)
+    sides = {
+        side: _listed([CRITERIA[measure][1] for measure in after.index[after == side]])
+        for side in ("larger d", "smaller d")
+    }
+    speak = "; ".join(f"for a {side} speak {names}" for side, names in sides.items() if names)
+    decided = (before != "undecided") & (after != "undecided")
+    turned = _listed([CRITERIA[m][1] for m in after.index[decided & (before != after)]])
+    change = f"by {turned} the other side is ahead" if turned else "none speaks for the other side"
+    where = f"at d = {_listed([str(d) for d in dims])}"
+    replicates = compared[1].every_pair["replicate"].nunique()
+    sentence = (
+        f"After {epochs} instead, {where} (n = {replicates}), {speak or 'no measure decides'}; of "
+        f"the {decided.sum()} measures that decide there both times, {change}."
+    )
+    return [sentence]
+
+
 def _verdict(trends: pd.DataFrame, dims: Sequence[int]) -> str:
     """Better, worse, a trade-off or undecided, and by which measures."""
     names = {

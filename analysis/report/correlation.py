@@ -22,7 +22,12 @@ def write(document: Document, results: Results) -> None:
         "How correlated are the coordinates of the code, in one number, and how does it depend "
         "on d?",
     )
+    longer = correlation.trained_longer(results)
     section.conclusions = correlation.conclusions(table)
+    if len(longer):
+        section.conclusions += correlation.after_longer_training(
+            table, correlation.measures(results, longer), correlation.epochs_of(longer)
+        )
     section.cells = sorted(set(table["cell"]))
     document.text(
         f"{correlation.budget(results)} "

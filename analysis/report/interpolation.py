@@ -10,7 +10,7 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from analysis import betas, interpolation
-from analysis.correlation import budget
+from analysis.correlation import budget, epochs_of, trained_longer
 from analysis.document import Document
 from analysis.interpolation import explorer
 from analysis.interpolation.judge import Judges, judges_of
@@ -30,13 +30,21 @@ class Found:
     """What they read, as `interpolation.scorecard` has it."""
     by_beta: pd.DataFrame
     """What they read of variational autoencoders: `betas.midpoints_by_beta`."""
+    longer: pd.DataFrame
+    """What they read of autoencoders that were trained for longer, if there are any."""
 
 
 def find(results: Results) -> Found:
     """Train the judges, and let them read."""
     judges = judges_of(results.dataset)
-    scorecard = interpolation.scorecard(results, judges=judges)
-    return Found(judges, scorecard, betas.midpoints_by_beta(results, judges))
+    rows = trained_longer(results)
+    cells = dict(zip(rows.get("cell", ()), rows.get("latent_dim", ()), strict=True))
+    return Found(
+        judges,
+        interpolation.scorecard(results, judges=judges),
+        betas.midpoints_by_beta(results, judges),
+        interpolation.scorecard(results, judges=judges, cells=cells),
+    )
 
 
 def find_in(address: str, damaged: Mapping[Block, str]) -> Found:
@@ -56,6 +64,11 @@ def write(document: Document, results: Results, finding: Future[Found] | None = 
         "d better?",
     )
     section.conclusions = interpolation.conclusions(scorecard)
+    longer = trained_longer(results)
+    if len(longer):
+        section.conclusions += interpolation.after_longer_training(
+            scorecard, found.longer, epochs_of(longer)
+        )
     section.cells = sorted(set(scorecard["cell"]) - {""})
     for pair in interpolation.PAIRS:
         first, second = pair

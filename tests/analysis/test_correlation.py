@@ -76,6 +76,32 @@ def test_less_redundant_codes_are_said_to_be():
     assert said[3].endswith("Single pairs of coordinates are less correlated, too.")
 
 
+def longer_where(total, share):
+    """As `table_where`, of three replicates at d = 4 and 16."""
+    table = table_where(flat(0.2), total, share)
+    return table[table["latent_dim"].isin([4, 16]) & (table["replicate"] < 3)]
+
+
+def test_longer_training_may_confirm_or_turn_a_trend():
+    table = table_where(flat(0.2), RISING, FALLING)
+    (said,) = correlation.after_longer_training(table, longer_where(RISING, RISING), "16 epochs")
+    assert said.startswith(
+        "After 16 epochs instead, at d = 4, 16, the total correlation per dimension still rises: "
+        "+0.100 nats a doubling"
+    )
+    assert "; the effective rank over d rises: +0.100 a doubling" in said
+    assert said.endswith("instead of -0.100 a doubling [-0.100, -0.100].")
+    (said,) = correlation.after_longer_training(table, longer_where(TENTH, FALLING), "16 epochs")
+    assert "the total correlation per dimension is undecided: " in said
+    assert "; the effective rank over d still falls: -0.100 a doubling" in said
+
+
+def test_longer_training_at_one_d_says_nothing():
+    table = table_where(flat(0.2), RISING, FALLING)
+    one = table[table["latent_dim"] == 4]
+    assert correlation.after_longer_training(table, one, "16 epochs") == []
+
+
 @pytest.mark.parametrize(("total", "share"), [(TENTH, FALLING), (RISING, HALF),
                                               (RISING, RISING)])  # fmt: skip
 def test_measures_that_do_not_agree_decide_nothing(total, share):

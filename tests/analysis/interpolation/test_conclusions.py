@@ -11,6 +11,7 @@ import pytest
 from analysis.interpolation.conclusions import (
     CRITERIA,
     Comparison,
+    after_longer_training,
     conclusion,
     conclusions,
     trends_by_measure,
@@ -130,6 +131,27 @@ def test_a_trade_off_is_called_one_and_names_the_measures_of_both_sides() -> Non
     assert smaller.startswith("the distance to the nearest real image and the cycle error (p <")
     assert found.endswith("Undecided: the confidence relative to the end points.")
     assert "interpolates better from" not in found
+
+
+def test_longer_training_may_confirm_or_turn_a_measure() -> None:
+    table = synthetic(LARGER_BETTER, kept={4: 0.6, 8: 0.8, 16: 1.0})
+    same = synthetic(LARGER_BETTER, kept={4: 0.6, 16: 1.0}, replicates=3)
+    (said,) = after_longer_training(table, same, "16 epochs")
+    assert said.startswith(
+        "After 16 epochs instead, at d = 4 and 16 (n = 3), for a larger d speak the share of pairs"
+    )
+    assert said.endswith("that decide there both times, none speaks for the other side.")
+    turned = synthetic({**LARGER_BETTER, "cycle": 0.05}, kept={4: 0.6, 16: 1.0}, replicates=3)
+    (said,) = after_longer_training(table, turned, "16 epochs")
+    assert "; for a smaller d speak the cycle error; of the" in said
+    assert said.endswith("both times, by the cycle error the other side is ahead.")
+
+
+def test_longer_training_at_one_d_says_nothing() -> None:
+    table = synthetic(LARGER_BETTER)
+    assert after_longer_training(table, synthetic({}, kept={4: 1.0}), "16 epochs") == []
+    few = synthetic({}, kept={4: 0.2, 8: 1.0})  # fewer than half of the pairs count at d = 4
+    assert after_longer_training(table, few, "16 epochs") == []
 
 
 def test_flat_relative_confidence_gives_no_better() -> None:
