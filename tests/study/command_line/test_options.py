@@ -104,7 +104,7 @@ def test_the_plan_of_the_assignment_counts_its_cells(tmp_path, capsys):
     assert "supervised: 10 cells, 0 done, 10 missing; 30 replicates, 30 missing" in shown
     # Checks have cells in common with the grids, which count once: of 3 widths one, of steps and
     # rates the four at 100 steps and at the rates that all have.
-    checks = 6 * 3 + 6 * 3 + 2 * 3 + 12 * 2 + 8 * 2
+    checks = 6 * 3 + 6 * 3 + 2 * 3 + 3 * 3 + 12 * 2 + 8 * 2
     wanted = 42 + 630 + 30 + checks
     assert f"{wanted} replicates to compute, each trial on 1 CPU and a share of a GPU" in shown
     assert "mnist-5k" in shown
