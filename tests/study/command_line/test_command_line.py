@@ -10,8 +10,8 @@ from trainables.data import load as load_data
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 AUTOENCODERS, FEW_SHOT = 2, 2 * 2 * 6
-EVERY = AUTOENCODERS + FEW_SHOT + 4 + (1 + 2 + 2 + 6 + 4)
-"""Different cells: the control has 4, the checks 15 that are not on the grids."""
+EVERY = AUTOENCODERS + FEW_SHOT + 4 + (1 + 2 + 2 + 3 + 6 + 4)
+"""Different cells: the control has 4, the checks 18 that are not on the grids."""
 LISTED = EVERY + 1 + 2 + 2
 """Cells of all experiments: of the widths, steps and rates, some are on the grids."""
 COMMAND = ["run", "assignment", "--preset", "smoke"]
