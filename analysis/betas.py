@@ -1,7 +1,7 @@
-"""What β of a variational autoencoder does to codes: how redundant they are, how well they
-reconstruct, and what lies between two of them.
+"""Variational autoencoders compared by β: the redundancy of their codes, their error, and the
+pictures between two digits.
 
-β = 0 stands for the autoencoder of the same place in the grid, which is no variational one.
+β = 0 stands for the autoencoder with the same settings that is not variational.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis import correlation, interpolation
-from analysis.interpolation.judge import Judges
 from analysis.results import Results
 from analysis.statistics import LEVEL, finite_mean, holm
 from analysis.style import draw_series, figure
@@ -38,18 +37,17 @@ BETWEEN = {
 
 
 def models(results: Results) -> pd.DataFrame:
-    """The rows of `betas`, and those of the autoencoders of the same place with `beta` = 0; empty
-    where there are not both."""
+    """The rows of `betas`, and with `beta` = 0 those of the autoencoders with the same settings.
+    Empty unless there are both."""
     varied = results.of("betas")
     plain = results.of("autoencoder")
     if varied.empty or plain.empty:
         return pd.DataFrame()
     same = ["latent_dim", "depth", "width", "batch_size", "epochs"]
-    place = varied[same].iloc[0]
-    at_place = plain[(plain[same] == place).all(axis=1)]
-    if at_place.empty:
-        return pd.DataFrame()
-    return pd.concat([at_place.assign(beta=0.0), varied], ignore_index=True)
+    control = plain[(plain[same] == varied[same].iloc[0]).all(axis=1)]
+    if control.empty:
+        return control
+    return pd.concat([control.assign(beta=0.0), varied], ignore_index=True)
 
 
 def redundancy_by_beta(results: Results) -> pd.DataFrame:
@@ -61,15 +59,14 @@ def redundancy_by_beta(results: Results) -> pd.DataFrame:
     return rows.merge(measured, on=["cell", "replicate"])
 
 
-def midpoints_by_beta(results: Results, judges: Judges) -> pd.DataFrame:
-    """`models` with the measures of `BETWEEN`: means over the pairs that count in all models of a
-    replicate, and over judges."""
+def midpoints_by_beta(results: Results, scorecard: pd.DataFrame) -> pd.DataFrame:
+    """`models` with the measures of `BETWEEN` from a `scorecard` that has them: means over judges
+    and over the pairs of images that count in all models of a replicate."""
     rows = models(results)
     if rows.empty:
         return rows
-    cells = {cell: int(dim) for cell, dim in zip(rows["cell"], rows["latent_dim"], strict=True)}
-    lines = interpolation.scorecard(results, judges=judges, cells=cells)
-    lines = lines[lines["control"] == interpolation.INTERPOLATION]
+    of_midpoints = scorecard["control"] == interpolation.INTERPOLATION
+    lines = scorecard[of_midpoints & scorecard["cell"].isin(rows["cell"])]
     always = lines.groupby(["replicate", "pair", "example"])["kept"].transform("min") == 1
     means = lines[always].groupby(["cell", "replicate"])[list(BETWEEN)].mean().reset_index()
     return rows.merge(means, on=["cell", "replicate"])
@@ -108,7 +105,7 @@ def changes(table: pd.DataFrame, measures: Mapping[str, str]) -> pd.DataFrame:
 
 
 def conclusions(found: pd.DataFrame, latent_dim: int) -> list[str]:
-    """A sentence for each β: what rises, what falls, and what is undecided."""
+    """One sentence a β, which names the measures that rise, fall and are undecided."""
     sentences = []
     for beta, lines in found.groupby("beta"):
         decided = lines[lines["p_holm"] < LEVEL]
@@ -128,7 +125,7 @@ def conclusions(found: pd.DataFrame, latent_dim: int) -> list[str]:
 
 
 def draw(table: pd.DataFrame, measures: Mapping[str, str]) -> Figure:
-    """Each measure against β, a panel each; β = 0 on the left of a logarithmic axis."""
+    """Each measure against β, one panel a measure; the values of β stand at equal distances."""
     made, panels = figure(columns=len(measures), width=3 * len(measures), height=3.2)
     betas = np.array(sorted(table["beta"].unique()))
     places = np.arange(len(betas))

@@ -91,12 +91,12 @@ def budget(results: Results) -> str:
 
 
 def epochs_of(rows: pd.DataFrame) -> str:
-    """For how long the models of some rows were trained: `4 epochs`."""
+    """How long the models of these rows were trained, such as `4 epochs`."""
     return f"{' or '.join(map(str, sorted(rows['epochs'].unique())))} epochs"
 
 
 def trained_longer(results: Results) -> pd.DataFrame:
-    """The rows of the same autoencoders, of some d, that were trained for longer; may be empty."""
+    """The rows of the deepest autoencoders of the experiment `longer`; may be empty."""
     rows = results.of("longer")
     return deepest(rows) if len(rows) else rows
 
@@ -289,8 +289,9 @@ def conclusions(table: pd.DataFrame) -> list[str]:
 
 
 def after_longer_training(table: pd.DataFrame, longer: pd.DataFrame, epochs: str) -> list[str]:
-    """Whether trends of the lines of `measures` hold in those of models trained for `epochs`: one
-    sentence, or none where these have too few d."""
+    """Compare the trends of `table` with those of `longer`, both as `measures` makes them; `epochs`
+    says how long the models of `longer` were trained. Returns one sentence, or none where `longer`
+    has fewer than two d."""
     dims = sorted(longer[longer["latent_dim"] > 1]["latent_dim"].unique())
     if len(dims) < 2:
         return []

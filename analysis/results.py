@@ -127,9 +127,9 @@ class Results:
         return history.merge(settings[["cell", *names]], on="cell")
 
     def with_plain_autoencoders(self) -> Results:
-        """The same without the autoencoders that learnt otherwise for classifiers to start from,
-        say from augmented images: their errors answer another question. Others that did are what
-        a search has found."""
+        """The same without the autoencoders that classifiers start from and that are not plain:
+        their errors answer another question. Other autoencoders that are not plain come from a
+        search, and stay."""
         starts = {c["parent"] for planned in self.plan["experiments"] for c in planned["cells"]}
 
         def kept(planned: dict[str, Any]) -> list[dict[str, Any]]:
@@ -194,7 +194,7 @@ class Results:
 
 
 def is_plain(config: Mapping[str, Any]) -> bool:
-    """Whether an autoencoder of this configuration learnt to reconstruct images as they are."""
+    """True for an autoencoder that learnt to reconstruct images as they are."""
     otherwise = config.get("objective", "reconstruction") != "reconstruction"
     return not (otherwise or config.get("augment") or config.get("noise"))
 

@@ -86,12 +86,11 @@ def missing_tasks(
                 there.append(part)
         missing += [(cell, gap) for gap in gaps(cell.replicates, there)]
     idle = workers - len(tasks)
-    parents = {cell.parent_id for cell, _ in missing}
-    first = [cell for cell, _ in missing if cell.id in parents]
+    waited_for = {cell.parent_id for cell, _ in missing}
+    parents = sum(cell.id in waited_for for cell, _ in missing)
     for cell, gap in missing:
-        equals = first if cell.id in parents else missing
-        parts = -(-idle // len(equals))
-        tasks += [Task(cell, part) for part in divided(gap, parts)]
+        peers = parents if cell.id in waited_for else len(missing)
+        tasks += [Task(cell, part) for part in divided(gap, -(-idle // peers))]
     return tasks
 
 

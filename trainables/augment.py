@@ -45,10 +45,10 @@ def matrices(
 
 def turned(images: Tensor, degrees: Tensor) -> Tensor:
     """`images` (N, 1, 28, 28) turned counter-clockwise by `degrees` (N,) about the centre of mass
-    of their ink, which comes to the middle; black around them.
+    of their ink, which moves to the middle; black around them.
 
-    About the middle of the image, where it would lie said the angle: it alone gave the angles of
-    digits to 20.5°, where networks reach 17 to 24.
+    If they turned about the middle of the image, the direction of their ink would give the angle
+    away: to 20.5° on MNIST, whose digits lie half a pixel off the middle.
     """
     angle = torch.deg2rad(degrees)
     one, zero = torch.ones_like(angle), torch.zeros_like(angle)
@@ -57,8 +57,8 @@ def turned(images: Tensor, degrees: Tensor) -> Tensor:
 
 
 def centres_of_mass(images: Tensor) -> Tensor:
-    """Where the ink of `images` (N, 1, 28, 28) is on average, (N, 2): right and down from the
-    middle, in halves of a side; the middle for one that is black."""
+    """The mean place of the ink of `images` (N, 1, 28, 28), (N, 2): right and down from the middle,
+    in halves of a side. A black image has its centre in the middle."""
     places = (2 * torch.arange(SIDE, device=images.device) + 1) / SIDE - 1
     ink = images.sum(dim=(1, 2, 3)).clamp(min=torch.finfo(images.dtype).tiny)
     right = (images.sum(dim=(1, 2)) * places).sum(dim=1)
@@ -105,9 +105,12 @@ def views(
 
 
 def restroked(images: Tensor, strength: float, generators: Sequence[torch.Generator]) -> Tensor:
-    """Each of `images` (R, B, 1, 28, 28) with thicker or thinner strokes: towards the brightest, or
-    half as far towards the darkest, of the 3 × 3 pixels around each pixel, at strength 1 the whole
-    way at most. Replicate r's are drawn from `generators[r]`."""
+    """`images` (R, B, 1, 28, 28) with thicker or thinner strokes; `generators[r]` draws how much
+    for each image of replicate r.
+
+    A thicker stroke moves every pixel towards the brightest of the 3 × 3 pixels around it, at
+    strength 1 by up to the whole way; a thinner one towards the darkest, by up to half the way.
+    """
     flat = images.flatten(0, 1)
     share = strength * (2 * draw(torch.rand, (images.shape[1],), generators, images) - 1)
     share = share.clamp(-1, 1)[:, None, None, None]

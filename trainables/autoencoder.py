@@ -71,8 +71,7 @@ def train(
         len(images), config.batch_size, generators(config.seed, replicates, "order")
     )
     draws = generators(config.seed, replicates, "views")
-    contrastive = config.objective == "contrastive"
-    passes = -(-config.contrastive_updates // order.steps) if contrastive else config.epochs
+    passes = config.passes(order.steps)
 
     def gather(indices: Tensor) -> tuple[Tensor, ...]:
         return objective.see(config, pixels(images[indices]), draws)
@@ -95,16 +94,14 @@ def train(
     test_errors = models.evaluate(squared_errors, test).mean(dim=1)
     require_finite(test_errors, replicates, "the test error")
     seconds = earlier + time.perf_counter() - started
-    scores = [
-        line | {"test_mse": error}
-        for line, error in zip(history[-len(replicates) :], test_errors.tolist(), strict=True)
-    ]
-    names = (objective.loss_name, "val_mse", "test_mse")
+    last_epoch = history[-len(replicates) :]
+    common = {"epochs": passes, "parameters": parameters}
     rows = lines(
         replicates,
-        {"parameters": parameters, "train_seconds": seconds / len(replicates)},
-        {name: [line[name] for line in scores] for name in names},
+        {**common, "train_seconds": seconds / len(replicates)},
+        {name: [line[name] for line in last_epoch] for name in (objective.loss_name, "val_mse")}
+        | {"test_mse": test_errors.tolist()},
     )
-    stacked, _ = stack_module_state([member.plain() for member in members])
+    stacked, _ = stack_module_state([member.kept() for member in members])
     weights = {name: value.detach() for name, value in stacked.items()}
     return Outcome(rows, history, weights)

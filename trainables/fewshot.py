@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainables.augment import views
 from trainables.codes import encode
@@ -38,18 +38,14 @@ from trainables.stages import (
     label_subsets,
     labelled_examples,
     learn,
+    predictor,
 )
 from trainables.stages import cross_entropy as cross_entropy
-from trainables.supervised import Network, class_scores
+from trainables.supervised import Network
 
 STATISTICS_IMAGES = 1000
 """Unlabelled training images that codes are standardised by: they fix a standard deviation to
 2 %, and all of them would take as long as training a fixed encoder's head does."""
-
-
-def scores_of_images(model: Any, images: Tensor) -> Tensor:
-    """Class scores (B, 10) of uint8 `images` (B, 1, 28, 28)."""
-    return model(pixels(images))
 
 
 def build_classifiers(
@@ -134,14 +130,24 @@ def heads_alone(
     )
 
 
+def codes_by_source(
+    members: list[Classifier], sources: list[int], images: Tensor
+) -> dict[int, Tensor]:
+    """Standardised codes (N, d) of `images` (N, 1, 28, 28) by the number of the pretrained encoder,
+    each encoder run once."""
+    distinct = dict(zip(sources, members, strict=True))
+    return {
+        source: member.standardise(encode(member, images)) for source, member in distinct.items()
+    }
+
+
 def predictor_on_codes(members: list[Classifier], sources: list[int]) -> Callable[[Tensor], Tensor]:
     """Uint8 images (N, 1, 28, 28) to predicted classes (R, N), their codes computed once a
     pretrained encoder."""
-    distinct = dict(zip(sources, members, strict=True))
 
     @lru_cache(maxsize=1)  # for a search, which asks for the same images again and again
     def codes(images: Tensor) -> dict[int, Tensor]:
-        return {source: m.standardise(encode(m, images)) for source, m in distinct.items()}
+        return codes_by_source(members, sources, images)
 
     def predict(images: Tensor) -> Tensor:
         seen = codes(images)
@@ -171,41 +177,48 @@ def whole_networks(
         peak_rates(config),
         config.epochs,
         batch_size,
-        lambda images: models.evaluate(scores_of_images, images).argmax(dim=2),
+        predictor(models),
         examples.views,
     )
 
 
+class PropagatedLabels(NamedTuple):
+    """What has spread to all N training images."""
+
+    classes: Tensor
+    """(R, N) int64; those that were known are kept."""
+    certainty: Tensor
+    """How much each counts, (R, N), from 0 to 1; 1 where it was known."""
+
+
 def propagated_labels(
     config: Config,
-    members: list[Classifier],
     sources: list[int],
-    images: Tensor,
+    codes: Mapping[int, Tensor],
     subsets: Tensor,
     targets: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """Classes that spread to all uint8 training `images` (N, 1, 28, 28) from `subsets` (R, labels)
-    with `targets` (R, labels), and how certain they are: (R, N) each. No other label is seen. The
-    graph of an encoder serves all replicates that start from it."""
+) -> PropagatedLabels:
+    """Spread the classes `targets` (R, labels) of the images `subsets` (R, labels) to all training
+    images, on the graph of the `codes` (N, d) of each replicate's source. No other label is seen.
+    """
     from trainables import propagation  # scipy and scikit-learn: a second that only this arm needs
 
     graphs = {
-        source: propagation.known_graph(
-            member.standardise(encode(member, images)).cpu().numpy(), config.neighbours
-        )
-        for source, member in dict(zip(sources, members, strict=True)).items()
+        source: propagation.known_graph(own.cpu().numpy(), config.neighbours)
+        for source, own in codes.items()
     }
     how_far = config.alpha, config.rounds
     known = zip(sources, subsets.cpu().numpy(), targets.cpu().numpy(), strict=True)
     probabilities = np.stack(
         [propagation.spread_in_rounds(graphs[s], subset, its, *how_far) for s, subset, its in known]
     )
-    classes = torch.from_numpy(probabilities.argmax(axis=2)).to(images.device)
-    certainty = torch.from_numpy(propagation.certainty(probabilities)).float().to(images.device)
-    each = torch.arange(len(members), device=images.device).unsqueeze(1)
+    device = targets.device
+    classes = torch.from_numpy(probabilities.argmax(axis=2)).to(device)
+    certainty = torch.from_numpy(propagation.certainty(probabilities)).float().to(device)
+    each = torch.arange(len(sources), device=device).unsqueeze(1)
     classes[each, subsets] = targets
     certainty[each, subsets] = 1.0
-    return classes, certainty
+    return PropagatedLabels(classes, certainty)
 
 
 def heads_on_all_images(
@@ -213,37 +226,34 @@ def heads_on_all_images(
     replicates: Sequence[int],
     members: list[Classifier],
     sources: list[int],
-    images: Tensor,
-    classes: Tensor,
-    certainty: Tensor,
+    codes: Mapping[int, Tensor],
+    labels: PropagatedLabels,
 ) -> Training:
-    """The heads train on codes of all uint8 training `images` (N, 1, 28, 28), whose `classes`
-    (R, N) count by their `certainty` (R, N)."""
-    distinct = dict(zip(sources, members, strict=True))
-    codes = {source: m.standardise(encode(m, images)) for source, m in distinct.items()}
+    """The heads train on `codes` (N, d) of all training images of each replicate's source."""
+    heads = [member.head for member in members]
     return Training(
-        Replicates([member.head for member in members], images.device, "batched", replicates),
+        Replicates(heads, labels.classes.device, "batched", replicates),
         torch.stack([codes[source] for source in sources]),
-        classes,
+        labels.classes,
         peak_rates(config),
         config.pseudo_epochs,
         config.pseudo_batch_size,
         predictor_on_codes(members, sources),
-        certainty=certainty,
+        certainty=labels.certainty,
     )
 
 
 def networks_on_all_images(
-    config: Config, replicates: Sequence[int], images: Tensor, classes: Tensor, certainty: Tensor
+    config: Config, replicates: Sequence[int], images: Tensor, labels: PropagatedLabels
 ) -> Training:
-    """Networks without a bottleneck train on new views of all these images in every pass: what
-    holds of an image has to hold of all its views (the consistency of FixMatch, Sohn et al. 2020,
-    NeurIPS, whose labels come from the network itself).
+    """Networks without a bottleneck train on all uint8 training `images` (N, 1, 28, 28), on new
+    views of them in every pass: all views of an image have to have its class.
 
-    Labels of its own were worse here. With 40 labels of MNIST, of which 97.1 and 98.0 % of all
-    classes follow rightly (2 subsets, codes of one contrastive encoder), validation accuracy is
-    97.0 and 98.1 % after 5 passes; 96.9 and 97.7 % where the network's doubt counts from the second
-    pass on, and below 96 % where it renews the classes itself.
+    FixMatch (Sohn et al. 2020, NeurIPS), whose consistency this is, takes classes from the network
+    itself. Here that was worse. Of the classes that spread from 40 labels of MNIST 97.1 and 98.0 %
+    are right (2 subsets, codes of one contrastive encoder). Trained on them, networks classify 97.0
+    and 98.1 % of the validation images; 96.9 and 97.7 % where an image counts less if the network
+    doubts its class; below 96 % where the network chooses the classes anew before each pass.
     """
     members = initialise(lambda: Network(config.width), config.seed, replicates, "consistency")
     models = Replicates(members, images.device, "loop", replicates)
@@ -251,15 +261,25 @@ def networks_on_all_images(
     return Training(
         models,
         images.expand(len(members), *images.shape),
-        classes,
+        labels.classes,
         peak_rates(config),
         config.pseudo_epochs,
         config.pseudo_batch_size,
-        lambda images: class_scores(models, images).argmax(dim=2),
-        certainty=certainty,
+        predictor(models),
+        certainty=labels.certainty,
         see=lambda seen: views(pixels(seen), config.view_strength, 0.0, draws),
         draws=draws,
     )
+
+
+def predicting_network(config: Config, member: Classifier) -> nn.Module:
+    """What of an arm is a network and has a part in its predictions."""
+    if config.freeze in HEADS:
+        return member.encoder
+    if config.freeze == "consistency":
+        with torch.device("meta"):
+            return Network(config.width)
+    return member
 
 
 def train(
@@ -287,12 +307,9 @@ def train(
     standardise(members, sources, images[:STATISTICS_IMAGES])
     chosen = label_subsets(data, config, replicates).to(device)
     examples = labelled_examples(config, replicates, images[chosen], labels[chosen])
-    no_network = config.freeze in HEADS
-    with torch.device("meta"):
-        made = Network(config.width) if config.freeze == "consistency" else members[0]
-    parameters = count_parameters(members[0].encoder if no_network else made)
+    parameters = count_parameters(predicting_network(config, members[0]))
     scoring = Scoring(replicates, data, report, parameters, score_after)
-    if no_network:
+    if config.freeze in HEADS:
         from trainables.heads import fit_heads  # scikit-learn: a second that the others don't need
 
         learnt = Learnt(fit_heads(config.freeze, members, examples), 1, config.labels, 0)
@@ -301,13 +318,12 @@ def train(
         if config.freeze == "fixed":
             training = heads_alone(config, replicates, members, sources, examples)
         elif config.freeze in ON_ALL_IMAGES:
-            spread = propagated_labels(config, members, sources, images, chosen, labels[chosen])
+            codes = codes_by_source(members, sources, images)
+            spread = propagated_labels(config, sources, codes, chosen, labels[chosen])
             if config.freeze == "propagation":
-                training = heads_on_all_images(
-                    config, replicates, members, sources, images, *spread
-                )
+                training = heads_on_all_images(config, replicates, members, sources, codes, spread)
             else:
-                training = networks_on_all_images(config, replicates, images, *spread)
+                training = networks_on_all_images(config, replicates, images, spread)
         elif config.freeze == "lp-ft":
             # The probe takes seconds, which no checkpoint is worth: whoever tries again gets the
             # same bits.

@@ -154,19 +154,13 @@ class Autoencoder(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         return self.decoder(self.encoder(images))
 
-    def plain(self) -> Autoencoder:
-        """The encoder and decoder alone, without what only training needs."""
-        return self
+    def trained_encoder(self) -> nn.Module:
+        """The encoder as it is used after training."""
+        return self.encoder
 
-
-def plain_autoencoder(
-    encoder: Encoder | DenseEncoder, decoder: Decoder | DenseDecoder
-) -> Autoencoder:
-    """An autoencoder of these parts."""
-    made = Autoencoder.__new__(Autoencoder)
-    nn.Module.__init__(made)
-    made.encoder, made.decoder = encoder, decoder
-    return made
+    def kept(self) -> nn.Module:
+        """What is stored: the parts of an `Autoencoder`, without those that only training needs."""
+        return nn.ModuleDict({"encoder": self.trained_encoder(), "decoder": self.decoder})
 
 
 class Variational(Autoencoder):
@@ -188,29 +182,25 @@ class Variational(Autoencoder):
     def forward(self, images: Tensor, noise: Tensor | None = None) -> Any:
         return super().forward(images) if noise is None else self.sampled(images, noise)
 
-    def plain(self) -> Autoencoder:
-        return plain_autoencoder(self.encoder, self.decoder)
-
 
 class Contrastive(Autoencoder):
-    """An encoder that learns to tell images apart, and a decoder that learns what the code still
-    says of them.
+    """An encoder that learns to tell images apart, and a decoder that learns to reconstruct from
+    its codes.
 
-    While it trains, batch norm stands between every layer and its activation. After 4 epochs of
-    MNIST at d = 32, logistic regression on codes has 82.0 and 94.8 % of validation images at 20 and
-    160 labels with it, 73.1 and 92.5 % without, 72.0 and 92.6 % without projection too (n = 1
-    encoder, 8 subsets).
+    While it trains, batch norm stands between every layer and its activation. Logistic regression
+    on the codes of 20 and 160 labelled images then classifies 82.0 and 94.8 % of the validation
+    images, 73.1 and 92.5 % without (all of MNIST, 4 epochs, d = 32; n = 1 encoder, 8 subsets).
     """
 
     def __init__(self, shape: Shape, units: int = 128) -> None:
         super().__init__(shape)
-        norms: list[nn.Module] = []
-        for layer in self.encoder.layers():
-            if isinstance(layer, nn.Conv2d):
-                norms.append(nn.BatchNorm2d(layer.out_channels))
-            elif isinstance(layer, nn.Linear):
-                norms.append(nn.BatchNorm1d(layer.out_features))
-        self.norms = nn.ModuleList(norms)
+        layers: Any = self.encoder.layers()[::2]
+        self.norms = nn.ModuleList(
+            nn.BatchNorm2d(layer.out_channels)
+            if isinstance(layer, nn.Conv2d)
+            else nn.BatchNorm1d(layer.out_features)
+            for layer in layers
+        )
         self.projection = nn.Sequential(
             nn.Linear(shape.latent_dim, units), nn.GELU(), nn.Linear(units, units // 2)
         )
@@ -233,7 +223,8 @@ class Contrastive(Autoencoder):
     def forward(self, images: Tensor, other: Tensor | None = None) -> Any:
         return self.decoder(self.codes(images)) if other is None else self.compared(images, other)
 
-    def plain(self) -> Autoencoder:
+    def trained_encoder(self) -> nn.Module:
+        """Batch norm under its running statistics is an affine map: it goes into the layers."""
         encoder = copy.deepcopy(self.encoder).eval()
         layers: Any = encoder.layers()
         for place, norm in enumerate(copy.deepcopy(self.norms).eval()):
@@ -241,7 +232,7 @@ class Contrastive(Autoencoder):
                 fuse_conv_bn_eval if isinstance(norm, nn.BatchNorm2d) else fuse_linear_bn_eval
             )
             layers[2 * place] = fuse(layers[2 * place], norm)
-        return plain_autoencoder(encoder, self.decoder)
+        return encoder
 
 
 class Standardise(nn.Module):

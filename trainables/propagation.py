@@ -113,15 +113,14 @@ def balanced(scores: np.ndarray) -> np.ndarray:
 def spread_in_rounds(
     graph: sparse.csr_array, subset: np.ndarray, labels: np.ndarray, alpha: float, rounds: int
 ) -> np.ndarray:
-    """Class probabilities (N, 10) of all images from the few `labels` of `subset`: `balanced`
-    scores, then up to so many `rounds` in which every image has its most probable class, and all
-    of these spread again; fewer where a round changes no class.
+    """Class probabilities (N, 10) of all images from the few `labels` of `subset`.
 
-    With equal classes as the constraint, that is a threshold scheme for a partition with short
-    borders (the MBO scheme of Calder et al. 2020, "Poisson learning", ICML, there with the few
-    labels' volumes as constraints). Codes of a contrastive encoder, all of MNIST, 4 label subsets:
-    87.3 % of the images have their right class after no round and 96.2 % after ten with 10 labels,
-    94.2 and 96.2 % with 40.
+    The labels spread and are `balanced`. Then, in each of up to `rounds`, every image takes its
+    most probable class, and all of these spread again, until no class changes. This is the MBO
+    scheme of Calder et al. (2020, "Poisson learning", ICML): a threshold after each diffusion
+    shortens the borders between classes, whose sizes are fixed. On the codes of a contrastive
+    encoder (all of MNIST, 4 label subsets) ten rounds raise the share of right classes from 87.3
+    to 96.2 % with 10 labels and from 94.2 to 96.2 % with 40.
     """
     probabilities = balanced(spread(graph, subset, labels, alpha))
     everyone, before = np.arange(len(probabilities)), np.empty(0)

@@ -214,6 +214,16 @@ def judge(
     return predicted, (predicted == labels).double().mean(dim=1)
 
 
+def predictor(models: Replicates) -> Callable[[Tensor], Tensor]:
+    """From uint8 images (N, 1, 28, 28) to the classes (R, N) that networks predict for them."""
+
+    def predict(images: Tensor) -> Tensor:
+        scores = models.evaluate(lambda model, part: model(pixels(part)), images)
+        return scores.argmax(dim=2)
+
+    return predict
+
+
 def learn(
     config: FewLabels,
     training: Training,

@@ -20,7 +20,7 @@ from trainables.replicates import Replicates, pick_device
 from trainables.seeds import initialise
 from trainables.settings.supervised import VERSION as VERSION
 from trainables.settings.supervised import Config
-from trainables.stages import Scoring, Training, label_subsets, labelled_examples, learn
+from trainables.stages import Scoring, Training, label_subsets, labelled_examples, learn, predictor
 
 
 class Network(nn.Sequential):
@@ -40,11 +40,6 @@ class Network(nn.Sequential):
     def forward(self, images: Tensor) -> Tensor:
         # Channels last, pooling is vectorised on a CPU: a step on 160 images takes 25 ms, not 60.
         return super().forward(images.to(memory_format=torch.channels_last))
-
-
-def class_scores(models: Replicates, images: Tensor) -> Tensor:
-    """Class scores (R, N, 10) of uint8 `images` (N, 1, 28, 28)."""
-    return models.evaluate(lambda model, part: model(pixels(part)), images)
 
 
 def train(
@@ -77,7 +72,7 @@ def train(
         {"": config.learning_rate},
         config.epochs,
         config.batch_size or config.labels,
-        lambda images: class_scores(models, images).argmax(dim=2),
+        predictor(models),
         examples.views,
     )
     scoring = Scoring(replicates, data, report, count_parameters(members[0]), score_after)

@@ -24,7 +24,14 @@ from analysis.interpolation.conclusions import (
     trends_by_measure,
 )
 from analysis.interpolation.figures import draw_scorecard, draw_trade_off
-from analysis.interpolation.lines import ALPHAS, PAIRS, image_pairs, interpolate, pixel_blend
+from analysis.interpolation.lines import (
+    ALPHAS,
+    PAIRS,
+    cells_by_dimension,
+    image_pairs,
+    interpolate,
+    pixel_blend,
+)
 from analysis.interpolation.scorecard import (
     INTERPOLATION,
     MEASURES,
@@ -50,6 +57,7 @@ __all__ = [
     "after_longer_training",
     "by_model",
     "by_pair",
+    "cells_by_dimension",
     "conclusion",
     "conclusions",
     "draw_scorecard",

@@ -163,8 +163,8 @@ def trends_by_measure(compared: Comparison) -> pd.DataFrame:
 
 
 def after_longer_training(table: pd.DataFrame, longer: pd.DataFrame, epochs: str) -> list[str]:
-    """What the scorecard `longer`, of models trained for `epochs`, says to the question that
-    `table` answers, at the d that both compare: one sentence, or none where these are too few."""
+    """Compare the scorecards `table` and `longer` at the d of `longer`; `epochs` says how long its
+    models were trained. Returns one sentence, or none where fewer than two d can be compared."""
     if longer["latent_dim"].nunique() < 2:
         return []
     dims = Comparison.of(with_common_replicates(longer)).dims

@@ -90,8 +90,8 @@ def scorecard(
     - `cycle`: ‖E(D(z)) − z‖ over the root mean square distance of test codes from their mean;
     - `mse`: squared error per pixel of the end points D(E(I)).
 
-    Of end points and images themselves, a line has the mean of the two. The autoencoders are
-    all replicates of `cells`, whose d these say; by default those of `cells_by_dimension`.
+    Of end points and images themselves, a line has the mean of the two. The autoencoders are all
+    replicates of `cells`, a mapping from cell to d; by default those of `cells_by_dimension`.
     """
     judges = judges or judges_of(results.dataset)
     real = RealImages(results.dataset)

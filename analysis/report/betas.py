@@ -14,7 +14,7 @@ from analysis.report.captions import INTERVALS
 def write_betas(
     document: Document, name: str, table: pd.DataFrame, measures: Mapping[str, str]
 ) -> None:
-    """The part on β, from a table of `analysis.betas`; nothing where it is empty."""
+    """Write the part on β from a table of `analysis.betas`; write nothing if it is empty."""
     if table.empty:
         return
     found = betas.changes(table, measures)

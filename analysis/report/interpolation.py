@@ -29,21 +29,29 @@ class Found:
     scorecard: pd.DataFrame
     """What they read, as `interpolation.scorecard` has it."""
     by_beta: pd.DataFrame
-    """What they read of variational autoencoders: `betas.midpoints_by_beta`."""
+    """`betas.midpoints_by_beta`."""
     longer: pd.DataFrame
-    """What they read of autoencoders that were trained for longer, if there are any."""
+    """The scorecard of the autoencoders that were trained for longer; may be empty."""
 
 
 def find(results: Results) -> Found:
     """Train the judges, and let them read."""
     judges = judges_of(results.dataset)
-    rows = trained_longer(results)
-    cells = dict(zip(rows.get("cell", ()), rows.get("latent_dim", ()), strict=True))
+    longer, varied = trained_longer(results), betas.models(results)
+    shown = {cell: d for d, cell in interpolation.cells_by_dimension(results).items()}
+    others = {
+        cell: d
+        for rows in (longer, varied)
+        if len(rows)
+        for cell, d in zip(rows["cell"], rows["latent_dim"], strict=True)
+    }
+    every = interpolation.scorecard(results, judges=judges, cells={**shown, **others})
+    without_model = every["cell"] == ""
     return Found(
         judges,
-        interpolation.scorecard(results, judges=judges),
-        betas.midpoints_by_beta(results, judges),
-        interpolation.scorecard(results, judges=judges, cells=cells),
+        every[every["cell"].isin(shown) | without_model].reset_index(drop=True),
+        betas.midpoints_by_beta(results, every),
+        every[every["cell"].isin(longer.get("cell", ()))].reset_index(drop=True),
     )
 
 
@@ -55,21 +63,19 @@ def find_in(address: str, damaged: Mapping[Block, str]) -> Found:
 
 def write(document: Document, results: Results, finding: Future[Found] | None = None) -> None:
     found = finding.result() if finding else find(results)
-    judges, scorecard = found.judges, found.scorecard
-    table = interpolation.summary(scorecard)
     section = document.section(
         "interpolation",
         "2 · Interpolation",
         "What does D(α·E(I₁) + (1 − α)·E(I₂)) show between two different digits, and is a higher "
         "d better?",
     )
-    section.conclusions = interpolation.conclusions(scorecard)
+    section.conclusions = interpolation.conclusions(found.scorecard)
     longer = trained_longer(results)
     if len(longer):
         section.conclusions += interpolation.after_longer_training(
-            scorecard, found.longer, epochs_of(longer)
+            found.scorecard, found.longer, epochs_of(longer)
         )
-    section.cells = sorted(set(scorecard["cell"]) - {""})
+    section.cells = sorted(set(found.scorecard["cell"]) - {""})
     for pair in interpolation.PAIRS:
         first, second = pair
         document.figure(
@@ -79,6 +85,16 @@ def write(document: Document, results: Results, finding: Future[Found] | None = 
             "(replicate 0), with the two test images on either side; below, the mere blend of "
             "their pixels.",
         )
+    _scorecard(document, results, found)
+    write_betas(document, "interpolation_betas", found.by_beta, betas.BETWEEN)
+    document.heading("Explore")
+    shown = explorer.content(results, found.judges)
+    document.explorer(explorer.values(shown, found.scorecard))
+    document.download("interpolation_explorer", explorer.readings(shown), "All the readings")
+
+
+def _scorecard(document: Document, results: Results, found: Found) -> None:
+    judges, scorecard = found.judges, found.scorecard
     document.heading("The scorecard")
     count = int(scorecard["example"].max()) + 1
     document.text(
@@ -115,7 +131,9 @@ def write(document: Document, results: Results, finding: Future[Found] | None = 
             shown=trends.drop(columns=["interval"]),
         )
     document.table(
-        "interpolation", table, "The scorecard by latent dimension, means over replicates"
+        "interpolation",
+        interpolation.summary(scorecard),
+        "The scorecard by latent dimension, means over replicates",
     )
     document.table(
         "interpolation_pairs",
@@ -127,8 +145,3 @@ def write(document: Document, results: Results, finding: Future[Found] | None = 
         interpolation.by_model(scorecard),
         "The scorecard by model and pair of digits",
     )
-    write_betas(document, "interpolation_betas", found.by_beta, betas.BETWEEN)
-    document.heading("Explore")
-    shown = explorer.content(results, judges)
-    document.explorer(explorer.values(shown, scorecard))
-    document.download("interpolation_explorer", explorer.readings(shown), "All the readings")

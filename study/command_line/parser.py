@@ -119,6 +119,7 @@ def _add_settings(command: argparse.ArgumentParser) -> None:
         help="the few-shot encoder: fixed (pretrained, excluded from training), full "
         "(pretrained, trained along), scratch (not pretrained: the control), lp-ft (the head "
         "first, then everything), propagation (fixed; the labels spread to all training images), "
+        "consistency (a network without a bottleneck learns these labels from views), "
         "logistic, svm, neighbours (fixed; the head is no network)")
     add("--pretraining", nargs="+", metavar="KIND",
         help="of the few-shot encoder: plain (default), augmented (on noisy, augmented images), "

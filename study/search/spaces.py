@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from trainables.settings.fewshot import HEADS, ON_ALL_IMAGES
 from trainables.settings.fewshot import Config as FewShot
 
 if TYPE_CHECKING:  # the command line's help needs only names, and importing Optuna takes long
@@ -101,7 +102,12 @@ def arm(*names: str) -> Condition:
 
 def sees_views(settings: Mapping[str, Any]) -> bool:
     """Condition: the few-shot classifier learns from augmented views."""
-    return FewShot(**settings).sees_views
+    return FewShot(**settings).sees_views or settings["freeze"] == "consistency"
+
+
+def has_head(settings: Mapping[str, Any]) -> bool:
+    """Condition: the few-shot classifier has the MLP head."""
+    return settings["freeze"] not in ("consistency", *HEADS)
 
 
 ENCODER = {"latent_dim": 14, "depth": 3}
@@ -129,13 +135,13 @@ SPACES: dict[str, Space] = {
             Real("encoder_learning_rate", 1e-5, 1e-2, applies=arm("full", "scratch")),
             Real("tuning_learning_rate", 1e-5, 1e-2, applies=arm("lp-ft")),
             Real("weight_decay", 1e-4, 1.0),
-            Steps("hidden", 16, 128, step=16),
+            Steps("hidden", 16, 128, step=16, applies=has_head),
             Steps("width", 8, 32, step=8, applies=arm("scratch")),
             Choice("kernel", (3, 5), applies=arm("scratch")),
             Choice("activation", ("gelu", "silu", "relu"), applies=arm("scratch")),
             Real("view_strength", 0.0, 2.0, log=False, applies=sees_views),
-            Real("alpha", 0.8, 0.999, log=False, applies=arm("propagation")),
-            Steps("neighbours", 5, 25, step=5, applies=arm("propagation")),
+            Real("alpha", 0.8, 0.999, log=False, applies=arm(*ON_ALL_IMAGES)),
+            Steps("neighbours", 5, 25, step=5, applies=arm(*ON_ALL_IMAGES)),
         ),
         place={**ENCODER, "labels": 80, "freeze": "fixed", "pretraining": "plain"},
     ),

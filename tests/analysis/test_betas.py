@@ -4,12 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import betas
+from analysis import betas, interpolation
 from analysis.interpolation.judge import train_judges
 from analysis.results import load
 from study.experiments import EXPERIMENTS, members
 from study.grid import override
 
+MIDPOINT = interpolation.INTERPOLATION
 MEASURES = {"a": "the first", "b": "the second"}
 
 
@@ -58,6 +59,41 @@ def test_sentences_name_what_is_decided_and_what_is_not(table):
     assert large.endswith("Undecided: the second.")
 
 
+class Rows:
+    """Results with these rows of each experiment."""
+
+    def __init__(self, **tables):
+        self.of = lambda name: tables.get(name, pd.DataFrame())
+
+
+def rows_of(cell, **settings):
+    place = {"latent_dim": 14, "depth": 3, "width": 16, "batch_size": 32, "epochs": 4}
+    return pd.DataFrame([{"cell": cell, "replicate": 0, **place, **settings}])
+
+
+def test_a_control_has_the_same_settings():
+    varied = rows_of("v", beta=0.1)
+    plain = pd.concat([rows_of("p", beta=1.0), rows_of("deeper", beta=1.0, depth=4)])
+    found = betas.models(Rows(autoencoder=plain, betas=varied))
+    assert found[["cell", "beta"]].to_numpy().tolist() == [["p", 0.0], ["v", 0.1]]
+    assert betas.models(Rows(autoencoder=rows_of("other", width=8), betas=varied)).empty
+
+
+def test_midpoints_are_of_the_pairs_that_count_in_all_models():
+    """By two judges; example 1 counts for one model alone, and end points are no midpoints."""
+    results = Rows(autoencoder=rows_of("p"), betas=rows_of("v", beta=0.1))
+    lines = [
+        {"cell": cell, "replicate": 0, "pair": "4-7", "example": example, "judge": judge,
+         "control": control, "kept": float(example == 0 or cell == "p"),
+         **dict.fromkeys(betas.BETWEEN, value + judge + 10 * example + 100 * (control != MIDPOINT))}
+        for cell, value in (("p", 1.0), ("v", 2.0), ("another", 50.0))
+        for example in (0, 1) for judge in (0, 1) for control in (MIDPOINT, "reconstruction")
+    ]  # fmt: skip
+    found = betas.midpoints_by_beta(results, pd.DataFrame(lines)).set_index("beta")
+    for measure in betas.BETWEEN:
+        assert found[measure].to_dict() == {0.0: 1.5, 0.1: 2.5}
+
+
 def test_every_measure_of_a_study_is_there_and_drawn(tmp_path, digits, compute_study):
     """Tiny models: the numbers are only to be finite, and of the cells asked for."""
     small = {"latent_dim": (3,), "depth": (2,), "batch_size": (128,)}
@@ -71,7 +107,10 @@ def test_every_measure_of_a_study_is_there_and_drawn(tmp_path, digits, compute_s
 
     codes = betas.redundancy_by_beta(results)
     judges = train_judges(results.dataset, count=2, steps=5)
-    between = betas.midpoints_by_beta(results, judges)
+    rows = betas.models(results)
+    cells = dict(zip(rows["cell"], rows["latent_dim"], strict=True))
+    scorecard = interpolation.scorecard(results, judges=judges, cells=cells)
+    between = betas.midpoints_by_beta(results, scorecard)
     assert sorted(codes["beta"]) == [0.0, 0.0, 0.1, 0.1, 1.0, 1.0]
     assert np.isfinite(codes[list(betas.REDUNDANCY)].to_numpy(float)).all()
     assert set(between.columns) >= set(betas.BETWEEN)

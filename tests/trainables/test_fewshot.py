@@ -355,6 +355,21 @@ def test_consistency_sees_new_views_of_all_images_in_every_pass(few_digits, pare
     assert len({row.numpy().tobytes() for row in flat}) == 300  # none twice
 
 
+def test_known_classes_stay_and_count_in_full():
+    """On codes that are noise, so that their neighbours say something else."""
+    codes = {0: torch.randn(100, 3, generator=torch.Generator().manual_seed(0))}
+    subsets = torch.stack([torch.arange(20), torch.arange(40, 60)])
+    targets = torch.arange(20).remainder(10).expand(2, -1)
+    labels = fewshot.propagated_labels(config("propagation"), [0, 0], codes, subsets, targets)
+    assert labels.classes.shape == labels.certainty.shape == (2, 100)
+    for replicate, subset in enumerate(subsets):
+        assert torch.equal(labels.classes[replicate, subset], targets[replicate])
+        assert (labels.certainty[replicate, subset] == 1).all()
+        others = np.setdiff1d(np.arange(100), subset)
+        assert (labels.certainty[replicate, others] < 0.99).all()
+        assert (labels.certainty[replicate, others] >= 0).all()
+
+
 def test_the_graph_of_an_encoder_is_made_once_for_all_that_start_from_it(
     few_digits, parent, monkeypatch
 ):

@@ -93,6 +93,26 @@ def test_rounds_move_the_borders_to_where_they_are_short(badly_labelled):
     assert right(badly_labelled, 10) > 0.985
 
 
+def test_what_is_known_spreads_as_it_is_in_every_round(blobs, monkeypatch):
+    """Even a label that its neighbours outvote: here one in the midst of another cluster."""
+    points, labels = blobs
+    subset = np.arange(20)
+    known = labels[subset].copy()
+    known[3] = 8
+    given = []
+
+    def record(graph, images, classes, alpha):
+        given.append(dict(zip(images, classes, strict=True)))
+        return spread(graph, images, classes, alpha)
+
+    monkeypatch.setattr(propagation, "spread", record)
+    found = spread_in_rounds(neighbour_graph(points, 10), subset, known, 0.99, 5)
+    assert found[3].argmax() == 3
+    assert len(given) > 2
+    for classes in given:
+        assert [classes[image] for image in subset] == known.tolist()
+
+
 def test_rounds_end_where_no_class_changes(badly_labelled, monkeypatch):
     calls = []
     monkeypatch.setattr(propagation, "spread", lambda *args: calls.append(1) or spread(*args))

@@ -62,8 +62,8 @@ class Config(Settings):
     temperature: float = added(0.2)
     """What similarities are divided by, in `contrastive`."""
     contrastive_updates: int = added(500)
-    """Minibatches that `contrastive` learns from, rounded up to whole passes, whatever `epochs` is:
-    it needs as many of a small training split as of a large one."""
+    """Minibatches that `contrastive` learns from, rounded up to whole passes, instead of `epochs`:
+    it needs as many on a small training split as on a large one."""
     warm_up: float = 0.1
     """Share of the steps in which the one-cycle schedule rises to its peak."""
     optimiser: str = "adamw"
@@ -101,6 +101,12 @@ class Config(Settings):
         return shape_of(
             self.latent_dim, self.depth, self.width, self.kernel, self.activation, self.network
         )
+
+    def passes(self, minibatches: int) -> int:
+        """Passes over the training split, of so many minibatches each."""
+        if self.objective == "contrastive":
+            return -(-self.contrastive_updates // minibatches)
+        return self.epochs
 
     def check_data(self, data: Dataset) -> None:
         """Raise `ConfigError` where `data` is too small for this configuration."""

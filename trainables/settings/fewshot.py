@@ -34,7 +34,7 @@ PRETRAINING: Mapping[str, Mapping[str, Any]] = {
 """By name: the settings of the autoencoder whose encoder a classifier starts from."""
 
 WITH_VIEWS = ("augmented", "contrastive")
-"""Those whose classifiers learn from views too."""
+"""Kinds of pretraining whose classifiers learn from augmented views of the labelled images."""
 
 
 @dataclass(frozen=True)

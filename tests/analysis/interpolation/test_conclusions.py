@@ -145,6 +145,10 @@ def test_longer_training_may_confirm_or_turn_a_measure() -> None:
     (said,) = after_longer_training(table, turned, "16 epochs")
     assert "; for a smaller d speak the cycle error; of the" in said
     assert said.endswith("both times, by the cycle error the other side is ahead.")
+    undecided = synthetic({**LARGER_BETTER, "cycle": 0.0}, kept={4: 0.6, 8: 0.8, 16: 1.0})
+    (said,) = after_longer_training(undecided, same, "16 epochs")
+    assert said.endswith("of the 9 measures that decide there both times, none speaks for the "
+                         "other side.")  # fmt: skip
 
 
 def test_longer_training_at_one_d_says_nothing() -> None:

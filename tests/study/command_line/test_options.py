@@ -1,6 +1,7 @@
 """The command line is a contract: what it takes and what it changes. What it refuses is in
 `test_bad_input.py`."""
 
+import re
 from urllib.error import URLError
 
 import pytest
@@ -16,6 +17,8 @@ from study.grid import plan
 from study.store import Block, Store
 from trainables.contract import Outcome
 from trainables.data import load
+from trainables.settings.fewshot import FREEZE, PRETRAINING
+from trainables.settings.shape import NETWORKS
 
 OPTIONS = [
     "--preset", "--dataset", "--data-dir", "--out", "--latent-dims", "--depths", "--labels",
@@ -85,6 +88,12 @@ def test_help_mentions_every_command_and_exit_code(capsys):
         "2 bad",
     ):
         assert word in " ".join(shown.split())
+
+
+@pytest.mark.parametrize("value", [*FREEZE, *PRETRAINING, *NETWORKS])
+def test_help_names_every_arm_pretraining_and_network(value, capsys):
+    assert exit_code("run", "--help") == 0
+    assert re.search(rf"\b{value}\b", words(capsys))
 
 
 # --- what a plan says ------------------------------------------------------------------------
