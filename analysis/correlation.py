@@ -315,7 +315,7 @@ def after_longer_training(table: pd.DataFrame, longer: pd.DataFrame, epochs: str
 
 
 def _trend_sentence(several: pd.DataFrame, measure: str, slope: Interval, unit: str = "") -> str:
-    """Whether a measure rises or falls with d, from where to where, and by how much."""
+    """A sentence on the trend of a measure with d: its direction, its ends and its slope."""
     means = _finite_means(several, measure)
     least, most = means.index.min(), means.index.max()
     name = NAMES[measure]
@@ -353,7 +353,7 @@ def _without_two(several: pd.DataFrame, whole: Interval) -> tuple[Interval, str]
 
 
 def _meaning(several: pd.DataFrame, total: Interval, rank: Interval, pairs: Interval) -> str:
-    """What the trends of total correlation, effective rank and mean |r| mean together."""
+    """A sentence on whether codes grow more or less redundant with d, from three trends."""
     redundant = verdict(total, "more", "less", "")
     if not redundant or redundant != verdict(rank, "less", "more", ""):
         return "The two together don't decide whether codes grow more or less redundant with d."

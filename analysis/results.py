@@ -36,7 +36,7 @@ MEASURES = re.compile(r"(train|val|test)_\w+")
 
 @dataclass(frozen=True)
 class Results:
-    """What the latest command of a results folder asked for, as far as it is done."""
+    """The finished part of the plan of the latest command in a results folder."""
 
     store: Store
     """The folder's cells."""

@@ -177,8 +177,8 @@ def excess_near_the_break(table: pd.DataFrame, loss: str) -> Interval:
 
 
 def conclusions(rows: pd.DataFrame, table: pd.DataFrame) -> list[str]:
-    """What the naive loss costs, and where, in sentences computed from the rows and the `errors`
-    of those that are `chosen`."""
+    """Sentences on the cost of the naive loss and on the angles where it arises, from the rows and
+    from the `errors` of those that are `chosen`."""
     shown = chosen(rows)
     best = shown.groupby("loss")["val_error"].mean().idxmin()
     score = mean_interval(shown[shown["loss"] == best]["test_error"])
@@ -210,8 +210,8 @@ def conclusions(rows: pd.DataFrame, table: pd.DataFrame) -> list[str]:
 
 
 def conclusions_by_digit(rows: pd.DataFrame, table: pd.DataFrame) -> list[str]:
-    """Whether digits that look alike after half a turn are the hard ones, from the `errors` under
-    the best loss."""
+    """A sentence that compares the digits that half a turn makes ambiguous with the others, from
+    the `errors` under the best loss; none where the data have one kind only."""
     best = chosen(rows).groupby("loss")["val_error"].mean().idxmin()
     mine = table[table["loss"] == best]
     alike = mine["digit"].isin(HALF_TURN)
@@ -241,8 +241,8 @@ def conclusions_by_digit(rows: pd.DataFrame, table: pd.DataFrame) -> list[str]:
 
 
 def _on_losses(compared: pd.DataFrame) -> list[str]:
-    """What lines of `differences` say. The word is that of the corrected p value: an interval,
-    which is of one comparison alone, excludes 0 more often than it should in one of many."""
+    """One sentence a line of `differences`. The corrected p value decides its wording, since the
+    interval of one comparison among many excludes 0 too often."""
     sentences = []
     worse = 0
     for _, line in compared.iterrows():

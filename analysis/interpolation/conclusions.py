@@ -1,4 +1,4 @@
-"""Whether a larger d interpolates better: sentences that follow from the numbers of a scorecard."""
+"""Sentences on which d interpolates better, computed from a scorecard."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ MOST = 0.5
 
 
 def conclusions(table: pd.DataFrame) -> list[str]:
-    """Whether a larger d is better and by which measures, from the numbers of a scorecard:
-    sentences that change with them, and say "undecided" where the interval includes 0."""
+    """Sentences from a scorecard that name the better d and the measures that speak for it; they
+    say "undecided" where an interval includes 0."""
     table = with_common_replicates(table)
     shares = _shares(table)
     if len(shares) < 2:
@@ -252,7 +252,7 @@ def _counted(table: pd.DataFrame, compared: Comparison) -> str:
 
 
 def _relative(table: pd.DataFrame, compared: Comparison) -> str:
-    """Whether midpoints pass for digits less than the end points do, by d."""
+    """A sentence on the trend with d of the confidence in midpoints relative to end points."""
     what = "the judges' confidence in midpoints relative to the end points"
     claim = verdict(
         compared.trend("relative"),
@@ -267,7 +267,7 @@ def _relative(table: pd.DataFrame, compared: Comparison) -> str:
 
 
 def _both_at_once(table: pd.DataFrame, compared: Comparison) -> str:
-    """The original's reason for a larger d, as a number."""
+    """A sentence on the trend of both digits at once, the original's reason for a larger d."""
     claim = verdict(
         compared.trend("both"),
         "Both digits are seen at once more at a larger d",

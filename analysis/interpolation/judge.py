@@ -1,8 +1,8 @@
-"""Who says whether a picture is a digit: judges that no autoencoder has had any part in.
+"""Judges: classifiers of digits that are trained without any autoencoder.
 
-`Judges` are small convolutional networks that learnt from the training split only, each from its
-own seed; their accuracy on the test split is stated wherever their word is used. `RealImages` are
-the training images themselves, to which a picture is near or not.
+`Judges` are small convolutional networks, each trained on the training split from its own seed; the
+report states their accuracy on the test split. `RealImages` measures the distance of a picture from
+the nearest training image.
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ def _write(results: Results, document: Document, beside: Executor | None) -> Non
 
 
 def _writers(results: Results, beside: Executor | None) -> Iterator[partial[None]]:
-    """What writes the sections, in the order of the page; each takes the document."""
+    """The functions that write the sections, in the order of the page; each takes the document."""
     plain = results.with_plain_autoencoders()
     finding = None
     if beside and len(plain.of("autoencoder")):
@@ -128,7 +128,7 @@ def _subtitle(results: Results) -> str:
 
 
 def _provenance(results: Results, data: Dataset) -> dict[str, str]:
-    """What made the results: of several blocks, every distinct value, and the sum of the times."""
+    """The origin of the results: every distinct value of all blocks, and the sum of their times."""
     records = results.store.provenance(results.rows["cell"].unique())
 
     def distinct(name: str) -> str:

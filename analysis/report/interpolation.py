@@ -22,7 +22,7 @@ from study.store import Block
 
 @dataclass(frozen=True)
 class Found:
-    """What takes most of a report's time, and needs nothing of the rest of it."""
+    """The slowest part of a report, which a process of its own computes."""
 
     judges: Judges
     """Who reads the pictures."""

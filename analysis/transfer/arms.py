@@ -1,4 +1,4 @@
-"""What an arm is: a value of `freeze` with a value of `pretraining`, and what to call it."""
+"""Arms: a value of `freeze` together with a value of `pretraining`, and their names."""
 
 from __future__ import annotations
 
