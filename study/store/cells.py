@@ -269,7 +269,10 @@ class Store:
         outcome: Outcome,
         provenance: Mapping[str, Any],
     ) -> None:
-        """Make a finished block of `outcome`. Where another process was faster, its block stays."""
+        """Make a finished block of `outcome`. Where another process was faster, its block stays.
+
+        Raises `StoreError` or `OSError` where that is impossible.
+        """
         import torch
         from safetensors.torch import save
 
@@ -291,6 +294,8 @@ class Store:
         line = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
         if not is_block(orjson.loads(line), block.replicates):
             raise ValueError(f"{block.name}: its rows or its history are not what a store can hold")
+        if not self.exists():
+            raise StoreError(f"{self.place.where()} holds no study any more; is it unmounted?")
         if arrays:
             self.place.write(block.arrays(own), data)
         digest = orjson.dumps({"sha256": sha256(line)})

@@ -131,6 +131,12 @@ class Folder(Place):
     def where(self, name: str = "") -> Path:
         return self.path / name
 
+    def create(self) -> None:
+        self.reach()
+        with suppress(OSError):  # `trouble` says why
+            make_folders(self.path)
+        super().create()
+
     def reach(self) -> None:
         existing = next(path for path in (self.path, *self.path.parents) if path.exists())
         if not existing.is_dir():
@@ -146,6 +152,8 @@ class Folder(Place):
         path = self.path / name
         if only_if_absent and path.exists():
             return False
+        if not self.path.is_dir():  # unmounted: a new folder of the name would be of this host
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.address)
         make_folders(path.parent)
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         try:

@@ -28,6 +28,11 @@ WITHOUT_REPORT = (
 
 RUN = f"python -c {shlex.quote(WITHOUT_REPORT)} run {GRID} --address auto"
 
+SHORT_CELLS = RUN.replace("4 8 12", " ".join(map(str, range(2, 14)))).replace(
+    "epochs 5", "epochs 2"
+)
+"""24 cells of some two to four seconds each: several for every core."""
+
 
 def table(folder):
     """Rows and histories of the cells, without what a clock has measured."""
@@ -149,6 +154,24 @@ def test_a_host_that_dies_in_the_middle(cluster, undisturbed):
     assert_same(table(cluster.shared / "death"), undisturbed)
     assert finished.items() <= when_written(store).items()
     cluster.wait_for_hosts(3)
+
+
+def test_host_without_the_results_folder_gets_no_more_blocks(cluster):
+    cluster.submit("unmounted", f"{SHORT_CELLS} --out /mnt/unmounted")
+    in_progress(cluster, "unmounted")
+    worker = cluster.workers[0]
+    assert worker.run("umount --lazy /mnt").returncode == 0
+    try:
+        said = cluster.finish("unmounted")
+        left = worker.run("ls -A /mnt").stdout
+    finally:
+        worker.kill()  # it comes back with the folder
+    assert "host worker-1 has lost its last 3 blocks and gets no more" in said
+    assert "24 done, 0 failed" in said
+    store = Store(cluster.shared / "unmounted")
+    wanted = dict.fromkeys(store.blocks(), 2)
+    assert len(wanted) == 24 and store.verify(wanted) == {}
+    assert "unmounted" not in left  # nothing was written to what lies beneath
 
 
 def test_the_head_dies_and_the_same_command_goes_on(cluster, undisturbed):

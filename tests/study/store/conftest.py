@@ -48,6 +48,7 @@ def write(outcome):
 def place(request, tmp_path):
     """An empty place of each kind."""
     if request.param == "folder":
+        (tmp_path / "results").mkdir()
         return Folder(tmp_path / "results")
     s3, bucket = request.getfixturevalue("s3"), request.getfixturevalue("bucket")
     return at(s3.uri(bucket))

@@ -382,7 +382,7 @@ def test_refusal_of_the_storage_is_told_at_once(remote, write, strict):
         (remote.blocks, "listed"),
         (lambda: remote.place.write("file", b""), "written"),
         (lambda: remote.place.read("format.json"), "read"),
-        (lambda: write(remote), "written"),
+        (lambda: write(remote), "read"),
     ):
         with pytest.raises(StoreError, match=f"can't be {what} \\(InvalidAccessKeyId: The AWS"):
             use()
