@@ -50,6 +50,9 @@ from study.store import Store
 from study.words import counted, reason
 from trainables.data import Dataset
 
+PATIENCE = 60.0
+"""Seconds for which no other trial starts while one waits for another host than it failed on."""
+
 MOST_LOGGED = 500
 """Trials up to which `--log auto` writes TensorBoard files."""
 
@@ -290,6 +293,8 @@ class Dispatcher(Searcher):
         """By Tune's id: the tasks of trials that have not ended."""
         self.waiting: set[str] = set()
         """Those of them that have no worker yet."""
+        self.moved: dict[str, float] = {}
+        """When trials were suggested that wait for another host than the one they failed on."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune saves its searcher; what has to last is in the store
@@ -304,6 +309,8 @@ class Dispatcher(Searcher):
 
     def suggest(self, trial_id: str) -> Any:
         """The configuration of the next trial; None while there is none, or enough wait."""
+        if any(time.monotonic() - since < PATIENCE for since in self.moved.values()):
+            return None  # the next free cores are theirs, and not those of a reused actor
         computing = len(self.trials) - len(self.waiting)
         if len(self.waiting) >= max(1, self.workers - computing):
             return None
@@ -313,6 +320,8 @@ class Dispatcher(Searcher):
         self.trials[trial_id] = tasks
         self.waiting.add(trial_id)
         cpus, avoid = self._placement(tasks[0])
+        if set(avoid) - self.hosts.excluded.keys():
+            self.moved[trial_id] = time.monotonic()
         return trial_config(tasks, cpus, avoid)
 
     def _placement(self, task: Task) -> tuple[float, list[str]]:
@@ -339,7 +348,7 @@ class Dispatcher(Searcher):
 
     def on_trial_start(self, trial_id: str) -> None:
         """A worker has begun with the trial."""
-        self.waiting.discard(trial_id)
+        self._placed(trial_id)
         for task in self.trials[trial_id]:
             self.listener.started(task)
 
@@ -364,8 +373,12 @@ class Dispatcher(Searcher):
                 self.queue.finish(task)
                 self.listener.stopped(task, result)
 
-    def _ended(self, trial_id: str) -> list[Task]:
+    def _placed(self, trial_id: str) -> None:
         self.waiting.discard(trial_id)
+        self.moved.pop(trial_id, None)
+
+    def _ended(self, trial_id: str) -> list[Task]:
+        self._placed(trial_id)
         return self.trials.pop(trial_id)
 
     def on_trial_error(self, trial_id: str, error: Exception | None) -> None:

@@ -117,7 +117,7 @@ class Queue:
         self.running: set[Task] = set()
         self._more = more
         self._order = count()
-        self._ready: list[tuple[bool, int, int, int, Task]] = []
+        self._ready: list[tuple[bool, bool, int, int, int, Task]] = []
         self._seconds: dict[tuple[object, ...], float] = {}
         self._left = Counter(task.kind for task in tasks)
         siblings: Counter[str | None] = Counter()
@@ -139,11 +139,12 @@ class Queue:
                 self._push(task)
 
     def _push(self, task: Task) -> None:
-        # Children first: a classifier starts as soon as its encoder is there. A task that needs a
-        # whole host comes last, as cores would be idle while it waits for the others of its host.
-        # Of one encoder's classifiers, one after those of others: two at once would both encode the
-        # images, which are kept for the others.
-        key = (task.alone, -task.cell.ancestors, task.rank, next(self._order))
+        # A lost task is tried again at once. Then children first: a classifier starts as soon as its
+        # encoder is there. A task that needs a whole host comes last, as cores would be idle while
+        # it waits for the others of its host. Of one encoder's classifiers, one after those of
+        # others: two at once would both encode the images, which are kept for the others.
+        order = next(self._order)
+        key = (task.alone, task.losses == 0, -task.cell.ancestors, task.rank, order)
         heapq.heappush(self._ready, (*key, task))
 
     def _add(self, task: Task) -> None:

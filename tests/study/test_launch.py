@@ -23,7 +23,7 @@ from study.errors import NoResources
 from study.experiments import AUTOENCODER, FEWSHOT
 from study.faults import Fault, OtherCode, TrialFailed
 from study.grid import override, plan
-from study.launch import Dispatcher, cluster, resources_of
+from study.launch import PATIENCE, Dispatcher, cluster, resources_of
 from study.provenance import sources
 from study.queue import Queue, Task, missing_tasks
 from study.ray_internals import Evicted
@@ -277,6 +277,23 @@ def test_a_lost_block_is_tried_again_on_another_node(dispatch):
         ),
     ]
     assert store.failures() == {}
+
+
+def test_nothing_else_starts_while_a_lost_block_waits_for_another_node(dispatch, monkeypatch):
+    """Tune would hand the cores that become free to the next block, whose actor it can reuse."""
+    dispatcher, _, _ = dispatch(autoencoders(*range(2, 12)), workers=4)
+    start(dispatcher, "1")
+    dispatcher.on_trial_error("1", lost("a"))
+    assert dispatcher.suggest("2")["avoid"] == "a"
+    assert dispatcher.suggest("3") is None
+    dispatcher.on_trial_start("2")
+    assert dispatcher.suggest("3")["avoid"] == ""
+    # A node that never comes doesn't hold up the others for ever.
+    dispatcher.on_trial_error("2", lost("b"))
+    assert dispatcher.suggest("4")["avoid"] == "b"
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + PATIENCE)
+    assert dispatcher.suggest("5")["avoid"] == ""
 
 
 def test_a_block_that_kills_every_worker_is_alone_the_last_time_and_then_fails(dispatch):
