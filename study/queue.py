@@ -139,10 +139,10 @@ class Queue:
                 self._push(task)
 
     def _push(self, task: Task) -> None:
-        # A lost task is tried again at once. Then children first: a classifier starts as soon as its
-        # encoder is there. A task that needs a whole host comes last, as cores would be idle while
-        # it waits for the others of its host. Of one encoder's classifiers, one after those of
-        # others: two at once would both encode the images, which are kept for the others.
+        # A lost task is tried again at once. Then children first: a classifier starts as soon as
+        # its encoder is there. A task that needs a whole host comes last, as cores would be idle
+        # while it waits for the others of its host. Of one encoder's classifiers, one after those
+        # of others: two at once would both encode the images, which are kept for the others.
         order = next(self._order)
         key = (task.alone, task.losses == 0, -task.cell.ancestors, task.rank, order)
         heapq.heappush(self._ready, (*key, task))

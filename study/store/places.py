@@ -115,10 +115,14 @@ class Place(ABC):
         except StoreError as error:
             return str(error)
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                return f"no space is left in {self.where()}"
-            return f"{self.where()} can't be written to ({error.strerror})"
+            return self.refusal(error)
         return None
+
+    def refusal(self, error: OSError) -> str:
+        """Why it can't be written to, in a line."""
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return f"no space is left in {self.where()}"
+        return f"{self.where()} can't be written to ({error.strerror})"
 
 
 class Folder(Place):
@@ -133,8 +137,10 @@ class Folder(Place):
 
     def create(self) -> None:
         self.reach()
-        with suppress(OSError):  # `trouble` says why
+        try:
             make_folders(self.path)
+        except OSError as error:
+            raise StoreError(self.refusal(error)) from error
         super().create()
 
     def reach(self) -> None:
