@@ -1,5 +1,5 @@
 """Variational autoencoders compared by β: the redundancy of their codes, their error, and the
-pictures between two digits.
+pictures between two classes.
 
 β = 0 stands for the autoencoder with the same settings that is not variational.
 """
@@ -28,12 +28,12 @@ REDUNDANCY = {
 
 BETWEEN = {
     "relative": "the judges' confidence in midpoints relative to end points",
-    "outside": "the probability outside the two digits",
-    "both": "both digits at once",
+    "outside": "the probability outside the two classes",
+    "both": "both classes at once",
     "cross_dissolve": "the distance from cross-dissolve",
     "nearest": "the distance to the nearest real image",
 }
-"""Measures of midpoints between two digits."""
+"""Measures of midpoints between two classes."""
 
 
 def models(results: Results) -> pd.DataFrame:
@@ -79,7 +79,8 @@ def changes(table: pd.DataFrame, measures: Mapping[str, str]) -> pd.DataFrame:
     `high`, `p_holm` (corrected for all lines), `n`, `interval`, `cells`.
     """
     lines = []
-    for measure, name in measures.items():
+    there = {k: v for k, v in measures.items() if k in table and table[k].notna().any()}
+    for measure, name in there.items():
         wide = table.pivot_table(index="replicate", columns="beta", values=measure)
         for beta in wide.columns[wide.columns > 0]:
             both = wide[[0.0, beta]].dropna()
@@ -126,11 +127,12 @@ def conclusions(found: pd.DataFrame, latent_dim: int) -> list[str]:
 
 def draw(table: pd.DataFrame, measures: Mapping[str, str]) -> Figure:
     """Each measure against β, one panel a measure; the values of β stand at equal distances."""
-    made, panels = figure(columns=len(measures), width=3 * len(measures), height=3.2)
+    there = {k: v for k, v in measures.items() if table[k].notna().any()}
+    made, panels = figure(columns=len(there), width=3 * len(there), height=3.2, squeeze=False)
     betas = np.array(sorted(table["beta"].unique()))
     places = np.arange(len(betas))
     at = table.assign(place=table["beta"].map(dict(zip(betas, places, strict=True))))
-    for axes, (measure, name) in zip(panels, measures.items(), strict=True):
+    for axes, (measure, name) in zip(panels[0], there.items(), strict=True):
         draw_series(axes, at, "place", measure, name, 0)
         axes.set_xticks(places, [f"{beta:g}" for beta in betas])
         axes.set_xlabel("β")

@@ -52,7 +52,7 @@ FEWEST = 3000
 
 
 def encoded_images(results: Results) -> tuple[torch.Tensor, str]:
-    """Images to encode, (N, 1, 28, 28) uint8, and in words which: up to 5,000 test images; of a
+    """Images to encode, (N, C, H, W) uint8, and in words which: up to 5,000 test images; of a
     test split that has fewer than `FEWEST`, as many training images."""
     test, training = _splits(results)
     if len(test) >= FEWEST:

@@ -23,9 +23,12 @@ from analysis.stamp import missing_cells
 from study.errors import StoreError
 from study.store import Block, Store
 from trainables.autoencoder import Config as AutoencoderConfig
-from trainables.data import Dataset
+from trainables.data import DataError, Dataset, Options
 from trainables.data import load as load_data
 from trainables.networks import Autoencoder
+
+GREY_28 = (1, 28, 28)
+"""Channels, height and width of images, where a plan doesn't say."""
 
 COUNTS = ("replicate", "seed", "latent_dim", "depth", "batch_size", "epochs", "labels",
           "label_subset", "encoder_replicate", "parameters")  # fmt: skip
@@ -49,10 +52,14 @@ class Results:
     def dataset(self) -> Dataset:
         """The data that the cells were computed from.
 
-        Raises `StoreError` where other data are found under its name.
+        Raises `StoreError` where they can't be read, or others are found under their name.
         """
         folder = self.plan.get("data_dir")
-        data = load_data(self.plan["dataset"], Path(folder) if folder else None)
+        try:
+            options = Options.of(self.plan.get("data", {}))
+            data = load_data(self.plan["dataset"], Path(folder) if folder else None, options)
+        except DataError as error:
+            raise StoreError(f"the data of the study can't be read: {error}") from error
         if data.fingerprint != self.plan["fingerprint"]:
             raise StoreError(
                 f"{self.plan['dataset']} has changed since the cells were computed: fingerprint "
@@ -163,7 +170,9 @@ class Results:
         evaluation mode."""
         config = self.store.config(cell)
         known = {setting.name for setting in fields(AutoencoderConfig)}
-        shape = AutoencoderConfig(**{k: v for k, v in config.items() if k in known}).shape
+        settings = AutoencoderConfig(**{k: v for k, v in config.items() if k in known})
+        channels, height, width = self.plan.get("image_shape", GREY_28)
+        shape = settings.shape.of_images((channels, height, width))
         wanted = self._chosen(cell, replicates)
         weights = self.store.weights(cell, wanted)
         models = []
@@ -184,7 +193,7 @@ class Results:
 
     @cached_property
     def test_images(self) -> torch.Tensor:
-        """The test split, (N, 1, 28, 28) uint8."""
+        """The test split, (N, C, H, W) uint8."""
         return self.dataset.test.on("cpu")[0]
 
     @cached_property

@@ -12,7 +12,7 @@ matplotlib.use("Agg")  # reports are written where there is no screen
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
+from matplotlib.axis import Axis, XAxis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from numpy.typing import ArrayLike, NDArray
@@ -71,6 +71,18 @@ def latent_dim_axis(axes: Axes, dims: Iterable[int], apart: float = 1.1) -> None
     axes.set_xlabel("latent dimension d")
 
 
+def class_axis(axis: Axis, names: Sequence[str], most: int = 40) -> None:
+    """Ticks 0, 1 … with the names of classes: upright where they are long, of more than `most`
+    only some."""
+    stride = -(-len(names) // most)
+    ticks = list(range(0, len(names), stride))
+    axis.set_ticks(ticks, [literal(names[tick])[:24] for tick in ticks])
+    if isinstance(axis, XAxis) and max(map(len, names), default=0) > 2:
+        axis.set_tick_params(rotation=90)
+    if len(names) > 12:
+        axis.set_tick_params(labelsize=7)
+
+
 def plain_log_ticks(axis: Axis) -> None:
     """Ticks at 1, 2 and 5 times powers of ten on a logarithmic axis, written out (0.02; 20k)."""
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
@@ -126,14 +138,21 @@ def draw_series(
     )  # fmt: skip
 
 
-def image_grid(axes: Axes, images: Sequence[np.ndarray] | np.ndarray, gap: int = 2) -> None:
-    """Draw rows × columns of (28, 28) images in [0, 1], given as (rows, columns, 28, 28)."""
-    array = np.asarray(images)
-    rows, columns, height, width = array.shape
-    sheet = np.ones((rows * (height + gap) - gap, columns * (width + gap) - gap))
+def on_paper(images: ArrayLike, is_dark: bool) -> NDArray[np.float64]:
+    """Images (…, C, H, W) in [0, 1] as pictures (…, H, W, 3): black on white where they are light
+    on black (`Dataset.is_dark`)."""
+    array = np.clip(np.asarray(images, dtype=float), 0, 1)
+    pictures = np.moveaxis(1 - array if is_dark else array, -3, -1)
+    return np.broadcast_to(pictures, (*pictures.shape[:-1], 3))
+
+
+def image_grid(axes: Axes, pictures: NDArray[np.float64], gap: int = 2) -> None:
+    """Draw rows × columns of pictures (H, W, 3), given as (rows, columns, H, W, 3)."""
+    rows, columns, height, width = pictures.shape[:4]
+    sheet = np.ones((rows * (height + gap) - gap, columns * (width + gap) - gap, 3))
     for row in range(rows):
         for column in range(columns):
             top, left = row * (height + gap), column * (width + gap)
-            sheet[top : top + height, left : left + width] = 1 - array[row, column]
-    axes.imshow(sheet, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            sheet[top : top + height, left : left + width] = pictures[row, column]
+    axes.imshow(sheet, interpolation="nearest")
     axes.set_axis_off()

@@ -56,7 +56,7 @@ def read(dataset: str, data_dir: str) -> tuple[Dataset, np.ndarray, Dataset]:
         return Subset(learn, kept.tolist()), learn.targets.numpy()[kept], test
     data = load(dataset)
     train, test = (
-        TensorDataset(torch.from_numpy(s.images)[:, None] / 255, torch.from_numpy(s.labels).long())
+        TensorDataset(torch.from_numpy(s.images) / 255, torch.from_numpy(s.labels).long())
         for s in (data.train, data.test)
     )
     return train, data.train.labels, test

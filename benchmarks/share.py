@@ -83,7 +83,7 @@ def restarting(options: Options) -> Line:
     for option, values in axes.items():
         command += [option, *values]
     arguments = parser().parse_args(["plan", *map(str, command)])
-    (cells,) = plan(select(arguments, large=False).experiments, load("mnist-5k").fingerprint)
+    (cells,) = plan(select(arguments).experiments, load("mnist-5k").fingerprint)
     store = Store(options.folder / "finished")
     store.create()
     options.say(f"share: writing {len(cells)} finished cells")

@@ -35,10 +35,7 @@ from study.store import Store
 from study.store.places import is_uri
 from study.words import counted, redacted
 from trainables.contract import ConfigError
-from trainables.data import DataError, Dataset, load
-
-LARGE = 10_000
-"""Training images from which a dataset takes a preset's `large` settings."""
+from trainables.data import NAMES, DataError, Dataset, Options, load
 
 
 def prepare(arguments: argparse.Namespace) -> tuple[Study, list[list[Cell]]]:
@@ -49,17 +46,20 @@ def prepare(arguments: argparse.Namespace) -> tuple[Study, list[list[Cell]]]:
         check_out(Path(arguments.out))
     require_machine(arguments)
     # Settings that are wrong for any data are refused before the data are downloaded.
-    selection = select(arguments, large=False)
+    selection = select(arguments)
     try:
         groups = lay_out(selection.experiments, selection.asked)
         data = load_data(arguments)
-        fitting = select(arguments, large=len(data.train) >= LARGE)
+        fitting = select(arguments, data)
         if fitting.experiments != selection.experiments:
             selection, groups = fitting, lay_out(fitting.experiments, fitting.asked)
         check_data(groups, data)
     except ConfigError as error:
         raise as_bad_input(error) from error
     identify(groups, data.fingerprint)
+    if selection.left_out:
+        names = ", ".join(selection.left_out)
+        arguments.console.print(f"left out, as the images have no labels: {names}")
     return study_of(arguments, data, selection), groups
 
 
@@ -67,10 +67,28 @@ def load_data(arguments: argparse.Namespace) -> Dataset:
     """The dataset that a command asks for. Raises `BadInput`."""
     name = arguments.dataset or find(arguments.preset).dataset
     try:
-        return load(name, arguments.data_dir)
+        data = load(name, arguments.data_dir, data_options(arguments))
     except DataError as error:
-        option = "--data-dir" if arguments.data_dir else "--dataset"
-        raise BadInput(option, arguments.data_dir or name, str(error)) from error
+        named = arguments.data_dir and name in NAMES
+        option, value = ("--data-dir", arguments.data_dir) if named else ("--dataset", name)
+        raise BadInput(option, value, str(error)) from error
+    for pair in arguments.pairs:
+        if unknown := set(pair) - set(data.classes):
+            known = ", ".join(data.classes) or "none, as the images have no labels"
+            reason = f"{', '.join(sorted(unknown))} is no class; there are {known}"
+            raise BadInput("--pairs", ",".join(pair), reason)
+    return data
+
+
+def data_options(arguments: argparse.Namespace) -> Options:
+    """Which part of the data a command asks for, and in which form."""
+    return Options(
+        arguments.image_size,
+        arguments.grey,
+        tuple(arguments.classes),
+        arguments.limit,
+        arguments.group_by,
+    )
 
 
 def study_of(arguments: argparse.Namespace, data: Dataset, selection: Selection) -> Study:
@@ -82,6 +100,8 @@ def study_of(arguments: argparse.Namespace, data: Dataset, selection: Selection)
         selection=selection,
         data=data,
         data_dir=arguments.data_dir,
+        data_options=data_options(arguments),
+        pairs=tuple(arguments.pairs),
         store=Store(arguments.out),
         resources=Resources(arguments.address, arguments.cpus_per_trial, arguments.gpus_per_trial),
         console=arguments.console,
@@ -143,8 +163,8 @@ def command_check(arguments: argparse.Namespace) -> int:
 
     require_machine(arguments)
     resources = Resources(arguments.address, arguments.cpus_per_trial, arguments.gpus_per_trial)
-    given = arguments.console, arguments.dataset, arguments.data_dir, arguments.out
-    return DONE if check(*given, resources) else FAILED
+    data = arguments.dataset, arguments.data_dir, data_options(arguments)
+    return DONE if check(arguments.console, data, arguments.out, resources) else FAILED
 
 
 COMMANDS = {

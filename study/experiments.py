@@ -89,6 +89,8 @@ class Selection:
     """With the preset and the options worked in, those that others need first."""
     asked: tuple[str, ...]
     """Names of those whose whole grid was asked for; of the others, only what these need."""
+    left_out: tuple[str, ...] = ()
+    """Names of those that need labels, where images have none."""
 
 
 AUTOENCODER = Experiment(

@@ -33,7 +33,7 @@ from typing import Any
 
 from study.experiments import EXPERIMENTS, PRESETS, Experiment, Preset
 from trainables.contract import ConfigError
-from trainables.data import DATASETS
+from trainables.data import NAMES, is_source
 
 SUFFIX = ".toml"
 """What tells a file from a name."""
@@ -76,9 +76,10 @@ def _preset(content: dict[str, Any], name: str) -> Preset:
         if not isinstance(content.get(key, ""), str):
             raise _Wrong(key, f"{content[key]!r} is not a word in quotes")
     if "dataset" not in content:
-        raise _Wrong("dataset", f"is missing: {', '.join(DATASETS)}")
-    if content["dataset"] not in DATASETS:
-        raise _Wrong("dataset", f"{content['dataset']!r} is not a dataset: {', '.join(DATASETS)}")
+        raise _Wrong("dataset", f"is missing: {', '.join(NAMES)}")
+    if not is_source(content["dataset"]):
+        named = f"{content['dataset']!r} is not a dataset"
+        raise _Wrong("dataset", f"{named}: {', '.join(NAMES)}, or a path")
     axes = {
         experiment.name: {
             axis: tuple(_values(experiment, axis, values, f"{where}.{axis}"))

@@ -18,7 +18,7 @@ from study.grid import Cell, gaps, record, with_replicates
 from study.store import Block, Store
 from study.store.lock import Hold, exclusive_lock
 from study.words import counted, duration, few, shown
-from trainables.data import Dataset
+from trainables.data import Dataset, Options
 
 if TYPE_CHECKING:  # a driver with nothing to compute starts no Ray
     from study.launch import Session
@@ -45,6 +45,8 @@ class Study:
     """What they are computed from."""
     data_dir: Path | None
     """Where that was read, if anywhere in particular."""
+    data_options: Options
+    """Which part of it, and in which form."""
     store: Store
     """Where results are kept."""
     resources: Resources
@@ -57,12 +59,16 @@ class Study:
     """Whether to add replicates until conclusions are decided."""
     log: str = "auto"
     """Whether Tune writes TensorBoard files: see `study.launch.Session`."""
+    pairs: tuple[tuple[str, str], ...] = ()
+    """Classes to interpolate between, where the user named some."""
 
     def write_plan(
         self, name: str, experiments: Sequence[Experiment], groups: Sequence[Sequence[Cell]]
     ) -> dict[str, Any]:
         """Leave in the results folder what was asked for, and return it."""
         plan = record(name, self.command, self.data, self.data_dir, experiments, groups)
+        plan["data"] = self.data_options.record()
+        plan["pairs"] = self.pairs
         plan["until_decided"] = vars(self.until) if self.until else None
         self.store.write_plan(plan)
         return plan

@@ -9,12 +9,13 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from trainables.data import CLASSES, Dataset, Split, load
+from trainables.data import Dataset, Split, load
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -40,8 +41,16 @@ def digits():
     return load("mnist-5k")
 
 
+@pytest.fixture
+def large_data():
+    """What options look at in a large dataset of ten classes."""
+    return SimpleNamespace(
+        train=range(10_000), classes=tuple("0123456789"), most_labels=lambda: 9000
+    )
+
+
 def first_of_each_class(split, count):
-    chosen = [np.flatnonzero(split.labels == digit)[:count] for digit in range(CLASSES)]
+    chosen = [np.flatnonzero(split.labels == digit)[:count] for digit in range(10)]
     indices = np.stack(chosen, axis=1).reshape(-1)
     return Split(split.images[indices], split.labels[indices])
 

@@ -1,4 +1,4 @@
-"""Views of digits that keep their label: a little turned, moved, scaled, sheared, bent, and noisy.
+"""Views of images that keep their label: a little turned, moved, scaled, sheared, bent, and noisy.
 
 Never mirrored: that makes another sign of a digit. The transforms of torchvision.transforms.v2
 draw once a call and from the global generator. Here every image of a minibatch needs draws of its
@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trainables.data import SIDE
-
+SIDE = 28
+"""Pixels of a side that the distances below are in; of other images they are as large a part."""
 TURN = 15.0
 """Largest turn at strength 1, in degrees to either side."""
 SHIFT = 2.0
@@ -32,19 +32,28 @@ CONTROL = 5
 
 
 def matrices(
-    turn: Tensor, scale_x: Tensor, scale_y: Tensor, shear: Tensor, shift_x: Tensor, shift_y: Tensor
+    turn: Tensor,
+    scale_x: Tensor,
+    scale_y: Tensor,
+    shear: Tensor,
+    shift_x: Tensor,
+    shift_y: Tensor,
+    aspect: float = 1.0,
 ) -> Tensor:
     """What `affine_grid` takes, (N, 2, 3), from angles in radians, scales, and shifts in halves of
-    a side, (N,) each. It maps places of the result to those of the image that they show, so a
-    positive `turn` shows the image turned counter-clockwise."""
+    a side, (N,) each; `aspect` is the height of the images over their width.
+
+    It maps places of the result to those of the image that they show, so a positive `turn` shows
+    the image turned counter-clockwise.
+    """
     cos, sin, slope = torch.cos(turn), torch.sin(turn), torch.tan(shear)
-    upper = torch.stack([cos / scale_x, (cos * slope - sin) / scale_y, shift_x], dim=1)
-    lower = torch.stack([sin / scale_x, (sin * slope + cos) / scale_y, shift_y], dim=1)
+    upper = torch.stack([cos / scale_x, aspect * (cos * slope - sin) / scale_y, shift_x], dim=1)
+    lower = torch.stack([sin / scale_x / aspect, (sin * slope + cos) / scale_y, shift_y], dim=1)
     return torch.stack([upper, lower], dim=1)
 
 
 def turned(images: Tensor, degrees: Tensor) -> Tensor:
-    """`images` (N, 1, 28, 28) turned counter-clockwise by `degrees` (N,) about the centre of mass
+    """`images` (N, C, H, W) turned counter-clockwise by `degrees` (N,) about the centre of mass
     of their ink, which moves to the middle; black around them.
 
     If they turned about the middle of the image, the direction of their ink would give the angle
@@ -53,16 +62,23 @@ def turned(images: Tensor, degrees: Tensor) -> Tensor:
     angle = torch.deg2rad(degrees)
     one, zero = torch.ones_like(angle), torch.zeros_like(angle)
     right, down = centres_of_mass(images).unbind(dim=1)
-    return _sample(images, matrices(angle, one, one, zero, right, down))
+    return _sample(images, matrices(angle, one, one, zero, right, down, aspect_of(images)))
+
+
+def aspect_of(images: Tensor) -> float:
+    """Height over width of `images` (…, H, W)."""
+    return images.shape[-2] / images.shape[-1]
 
 
 def centres_of_mass(images: Tensor) -> Tensor:
-    """The mean place of the ink of `images` (N, 1, 28, 28), (N, 2): right and down from the middle,
+    """The mean place of the ink of `images` (N, C, H, W), (N, 2): right and down from the middle,
     in halves of a side. A black image has its centre in the middle."""
-    places = (2 * torch.arange(SIDE, device=images.device) + 1) / SIDE - 1
+    rows, columns = (
+        (2 * torch.arange(side, device=images.device) + 1) / side - 1 for side in images.shape[2:]
+    )
     ink = images.sum(dim=(1, 2, 3)).clamp(min=torch.finfo(images.dtype).tiny)
-    right = (images.sum(dim=(1, 2)) * places).sum(dim=1)
-    down = (images.sum(dim=(1, 3)) * places).sum(dim=1)
+    right = (images.sum(dim=(1, 2)) * columns).sum(dim=1)
+    down = (images.sum(dim=(1, 3)) * rows).sum(dim=1)
     return torch.stack([right, down], dim=1) / ink.unsqueeze(1)
 
 
@@ -76,10 +92,11 @@ def _sample(images: Tensor, theta: Tensor, displaced: Tensor | None = None) -> T
 def views(
     images: Tensor, strength: float, noise: float, generators: Sequence[torch.Generator]
 ) -> Tensor:
-    """A random view of each of `images` (R, B, 1, 28, 28), pixels in [0, 1]; replicate r's are
+    """A random view of each of `images` (R, B, C, H, W), pixels in [0, 1]; replicate r's are
     drawn from `generators[r]`. `strength` multiplies every range above, and Gaussian noise of
     standard deviation `noise` is added to each pixel, which may leave [0, 1]."""
     replicates, batch = images.shape[:2]
+    sides = list(images.shape[-2:])
     seen = images
     if strength > 0:
         uniform = draw(torch.rand, (batch, 6), generators, images) * 2 - 1
@@ -91,21 +108,22 @@ def views(
             math.radians(SHEAR) * shear,
             2 / SIDE * SHIFT * right,
             2 / SIDE * SHIFT * down,
+            aspect_of(images),
         )
         points = draw(torch.randn, (batch, 2, CONTROL, CONTROL), generators, images)
         bend = functional.interpolate(
-            2 / SIDE * BEND * strength * points, (SIDE, SIDE), mode="bilinear", align_corners=True
+            2 / SIDE * BEND * strength * points, sides, mode="bilinear", align_corners=True
         )
         flat = _sample(images.flatten(0, 1), theta, bend.movedim(1, 3))
         seen = flat.unflatten(0, (replicates, batch))
     if noise > 0:
-        grain = draw(torch.randn, (batch, 1, SIDE, SIDE), generators, images)
+        grain = draw(torch.randn, tuple(images.shape[1:]), generators, images)
         seen = seen + noise * grain.view_as(seen)
     return seen
 
 
 def restroked(images: Tensor, strength: float, generators: Sequence[torch.Generator]) -> Tensor:
-    """`images` (R, B, 1, 28, 28) with thicker or thinner strokes; `generators[r]` draws how much
+    """`images` (R, B, C, H, W) with thicker or thinner strokes; `generators[r]` draws how much
     for each image of replicate r.
 
     A thicker stroke moves every pixel towards the brightest of the 3 × 3 pixels around it, at

@@ -34,7 +34,7 @@ MUON = {"adamw": None, "muon": "decoder."}
 
 
 def squared_errors(model: Any, images: Tensor) -> Tensor:
-    """Mean squared error per pixel of each of uint8 `images` (B, 1, 28, 28): (B,)."""
+    """Mean squared error per pixel of each of uint8 `images` (B, C, H, W): (B,)."""
     wanted = pixels(images)
     return (model(wanted) - wanted).square().mean(dim=(1, 2, 3))
 
@@ -52,7 +52,8 @@ def train(
     started = time.perf_counter()
     device = pick_device()
     objective = OBJECTIVES[config.objective]
-    members = initialise(lambda: objective.network(config.shape), config.seed, replicates)
+    shape = config.shape.of_images(data.image_shape)
+    members = initialise(lambda: objective.network(shape), config.seed, replicates)
     strategy = strategy or fastest_strategy(members[0], device)
     models = Replicates(members, device, strategy, replicates)
     images, _ = data.train.on(device)

@@ -37,7 +37,7 @@ def share(folder: Path) -> None:
 
 
 def encode(member: Classifier | Autoencoder, images: Tensor) -> Tensor:
-    """Codes (N, d), not standardised, of `images` (N, 1, 28, 28): bytes, or pixels in [0, 1].
+    """Codes (N, d), not standardised, of `images` (N, C, H, W): bytes, or pixels in [0, 1].
 
     On a CPU those of the latest encoders and images of bytes are kept, by the hash of every byte
     of both and by all else that the bits depend on. Hashing takes a hundredth of the time of

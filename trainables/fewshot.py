@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from trainables.augment import views
 from trainables.codes import encode
 from trainables.contract import Checkpoint, Outcome, Parent, Report
-from trainables.data import Dataset, pixels
+from trainables.data import DIGITS, Dataset, pixels
 from trainables.networks import (
     Classifier,
     DenseEncoder,
@@ -26,6 +26,7 @@ from trainables.networks import (
 )
 from trainables.replicates import Replicates, Strategy, fastest_strategy, pick_device
 from trainables.seeds import generators, initialise
+from trainables.settings import Shape
 from trainables.settings.fewshot import FREEZE as FREEZE
 from trainables.settings.fewshot import HEADS, ON_ALL_IMAGES, Config
 from trainables.settings.fewshot import VERSION as VERSION
@@ -49,29 +50,34 @@ STATISTICS_IMAGES = 1000
 
 
 def build_classifiers(
-    config: Config, replicates: Sequence[int], parent: Parent | None
+    config: Config,
+    replicates: Sequence[int],
+    parent: Parent | None,
+    image: tuple[int, int, int] = (1, 28, 28),
+    classes: int = len(DIGITS),
 ) -> list[Classifier]:
-    """An untrained classifier for each of `replicates`.
+    """An untrained classifier for each of `replicates`, of images of this shape.
 
     Heads come from seeds of their own, so that `fixed`, `full` and `scratch` start from the same.
     """
     heads = initialise(
-        lambda: Head(config.latent_dim, config.hidden), config.seed, replicates, "head"
+        lambda: Head(config.latent_dim, config.hidden, classes), config.seed, replicates, "head"
     )
+    shape = config.shape.of_images(image)
     if config.freeze == "scratch":
-        encoders = initialise(lambda: encoder_of(config.shape), config.seed, replicates)
+        encoders = initialise(lambda: encoder_of(shape), config.seed, replicates)
     elif parent is None:
         raise ValueError(f"freeze = {config.freeze!r} needs a pretrained encoder")
     else:
         sources = map(config.parent_replicate, replicates)
-        encoders = [pretrained_encoder(config, parent[source]) for source in sources]
+        encoders = [pretrained_encoder(shape, parent[source]) for source in sources]
     return [Classifier(*parts) for parts in zip(encoders, heads, strict=True)]
 
 
-def pretrained_encoder(config: Config, weights: Mapping[str, Tensor]) -> Encoder | DenseEncoder:
+def pretrained_encoder(shape: Shape, weights: Mapping[str, Tensor]) -> Encoder | DenseEncoder:
     """An encoder with a copy of its part of an autoencoder's `weights`."""
     with torch.device("meta"):  # without random weights, which take a tenth of a cell's time
-        encoder = encoder_of(config.shape)
+        encoder = encoder_of(shape)
     own = {
         name.removeprefix("encoder."): value.clone()
         for name, value in weights.items()
@@ -82,7 +88,7 @@ def pretrained_encoder(config: Config, weights: Mapping[str, Tensor]) -> Encoder
 
 
 def standardise(members: list[Classifier], sources: list[int], images: Tensor) -> None:
-    """Fit every member's standardisation to its codes of uint8 `images` (N, 1, 28, 28), running
+    """Fit every member's standardisation to its codes of uint8 `images` (N, C, H, W), running
     each encoder once: members with the same source have the same."""
     fitted: dict[int, Classifier] = {}
     for member, source in zip(members, sources, strict=True):
@@ -133,7 +139,7 @@ def heads_alone(
 def codes_by_source(
     members: list[Classifier], sources: list[int], images: Tensor
 ) -> dict[int, Tensor]:
-    """Standardised codes (N, d) of `images` (N, 1, 28, 28) by the number of the pretrained encoder,
+    """Standardised codes (N, d) of `images` (N, C, H, W) by the number of the pretrained encoder,
     each encoder run once."""
     distinct = dict(zip(sources, members, strict=True))
     return {
@@ -142,7 +148,7 @@ def codes_by_source(
 
 
 def predictor_on_codes(members: list[Classifier], sources: list[int]) -> Callable[[Tensor], Tensor]:
-    """Uint8 images (N, 1, 28, 28) to predicted classes (R, N), their codes computed once a
+    """Uint8 images (N, C, H, W) to predicted classes (R, N), their codes computed once a
     pretrained encoder."""
 
     @lru_cache(maxsize=1)  # for a search, which asks for the same images again and again
@@ -197,6 +203,7 @@ def propagated_labels(
     codes: Mapping[int, Tensor],
     subsets: Tensor,
     targets: Tensor,
+    classes: int,
 ) -> PropagatedLabels:
     """Spread the classes `targets` (R, labels) of the images `subsets` (R, labels) to all training
     images, on the graph of the `codes` (N, d) of each replicate's source. No other label is seen.
@@ -210,15 +217,18 @@ def propagated_labels(
     how_far = config.alpha, config.rounds
     known = zip(sources, subsets.cpu().numpy(), targets.cpu().numpy(), strict=True)
     probabilities = np.stack(
-        [propagation.spread_in_rounds(graphs[s], subset, its, *how_far) for s, subset, its in known]
+        [
+            propagation.spread_in_rounds(graphs[s], subset, its, *how_far, classes)
+            for s, subset, its in known
+        ]
     )
     device = targets.device
-    classes = torch.from_numpy(probabilities.argmax(axis=2)).to(device)
+    found = torch.from_numpy(probabilities.argmax(axis=2)).to(device)
     certainty = torch.from_numpy(propagation.certainty(probabilities)).float().to(device)
     each = torch.arange(len(sources), device=device).unsqueeze(1)
-    classes[each, subsets] = targets
+    found[each, subsets] = targets
     certainty[each, subsets] = 1.0
-    return PropagatedLabels(classes, certainty)
+    return PropagatedLabels(found, certainty)
 
 
 def heads_on_all_images(
@@ -244,9 +254,13 @@ def heads_on_all_images(
 
 
 def networks_on_all_images(
-    config: Config, replicates: Sequence[int], images: Tensor, labels: PropagatedLabels
+    config: Config,
+    replicates: Sequence[int],
+    images: Tensor,
+    labels: PropagatedLabels,
+    network: Callable[[], Network],
 ) -> Training:
-    """Networks without a bottleneck train on all uint8 training `images` (N, 1, 28, 28), on new
+    """Networks without a bottleneck train on all uint8 training `images` (N, C, H, W), on new
     views of them in every pass: all views of an image have to have its class.
 
     FixMatch (Sohn et al. 2020, NeurIPS), whose consistency this is, takes classes from the network
@@ -255,7 +269,7 @@ def networks_on_all_images(
     and 98.1 % of the validation images; 96.9 and 97.7 % where an image counts less if the network
     doubts its class; below 96 % where the network chooses the classes anew before each pass.
     """
-    members = initialise(lambda: Network(config.width), config.seed, replicates, "consistency")
+    members = initialise(network, config.seed, replicates, "consistency")
     models = Replicates(members, images.device, "loop", replicates)
     draws = generators(config.seed, replicates, "views")
     return Training(
@@ -272,13 +286,15 @@ def networks_on_all_images(
     )
 
 
-def predicting_network(config: Config, member: Classifier) -> nn.Module:
+def predicting_network(
+    config: Config, member: Classifier, network: Callable[[], Network]
+) -> nn.Module:
     """What of an arm is a network and has a part in its predictions."""
     if config.freeze in HEADS:
         return member.encoder
     if config.freeze == "consistency":
         with torch.device("meta"):
-            return Network(config.width)
+            return network()
     return member
 
 
@@ -301,13 +317,16 @@ def train(
     """
     started = time.perf_counter()
     device = pick_device()
-    members = [member.to(device) for member in build_classifiers(config, replicates, parent)]
+    classes = len(data.classes)
+    built = build_classifiers(config, replicates, parent, data.image_shape, classes)
+    members = [member.to(device) for member in built]
+    network = partial(Network, config.width, data.image_shape, classes)
     sources = [config.parent_replicate(replicate) for replicate in replicates]
     images, labels = data.train.on(device)
     standardise(members, sources, images[:STATISTICS_IMAGES])
     chosen = label_subsets(data, config, replicates).to(device)
     examples = labelled_examples(config, replicates, images[chosen], labels[chosen])
-    parameters = count_parameters(predicting_network(config, members[0]))
+    parameters = count_parameters(predicting_network(config, members[0], network))
     scoring = Scoring(replicates, data, report, parameters, score_after)
     if config.freeze in HEADS:
         from trainables.heads import fit_heads  # scikit-learn: a second that the others don't need
@@ -319,11 +338,11 @@ def train(
             training = heads_alone(config, replicates, members, sources, examples)
         elif config.freeze in ON_ALL_IMAGES:
             codes = codes_by_source(members, sources, images)
-            spread = propagated_labels(config, sources, codes, chosen, labels[chosen])
+            spread = propagated_labels(config, sources, codes, chosen, labels[chosen], classes)
             if config.freeze == "propagation":
                 training = heads_on_all_images(config, replicates, members, sources, codes, spread)
             else:
-                training = networks_on_all_images(config, replicates, images, spread)
+                training = networks_on_all_images(config, replicates, images, spread, network)
         elif config.freeze == "lp-ft":
             # The probe takes seconds, which no checkpoint is worth: whoever tries again gets the
             # same bits.

@@ -36,7 +36,7 @@ def fit_heads(
 ) -> Callable[[Tensor], Tensor]:
     """Fit a head for each of the `members` to the codes of its examples.
 
-    Returns a function from uint8 images (N, 1, 28, 28) to predicted classes (R, N).
+    Returns a function from uint8 images (N, C, H, W) to predicted classes (R, N).
     """
     heads = []
     for member, images, targets in zip(members, examples.images, examples.targets, strict=True):

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
-from trainables.data import CLASSES
+from trainables.data import DIGITS
 from trainables.replicates import leaves_rest
-from trainables.settings import SIDES, Shape
+from trainables.settings import Shape
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "gelu": nn.GELU,
@@ -28,7 +28,7 @@ GRAIN = 32768
 
 
 class Encoder(nn.Module):
-    """Images (N, 1, 28, 28) to codes (N, d)."""
+    """Images (N, C, H, W) to codes (N, d)."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -54,15 +54,15 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Codes (N, d) to images (N, 1, 28, 28); pixels in (0, 1) unless the network is affine."""
+    """Codes (N, d) to images (N, C, H, W); pixels in (0, 1) unless the network is affine."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.folded = (shape.channels[-1], SIDES[shape.depth], SIDES[shape.depth])
+        self.folded = (shape.channels[-1], *shape.sides[-1])
         self.features = nn.Linear(shape.latent_dim, shape.features)
         layers: list[nn.Module] = []
         for layer in range(shape.depth, 0, -1):
-            small, large = SIDES[layer], SIDES[layer - 1]
+            (height, breadth), before = shape.sides[layer], shape.sides[layer - 1]
             layers += [
                 ACTIVATIONS[shape.activation](),
                 nn.ConvTranspose2d(
@@ -71,8 +71,8 @@ class Decoder(nn.Module):
                     shape.kernel,
                     stride=2,
                     padding=shape.kernel // 2,
-                    # 4 → 7 halves an odd side; the other sides double.
-                    output_padding=large - (2 * small - 1),
+                    # Half of an odd side is rounded up: 4 → 7, but 7 → 14.
+                    output_padding=(before[0] - 2 * height + 1, before[1] - 2 * breadth + 1),
                 ),
             ]
         last = layers[-1]
@@ -98,7 +98,7 @@ def dense_layers(units: list[int], activation: str) -> list[nn.Module]:
 
 
 class DenseEncoder(nn.Module):
-    """Images (N, 1, 28, 28) to codes (N, d), by fully connected layers."""
+    """Images (N, C, H, W) to codes (N, d), by fully connected layers."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -118,11 +118,12 @@ class DenseEncoder(nn.Module):
 
 
 class DenseDecoder(nn.Module):
-    """Codes (N, d) to images (N, 1, 28, 28), by fully connected layers; pixels as `Decoder`'s."""
+    """Codes (N, d) to images (N, C, H, W), by fully connected layers; pixels as `Decoder`'s."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         pixels, *hidden = shape.units
+        self.shape = shape.image
         units = [shape.latent_dim, *reversed(hidden)]
         self.hidden = nn.Sequential(*dense_layers(units, shape.activation))
         self.image = nn.Linear(units[-1], pixels)
@@ -131,7 +132,7 @@ class DenseDecoder(nn.Module):
             nn.init.constant_(self.image.bias, -2.0)  # near the mean pixel, as `Decoder` does
 
     def forward(self, codes: Tensor) -> Tensor:
-        images = self.image(self.hidden(codes)).unflatten(1, (1, SIDES[0], SIDES[0]))
+        images = self.image(self.hidden(codes)).unflatten(1, self.shape)
         return images if self.affine else images.sigmoid()
 
 
@@ -206,7 +207,7 @@ class Contrastive(Autoencoder):
         )
 
     def codes(self, images: Tensor) -> Tensor:
-        """Codes (N, d) of `images` (N, 1, 28, 28)."""
+        """Codes (N, d) of `images` (N, C, H, W)."""
         layers = self.encoder.layers()
         values = images if isinstance(layers[0], nn.Conv2d) else images.flatten(1)
         for layer, activation, norm in zip(layers[::2], layers[1::2], self.norms, strict=True):
@@ -214,7 +215,7 @@ class Contrastive(Autoencoder):
         return self.encoder.code(values.flatten(1))
 
     def compared(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-        """Directions (2 N, units / 2) of two views (N, 1, 28, 28) of each image, and the `first`
+        """Directions (2 N, units / 2) of two views (N, C, H, W) of each image, and the `first`
         ones decoded from codes that the decoder's gradient doesn't reach."""
         codes = self.codes(torch.cat([first, second]))
         directions = functional.normalize(self.projection(codes), dim=1)
@@ -261,14 +262,14 @@ class Standardise(nn.Module):
 
 
 class Head(nn.Sequential):
-    """Standardised codes (N, d) to class scores (N, 10): the assignment's MLP [d, 32], [32, 10]."""
+    """Standardised codes (N, d) to class scores (N, K): the assignment's MLP [d, 32], [32, 10]."""
 
-    def __init__(self, latent_dim: int, hidden: int = 32) -> None:
-        super().__init__(nn.Linear(latent_dim, hidden), nn.GELU(), nn.Linear(hidden, CLASSES))
+    def __init__(self, latent_dim: int, hidden: int = 32, classes: int = len(DIGITS)) -> None:
+        super().__init__(nn.Linear(latent_dim, hidden), nn.GELU(), nn.Linear(hidden, classes))
 
     @staticmethod
     def batched(parameters: Mapping[str, Tensor], codes: Tensor) -> Tensor:
-        """Class scores (R, N, 10) of codes (R, N, d) by R heads with these `parameters` (R, …)."""
+        """Class scores (R, N, K) of codes (R, N, d) by R heads with these `parameters` (R, …)."""
         hidden = batched_gelu(batched_linear(parameters, "0", codes))
         return batched_linear(parameters, "2", hidden)
 
@@ -292,7 +293,7 @@ def batched_linear(parameters: Mapping[str, Tensor], name: str, inputs: Tensor) 
 
 
 class Classifier(nn.Module):
-    """Images (N, 1, 28, 28) to class scores (N, 10), through an encoder's code."""
+    """Images (N, C, H, W) to class scores (N, K), through an encoder's code."""
 
     def __init__(self, encoder: Encoder | DenseEncoder, head: Head) -> None:
         super().__init__()

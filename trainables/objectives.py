@@ -29,13 +29,13 @@ class Objective:
     loss: Callable[[Config], LossFunction]
     """From the settings."""
     see: Callable[[Config, Tensor, Draws], Batch]
-    """(settings, pixels (R, B, 1, 28, 28), R generators) to what the networks see, (R, B, …)."""
+    """(settings, pixels (R, B, C, H, W), R generators) to what the networks see, (R, B, …)."""
     loss_name: str = "train_loss"
     """What the history calls the loss."""
 
 
 def restoration_error(model: Any, seen: Tensor, wanted: Tensor) -> Tensor:
-    """Mean squared error per pixel of what is made of `seen` (B, 1, 28, 28) against `wanted`."""
+    """Mean squared error per pixel of what is made of `seen` (B, C, H, W) against `wanted`."""
     return (model(seen) - wanted).square().mean()
 
 

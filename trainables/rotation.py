@@ -45,7 +45,7 @@ def held_out_angles(seed: int, images: int, split: str) -> np.ndarray:
 
 
 def loss_function(name: str) -> LossFunction:
-    """The mean loss of this name as a function of a network, images (B, 1, 28, 28) and the
+    """The mean loss of this name as a function of a network, images (B, C, H, W) and the
     degrees (B,) by which they were turned: a scalar."""
 
     def loss(model: Any, images: Tensor, degrees: Tensor) -> Tensor:
@@ -62,7 +62,7 @@ def loss_function(name: str) -> LossFunction:
 
 
 def predicted_angles(model: Any, images: Tensor) -> Tensor:
-    """Degrees in [0, 360), (B,), that the network reads from `images` (B, 1, 28, 28)."""
+    """Degrees in [0, 360), (B,), that the network reads from `images` (B, C, H, W)."""
     return decode_direction(model(images))
 
 
@@ -79,7 +79,8 @@ def train(
     shortest turn from the predicted to the true angle, in degrees."""
     started = time.perf_counter()
     device = pick_device()
-    members = initialise(lambda: Encoder(config.shape), config.seed, replicates)
+    shape = config.shape.of_images(data.image_shape)
+    members = initialise(lambda: Encoder(shape), config.seed, replicates)
     strategy = strategy or fastest_strategy(members[0], device)
     models = Replicates(members, device, strategy, replicates)
     images, _ = data.train.on(device)
@@ -105,7 +106,7 @@ def train(
     draws = generators(config.seed, replicates, "angles")
 
     def gather(indices: Tensor) -> tuple[Tensor, Tensor]:
-        upright = pixels(images[indices])  # (R, B, 1, 28, 28)
+        upright = pixels(images[indices])  # (R, B, C, H, W)
         batch = indices.shape[1]
         degrees = torch.stack([360 * torch.rand(batch, generator=draw) for draw in draws])
         degrees = degrees.to(upright)

@@ -47,7 +47,7 @@ class Examples:
     """What the classifiers learn from: M images or views of images each."""
 
     images: Tensor
-    """(R, M, 1, 28, 28): bytes, or pixels in [0, 1] where they are augmented views."""
+    """(R, M, C, H, W): bytes, or pixels in [0, 1] where they are augmented views."""
     targets: Tensor
     """(R, M) int64, classes."""
     views: int = 1
@@ -84,14 +84,15 @@ class FewLabels(Protocol):
 
 def label_subsets(data: Dataset, config: FewLabels, replicates: Sequence[int]) -> Tensor:
     """Indices (R, labels) of the training images whose labels each of `replicates` sees."""
-    subsets = [label_subset(data.train.labels, config.labels, config.seed, r) for r in replicates]
+    labels, classes = data.train.labels, len(data.classes)
+    subsets = [label_subset(labels, config.labels, config.seed, r, classes) for r in replicates]
     return from_numpy(np.stack(subsets))
 
 
 def labelled_examples(
     config: FewLabels, replicates: Sequence[int], images: Tensor, targets: Tensor
 ) -> Examples:
-    """The labelled uint8 `images` (R, labels, 1, 28, 28), or augmented views of them, drawn once:
+    """The labelled uint8 `images` (R, labels, C, H, W), or augmented views of them, drawn once:
     each replicate's from its own generator."""
     if not config.sees_views:
         return Examples(images, targets)
@@ -118,7 +119,7 @@ class Training:
     batch_size: int
     """Inputs a minibatch."""
     predict: Callable[[Tensor], Tensor]
-    """Uint8 images (N, 1, 28, 28) to predicted classes (R, N)."""
+    """Uint8 images (N, C, H, W) to predicted classes (R, N)."""
     views: int = 1
     """Inputs a labelled image: a pass over all inputs is so many epochs."""
     certainty: Tensor | None = None
@@ -144,7 +145,7 @@ class Learnt:
     """What training leaves, and what it took."""
 
     predict: Callable[[Tensor], Tensor]
-    """Uint8 images (N, 1, 28, 28) to predicted classes (R, N)."""
+    """Uint8 images (N, C, H, W) to predicted classes (R, N)."""
     epochs: int
     """Passes over the labelled images (in `propagation`, over all training images)."""
     batch_size: int
@@ -208,14 +209,14 @@ class Scoring:
 def judge(
     predict: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Predicted classes (R, N) of uint8 `images` (N, 1, 28, 28), and the fractions (R,) of them
+    """Predicted classes (R, N) of uint8 `images` (N, C, H, W), and the fractions (R,) of them
     that are `labels` (N,)."""
     predicted = predict(images)
     return predicted, (predicted == labels).double().mean(dim=1)
 
 
 def predictor(models: Replicates) -> Callable[[Tensor], Tensor]:
-    """From uint8 images (N, 1, 28, 28) to the classes (R, N) that networks predict for them."""
+    """From uint8 images (N, C, H, W) to the classes (R, N) that networks predict for them."""
 
     def predict(images: Tensor) -> Tensor:
         scores = models.evaluate(lambda model, part: model(pixels(part)), images)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from trainables.contract import Checkpoint, Outcome, Parent, Report
-from trainables.data import CLASSES, Dataset, pixels
+from trainables.data import DIGITS, Dataset, pixels
 from trainables.networks import count_parameters
 from trainables.replicates import Replicates, pick_device
 from trainables.seeds import initialise
@@ -24,18 +25,27 @@ from trainables.stages import Scoring, Training, label_subsets, labelled_example
 
 
 class Network(nn.Sequential):
-    """Images (N, 1, 28, 28) to class scores (N, 10): three convolutions, each halving the side."""
+    """Images (N, C, H, W) to class scores (N, K): three convolutions, each halving the sides."""
 
-    def __init__(self, width: int = 16) -> None:
+    def __init__(
+        self,
+        width: int = 16,
+        image: tuple[int, int, int] = (1, 28, 28),
+        classes: int = len(DIGITS),
+    ) -> None:
         layers: list[nn.Module] = []
-        for channels_in, channels_out in ((1, width), (width, 2 * width), (2 * width, 4 * width)):
+        channels, height, breadth = image
+        steps = ((channels, width), (width, 2 * width), (2 * width, 4 * width))
+        for channels_in, channels_out in steps:
+            halves = min(2, height), min(2, breadth)
+            height, breadth = height // halves[0], breadth // halves[1]
             layers += [
                 nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False),
-                nn.MaxPool2d(2),  # first, so that the norm has a quarter of the work
+                nn.MaxPool2d(halves),  # first, so that the norm has a quarter of the work
                 nn.BatchNorm2d(channels_out),
                 nn.ReLU(),
             ]
-        super().__init__(*layers, nn.Flatten(), nn.Linear(4 * width * 3 * 3, CLASSES))
+        super().__init__(*layers, nn.Flatten(), nn.Linear(4 * width * height * breadth, classes))
 
     def forward(self, images: Tensor) -> Tensor:
         # Channels last, pooling is vectorised on a CPU: a step on 160 images takes 25 ms, not 60.
@@ -61,7 +71,8 @@ def train(
     images, labels = data.train.on(device)
     chosen = label_subsets(data, config, replicates).to(device)
     examples = labelled_examples(config, replicates, images[chosen], labels[chosen])
-    members = initialise(lambda: Network(config.width), config.seed, replicates)
+    network = partial(Network, config.width, data.image_shape, len(data.classes))
+    members = initialise(network, config.seed, replicates)
     # One after another: batch norm's running statistics are each member's own.
     models = Replicates(members, device, "loop", replicates)
 

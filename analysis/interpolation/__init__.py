@@ -1,13 +1,13 @@
-"""Question 2: what lies on the straight line between the codes of two digits.
+"""Question 2: what lies on the straight line between the codes of two classes.
 
 D(α·E(I₁) + (1 − α)·E(I₂)) for α from 0, which is I₂, to 1, which is I₁. A picture that shows
-both digits at once is the known failure of this, cross-dissolve: it is what averaging the pixels
-gives, without any model. So a midpoint is measured in three ways: does it pass for a digit (to
-judges that learnt from real digits alone), how far is it from a mere cross-dissolve, and are the
+both classes at once is the known failure of this, cross-dissolve: it is what averaging the pixels
+gives, without any model. So a midpoint is measured in three ways: does it pass for one class (to
+judges that learnt from real images alone), how far is it from a mere cross-dissolve, and are the
 ends of the line still the two images?
 
 - `lines`: which images and which models, and the lines between their codes
-- `judge`: who says whether a picture is a digit
+- `judge`: who says what a picture shows
 - `measures`: the numbers that a line gets
 - `scorecard`: the table of all measures of all models
 - `figures`: the scorecard, drawn
@@ -30,6 +30,7 @@ from analysis.interpolation.lines import (
     cells_by_dimension,
     image_pairs,
     interpolate,
+    pairs_of,
     pixel_blend,
 )
 from analysis.interpolation.scorecard import (
@@ -65,6 +66,7 @@ __all__ = [
     "draw_trade_off",
     "image_pairs",
     "interpolate",
+    "pairs_of",
     "pixel_blend",
     "scorecard",
     "strips",

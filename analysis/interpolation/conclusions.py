@@ -23,8 +23,8 @@ CRITERIA = {
     "kept": (1, "the share of pairs whose end points keep their class"),
     "mse": (-1, "the error of the end points"),
     "relative": (1, "the confidence relative to the end points"),
-    "outside": (-1, "the probability outside the two digits"),
-    "both": (-1, "both digits at once"),
+    "outside": (-1, "the probability outside the two classes"),
+    "both": (-1, "both classes at once"),
     "cross_dissolve": (1, "the distance from cross-dissolve"),
     "nearest": (-1, "the distance to the nearest real image"),
     "mean_distance": (-1, "the mean cosine distance from real images"),
@@ -55,11 +55,13 @@ def conclusions(table: pd.DataFrame) -> list[str]:
         why = f"Which d interpolates better can't be said: most pairs count at {where}."
         return [why, _counted(table, compared), *_same_at_both_ends(table)]
     midpoints = ["Midpoints can't be compared: no pair counts at every d."]
-    if len(compared.counts):
+    if "relative" not in compared.measures:
+        midpoints = ["The images have no labels, so no judge says what midpoints show."]
+    elif len(compared.counts):
         midpoints = [_relative(table, compared), _both_at_once(table, compared)]
     return [
         _verdict(trends_by_measure(compared), compared.dims),
-        _counted(table, compared),
+        *([_counted(table, compared)] if "kept" in compared.measures else []),
         *midpoints,
         *_left_out(compared),
         *_same_at_both_ends(table),
@@ -100,6 +102,13 @@ class Comparison:
         pairs = self.common_pairs.drop_duplicates(["replicate", "pair", "example"])
         return pairs.groupby("replicate").size()
 
+    @property
+    def measures(self) -> list[str]:
+        """The measures of `CRITERIA` that have values: without labels, judges give none."""
+        table = self.every_pair
+        without = [] if table["relative"].notna().any() else ["kept", *OF_EACH_JUDGE]
+        return [measure for measure in CRITERIA if measure not in without]
+
     def values(self, measure: str) -> pd.DataFrame:
         """`measure` by replicate and judge (rows) and d (columns): those finite at every d."""
         rows = self.every_pair if measure in OF_EVERY_PAIR else self.common_pairs
@@ -129,14 +138,14 @@ class Comparison:
 
 
 def trends_by_measure(compared: Comparison) -> pd.DataFrame:
-    """One line a measure of `CRITERIA`: its means and its trend with d.
+    """One line a measure of `CRITERIA` that has values: its means and its trend with d.
 
     Columns `measure`, `speaks_for` ("larger d", "smaller d" or "undecided"), `at d = …` (the least
     and the largest d compared), `a_doubling` (the slope over log2 d), `low`, `high`, `p_holm`
     (two-sided, corrected for the number of lines), `interval`, `replicates`, `cells`.
     """
     least, most = compared.dims[0], compared.dims[-1]
-    intervals = {measure: compared.trend(measure) for measure in CRITERIA}
+    intervals = {measure: compared.trend(measure) for measure in compared.measures}
     corrected = holm([interval.p_value() for interval in intervals.values()])
     cells = " ".join(dict.fromkeys(compared.every_pair["cell"]))
     lines = []
@@ -159,7 +168,7 @@ def trends_by_measure(compared: Comparison) -> pd.DataFrame:
                 "cells": cells,
             }
         )
-    return pd.DataFrame(lines, index=pd.Index(CRITERIA))
+    return pd.DataFrame(lines, index=pd.Index(intervals))
 
 
 def after_longer_training(table: pd.DataFrame, longer: pd.DataFrame, epochs: str) -> list[str]:
@@ -238,7 +247,7 @@ def _shares(table: pd.DataFrame) -> pd.Series:
 def _counted(table: pd.DataFrame, compared: Comparison) -> str:
     """Which pairs count, at which d, and how many are compared."""
     shares = [f"{100 * share:.0f} % at d = {d}" for d, share in _shares(table).items()]
-    rule = "where most judges see the right digit in both decoded end points"
+    rule = "where most judges see the right class in both decoded end points"
     sentences = [f"A pair of images counts {rule}: {_listed(shares)}."]
     few = [str(d) for d in _shares(table).index if d not in compared.dims]
     if few:
@@ -267,12 +276,12 @@ def _relative(table: pd.DataFrame, compared: Comparison) -> str:
 
 
 def _both_at_once(table: pd.DataFrame, compared: Comparison) -> str:
-    """A sentence on the trend of both digits at once, the original's reason for a larger d."""
+    """A sentence on the trend of both classes at once, the original's reason for a larger d."""
     claim = verdict(
         compared.trend("both"),
-        "Both digits are seen at once more at a larger d",
-        "Both digits are seen at once less at a larger d",
-        "Whether both digits are seen at once more at a larger d is undecided",
+        "Both classes are seen at once more at a larger d",
+        "Both classes are seen at once less at a larger d",
+        "Whether both classes are seen at once more at a larger d is undecided",
     )
     return (
         f"{claim}: {_at_both_ends(compared, 'both', 4)}. {_of_a_blend(table, 'both')}, without "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,33 +17,37 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch.nn import functional
 
 from analysis.interpolation.judge import Judges, judges_of
 from analysis.interpolation.lines import (
-    PAIRS,
     ImagePairs,
     cells_by_dimension,
     image_pairs,
     interpolate,
+    pairs_of,
     pixel_blend,
 )
 from analysis.interpolation.scorecard import INTERPOLATION, PIXEL_BLEND, RECONSTRUCTION, means
 from analysis.results import Results
-from trainables.data import pixels
+from analysis.style import on_paper
+from trainables.data import Dataset, pixels
 from trainables.networks import Autoencoder
 
 ALPHAS = tuple(step / 20 for step in range(21))
 """The weights of I₁'s code that the slider stops at."""
 EXAMPLES = 3
-"""Pairs of test images to choose from for each pair of digits: the scorecard's first ones."""
+"""Pairs of test images to choose from for each pair of classes: the scorecard's first ones."""
 GRID = 25
 """Decoded points along each side of the map."""
 POINTS = 600
 """Most test images on the map."""
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7",
            "#56B4E9", "#B87A00", "#882255", "#7A7A1F", "#332288")  # fmt: skip
-"""One a digit, after Okabe & Ito (2008) and Tol (2021). Ten can't be told apart by everybody, so
-that the map draws each image as the glyph of its digit."""
+"""One a class, after Okabe & Ito (2008) and Tol (2021). Ten can't be told apart by everybody, so
+that the map draws each image as the first letters of its class."""
+LARGEST = 48
+"""Pixels of the longer side of a picture at most: larger ones are scaled down."""
 
 SCORES = {
     "confidence": "confi\u00addence",  # may break there on a phone
@@ -62,28 +67,33 @@ class Content:
     cells: dict[int, str]
     """By latent dimension: the cell of the model (its replicate 0)."""
     lines: list[dict[str, Any]]
-    """By pair of digits: see `lines_of`."""
+    """By pair of classes: see `lines_of`."""
     plane: dict[str, Any] | None
     """See `map_of`; None where there is no model with d = 2."""
     judge: str
     """What the judge is and how good; empty where there is nothing to judge."""
+    classes: tuple[str, ...]
+    """Names of the classes, by number."""
+    size: tuple[int, int]
+    """Height and width of a picture in the sprite sheets."""
 
 
 def content(results: Results, judges: Judges | None = None) -> Content:
     """Compute what the explorer shows of a study, by replicate 0 of each latent dimension.
 
-    What the study doesn't have (no d = 2, no test image of a digit) is left out.
+    What the study doesn't have (no d = 2, no test image of a class) is left out.
     """
     cells = cells_by_dimension(results)
     if not cells:
-        return Content({}, [], None, "")
+        return Content({}, [], None, "", (), (1, 1))
     judges = judges or judges_of(results.dataset)
     models = {d: results.autoencoders(cell, [0])[0] for d, cell in cells.items()}
-    present = set(results.test_labels.tolist())
-    pairs = [image_pairs(results, pair) for pair in PAIRS if present.issuperset(pair)]
-    lines = [lines_of(models, images, judges) for images in pairs]
+    data = results.dataset
+    pairs = [image_pairs(results, pair) for pair in pairs_of(results)]
+    lines = [lines_of(models, images, judges, data) for images in pairs]
     plane = map_of(results, models[2], judges) if 2 in models else None
-    return Content(cells, lines, plane, judges.description())
+    size = picture_size(data.image_shape[1:])
+    return Content(cells, lines, plane, judges.description(), data.classes, size)
 
 
 def values(shown: Content, scorecard: pd.DataFrame) -> dict[str, Any]:
@@ -95,7 +105,14 @@ def values(shown: Content, scorecard: pd.DataFrame) -> dict[str, Any]:
     replicates = scorecard.groupby("latent_dim")["replicate"].nunique()
     return {
         "dims": list(shown.cells),
-        "data": {"alphas": ALPHAS, "pairs": shown.lines, "map": shown.plane, "colours": COLOURS},
+        "data": {
+            "alphas": ALPHAS,
+            "pairs": shown.lines,
+            "map": shown.plane,
+            "classes": shown.classes,
+            "colours": [COLOURS[n % len(COLOURS)] for n in range(len(shown.classes))],
+            "size": shown.size,
+        },
         "judge": shown.judge,
         "scores": scores(scorecard),
         "measures": SCORES,
@@ -108,38 +125,40 @@ def readings(shown: Content) -> pd.DataFrame:
     """How the judge reads every picture of the lines, as a table.
 
     Columns `pair`, `images` (which example), `latent_dim` ("pixel blend" without a model),
-    `alpha`, `digit`, `percent` (its probability), `percent_first`, `percent_second` (those of
-    I₁'s and I₂'s digit), `cells`.
+    `alpha`, `class`, `percent` (its probability), `percent_first`, `percent_second` (those of
+    I₁'s and I₂'s class), `cells`.
     """
     models = [*shown.cells.items(), (PIXEL_BLEND, "none: images")]
     lines = [
-        (line["name"], row // len(models) + 1, models[row % len(models)][0], alpha, *reading,
-         models[row % len(models)][1])
+        (line["name"], row // len(models) + 1, models[row % len(models)][0], alpha,
+         shown.classes[reading[0]], *reading[1:], models[row % len(models)][1])
         for line in shown.lines
         for row, of_row in enumerate(line["readings"])
         for alpha, reading in zip(ALPHAS, of_row, strict=True)
     ]  # fmt: skip
-    columns = ["pair", "images", "latent_dim", "alpha", "digit", "percent", "percent_first",
+    columns = ["pair", "images", "latent_dim", "alpha", "class", "percent", "percent_first",
                "percent_second", "cells"]  # fmt: skip
     return pd.DataFrame(lines, columns=columns)
 
 
-# --- lines between two digits ------------------------------------------------------------------
+# --- lines between two classes ------------------------------------------------------------------
 
 
-def lines_of(models: dict[int, Autoencoder], images: ImagePairs, judges: Judges) -> dict[str, Any]:
-    """A pair of digits: its sprite sheet, and how the judge reads each picture in it.
+def lines_of(
+    models: dict[int, Autoencoder], images: ImagePairs, judges: Judges, data: Dataset
+) -> dict[str, Any]:
+    """A pair of classes: its sprite sheet, and how the judge reads each picture in it.
 
     The sheet has a column an α, and for each example a row a model and one for the pixel blend.
-    `readings[row][column]` is [digit, its probability, the probabilities of I₁'s and of I₂'s
-    digit], in per cent.
+    `readings[row][column]` is [class, its probability, the probabilities of I₁'s and of I₂'s
+    class], in per cent.
     """
     first, second = images.first[:EXAMPLES], images.second[:EXAMPLES]
     paths = [interpolate(model, first, second, ALPHAS)[1] for model in models.values()]
     paths.append(pixel_blend(first, second, ALPHAS))
     # (E, models + 1, A, 28, 28), so that the rows of one example lie together.
-    rows = torch.stack(paths, dim=1)[:, :, :, 0].flatten(0, 1)
-    probabilities = judges(rows.reshape(-1, 1, *rows.shape[2:])).reshape(*rows.shape[:2], -1)
+    rows = torch.stack(paths, dim=1).flatten(0, 1)
+    probabilities = judges(rows.flatten(0, 1)).reshape(*rows.shape[:2], -1)
     percent = np.rint(100 * probabilities).astype(int)
     readings = np.stack(
         [percent.argmax(axis=2), percent.max(axis=2), *(percent[:, :, d] for d in images.pair)],
@@ -147,15 +166,15 @@ def lines_of(models: dict[int, Autoencoder], images: ImagePairs, judges: Judges)
     )
     return {
         "name": images.name,
-        "digits": images.pair,
+        "classes": images.pair,
         "examples": len(first),
-        "sprite": sprite(rows.numpy()),
+        "sprite": sprite(rows, data.is_dark),
         "readings": readings.tolist(),
     }
 
 
 def scores(scorecard: pd.DataFrame) -> dict[str, list[tuple[str, list[float]]]]:
-    """By pair of digits: the lines of its table, d and the values of `SCORES`, means over
+    """By pair of classes: the lines of its table, d and the values of `SCORES`, means over
     replicates; one a latent dimension, and the pixel blend."""
     tables: dict[str, list[tuple[str, list[float]]]] = {}
     averages = means(scorecard, ["pair", "control", "latent_dim"])
@@ -179,7 +198,7 @@ def map_of(results: Results, model: Autoencoder, judges: Judges) -> dict[str, An
     """The plane of a model with d = 2: what a grid of its points decodes to, and test images.
 
     The grid spans all but the outermost hundredth of the codes on each side; row 0 has the
-    largest z₂. `points` are [x, y, digit], x and y in thousandths of the sides from the top left.
+    largest z₂. `points` are [x, y, class], x and y in thousandths of the sides from the top left.
     """
     parts = results.test_images[:5000].split(250)
     codes = torch.cat([model.encoder(pixels(part)) for part in parts]).numpy()
@@ -203,10 +222,10 @@ def map_of(results: Results, model: Autoencoder, judges: Judges) -> dict[str, An
     return {
         "size": GRID,
         "bounds": [[round(float(low), 3), round(float(high), 3)] for low, high in bounds],
-        "sprite": sprite(decoded.reshape(GRID, GRID, *decoded.shape[2:]).numpy()),
+        "sprite": sprite(decoded.unflatten(0, (GRID, GRID)), results.dataset.is_dark),
         "readings": readings.tolist(),
         "points": points[:POINTS].astype(int).tolist(),
-        "digits": sorted({int(label) for label in points[:POINTS, 2]}),
+        "classes": sorted({int(label) for label in points[:POINTS, 2]}),
     }
 
 
@@ -223,11 +242,23 @@ def _bounds(codes: NDArray[np.floating]) -> list[tuple[float, float]]:
 # --- pictures ----------------------------------------------------------------------------------
 
 
-def sprite(images: NDArray[np.floating]) -> str:
-    """Images (rows, columns, 28, 28) in [0, 1] side by side, black on white, as a PNG data URI."""
-    rows, columns, height, width = images.shape
-    sheet = images.transpose(0, 2, 1, 3).reshape(rows * height, columns * width)
-    ink = np.rint(255 * (1 - sheet.clip(0, 1))).astype(np.uint8)
+def picture_size(sides: Sequence[int]) -> tuple[int, int]:
+    """Height and width of a picture, of images with these `sides`."""
+    height, width = sides
+    shrink = min(1.0, LARGEST / max(height, width))
+    return max(1, round(height * shrink)), max(1, round(width * shrink))
+
+
+def sprite(images: torch.Tensor, is_dark: bool) -> str:
+    """Images (rows, columns, C, H, W) in [0, 1] side by side, as a PNG data URI."""
+    rows, columns, channels = images.shape[:3]
+    flat = images.flatten(0, 1)
+    if (size := picture_size(flat.shape[2:])) != flat.shape[2:]:
+        flat = functional.interpolate(flat, size, mode="area")
+    pictures = on_paper(flat, is_dark).reshape(rows, columns, *size, 3)
+    sheet = pictures.transpose(0, 2, 1, 3, 4).reshape(rows * size[0], columns * size[1], 3)
+    colours = np.rint(255 * sheet).astype(np.uint8)
     buffer = io.BytesIO()
-    Image.fromarray(ink).save(buffer, format="PNG", optimize=True)
+    picture = Image.fromarray(colours[..., 0] if channels == 1 else colours)
+    picture.save(buffer, format="PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

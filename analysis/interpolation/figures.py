@@ -14,6 +14,7 @@ from analysis.interpolation.scorecard import (
     INTERPOLATION,
     MEASURES,
     PIXEL_BLEND,
+    READINGS,
     REAL,
     RECONSTRUCTION,
     by_replicate,
@@ -38,9 +39,13 @@ def draw_scorecard(table: pd.DataFrame) -> Figure:
     Raises ValueError where `table` has no model.
     """
     models = _models(table)
-    made, panels = figure(columns=3, rows=4, width=10, height=11.2)
+    judged = table["confidence"].notna().any()
+    shown = [measure for measure in PANELS if judged or measure not in ("kept", *READINGS)]
+    made, panels = figure(columns=3, rows=-(-len(shown) // 3), width=10, height=0.93 * len(shown))
     lines = {PIXEL_BLEND: ("--", "#555555"), REAL: (":", "#000000")}
-    for axes, measure in zip(panels.flat, PANELS, strict=True):
+    for axes in panels.flat[len(shown) :]:
+        axes.set_visible(False)
+    for axes, measure in zip(panels.flat, shown, strict=False):
         for index, (control, label) in enumerate(
             {INTERPOLATION: "midpoint, α = 0.5", RECONSTRUCTION: "end points D(E(I))"}.items()
         ):
@@ -81,7 +86,7 @@ def _from_zero(axes: Axes, measure: str) -> None:
 
 
 def draw_trade_off(table: pd.DataFrame) -> Figure:
-    """What a model shows between two digits against what it makes of the digits: the judges'
+    """What a model shows between two classes against what it makes of the images: the judges'
     confidence in midpoints relative to the end points, and their distance from cross-dissolve,
     over the error of the end points, by d. Every replicate a dot, means with 95 % Student-t
     intervals; a model without one of the two numbers is left out.
@@ -94,8 +99,10 @@ def draw_trade_off(table: pd.DataFrame) -> Figure:
         .drop(columns="mse")
         .merge(models[RECONSTRUCTION][["cell", "replicate", "mse"]], on=["cell", "replicate"])
     )
+    judged = table["relative"].notna().any()
     made, panels = figure(columns=2, width=10, height=4.2)
-    for axes, measure in zip(panels, ("relative", "cross_dissolve"), strict=True):
+    measures = ("relative" if judged else "nearest", "cross_dissolve")
+    for axes, measure in zip(panels, measures, strict=True):
         for index, (latent_dim, part) in enumerate(points.groupby("latent_dim")):
             _draw_point(axes, part, "mse", measure, f"{latent_dim}", index)
         blend = by_replicate(table, PIXEL_BLEND)[measure].mean()
@@ -105,9 +112,11 @@ def draw_trade_off(table: pd.DataFrame) -> Figure:
         axes.margins(y=0.12)
         axes.set_xlim(left=0)
         axes.set_xlabel("error of the end points D(E(I))\n(mean squared error per pixel)")
-    panels[0].set_ylabel("judges' confidence in the midpoint,\nrelative to the end points")
+    confidence = "judges' confidence in the midpoint,\nrelative to the end points"
+    panels[0].set_ylabel(confidence if judged else f"midpoint: {MEASURES['nearest']}")
     panels[1].set_ylabel("distance of the midpoint from cross-dissolve")
-    made.suptitle("labels: latent dimension d; better is up and to the left", fontsize=9)
+    better = "up and to the left" if judged else "low on the left panel, up on the right one"
+    made.suptitle(f"labels: latent dimension d; better is {better}", fontsize=9)
     return made
 
 

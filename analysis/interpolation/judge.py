@@ -1,4 +1,4 @@
-"""Judges: classifiers of digits that are trained without any autoencoder.
+"""Judges: classifiers of images that are trained without any autoencoder.
 
 `Judges` are small convolutional networks, each trained on the training split from its own seed; the
 report states their accuracy on the test split. `RealImages` measures the distance of a picture from
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainables.data import CLASSES, Dataset, pixels
+from trainables.data import Dataset, pixels
 
 FloatArray = NDArray[np.float64]
 
@@ -33,20 +33,24 @@ SHIFT = 2
 
 
 class Network(nn.Sequential):
-    """Images (N, 1, 28, 28) to class scores (N, 10): three convolutions, each halving the side."""
+    """Images (N, C, H, W) to class scores (N, K): three convolutions, each halving the sides."""
 
-    def __init__(self, width: int = 16) -> None:
+    def __init__(self, image: tuple[int, int, int], classes: int, width: int = 16) -> None:
+        channels, *sides = image
         # The first one has most pixels: stride 2 instead of pooling halves a judge's time.
-        layers: list[nn.Module] = [nn.Conv2d(1, width, 5, stride=2, padding=2, bias=False)]
+        layers: list[nn.Module] = [nn.Conv2d(channels, width, 5, stride=2, padding=2, bias=False)]
+        height, breadth = (-(-side // 2) for side in sides)
         for channels_in, channels_out in ((width, 2 * width), (2 * width, 4 * width)):
+            halves = min(2, height), min(2, breadth)
+            height, breadth = height // halves[0], breadth // halves[1]
             layers += [
                 nn.BatchNorm2d(channels_in),
                 nn.ReLU(),
                 nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False),
-                nn.MaxPool2d(2),  # before the norm, which then has a quarter of the work
+                nn.MaxPool2d(halves),  # before the norm, which then has a quarter of the work
             ]
         layers += [nn.BatchNorm2d(4 * width), nn.ReLU()]
-        super().__init__(*layers, nn.Flatten(), nn.Linear(4 * width * 3 * 3, CLASSES))
+        super().__init__(*layers, nn.Flatten(), nn.Linear(4 * width * height * breadth, classes))
 
     def forward(self, images: Tensor) -> Tensor:
         # Channels last, pooling is vectorised on a CPU: 250 images take 14 ms, not 34.
@@ -58,7 +62,7 @@ class Judges:
     """Trained classifiers and how far to trust them."""
 
     networks: Sequence[nn.Module]
-    """J networks: images (N, 1, 28, 28) in [0, 1] to class scores (N, 10), in evaluation mode."""
+    """J networks: images (N, C, H, W) in [0, 1] to class scores (N, K), in evaluation mode."""
     accuracies: Sequence[float]
     """The share of the test split that each classifies rightly."""
     confidence: float
@@ -68,11 +72,11 @@ class Judges:
     """Images in that split."""
 
     def each(self, images: Tensor) -> FloatArray:
-        """Each judge's probabilities of the classes of `images` (N, 1, 28, 28): (J, N, 10)."""
+        """Each judge's probabilities of the classes of `images` (N, C, H, W): (J, N, K)."""
         return np.stack([_probabilities(network, images) for network in self.networks])
 
     def __call__(self, images: Tensor) -> FloatArray:
-        """Their mean probabilities, (N, 10)."""
+        """Their mean probabilities, (N, K)."""
         mean: FloatArray = self.each(images).mean(axis=0)
         return mean
 
@@ -103,7 +107,7 @@ def _trained(data: Dataset, steps: int, seed: int) -> Network:
     images, labels = data.train.on("cpu")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = Network().train()
+        network = Network(data.image_shape, len(data.classes)).train()
     draw = torch.Generator().manual_seed(seed)
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-2, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=1e-2, total_steps=steps)
@@ -130,7 +134,7 @@ def judges_of(data: Dataset) -> Judges:
 
 @torch.no_grad()
 def _probabilities(network: nn.Module, images: Tensor, batch_size: int = 250) -> FloatArray:
-    """Of `images` (N, 1, 28, 28): bytes, or pixels in [0, 1]."""
+    """Of `images` (N, C, H, W): bytes, or pixels in [0, 1]."""
     as_bytes = not images.is_floating_point()
     parts = images.split(batch_size)
     scores = torch.cat([network(pixels(part) if as_bytes else part) for part in parts])
@@ -139,7 +143,7 @@ def _probabilities(network: nn.Module, images: Tensor, batch_size: int = 250) ->
 
 
 def _moved(images: Tensor, draw: torch.Generator) -> Tensor:
-    """`images` (B, 1, 28, 28), all moved by the same random whole number of pixels."""
+    """`images` (B, C, H, W), all moved by the same random whole number of pixels."""
     down, right = torch.randint(0, 2 * SHIFT + 1, (2,), generator=draw).tolist()
     padded = functional.pad(images, (SHIFT, SHIFT, SHIFT, SHIFT))
     return padded[:, :, down : down + images.shape[2], right : right + images.shape[3]]
@@ -168,7 +172,7 @@ class RealImages:
         return (flat - self.images[nearest]).norm(dim=1)
 
     def distances(self, images: Tensor) -> Tensor:
-        """Euclidean distance of each of `images` (N, 1, 28, 28) to the nearest training image,
+        """Euclidean distance of each of `images` (N, C, H, W) to the nearest training image,
         over the median of that of up to 1,000 test images: (N,). 0 for a training image.
 
         Blurred images are near to everything: compare with decoded end points, not with 1.
@@ -176,8 +180,8 @@ class RealImages:
         return self._nearest(images) / self.typical
 
     def nearest_by_cosine(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """1 − the largest cosine between each of `images` (N, 1, 28, 28) and a training image,
-        (N,), from 0 to 1; and that training image, (N, 1, 28, 28)."""
+        """1 − the largest cosine between each of `images` (N, C, H, W) and a training image,
+        (N,), from 0 to 1; and that training image, (N, C, H, W)."""
         similar, index = [], []
         for part in functional.normalize(images.flatten(1), dim=1).split(250):
             largest, at = (part @ self.directions.T).max(dim=1)

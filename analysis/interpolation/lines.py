@@ -10,53 +10,92 @@ import torch
 from torch import Tensor
 
 from analysis.correlation import deepest
+from analysis.interpolation.judge import judges_of
 from analysis.results import Results
-from trainables.data import pixels
+from trainables.data import DIGITS, Dataset, pixels
 from trainables.networks import Autoencoder
 
 PAIRS = ((4, 7), (8, 9), (3, 4), (5, 1))
 """The assignment's pairs of digits (of I₁ and of I₂)."""
+MOST_PAIRS = 4
+"""Pairs of classes of other data, unless some are asked for."""
 IMAGES_PER_PAIR = 40
-"""Pairs of test images that a scorecard takes of each pair of digits."""
+"""Pairs of test images that a scorecard takes of each pair of classes."""
 ALPHAS = tuple(step / 10 for step in range(11))
 """Weights of I₁'s code: 0, 0.1 … 1."""
 
 
 @dataclass(frozen=True)
 class ImagePairs:
-    """Test images of two digits, the same ones for every model."""
+    """Test images of two classes, the same ones for every model."""
 
     pair: tuple[int, int]
-    """The digits of `first` and `second`."""
+    """The classes of `first` and `second`; 0 and 0 where images have no labels."""
+    names: tuple[str, str]
+    """What these are called."""
     first: Tensor
-    """I₁, (P, 1, 28, 28) in [0, 1]."""
+    """I₁, (P, C, H, W) in [0, 1]."""
     second: Tensor
     """I₂, the same."""
 
     @property
     def name(self) -> str:
         """As the column `pair` has it: "4-7"."""
-        return "-".join(map(str, self.pair))
+        return "-".join(self.names)
 
 
 def image_pairs(
     results: Results, pair: tuple[int, int], count: int = IMAGES_PER_PAIR, seed: int = 0
 ) -> ImagePairs:
-    """`count` random pairs of test images of two digits, or as many as the rarer digit allows.
+    """`count` random pairs of test images of two classes, or as many as the rarer class allows.
 
-    No image occurs twice. Raises ValueError where the test split has none of a digit.
+    No image occurs twice. Raises ValueError where the test split has none of a class.
     """
-    labels = results.test_labels.numpy()
+    labels, classes = results.test_labels.numpy(), results.dataset.classes
     draw = np.random.default_rng([seed, *pair])
+    names = (classes[pair[0]], classes[pair[1]]) if classes else ("an image", "another")
     chosen = []
-    for digit in pair:
-        images = np.flatnonzero(labels == digit)
+    for number, name in zip(pair, names, strict=True):
+        images = np.flatnonzero(labels == number)
         if not len(images):
-            raise ValueError(f"the test split of {results.dataset.name} has no {digit}")
+            raise ValueError(f"the test split of {results.dataset.name} has no {name}")
         chosen.append(draw.permutation(images))
+    if not classes:  # two halves of the same images
+        chosen = np.array_split(chosen[0], 2)
     count = min(count, *map(len, chosen))
     first, second = (pixels(results.test_images[indices[:count]]) for indices in chosen)
-    return ImagePairs(pair, first, second)
+    return ImagePairs(pair, names, first, second)
+
+
+def pairs_of(results: Results) -> list[tuple[int, int]]:
+    """The pairs of classes to interpolate between, of those that have test images.
+
+    Those that the study was asked for (`--pairs`); of digits, the assignment's; of other classes,
+    those that the judges confuse most often on the validation split. One pair of no classes where
+    images have no labels.
+    """
+    data = results.dataset
+    if not data.classes:
+        return [(0, 0)]
+    asked = [tuple(map(data.classes.index, pair)) for pair in results.plan.get("pairs") or ()]
+    there = set(results.test_labels.tolist())
+    pairs = asked or (PAIRS if data.classes == DIGITS else most_confused(data))
+    return [(a, b) for a, b in pairs if {a, b} <= there]
+
+
+def most_confused(data: Dataset) -> list[tuple[int, int]]:
+    """The pairs of classes of which judges take most images of one for the other's."""
+    images, labels = data.validation.on("cpu")
+    probabilities = judges_of(data)(images)
+    classes = len(data.classes)
+    taken = np.zeros((classes, classes))
+    np.add.at(taken, labels.numpy(), probabilities)
+    taken /= np.maximum(np.bincount(labels.numpy(), minlength=classes), 1)[:, None]
+    upper = np.triu(taken + taken.T, 1)
+    order = np.argsort(-upper, axis=None, kind="stable")[
+        : min(MOST_PAIRS, classes * (classes - 1) // 2)
+    ]
+    return [(int(a), int(b)) for a, b in zip(*np.unravel_index(order, upper.shape), strict=True)]
 
 
 def cells_by_dimension(results: Results) -> dict[int, str]:
@@ -74,7 +113,7 @@ def interpolate(
     model: Autoencoder, first: Tensor, second: Tensor, alphas: Sequence[float] = ALPHAS
 ) -> tuple[Tensor, Tensor]:
     """Codes (P, A, d) on the lines from E(second), α = 0, to E(first), α = 1, and what they
-    decode to, (P, A, 1, 28, 28)."""
+    decode to, (P, A, C, H, W)."""
     weights = torch.tensor(alphas, dtype=first.dtype).view(1, -1, 1)
     ends = [model.encoder(images).unsqueeze(1) for images in (first, second)]
     codes = weights * ends[0] + (1 - weights) * ends[1]
@@ -83,6 +122,6 @@ def interpolate(
 
 
 def pixel_blend(first: Tensor, second: Tensor, alphas: Sequence[float] = ALPHAS) -> Tensor:
-    """α·first + (1 − α)·second, pixel by pixel: (P, A, 1, 28, 28)."""
+    """α·first + (1 − α)·second, pixel by pixel: (P, A, C, H, W)."""
     weights = torch.tensor(alphas, dtype=first.dtype).view(1, -1, 1, 1, 1)
     return weights * first.unsqueeze(1) + (1 - weights) * second.unsqueeze(1)

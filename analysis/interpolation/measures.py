@@ -18,20 +18,20 @@ from trainables.networks import Autoencoder
 
 
 def path_over_chord(path: Tensor) -> Tensor:
-    """How much longer the way through `path` (P, A, 1, 28, 28) is than the straight line between
+    """How much longer the way through `path` (P, A, C, H, W) is than the straight line between
     its ends, as Euclidean distances of pixels: (P,), at least 1; NaN where the ends coincide."""
     return _steps(path).sum(dim=1) / _chord(path)
 
 
 def smoothness(path: Tensor) -> Tensor:
-    """How uneven the steps of `path` (P, A, 1, 28, 28) are: (P,), 0 for equal steps along a
+    """How uneven the steps of `path` (P, A, C, H, W) are: (P,), 0 for equal steps along a
     straight line, NaN where the ends coincide.
 
     The longest step over the distance of the ends, less 1/(A − 1). `path` is that of the *nearest
     real images*, as in ACAI (Berthelot et al. 2018, "Understanding and improving interpolation in
     autoencoders via an adversarial regularizer", section 4.1; lib/eval.py of brain-research/acai):
     by the decoded images themselves a pure cross-dissolve would be perfect. ACAI's images are
-    drawn strokes, and its step is the difference of the angles of two strokes; digits have no
+    drawn strokes, and its step is the difference of the angles of two strokes; other images have no
     such parameter, so the step is the distance of two images.
     """
     steps = _steps(path)
@@ -39,10 +39,10 @@ def smoothness(path: Tensor) -> Tensor:
 
 
 def distance_from_cross_dissolve(path: Tensor) -> Tensor:
-    """How far the midpoint of `path` (P, A, 1, 28, 28), A odd, is from the pixel blend of its
+    """How far the midpoint of `path` (P, A, C, H, W), A odd, is from the pixel blend of its
     ends, over half the distance of these: (P,).
 
-    0 is pure cross-dissolve: both digits at once, as a linear decoder shows them. 1 is as far
+    0 is pure cross-dissolve: both classes at once, as a linear decoder shows them. 1 is as far
     from the blend as the ends are.
     """
     start, end, middle = path[:, 0], path[:, -1], path[:, path.shape[1] // 2]
@@ -58,7 +58,7 @@ def _steps(path: Tensor) -> Tensor:
 
 
 def _chord(path: Tensor) -> Tensor:
-    """Distance of the ends of `path` (P, A, 1, 28, 28): (P,), NaN where they coincide."""
+    """Distance of the ends of `path` (P, A, C, H, W): (P,), NaN where they coincide."""
     chord = _norm(path[:, -1] - path[:, 0])
     return torch.where(chord > 0, chord, torch.nan)
 
@@ -73,7 +73,7 @@ def spread(codes: Tensor) -> float:
 
 @torch.no_grad()
 def cycle_error(model: Autoencoder, codes: Tensor, images: Tensor, unit: float) -> Tensor:
-    """‖E(D(z)) − z‖ of `codes` z (N, d) that decode to `images` (N, 1, 28, 28), (N,), over
+    """‖E(D(z)) − z‖ of `codes` z (N, d) that decode to `images` (N, C, H, W), (N,), over
     `unit`, the `spread` of the codes of the test images. 1 is as far off as the mean code is; NaN
     where codes do not spread by more than the rounding of float32."""
     varied = unit > RELATIVE_RESOLUTION * codes.norm(dim=1)
@@ -94,10 +94,10 @@ def judged(probabilities: FloatArray, pair: tuple[int, int]) -> dict[str, FloatA
     }
 
 
-def seen_by_most(probabilities: FloatArray, digit: int) -> NDArray[np.bool_]:
-    """Whether more than half of the judges take a picture for `digit`, (N,), by their
-    probabilities (J, N, C)."""
-    agree: NDArray[np.bool_] = (probabilities.argmax(axis=2) == digit).mean(axis=0) > 0.5
+def seen_by_most(probabilities: FloatArray, number: int) -> NDArray[np.bool_]:
+    """Whether more than half of the judges take a picture for the class of this `number`, (N,), by
+    their probabilities (J, N, K)."""
+    agree: NDArray[np.bool_] = (probabilities.argmax(axis=2) == number).mean(axis=0) > 0.5
     return agree
 
 

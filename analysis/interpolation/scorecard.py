@@ -16,11 +16,11 @@ from analysis.interpolation.judge import FloatArray, Judges, RealImages, judges_
 from analysis.interpolation.lines import (
     ALPHAS,
     IMAGES_PER_PAIR,
-    PAIRS,
     ImagePairs,
     cells_by_dimension,
     image_pairs,
     interpolate,
+    pairs_of,
     pixel_blend,
 )
 from analysis.interpolation.measures import (
@@ -48,8 +48,8 @@ MEASURES = {
     "confidence": "judges' confidence",
     "relative": "confidence relative to the end points'",
     "entropy": "judges' entropy (nats)",
-    "outside": "probability outside the two digits",
-    "both": "both digits at once (0 … 1)",
+    "outside": "probability outside the two classes",
+    "both": "both classes at once (0 … 1)",
     "cross_dissolve": "distance from cross-dissolve",
     "nearest": "distance to nearest real image\n(1: that of a typical test image)",
     "mean_distance": "cosine distance from real images,\nmean over the path",
@@ -60,27 +60,30 @@ MEASURES = {
 }
 """The measures of a scorecard and what axes call them; `scorecard` defines them."""
 
+READINGS = ("confidence", "relative", "entropy", "outside", "both")
+"""The measures that judges give, which images without labels have none of."""
+
 OF_EVERY_PAIR = ("kept", "mse")
 """The measures of end points that don't ask whether these keep their class."""
 
 
 def scorecard(
     results: Results,
-    pairs: Sequence[tuple[int, int]] = PAIRS,
+    pairs: Sequence[tuple[int, int]] | None = None,
     images_per_pair: int = IMAGES_PER_PAIR,
     judges: Judges | None = None,
     cells: Mapping[str, int] | None = None,
 ) -> pd.DataFrame:
     """One line a model, pair of test images, control and judge; the pairs are always the same.
 
-    Columns: `cell`, `replicate`, `latent_dim`, `pair` (the two digits), `example` (which pair of
+    Columns: `cell`, `replicate`, `latent_dim`, `pair` (the two classes), `example` (which pair of
     images), `control` (see `CONTROLS`; `pixel blend` and `real images` have no cell), `judge`, and
     the measures, NaN where one doesn't apply:
 
-    - `kept`: 1 where the pair counts, because most judges see the right digit in both end points
+    - `kept`: 1 where the pair counts, because most judges see the right class in both end points
       (of the model, or the test images themselves), else 0;
-    - `confidence`, `entropy` (nats), `outside` (probability of the eight other digits) and
-      `both` (twice the probability of the less likely of the two digits) to this judge;
+    - `confidence`, `entropy` (nats), `outside` (probability of the all other classes) and
+      `both` (twice the probability of the less likely of the two classes) to this judge;
     - `relative`: its confidence in the midpoint over its mean confidence in the end points;
     - `cross_dissolve`: `distance_from_cross_dissolve`; 0 is pure cross-dissolve;
     - `nearest`: distance to the nearest training image over that of a typical test image;
@@ -90,12 +93,15 @@ def scorecard(
     - `cycle`: ‖E(D(z)) − z‖ over the root mean square distance of test codes from their mean;
     - `mse`: squared error per pixel of the end points D(E(I)).
 
+    Of images without labels, every pair counts, and what a judge would say is NaN.
+
     Of end points and images themselves, a line has the mean of the two. The autoencoders are all
     replicates of `cells`, a mapping from cell to d; by default those of `cells_by_dimension`.
     """
-    judges = judges or judges_of(results.dataset)
+    if results.dataset.classes:
+        judges = judges or judges_of(results.dataset)
     real = RealImages(results.dataset)
-    chosen = [image_pairs(results, pair, images_per_pair) for pair in pairs]
+    chosen = [image_pairs(results, pair, images_per_pair) for pair in pairs or pairs_of(results)]
     columns = ["cell", "replicate", "latent_dim", "pair", "example", "control", "judge"]
     tables = [pd.DataFrame(columns=[*columns, *MEASURES])]
     tables += [table for images in chosen for table in _without_model(images, judges, real)]
@@ -116,7 +122,7 @@ def scorecard(
 
 
 def _with_model(
-    model: Autoencoder, unit: float, images: ImagePairs, judges: Judges, real: RealImages
+    model: Autoencoder, unit: float, images: ImagePairs, judges: Judges | None, real: RealImages
 ) -> list[pd.DataFrame]:
     codes, path = interpolate(model, images.first, images.second)
     middle = path[:, len(ALPHAS) // 2]
@@ -145,7 +151,9 @@ def _with_model(
     ]
 
 
-def _without_model(images: ImagePairs, judges: Judges, real: RealImages) -> list[pd.DataFrame]:
+def _without_model(
+    images: ImagePairs, judges: Judges | None, real: RealImages
+) -> list[pd.DataFrame]:
     path = pixel_blend(images.first, images.second)
     middle = path[:, path.shape[1] // 2]
     originals = torch.cat([images.first, images.second])
@@ -160,10 +168,13 @@ def _without_model(images: ImagePairs, judges: Judges, real: RealImages) -> list
 
 
 def _read_ends(
-    judges: Judges, ends: Tensor, images: ImagePairs
+    judges: Judges | None, ends: Tensor, images: ImagePairs
 ) -> tuple[dict[str, FloatArray], Tensor]:
-    """Readings of the P pairs of `ends` (2P, 1, 28, 28), all of I₁ before all of I₂, means over
+    """Readings of the P pairs of `ends` (2P, C, H, W), all of I₁ before all of I₂, means over
     the two, (J, P) each; and which pairs keep their class, (P,)."""
+    if judges is None:
+        pairs = len(images.first)
+        return dict.fromkeys(READINGS, np.full((1, pairs), np.nan)), torch.ones(pairs)
     probabilities = judges.each(ends)
     of_first, of_second = np.split(probabilities, 2, axis=1)
     kept = seen_by_most(of_first, images.pair[0]) & seen_by_most(of_second, images.pair[1])
@@ -173,9 +184,11 @@ def _read_ends(
 
 
 def _read_middle(
-    judges: Judges, middle: Tensor, images: ImagePairs, ends: dict[str, FloatArray]
+    judges: Judges | None, middle: Tensor, images: ImagePairs, ends: dict[str, FloatArray]
 ) -> dict[str, FloatArray]:
-    """Readings of midpoints (P, 1, 28, 28), (J, P) each."""
+    """Readings of midpoints (P, C, H, W), (J, P) each."""
+    if judges is None:
+        return ends
     readings = judged(judges.each(middle), images.pair)
     return {**readings, "relative": readings["confidence"] / ends["confidence"]}
 
@@ -228,13 +241,13 @@ def by_replicate(table: pd.DataFrame, control: str) -> pd.DataFrame:
 
 
 def by_model(scorecard: pd.DataFrame) -> pd.DataFrame:
-    """`means` by model, control and pair of digits, with `cells` as the other tables have it."""
+    """`means` by model, control and pair of classes, with `cells` as the other tables have it."""
     keys = ["cell", "replicate", "latent_dim", "pair", "control"]
     return _with_cells(means(scorecard, keys))
 
 
 def by_pair(scorecard: pd.DataFrame) -> pd.DataFrame:
-    """One line a latent dimension, control and pair of digits: means over replicates.
+    """One line a latent dimension, control and pair of classes: means over replicates.
 
     Columns `latent_dim`, `control`, `pair`, the measures, `cells` ("none: images" where no model
     has a part).

@@ -10,7 +10,7 @@ from analysis.reconstruction.checks import all_rows, checks, draw_checks
 from analysis.reconstruction.conclusions import conclusions
 from analysis.reconstruction.errors import (
     best_model,
-    error_by_digit,
+    error_by_class,
     image_errors,
     pca_errors,
     slope_over_dimension,
@@ -19,7 +19,7 @@ from analysis.reconstruction.errors import (
 )
 from analysis.reconstruction.figures import (
     draw_cost,
-    draw_error_by_digit,
+    draw_error_by_class,
     draw_error_by_dimension,
     draw_histories,
     draw_reconstructions,
@@ -32,11 +32,11 @@ __all__ = [
     "conclusions",
     "draw_checks",
     "draw_cost",
-    "draw_error_by_digit",
+    "draw_error_by_class",
     "draw_error_by_dimension",
     "draw_histories",
     "draw_reconstructions",
-    "error_by_digit",
+    "error_by_class",
     "image_errors",
     "pca_errors",
     "slope_over_dimension",

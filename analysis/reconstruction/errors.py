@@ -1,4 +1,4 @@
-"""How large the errors are: by cell, model, image and digit, and as d and depth change."""
+"""How large the errors are: by cell, model, image and class, and as d and depth change."""
 
 from __future__ import annotations
 
@@ -17,6 +17,12 @@ SETTING = ["depth", "batch_size"]
 """What cells of one latent dimension differ in."""
 
 
+LARGEST_COVARIANCE = 4000
+"""Numbers an image up to which PCA is that of all training images."""
+FEWER = 2000
+"""Training images whose PCA stands for that of all, of larger images."""
+
+
 def pca_errors(data: Dataset, dims: list[int]) -> pd.DataFrame:
     """Test error per pixel of the d leading principal components of the training split.
 
@@ -24,14 +30,8 @@ def pca_errors(data: Dataset, dims: list[int]) -> pd.DataFrame:
     to (Baldi & Hornik 1989, Neural Networks 2(1), 53-58), so the line that a network has to beat.
     Columns `latent_dim`, `pca_mse`.
     """
-    count = len(data.train)
-    total, products = 0.0, 0.0  # (784,) and (784, 784): exact, as sums of whole numbers
-    for part in _parts(data.train.images):
-        total, products = total + part.sum(axis=0), products + part.T @ part
-    mean = total / count
-    covariance = products / count - np.outer(mean, mean)
-    directions = np.linalg.eigh(covariance).eigenvectors[:, ::-1]  # (784, 784), largest first
-    directions = directions[:, : min(max(dims), count)]
+    mean, directions = _principal(data.train.images)
+    directions = directions[:, : max(dims)]
     squares, kept = 0.0, 0.0
     for part in _parts(data.test.images):
         centred = part - mean
@@ -44,9 +44,29 @@ def pca_errors(data: Dataset, dims: list[int]) -> pd.DataFrame:
     )
 
 
+def _principal(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The mean (P,) of `images` of P numbers and their principal directions (P, K), largest first.
+
+    Of images of more than `LARGEST_COVARIANCE` numbers those of the first `FEWER` images, from
+    the products of images with images: the covariance of 96 × 96 colours would take 6 GB.
+    """
+    size = int(np.prod(images.shape[1:]))
+    if size > LARGEST_COVARIANCE:
+        flat = images[:FEWER].reshape(len(images[:FEWER]), size).astype(np.float64)
+        mean = flat.mean(axis=0)
+        return mean, np.linalg.svd(flat - mean, full_matrices=False)[2].T
+    total, products = np.zeros(size), np.zeros((size, size))  # exact, as sums of whole numbers
+    for part in _parts(images):
+        total, products = total + part.sum(axis=0), products + part.T @ part
+    mean = total / len(images)
+    covariance = products / len(images) - np.outer(mean, mean)
+    directions = np.linalg.eigh(covariance).eigenvectors[:, ::-1]
+    return mean, directions[:, : len(images)]
+
+
 def _parts(images: np.ndarray) -> Iterator[np.ndarray]:
-    """`images` (N, 28, 28) uint8 as float64 (at most 1,000, 784), part by part: all of MNIST at
-    once would take 345 MB, several times over."""
+    """`images` (N, C, H, W) uint8 as float64 (at most 1,000, C · H · W), part by part: all of MNIST
+    at once would take 345 MB, several times over."""
     for start in range(0, len(images), 1000):
         part = images[start : start + 1000]
         yield part.reshape(len(part), -1).astype(np.float64)
@@ -88,7 +108,7 @@ def best_model(rows: pd.DataFrame) -> pd.Series:
 
 
 def image_errors(results: Results, cell: str, replicate: int) -> tuple[np.ndarray, np.ndarray]:
-    """Reconstructions (N, 28, 28) of the test images by one model, and their errors (N,)."""
+    """Reconstructions (N, C, H, W) of the test images by one model, and their errors (N,)."""
     model = results.autoencoders(cell, [replicate])[0]
     restored, errors = [], []
     with torch.no_grad():
@@ -96,18 +116,19 @@ def image_errors(results: Results, cell: str, replicate: int) -> tuple[np.ndarra
             images = pixels(part)
             restored.append(model(images))
             errors.append((restored[-1] - images).square().mean(dim=(1, 2, 3)))
-    return torch.cat(restored)[:, 0].numpy(), torch.cat(errors).numpy()
+    return torch.cat(restored).numpy(), torch.cat(errors).numpy()
 
 
-def error_by_digit(results: Results, cell: str, replicate: int, errors: np.ndarray) -> pd.DataFrame:
-    """Mean test error of one model on each digit, with the interval over its images."""
-    labels = results.test_labels.numpy()
+def error_by_class(results: Results, cell: str, replicate: int, errors: np.ndarray) -> pd.DataFrame:
+    """Mean test error of one model on each class, with the interval over its images; empty where
+    they have no labels."""
+    labels, classes = results.test_labels.numpy(), results.dataset.classes
     lines = []
-    for digit in np.unique(labels):
-        interval = mean_interval(errors[labels == digit])
-        lines.append((digit, interval.estimate, interval.low, interval.high, interval.n,
+    for number in np.unique(labels) if classes else ():
+        interval = mean_interval(errors[labels == number])
+        lines.append((classes[number], interval.estimate, interval.low, interval.high, interval.n,
                       interval.kind, cell, replicate))  # fmt: skip
-    columns = ["digit", "test_mse", "low", "high", "images", "interval", "cells", "replicate"]
+    columns = ["class", "test_mse", "low", "high", "images", "interval", "cells", "replicate"]
     return pd.DataFrame(lines, columns=columns)
 
 

@@ -6,16 +6,21 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from analysis.results import Results
 from analysis.selection import front
 from analysis.style import (
     COLOURS,
     MARKERS,
+    class_axis,
     draw_series,
+    error_bars,
     figure,
     image_grid,
     latent_dim_axis,
+    on_paper,
     plain_log_ticks,
 )
+from trainables.data import pixels
 
 ERROR = "mean squared error per pixel, test images"
 
@@ -104,26 +109,27 @@ def draw_histories(history: pd.DataFrame) -> Figure:
     return made
 
 
-def draw_error_by_digit(table: pd.DataFrame) -> Figure:
-    """Mean test error of the best model on each digit with its interval over images."""
-    made, axes = figure(width=6, height=3)
-    reach = [table["test_mse"] - table["low"], table["high"] - table["test_mse"]]
-    axes.errorbar(table["digit"], table["test_mse"], yerr=reach, fmt="o", color=COLOURS[0],
-                  capsize=3)  # fmt: skip
-    axes.set_xticks(table["digit"])
-    axes.set_xlabel("digit")
+def draw_error_by_class(table: pd.DataFrame) -> Figure:
+    """Mean test error of the best model on each class with its interval over images."""
+    made, axes = figure(width=max(6.0, min(14.0, 0.35 * len(table))), height=3)
+    places = np.arange(len(table))
+    reach = error_bars(table["test_mse"], table["low"], table["high"])
+    axes.errorbar(places, table["test_mse"], yerr=reach, fmt="o", color=COLOURS[0], capsize=3)
+    class_axis(axes.xaxis, list(table["class"]))
+    axes.set_xlabel("class")
     axes.set_ylabel("mean squared error\nper pixel")
     axes.set_ylim(bottom=0)
     return made
 
 
 def draw_reconstructions(
-    images: np.ndarray, restored: np.ndarray, errors: np.ndarray, columns: int = 12
+    results: Results, restored: np.ndarray, errors: np.ndarray, columns: int = 12
 ) -> Figure:
-    """Test images (N, 28, 28) above their reconstructions: those with the least error, those
-    around the median, and those with the largest."""
+    """Test images above their reconstructions `restored` (N, C, H, W): those with the least
+    `errors` (N,), those around the median, and those with the largest."""
     order = np.argsort(errors)
-    middle = len(order) // 2 - columns // 2
+    columns = min(columns, len(order))
+    middle = (len(order) - columns) // 2
     chosen = {
         "least error": order[:columns],
         "median": order[middle : middle + columns],
@@ -131,7 +137,8 @@ def draw_reconstructions(
     }
     made, panels = figure(rows=3, width=8, height=4.9)
     for axes, (name, indices) in zip(panels, chosen.items(), strict=True):
-        image_grid(axes, np.stack([images[indices], restored[indices]]))
+        both = np.stack([pixels(results.test_images[indices]).numpy(), restored[indices]])
+        image_grid(axes, on_paper(both, results.dataset.is_dark))
         span = f"{errors[indices].min():.4f} … {errors[indices].max():.4f}"
         axes.set_title(f"{name}: {span} (above the image, below its reconstruction)", fontsize=9)
     return made

@@ -88,7 +88,7 @@ def _write(results: Results, document: Document, beside: Executor | None) -> Non
     missing = results.missing
     missing.to_csv(document.tables / "missing.csv", index=False)
     document.render(
-        title=f"Latent study: {results.plan['study']} on {results.plan['dataset']}",
+        title=f"Latent study: {results.plan['study']} on {Path(results.plan['dataset']).name}",
         subtitle=_subtitle(results),
         missing=missing.to_dict("records"),
         cells=len(missing) + results.rows["cell"].nunique(),

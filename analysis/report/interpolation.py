@@ -1,4 +1,4 @@
-"""Section 2: what lies between two digits."""
+"""Section 2: what lies between two images."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ from analysis.report.betas import write_betas
 from analysis.report.captions import INTERVALS
 from analysis.results import Results, load
 from study.store import Block
+from study.words import counted
 
 
 @dataclass(frozen=True)
 class Found:
     """The slowest part of a report, which a process of its own computes."""
 
-    judges: Judges
-    """Who reads the pictures."""
+    judges: Judges | None
+    """Who reads the pictures; None where images have no labels."""
     scorecard: pd.DataFrame
     """What they read, as `interpolation.scorecard` has it."""
     by_beta: pd.DataFrame
@@ -36,7 +37,7 @@ class Found:
 
 def find(results: Results) -> Found:
     """Train the judges, and let them read."""
-    judges = judges_of(results.dataset)
+    judges = judges_of(results.dataset) if results.dataset.classes else None
     longer, varied = trained_longer(results), betas.models(results)
     shown = {cell: d for d, cell in interpolation.cells_by_dimension(results).items()}
     others = {
@@ -66,7 +67,7 @@ def write(document: Document, results: Results, finding: Future[Found] | None = 
     section = document.section(
         "interpolation",
         "2 · Interpolation",
-        "What does D(α·E(I₁) + (1 − α)·E(I₂)) show between two different digits, and is a higher "
+        "What does D(α·E(I₁) + (1 − α)·E(I₂)) show between two different images, and is a higher "
         "d better?",
     )
     section.conclusions = interpolation.conclusions(found.scorecard)
@@ -76,17 +77,20 @@ def write(document: Document, results: Results, finding: Future[Found] | None = 
             found.scorecard, found.longer, epochs_of(longer)
         )
     section.cells = sorted(set(found.scorecard["cell"]) - {""})
-    for pair in interpolation.PAIRS:
-        first, second = pair
+    for pair in interpolation.pairs_of(results):
+        strips = interpolation.strips(results, pair)
+        first, second = strips.names
         document.figure(
-            f"interpolation_{first}_{second}",
-            interpolation.draw_strip(interpolation.strips(results, pair)),
-            f"From a {second} to a {first}: decoded points of the line between their codes "
+            f"interpolation_{pair[0]}_{pair[1]}",
+            interpolation.draw_strip(strips),
+            f"From {second} to {first}: decoded points of the line between their codes "
             "(replicate 0), with the two test images on either side; below, the mere blend of "
             "their pixels.",
         )
     _scorecard(document, results, found)
     write_betas(document, "interpolation_betas", found.by_beta, betas.BETWEEN)
+    if found.judges is None:
+        return
     document.heading("Explore")
     shown = explorer.content(results, found.judges)
     document.explorer(explorer.values(shown, found.scorecard))
@@ -96,13 +100,18 @@ def write(document: Document, results: Results, finding: Future[Found] | None = 
 def _scorecard(document: Document, results: Results, found: Found) -> None:
     judges, scorecard = found.judges, found.scorecard
     document.heading("The scorecard")
-    count = int(scorecard["example"].max()) + 1
+    count, pairs = int(scorecard["example"].max()) + 1, scorecard["pair"].nunique()
+    judged = f"{counted(count, 'pair')} of held-out images, the same for every model."
+    if judges:
+        judged = (
+            f"Each of the {counted(pairs, 'pair')} of classes has up to {judged} "
+            f"{judges.description()} A pair counts where most of them see the right class in both "
+            "decoded end points; the others have a part in the share of pairs that count and in "
+            "the error of the end points only. Seeing both classes at once is not success: it is "
+            "cross-dissolve, what averaging pixels gives without any model."
+        )
     document.text(
-        f"{budget(results)} Each of the four pairs of digits has {count} pairs of held-out images, "
-        f"the same for every model. {judges.description()} A pair counts where most of them see "
-        "the right digit in both decoded end points; the others have a part in the share of pairs "
-        "that count and in the error of the end points only. Seeing both digits at once is not "
-        "success: it is cross-dissolve, what averaging pixels gives without any model. Unevenness "
+        f"{budget(results)} {judged} Unevenness "
         "is ACAI's smoothness score (Berthelot et al. 2018): the longest step from one nearest "
         "real image to the next, over the distance of the first to the last, less 1/10; a step is "
         "a distance of pixels here, where ACAI has the angle of a drawn stroke."
@@ -138,10 +147,10 @@ def _scorecard(document: Document, results: Results, found: Found) -> None:
     document.table(
         "interpolation_pairs",
         interpolation.by_pair(scorecard),
-        "The scorecard by latent dimension and pair of digits, means over replicates",
+        "The scorecard by latent dimension and pair of classes, means over replicates",
     )
     document.download(
         "interpolation_models",
         interpolation.by_model(scorecard),
-        "The scorecard by model and pair of digits",
+        "The scorecard by model and pair of classes",
     )

@@ -9,7 +9,6 @@ from analysis.decisions import ERROR_A_POINT
 from analysis.document import Document
 from analysis.report.captions import GIVEN, INTERVALS
 from analysis.results import Results
-from trainables.data import pixels
 
 
 def write(document: Document, results: Results) -> None:
@@ -98,16 +97,16 @@ def _the_best_model(document: Document, results: Results, rows: pd.DataFrame) ->
     document.heading("The best model")
     document.figure(
         "reconstructions",
-        reconstruction.draw_reconstructions(
-            pixels(results.test_images[:, 0]).numpy(), restored, errors
-        ),
+        reconstruction.draw_reconstructions(results, restored, errors),
         f"Test images and their reconstructions by the best model (d = {best['latent_dim']}, "
         f"{best['depth']} layers); mean squared errors per pixel.",
     )
-    by_digit = reconstruction.error_by_digit(results, best["cell"], int(best["replicate"]), errors)
+    by_class = reconstruction.error_by_class(results, best["cell"], int(best["replicate"]), errors)
+    if by_class.empty:
+        return
     document.figure(
-        "error_by_digit",
-        reconstruction.draw_error_by_digit(by_digit),
-        "Its test error by digit; bars are 95 % Student-t intervals over images.",
+        "error_by_class",
+        reconstruction.draw_error_by_class(by_class),
+        "Its test error by class; bars are 95 % Student-t intervals over images.",
     )
-    document.table("error_by_digit", by_digit, "Test error by digit")
+    document.table("error_by_class", by_class, "Test error by class")

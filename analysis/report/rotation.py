@@ -6,6 +6,7 @@ from analysis import rotation
 from analysis.document import Document
 from analysis.report.captions import INTERVALS
 from analysis.results import Results
+from trainables.data import DIGITS
 
 
 def write(document: Document, results: Results) -> None:
@@ -18,9 +19,10 @@ def write(document: Document, results: Results) -> None:
         "The same network learns the angle from the image under a naive and under circular "
         "losses. What does it cost not to know that 0° and 360° are one?",
     )
+    of_digits = results.dataset.classes == DIGITS
     section.conclusions = [
         *rotation.conclusions(rows, errors),
-        *rotation.conclusions_by_digit(rows, errors),
+        *(rotation.conclusions_by_digit(rows, errors) if of_digits else []),
     ]
     section.cells = sorted(set(shown["cell"]))
     document.figure(
@@ -36,11 +38,12 @@ def write(document: Document, results: Results) -> None:
         "over replicates.",
     )
     digits = rotation.by_digit(errors)
-    document.figure(
-        "rotation_by_digit",
-        rotation.draw_by_digit(digits),
-        "Mean error by digit; bars are 95 % Student-t intervals over replicates.",
-    )
+    if of_digits:
+        document.figure(
+            "rotation_by_digit",
+            rotation.draw_by_digit(digits),
+            "Mean error by digit; bars are 95 % Student-t intervals over replicates.",
+        )
     table = rotation.summary(rows)
     document.table(
         "rotation", table, "Errors by loss, in degrees", shown=table.drop(columns=["interval"])
@@ -55,9 +58,10 @@ def write(document: Document, results: Results) -> None:
             shown=paired.drop(columns=["interval"]),
         )
     document.download("rotation_by_angle", binned, "Errors by true angle")
-    document.table(
-        "rotation_by_digit",
-        digits,
-        "Errors by digit, in degrees, and the share above 135°",
-        shown=digits.drop(columns=["interval"]),
-    )
+    if of_digits:
+        document.table(
+            "rotation_by_digit",
+            digits,
+            "Errors by digit, in degrees, and the share above 135°",
+            shown=digits.drop(columns=["interval"]),
+        )

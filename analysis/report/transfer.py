@@ -38,7 +38,8 @@ def write(document: Document, results: Results) -> None:
     _unlabelled(document, rows)
     _baselines(document, pixel_baselines)
     _confusion(document, results, rows)
-    _beside_the_original(document, table)
+    if results.dataset.name in ("mnist", "mnist-5k"):
+        _beside_the_original(document, table)
 
 
 def _accuracies(
@@ -55,7 +56,7 @@ def _accuracies(
         "Test accuracy against the number of labelled images. Bars are 95 % intervals over "
         f"replicates (the table names their kind), {GIVEN}; dots are replicates; "
         "grey: baselines on the same label subsets; dotted at "
-        f"10 %: chance. {which}",
+        f"{100 * transfer.chance_of(rows):.3g} %: chance. {which}",
     )
     document.figure(
         "transfer_by_dimension",
@@ -171,7 +172,7 @@ def _confusion(document: Document, results: Results, rows: pd.DataFrame) -> None
     best = transfer.best_classifier(rows)
     document.figure(
         "confusion",
-        transfer.draw_confusion(transfer.confusion(results, best)),
+        transfer.draw_confusion(transfer.confusion(results, best), results.dataset.classes),
         f"Confusion matrix of the classifier with the best validation accuracy "
         f"({transfer.place_of(best)}).",
     )

@@ -12,7 +12,6 @@
 """
 
 from analysis.transfer.accuracies import (
-    CHANCE,
     against,
     best_classifier,
     confusion,
@@ -22,6 +21,7 @@ from analysis.transfer.accuracies import (
 )
 from analysis.transfer.arms import (
     at_one_setting,
+    chance_of,
     name_of,
     place_of,
     rows_of,
@@ -48,7 +48,6 @@ from analysis.transfer.sensitivity import (
 from analysis.transfer.targets import TARGETS, arms_table, target_sentence
 
 __all__ = [
-    "CHANCE",
     "TARGETS",
     "against",
     "arms_table",
@@ -57,6 +56,7 @@ __all__ = [
     "baselines",
     "beside_original",
     "best_classifier",
+    "chance_of",
     "conclusions",
     "confusion",
     "decision_paths",

@@ -18,9 +18,6 @@ from analysis.statistics import (
     sequential_p_value,
 )
 from analysis.transfer.arms import SETTING, at_one_setting, ordered, with_arms
-from trainables.data import CLASSES
-
-CHANCE = 1 / CLASSES
 
 ASKED = "full"
 """The arm that the assignment asks to compare with `fixed`: its comparisons are a family of their
@@ -229,6 +226,8 @@ def best_classifier(rows: pd.DataFrame) -> pd.Series:
 
 
 def confusion(results: Results, row: pd.Series) -> np.ndarray:
-    """Counts (10, 10) of test images by true digit (rows) and predicted digit (columns)."""
+    """Counts (K, K) of test images by true class (rows) and predicted class (columns)."""
     predicted = results.predictions(row["cell"], [int(row["replicate"])])[0]
-    return confusion_matrix(results.test_labels.numpy(), predicted, labels=range(CLASSES))
+    return confusion_matrix(
+        results.test_labels.numpy(), predicted, labels=range(len(results.dataset.classes))
+    )

@@ -71,7 +71,8 @@ WITHOUT_UNLABELLED = ("scratch", "supervised")
 def rows_of(results: Results, experiment: str = "fewshot") -> pd.DataFrame:
     """The few-shot rows of a study and those of the supervised network, `with_arms`.
 
-    The supervised network has no code: its `latent_dim` and `depth` are NaN.
+    The supervised network has no code: its `latent_dim` and `depth` are NaN. `chance` is what a
+    guess would reach.
     """
     asked = {
         cell["id"]: cell["config"].get("batch_size", 0)
@@ -85,7 +86,13 @@ def rows_of(results: Results, experiment: str = "fewshot") -> pd.DataFrame:
         plain = supervised["augment"] == 0
         pretraining = np.where(plain, PLAIN, "augmented")
         tables.append(supervised.assign(freeze="supervised", pretraining=pretraining))
-    return with_arms(pd.concat(tables, ignore_index=True), asked)
+    rows = with_arms(pd.concat(tables, ignore_index=True), asked)
+    return rows.assign(chance=1 / len(results.dataset.classes))
+
+
+def chance_of(rows: pd.DataFrame) -> float:
+    """The accuracy of a guess, of rows that `rows_of` gave."""
+    return float(rows["chance"].iloc[0])
 
 
 def at_one_setting(table: pd.DataFrame) -> pd.DataFrame:

@@ -31,11 +31,11 @@ def baselines(results: Results) -> pd.DataFrame:
     data = results.dataset
     train = data.train.images.reshape(len(data.train), -1)
     test = data.test.images.reshape(len(data.test), -1) / 255.0
-    seed = int(rows["seed"].iloc[0])
+    seed, classes = int(rows["seed"].iloc[0]), len(data.classes)
     lines = []
     for labels in sorted(rows["labels"].unique()):
         for subset in sorted(rows["label_subset"].unique()):
-            chosen = label_subset(data.train.labels, int(labels), seed, int(subset))
+            chosen = label_subset(data.train.labels, int(labels), seed, int(subset), classes)
             for name, classifier in _classifiers():
                 classifier.fit(train[chosen] / 255.0, data.train.labels[chosen])
                 accuracy = (classifier.predict(test) == data.test.labels).mean()

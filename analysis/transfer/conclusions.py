@@ -9,7 +9,6 @@ from scipy import stats
 
 from analysis.statistics import LEVEL, Interval, unadjusted
 from analysis.transfer.accuracies import (
-    CHANCE,
     accuracy_interval,
     against,
     best_classifier,
@@ -18,6 +17,7 @@ from analysis.transfer.accuracies import (
 from analysis.transfer.arms import (
     WITHOUT_UNLABELLED,
     at_one_setting,
+    chance_of,
     name_of,
     ordered,
     place_of,
@@ -236,11 +236,12 @@ def conclusions(
     if len(arms) > 3:
         sentences += _best_arms(rows)
     sentences += _basis(lines, rows, validation_images)
-    chance = rows.groupby("cell")["test_accuracy"].mean()
-    at_chance = int((chance < 1.5 * CHANCE).sum())
+    means = rows.groupby("cell")["test_accuracy"].mean()
+    bound = 1.5 * chance_of(rows)
+    at_chance = int((means < bound).sum())
     if at_chance:
         sentences.append(
-            f"Warning: {at_chance} of {len(chance)} cells are at chance level (below "
-            f"{150 * CHANCE:.0f} %), which in this task means too little training or a bug."
+            f"Warning: {at_chance} of {len(means)} cells are at chance level (below "
+            f"{100 * bound:.0f} %), which in this task means too little training or a bug."
         )
     return sentences

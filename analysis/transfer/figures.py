@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,21 +14,22 @@ from analysis.style import (
     COLOURS,
     LINES,
     MARKERS,
+    class_axis,
     error_bars,
     figure,
     latent_dim_axis,
     literal,
 )
-from analysis.transfer.accuracies import CHANCE, summary
+from analysis.transfer.accuracies import summary
 from analysis.transfer.arms import (
     PLAIN,
     at_one_setting,
+    chance_of,
     name_of,
     ordered,
     split,
     with_arms,
 )
-from trainables.data import CLASSES
 
 
 def _looks(arms: list[str]) -> dict[str, dict[str, Any]]:
@@ -64,7 +66,7 @@ def _draw_arms(axes: Axes, table: pd.DataFrame, rows: pd.DataFrame, x: str, spre
         reach = error_bars(part["test_accuracy"], part["low"], part["high"], 100)
         axes.errorbar(part[x] * shift, mean, yerr=reach, markersize=4, capsize=2,
                       linewidth=1.3, label=literal(name_of(arm)), **look)  # fmt: skip
-    axes.axhline(100 * CHANCE, color="#666666", linestyle=":", linewidth=1)
+    axes.axhline(100 * chance_of(rows), color="#666666", linestyle=":", linewidth=1)
 
 
 def of_dimension(table: pd.DataFrame, dim: int) -> pd.DataFrame:
@@ -204,8 +206,8 @@ def draw_original(ours: pd.DataFrame, theirs: pd.DataFrame) -> Figure:
                 axes.plot(part["latent_dim"], 100 * part["test_accuracy"], color=COLOURS[index],
                           marker=MARKERS[index], label=f"{labels} labels, {name}",
                           **style)  # fmt: skip
-        axes.axhline(100 * CHANCE, color="#666666", linewidth=1)
-        axes.annotate("chance", (2, 100 * CHANCE), xytext=(0, 3), textcoords="offset points",
+        axes.axhline(10, color="#666666", linewidth=1)
+        axes.annotate("chance", (2, 10), xytext=(0, 3), textcoords="offset points",
                       fontsize=8, color="#666666")  # fmt: skip
         latent_dim_axis(axes, theirs["latent_dim"])
         axes.set_title(name_of(arm))
@@ -216,21 +218,23 @@ def draw_original(ours: pd.DataFrame, theirs: pd.DataFrame) -> Figure:
     return made
 
 
-def draw_confusion(counts: np.ndarray) -> Figure:
-    """A confusion matrix in per cent of each true digit."""
-    made, axes = figure(width=5.2, height=4.6)
-    shares = 100 * counts / counts.sum(axis=1, keepdims=True)
+def draw_confusion(counts: np.ndarray, names: Sequence[str]) -> Figure:
+    """A confusion matrix in per cent of each true class; of more than 20, without numbers."""
+    classes = len(names)
+    side = min(11.0, max(4.6, 0.35 * classes))
+    made, axes = figure(width=side + 0.6, height=side)
+    shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     drawn = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
-    for true in range(CLASSES):
-        for predicted in range(CLASSES):
+    for true in range(classes if classes <= 20 else 0):
+        for predicted in range(classes):
             if shares[true, predicted] >= 0.5:
                 axes.text(predicted, true, f"{shares[true, predicted]:.0f}", ha="center",
                           va="center", fontsize=8,
                           color="white" if shares[true, predicted] > 55 else "black")  # fmt: skip
-    axes.set_xticks(range(CLASSES))
-    axes.set_yticks(range(CLASSES))
+    class_axis(axes.xaxis, names)
+    class_axis(axes.yaxis, names)
     axes.grid(visible=False)
-    axes.set_xlabel("predicted digit")
-    axes.set_ylabel("true digit")
-    made.colorbar(drawn, label="share of the true digit (%)")
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("true class")
+    made.colorbar(drawn, label="share of the true class (%)")
     return made

@@ -16,13 +16,16 @@ from study.provenance import packages, processor
 from study.resources import Resources
 from study.store import Store
 from study.words import counted, shown
-from trainables.data import DataError, load
+from trainables.data import DataError, Options, load
 
 
 def check(
-    console: Console, dataset: str, data_dir: Path | None, out: Path | str, resources: Resources
+    console: Console,
+    source: tuple[str, Path | None, Options],
+    out: Path | str,
+    resources: Resources,
 ) -> bool:
-    """Print one line a question; True where all is well."""
+    """Print one line a question; True where all is well. `source` is what `load` takes."""
     good = True
 
     def say(what: str, fine: bool, text: str) -> None:
@@ -35,9 +38,9 @@ def check(
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     say("GPUs", True, ", ".join(names) or "none seen by torch; trials run on the CPU")
     try:
-        data = load(dataset, data_dir)
+        data = load(*source)
         sizes = f"{len(data.train):,} train, {len(data.validation):,} val, {len(data.test):,} test"
-        say("data", True, f"{dataset}: {sizes}; fingerprint {data.fingerprint}")
+        say("data", True, f"{source[0]}: {sizes}; fingerprint {data.fingerprint}")
     except DataError as error:
         say("data", False, str(error))
     store: Store | None = None

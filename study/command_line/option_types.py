@@ -11,6 +11,7 @@ from typing import Any
 
 from study.presets import PresetError, find
 from study.store.places import is_uri
+from trainables.data import NAMES, is_source
 
 LARGEST = 2**63 - 1
 """The largest integer that a column can hold."""
@@ -77,6 +78,32 @@ def one_of(choices: Sequence[str], what: str) -> Callable[[str], str]:
         return text
 
     return parse
+
+
+def dataset(text: str) -> str:
+    """The name of a dataset, or a path."""
+    if not is_source(text):
+        raise ArgumentTypeError(f"{text!r} is not a dataset: {', '.join(NAMES)}, or a path")
+    return text
+
+
+def size(text: str) -> tuple[int, int]:
+    """Height and width in pixels: `32` or `40x60`."""
+    found = re.fullmatch(r"([0-9]{1,4})(?:[xX×]([0-9]{1,4}))?", text)
+    height, width = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
+    if min(height, width) < 2:
+        raise ArgumentTypeError(
+            f"{text!r} is not a size in pixels, as 32 or 40x60 (height × width)"
+        )
+    return height, width
+
+
+def pair(text: str) -> tuple[str, str]:
+    """Two names of classes with a comma between."""
+    first, comma, second = text.partition(",")
+    if not comma or not first or not second or first == second:
+        raise ArgumentTypeError(f"{text!r} is not a pair of classes, as cat,dog")
+    return first, second
 
 
 def folder(text: str) -> Path:

@@ -11,6 +11,7 @@ from study.experiments import EXPERIMENTS, STUDIES, Experiment, Selection, deriv
 from study.grid import has_setting, override
 from study.presets import find
 from trainables.contract import ConfigError
+from trainables.data import DIGITS, Dataset
 
 OPTION_OF = {
     "latent_dim": "--latent-dims",
@@ -30,24 +31,33 @@ OPTION_OF = {
 }
 """The option that sets each setting of a trainable."""
 
+LARGE = 10_000
+"""Training images from which a dataset takes a preset's `large` settings."""
+
 NOT_SHARED = ("loss", "batch_size", "epochs", "learning_rate")
 """Settings that an option changes only in the experiment that was named, or a study's first:
 `--epochs` of `assignment` are the autoencoder's. The others change in all that have them."""
 
 
-def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The settings that have an option on the command line; axes are lists of values."""
+def given_settings(arguments: argparse.Namespace, data: Dataset | None = None) -> dict[str, Any]:
+    """The settings that have an option on the command line; axes are lists of values. Those of
+    each class need `data`."""
     options = {name: getattr(arguments, name) for name in OPTION_OF}
+    if arguments.labels_per_class and data:
+        options["labels"] = [number * len(data.classes) for number in arguments.labels_per_class]
     return {name: value for name, value in options.items() if value is not None}
 
 
-def select(arguments: argparse.Namespace, large: bool) -> Selection:
-    """The experiments that `arguments` ask for; `large` datasets take more of the preset.
+def select(arguments: argparse.Namespace, data: Dataset | None = None) -> Selection:
+    """The experiments that `arguments` ask for, of `data` where these are known.
+
+    Large datasets take more of the preset; the numbers of labels that nobody asked for become as
+    many of each class as MNIST's; what needs labels is left out where images have none.
 
     Raises `BadInput` for an option that no experiment has. Values out of bounds are found later,
     when the grid is laid out.
     """
-    preset, given = find(arguments.preset), given_settings(arguments)
+    preset, given = find(arguments.preset), given_settings(arguments, data)
     chosen, experiments = members(arguments.name), dict[str, Experiment]()
     target = arguments.name if arguments.name in EXPERIMENTS else chosen[0].name
     target = EXPERIMENTS[target].check_of or target
@@ -62,13 +72,21 @@ def select(arguments: argparse.Namespace, large: bool) -> Selection:
         if not any(has_setting(experiment, name) for experiment in changed):
             shown = " ".join(map(str, value)) if isinstance(value, list) else value
             raise BadInput(OPTION_OF[name], shown, f"{arguments.name} has no such setting")
+    large = data is not None and len(data.train) >= LARGE
+    left_out = []
     for experiment in chosen:
         name = experiment.name
+        if data and not data.classes and has_setting(experiment, "labels"):
+            left_out.append(name)
+            continue
         if experiment.check_of:
             experiments[name] = derived(experiment, experiments[experiment.check_of])
             continue
         fixed = {**preset.fixed.get(name, {}), **(preset.large.get(name, {}) if large else {})}
         experiment = override(experiment, preset.axes.get(name, {}), fixed)
+        if data and "labels" in experiment.axes:
+            labels = default_labels(experiment.axes["labels"], data)
+            experiment = override(experiment, {"labels": labels}, {})
         own = {k: v for k, v in given.items() if k not in NOT_SHARED or name == target}
         axes = {k: tuple(v) for k, v in own.items() if isinstance(v, list)}
         scalars = {k: v for k, v in own.items() if k not in axes}
@@ -79,7 +97,18 @@ def select(arguments: argparse.Namespace, large: bool) -> Selection:
         experiments[name] = replace(override(experiment, axes, scalars), recipes=recipes)
     asked = STUDIES.get(arguments.name, (arguments.name,))
     dataset = arguments.dataset or preset.dataset
-    return Selection(arguments.name, dataset, list(experiments.values()), asked)
+    if not experiments:
+        reason = f"its images have no labels, which {arguments.name} needs"
+        raise BadInput("--dataset", dataset, reason)
+    return Selection(arguments.name, dataset, list(experiments.values()), asked, tuple(left_out))
+
+
+def default_labels(labels: tuple[int, ...], data: Dataset) -> tuple[int, ...]:
+    """Numbers of labels for MNIST's ten classes as the same numbers of each class of `data`; of
+    those that it doesn't have, the most it has."""
+    classes, most = len(data.classes), data.most_labels()
+    wanted = [max(1, number // len(DIGITS)) * classes for number in labels]
+    return tuple(dict.fromkeys(min(number, most) for number in wanted))
 
 
 def as_bad_input(error: ConfigError) -> BadInput:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from study.command_line import option_types as types
 from study.experiments import EXPERIMENTS, STUDIES
 from study.presets import NAMED
 from study.search.spaces import SPACES
-from trainables.data import DATASETS
+from trainables.data import NAMES
 
 
 class _Parser(argparse.ArgumentParser):
@@ -60,10 +60,12 @@ def parser() -> argparse.ArgumentParser:
         help="results folder, or a place on object storage such as s3://bucket/path")
     check = add("check", "is this machine (or cluster) ready: versions, processors, data, storage")
     check.add_argument(
-        "--dataset", type=types.one_of(list(DATASETS), "dataset"), default="mnist-5k",
-        metavar="NAME", help=", ".join(DATASETS))
+        "--dataset", type=types.dataset, default="mnist-5k", metavar="NAME",
+        help="a name, or the path of a folder of images or of a file")
     for command in (plan, run, search):
+        _add_data(command)
         _add_settings(command)
+    _add_data_form(check)
     _add_until(run)
     for command in (plan, run, search, check):
         _add_places(command)
@@ -102,19 +104,44 @@ def _add_search(command: argparse.ArgumentParser) -> None:
         help="where to write the best recipe (default: RESULTS/search/best-NAME.toml)")
 
 
+def _add_data(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("what to compute it from")
+    group.add_argument(
+        "--dataset", type=types.dataset, metavar="NAME|PATH",
+        help=f"by name: {', '.join(NAMES)}, torchvision:CLASS (default: the preset's); or a path: "
+        "a folder with a subfolder of images for each class (in train, val and test, if there are "
+        "such), a folder of images without labels, .npz (images, labels, split), .npy, .csv (a "
+        "column a pixel, and `label`) or .parquet (bytes of images, and `label`)")
+    _add_data_form(group)
+
+
+def _add_data_form(group: Any) -> None:
+    add = group.add_argument
+    add("--image-size", type=types.size, metavar="HxW",
+        help="scale images to so many pixels, 32 or 40x60; of a .csv, the shape that they have")
+    add("--grey", action="store_true", help="shades of grey instead of colours")
+    add("--classes", nargs="+", default=[], metavar="CLASS", help="these classes alone")
+    add("--limit", type=types.count, default=0, metavar="N",
+        help="so many images in all, each class in its share")
+    add("--group-by", default="", metavar="COLUMN",
+        help="column of a .csv or .parquet whose values are never in two splits, such as a person")
+
+
 def _add_settings(command: argparse.ArgumentParser) -> None:
-    add = command.add_argument_group("what to compute").add_argument
+    group = command.add_argument_group("what to compute")
+    add = group.add_argument
     presets = "; ".join(f"{name}: {preset.description}" for name, preset in NAMED.items())
     add("--preset", type=types.preset, default="quick", metavar="NAME",
         help=f"{presets}; or a file that ends in .toml, such as `study search` writes")
-    add("--dataset", type=types.one_of(list(DATASETS), "dataset"), metavar="NAME",
-        help=f"{', '.join(DATASETS)} (default: the preset's)")
     add("--latent-dims", dest="latent_dim", type=types.count, nargs="+", metavar="D",
         help="lengths of the latent code")
     add("--depths", dest="depth", type=types.count, nargs="+", metavar="N",
-        help="convolutional layers in the encoder, 1 to 4; the decoder mirrors them")
-    add("--labels", type=types.count, nargs="+", metavar="N",
-        help="labelled images of a few-shot classifier; multiples of 10, class-balanced")
+        help="convolutional layers in the encoder, each of which halves the sides of the image")
+    labels = group.add_mutually_exclusive_group().add_argument
+    labels("--labels", type=types.count, nargs="+", metavar="N",
+        help="labelled images of a few-shot classifier in all, as many of each class")
+    labels("--labels-per-class", type=types.count, nargs="+", metavar="N",
+        help="the same, of each class (default: 1 2 4 8 16)")
     add("--freeze", nargs="+", metavar="MODE",
         help="the few-shot encoder: fixed (pretrained, excluded from training), full "
         "(pretrained, trained along), scratch (not pretrained: the control), lp-ft (the head "
@@ -146,6 +173,9 @@ def _add_settings(command: argparse.ArgumentParser) -> None:
         help="pretrained encoders that a cell's few-shot classifiers share; 0: one each, so that "
         "the classifiers are independent of one another")
     add("--seed", type=types.whole, metavar="N", help="of everything random (default 0)")
+    add("--pairs", type=types.pair, nargs="+", default=[], metavar="A,B",
+        help="pairs of classes to interpolate between (default: of digits, the assignment's; else "
+        "the four that are confused most often)")
 
 
 def _add_until(command: argparse.ArgumentParser) -> None:

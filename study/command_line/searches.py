@@ -23,7 +23,7 @@ def problems(arguments: argparse.Namespace, data: Dataset, selection: Selection)
         raise BadInput("--trials", "is missing", "a search needs it, or --minutes, or both")
     *needed, experiment = selection.experiments
     fix = _fixed(arguments, experiment)
-    given = given_settings(arguments) | fix
+    given = given_settings(arguments, data) | fix
     place = _place(experiment, given)
     objectives = ("error", *(arguments.against or ()))
     found = []

@@ -25,18 +25,29 @@ def is_flat(content: Any) -> bool:
 def is_plan(content: Any) -> bool:
     """Whether this has what readers of a plan rely on; its ids and names become paths."""
     try:
-        return all(isinstance(content[name], str) for name in PLAN) and all(
-            all(map(NAME.fullmatch, (planned["name"], planned["metric"], *planned["axes"])))
+        return (
+            all(isinstance(content[name], str) for name in PLAN)
             and all(
-                ID.fullmatch(cell["id"])
-                and is_flat(cell["config"])
-                and set(planned["axes"]) <= set(cell["config"])
-                and (cell["parent"] is None or ID.fullmatch(cell["parent"]))
-                and type(cell["replicates"]) is int
-                and cell["replicates"] >= 1
-                for cell in planned["cells"]
+                all(map(NAME.fullmatch, (planned["name"], planned["metric"], *planned["axes"])))
+                and all(
+                    ID.fullmatch(cell["id"])
+                    and is_flat(cell["config"])
+                    and set(planned["axes"]) <= set(cell["config"])
+                    and (cell["parent"] is None or ID.fullmatch(cell["parent"]))
+                    and type(cell["replicates"]) is int
+                    and cell["replicates"] >= 1
+                    for cell in planned["cells"]
+                )
+                for planned in content["experiments"]
             )
-            for planned in content["experiments"]
+            and (
+                isinstance(content.get("data", {}), dict)
+                and [type(side) for side in content.get("image_shape", (1, 1, 1))] == [int] * 3
+                and all(
+                    len(pair) == 2 and all(isinstance(name, str) for name in pair)
+                    for pair in content.get("pairs", ())
+                )
+            )
         )
     except (LookupError, TypeError):
         return False

@@ -166,7 +166,7 @@ def test_runs_and_shows_its_figures(name, executed):
 @pytest.mark.slow
 def test_the_conclusions_are_those_of_the_report(executed, small_results):
     [cell] = [cell for cell in executed("4_transfer").cells if cell.id == "conclusions"]
-    sentences = transfer.conclusions(small_results.of("fewshot"))
+    sentences = transfer.conclusions(transfer.rows_of(small_results))
     assert cell.outputs[0].data["text/markdown"] == "\n".join(f"- {s}" for s in sentences)
 
 

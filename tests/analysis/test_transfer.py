@@ -29,7 +29,7 @@ def rows_with(advantage, spread=0.05, dims=(2, 8), labels=(20, 40), seed=0):
                          "encoder_replicate": replicate if arm == "scratch"
                          else replicate % ENCODERS,
                          "encoder_cell": None if arm == "scratch" else f"encoder-{dim}",
-                         "val_accuracy": accuracy, "test_accuracy": accuracy}
+                         "val_accuracy": accuracy, "test_accuracy": accuracy, "chance": 0.1}
                     )  # fmt: skip
     return pd.DataFrame(lines)
 
@@ -126,7 +126,7 @@ def many_arms(base=0.65, labels=(20, 40), dims=(32,), noise=0.002):
                          "replicate": replicate, "label_subset": replicate,
                          "encoder_replicate": replicate if scratch else replicate % ENCODERS,
                          "encoder_cell": None if scratch else f"encoder-{pretraining}-{dim}",
-                         "val_accuracy": accuracy, "test_accuracy": accuracy}
+                         "val_accuracy": accuracy, "test_accuracy": accuracy, "chance": 0.1}
                     )  # fmt: skip
     return pd.DataFrame(lines)
 
@@ -249,7 +249,7 @@ def rows_of_arms(p_values, labels=(20, 40)):
                     {"cell": f"{arm}-{count}", "latent_dim": 2, "depth": 3, "labels": count,
                      "freeze": arm, "replicate": replicate, "label_subset": replicate,
                      "encoder_replicate": replicate, "encoder_cell": None,
-                     "val_accuracy": 0.5, "test_accuracy": 0.5 + gain[replicate]}
+                     "val_accuracy": 0.5, "test_accuracy": 0.5 + gain[replicate], "chance": 0.1}
                 )  # fmt: skip
     return pd.DataFrame(lines)
 

@@ -210,7 +210,7 @@ def driver_in(packages):
 @pytest.fixture
 def data_at_hand(monkeypatch, digits):
     """`mnist-5k` read from disk only once."""
-    monkeypatch.setattr(command_line, "load", lambda name, folder: digits)
+    monkeypatch.setattr(command_line, "load", lambda *source: digits)
 
 
 class PretendSession:

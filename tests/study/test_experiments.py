@@ -23,7 +23,7 @@ TRAINABLE = [(name, preset) for name in EXPERIMENTS for preset in PRESETS]
 
 def adjusted(study, preset):
     """The experiments of a study under a preset."""
-    return select(parser().parse_args(["plan", study, "--preset", preset]), False).experiments
+    return select(parser().parse_args(["plan", study, "--preset", preset])).experiments
 
 
 def settings_of(experiment):
@@ -63,7 +63,7 @@ def test_checks_follow_what_they_check():
     """The preset's and the command line's settings of the base are worked in."""
     asked = ["plan", "assignment", "--epochs", "3", "--latent-dims", "2", "5", "14",
              "--batch-sizes", "10", "40", "--replicates", "8"]  # fmt: skip
-    chosen = select(parser().parse_args(asked), large=False)
+    chosen = select(parser().parse_args(asked))
     names = [experiment.name for experiment in chosen.experiments]
     grids = dict(zip(names, plan(chosen.experiments, "0" * 16), strict=True))
     found = {
@@ -91,7 +91,7 @@ def test_checks_follow_what_they_check():
 
 
 def test_a_check_alone_computes_nothing_of_its_base():
-    chosen = select(parser().parse_args(["plan", "longer"]), large=False)
+    chosen = select(parser().parse_args(["plan", "longer"]))
     base, longer = plan(chosen.experiments, "0" * 16, chosen.asked)
     assert base == [] and len(longer) == 6
     assert {cell.config["epochs"] for cell in longer} == {16}
@@ -174,7 +174,7 @@ def test_a_few_shot_cell_starts_from_an_autoencoder_that_is_on_the_grid_anyway()
 
 def test_the_smoke_preset_runs_and_gives_the_metric_that_is_promised(few_digits):
     smoke = ["plan", "assignment", "--preset", "smoke", "--batch-sizes", "20"]
-    experiments = select(parser().parse_args(smoke), large=False).experiments
+    experiments = select(parser().parse_args(smoke)).experiments
     weights = {}
     for experiment, cells in zip(experiments, plan(experiments, "0" * 16), strict=True):
         module = experiment.module()

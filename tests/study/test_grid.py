@@ -189,8 +189,8 @@ def test_a_value_that_is_asked_for_twice_is_one_cell():
 
 
 def test_an_impossible_value_is_named():
-    with pytest.raises(ConfigError, match="depth = 5"):
-        plan([override(AUTOENCODER, {"depth": (2, 5)}, {})], DATA)
+    with pytest.raises(ConfigError, match="depth = 9"):
+        plan([override(AUTOENCODER, {"depth": (2, 9)}, {})], DATA)
 
 
 def test_a_grown_grid_keeps_its_ids():

@@ -543,7 +543,7 @@ def test_the_check_says_what_is_there(fake_ray, tmp_path, capsys):
 
 
 def test_the_check_says_what_is_missing(fake_ray, tmp_path, monkeypatch, capsys):
-    def unreadable(name, folder):
+    def unreadable(*source):
         raise check.DataError("no such data")
 
     monkeypatch.setattr(check, "load", unreadable)

@@ -95,7 +95,7 @@ def test_bytes_that_are_no_text_are_refused(tmp_path):
 
 def cells(path, *options):
     arguments = parser().parse_args(["plan", "assignment", "--preset", str(path), *options])
-    selection = select(arguments, large=False)
+    selection = select(arguments)
     return plan(selection.experiments, "0" * 16)
 
 

@@ -30,7 +30,7 @@ class Question:
 
 
 def chosen(*options):
-    return select(parser().parse_args(["run", *options]), large=False)
+    return select(parser().parse_args(["run", *options]))
 
 
 @pytest.fixture
@@ -123,9 +123,9 @@ def test_a_killed_reader_is_said_in_one_line(study, monkeypatch):
     )
 
 
-def test_every_classifier_has_its_own_encoder():
+def test_every_classifier_has_its_own_encoder(large_data):
     arguments = parser().parse_args(["run", "fewshot", "--until-decided"])
-    (fewshot,) = [e for e in select(arguments, large=True).experiments if e.name == "fewshot"]
+    (fewshot,) = [e for e in select(arguments, large_data).experiments if e.name == "fewshot"]
     assert fewshot.fixed["encoders"] == 0
     with pytest.raises(BadInput, match="must be 0 with --until-decided"):
         chosen("fewshot", "--until-decided", "--encoders", "4")

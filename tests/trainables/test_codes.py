@@ -24,7 +24,7 @@ def nothing_kept(monkeypatch):
 
 def test_kept_codes_are_those_of_the_same_encoder_and_images(digits, encoded):
     one, other = initialise(lambda: Classifier.untrained(SHAPE), 3, range(2))
-    images = torch.from_numpy(digits.test.images).unsqueeze(1)
+    images = torch.from_numpy(digits.test.images)
     first = encode(one, images)
     assert sum(encoded) == 1000
     assert torch.equal(encode(copy.deepcopy(one), images.clone()), first)
@@ -41,7 +41,7 @@ def test_kept_codes_are_those_of_the_same_encoder_and_images(digits, encoded):
 
 def test_no_more_codes_are_kept_than_said(digits, monkeypatch):
     monkeypatch.setattr(codes, "KEPT", 2 * 1000 * 3 * 4)
-    images = torch.from_numpy(digits.test.images).unsqueeze(1)
+    images = torch.from_numpy(digits.test.images)
     for member in initialise(lambda: Classifier.untrained(SHAPE), 4, range(4)):
         encode(member, images)
     assert len(codes._kept) == 2
@@ -51,7 +51,7 @@ def test_what_one_process_has_computed_others_find(digits, encoded, tmp_path):
     """To the last bit; a process that doesn't share has only its own."""
     folder = tmp_path / "session" / "codes"
     (one,) = initialise(lambda: Classifier.untrained(SHAPE), 5, range(1))
-    images = torch.from_numpy(digits.test.images).unsqueeze(1)
+    images = torch.from_numpy(digits.test.images)
     codes.share(folder)
     first = encode(one, images)
     codes._kept.clear()  # as another process begins
@@ -64,7 +64,7 @@ def test_what_one_process_has_computed_others_find(digits, encoded, tmp_path):
 def test_a_file_that_is_no_array_runs_no_code_and_is_replaced(digits, encoded, tmp_path):
     codes.share(tmp_path)
     (one,) = initialise(lambda: Classifier.untrained(SHAPE), 5, range(1))
-    images = torch.from_numpy(digits.test.images).unsqueeze(1)
+    images = torch.from_numpy(digits.test.images)
     first = encode(one, images)
     (file,) = tmp_path.glob("*.npy")
     whole = file.read_bytes()
@@ -84,7 +84,7 @@ def test_on_a_full_disk_nothing_half_written_stays(digits, monkeypatch, tmp_path
     monkeypatch.setattr(codes.np, "save", half)
     codes.share(tmp_path)
     (one,) = initialise(lambda: Classifier.untrained(SHAPE), 5, range(1))
-    images = torch.from_numpy(digits.test.images).unsqueeze(1)
+    images = torch.from_numpy(digits.test.images)
     assert encode(one, images).shape == (1000, 3)
     assert list(tmp_path.iterdir()) == []
 
@@ -93,5 +93,5 @@ def test_a_folder_that_is_gone_costs_no_result(digits, tmp_path):
     codes.share(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
     (one,) = initialise(lambda: Classifier.untrained(SHAPE), 5, range(1))
-    images = torch.from_numpy(digits.test.images).unsqueeze(1)
+    images = torch.from_numpy(digits.test.images)
     assert encode(one, images).shape == (1000, 3)

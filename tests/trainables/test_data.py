@@ -16,8 +16,8 @@ import torch
 import torchvision.datasets.mnist
 from sklearn.model_selection import train_test_split
 
-from trainables import data
-from trainables.data import DataError, Dataset, Split, label_subset, load, pixels
+from trainables.data import DataError, Dataset, Split, label_subset, load, pixels, stratified
+from trainables.data import mnist as data
 
 CLASS_NAMES = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "kmnist": "KMNIST"}
 REAL_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -30,7 +30,7 @@ def test_mnist_5k_has_its_sizes_and_shapes(digits):
     sizes = [(digits.train, 3600), (digits.validation, 400), (digits.test, 1000)]
     for split, size in sizes:
         assert len(split) == size
-        assert split.images.shape == (size, 28, 28)
+        assert split.images.shape == (size, 1, 28, 28)
         assert split.labels.shape == (size,)
         assert split.images.dtype == split.labels.dtype == np.uint8
     assert digits.train.images.min() == 0
@@ -75,7 +75,7 @@ def test_splits_are_those_of_scikit_learn():
         theirs = train_test_split(
             np.arange(len(labels)), test_size=held_out, stratify=labels, random_state=seed
         )
-        for mine, other in zip(data.stratified(labels, held_out, seed), theirs, strict=True):
+        for mine, other in zip(stratified(labels, held_out, seed), theirs, strict=True):
             assert np.array_equal(mine, other)
 
 
@@ -84,7 +84,7 @@ def test_the_fingerprint_changes_with_the_data(few_digits, changed):
     train, validation = few_digits.train, few_digits.validation
     images, labels = train.images.copy(), train.labels.copy()
     if changed == "image":
-        images[7, 14, 14] ^= 1
+        images[7, 0, 14, 14] ^= 1
     elif changed == "label":
         labels[7] = (labels[7] + 1) % 10
     elif changed == "order":
@@ -112,7 +112,7 @@ def test_a_split_becomes_tensors_without_a_warning(few_digits):
     assert image_tensor.shape == (100, 1, 28, 28)
     assert image_tensor.dtype == torch.uint8
     assert label_tensor.dtype == torch.int64
-    assert np.array_equal(image_tensor[:, 0].numpy(), images)
+    assert np.array_equal(image_tensor.numpy(), images)
     assert np.array_equal(label_tensor.numpy(), labels)
 
 
@@ -219,7 +219,7 @@ def own_mnist(tmp_path, monkeypatch, no_network):
 
 
 def test_an_unknown_dataset_names_the_known_ones():
-    with pytest.raises(DataError, match=r"'emnist'.* mnist-5k, mnist, fashion-mnist, kmnist"):
+    with pytest.raises(DataError, match=r"'emnist'.* mnist-5k, digits, mnist, .* or a path"):
         load("emnist")
 
 
@@ -233,10 +233,10 @@ def test_files_on_disk_are_read_and_split(name, tmp_path, no_network):
     ]  # fmt: skip
     assert np.bincount(dataset.train.labels).tolist() == [5500] * 10
     assert np.bincount(dataset.validation.labels).tolist() == [500] * 10
-    assert dataset.train.images.shape == (55_000, 28, 28)
+    assert dataset.train.images.shape == (55_000, 1, 28, 28)
     assert dataset.train.images.dtype == dataset.train.labels.dtype == np.uint8
     # The test files are the test split, in their order.
-    assert dataset.test.images[:1000, 0, 0].tolist() == [n % 251 for n in range(1000)]
+    assert dataset.test.images[:1000, 0, 0, 0].tolist() == [n % 251 for n in range(1000)]
     assert dataset.test.labels[:12].tolist() == [*range(10), 0, 1]
     assert load(name, tmp_path).fingerprint == dataset.fingerprint
 

@@ -360,7 +360,7 @@ def test_known_classes_stay_and_count_in_full():
     codes = {0: torch.randn(100, 3, generator=torch.Generator().manual_seed(0))}
     subsets = torch.stack([torch.arange(20), torch.arange(40, 60)])
     targets = torch.arange(20).remainder(10).expand(2, -1)
-    labels = fewshot.propagated_labels(config("propagation"), [0, 0], codes, subsets, targets)
+    labels = fewshot.propagated_labels(config("propagation"), [0, 0], codes, subsets, targets, 10)
     assert labels.classes.shape == labels.certainty.shape == (2, 100)
     for replicate, subset in enumerate(subsets):
         assert torch.equal(labels.classes[replicate, subset], targets[replicate])
@@ -447,11 +447,10 @@ def test_a_pretrained_encoder_has_to_be_given(few_digits):
     ("name", "value", "allowed"),
     [
         ("latent_dim", 0, "at least 1"),
-        ("labels", 15, "a multiple of 10"),
-        ("labels", 0, "a multiple of 10"),
-        ("labels", -20, "a multiple of 10"),
+        ("labels", 0, "at least 1"),
+        ("labels", -20, "at least 1"),
         ("freeze", "half", "fixed or full or scratch"),
-        ("depth", 5, "1 … 4"),
+        ("depth", 9, "1 … 8"),
         ("batch_size", 21, "up to 20"),
         ("batch_size", -1, "up to 20"),
         ("epochs", 0, "at least 1"),
@@ -482,8 +481,10 @@ def test_a_setting_out_of_bounds_is_named(name, value, allowed):
 
 def test_more_labels_than_the_data_has_are_named(few_digits):
     config("fixed", labels=100).check_data(few_digits)
-    with pytest.raises(ConfigError, match="labels = 110: a multiple of 10 up to 100, what few-dig"):
-        config("fixed", labels=110).check_data(few_digits)
+    for labels in (110, 15):
+        allowed = f"labels = {labels}: a multiple of 10, the number of classes, up to 100"
+        with pytest.raises(ConfigError, match=allowed):
+            config("fixed", labels=labels).check_data(few_digits)
 
 
 def test_a_configuration_can_not_be_changed():

@@ -130,7 +130,7 @@ def test_standardisation_is_not_learnt():
         ("latent_dim", 0),
         ("latent_dim", -1),
         ("depth", 0),
-        ("depth", 5),
+        ("depth", 9),
         ("width", 0),
         ("kernel", 4),
         ("kernel", 1),

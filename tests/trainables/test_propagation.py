@@ -39,7 +39,7 @@ def test_scores_solve_the_system(blobs):
     graph = neighbour_graph(blobs[0], 10)
     subsets, labels = np.array([[0, 11], [5, 399]]), np.array([[0, 1], [5, 9]])
     for subset, of_it in zip(subsets, labels, strict=True):
-        scores = spread(graph, subset, of_it, 0.99)
+        scores = spread(graph, subset, of_it, 0.99, 10)
         known = np.zeros((400, 10))
         known[subset, of_it] = 1
         exact = np.linalg.solve(np.eye(400) - 0.99 * graph.toarray(), known)
@@ -55,7 +55,7 @@ def test_scores_are_those_of_scikit_learn():
     theirs = LabelSpreading(kernel="rbf", gamma=20, alpha=0.2, max_iter=1000, tol=1e-12)
     theirs.fit(points, seen)
     # Its graph is the normalised Laplacian with a zero diagonal, negated.
-    ours = spread(theirs._build_graph(), subset, classes[subset], 0.2)[:, :2]
+    ours = spread(theirs._build_graph(), subset, classes[subset], 0.2, 10)[:, :2]
     probabilities = ours / ours.sum(axis=1, keepdims=True)
     assert np.abs(probabilities - theirs.label_distributions_).max() < 1e-6
 
@@ -64,7 +64,7 @@ def test_one_label_a_cluster_labels_the_cluster(blobs):
     points, labels = blobs
     graph = neighbour_graph(points, 10)
     subset = np.arange(10)
-    probabilities = balanced(spread(graph, subset, labels[subset], 0.99))
+    probabilities = balanced(spread(graph, subset, labels[subset], 0.99, 10))
     assert (probabilities.argmax(axis=1) == labels).mean() > 0.97
     assert probabilities.sum(axis=1) == pytest.approx(1.0)
 
@@ -81,7 +81,7 @@ def badly_labelled(blobs):
 
 def right(badly_labelled, rounds):
     graph, subset, labels = badly_labelled
-    probabilities = spread_in_rounds(graph, subset, labels[subset], 0.99, rounds)
+    probabilities = spread_in_rounds(graph, subset, labels[subset], 0.99, rounds, 10)
     assert probabilities.sum(axis=1) == pytest.approx(1.0)
     return (probabilities.argmax(axis=1) == labels).mean()
 
@@ -101,12 +101,12 @@ def test_what_is_known_spreads_as_it_is_in_every_round(blobs, monkeypatch):
     known[3] = 8
     given = []
 
-    def record(graph, images, classes, alpha):
-        given.append(dict(zip(images, classes, strict=True)))
-        return spread(graph, images, classes, alpha)
+    def record(graph, images, numbers, alpha, classes):
+        given.append(dict(zip(images, numbers, strict=True)))
+        return spread(graph, images, numbers, alpha, classes)
 
     monkeypatch.setattr(propagation, "spread", record)
-    found = spread_in_rounds(neighbour_graph(points, 10), subset, known, 0.99, 5)
+    found = spread_in_rounds(neighbour_graph(points, 10), subset, known, 0.99, 5, 10)
     assert found[3].argmax() == 3
     assert len(given) > 2
     for classes in given:

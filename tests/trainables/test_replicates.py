@@ -98,7 +98,7 @@ def train_alone(
 
 
 def images_of(split):
-    return torch.tensor(split.images)[:, None].double() / 255
+    return torch.tensor(split.images).double() / 255
 
 
 def largest_difference(state, other):

@@ -107,7 +107,7 @@ def test_divergence_fails_the_whole_cell(few_digits):
     ("name", "value", "allowed"),
     [
         ("loss", "squared", "absolute or wrapped"),
-        ("depth", 5, "1 … 4"),
+        ("depth", 9, "1 … 8"),
         ("batch_size", 0, "at least 1"),
         ("epochs", 0, "at least 1"),
         ("learning_rate", 0.0, "above 0"),

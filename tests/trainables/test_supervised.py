@@ -81,7 +81,7 @@ def test_is_a_strong_control(digits):
 
 @pytest.mark.parametrize(
     ("settings", "what"),
-    [({"labels": 25}, "labels"), ({"labels": 20, "augment": -1.0}, "augment"),
+    [({"labels": 0}, "labels"), ({"labels": 20, "augment": -1.0}, "augment"),
      ({"labels": 20, "batch_size": 21}, "batch_size"), ({"labels": 20, "epochs": 0}, "epochs"),
      ({"labels": 20, "learning_rate": 0.0}, "learning_rate")],
 )  # fmt: skip

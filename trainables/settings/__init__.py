@@ -4,5 +4,4 @@ A trainable's `Config` and `VERSION` may live in the trainable itself. They are 
 a plan of 100,000 cells should take no longer than torch takes to be imported.
 """
 
-from trainables.settings.shape import SIDES as SIDES
 from trainables.settings.shape import Shape as Shape

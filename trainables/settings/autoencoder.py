@@ -113,3 +113,4 @@ class Config(Settings):
         most = len(data.train)
         if self.batch_size > most:
             raise ConfigError("batch_size", self.batch_size, f"at most {most} images")
+        self.shape.check_data(data)

@@ -174,3 +174,4 @@ class Config(Settings):
     def check_data(self, data: Dataset) -> None:
         """Raise `ConfigError` where `data` has too few labels for this configuration."""
         check_labels(self.labels, data)
+        self.shape.check_data(data)

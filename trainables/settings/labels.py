@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from trainables.contract import require
-from trainables.data import CLASSES, Dataset
+from trainables.data import Dataset
 
 
 def require_labels(labels: int, batch_size: int) -> None:
-    """Raise `ConfigError` unless `labels` can be class-balanced and hold a minibatch."""
-    allowed = f"a multiple of {CLASSES}, the number of classes, from {CLASSES} up"
-    require(labels >= CLASSES and labels % CLASSES == 0, "labels", labels, allowed)
+    """Raise `ConfigError` unless there are `labels`, and they can hold a minibatch."""
+    require(labels >= 1, "labels", labels, "an integer of at least 1")
     allowed = f"0 (all labels at once) or up to {labels}, the number of labels"
     require(0 <= batch_size <= labels, "batch_size", batch_size, allowed)
 
 
 def check_labels(labels: int, data: Dataset) -> None:
-    """Raise `ConfigError` where `data` has fewer labels than that, class-balanced."""
+    """Raise `ConfigError` unless `data` has so many labels, as many of each class."""
+    classes = len(data.classes)
+    require(classes > 1, "labels", labels, f"left out, as the images of {data.name} have none")
     most = data.most_labels()
-    allowed = f"a multiple of {CLASSES} up to {most}, what {data.name} has class-balanced"
-    require(labels <= most, "labels", labels, allowed)
+    allowed = f"a multiple of {classes}, the number of classes, up to {most}, what {data.name} has"
+    require(labels <= most and labels % classes == 0, "labels", labels, allowed)

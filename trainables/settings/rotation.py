@@ -63,3 +63,4 @@ class Config(Settings):
         """Raise `ConfigError` where `data` is too small for this configuration."""
         most = len(data.train)
         require(self.batch_size <= most, "batch_size", self.batch_size, f"at most {most} images")
+        self.shape.check_data(data)

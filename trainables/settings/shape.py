@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from trainables.contract import require
+from trainables.data import Dataset
 
-SIDES = (28, 14, 7, 4, 2)
-"""Side of the feature maps before the first and after each stride-2 convolution, in pixels."""
+DEEPEST = 8
+"""Layers at most; images of fewer than 2^8 pixels a side allow fewer."""
 
 NETWORKS = ("convolutional", "mlp")
 """Kinds of networks, which `trainables.networks` has."""
@@ -35,12 +37,12 @@ class Shape:
     """Nonlinearity after every layer but the last; `none` makes the network affine."""
     network: str = "convolutional"
     """`convolutional` or `mlp`, which reconstructs better at d = 2."""
+    image: tuple[int, int, int] = (1, 28, 28)
+    """Channels, height and width of the images."""
 
     def __post_init__(self) -> None:
         require(self.latent_dim >= 1, "latent_dim", self.latent_dim, "an integer of at least 1")
-        require(
-            1 <= self.depth < len(SIDES), "depth", self.depth, f"an integer 1 … {len(SIDES) - 1}"
-        )
+        require(1 <= self.depth <= DEEPEST, "depth", self.depth, f"an integer 1 … {DEEPEST}")
         require(self.width >= 1, "width", self.width, "an integer of at least 1")
         require(self.kernel in (3, 5, 7), "kernel", self.kernel, "3, 5 or 7")
         require(self.network in NETWORKS, "network", self.network, " or ".join(NETWORKS))
@@ -48,20 +50,43 @@ class Shape:
             self.activation in ACTIVATIONS, "activation", self.activation, " or ".join(ACTIVATIONS)
         )
 
+    @lru_cache  # noqa: B019  # of the few shapes of a study
+    def of_images(self, image: tuple[int, int, int]) -> Shape:
+        """The same for images of other channels, height and width."""
+        return replace(self, image=image)
+
+    def check_data(self, data: Dataset) -> None:
+        """Raise `ConfigError` where the images of `data` are too small for so many layers."""
+        smaller = min(data.image_shape[1:])
+        most = max(1, math.ceil(math.log2(smaller)))
+        allowed = f"at most {most}, as images of {smaller} pixels can be halved so often"
+        require(self.network != "convolutional" or self.depth <= most, "depth", self.depth, allowed)
+
+    @property
+    def sides(self) -> list[tuple[int, int]]:
+        """Height and width of the image and of the feature map after each convolution."""
+        found = [self.image[1:]]
+        for _ in range(self.depth):
+            height, width = found[-1]
+            found.append((-(-height // 2), -(-width // 2)))
+        return found
+
     @property
     def channels(self) -> list[int]:
         """Channels of the image and after each convolution."""
-        return [1] + [self.width * 2**layer for layer in range(self.depth)]
+        return [self.image[0]] + [self.width * 2**layer for layer in range(self.depth)]
 
     @property
     def units(self) -> list[int]:
         """Pixels of the image, then units of each hidden layer of an MLP."""
-        return [SIDES[0] ** 2] + [max(1, 32 * self.width >> layer) for layer in range(self.depth)]
+        return [math.prod(self.image)] + [
+            max(1, 32 * self.width >> layer) for layer in range(self.depth)
+        ]
 
     @property
     def features(self) -> int:
         """Numbers in the last feature map."""
-        return self.channels[-1] * SIDES[self.depth] ** 2
+        return self.channels[-1] * math.prod(self.sides[-1])
 
 
 @lru_cache

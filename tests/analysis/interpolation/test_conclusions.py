@@ -233,7 +233,7 @@ def test_intervals_without_a_trend_are_undecided_and_one_replicate_has_none() ->
 
 def test_both_digits_at_once_are_no_merit() -> None:
     more = conclusions(synthetic({"both": 0.03}))[3]
-    assert more.startswith("Both digits are seen at once more at a larger d: 0.50")
+    assert more.startswith("Both classes are seen at once more at a larger d: 0.50")
     assert more.endswith("it is 0.200, without any model: more of it is a failure to interpolate.")
     assert "seen at once less at a larger d" in conclusions(synthetic({"both": -0.03}))[3]
 

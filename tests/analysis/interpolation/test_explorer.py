@@ -175,7 +175,7 @@ def test_the_judges_readings_are_shown(
     expected = f"{probabilities.argmax()} · {100 * probabilities.max():.0f} %"
     assert reader.find("[data-card='first'] .reading").text == expected
     label = reader.find("[data-card='1'] .picture").get_attribute("aria-label")
-    assert re.fullmatch(r"d = 8, α = 0\.50: reads as \d, \d+ %; neither digit \d+ %", label)
+    assert re.fullmatch(r"d = 8, α = 0\.50: reads as \d, \d+ %; neither class \d+ %", label)
 
 
 @needs_browser
@@ -183,8 +183,8 @@ def test_choosing_digits_and_images(
     reader: Reader, small_results: Results, table: pd.DataFrame, tmp_path: Path
 ) -> None:
     reader.choose("select.pair", "8 and 9")
-    assert reader.find("[data-card='first'] strong").text == "I₁: a 8"
-    assert reader.find("[data-card='second'] strong").text == "I₂: a 9"
+    assert reader.find("[data-card='first'] strong").text == "I₁: 8"
+    assert reader.find("[data-card='second'] strong").text == "I₂: 9"
     images = image_pairs(small_results, (8, 9))
     wait = ui.WebDriverWait(reader.driver, 5)
     first = "[data-card='first'] .picture"
@@ -231,7 +231,7 @@ def test_the_plane_by_keyboard_and_pointer(reader: Reader, small_results: Result
 @needs_browser
 def test_the_legend_shows_digits_alone(reader: Reader) -> None:
     def pressed() -> list[str]:
-        buttons = reader.driver.find_elements("css selector", ".digits [aria-pressed='true']")
+        buttons = reader.driver.find_elements("css selector", ".classes [aria-pressed='true']")
         return [button.text for button in buttons]
 
     def drawn() -> str:
@@ -240,13 +240,13 @@ def test_the_legend_shows_digits_alone(reader: Reader) -> None:
 
     everything = drawn()
     assert pressed() == list("0123456789")
-    reader.find("[data-digit='3']").click()
+    reader.find("[data-class='3']").click()
     assert pressed() == ["3"]
     assert drawn() != everything
-    reader.press("[data-digit='8']", "SPACE")
+    reader.press("[data-class='8']", "SPACE")
     assert pressed() == ["3", "8"]
-    reader.find("[data-digit='3']").click()
-    reader.find("[data-digit='8']").click()
+    reader.find("[data-class='3']").click()
+    reader.find("[data-class='8']").click()
     assert pressed() == list("0123456789")
     assert drawn() == everything
 
@@ -319,7 +319,7 @@ def test_without_the_digits_it_says_so(
     results = replace(small_results)
     results.__dict__["dataset"] = replace(data, test=test)
     markup = fragment(explorer.content(results, judges), table)
-    assert "lack the digits of the assignment's pairs" in markup
+    assert "lack the classes of these pairs" in markup
 
 
 def test_the_readings_are_those_of_the_pictures(small_results, judges):
@@ -333,7 +333,7 @@ def test_the_readings_are_those_of_the_pictures(small_results, judges):
     probabilities = judges(path)
     rows = table.query("pair == '5-1' and images == 3 and latent_dim == @d")
     assert rows["alpha"].tolist() == list(explorer.ALPHAS)
-    assert rows["digit"].tolist() == probabilities.argmax(axis=1).tolist()
+    assert rows["class"].tolist() == [str(read) for read in probabilities.argmax(axis=1)]
     assert rows["percent_first"].to_numpy() == pytest.approx(100 * probabilities[:, 5], abs=0.51)
     assert set(rows["cells"]) == {shown.cells[d]}
     assert set(table.query("latent_dim == 'pixel blend'")["cells"]) == {"none: images"}

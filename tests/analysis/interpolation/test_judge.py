@@ -27,12 +27,12 @@ def dataset(train: int = 60, test: int = 30) -> Dataset:
 def test_training_images_are_nearest_to_themselves() -> None:
     data = dataset()
     real = RealImages(data)
-    known = torch.from_numpy(data.train.images[:5]).unsqueeze(1) / 255
+    known = torch.from_numpy(data.train.images[:5]) / 255
     assert real.distances(known).tolist() == [0] * 5
     away, nearest = real.nearest_by_cosine(known)
     assert away.tolist() == pytest.approx([0] * 5, abs=1e-6)
     assert torch.equal(nearest, known)
-    unseen = torch.from_numpy(data.test.images).unsqueeze(1) / 255
+    unseen = torch.from_numpy(data.test.images) / 255
     assert float(real.distances(unseen).quantile(0.5, interpolation="lower")) == pytest.approx(1)
     # Euclid by hand.
     flat = data.train.images.reshape(60, -1) / 255

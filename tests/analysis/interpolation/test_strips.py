@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,18 +16,25 @@ from analysis.results import Results
 def test_strips_have_the_finished_dimensions(small_results: Results) -> None:
     shown = strips(small_results, (5, 1))
     assert list(shown.decoded) == [2, 8]
-    assert shown.decoded[8].shape == (11, 28, 28)
+    assert shown.decoded[8].shape == (11, 28, 28, 3)
     assert shown.blend[0] == pytest.approx(shown.second)
     assert shown.blend[-1] == pytest.approx(shown.first)
     network = small_results.autoencoders(shown.cells[8])[0]
     with torch.no_grad():
-        restored = network(torch.from_numpy(shown.first)[None, None])[0, 0].numpy()
-    assert shown.decoded[8][-1] == pytest.approx(restored, abs=1e-5)
+        image = 1 - torch.from_numpy(shown.first[..., 0]).float()  # black on white
+        restored = 1 - network(image[None, None])[0, 0].numpy()
+    for channel in range(3):
+        assert shown.decoded[8][-1, ..., channel] == pytest.approx(restored, abs=1e-5)
 
 
-def test_a_missing_digit_is_named(small_results: Results) -> None:
-    with pytest.raises(ValueError, match="has no 12"):
-        strips(small_results, (4, 12))
+def test_a_missing_class_is_named(small_results: Results) -> None:
+    test = small_results.dataset.test
+    without = replace(small_results)
+    without.__dict__["dataset"] = replace(
+        small_results.dataset, test=test.part(np.flatnonzero(test.labels != 7))
+    )
+    with pytest.raises(ValueError, match="has no 7"):
+        strips(without, (4, 7))
 
 
 def test_a_strip_can_be_drawn(small_results: Results) -> None:

@@ -23,7 +23,8 @@ import torchvision.datasets.mnist
 
 import study.__main__ as command_line
 from study.store.cells import FORMAT
-from trainables.data import HEADERS, RAW_SIZES, load
+from trainables.data import load
+from trainables.data.mnist import HEADERS, RAW_SIZES
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -50,14 +51,14 @@ COMMANDS = [
     Row("an unknown option", "{plan} --latent-dimms 2", "--latent-dimms"),
     Row("an option without its value", "plan assignment --latent-dims", "--latent-dims: expected"),
     Row("a preset that isn't there", "{run} --preset bogus", "'bogus' .*: smoke, quick, full"),
-    Row("a dataset that isn't there", "{run} --dataset bogus", "--dataset: 'bogus' .* mnist-5k, m"),
+    Row("a dataset that isn't there", "{run} --dataset bogus", "'bogus' .* mnist-5k, digits, m"),
     Row("no latent dimensions", "{plan} --latent-dims 0", "--latent-dims: 0 .* at least 1"),
     Row("fewer than none", "{plan} --latent-dims -1", "--latent-dims: -1 .* at least 1"),
     Row("a word for a number", "{plan} --latent-dims x", "--latent-dims: 'x' .*integer"),
     Row("half a dimension", "{run} --latent-dims 2.5", "--latent-dims: '2.5' .*integer"),
     Row("beyond any number", "{plan} --latent-dims 1e400", "--latent-dims: '1e400' .*integer"),
     Row("no layers", "{plan} --depths 0", "--depths: 0 .*at least 1"),
-    Row("more layers than sizes", "{run} --depths 5", "--depths 5: must be .*1 … 4"),
+    Row("more layers than sizes", "{run} --depths 6", "--depths 6: must be at most 5"),
     Row("labels for some classes", "{plan} --labels 15", "--labels 15: must be a multiple of 10"),
     Row("one bad value of three", "{plan} --labels 20 45 160", "--labels 45: "),
     Row("no labels", "{plan} --labels 0", "--labels: 0 .*at least 1"),
@@ -187,7 +188,9 @@ def no_ray_no_network_no_gpu(monkeypatch, digits):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setattr(pwd, "getpwuid", nameless)
     monkeypatch.setattr(
-        command_line, "load", lambda name, f: digits if name == "mnist-5k" else load(name, f)
+        command_line,
+        "load",
+        lambda name, *rest: digits if name == "mnist-5k" else load(name, *rest),
     )
 
 
@@ -353,7 +356,7 @@ def test_a_terminal_without_unicode_is_no_error(tmp_path):
         check=False,
     )  # fmt: skip
     assert ran.returncode == 2
-    assert re.fullmatch(rb"study plan: --depths 9: must be .*1 \? 4\n", ran.stderr)
+    assert re.fullmatch(rb"study plan: --depths 9: must be .*1 \? 8\n", ran.stderr)
 
 
 # --- nothing that is loaded can run code -----------------------------------------------------

@@ -60,6 +60,6 @@ def test_a_study_with_any_option_is_planned_or_refused(name, setting, word):
         options = ["--preset", "smoke", OPTION_OF[setting], word]
         arguments = parser().parse_args(["plan", name, *options])
         with contextlib.suppress(BadInput, ConfigError):
-            plan(select(arguments, large=False).experiments, "")
+            plan(select(arguments).experiments, "")
 
     assert exit_code(plan_it) in (0, 2)

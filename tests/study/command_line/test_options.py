@@ -46,7 +46,9 @@ def no_ray_no_network_no_gpu(monkeypatch, digits):
     monkeypatch.setattr(torchvision.datasets.mnist, "download_and_extract_archive", unreachable)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setattr(
-        command_line, "load", lambda name, f: digits if name == "mnist-5k" else load(name, f)
+        command_line,
+        "load",
+        lambda name, *rest: digits if name == "mnist-5k" else load(name, *rest),
     )
 
 
@@ -133,7 +135,7 @@ def test_the_plan_follows_the_options(tmp_path, capsys):
 
 def test_the_plan_counts_what_is_done_and_what_has_failed(tmp_path, capsys, digits):
     command = ["fewshot", "--preset", "smoke", "--out", str(tmp_path)]
-    selection = select(parser().parse_args(["plan", *command]), large=False)
+    selection = select(parser().parse_args(["plan", *command]))
     autoencoders, few_shot = plan(selection.experiments, digits.fingerprint)
     store = Store(tmp_path)
     store.create()
@@ -151,8 +153,8 @@ def test_the_plan_counts_what_is_done_and_what_has_failed(tmp_path, capsys, digi
 # --- what options change ---------------------------------------------------------------------
 
 
-def selected(*arguments, large=False):
-    chosen = select(parser().parse_args(["plan", *map(str, arguments)]), large)
+def selected(*arguments, data=None):
+    chosen = select(parser().parse_args(["plan", *map(str, arguments)]), data)
     return {experiment.name: experiment for experiment in chosen.experiments}
 
 
@@ -214,21 +216,20 @@ def test_a_preset_changes_axes_and_settings_and_an_option_changes_them_again():
     assert changed["autoencoder"].replicates == 7
 
 
-def test_large_datasets_take_the_presets_settings_for_them():
+def test_large_datasets_take_the_presets_settings_for_them(large_data):
     large = PRESETS["quick"].large["autoencoder"]
     assert large
-    chosen = selected("assignment", large=True)["autoencoder"]
+    chosen = selected("assignment", data=large_data)["autoencoder"]
     assert {**chosen.fixed, "replicates": chosen.replicates}.items() >= large.items()
-    asked = selected("assignment", "--epochs", 77, large=True)["autoencoder"]
+    asked = selected("assignment", "--epochs", 77, data=large_data)["autoencoder"]
     assert asked.fixed["epochs"] == 77
 
 
-def test_the_default_is_the_quick_preset_on_embedded_data():
+def test_the_default_is_the_quick_preset_on_embedded_data(large_data):
     arguments = parser().parse_args(["run", "assignment"])
     assert arguments.preset == "quick"
-    assert select(arguments, large=False).dataset == "mnist-5k"
+    assert select(arguments).dataset == "mnist-5k"
     assert str(arguments.out) == "results"
     assert arguments.address == "local"
-    assert select(parser().parse_args(["run", "assignment", "--preset", "full"]), True).dataset == (
-        "mnist"
-    )
+    full = parser().parse_args(["run", "assignment", "--preset", "full"])
+    assert select(full, large_data).dataset == "mnist"

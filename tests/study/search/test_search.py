@@ -30,7 +30,7 @@ WITHOUT_RAY = f"import sys; sys.modules['ray'] = None; {WITHOUT_REPORT}"
 @pytest.fixture
 def data_at_hand(monkeypatch, digits):
     """`mnist-5k` read from disk only once."""
-    monkeypatch.setattr(command_line, "load", lambda name, folder: digits)
+    monkeypatch.setattr(command_line, "load", lambda *source: digits)
 
 
 # --- refusals --------------------------------------------------------------------------------

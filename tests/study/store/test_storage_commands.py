@@ -20,7 +20,7 @@ SMOKE = ["autoencoder", "--preset", "smoke", "--replicates", "2", "--out"]
 @pytest.fixture(autouse=True)
 def data_at_hand(monkeypatch, digits):
     """`mnist-5k` read from disk only once."""
-    monkeypatch.setattr(command_line, "load", lambda name, folder: digits)
+    monkeypatch.setattr(command_line, "load", lambda *source: digits)
 
 
 class Session:

@@ -1,0 +1,174 @@
+"""A user's images before they are divided into splits."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from trainables.data.dataset import MOST_CLASSES, DataError, Dataset, Split, stratified
+
+SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+"""Names of splits in files and folders."""
+
+FEWEST = 3
+"""Images of a class, one for each split."""
+
+TEST, VALIDATION = 0.2, 0.1
+"""Shares held out where the files bring no such split: of all images, and of those left then."""
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Images of one source."""
+
+    images: np.ndarray
+    """(N, C, H, W) uint8."""
+    labels: Sequence[str] | None = None
+    """The name of each image's class; None where images have no labels."""
+    splits: Sequence[str] | None = None
+    """Of each image `train`, `validation` or `test`; None where that isn't known."""
+    groups: Sequence[str] | None = None
+    """What must not be in two splits, such as a person; None where every image stands alone."""
+
+    def divided(self, name: str) -> Dataset:
+        """The images in three splits: those that the files bring, else stratified ones, or whole
+        groups. Raises `DataError`."""
+        classes, labels = numbered(name, self.labels, len(self.images))
+        groups = None if self.groups is None else np.asarray(self.groups)
+        if self.splits is None:
+            rest = np.arange(len(labels))
+            given = dict.fromkeys(("validation", "test"), np.arange(0))
+        else:
+            where = np.asarray(self.splits)
+            rest = np.flatnonzero(where == "train")
+            given = {part: np.flatnonzero(where == part) for part in ("validation", "test")}
+        for part, share in (("test", TEST), ("validation", VALIDATION)):
+            if not len(given[part]):
+                rest, given[part] = held_out(name, labels, groups, rest, share)
+        every = [
+            Split(self.images[i], labels[i]) for i in (rest, given["validation"], given["test"])
+        ]
+        return checked(Dataset(name, every[0], every[1], every[2], classes))
+
+
+def checked(data: Dataset) -> Dataset:
+    """`data`, if every split has images and the training split has some of every class."""
+    for what, split in zip(("training", "validation", "test"), data.splits, strict=True):
+        if not len(split):
+            raise DataError(f"{data.name}: there is no {what} image; more images are needed")
+    counts = np.bincount(data.train.labels, minlength=len(data.classes))
+    for name, count in zip(data.classes, counts, strict=False):
+        if not count:
+            raise DataError(f"{data.name}: no training image is of the class {name!r}")
+    return data
+
+
+def numbered(
+    name: str, labels: Sequence[str] | None, images: int
+) -> tuple[tuple[str, ...], np.ndarray]:
+    """Names of the classes in their natural order, and the number of each image's."""
+    if not images:
+        raise DataError(f"{name}: there is no image in it")
+    if labels is None:
+        return (), np.zeros(images, np.uint8)
+    counts = Counter(labels)
+    classes = tuple(sorted(counts, key=natural))
+    if len(classes) > MOST_CLASSES:
+        raise DataError(f"{name}: {len(classes)} classes; at most {MOST_CLASSES} are possible")
+    if len(classes) < 2:
+        raise DataError(
+            f"{name}: one class only ({classes[0]}); give two or more, or images without labels: "
+            "a folder of images alone"
+        )
+    fewest = min(classes, key=lambda known: counts[known])
+    if counts[fewest] < FEWEST:
+        raise DataError(
+            f"{name}: the class {fewest!r} has {counts[fewest]} image"
+            f"{'s' if counts[fewest] > 1 else ''}; at least {FEWEST} are needed, one for each split"
+        )
+    by_name = {known: number for number, known in enumerate(classes)}
+    return classes, np.array([by_name[label] for label in labels], np.uint8)
+
+
+def natural(text: str) -> list[tuple[int, int | str]]:
+    """Sort key by which 10 comes after 9, and words after numbers."""
+    parts = re.split(r"(\d+)", text)
+    return [(0, int(part)) if part.isdigit() else (1, part) for part in parts if part]
+
+
+def held_out(
+    name: str, labels: np.ndarray, groups: np.ndarray | None, rest: np.ndarray, share: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Divide the images `rest` in (kept, held out), the same on every machine and in every run:
+    each class in its share, or whole groups."""
+    count = max(round(share * len(rest)), len(np.unique(labels[rest])), 1)
+    if count >= len(rest):
+        raise DataError(
+            f"{name}: {len(rest)} images are too few for a training and a held-out part"
+        )
+    if groups is None:
+        kept, held = stratified(labels[rest], count, seed=0)
+        return rest[kept], rest[held]
+    names, which, sizes = np.unique(groups[rest], return_inverse=True, return_counts=True)
+    order = np.random.RandomState(0).permutation(len(names))
+    chosen = order[: 1 + int(np.searchsorted(np.cumsum(sizes[order]), share * len(rest)))]
+    if len(chosen) >= len(names):
+        raise DataError(
+            f"{name}: {len(names)} groups are too few to be divided; at least 3 are needed"
+        )
+    inside = np.isin(which, chosen)
+    return rest[~inside], rest[inside]
+
+
+def require_memory(name: str, count: int, shape: tuple[int, ...]) -> None:
+    """Raise `DataError` where so many images of this shape don't fit into half of the memory."""
+    needed = count * int(np.prod(shape))
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > there / 2:
+        raise DataError(
+            f"{name}: {count:,} images of {' × '.join(map(str, shape))} take {needed / 2**30:.1f} "
+            f"GiB, this machine has {there / 2**30:.1f}; take a smaller --image-size, --grey or "
+            "--limit"
+        )
+
+
+def as_bytes(name: str, images: np.ndarray) -> np.ndarray:
+    """Numbers from 0 to 255, or fractions from 0 to 1, as uint8. Raises `DataError`."""
+    if images.dtype == np.uint8:
+        return images
+    if images.dtype == bool:
+        return images.astype(np.uint8) * 255
+    if images.dtype.kind not in "iuf":
+        raise DataError(f"{name}: pixels of type {images.dtype}; numbers are needed")
+    if not images.size:
+        raise DataError(f"{name}: there is no image in it")
+    low, high = float(images.min()), float(images.max())
+    fractions = images.dtype.kind == "f" and high <= 1
+    if not (np.isfinite([low, high]).all() and low >= 0 and high <= 255):
+        raise DataError(
+            f"{name}: pixels from {low:g} to {high:g}; they must be 0 … 255, or fractions 0 … 1"
+        )
+    return np.rint(images * 255 if fractions else images).astype(np.uint8)
+
+
+def channels_first(name: str, images: np.ndarray) -> np.ndarray:
+    """Images (N, H, W), (N, H, W, C) or (N, C, H, W), C = 1 or 3, as (N, C, H, W)."""
+    if images.ndim == 3:
+        return images[:, np.newaxis]
+    if images.ndim == 4 and images.shape[3] in (1, 3):
+        return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+    if images.ndim == 4 and images.shape[1] in (1, 3):
+        return images
+    raise DataError(
+        f"{name}: images of shape {images.shape}; it must be (N, H, W), (N, H, W, C) or "
+        "(N, C, H, W) with 1 or 3 channels"
+    )

@@ -1,0 +1,90 @@
+"""Image files: a folder a class, or all in one; in `train`, `val` and `test` or not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from trainables.data import kept
+from trainables.data.collection import SPLITS, Collection
+from trainables.data.dataset import DataError
+from trainables.data.options import Options
+from trainables.data.pictures import together
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp")
+"""Of the files that are read; others are no images and are left out."""
+
+
+class File(NamedTuple):
+    """An image file and what its place says of it."""
+
+    path: Path
+    label: str | None
+    split: str | None
+
+
+def read(folder: Path, options: Options) -> Collection:
+    """The images below a folder. Raises `DataError`."""
+    files = list(listed(folder))
+    if not files:
+        hint = ""
+        if (folder / "MNIST" / "raw").is_dir() or (folder / "raw").is_dir():
+            hint = "; data in torchvision's layout are read by --dataset mnist --data-dir FOLDER"
+        raise DataError(f"{folder}: no image in it ({', '.join(SUFFIXES)}){hint}")
+    labelled = {file.label is not None for file in files}
+    if len(labelled) > 1:
+        which = next(file.path for file in files if file.label is None)
+        raise DataError(f"{which}: lies beside folders of classes; move it into one of them")
+    paths = [file.path for file in files]
+    images = kept.images(
+        kept.key(paths, options.image_size, options.grey),
+        lambda: together(str(folder), paths, Path.read_bytes, options),
+    )
+    return Collection(
+        images,
+        None if False in labelled else [str(file.label) for file in files],
+        None if files[0].split is None else [str(file.split) for file in files],
+    )
+
+
+def listed(folder: Path) -> Iterator[File]:
+    """The image files below a folder, in the order of their names."""
+    inside = visible(folder)
+    splits = {path: SPLITS.get(path.name.lower()) for path in inside if path.is_dir()}
+    if not any(splits.values()):
+        yield from classified(folder, None)
+        return
+    for path in inside:
+        if split := splits.get(path):
+            yield from classified(path, split)
+        elif path.is_dir() or path.suffix.lower() in SUFFIXES:
+            beside = ", ".join(known.name for known, split in splits.items() if split)
+            raise DataError(f"{path}: lies beside {beside}; move it into one of them")
+
+
+def classified(folder: Path, split: str | None) -> Iterator[File]:
+    """The image files of one split: each subfolder is a class, whatever is below it."""
+    for path in visible(folder):
+        if path.is_dir():
+            for file in sorted(path.rglob("*")):
+                if is_image(file) and not hidden(file.relative_to(folder)):
+                    yield File(file, path.name, split)
+        elif is_image(path):
+            yield File(path, None, split)
+
+
+def visible(folder: Path) -> list[Path]:
+    """What is in a folder, hidden files aside. Raises `DataError`."""
+    try:
+        return sorted(path for path in folder.iterdir() if not hidden(Path(path.name)))
+    except OSError as error:
+        raise DataError(f"{folder}: can't be read ({error.strerror})") from error
+
+
+def hidden(path: Path) -> bool:
+    return any(part.startswith((".", "__MACOSX")) for part in path.parts)
+
+
+def is_image(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and path.is_file()

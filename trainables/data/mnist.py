@@ -1,0 +1,132 @@
+"""MNIST and its drop-in replacements: torchvision's four files, downloaded if missing."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import numpy as np
+
+from trainables.data.dataset import DIGITS, DataError, Dataset, Split, held_out
+
+SIDE = 28
+
+CLASS_NAMES = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "kmnist": "KMNIST"}
+"""torchvision's class by the name of the dataset."""
+
+CLASSES = {
+    "fashion-mnist": ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt",
+                      "Sneaker", "Bag", "Ankle boot"),
+    "kmnist": ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
+}  # fmt: skip
+"""By dataset: the names of its classes, where they are no digits."""
+
+RAW_SIZES = {
+    "train-images-idx3-ubyte": 47_040_016,
+    "train-labels-idx1-ubyte": 60_008,
+    "t10k-images-idx3-ubyte": 7_840_016,
+    "t10k-labels-idx1-ubyte": 10_008,
+}
+"""Bytes of the four files that MNIST and its drop-in replacements consist of."""
+
+HEADERS = {
+    "train-images-idx3-ubyte": struct.pack(">4I", 2051, 60_000, SIDE, SIDE),
+    "train-labels-idx1-ubyte": struct.pack(">2I", 2049, 60_000),
+    "t10k-images-idx3-ubyte": struct.pack(">4I", 2051, 10_000, SIDE, SIDE),
+    "t10k-labels-idx1-ubyte": struct.pack(">2I", 2049, 10_000),
+}
+"""The first bytes of each: a magic number for bytes in three or one dimensions, and the sizes."""
+
+REPAIR = "delete it and run again to download it, or copy a good one there"
+
+MNIST_MD5 = {
+    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+}
+
+
+def check_raw_files(folder: Path, name: str) -> None:
+    """Raise `DataError` for the first file that is missing or isn't what was published.
+
+    MNIST's own are known by their MD5; another dataset's files mustn't be MNIST's.
+    """
+    for file, size in RAW_SIZES.items():
+        path = folder / file
+        if not path.is_file():
+            raise DataError(f"{path}: missing (expected {size:,} bytes); {REPAIR}")
+        found = path.stat().st_size
+        if found != size:
+            raise DataError(f"{path}: damaged: expected {size:,} bytes, found {found:,}; {REPAIR}")
+        with path.open("rb") as handle:
+            header = handle.read(len(HEADERS[file]))
+            handle.seek(0)
+            digest = hashlib.file_digest(
+                handle, lambda: hashlib.md5(usedforsecurity=False)
+            ).hexdigest()
+        if header != HEADERS[file]:
+            raise DataError(
+                f"{path}: damaged: expected a header {HEADERS[file].hex()}, found {header.hex()}; "
+                f"{REPAIR}"
+            )
+        if (digest == MNIST_MD5[file]) != (name == "mnist"):
+            wrong = f"damaged: expected MD5 {MNIST_MD5[file]}, found {digest}"
+            problem = wrong if name == "mnist" else f"this is MNIST's file, not {name}'s"
+            raise DataError(f"{path}: {problem}; {REPAIR}")
+
+
+def download(dataset_class: type, root: Path, name: str, missing: object, **options: Any) -> Any:
+    """torchvision's dataset under `root`, downloaded there. Raises `DataError`."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        return dataset_class(str(root), **options, download=True)
+    except (URLError, RuntimeError, OSError) as error:
+        raise DataError(
+            f"{root} has no {name} (no {missing}) and the download failed "
+            f"({' '.join(str(error).split())}); give a --data-dir that has it, or connect to "
+            "the network"
+        ) from error
+
+
+def read(name: str, data_dir: Path | None) -> Dataset:
+    """One of `CLASS_NAMES`: of the 60,000 training images, 5,000 are for validation."""
+    root, class_name = data_dir or default_data_dir(), CLASS_NAMES[name]
+    raw = root / class_name / "raw"
+    missing = [raw / file for file in RAW_SIZES if not (raw / file).exists()]
+    if missing:
+        import torchvision.datasets
+
+        download(getattr(torchvision.datasets, class_name), root, name, missing[0], train=True)
+    check_raw_files(raw, name)
+
+    def content(file: str) -> np.ndarray:
+        return np.fromfile(raw / file, dtype=np.uint8, offset=len(HEADERS[file]))
+
+    learn, test = (
+        Split(
+            content(f"{part}-images-idx3-ubyte").reshape(-1, SIDE, SIDE),
+            content(f"{part}-labels-idx1-ubyte"),
+        )
+        for part in ("train", "t10k")
+    )
+    train, validation = held_out(learn.images, learn.labels, 5000)
+    return Dataset(name, train, validation, test, CLASSES.get(name, DIGITS))
+
+
+def default_data_dir() -> Path:
+    """`STUDY_DATA_DIR`, or else a folder in the user's cache. Raises `DataError` where there is
+    no such user."""
+    chosen = os.environ.get("STUDY_DATA_DIR")
+    try:
+        if chosen:
+            return Path(chosen).expanduser()
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError as error:
+        where = f"STUDY_DATA_DIR is {chosen}" if chosen else "there is no STUDY_DATA_DIR"
+        raise DataError(f"{where}, and {error.args[0]} Give a --data-dir") from error
+    return cache / "latent-study" / "data"

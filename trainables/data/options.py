@@ -1,0 +1,136 @@
+"""Which part of a dataset, and in which form: `--image-size`, `--grey`, `--classes`, `--limit`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from trainables.data.dataset import DataError, Dataset, Split, stratified
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is asked of a dataset besides its name."""
+
+    image_size: tuple[int, int] | None = None
+    """Height and width that images are scaled to; None: as they are. Of a CSV of pixels, the shape
+    that they have."""
+    grey: bool = False
+    """Whether colours become shades of grey."""
+    classes: tuple[str, ...] = ()
+    """The classes to take; none: all."""
+    limit: int = 0
+    """Images to take in all, each class in its share; 0: all."""
+    group_by: str = ""
+    """The column of a CSV or Parquet file whose values are never in two splits."""
+
+    def record(self) -> dict[str, Any]:
+        """Those that are not the default, as JSON."""
+        asked = dataclasses.asdict(self)
+        defaults = dataclasses.asdict(Options())
+        return {name: value for name, value in asked.items() if value != defaults[name]}
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Options:
+        """From what `record` gave. Raises `DataError` for anything else."""
+        try:
+            size, classes = record.get("image_size"), record.get("classes", ())
+            return cls(
+                image_size=(int(size[0]), int(size[1])) if size else None,
+                grey=bool(record.get("grey", False)),
+                classes=tuple(map(str, classes)),
+                limit=int(record.get("limit", 0)),
+                group_by=str(record.get("group_by", "")),
+            )
+        except (TypeError, ValueError, LookupError) as error:
+            raise DataError(f"options of the data that can't be read ({error})") from error
+
+    def applied(self, data: Dataset) -> Dataset:
+        """The part of `data` that is asked for, in the form that is. Raises `DataError`."""
+        if self.classes:
+            data = with_classes(data, self.classes)
+        if self.limit and self.limit < sum(map(len, data.splits)):
+            data = limited(data, self.limit)
+        if self.grey and data.image_shape[0] == 3:
+            data = changed(data, grey)
+        if self.image_size and data.image_shape[1:] != self.image_size:
+            size = self.image_size
+            data = changed(data, lambda images: scaled(images, size))
+        return data
+
+
+WHOLE = Options()
+"""All images as they are."""
+
+
+def changed(data: Dataset, change: Callable[[np.ndarray], np.ndarray]) -> Dataset:
+    """The dataset with `change` applied to the images (N, C, H, W) of each split."""
+    return with_splits(data, [Split(change(split.images), split.labels) for split in data.splits])
+
+
+def with_splits(data: Dataset, splits: Sequence[Split], classes: tuple[str, ...] = ()) -> Dataset:
+    """The dataset with these splits (and these classes instead of its own)."""
+    train, validation, test = splits
+    return Dataset(data.name, train, validation, test, classes or data.classes)
+
+
+def with_classes(data: Dataset, wanted: tuple[str, ...]) -> Dataset:
+    """The images of these classes, which are numbered in the order they are named in."""
+    unknown = [name for name in wanted if name not in data.classes]
+    if unknown or len(set(wanted)) < 2:
+        known = ", ".join(data.classes) or "none: its images have no labels"
+        wrong = f"no class {unknown[0]!r}" if unknown else "one class only is asked for"
+        raise DataError(
+            f"{data.name}: {wrong}; --classes takes at least two of its classes, {known}"
+        )
+    wanted = tuple(dict.fromkeys(wanted))
+    numbers = np.full(256, len(wanted), np.uint8)
+    for number, name in enumerate(wanted):
+        numbers[data.classes.index(name)] = number
+    splits = []
+    for split in data.splits:
+        labels = numbers[split.labels]
+        kept = np.flatnonzero(labels < len(wanted))
+        splits.append(Split(split.images[kept], labels[kept]))
+    return with_splits(data, splits, wanted)
+
+
+def limited(data: Dataset, limit: int) -> Dataset:
+    """So many images in all, each split and each class in its share. Raises `DataError`."""
+    total, splits = sum(map(len, data.splits)), []
+    for split in data.splits:
+        count = round(limit * len(split) / total)
+        if count < max(1, len(data.classes)):
+            raise DataError(
+                f"{data.name}: --limit {limit} leaves {count} images of a split with "
+                f"{max(1, len(data.classes))} classes; take more"
+            )
+        kept = np.arange(len(split))
+        if count < len(split):
+            kept = stratified(split.labels, len(split) - count, seed=0)[0]
+        splits.append(split.part(kept))
+    return with_splits(data, splits)
+
+
+def grey(images: np.ndarray) -> np.ndarray:
+    """Luma (ITU-R BT.601) of colour `images` (N, 3, H, W): (N, 1, H, W) uint8."""
+    weights = np.array([299, 587, 114], np.uint32)[None, :, None, None]
+    parts = np.array_split(images, max(1, len(images) // 1000))  # four bytes a number
+    luma = [((weights * part).sum(axis=1, keepdims=True) + 500) // 1000 for part in parts]
+    return np.concatenate(luma).astype(np.uint8)
+
+
+def scaled(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """`images` (N, C, H, W) uint8 scaled to `size` (height, width)."""
+    from PIL import Image
+
+    height, width = size
+    found = np.empty((*images.shape[:2], height, width), np.uint8)
+    for index in np.ndindex(*images.shape[:2]):
+        one = Image.fromarray(images[index])
+        found[index] = one.resize((width, height), Image.Resampling.BILINEAR)
+    return found

@@ -1,0 +1,89 @@
+"""Image files of any kind as arrays of one shape."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import numpy as np
+from PIL import Image, ImageOps
+from rich.console import Console
+from rich.progress import track
+
+from trainables.data.collection import require_memory
+from trainables.data.dataset import DataError
+from trainables.data.options import Options
+
+T = TypeVar("T")
+
+SLOW = 2000
+"""Images from which reading shows its progress."""
+
+
+def together(
+    name: str, places: Sequence[T], content: Callable[[T], bytes], options: Options
+) -> np.ndarray:
+    """The images whose files have this `content` at `places`, as (N, C, H, W) uint8: grey if none
+    has colours. Raises `DataError`, naming the place, for one that can't be read."""
+
+    def one(place: T) -> np.ndarray:
+        try:
+            with Image.open(io.BytesIO(content(place))) as image:
+                return converted(image, options)
+        except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+            why = " ".join(str(error).split()) or type(error).__name__
+            why = why.replace("<_io.BytesIO object", "<the file").partition(" at 0x")[0]
+            message = f"{place}: can't be read as an image ({why}); replace or remove it"
+            raise DataError(message) from None
+
+    first = one(places[0])
+    require_memory(name, len(places), first.shape)
+    arrays = []
+    with ThreadPoolExecutor() as pool:
+        console, fast = Console(stderr=True), len(places) < SLOW
+        each = track(pool.map(one, places), f"reading {len(places):,} images", len(places),
+                     console=console, transient=True, disable=fast)  # fmt: skip
+        for place, array in zip(places, each, strict=True):
+            if array.shape[:2] != first.shape[:2]:
+                pool.shutdown(cancel_futures=True)
+                sizes = f"{places[0]} is {by(first)}, {place} is {by(array)}"
+                raise DataError(
+                    f"images differ in size: {sizes} (height × width); --image-size HxW makes "
+                    "them equal"
+                )
+            arrays.append(array)
+    if any(array.ndim == 3 for array in arrays):
+        arrays = [a if a.ndim == 3 else np.repeat(a[:, :, np.newaxis], 3, axis=2) for a in arrays]
+        return np.ascontiguousarray(np.stack(arrays).transpose(0, 3, 1, 2))
+    return np.stack(arrays)[:, np.newaxis]
+
+
+def by(image: np.ndarray) -> str:
+    """`40 × 60`."""
+    return f"{image.shape[0]} × {image.shape[1]}"
+
+
+def converted(image: Image.Image, options: Options) -> np.ndarray:
+    """The pixels of an image as it is shown, (H, W) or (H, W, 3) uint8.
+
+    Turned as its EXIF says, on white where it is transparent, of 16 bits the upper eight.
+    """
+    image = ImageOps.exif_transpose(image)
+    if image.mode == "F":
+        raise ValueError("its pixels are fractions; save it with 8 or 16 bits")
+    if image.mode.startswith("I"):
+        values = np.asarray(image, dtype=np.int64)
+        if values.min() < 0 or values.max() > 65535:
+            raise ValueError(f"its pixels go from {values.min()} to {values.max()}")
+        image = Image.fromarray(np.rint(values / 257).astype(np.uint8))
+    colourless = options.grey or image.mode in ("1", "L", "LA")
+    if "A" in image.getbands() or "transparency" in image.info:
+        below = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(below, image.convert("RGBA"))
+    image = image.convert("L" if colourless else "RGB")
+    if options.image_size:
+        height, width = options.image_size
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(image)

@@ -1,0 +1,97 @@
+"""What `--dataset` can name, and who reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from trainables.data import embedded, mnist
+from trainables.data.collection import Collection
+from trainables.data.dataset import DataError, Dataset
+from trainables.data.options import WHOLE, Options
+
+EMBEDDED: dict[str, Callable[[], Dataset]] = {
+    "mnist-5k": embedded.mnist_5k,
+    "digits": embedded.digits,
+}
+"""Datasets that come with the installation."""
+
+VISION = ("emnist-balanced", "emnist-byclass", "emnist-bymerge", "emnist-digits", "emnist-letters",
+          "emnist-mnist", "usps", "svhn", "cifar10", "cifar100", "stl10")  # fmt: skip
+"""Those that `trainables.data.vision` reads, which is imported for them alone."""
+
+NAMES = (*EMBEDDED, *mnist.CLASS_NAMES, *VISION)
+"""Datasets by name."""
+
+FILES = {".npz": "arrays", ".npy": "arrays", ".csv": "tables", ".parquet": "tables"}
+"""The module that reads a file with this ending."""
+
+
+def is_source(text: str) -> bool:
+    """Whether this is a name, or looks like a path: it has a `/` or a known ending, or is there."""
+    if text in NAMES or text.startswith("torchvision:"):
+        return True
+    path = Path(text)
+    return bool(text.strip()) and (
+        "/" in text or path.suffix.lower() in FILES or text.startswith(("~", ".")) or path.exists()
+    )
+
+
+def load(name: str, data_dir: Path | None = None, options: Options = WHOLE) -> Dataset:
+    """The dataset of a name, from `data_dir` (default: `default_data_dir()`) where it isn't
+    embedded; or that of a path: a folder, or a file of `FILES`.
+
+    Raises `DataError` for what isn't there, is damaged or of no use, or can't be downloaded.
+    """
+    if not is_source(name):
+        raise DataError(f"there is no dataset {name!r}; there are {', '.join(NAMES)}, or a path")
+    try:
+        return options.applied(_load(name, data_dir, options))
+    except OSError as error:
+        raise DataError(f"{name} can't be read ({error})") from error
+
+
+def _load(name: str, data_dir: Path | None, options: Options) -> Dataset:
+    if name in EMBEDDED:
+        data = EMBEDDED[name]()
+    elif name in mnist.CLASS_NAMES:
+        data = mnist.read(name, data_dir)
+    elif name in VISION or name.startswith("torchvision:"):
+        from trainables.data import vision
+
+        data = vision.read(name, data_dir, options)
+    else:
+        path = Path(name).expanduser().resolve()
+        return collection(path, options).divided(str(path))
+    if options.group_by:
+        raise DataError(f"{name} has no column {options.group_by!r} to group by")
+    return data
+
+
+def collection(path: Path, options: Options) -> Collection:
+    """The images of a folder or file of a user. Raises `DataError`."""
+    # Imported for the source at hand alone: pandas, pyarrow and PIL take time.
+    if path.is_dir():
+        if any(path.rglob("*.parquet")):
+            from trainables.data import tables
+
+            return tables.read_parquet(path, options)
+        reader: Any
+        from trainables.data import folder as reader
+    elif not path.exists():
+        raise DataError(f"{path} is not there; give a folder of images, or a file that ends in "
+                        f"{', '.join(FILES)}")  # fmt: skip
+    elif path.suffix.lower() in (".csv", ".parquet"):
+        from trainables.data import tables
+
+        read = tables.read_csv if path.suffix.lower() == ".csv" else tables.read_parquet
+        return read(path, options)
+    elif path.suffix.lower() in FILES:
+        from trainables.data import arrays as reader
+    else:
+        raise DataError(f"{path}: a file that ends in {path.suffix or 'nothing'} is not known; "
+                        f"give a folder of images, or {', '.join(FILES)}")  # fmt: skip
+    if options.group_by:
+        raise DataError(f"{path} has no columns to group by; a CSV or Parquet file has")
+    return reader.read(path, options)

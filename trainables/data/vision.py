@@ -1,0 +1,121 @@
+"""torchvision's datasets as arrays: those with names of their own, and `torchvision:CLASS`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trainables.data.arrays import label_names
+from trainables.data.collection import Collection, as_bytes, channels_first
+from trainables.data.dataset import DataError, Dataset
+from trainables.data.mnist import default_data_dir, download
+from trainables.data.options import Options
+
+PREFIX = "torchvision:"
+
+NAMED: dict[str, tuple[str, Mapping[str, str]]] = {
+    **{f"emnist-{part}": ("EMNIST", {"split": part})
+       for part in ("balanced", "byclass", "bymerge", "digits", "letters", "mnist")},
+    "usps": ("USPS", {}),
+    "svhn": ("SVHN", {}),
+    "cifar10": ("CIFAR10", {}),
+    "cifar100": ("CIFAR100", {}),
+    "stl10": ("STL10", {}),
+}  # fmt: skip
+"""torchvision's class and its arguments, by the name of the dataset."""
+
+
+def read(name: str, data_dir: Path | None, options: Options) -> Dataset:
+    """One of `NAMED`, or `torchvision:CLASS`, downloaded if missing. Raises `DataError`."""
+    import torchvision.datasets
+
+    class_name, arguments = NAMED.get(name, (name.removeprefix(PREFIX), {}))
+    dataset_class = getattr(torchvision.datasets, class_name, None)
+    if not inspect.isclass(dataset_class):
+        raise DataError(f"{name}: torchvision.datasets has no class {class_name!r}")
+    parts = [
+        (split, part_of(dataset_class, name, data_dir or default_data_dir(), arguments, asked))
+        for split, asked in halves(dataset_class)
+    ]
+    collections = [collected(name, part, options) for _, part in parts]
+    labels = [label for c in collections for label in c.labels or ()]
+    splits = [split for (split, _), c in zip(parts, collections, strict=True) for _ in c.images]
+    images = np.concatenate([c.images for c in collections])
+    known = len(parts) > 1
+    return Collection(images, labels or None, splits if known else None).divided(name)
+
+
+def halves(dataset_class: type) -> list[tuple[str, dict[str, Any]]]:
+    """The splits that a class has, and the argument that asks for each."""
+    accepted = inspect.signature(dataset_class).parameters
+    if "train" in accepted:
+        return [("train", {"train": True}), ("test", {"train": False})]
+    if "split" in accepted and accepted["split"].default is not inspect.Parameter.empty:
+        return [("train", {"split": "train"}), ("test", {"split": "test"})]
+    if dataset_class.__name__ == "EMNIST":
+        return [("train", {"train": True}), ("test", {"train": False})]
+    return [("train", {})]
+
+
+def part_of(
+    dataset_class: type, name: str, root: Path, arguments: Mapping[str, str], asked: dict[str, Any]
+) -> Any:
+    """One split of a torchvision dataset."""
+    given = {**arguments, **asked}
+    if "download" in inspect.signature(dataset_class).parameters or "split" in arguments:
+        return download(dataset_class, root, name, f"{root}/{dataset_class.__name__}", **given)
+    try:
+        return (
+            dataset_class(**given) if name == f"{PREFIX}FakeData" else dataset_class(root, **given)
+        )
+    except (TypeError, RuntimeError, OSError, ValueError) as error:
+        raise DataError(f"{name}: {' '.join(str(error).split())}") from error
+
+
+def collected(name: str, part: Any, options: Options) -> Collection:
+    """The images and labels of one split, from its arrays, or else one by one."""
+    targets = next((getattr(part, a) for a in ("targets", "labels") if hasattr(part, a)), None)
+    data = getattr(part, "data", None)
+    if data is None or targets is None or len(data) != len(targets):
+        return one_by_one(name, part, options)
+    images = channels_first(name, as_bytes(name, np.asarray(data)))
+    if type(part).__name__ == "EMNIST":
+        images = np.ascontiguousarray(images.transpose(0, 1, 3, 2))  # published lying on its side
+    return Collection(images, names_of(name, part, np.asarray(targets)))
+
+
+def one_by_one(name: str, part: Any, options: Options) -> Collection:
+    """The same of a class that opens its images as they are asked for."""
+    from trainables.data.pictures import by, converted
+
+    arrays, targets = [], []
+    for image, target in (part[index] for index in range(len(part))):
+        arrays.append(converted(image, options))
+        targets.append(target)
+        if arrays[-1].shape[:2] != arrays[0].shape[:2]:
+            raise DataError(
+                f"{name}: images of {by(arrays[0])} and of {by(arrays[-1])} (height × width); "
+                "--image-size HxW makes them equal"
+            )
+    if not arrays:
+        raise DataError(f"{name}: there is no image in it")
+    if any(not isinstance(target, int | np.integer) for target in targets):
+        raise DataError(f"{name}: its targets are no classes; the study needs a number an image")
+    images = channels_first(name, np.stack(arrays))
+    return Collection(images, names_of(name, part, np.asarray(targets)))
+
+
+def names_of(name: str, part: Any, targets: np.ndarray) -> list[str] | None:
+    """Names of the classes of `targets`, as torchvision knows them; None for unlabelled images."""
+    if (targets < 0).all():
+        return None
+    names = list(getattr(part, "classes", ()))
+    numbers = label_names(Path(name), targets, len(targets))
+    digits = [str(known).partition(" - ")[0] for known in names]  # MNIST's are "0 - zero"
+    if digits == [str(number) for number in range(len(names))]:
+        names = digits
+    return [str(names[int(n)]) if int(n) < len(names) else n for n in numbers]
