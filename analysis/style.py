@@ -77,7 +77,7 @@ def class_axis(axis: Axis, names: Sequence[str], most: int = 40) -> None:
     stride = -(-len(names) // most)
     ticks = list(range(0, len(names), stride))
     axis.set_ticks(ticks, [literal(names[tick])[:24] for tick in ticks])
-    if isinstance(axis, XAxis) and max(map(len, names), default=0) > 2:
+    if isinstance(axis, XAxis) and sum(map(len, names)) > 40:
         axis.set_tick_params(rotation=90)
     if len(names) > 12:
         axis.set_tick_params(labelsize=7)

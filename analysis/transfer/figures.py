@@ -90,7 +90,7 @@ def draw_by_labels(rows: pd.DataFrame, pixel_baselines: pd.DataFrame) -> Figure:
     lines = -(-len(dims) // columns)
     spread = 0.05 if table["arm"].nunique() <= 4 else 0.025
     wide, high = (2.9 * columns, 2.9 * lines) if len(dims) > 1 else (8.0, 5.4)
-    made, panels = figure(columns, lines, width=max(wide, 6.0), height=high, sharex=True,
+    made, panels = figure(columns, lines, width=max(wide, 8.0), height=high, sharex=True,
                           sharey=True, squeeze=False)  # fmt: skip
     base = pixel_baselines.groupby(["classifier", "labels"])["test_accuracy"].mean()
     for axes in panels.flat[len(dims) :]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -84,9 +85,8 @@ def select(arguments: argparse.Namespace, data: Dataset | None = None) -> Select
             continue
         fixed = {**preset.fixed.get(name, {}), **(preset.large.get(name, {}) if large else {})}
         experiment = override(experiment, preset.axes.get(name, {}), fixed)
-        if data and "labels" in experiment.axes:
-            labels = default_labels(experiment.axes["labels"], data)
-            experiment = override(experiment, {"labels": labels}, {})
+        if data:
+            experiment = override(experiment, fitting(experiment.axes, data), {})
         own = {k: v for k, v in given.items() if k not in NOT_SHARED or name == target}
         axes = {k: tuple(v) for k, v in own.items() if isinstance(v, list)}
         scalars = {k: v for k, v in own.items() if k not in axes}
@@ -103,12 +103,21 @@ def select(arguments: argparse.Namespace, data: Dataset | None = None) -> Select
     return Selection(arguments.name, dataset, list(experiments.values()), asked, tuple(left_out))
 
 
-def default_labels(labels: tuple[int, ...], data: Dataset) -> tuple[int, ...]:
-    """Numbers of labels for MNIST's ten classes as the same numbers of each class of `data`; of
-    those that it doesn't have, the most it has."""
-    classes, most = len(data.classes), data.most_labels()
-    wanted = [max(1, number // len(DIGITS)) * classes for number in labels]
-    return tuple(dict.fromkeys(min(number, most) for number in wanted))
+def fitting(axes: Mapping[str, tuple[Any, ...]], data: Dataset) -> dict[str, tuple[Any, ...]]:
+    """The values that nobody asked for as they fit `data`.
+
+    As many labels of each class as of MNIST's ten; of those that there aren't, the most there are.
+    Minibatches of half of the training images at most, as checks double them.
+    """
+    found: dict[str, tuple[Any, ...]] = {}
+    if "labels" in axes:
+        classes, most = len(data.classes), data.most_labels()
+        wanted = [max(1, number // len(DIGITS)) * classes for number in axes["labels"]]
+        found["labels"] = tuple(dict.fromkeys(min(number, most) for number in wanted))
+    if "batch_size" in axes:
+        half = max(1, len(data.train) // 2)
+        found["batch_size"] = tuple(dict.fromkeys(min(size, half) for size in axes["batch_size"]))
+    return found
 
 
 def as_bad_input(error: ConfigError) -> BadInput:

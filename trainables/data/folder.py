@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from trainables.data import kept
-from trainables.data.collection import SPLITS, Collection
+from trainables.data.collection import SPLITS, Collection, numbered
 from trainables.data.dataset import DataError
 from trainables.data.options import Options
 from trainables.data.pictures import together
@@ -36,6 +36,8 @@ def read(folder: Path, options: Options) -> Collection:
     if len(labelled) > 1:
         which = next(file.path for file in files if file.label is None)
         raise DataError(f"{which}: lies beside folders of classes; move it into one of them")
+    labels = None if False in labelled else [str(file.label) for file in files]
+    numbered(str(folder), labels, len(files))  # what it refuses is refused before all is decoded
     paths = [file.path for file in files]
     images = kept.images(
         kept.key(paths, options.image_size, options.grey),
@@ -43,7 +45,7 @@ def read(folder: Path, options: Options) -> Collection:
     )
     return Collection(
         images,
-        None if False in labelled else [str(file.label) for file in files],
+        labels,
         None if files[0].split is None else [str(file.split) for file in files],
     )
 

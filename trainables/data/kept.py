@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -44,5 +45,6 @@ def images(name: str, decode: Callable[[], np.ndarray]) -> np.ndarray:
             np.save(file, found)
         part.replace(path)
     except OSError:  # a full disk, or a home that can't be written to
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
     return found

@@ -37,6 +37,8 @@ def read_csv(path: Path, options: Options) -> Collection:
         table = pd.read_csv(path, dtype_backend="numpy_nullable")
     except (OSError, ValueError) as error:  # of pandas too: a line that is too long
         raise DataError(f"{path}: can't be read as CSV ({' '.join(str(error).split())})") from error
+    if table.empty:
+        raise DataError(f"{path}: there is no image in it")
     names = [str(name) for name in table.columns]
     table.columns = pd.Index(names)
     label, split = column(names, LABEL_COLUMNS), column(names, ("split",))
@@ -52,7 +54,7 @@ def read_csv(path: Path, options: Options) -> Collection:
         raise DataError(f"{path}: line {int(empty.argmax()) + 2} has no value for every pixel")
     shape = picture_shape(path, values.shape[1], options)
     require_memory(str(path), len(values), shape)
-    pixels = as_bytes(str(path), values.to_numpy(np.float64 if len(values) else np.uint8))
+    pixels = as_bytes(str(path), values.to_numpy(np.float64))
     return Collection(
         pixels.reshape(len(values), *shape),
         None if label is None else words_of(path, table[label]),

@@ -1,0 +1,522 @@
+"""A user's own images: every source, every form of an image, and what is refused in one line."""
+
+import io
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pyarrow
+import pytest
+from PIL import Image
+from pyarrow import parquet
+
+from trainables.data import (
+    DataError,
+    Options,
+    collection,
+    is_source,
+    kept,
+    label_subset,
+    load,
+    sources,
+)  # fmt: skip
+
+H, W = 4, 6
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch):
+    """Decoded images are kept in a folder of the test's own."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("STUDY_DATA_DIR", str(folder))
+    return folder
+
+
+def picture(number, colour=True, size=(H, W)):
+    """An image of its own for every number."""
+    draw = np.random.default_rng(number)
+    return draw.integers(0, 256, (*size, 3) if colour else size).astype(np.uint8)
+
+
+def png(array):
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def folder_of(path, classes=("cat", "dog", "owl"), count=10, colour=True, **kw):
+    for offset, name in enumerate(classes):
+        (path / name).mkdir(parents=True)
+        for number in range(count):
+            array = picture(100 * offset + number, colour, **kw)
+            (path / name / f"{number}.png").write_bytes(png(array))
+    return path
+
+
+def everything(data):
+    """All images of a dataset by their bytes, with the names of their classes."""
+    return {
+        image.tobytes(): data.classes[label] if data.classes else None
+        for split in data.splits
+        for image, label in zip(split.images, split.labels, strict=True)
+    }
+
+
+def sizes(data):
+    return [len(split) for split in data.splits]
+
+
+# --- sources ---------------------------------------------------------------------------------
+
+
+def test_folder_with_a_subfolder_a_class(tmp_path):
+    data = load(str(folder_of(tmp_path / "pets")))
+    assert data.image_shape == (3, H, W)
+    assert data.classes == ("cat", "dog", "owl")
+    assert sizes(data) == [21, 3, 6]  # a fifth, then a tenth of what is left, of each class
+    found = everything(data)
+    assert len(found) == 30
+    assert found[picture(103).transpose(2, 0, 1).tobytes()] == "dog"
+    assert load(str(tmp_path / "pets")).fingerprint == data.fingerprint
+
+
+def test_grey_images_have_one_channel_and_what_is_no_image_is_left_out(tmp_path):
+    folder = folder_of(tmp_path / "grey", colour=False)
+    (folder / "cat" / "notes.txt").write_text("no image")
+    (folder / ".hidden").mkdir()
+    (folder / "cat" / ".0.png").write_bytes(b"no image")
+    below = folder / "dog" / "more"
+    below.mkdir()
+    (below / "x.PNG").write_bytes(png(picture(999, colour=False)))
+    data = load(str(folder))
+    assert data.image_shape == (1, H, W)
+    assert everything(data)[picture(999, colour=False).tobytes()] == "dog"
+
+
+@pytest.mark.parametrize("names", [("train", "val", "test"), ("Training", "dev", "testing")])
+def test_splits_of_folders_stay(tmp_path, names):
+    for offset, name in enumerate(names):
+        for number, label in enumerate(("a", "b")):
+            (tmp_path / name / label).mkdir(parents=True)
+            for each in range(5 - offset):
+                array = picture(100 * offset + 10 * number + each)
+                (tmp_path / name / label / f"{each}.png").write_bytes(png(array))
+    data = load(str(tmp_path))
+    assert sizes(data) == [10, 8, 6]
+    first = picture(0).transpose(2, 0, 1)
+    assert any(np.array_equal(image, first) for image in data.train.images)
+
+
+def test_flat_folder_has_no_labels(tmp_path):
+    for number in range(20):
+        (tmp_path / f"{number}.png").write_bytes(png(picture(number)))
+    data = load(str(tmp_path))
+    assert data.classes == () and sizes(data) == [14, 2, 4]
+    assert set(data.train.labels) == {0}
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        np.stack([picture(n, colour=False) for n in range(20)]),
+        np.stack([picture(n) for n in range(20)]),
+        np.stack([picture(n).transpose(2, 0, 1) for n in range(20)]),
+        np.stack([picture(n, colour=False) for n in range(20)]) / 255,
+        np.stack([picture(n, colour=False) for n in range(20)]).astype(np.int64),
+    ],
+    ids=["grey", "channels last", "channels first", "fractions", "integers"],
+)
+def test_arrays_of_any_form(images, tmp_path):
+    labels = np.arange(20) % 2 + 1
+    np.savez(tmp_path / "x.npz", images=images, labels=labels)
+    np.save(tmp_path / "x.npy", images)
+    data = load(str(tmp_path / "x.npz"))
+    assert data.classes == ("1", "2")
+    colour = images.ndim == 4
+    each = [picture(n).transpose(2, 0, 1) if colour else picture(n, False) for n in range(20)]
+    expected = {image.tobytes() for image in each}
+    assert set(everything(data)) == expected
+    without = load(str(tmp_path / "x.npy"))
+    assert without.classes == () and set(everything(without)) == expected
+
+
+def test_splits_of_an_array_file_stay(tmp_path):
+    split = np.array(["train"] * 12 + ["test"] * 8)
+    images = np.stack([picture(n) for n in range(20)])
+    np.savez(tmp_path / "x.npz", images=images, labels=np.arange(20) % 2, split=split)
+    data = load(str(tmp_path / "x.npz"))
+    assert len(data.test) == 8 and len(data.train) + len(data.validation) == 12
+
+
+def table_of(count=20, side=4):
+    """A line an image, as competitions for digit recognisers hand them out."""
+    pixels = np.stack([picture(n, False, (side, side)).ravel() for n in range(count)])
+    table = pd.DataFrame(pixels, columns=[f"pixel{n}" for n in range(side * side)])
+    table.insert(0, "label", [10 * (n % 2) for n in range(count)])
+    return table
+
+
+def test_csv_of_pixels(tmp_path):
+    table_of().to_csv(tmp_path / "digits.csv", index=False)
+    data = load(str(tmp_path / "digits.csv"))
+    assert data.image_shape == (1, 4, 4) and data.classes == ("0", "10")
+    assert everything(data)[picture(3, False, (4, 4)).tobytes()] == "10"
+    wide = load(str(tmp_path / "digits.csv"), options=Options(image_size=(2, 8)))
+    assert wide.image_shape == (1, 2, 8)
+    table_of().drop(columns="label").to_csv(tmp_path / "test.csv", index=False)
+    assert load(str(tmp_path / "test.csv")).classes == ()
+
+
+def test_groups_are_never_in_two_splits(tmp_path):
+    table = table_of(60)
+    table["writer"] = [f"w{n // 5}" for n in range(60)]
+    table.to_csv(tmp_path / "x.csv", index=False)
+    data = load(str(tmp_path / "x.csv"), options=Options(group_by="writer"))
+    writer = {picture(n, False, (4, 4)).tobytes(): n // 5 for n in range(60)}
+    writers = [{writer[image.tobytes()] for image in split.images} for split in data.splits]
+    assert sum(map(len, writers)) == 12 and len(set.union(*writers)) == 12
+    assert all(writers)
+
+
+def test_parquet_of_image_files(tmp_path):
+    images = [{"bytes": png(picture(n)), "path": None} for n in range(20)]
+    labels = [n % 2 for n in range(20)]
+    table = pyarrow.table({"image": images, "label": labels})
+    features = {"label": {"names": ["cat", "dog"], "_type": "ClassLabel"}}
+    metadata = {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
+    (tmp_path / "data").mkdir()
+    table = table.replace_schema_metadata(metadata)
+    parquet.write_table(table.slice(0, 14), tmp_path / "data" / "train-00000-of-00001.parquet")
+    parquet.write_table(table.slice(14), tmp_path / "data" / "test-00000-of-00001.parquet")
+    data = load(str(tmp_path))
+    assert data.classes == ("cat", "dog") and len(data.test) == 6
+    assert everything(data)[picture(3).transpose(2, 0, 1).tobytes()] == "dog"
+    parquet.write_table(
+        pyarrow.table({"image": [i["bytes"] for i in images]}), tmp_path / "y.parquet"
+    )
+    assert load(str(tmp_path / "y.parquet")).classes == ()
+
+
+def test_digits_are_scikit_learns():
+    from sklearn.datasets import load_digits
+
+    data, theirs = load("digits"), load_digits()
+    images = np.concatenate([split.images for split in data.splits])[:, 0]
+    assert sizes(data) == [1257, 180, 360]
+    assert sorted(i.tobytes() for i in images) == sorted(
+        np.rint(i * 255 / 16).astype(np.uint8).tobytes() for i in theirs.images
+    )
+
+
+def test_torchvisions_class_by_name():
+    options = Options(image_size=(8, 10), limit=200)
+    data = load("torchvision:FakeData", options=options)
+    assert data.image_shape == (3, 8, 10) and sum(sizes(data)) == 200 and len(data.classes) == 10
+
+
+# --- the form of an image --------------------------------------------------------------------
+
+
+def read_one(tmp_path):
+    return sources.collection(tmp_path, Options()).images[0]
+
+
+def test_sixteen_bits_become_the_upper_eight(tmp_path):
+    values = np.array([[0, 257, 65535], [128 * 257, 1, 300]], np.uint16)
+    Image.fromarray(values).save(tmp_path / "x.png")
+    assert read_one(tmp_path)[0].tolist() == [[0, 1, 255], [128, 0, 1]]
+
+
+def test_transparent_pixels_are_white(tmp_path):
+    rgba = np.zeros((2, 2, 4), np.uint8)
+    rgba[0, 0] = [10, 20, 30, 255]
+    Image.fromarray(rgba).save(tmp_path / "x.png")
+    shown = read_one(tmp_path)
+    assert shown[:, 0, 0].tolist() == [10, 20, 30] and shown[:, 1, 1].tolist() == [255] * 3
+
+
+def test_palettes_and_cmyk_are_colours(tmp_path):
+    red = Image.new("RGB", (3, 2), (255, 0, 0))
+    red.convert("P").save(tmp_path / "a.gif")
+    red.convert("CMYK").save(tmp_path / "b.tif")
+    images = sources.collection(tmp_path, Options()).images
+    assert images.shape == (2, 3, 2, 3)
+    assert (images[:, 0] > 200).all() and (images[:, 1:] < 60).all()
+
+
+def test_images_are_turned_as_exif_says(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown turned by 90° clockwise
+    tall = np.zeros((2, 3), np.uint8)
+    tall[0, 0] = 255
+    Image.fromarray(tall).save(tmp_path / "x.png", exif=exif)
+    shown = read_one(tmp_path)[0]
+    assert shown.shape == (3, 2) and shown[0, 1] == 255
+
+
+def test_size_and_grey_are_what_is_asked_for(tmp_path):
+    folder = folder_of(tmp_path / "x", size=(9, 7))
+    data = load(str(folder), options=Options(image_size=(5, 8), grey=True))
+    assert data.image_shape == (1, 5, 8)
+    colour = load(str(folder))
+    assert Options(grey=True).applied(colour).image_shape == (1, 9, 7)
+
+
+def test_some_classes_and_some_images():
+    data = load("digits", options=Options(classes=("7", "3", "1")))
+    assert data.classes == ("7", "3", "1")
+    assert set(data.train.labels) == {0, 1, 2}
+    few = load("digits", options=Options(limit=300))
+    assert sum(sizes(few)) == 300 and np.bincount(few.train.labels).min() >= 19
+
+
+def test_options_are_kept_as_json():
+    options = Options((4, 6), True, ("a", "b"), 12, "person")
+    assert Options.of(json.loads(json.dumps(options.record()))) == options
+    assert Options().record() == {}
+
+
+def test_natural_order_of_classes(tmp_path):
+    names = [f"class {n}" for n in (10, 9, 1)]
+    data = load(str(folder_of(tmp_path / "x", names)))
+    assert data.classes == ("class 1", "class 9", "class 10")
+
+
+def test_labels_are_balanced_over_any_number_of_classes():
+    labels = np.repeat(np.arange(100, dtype=np.uint8), 5)
+    chosen = label_subset(labels, 200, 0, 3, classes=100)
+    assert np.bincount(labels[chosen]).tolist() == [2] * 100
+    assert np.array_equal(chosen[:100], label_subset(labels, 100, 0, 3, classes=100))
+
+
+# --- decoded images are kept -----------------------------------------------------------------
+
+
+def test_second_reading_decodes_nothing(tmp_path, monkeypatch, cache):
+    folder = folder_of(tmp_path / "x")
+    first = load(str(folder))
+    assert len(list((cache / "decoded").glob("*.npy"))) == 1
+
+    def broken(*arguments):
+        raise AssertionError("decoded again")
+
+    monkeypatch.setattr("trainables.data.folder.together", broken)
+    assert load(str(folder)).fingerprint == first.fingerprint
+    (folder / "cat" / "0.png").write_bytes(png(picture(7777)))
+    with pytest.raises(AssertionError, match="decoded again"):
+        load(str(folder))
+
+
+def test_cache_that_can_not_be_written_costs_no_result(tmp_path, monkeypatch):
+    folder = folder_of(tmp_path / "x")
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("STUDY_DATA_DIR", str(tmp_path / "file"))
+    assert sum(sizes(load(str(folder)))) == 30
+    (tmp_path / "damaged").mkdir()
+    monkeypatch.setattr(kept, "default_data_dir", lambda: tmp_path / "damaged")
+    load(str(folder))
+    (path,) = (tmp_path / "damaged" / "decoded").glob("*.npy")
+    path.write_bytes(b"no array")
+    assert sum(sizes(load(str(folder)))) == 30
+
+
+# --- what is refused, in one line ------------------------------------------------------------
+
+
+def broken_image(path):
+    folder_of(path)
+    (path / "cat" / "3.png").write_bytes(b"\x89PNG no image")
+
+
+def truncated_image(path):
+    folder_of(path)
+    whole = (path / "cat" / "3.png").read_bytes()
+    (path / "cat" / "3.png").write_bytes(whole[: len(whole) // 2])
+
+
+def one_image_of_a_class(path):
+    folder_of(path, ("cat", "dog"))
+    (path / "owl").mkdir()
+    (path / "owl" / "0.png").write_bytes(png(picture(0)))
+
+
+def mixed_sizes(path):
+    folder_of(path)
+    (path / "cat" / "3.png").write_bytes(png(picture(0, size=(5, 5))))
+
+
+def beside_classes(path):
+    folder_of(path)
+    (path / "x.png").write_bytes(png(picture(0)))
+
+
+def beside_splits(path):
+    folder_of(path / "train")
+    folder_of(path / "more")
+
+
+def floats_in_a_tiff(path):
+    path.mkdir()
+    Image.fromarray(np.ones((3, 3), np.float32)).save(path / "x.tif")
+
+
+def empty(path):
+    path.mkdir()
+
+
+def empty_class(path):
+    folder_of(path, ("a",))
+
+
+FOLDERS = {
+    broken_image: r"cat/3\.png: can't be read as an image .*; replace or remove it",
+    truncated_image: r"cat/3\.png: can't be read as an image",
+    one_image_of_a_class: "the class 'owl' has 1 image; at least 3 are needed",
+    mixed_sizes: r"differ in size: .* is 4 × 6, .*cat/3\.png is 5 × 5 .*--image-size HxW",
+    beside_classes: "x.png: lies beside folders of classes",
+    beside_splits: "more: lies beside train; move it into one of them",
+    floats_in_a_tiff: "its pixels are fractions",
+    empty: "no image in it",
+    empty_class: r"one class only \(a\)",
+}
+
+
+@pytest.mark.parametrize("make", FOLDERS)
+def test_folder_of_no_use_is_refused(make, tmp_path, cache):
+    make(tmp_path / "data")
+    with pytest.raises(DataError, match=FOLDERS[make]) as caught:
+        load(str(tmp_path / "data"))
+    assert "\n" not in str(caught.value)
+    assert not list(cache.rglob("*.npy"))  # nothing half-read is kept
+
+
+IMAGES = np.zeros((9, 4, 4), np.uint8)
+
+ARRAYS = {
+    "no images": ({"pictures": IMAGES}, "no array `images`; there is pictures"),
+    "five dimensions": ({"images": IMAGES[None, None]}, "images of shape"),
+    "two channels": ({"images": np.zeros((9, 4, 4, 2))}, "1 or 3 channels"),
+    "beyond bytes": ({"images": IMAGES + np.uint16(300)}, "pixels from 300 to 300"),
+    "below zero": ({"images": IMAGES - 1.0}, "pixels from -1"),
+    "not a number": ({"images": IMAGES * math.nan}, "pixels from nan"),
+    "words": ({"images": np.full((9, 4, 4), "a")}, "pixels of type <U1"),
+    "labels for some": ({"images": IMAGES, "labels": np.arange(5)}, "labels of shape"),
+    "a negative label": ({"images": IMAGES, "labels": np.arange(9) - 3}, "label 0 is -3"),
+    "half a label": ({"images": IMAGES, "labels": np.arange(9) / 2}, "label 1 is 0.5"),
+    "a missing label": ({"images": IMAGES, "labels": np.array(["a", "", *"abcdefg"])}, "label 1"),
+    "one class": ({"images": IMAGES, "labels": np.zeros(9, int)}, r"one class only \(0\)"),
+    "many classes": (
+        {"images": np.zeros((900, 2, 2), np.uint8), "labels": np.arange(900) // 3},
+        "300 classes; at most 256",
+    ),
+    "an unknown split": (
+        {"images": IMAGES, "split": np.array(["train"] * 8 + ["later"])}, "split 'later'",
+    ),
+    "an empty array": ({"images": IMAGES[:0]}, "there is no image in it"),
+    "objects": ({"images": np.array([None, {}], dtype=object)}, "can't be read as NumPy's"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+def test_array_file_of_no_use_is_refused(name, tmp_path):
+    arrays, problem = ARRAYS[name]
+    np.savez(tmp_path / "x.npz", **arrays)
+    with pytest.raises(DataError, match=problem) as caught:
+        load(str(tmp_path / "x.npz"))
+    assert "\n" not in str(caught.value)
+
+
+def change(column, row, value):
+    def made(table):
+        table = table.astype(object)
+        table.loc[row, column] = value
+        return table
+
+    return made
+
+
+TABLES = {
+    "a word among pixels": (change("pixel3", 2, "dark"), "'pixel3' holds words"),
+    "a pixel is missing": (change("pixel3", 2, None), "line 4 has no value for every pixel"),
+    "a class is missing": (change("label", 2, None), "line 4 has no value for 'label'"),
+    "a negative class": (change("label", 2, -1), "is -1"),
+    "a pixel too bright": (change("pixel3", 2, 256), "pixels from 0 to 256"),
+    "no square": (lambda table: table.drop(columns="pixel3"), "15 pixels a line are no square"),
+    "nothing but classes": (lambda table: table[["label"]], "0 pixels a line"),
+    "no line": (lambda table: table[:0], "there is no image in it"),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_csv_of_no_use_is_refused(name, tmp_path):
+    make, problem = TABLES[name]
+    make(table_of()).to_csv(tmp_path / "x.csv", index=False)
+    with pytest.raises(DataError, match=problem) as caught:
+        load(str(tmp_path / "x.csv"))
+    assert "\n" not in str(caught.value)
+
+
+def test_csv_with_a_line_too_long_is_refused(tmp_path):
+    text = table_of().to_csv(index=False)
+    (tmp_path / "x.csv").write_text(text.replace("\n", ",1,2\n", 5).replace(",1,2\n", "\n", 1))
+    with pytest.raises(DataError, match=r"x\.csv"):
+        load(str(tmp_path / "x.csv"))
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ({"picture2": [b"x"]}, "no column image or img"),
+        ({"image": ["words"]}, "row 0 of 'image' holds no bytes"),
+        ({"image": [b"no image"] * 9, "label": [0, 1, 2] * 3}, "row 0: can't be read as an image"),
+    ],
+)
+def test_parquet_of_no_use_is_refused(content, problem, tmp_path):
+    parquet.write_table(pyarrow.table(content), tmp_path / "x.parquet")
+    with pytest.raises(DataError, match=problem):
+        load(str(tmp_path / "x.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "problem"),
+    [
+        ("./nowhere", Options(), "nowhere is not there; give a folder of images, or a file"),
+        ("torchvision:Nothing", Options(), "has no class 'Nothing'"),
+        ("digits", Options(classes=("1", "x")), "no class 'x'; .* 0, 1, 2"),
+        ("digits", Options(classes=("1",)), "one class only is asked for"),
+        ("digits", Options(limit=5), "--limit 5 leaves 3 images of a split with 10 classes"),
+        ("digits", Options(group_by="person"), "no column 'person'"),
+    ],
+)
+def test_options_of_no_use_are_refused(name, options, problem, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=problem):
+        load(name, options=options)
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".npz", ".npy", ".csv", ".parquet"])
+def test_random_bytes_are_refused(suffix, tmp_path):
+    path = tmp_path / f"x{suffix}"
+    for seed in range(5):
+        path.write_bytes(np.random.default_rng(seed).bytes(2000))
+        with pytest.raises(DataError) as caught:
+            load(str(path))
+        assert str(path) in str(caught.value)
+
+
+def test_images_that_do_not_fit_are_refused_with_the_figure(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.sysconf", lambda name: 2**12)
+    with pytest.raises(DataError, match=r"take 2\.1 GiB, this machine has 0\.0"):
+        collection.require_memory("x", 3_000_000, (32, 24))
+
+
+def test_names_and_paths_are_told_apart(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").mkdir()
+    for text in ("mnist", "torchvision:X", "a/b", "x.csv", "~/x", "./x", "here"):
+        assert is_source(text)
+    for text in ("bogus", "", " "):
+        assert not is_source(text)
+    with pytest.raises(DataError, match="no dataset 'bogus'"):
+        load("bogus")
