@@ -26,6 +26,7 @@ from trainables.autoencoder import Config as AutoencoderConfig
 from trainables.data import DataError, Dataset, Options
 from trainables.data import load as load_data
 from trainables.networks import Autoencoder
+from trainables.own import OwnCodeError
 
 GREY_28 = (1, 28, 28)
 """Channels, height and width of images, where a plan doesn't say."""
@@ -177,8 +178,11 @@ class Results:
         weights = self.store.weights(cell, wanted)
         models = []
         for replicate in wanted:
-            with torch.device("meta"):  # without random weights: half of the time
-                model = Autoencoder(shape)
+            try:
+                with torch.device("meta"):  # without random weights: half of the time
+                    model = Autoencoder(shape)
+            except OwnCodeError as error:
+                raise StoreError(f"the network of {cell} can't be made: {error}") from error
             model.load_state_dict(weights[replicate], assign=True)
             models.append(model.eval())
         return models

@@ -17,6 +17,7 @@ from study.command_line.options import as_bad_input, select
 from study.command_line.parser import parser
 from study.errors import BAD_INPUT, DONE, FAILED, INTERRUPTED, SIGPIPE_EXIT, BadInput, StoreError
 from study.grid import Cell, check_data, identify, lay_out
+from study.own import register_installed
 from study.presets import find
 from study.resources import Resources
 from study.run import (
@@ -36,6 +37,7 @@ from study.store.places import is_uri
 from study.words import counted, redacted
 from trainables.contract import ConfigError
 from trainables.data import NAMES, DataError, Dataset, Options, load
+from trainables.own import OwnCodeError
 
 
 def prepare(arguments: argparse.Namespace) -> tuple[Study, list[list[Cell]]]:
@@ -188,6 +190,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # an ASCII terminal shows … as ?
+    try:
+        register_installed()
+    except OwnCodeError as error:
+        print(f"study: {error}", file=sys.stderr)
+        return BAD_INPUT
     arguments = parser().parse_args(argv)
     arguments.console = PipeConsole(soft_wrap=True, markup=False)
     try:

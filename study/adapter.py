@@ -6,7 +6,6 @@ half a GiB and two seconds that a driver is spared.
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import math
 import platform
@@ -27,6 +26,7 @@ from study.queue import Task
 from study.store import Block, Store
 from trainables.contract import Report
 from trainables.data import Dataset
+from trainables.own import module_of
 
 BLOCKS, OUTCOMES = "blocks", "outcomes"
 """What a trial computes, in its configuration; and what became of it, in its last result."""
@@ -152,7 +152,7 @@ def require_driver(config: Mapping[str, Any], run: Run, store: Store) -> None:
     On a node that came later, results would otherwise have wrong ids, or be lost with it.
     """
     here = platform.node()
-    module = importlib.import_module(config["trainable"])
+    module = module_of(config["trainable"])
     if sources("study", "trainables") != run.code or config["version"] != module.VERSION:
         raise OtherCode(f"{here} has other sources than the driver; `ray up` copies them again")
     if not store.exists():
@@ -200,7 +200,7 @@ def run_block(
     """Compute one block and write it; the means of its metrics, and the seconds it took."""
     from study.store.checkpoint import FileCheckpoint
 
-    module = importlib.import_module(entry["trainable"])
+    module = module_of(entry["trainable"])
     block = Block.parse(entry["block"])
     assert block is not None
     config = module.Config(**{name: entry[name] for name in module.Config.__dataclass_fields__})

@@ -7,12 +7,12 @@ to `EXPERIMENTS` here.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from types import ModuleType
 from typing import Any
 
+from trainables.own import module_of
 from trainables.settings.fewshot import FREEZE, HEADS, PRETRAINING
 
 
@@ -23,7 +23,7 @@ class Experiment:
     name: str
     """What the command line and the `experiment` column of every row call it."""
     trainable: str
-    """Importable module with `Config`, `VERSION` and `train`."""
+    """Importable module, or path of a file, with `Config`, `VERSION` and `train`."""
     axes: Mapping[str, tuple[Any, ...]]
     """Hyperparameters and their values; the cells are the product."""
     fixed: Mapping[str, Any] = field(default_factory=dict)
@@ -61,7 +61,7 @@ class Experiment:
 
     def module(self) -> ModuleType:
         """The trainable's module."""
-        return importlib.import_module(self.trainable)
+        return module_of(self.trainable)
 
     def recipe(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:
         """The recipe for cells with the `latent_dim` of `settings`; empty where there is none."""
@@ -69,7 +69,7 @@ class Experiment:
 
     def settings_module(self) -> ModuleType:
         """The module to take `Config` and `VERSION` from."""
-        return importlib.import_module(self.settings or self.trainable)
+        return module_of(self.settings or self.trainable)
 
     def setting(self, name: str) -> Any:
         """The value of a setting that is no axis, recipes aside."""

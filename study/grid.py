@@ -14,6 +14,7 @@ import orjson
 from study.experiments import Experiment
 from trainables.contract import Settings, added_defaults
 from trainables.data import Dataset
+from trainables.own import portable
 
 
 @dataclass(slots=True, eq=False)
@@ -174,13 +175,12 @@ def identify(groups: Sequence[Sequence[Cell]], fingerprint: str) -> None:
         experiment = cells[0].experiment
         module = experiment.settings_module()
         added = added_defaults(module.Config)
+        trainable = experiment.trainable.rpartition("/")[2]  # of a file, the name alone
         for cell in cells:
-            config = cell.config
+            config = {name: portable(value) for name, value in cell.config.items()}
             if added:
                 config = {k: v for k, v in config.items() if k not in added or v != added[k]}
-            cell.id = cell_id(
-                experiment.trainable, module.VERSION, config, fingerprint, cell.parent_id
-            )
+            cell.id = cell_id(trainable, module.VERSION, config, fingerprint, cell.parent_id)
 
 
 def plan(

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainables.data import pixels
-from trainables.networks import Autoencoder, Classifier, DenseEncoder, Encoder
+from trainables.networks import Autoencoder, Classifier
 
 FEWEST = 1000
 """Images from which codes are kept: fewer are computed as fast as they are found."""
@@ -81,7 +81,7 @@ def _leave(key: str, codes: Tensor) -> None:
         part.unlink(missing_ok=True)
 
 
-def _key(encoder: Encoder | DenseEncoder, images: Tensor) -> str:
+def _key(encoder: nn.Module, images: Tensor) -> str:
     content = hashlib.sha256(f"{encoder} {torch.get_num_threads()}".encode())
     for value in encoder.state_dict().values():
         content.update(_digest(value))
@@ -101,7 +101,7 @@ def _digest(value: Tensor) -> bytes:
 
 
 @torch.no_grad()
-def _encode(encoder: Encoder | DenseEncoder, images: Tensor, batch_size: int = 250) -> Tensor:
+def _encode(encoder: nn.Module, images: Tensor, batch_size: int = 250) -> Tensor:
     as_bytes = not images.is_floating_point()
     parts = images.split(batch_size)
     return torch.cat([encoder(pixels(part) if as_bytes else part) for part in parts])

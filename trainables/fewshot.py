@@ -18,8 +18,6 @@ from trainables.contract import Checkpoint, Outcome, Parent, Report
 from trainables.data import DIGITS, Dataset, pixels
 from trainables.networks import (
     Classifier,
-    DenseEncoder,
-    Encoder,
     Head,
     count_parameters,
     encoder_of,
@@ -74,7 +72,7 @@ def build_classifiers(
     return [Classifier(*parts) for parts in zip(encoders, heads, strict=True)]
 
 
-def pretrained_encoder(shape: Shape, weights: Mapping[str, Tensor]) -> Encoder | DenseEncoder:
+def pretrained_encoder(shape: Shape, weights: Mapping[str, Tensor]) -> nn.Module:
     """An encoder with a copy of its part of an autoencoder's `weights`."""
     with torch.device("meta"):  # without random weights, which take a tenth of a cell's time
         encoder = encoder_of(shape)

@@ -13,6 +13,7 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from trainables.data import DIGITS
+from trainables.own import build, is_own
 from trainables.replicates import leaves_rest
 from trainables.settings import Shape
 
@@ -27,6 +28,29 @@ GRAIN = 32768
 """Numbers up to which PyTorch leaves an elementwise operation to one thread."""
 
 
+class Residual(nn.Module):
+    """Feature maps (N, C, H, W) and what two convolutions add to them."""
+
+    def __init__(self, channels: int, activation: str) -> None:
+        super().__init__()
+        self.added = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, padding=1),
+            ACTIVATIONS[activation](),
+            nn.Conv2d(channels, channels, 3, padding=1),
+        )
+
+    def forward(self, values: Tensor) -> Tensor:
+        return values + self.added(values)
+
+
+def after_layer(shape: Shape, channels: int) -> nn.Module:
+    """What follows a convolution: the activation, of a resnet with a residual block."""
+    activation = ACTIVATIONS[shape.activation]()
+    if shape.network != "resnet":
+        return activation
+    return nn.Sequential(activation, Residual(channels, shape.activation))
+
+
 class Encoder(nn.Module):
     """Images (N, C, H, W) to codes (N, d)."""
 
@@ -36,7 +60,7 @@ class Encoder(nn.Module):
         for taken, given in zip(shape.channels, shape.channels[1:], strict=False):
             layers += [
                 nn.Conv2d(taken, given, shape.kernel, stride=2, padding=shape.kernel // 2),
-                ACTIVATIONS[shape.activation](),
+                after_layer(shape, given),
             ]
         self.convolutions = nn.Sequential(*layers)
         self.code = nn.Linear(shape.features, shape.latent_dim)
@@ -64,7 +88,7 @@ class Decoder(nn.Module):
         for layer in range(shape.depth, 0, -1):
             (height, breadth), before = shape.sides[layer], shape.sides[layer - 1]
             layers += [
-                ACTIVATIONS[shape.activation](),
+                after_layer(shape, shape.channels[layer]),
                 nn.ConvTranspose2d(
                     shape.channels[layer],
                     shape.channels[layer - 1],
@@ -136,19 +160,23 @@ class DenseDecoder(nn.Module):
         return images if self.affine else images.sigmoid()
 
 
-def encoder_of(shape: Shape) -> Encoder | DenseEncoder:
+def encoder_of(shape: Shape) -> nn.Module:
     """An untrained encoder of this shape."""
+    if is_own(shape.network):
+        return build(shape.network, shape.image, shape.latent_dim)[0]
     return DenseEncoder(shape) if shape.network == "mlp" else Encoder(shape)
 
 
 class Autoencoder(nn.Module):
     """An encoder and its decoder."""
 
-    encoder: Encoder | DenseEncoder
-    decoder: Decoder | DenseDecoder
-
     def __init__(self, shape: Shape) -> None:
         super().__init__()
+        self.encoder: Any
+        self.decoder: Any
+        if is_own(shape.network):
+            self.encoder, self.decoder = build(shape.network, shape.image, shape.latent_dim)
+            return
         self.encoder = encoder_of(shape)
         self.decoder = DenseDecoder(shape) if shape.network == "mlp" else Decoder(shape)
 
@@ -295,10 +323,11 @@ def batched_linear(parameters: Mapping[str, Tensor], name: str, inputs: Tensor) 
 class Classifier(nn.Module):
     """Images (N, C, H, W) to class scores (N, K), through an encoder's code."""
 
-    def __init__(self, encoder: Encoder | DenseEncoder, head: Head) -> None:
+    def __init__(self, encoder: nn.Module, head: Head) -> None:
         super().__init__()
         self.encoder = encoder
-        self.standardise = Standardise(encoder.code.out_features)
+        first: Any = head[0]
+        self.standardise = Standardise(first.in_features)
         self.head = head
 
     @classmethod

@@ -73,6 +73,8 @@ def fastest_strategy(model: nn.Module, device: torch.device) -> Strategy:
     """
     if hasattr(model, "batched"):
         return "batched"
+    if any(name for name, _ in model.named_buffers() if "running" in name):
+        return "loop"  # batch norm's statistics are each model's own
     return "loop" if device.type == "cpu" else "vectorised"
 
 

@@ -9,9 +9,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from study.experiments import EXPERIMENTS, STUDIES
+from study.own import register
 from study.presets import PresetError, find
 from study.store.places import is_uri
 from trainables.data import NAMES, is_source
+from trainables.own import OwnCodeError, named
 
 LARGEST = 2**63 - 1
 """The largest integer that a column can hold."""
@@ -78,6 +81,23 @@ def one_of(choices: Sequence[str], what: str) -> Callable[[str], str]:
         return text
 
     return parse
+
+
+def experiment(text: str) -> str:
+    """The name of a study or experiment, or a file that declares one, which is registered."""
+    try:
+        name = register(text) if text.endswith(".py") else text
+    except OwnCodeError as error:
+        raise ArgumentTypeError(str(error)) from None
+    return one_of([*STUDIES, *EXPERIMENTS], "study or experiment")(name)
+
+
+def network(text: str) -> str:
+    """A kind of network, or a function of a user's file."""
+    try:
+        return named(text) if ".py" in text else text
+    except OwnCodeError as error:
+        raise ArgumentTypeError(str(error)) from None
 
 
 def dataset(text: str) -> str:

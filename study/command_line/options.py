@@ -13,6 +13,7 @@ from study.grid import has_setting, override
 from study.presets import find
 from trainables.contract import ConfigError
 from trainables.data import DIGITS, Dataset
+from trainables.own import is_own
 
 OPTION_OF = {
     "latent_dim": "--latent-dims",
@@ -88,6 +89,8 @@ def select(arguments: argparse.Namespace, data: Dataset | None = None) -> Select
         if data:
             experiment = override(experiment, fitting(experiment.axes, data), {})
         own = {k: v for k, v in given.items() if k not in NOT_SHARED or name == target}
+        if all(map(is_own, own.get("network", ()))) and "network" in own:
+            own.setdefault("depth", [max(experiment.axes.get("depth", (1,)))])  # it has no say
         axes = {k: tuple(v) for k, v in own.items() if isinstance(v, list)}
         scalars = {k: v for k, v in own.items() if k not in axes}
         recipes = {
@@ -97,7 +100,7 @@ def select(arguments: argparse.Namespace, data: Dataset | None = None) -> Select
         experiments[name] = replace(override(experiment, axes, scalars), recipes=recipes)
     asked = STUDIES.get(arguments.name, (arguments.name,))
     dataset = arguments.dataset or preset.dataset
-    if not experiments:
+    if set(asked) <= set(left_out):
         reason = f"its images have no labels, which {arguments.name} needs"
         raise BadInput("--dataset", dataset, reason)
     return Selection(arguments.name, dataset, list(experiments.values()), asked, tuple(left_out))

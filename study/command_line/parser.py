@@ -43,9 +43,9 @@ def parser() -> argparse.ArgumentParser:
     run = add("run", "computes what is missing, then writes the report")
     for command in (plan, run):
         command.add_argument(
-            "name", type=types.one_of([*STUDIES, *EXPERIMENTS], "study or experiment"),
+            "name", type=types.experiment,
             help=f"a study ({', '.join(STUDIES)}) or one experiment ({', '.join(EXPERIMENTS)}), "
-            "which brings the experiments that it needs")
+            "which brings the experiments that it needs; or a .py file that declares one")
     search = add(
         "search",
         "finds better settings than the grid's: Optuna suggests, ASHA stops what won't win",
@@ -152,8 +152,10 @@ def _add_settings(command: argparse.ArgumentParser) -> None:
         help="of the few-shot encoder: plain (default), augmented (on noisy, augmented images), "
         "variational (a beta-VAE), contrastive (views of an image have similar codes); with "
         "augmented and contrastive, the labelled images are augmented too")
-    add("--networks", dest="network", nargs="+", metavar="KIND",
-        help="convolutional (default) or mlp, fully connected; an axis of the grid")
+    add("--networks", dest="network", type=types.network, nargs="+", metavar="KIND",
+        help="convolutional (default), resnet (with residual blocks), mlp (fully connected), or "
+        "FILE.py:FUNCTION, where FUNCTION((channels, height, width), d) returns an encoder and a "
+        "decoder; an axis of the grid")
     add("--widths", dest="width", type=types.count, nargs="+", metavar="N",
         help="channels after the first convolution, each further one doubles them; of an mlp, a "
         "32nd of the units of its first layer; an axis of the grid")

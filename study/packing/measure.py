@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ from study.packing.share import CONTEXT, Hardware, describe, largest, share_of, 
 from study.queue import Task
 from study.words import counted, reason
 from trainables.data import Dataset
+from trainables.own import module_of
 
 TOO_MUCH = 2**62
 """The need of a block that a whole GPU doesn't hold: bytes beyond any GPU."""
@@ -154,7 +154,7 @@ def weigh(probes: Sequence[Probe], data: Dataset) -> tuple[int | None, list[int]
 
 def train(probe: Probe, data: Dataset, parent: Any) -> dict[int, dict[str, Any]]:
     """Train a probe; its weights by replicate."""
-    module = importlib.import_module(probe.trainable)
+    module = module_of(probe.trainable)
     config = module.Config(**probe.config)
     outcome = module.train(config, probe.replicates, data, lambda metrics: None, parent)
     return {

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from trainables.contract import ConfigError, Settings, added, require
 from trainables.data import Dataset
+from trainables.own import is_own
 from trainables.settings.shape import Shape, shape_of
 
 VERSION = 1
@@ -114,3 +115,6 @@ class Config(Settings):
         if self.batch_size > most:
             raise ConfigError("batch_size", self.batch_size, f"at most {most} images")
         self.shape.check_data(data)
+        own = is_own(self.network) and self.objective != "reconstruction"
+        allowed = "reconstruction, with a network of your own"
+        require(not own, "objective", self.objective, allowed)

@@ -6,13 +6,14 @@ import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from trainables.contract import require
+from trainables.contract import ConfigError, require
 from trainables.data import Dataset
+from trainables.own import OwnCodeError, is_own, require_fitting
 
 DEEPEST = 8
 """Layers at most; images of fewer than 2^8 pixels a side allow fewer."""
 
-NETWORKS = ("convolutional", "mlp")
+NETWORKS = ("convolutional", "resnet", "mlp")
 """Kinds of networks, which `trainables.networks` has."""
 
 ACTIVATIONS = ("gelu", "relu", "silu", "none")
@@ -36,7 +37,8 @@ class Shape:
     activation: str = "gelu"
     """Nonlinearity after every layer but the last; `none` makes the network affine."""
     network: str = "convolutional"
-    """`convolutional` or `mlp`, which reconstructs better at d = 2."""
+    """`convolutional`; `resnet`, with a residual block at every size; `mlp`, which reconstructs
+    better at d = 2; or a user's own, see `trainables.own`."""
     image: tuple[int, int, int] = (1, 28, 28)
     """Channels, height and width of the images."""
 
@@ -45,7 +47,9 @@ class Shape:
         require(1 <= self.depth <= DEEPEST, "depth", self.depth, f"an integer 1 … {DEEPEST}")
         require(self.width >= 1, "width", self.width, "an integer of at least 1")
         require(self.kernel in (3, 5, 7), "kernel", self.kernel, "3, 5 or 7")
-        require(self.network in NETWORKS, "network", self.network, " or ".join(NETWORKS))
+        known = self.network in NETWORKS or is_own(self.network)
+        allowed = f"{', '.join(NETWORKS)} or FILE.py:FUNCTION"
+        require(known, "network", self.network, allowed)
         require(
             self.activation in ACTIVATIONS, "activation", self.activation, " or ".join(ACTIVATIONS)
         )
@@ -60,7 +64,13 @@ class Shape:
         smaller = min(data.image_shape[1:])
         most = max(1, math.ceil(math.log2(smaller)))
         allowed = f"at most {most}, as images of {smaller} pixels can be halved so often"
-        require(self.network != "convolutional" or self.depth <= most, "depth", self.depth, allowed)
+        if is_own(self.network):
+            try:
+                require_fitting(self.network, data.image_shape, self.latent_dim)
+            except OwnCodeError as error:
+                raise ConfigError("network", self.network, f"one that fits: {error}") from error
+        elif self.network != "mlp":
+            require(self.depth <= most, "depth", self.depth, allowed)
 
     @property
     def sides(self) -> list[tuple[int, int]]:

@@ -1,0 +1,253 @@
+"""A user's own images, network and experiment, in a folder outside of the checkout, on the command
+line: from files to a report."""
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image, ImageDraw
+
+from analysis.results import load
+from study.experiments import EXPERIMENTS
+from study.own import OwnCodeError, register, register_installed
+from trainables import own
+from trainables.contract import ConfigError
+from trainables.settings.shape import Shape
+
+README = Path(__file__).resolve().parents[2] / "README.md"
+
+
+def code_block(name):
+    """The Python code after a marker in the README."""
+    text = README.read_text() if README.is_file() else ""
+    marker = f"<!-- {name} -->"
+    if marker not in text:
+        pytest.skip(f"README.md has no {marker}")
+    return re.search(re.escape(marker) + r"\s*```python\n(.*?)```", text, re.DOTALL)[1]
+
+
+def drawn(kind, draw, width=60, height=40):
+    """A disc, a square or a triangle of some colour somewhere on a darker ground."""
+    dark, light = (tuple(draw.integers(*span, 3).tolist()) for span in ((0, 90), (120, 256)))
+    image = Image.new("RGB", (width, height), dark)
+    pen, size = ImageDraw.Draw(image), int(draw.integers(6, 12))
+    x, y = int(draw.integers(15, width - 15)), int(draw.integers(12, height - 12))
+    if kind == "triangle":
+        pen.polygon([(x, y - size), (x - size, y + size), (x + size, y + size)], fill=light)
+    else:
+        draw_it = pen.ellipse if kind == "disc" else pen.rectangle
+        draw_it([x - size, y - size, x + size, y + size], fill=light)
+    return image
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """Three classes of 40 colour images of 40 × 60 pixels."""
+    folder, draw = tmp_path_factory.mktemp("pictures") / "shapes & more", np.random.default_rng(0)
+    for kind in ("disc", "square", "triangle"):
+        (folder / kind).mkdir(parents=True)
+        for number in range(40):
+            drawn(kind, draw).save(folder / kind / f"{number}.png")
+    return folder
+
+
+def tables_of(out):
+    return {path.name for path in Path(out, "report", "tables").glob("*.csv")}
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_folder_of_colour_images_to_the_complete_report(pictures, run_study, tmp_path):
+    out = tmp_path / "results"
+    options = ["--preset", "smoke", "--freeze", "fixed", "full", "scratch"]
+    ran = run_study("run", "assignment", "--dataset", pictures, *options, "--out", out)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    results = load(out)
+    assert results.missing.empty
+    assert results.dataset.image_shape == (3, 40, 60)
+    assert sorted(results.of("fewshot")["labels"].unique()) == [6, 12]  # 2 and 4 of each class
+    assert {"reconstruction.csv", "interpolation.csv", "correlation.csv", "transfer.csv",
+            "error_by_class.csv"} <= tables_of(out)  # fmt: skip
+    pairs = pd.read_csv(out / "report" / "tables" / "interpolation_pairs.csv")["pair"]
+    assert set(pairs) == {"disc-square", "disc-triangle", "square-triangle"}
+    page = (out / "report" / "index.html").read_text()
+    assert "shapes &amp; more" in page and "digit" not in page.partition("5 · ")[0]
+    # The same folder elsewhere has the same cells: nothing is computed again.
+    moved = tmp_path / "moved"
+    shutil.copytree(pictures, moved)
+    again = run_study("plan", "assignment", "--dataset", moved, *options, "--out", out)
+    assert re.search(r"^0 replicates to compute", again.stdout, re.MULTILINE), again.stdout
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_images_without_labels_have_the_first_three_sections(pictures, run_study, tmp_path):
+    flat, out = tmp_path / "flat", tmp_path / "results"
+    flat.mkdir()
+    for number, path in enumerate(sorted(pictures.rglob("*.png"))):
+        shutil.copy(path, flat / f"{number}.png")
+    options = ["--dataset", flat, "--image-size", "20x30", "--grey", "--preset", "smoke"]
+    ran = run_study("run", "assignment", *options, "--out", out)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    left_out = "left out, as the images have no labels: fewshot, supervised, steps, rates"
+    assert left_out in ran.stdout
+    assert load(out).dataset.image_shape == (1, 20, 30)
+    assert {"reconstruction.csv", "interpolation.csv", "correlation.csv"} <= tables_of(out)
+    assert "transfer.csv" not in tables_of(out)
+    refused = run_study("run", "few-labels", *options, "--out", tmp_path / "other")
+    assert refused.returncode == 2
+    assert "its images have no labels, which few-labels needs" in refused.stderr
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_hundred_classes(run_study, tmp_path):
+    draw, out = np.random.default_rng(0), tmp_path / "results"
+    centres = draw.integers(0, 256, (100, 8, 8))
+    labels = np.repeat(np.arange(100), 8)
+    images = np.clip(centres[labels] + draw.normal(0, 20, (800, 8, 8)), 0, 255).astype(np.uint8)
+    np.savez(tmp_path / "x.npz", images=images, labels=[f"sort {n}" for n in labels])
+    ran = run_study(
+        "run", "assignment", "--dataset", tmp_path / "x.npz", "--preset", "smoke",
+        "--freeze", "fixed", "--labels-per-class", 1, 2, "--pairs", "sort 3,sort 70", "--out", out,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    results = load(out)
+    assert sorted(results.of("fewshot")["labels"].unique()) == [100, 200]
+    control = results.of("supervised")
+    assert control[control["labels"] == 200]["test_accuracy"].max() > 0.05  # chance is 0.01
+    pairs = pd.read_csv(out / "report" / "tables" / "interpolation_pairs.csv")["pair"]
+    assert set(pairs) == {"sort 3-sort 70"}
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_network_and_an_experiment_of_ones_own(run_study, tmp_path):
+    """With the code of the README, to the letter; an interrupted run goes on."""
+    folder, out = tmp_path / "my code", tmp_path / "results"
+    folder.mkdir()
+    (folder / "my_nets.py").write_text(code_block("own-network"))
+    (folder / "my_experiment.py").write_text(code_block("own-experiment"))
+    network = f"{folder}/my_nets.py:build"
+    options = ["--dataset", "digits", "--preset", "smoke", "--networks", "mlp", network]
+    run = ["run", "autoencoder", *options, "--latent-dims", 2, "--out", out]
+    ran = run_study(*run, "--replicates", 1)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    ran = run_study(*run)  # goes on with the second replicate
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    rows = load(out).of("autoencoder")
+    (spec,) = {name for name in rows["network"] if own.is_own(name)}
+    assert len(rows) == 4 and rows["replicate"].tolist() == [0, 1, 0, 1]
+    (cell,) = rows[rows["network"] == spec]["cell"].unique()
+    model = load(out).autoencoders(cell)[0]
+    assert type(model.encoder[2]).__name__ == "Tanh"
+
+    mine = ["run", f"{folder}/my_experiment.py", "--dataset", "digits", "--preset", "smoke"]
+    ran = run_study(*mine, "--out", tmp_path / "mine")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    results = load(tmp_path / "mine")
+    rows = results.of("softmax")
+    assert results.missing.empty and len(rows) == 4 * 3
+    assert rows[rows["labels"] == 160]["test_accuracy"].mean() > 0.7  # chance is 0.1
+    assert "up to date" in run_study(*mine, "--out", tmp_path / "mine").stdout
+
+
+# --- without a study -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def file(tmp_path):
+    def write(code, name="my_nets.py"):
+        own.module_of.cache_clear()
+        own.function_of.cache_clear()
+        (tmp_path / name).write_text(code)
+        return str(tmp_path / name)
+
+    return write
+
+
+def test_id_has_a_networks_content_and_not_its_folder(file, tmp_path):
+    path = file("def build(image, latent_dim): ...")
+    spec = own.named(f"{path}:build")
+    assert own.portable(spec) == f"my_nets.py:build@{own.digest(Path(path))}"
+    assert own.portable("mlp") == "mlp" and own.portable(3) == 3
+    file("def build(image, latent_dim): ...\n# other")
+    with pytest.raises(OwnCodeError, match="has changed since the study began"):
+        own.function_of(spec)
+
+
+LINEAR = "from torch import nn\ndef build(image, d):\n    return "
+WRONG = {
+    "": "has no function build",
+    "import nothing_of_the_kind": "can't be imported .ModuleNotFoundError",
+    "def build(:": "can't be imported .SyntaxError",
+    "build = 3": "has no function build",
+    f"{LINEAR}nn.Flatten()": "must return an encoder and a decoder, not Flatten",
+    f"{LINEAR}nn.Flatten(), 3": "int is no torch module",
+    f"{LINEAR}nn.Flatten(), nn.Identity()": r"the encoder gives \(2, 784\) .* must be \(2, 5\)",
+    f"{LINEAR}nn.Sequential(nn.Flatten(), nn.Linear(784, d)), nn.Identity()":
+        r"the decoder gives \(2, 5\) .* must be \(2, 1, 28, 28\)",
+    f"{LINEAR}nn.Linear(3, d), nn.Identity()": "fails on images of .*RuntimeError",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("code", WRONG)
+def test_network_of_no_use_is_refused_in_one_line(code, file, few_digits):
+    path = file(code)
+
+    def use():
+        shape = Shape(5, 1, 4, network=own.named(f"{path}:build"))
+        shape.check_data(few_digits)
+
+    with pytest.raises((OwnCodeError, ConfigError), match=WRONG[code]) as caught:
+        use()
+    assert "\n" not in str(caught.value)
+
+
+EXPERIMENT = """
+from dataclasses import dataclass
+from study.experiments import Experiment
+from trainables.contract import Settings
+VERSION = 1
+@dataclass(frozen=True)
+class Config(Settings):
+    seed: int = 0
+def train(): ...
+E = Experiment(name="NAME", trainable=__name__, axes={"seed": (0, 1)})
+"""
+
+
+def test_experiments_of_a_file_are_registered(file, monkeypatch):
+    monkeypatch.setattr("study.own.EXPERIMENTS", dict(EXPERIMENTS))
+    path = file(EXPERIMENT.replace("NAME", "tilt"), "mine.py")
+    assert register(path) == "tilt"
+    assert register(path) == "tilt"  # the same again is no other
+    for code, problem in {
+        EXPERIMENT.replace("NAME", "autoencoder"): "the name 'autoencoder' is taken",
+        EXPERIMENT.replace("NAME", "assignment"): "the name 'assignment' is taken",
+        EXPERIMENT.replace("def train", "def other"): "has no train",
+        "x = 1": "has no Experiment with trainable=__name__",
+    }.items():
+        with pytest.raises(OwnCodeError, match=problem):
+            register(file(code, "other.py"))
+    with pytest.raises(OwnCodeError, match="is not there"):
+        register("/nowhere/x.py")
+
+
+def test_experiments_of_installed_packages_are_registered(monkeypatch):
+    from types import SimpleNamespace
+
+    from study.experiments import AUTOENCODER
+
+    known = dict(EXPERIMENTS)
+    monkeypatch.setattr("study.own.EXPERIMENTS", known)
+    good = SimpleNamespace(load=lambda: AUTOENCODER, name="a", value="package:A")
+    monkeypatch.setattr("study.own.entry_points", lambda group: [good])
+    register_installed()
+    bad = SimpleNamespace(load=lambda: 3, name="b", value="package:B")
+    monkeypatch.setattr("study.own.entry_points", lambda group: [bad])
+    with pytest.raises(OwnCodeError, match=r"package:B .* is no Experiment"):
+        register_installed()

@@ -1,0 +1,128 @@
+"""Code of a user's own, in a file outside of this checkout: trainables and networks.
+
+A network is named `FILE.py:FUNCTION@DIGEST`. The digest is the file's, so that a worker or a later
+report never takes other code for it; of the path, only the file's name is part of a cell's id.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import re
+import sys
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+SPEC = re.compile(r"(?P<path>.+\.py):(?P<function>[A-Za-z_]\w*)@(?P<digest>[0-9a-f]{12})")
+
+
+class OwnCodeError(ValueError):
+    """A file of a user's own that can't be used: says which and why."""
+
+
+@lru_cache
+def module_of(name: str) -> ModuleType:
+    """The module of this name, or in the file of this path. Raises `OwnCodeError` for a file."""
+    if not name.endswith(".py"):
+        return importlib.import_module(name)
+    path = Path(name)
+    known_as = f"own_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    spec = importlib.util.spec_from_file_location(known_as, path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise OwnCodeError(f"{path} is not there")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[known_as] = module  # where dataclasses look up their annotations
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever a user's code raises
+        del sys.modules[known_as]
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise OwnCodeError(f"{path} can't be imported ({reason})") from error
+    return module
+
+
+def named(text: str) -> str:
+    """`FILE.py:FUNCTION` with the whole path and the digest. Raises `OwnCodeError`."""
+    file, _, function = text.partition("@")[0].rpartition(":")
+    path = Path(file).expanduser().resolve()
+    spec = f"{path}:{function}@{digest(path)}"
+    if not SPEC.fullmatch(spec):
+        raise OwnCodeError(f"{text} must be FILE.py:FUNCTION")
+    function_of(spec)
+    return spec
+
+
+def digest(path: Path) -> str:
+    """12 hexadecimal digits of a file's content. Raises `OwnCodeError`."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    except OSError as error:
+        raise OwnCodeError(f"{path} can't be read ({error.strerror})") from error
+
+
+def is_own(network: str) -> bool:
+    """Whether this names a network of a user's own."""
+    return SPEC.fullmatch(network) is not None
+
+
+def portable(value: Any) -> Any:
+    """A setting as it is part of a cell's id: a file's name without its folder."""
+    return value.rpartition("/")[2] if isinstance(value, str) and is_own(value) else value
+
+
+@lru_cache
+def function_of(spec: str) -> Any:
+    """The function that makes a network. Raises `OwnCodeError`, also where the file has changed."""
+    found = SPEC.fullmatch(spec)
+    assert found
+    path = Path(found["path"])
+    if digest(path) != found["digest"]:
+        raise OwnCodeError(f"{path} has changed since the study began; run it again")
+    function = getattr(module_of(str(path)), found["function"], None)
+    if not callable(function):
+        raise OwnCodeError(f"{path} has no function {found['function']}")
+    return function
+
+
+def build(spec: str, image: tuple[int, int, int], latent_dim: int) -> tuple[Any, Any]:
+    """Encoder and decoder of a user's network, untrained. Raises `OwnCodeError`."""
+    from torch import nn
+
+    made = function_of(spec)(image, latent_dim)
+    if not (isinstance(made, tuple) and len(made) == 2):
+        raise OwnCodeError(
+            f"{spec}: must return an encoder and a decoder, not {type(made).__name__}"
+        )
+    for part in made:
+        if not isinstance(part, nn.Module):
+            raise OwnCodeError(f"{spec}: {type(part).__name__} is no torch module")
+    return made
+
+
+def require_fitting(spec: str, image: tuple[int, int, int], latent_dim: int) -> None:
+    """Raise `OwnCodeError` unless encoder and decoder give codes and images of the right shape."""
+    import torch
+
+    try:
+        encoder, decoder = build(spec, image, latent_dim)
+        with torch.no_grad():
+            codes = encoder.eval()(torch.zeros(2, *image))
+            shapes: list[tuple[str, Any, tuple[int, ...]]] = [
+                ("the encoder", codes, (2, latent_dim))
+            ]
+            if codes.shape == (2, latent_dim):
+                shapes.append(("the decoder", decoder.eval()(codes), (2, *image)))
+    except OwnCodeError:
+        raise
+    except Exception as error:  # whatever a user's code raises
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise OwnCodeError(f"{spec} fails on images of {image} ({reason})") from error
+    for what, found, wanted in shapes:
+        if tuple(found.shape) != wanted:
+            raise OwnCodeError(
+                f"{spec}: {what} gives {tuple(found.shape)} for two images of {image}; it must be "
+                f"{wanted}"
+            )
