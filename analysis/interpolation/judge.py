@@ -28,8 +28,9 @@ BATCH_SIZE = 64
 """Images a minibatch."""
 REFERENCE = 10_000
 """Most training images among which the nearest real one is sought (all, where there are fewer)."""
-SHIFT = 2
-"""Most pixels by which a minibatch is moved, so that no judge relies on exact places."""
+SHIFT = 1 / 14
+"""Part of the smaller side by which a minibatch is moved at most, so that no judge relies on exact
+places: 2 of 28 pixels."""
 
 
 class Network(nn.Sequential):
@@ -144,8 +145,9 @@ def _probabilities(network: nn.Module, images: Tensor, batch_size: int = 250) ->
 
 def _moved(images: Tensor, draw: torch.Generator) -> Tensor:
     """`images` (B, C, H, W), all moved by the same random whole number of pixels."""
-    down, right = torch.randint(0, 2 * SHIFT + 1, (2,), generator=draw).tolist()
-    padded = functional.pad(images, (SHIFT, SHIFT, SHIFT, SHIFT))
+    most = int(SHIFT * min(images.shape[2:]))
+    down, right = torch.randint(0, 2 * most + 1, (2,), generator=draw).tolist()
+    padded = functional.pad(images, (most, most, most, most))
     return padded[:, :, down : down + images.shape[2], right : right + images.shape[3]]
 
 

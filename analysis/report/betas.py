@@ -14,10 +14,11 @@ from analysis.report.captions import INTERVALS
 def write_betas(
     document: Document, name: str, table: pd.DataFrame, measures: Mapping[str, str]
 ) -> None:
-    """Write the part on β from a table of `analysis.betas`; write nothing if it is empty."""
-    if table.empty:
-        return
+    """Write the part on β from a table of `analysis.betas`; write nothing where no
+    measure has values."""
     found = betas.changes(table, measures)
+    if found.empty:
+        return
     document.heading("β of a variational autoencoder")
     for sentence in betas.conclusions(found, int(table["latent_dim"].iloc[0])):
         document.text(sentence)
