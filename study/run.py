@@ -18,7 +18,7 @@ from study.grid import Cell, gaps, record, with_replicates
 from study.store import Block, Store
 from study.store.lock import Hold, exclusive_lock
 from study.words import counted, duration, few, shown
-from trainables.data import Dataset, Options
+from trainables.data import WHOLE, Dataset, Options
 
 if TYPE_CHECKING:  # a driver with nothing to compute starts no Ray
     from study.launch import Session
@@ -45,8 +45,6 @@ class Study:
     """What they are computed from."""
     data_dir: Path | None
     """Where that was read, if anywhere in particular."""
-    data_options: Options
-    """Which part of it, and in which form."""
     store: Store
     """Where results are kept."""
     resources: Resources
@@ -59,6 +57,8 @@ class Study:
     """Whether to add replicates until conclusions are decided."""
     log: str = "auto"
     """Whether Tune writes TensorBoard files: see `study.launch.Session`."""
+    data_options: Options = WHOLE
+    """Which part of the data, and in which form."""
     pairs: tuple[tuple[str, str], ...] = ()
     """Classes to interpolate between, where the user named some."""
 

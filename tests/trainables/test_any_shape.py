@@ -48,6 +48,7 @@ networks = st.tuples(
 )
 
 
+@pytest.mark.filterwarnings("ignore:The number of unique classes")
 @given(shapes, networks, st.sampled_from(["fixed", "full", "scratch", "svm", "propagation"]))
 @PATIENT
 def test_every_trainable_takes_images_of_any_shape(shape, network, freeze):

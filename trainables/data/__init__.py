@@ -21,6 +21,7 @@ from trainables.data.dataset import label_subset as label_subset
 from trainables.data.dataset import pixels as pixels
 from trainables.data.dataset import stratified as stratified
 from trainables.data.mnist import default_data_dir as default_data_dir
+from trainables.data.options import WHOLE as WHOLE
 from trainables.data.options import Options as Options
 from trainables.data.sources import NAMES as NAMES
 from trainables.data.sources import is_source as is_source

@@ -13,6 +13,7 @@ from study.cluster.nodes import Facts, Node, facts, require_shared, storage_trou
 from study.errors import BadInput
 from study.resources import Resources
 from study.store import Store
+from trainables.data import WHOLE
 
 HERE = Facts(
     host="head", packages={"python": "3.12.1", "torch": "2.15.0"}, code="abc", gpus=(),
@@ -139,7 +140,7 @@ def test_the_check_has_a_line_for_each_node(answers, monkeypatch, tmp_path):
     monkeypatch.setattr(check, "cluster", nullcontext)
     said = io.StringIO()
     console = Console(file=said, width=200)
-    assert not check.check(console, "mnist-5k", None, tmp_path, Resources("auto", 1, 0))
+    assert not check.check(console, ("mnist-5k", None, WHOLE), tmp_path, Resources("auto", 1, 0))
     lines = said.getvalue().splitlines()
     assert lines[-3] == "ok   ray        auto: 2 nodes, 4 CPUs, 0 GPUs"
     assert lines[-2].startswith("ok   node       head: versions, code and results folder as here")
