@@ -229,7 +229,7 @@ def record(
         "dataset": data.name,
         "data_dir": str(data_dir.resolve()) if data_dir else None,
         "fingerprint": data.fingerprint,
-        "image_shape": data.image_shape,
+        "image_shape": list(data.image_shape),
         "experiments": [
             {
                 "name": experiment.name,

@@ -68,7 +68,7 @@ class Study:
         """Leave in the results folder what was asked for, and return it."""
         plan = record(name, self.command, self.data, self.data_dir, experiments, groups)
         plan["data"] = self.data_options.record()
-        plan["pairs"] = self.pairs
+        plan["pairs"] = [list(pair) for pair in self.pairs]
         plan["until_decided"] = vars(self.until) if self.until else None
         self.store.write_plan(plan)
         return plan
