@@ -251,6 +251,13 @@ def test_mnist_with_the_published_checksums_is_read(own_mnist):
     assert len(load("mnist", own_mnist.parents[1]).test) == 10_000
 
 
+def test_mnist_in_the_place_of_another_dataset_is_refused(own_mnist, tmp_path):
+    (tmp_path / "FashionMNIST").mkdir()
+    own_mnist.rename(tmp_path / "FashionMNIST" / "raw")
+    with pytest.raises(DataError, match="this is MNIST's file, not fashion-mnist's"):
+        load("fashion-mnist", tmp_path)
+
+
 @pytest.mark.parametrize("name", list(data.RAW_SIZES))
 def test_a_truncated_file_is_named(name, own_mnist):
     size = data.RAW_SIZES[name]

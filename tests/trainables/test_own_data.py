@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 import pyarrow
 import pytest
+import torch
+import torchvision.datasets
 from PIL import Image
 from pyarrow import parquet
 
@@ -20,6 +22,7 @@ from trainables.data import (
     label_subset,
     load,
     sources,
+    vision,
 )  # fmt: skip
 
 H, W = 4, 6
@@ -213,6 +216,58 @@ def test_torchvisions_class_by_name():
     options = Options(image_size=(8, 10), limit=200)
     data = load("torchvision:FakeData", options=options)
     assert data.image_shape == (3, 8, 10) and sum(sizes(data)) == 200 and len(data.classes) == 10
+
+
+class EMNIST:
+    """As torchvision has it: the images lie on their side."""
+
+    classes = ("N/A", "a", "b")
+
+    def __init__(self, root, split, **kwargs):
+        assert split == "letters" and kwargs.pop("download") and set(kwargs) == {"train"}
+        first = 0 if kwargs["train"] else 50
+        images = [picture(n, False, (5, 4)) for n in range(first, first + 20)]
+        self.data = torch.from_numpy(np.stack(images))
+        self.targets = torch.arange(20) % 2 + 1
+
+
+class CIFAR10:
+    classes = ("cat", "dog")
+
+    def __init__(self, root, train=True, download=False):
+        self.data = np.stack([picture(n + 50 * (not train)) for n in range(20)])
+        self.targets = [n % 2 for n in range(20)]
+
+
+class SVHN:
+    def __init__(self, root, split="train", download=False):
+        images = [picture(n + 50 * (split == "test")).transpose(2, 0, 1) for n in range(20)]
+        self.data, self.labels = np.stack(images), np.arange(20) % 2
+
+
+@pytest.mark.parametrize(
+    ("name", "theirs", "classes"),
+    [("emnist-letters", EMNIST, ("a", "b")), ("cifar10", CIFAR10, ("cat", "dog")),
+     ("svhn", SVHN, ("0", "1"))],
+)  # fmt: skip
+def test_torchvisions_arrays_of_any_form(name, theirs, classes, monkeypatch):
+    monkeypatch.setattr(torchvision.datasets, theirs.__name__, theirs)
+    data = load(name)
+    assert data.classes == classes and len(data.test) == 20
+    assert sizes(data) == [16, 2, 20] or sum(sizes(data)) == 40
+    if theirs is EMNIST:
+        assert data.image_shape == (1, 4, 5)
+        expected = picture(50, False, (5, 4)).T
+    else:
+        assert data.image_shape == (3, H, W)
+        expected = picture(50).transpose(2, 0, 1)
+    assert everything(data)[expected.tobytes()] == classes[0]
+
+
+def test_names_of_torchvisions_datasets_are_those_that_it_reads():
+    assert set(sources.VISION) == set(vision.NAMED)
+    for class_name, _ in vision.NAMED.values():
+        assert hasattr(torchvision.datasets, class_name)
 
 
 # --- the form of an image --------------------------------------------------------------------

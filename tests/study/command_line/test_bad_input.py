@@ -163,11 +163,43 @@ ENVIRONMENTS = [
     ),
 ]  # fmt: skip
 
-ROWS = [*COMMANDS, *FILES, *ENVIRONMENTS]
+DATA = [
+    Row("a path that isn't there", "{run} --dataset {tmp}/nowhere", "nowhere is not there; give a"),
+    Row("a folder without images", "{run} --dataset '{tmp}/no images'", "no image in it"),
+    Row("data of no known form", "{run} --dataset {tmp}/file", "ends in nothing is not known"),
+    Row("a class of torchvision's", "{run} --dataset torchvision:X", "has no class 'X'"),
+    Row("no size", "{plan} --image-size 0", "--image-size: '0' is not a size"),
+    Row("half a size", "{plan} --image-size 40x", "--image-size: '40x' is not a size"),
+    Row(
+        "classes of other data",
+        "{plan} --dataset digits --classes 1 cat",
+        "no class 'cat'; .* 0, 1, 2, 3",
+    ),
+    Row(
+        "fewer images than classes",
+        "{plan} --dataset digits --limit 20",
+        "leaves 2 images of a split",
+    ),
+    Row(
+        "groups of no table",
+        "{plan} --dataset digits --group-by person",
+        "no column 'person' to group by",
+    ),
+    Row("one class and no other", "{plan} --pairs 3", "--pairs: '3' is not a pair of classes"),
+    Row("pairs of other data", "{plan} --pairs 3,cat", "--pairs 3,cat: cat is no class; there are"),
+    Row("both kinds of numbers", "{plan} --labels 10 --labels-per-class 1", "not allowed with"),
+    Row("more of a class than there is", "{plan} --labels-per-class 9999", "--labels 99990: must"),
+    Row("a network that isn't there", "{plan} --networks {tmp}/x.py:f", "x.py can't be read"),
+    Row("a network of no file", "{plan} --networks vgg", "vgg: must be convolutional, r"),
+    Row("an experiment that isn't there", "plan {tmp}/x.py", "x.py is not there"),
+    Row("a file without experiments", "plan {tmp}/empty.py", "has no Experiment with trainable=__"),
+]
+
+ROWS = [*COMMANDS, *FILES, *ENVIRONMENTS, *DATA]
 
 
 def test_no_row_is_there_twice():
-    assert len({row.what for row in ROWS}) == len(ROWS) > 80
+    assert len({row.what for row in ROWS}) == len(ROWS) > 100
 
 
 @pytest.fixture(autouse=True)
@@ -212,6 +244,8 @@ def world(tmp_path):
         (tmp_path / name / "study.json").write_bytes(content)
         (tmp_path / name / "format.json").write_bytes(FORMAT)
     (tmp_path / "old").mkdir()
+    (tmp_path / "no images").mkdir()
+    (tmp_path / "empty.py").touch()
     (tmp_path / "old" / "study.json").write_text("{}")
 
     def images(folder, name, content, size):
@@ -269,6 +303,7 @@ def test_bad_input_is_refused_in_one_line(row, world, monkeypatch, capsys, reque
     def filled(text):
         usual = "assignment --preset smoke --out {tmp}/results"
         text = text.replace("{plan}", f"plan {usual}").replace("{run}", f"run {usual}")
+        text = text.replace("{digits}", f"plan {usual} --dataset digits")
         text = text.replace("{kmnist}", "plan autoencoder --dataset kmnist --data-dir")
         return text.replace("{tmp}", str(world))
 

@@ -1,0 +1,67 @@
+"""Shapes in colours, of 32 × 32 pixels and ten classes, as CIFAR-10 has them: what is learnt from
+them is more than chance, and more with more of everything."""
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from trainables import autoencoder, fewshot, supervised
+from trainables.data import Dataset, Split
+
+SIDES = (0, 3, 4, 5, 6)
+"""Corners of a class's shape, 0 for a disc; each in two ranges of colours."""
+
+
+def drawn(number, draw):
+    """A disc or polygon of a warm or cold colour, somewhere, on a dark ground."""
+    ground = tuple(draw.integers(0, 60, 3).tolist())
+    image = Image.new("RGB", (32, 32), ground)
+    pen, size = ImageDraw.Draw(image), int(draw.integers(7, 11))
+    x, y = draw.integers(11, 21, 2).tolist()
+    strong, weak = int(draw.integers(180, 256)), int(draw.integers(60, 140))
+    colour = (strong, weak, 60) if number % 2 else (60, weak, strong)
+    corners = SIDES[number // 2]
+    if corners:
+        pen.regular_polygon((x, y, size), corners, fill=colour)
+    else:
+        pen.ellipse([x - size, y - size, x + size, y + size], fill=colour)
+    return np.asarray(image).transpose(2, 0, 1)
+
+
+@pytest.fixture(scope="module")
+def shapes():
+    draw = np.random.default_rng(0)
+
+    def split(count):
+        labels = (np.arange(count) % 10).astype(np.uint8)
+        return Split(np.stack([drawn(label, draw) for label in labels]), labels)
+
+    names = tuple(f"{'warm' if n % 2 else 'cold'} {SIDES[n // 2]}" for n in range(10))
+    return Dataset("shapes", split(800), split(200), split(400), names)
+
+
+def quiet(metrics):
+    """No report."""
+
+
+def test_error_falls_with_the_latent_dimension(shapes):
+    means = {}
+    for d in (2, 8, 32):
+        config = autoencoder.Config(d, depth=3, width=8, epochs=8, batch_size=20)
+        rows = autoencoder.train(config, range(2), shapes, quiet).rows
+        means[d] = np.mean([row["test_mse"] for row in rows])
+    assert means[2] > 1.3 * means[8] > 1.3 * means[32]
+
+
+def test_classes_are_learnt_from_a_few_labels(shapes):
+    """By colour alone one in five would be right."""
+    control = supervised.Config(160, epochs=100, views=10, width=8)
+    (row,) = supervised.train(control, range(1), shapes, quiet).rows
+    assert row["test_accuracy"] > 0.4
+    encoder = autoencoder.train(
+        autoencoder.Config(32, depth=3, width=8, epochs=8, batch_size=20), range(1), shapes, quiet
+    )
+    parent = {0: {name: value[0] for name, value in encoder.weights.items()}}
+    head = fewshot.Config(32, 160, "fixed", epochs=100, width=8)
+    (row,) = fewshot.train(head, range(1), shapes, quiet, parent).rows
+    assert row["test_accuracy"] > 0.25
