@@ -24,7 +24,7 @@ def problems(arguments: argparse.Namespace, data: Dataset, selection: Selection)
     *needed, experiment = selection.experiments
     fix = _fixed(arguments, experiment)
     given = given_settings(arguments, data) | fix
-    place = _place(experiment, given)
+    place = _place(experiment, given, len(data.classes))
     objectives = ("error", *(arguments.against or ()))
     found = []
     for dim in dict.fromkeys(place["latent_dim"]):
@@ -68,14 +68,19 @@ def _fixed(arguments: argparse.Namespace, experiment: Experiment) -> dict[str, A
     return fixed
 
 
-def _place(experiment: Experiment, given: dict[str, Any]) -> dict[str, tuple[Any, ...]]:
+def _place(
+    experiment: Experiment, given: dict[str, Any], classes: int
+) -> dict[str, tuple[Any, ...]]:
     """The values on each axis: those given, else that of the space. Only `latent_dim` may have
     several."""
     space = SPACES[experiment.name]
     place = {}
     for axis, values in experiment.axes.items():
         if axis not in given:
-            place[axis] = (space.place.get(axis, values[0]),)
+            value = space.place.get(axis, values[0])
+            if axis == "labels" and classes and value % classes:
+                value = min(values, key=lambda known: abs(known - value))
+            place[axis] = (value,)
             continue
         asked = given[axis]
         place[axis] = tuple(asked) if isinstance(asked, list) else (asked,)
