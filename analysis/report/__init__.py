@@ -155,7 +155,8 @@ def _provenance(results: Results, data: Dataset) -> dict[str, str]:
         "Threads a trial": distinct("threads"),
         "Device time": duration(seconds),
         "Data": f"{data.name}: {len(data.train):,} training, {len(data.validation):,} validation "
-        f"and {len(data.test):,} test images; fingerprint {data.fingerprint}",
+        f"and {len(data.test):,} test images of {' × '.join(map(str, data.image_shape))}, in "
+        f"{len(data.classes) or 'no'} classes; fingerprint {data.fingerprint}",
         **settings,
     }
 
