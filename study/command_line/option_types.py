@@ -95,7 +95,7 @@ def experiment(text: str) -> str:
 def network(text: str) -> str:
     """A kind of network, or a function of a user's file."""
     try:
-        return named(text) if ".py" in text else text
+        return named(text) if ".py" in text else {"conv": "convolutional"}.get(text, text)
     except OwnCodeError as error:
         raise ArgumentTypeError(str(error)) from None
 

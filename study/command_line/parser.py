@@ -152,7 +152,7 @@ def _add_settings(command: argparse.ArgumentParser) -> None:
         help="of the few-shot encoder: plain (default), augmented (on noisy, augmented images), "
         "variational (a beta-VAE), contrastive (views of an image have similar codes); with "
         "augmented and contrastive, the labelled images are augmented too")
-    add("--networks", dest="network", type=types.network, nargs="+", metavar="KIND",
+    add("--networks", "--network", dest="network", type=types.network, nargs="+", metavar="KIND",
         help="convolutional (default), resnet (with residual blocks), mlp (fully connected), or "
         "FILE.py:FUNCTION, where FUNCTION((channels, height, width), d) returns an encoder and a "
         "decoder; an axis of the grid")

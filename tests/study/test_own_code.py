@@ -11,6 +11,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from analysis.results import load
+from study import presets
 from study.experiments import EXPERIMENTS
 from study.own import OwnCodeError, register, register_installed
 from trainables import own
@@ -235,6 +236,18 @@ def test_experiments_of_a_file_are_registered(file, monkeypatch):
             register(file(code, "other.py"))
     with pytest.raises(OwnCodeError, match="is not there"):
         register("/nowhere/x.py")
+
+
+def test_presets_may_set_what_an_experiment_of_ones_own_has(file, monkeypatch):
+    known = dict(EXPERIMENTS)
+    for module in ("own", "presets"):
+        monkeypatch.setattr(f"study.{module}.EXPERIMENTS", known)
+    register(file(EXPERIMENT.replace("NAME", "tilt"), "mine.py"))  # its annotations are types
+    path = Path(file('dataset = "digits"\n[axes.tilt]\nseed = [3, 4]\n', "x.toml"))
+    assert presets.read(path).axes == {"tilt": {"seed": (3, 4)}}
+    path = Path(file('dataset = "digits"\n[fixed.tilt]\nseed = "many"\n', "x.toml"))
+    with pytest.raises(presets.PresetError, match="'many' is not of type int"):
+        presets.read(path)
 
 
 def test_experiments_of_installed_packages_are_registered(monkeypatch):
