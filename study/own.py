@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import MISSING, fields, is_dataclass, replace
 from importlib.metadata import entry_points
 from pathlib import Path
 
 from study.experiments import EXPERIMENTS, STUDIES, Experiment
+from study.store.formats import NAME
 from trainables.own import OwnCodeError, module_of
 
 ENTRY_POINTS = "latent_study.experiments"
@@ -37,8 +38,43 @@ def register(file: str) -> str:
         if not hasattr(module, name):
             raise OwnCodeError(f"{path} has no {name}")
     for experiment in own:
+        require_sound(experiment, module.Config, str(path))
         add(replace(experiment, trainable=str(path)), str(path))
     return own[-1].name
+
+
+def require_sound(experiment: Experiment, config: type, origin: str) -> None:
+    """Raise `OwnCodeError` for a declaration that can't make a grid."""
+    if not is_dataclass(config):
+        raise OwnCodeError(f"{origin}: Config must be a dataclass")
+    known = {setting.name: setting for setting in fields(config)}
+    given = {*experiment.axes, *experiment.fixed}
+    needed = [name for name, setting in known.items() if setting.default is MISSING]
+    problems = [
+        (
+            not NAME.fullmatch(experiment.name),
+            f"name {experiment.name!r}: letters, digits, _ and -",
+        ),
+        (not experiment.axes, "axes: at least one is needed"),
+        (
+            bool(given - {*known}),
+            f"{', '.join(sorted(given - {*known}))}: not in Config",
+        ),
+        (bool({*needed} - given), f"{', '.join({*needed} - given)}: has no default and no axis"),
+        (experiment.best not in ("min", "max"), f"best {experiment.best!r}: min or max"),
+        (experiment.replicates < 1, f"replicates {experiment.replicates}: at least 1"),
+        (
+            bool(experiment.needs) and experiment.needs not in EXPERIMENTS,
+            f"needs {experiment.needs!r}: {', '.join(EXPERIMENTS)}",
+        ),
+    ]
+    problems += [
+        (not (isinstance(values, tuple | list) and values), f"axis {name}: a tuple of values")
+        for name, values in experiment.axes.items()
+    ]
+    for wrong, problem in problems:
+        if wrong:
+            raise OwnCodeError(f"{origin}: Experiment has a wrong {problem}")
 
 
 def add(experiment: Experiment, origin: str) -> None:

@@ -37,7 +37,7 @@ def module_of(name: str) -> ModuleType:
     sys.modules[known_as] = module  # where dataclasses look up their annotations
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # whatever a user's code raises
+    except (Exception, SystemExit) as error:  # whatever a user's code raises
         del sys.modules[known_as]
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise OwnCodeError(f"{path} can't be imported ({reason})") from error
@@ -46,7 +46,9 @@ def module_of(name: str) -> ModuleType:
 
 def named(text: str) -> str:
     """`FILE.py:FUNCTION` with the whole path and the digest. Raises `OwnCodeError`."""
-    file, _, function = text.partition("@")[0].rpartition(":")
+    file, _, function = re.sub(r"@[0-9a-f]{12}$", "", text).rpartition(":")
+    if not file.endswith(".py"):
+        raise OwnCodeError(f"{text} must be FILE.py:FUNCTION")
     path = Path(file).expanduser().resolve()
     spec = f"{path}:{function}@{digest(path)}"
     if not SPEC.fullmatch(spec):
@@ -108,21 +110,22 @@ def require_fitting(spec: str, image: tuple[int, int, int], latent_dim: int) -> 
 
     try:
         encoder, decoder = build(spec, image, latent_dim)
-        with torch.no_grad():
-            codes = encoder.eval()(torch.zeros(2, *image))
-            shapes: list[tuple[str, Any, tuple[int, ...]]] = [
-                ("the encoder", codes, (2, latent_dim))
-            ]
-            if codes.shape == (2, latent_dim):
-                shapes.append(("the decoder", decoder.eval()(codes), (2, *image)))
+        codes = encoder.eval()(torch.zeros(2, *image))
+        shapes: list[tuple[str, Any, tuple[int, ...]]] = [("the encoder", codes, (2, latent_dim))]
+        if torch.is_tensor(codes) and codes.shape == (2, latent_dim):
+            shapes.append(("the decoder", decoder.eval()(codes), (2, *image)))
     except OwnCodeError:
         raise
-    except Exception as error:  # whatever a user's code raises
+    except (Exception, SystemExit) as error:  # whatever a user's code raises
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise OwnCodeError(f"{spec} fails on images of {image} ({reason})") from error
     for what, found, wanted in shapes:
+        if not torch.is_tensor(found):
+            raise OwnCodeError(f"{spec}: {what} gives a {type(found).__name__}, not a tensor")
         if tuple(found.shape) != wanted:
             raise OwnCodeError(
                 f"{spec}: {what} gives {tuple(found.shape)} for two images of {image}; it must be "
                 f"{wanted}"
             )
+    if not shapes[-1][1].requires_grad:
+        raise OwnCodeError(f"{spec}: it has no parameters that could learn")

@@ -88,6 +88,9 @@ def select(arguments: argparse.Namespace, data: Dataset | None = None) -> Select
         experiment = override(experiment, preset.axes.get(name, {}), fixed)
         if data:
             experiment = override(experiment, fitting(experiment.axes, data), {})
+            if has_setting(experiment, "batch_size") and "batch_size" not in experiment.axes:
+                size = min(experiment.setting("batch_size"), len(data.train))
+                experiment = override(experiment, {}, {"batch_size": size})
         own = {k: v for k, v in given.items() if k not in NOT_SHARED or name == target}
         if all(map(is_own, own.get("network", ()))) and "network" in own:
             own.setdefault("depth", [max(experiment.axes.get("depth", (1,)))])  # it has no say

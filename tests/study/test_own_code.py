@@ -191,6 +191,8 @@ WRONG = {
     f"{LINEAR}nn.Flatten(), nn.Identity()": r"the encoder gives \(2, 784\) .* must be \(2, 5\)",
     f"{LINEAR}nn.Sequential(nn.Flatten(), nn.Linear(784, d)), nn.Identity()":
         r"the decoder gives \(2, 5\) .* must be \(2, 1, 28, 28\)",
+    f"{LINEAR}nn.Sequential(nn.Flatten(), nn.AdaptiveAvgPool1d(d)), nn.Sequential("
+    "nn.Upsample(784), nn.Unflatten(1, (1, 28, 28)))": "fails on images|no parameters",
     f"{LINEAR}nn.Linear(3, d), nn.Identity()": "fails on images of .*RuntimeError",
 }  # fmt: skip
 
@@ -231,7 +233,17 @@ def test_experiments_of_a_file_are_registered(file, monkeypatch):
         EXPERIMENT.replace("NAME", "assignment"): "the name 'assignment' is taken",
         EXPERIMENT.replace("def train", "def other"): "has no train",
         "x = 1": "has no Experiment with trainable=__name__",
+        "raise SystemExit": "can't be imported .SystemExit",
+        EXPERIMENT.replace("NAME", "../evil"): "a wrong name",
+        EXPERIMENT.replace("NAME", "t").replace('"seed":', '"sead":'): "sead: not in Config",
+        EXPERIMENT.replace("NAME", "t").replace("int = 0", "int"): None,
+        EXPERIMENT.replace("NAME", "t").replace("(0, 1)", "7"): "axis seed: a tuple of values",
+        EXPERIMENT.replace("NAME", "t").replace("trainable=", "best='up', trainable="): "best 'up'",
+        EXPERIMENT.replace("NAME", "t").replace("trainable=", "needs='x', trainable="): "needs 'x'",
     }.items():
+        if problem is None:
+            register(file(code, "fine.py"))
+            continue
         with pytest.raises(OwnCodeError, match=problem):
             register(file(code, "other.py"))
     with pytest.raises(OwnCodeError, match="is not there"):

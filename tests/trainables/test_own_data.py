@@ -575,3 +575,183 @@ def test_names_and_paths_are_told_apart(tmp_path, monkeypatch):
         assert not is_source(text)
     with pytest.raises(DataError, match="no dataset 'bogus'"):
         load("bogus")
+
+
+# --- what a hostile reading found ------------------------------------------------------------
+
+
+def parquet_with(path, numbers, **columns):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    images = [png(picture(number)) for number in numbers]
+    parquet.write_table(pyarrow.table({"image": images, **columns}), path)
+
+
+def test_labels_of_one_parquet_file_are_not_anothers(tmp_path):
+    parquet_with(tmp_path / "a.parquet", range(9))
+    parquet_with(tmp_path / "b.parquet", range(9, 18), label=[0, 1, 2] * 3)
+    with pytest.raises(DataError, match=r"a\.parquet: has no labels, other files have"):
+        load(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("train.parquet", "test.parquet"), ("train/0.parquet", "test/0.parquet"),
+     ("train-00000-of-00001.parquet", "test-00000-of-00001.parquet"),
+     ("data.parquet/train_0.parquet", "data.parquet/test_0.parquet")],
+)  # fmt: skip
+def test_splits_of_parquet_files_stay(first, second, tmp_path):
+    parquet_with(tmp_path / first, range(20), label=[0, 1] * 10)
+    parquet_with(tmp_path / second, range(20, 30), label=[0, 1] * 5)
+    parquet_with(tmp_path / ".hidden" / "x.parquet", range(30, 40), label=[0, 1] * 5)
+    data = load(str(tmp_path))
+    assert len(data.test) == 10 and sum(sizes(data)) == 30
+    expected = {picture(number).transpose(2, 0, 1).tobytes() for number in range(20, 30)}
+    assert {image.tobytes() for image in data.test.images} == expected
+
+
+def test_split_of_only_some_parquet_files_is_refused(tmp_path):
+    for name in ("train", "test", "more"):
+        parquet_with(tmp_path / f"{name}.parquet", range(9), label=[0, 1, 2] * 3)
+    with pytest.raises(DataError, match=r"more\.parquet: has no splits, other files have"):
+        load(str(tmp_path))
+
+
+def test_groups_in_two_of_the_files_own_splits_are_refused(tmp_path):
+    table = table_of(40).assign(split=["train", "test"] * 20, person=[n // 4 for n in range(40)])
+    table.to_csv(tmp_path / "x.csv", index=False)
+    with pytest.raises(DataError, match="the group '0' is in two of its splits"):
+        load(str(tmp_path / "x.csv"), options=Options(group_by="person"))
+
+
+@pytest.mark.parametrize("largest", range(4))
+def test_large_group_stays_in_training(largest, tmp_path):
+    person = [largest] * 150 + [p for p in range(4) if p != largest for _ in range(5)]
+    table_of(165).assign(person=person).to_csv(tmp_path / "x.csv", index=False)
+    data = load(str(tmp_path / "x.csv"), options=Options(group_by="person"))
+    assert len(data.train) >= 150
+
+
+@pytest.mark.parametrize("least", [0.0, -1e-7])
+def test_fractions_may_be_rounded(least, tmp_path):
+    images = np.stack([picture(n, False) for n in range(20)]) / np.float32(255)
+    images[0, 0, :2] = least, 1 + 1e-6
+    np.save(tmp_path / "x.npy", images)
+    assert load(str(tmp_path / "x.npy")).train.images.max() > 200
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int64, float, bool])
+def test_masks_are_black_and_white(kind, tmp_path):
+    images = np.stack([picture(n, False) > 127 for n in range(20)]).astype(kind)
+    np.save(tmp_path / "x.npy", images)
+    assert set(np.unique(load(str(tmp_path / "x.npy")).train.images)) == {0, 255}
+
+
+def test_pixels_of_another_scale_are_refused(tmp_path):
+    np.save(tmp_path / "x.npy", np.stack([picture(n, False) % 17 for n in range(20)]) * 1.0)
+    with pytest.raises(DataError, match=r"the brightest pixel is 16; .* scale them"):
+        load(str(tmp_path / "x.npy"))
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (lambda table: table.to_csv(), "the column '' is no pixel"),
+        (lambda table: table.to_csv(index=False, header=False), "the first line"),
+        (lambda table: table.assign(y=0).to_csv(index=False), "label and y could both be"),
+        (lambda table: table.rename(columns={"pixel3": "pixel2"}).to_csv(index=False), "twice"),
+    ],
+)
+def test_csv_whose_columns_are_no_pixels_is_refused(text, problem, tmp_path):
+    (tmp_path / "x.csv").write_text(text(table_of()))
+    with pytest.raises(DataError, match=problem):
+        load(str(tmp_path / "x.csv"))
+
+
+def test_csv_of_words_with_spaces_in_the_first_line(tmp_path):
+    table = table_of()
+    table["label"] = ["NA", "01"] * 10
+    first, rest = table.to_csv(index=False).split("\n", 1)
+    (tmp_path / "x.csv").write_text(first.replace(",", ", ") + "\n" + rest)
+    assert load(str(tmp_path / "x.csv")).classes == ("01", "NA")
+
+
+def test_parts_without_a_class_are_refused(tmp_path):
+    for split, classes in (("train", "abcd"), ("test", "ab")):
+        folder_of(tmp_path / split, classes, count=4)
+    assert sum(sizes(load(str(tmp_path), options=Options(classes=("c", "d"))))) == 8
+    folder_of(tmp_path / "other", "a", count=300)
+    folder_of(tmp_path / "few", "b", count=3)
+    (tmp_path / "few" / "b").rename(tmp_path / "other" / "b")
+    with pytest.raises(DataError, match="no training image is of the class 'b'"):
+        load(str(tmp_path / "other"), options=Options(limit=50))
+
+
+def test_classes_that_are_not_wanted_are_no_hindrance(tmp_path):
+    folder_of(tmp_path / "x")
+    (tmp_path / "x" / "one").mkdir()
+    (tmp_path / "x" / "one" / "0.png").write_bytes(png(picture(0, size=(9, 9))))
+    assert load(str(tmp_path / "x"), options=Options(classes=("cat", "owl"))).classes == (
+        "cat",
+        "owl",
+    )
+
+
+@pytest.mark.parametrize("name", ["²", "5²", "9" * 100])
+def test_names_of_classes_that_look_like_numbers(name, tmp_path):
+    assert name in load(str(folder_of(tmp_path / "x", ("a", name), count=4))).classes
+
+
+def test_all_of_256_classes_may_be_named(tmp_path):
+    labels = np.repeat(np.arange(256), 5)
+    draw = np.random.default_rng(0)
+    np.savez(tmp_path / "x.npz", images=draw.integers(0, 256, (1280, 3, 3)), labels=labels)
+    wanted = tuple(map(str, range(256)))
+    assert load(str(tmp_path / "x.npz"), options=Options(classes=wanted)).classes == wanted
+
+
+def test_words_as_bytes_are_words(tmp_path):
+    images = np.stack([picture(n) for n in range(20)])
+    labels, split = np.array([b"cat", b"dog"] * 10), np.array([b"train"] * 12 + [b"test"] * 8)
+    np.savez(tmp_path / "x.npz", images=images, labels=labels, split=split)
+    assert load(str(tmp_path / "x.npz")).classes == ("cat", "dog")
+
+
+def test_grey_palette_is_grey(tmp_path):
+    for number in range(20):
+        array = picture(number, False)
+        Image.fromarray(array).convert("P").save(tmp_path / f"{number}.gif")
+    assert load(str(tmp_path)).image_shape == (1, H, W)
+
+
+def test_damaged_cache_is_written_anew(tmp_path, cache):
+    folder = folder_of(tmp_path / "x")
+    load(str(folder))
+    (path,) = (cache / "decoded").glob("*.npy")
+    whole = path.read_bytes()
+    for damage in (b"", whole[:60], whole[:-50], whole.replace(b"|u1", b"|u9", 1)):
+        path.write_bytes(damage)
+        assert sum(sizes(load(str(folder)))) == 30
+        assert path.read_bytes() == whole
+
+
+def test_random_damage_to_files_is_one_line(tmp_path):
+    folder_of(tmp_path / "x", count=4)
+    np.savez_compressed(tmp_path / "x.npz", images=np.stack([picture(n) for n in range(20)]))
+    np.save(tmp_path / "x.npy", np.stack([picture(n) for n in range(20)]))
+    draw = np.random.default_rng(0)
+    for name in ("x.npz", "x.npy"):
+        whole = (tmp_path / name).read_bytes()
+        for _ in range(60):
+            content = bytearray(whole)
+            content[draw.integers(len(content))] ^= 1 << int(draw.integers(8))
+            (tmp_path / name).write_bytes(bytes(content))
+            try:
+                load(str(tmp_path / name))
+            except DataError as error:
+                problem = str(error)
+                if "\n" in problem:
+                    pytest.fail(problem)
+
+
+def test_name_longer_than_any_files_is_no_source():
+    assert not is_source("x" * 300)

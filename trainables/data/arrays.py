@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +25,12 @@ def read(path: Path, options: Options) -> Collection:
             labels, splits = (
                 loaded[name] if name in loaded.files else None for name in ("labels", "split")
             )
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: can't be read as NumPy's ({error})") from error
+    except DataError:
+        raise
+    # zlib's and the tokenizer's errors too: whatever damage makes of a header.
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path}: can't be read as NumPy's ({reason})") from error
     return Collection(
         images,
         None if labels is None else label_names(path, labels, len(images)),
@@ -55,7 +58,8 @@ def label_names(path: Path, labels: np.ndarray, images: int) -> list[str]:
     if labels.dtype.kind in "iu" and labels.min(initial=0) < 0:
         row = int(np.flatnonzero(labels < 0)[0])
         raise DataError(f"{path}: label {row} is {labels[row]}; labels are words or at least 0")
-    names = [str(label) for label in labels.tolist()]
+    names = [one.decode("utf-8", "replace") if isinstance(one, bytes) else str(one)
+             for one in labels.tolist()]  # fmt: skip
     if "" in names:
         raise DataError(f"{path}: label {names.index('')} is missing")
     return names
@@ -65,7 +69,8 @@ def split_names(path: Path, splits: np.ndarray, images: int) -> list[str]:
     """The split of each image: `train`, `validation` or `test`."""
     if splits.shape != (images,):
         raise DataError(f"{path}: {images} images, but a split of shape {splits.shape}")
-    names = [str(split).lower() for split in splits.tolist()]
+    names = [one.decode() if isinstance(one, bytes) else str(one) for one in splits.tolist()]
+    names = [name.lower() for name in names]
     unknown = next((name for name in names if name not in SPLITS), None)
     if unknown is not None:
         raise DataError(f"{path}: split {unknown!r} is none of {', '.join(SPLITS)}")

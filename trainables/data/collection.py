@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections import Counter
@@ -39,6 +40,10 @@ class Collection:
     groups: Sequence[str] | None = None
     """What must not be in two splits, such as a person; None where every image stands alone."""
 
+    def __post_init__(self) -> None:
+        for values in (self.labels, self.splits, self.groups):
+            assert values is None or len(values) == len(self.images)
+
     def divided(self, name: str) -> Dataset:
         """The images in three splits: those that the files bring, else stratified ones, or whole
         groups. Raises `DataError`."""
@@ -51,13 +56,33 @@ class Collection:
             where = np.asarray(self.splits)
             rest = np.flatnonzero(where == "train")
             given = {part: np.flatnonzero(where == part) for part in ("validation", "test")}
+            if not len(rest):
+                raise DataError(f"{name}: no image is in the split `train`")
         for part, share in (("test", TEST), ("validation", VALIDATION)):
             if not len(given[part]):
-                rest, given[part] = held_out(name, labels, groups, rest, share)
-        every = [
-            Split(self.images[i], labels[i]) for i in (rest, given["validation"], given["test"])
-        ]
-        return checked(Dataset(name, every[0], every[1], every[2], classes))
+                leave = 2 if part == "test" and not len(given["validation"]) else 1
+                rest, given[part] = held_out(name, labels, groups, rest, share, leave)
+        parts = rest, given["validation"], given["test"]
+        if groups is not None:
+            require_apart(name, [set(groups[part]) for part in parts])
+        train, validation, test = (Split(self.images[part], labels[part]) for part in parts)
+        return checked(Dataset(name, train, validation, test, classes))
+
+    def of_classes(self, wanted: Sequence[str]) -> Collection:
+        """The images of these classes; all where none is wanted, or none of them is there."""
+        kept = [n for n, label in enumerate(self.labels or ()) if label in wanted]
+        if not kept or len(kept) == len(self.images):
+            return self
+        part = [None if v is None else [v[n] for n in kept]
+                for v in (self.labels, self.splits, self.groups)]  # fmt: skip
+        return Collection(self.images[kept], *part)
+
+
+def require_apart(name: str, groups: Sequence[set[str]]) -> None:
+    """Raise `DataError` where a group is in two splits, as the files may bring them."""
+    for one, other in itertools.combinations(groups, 2):
+        if both := one & other:
+            raise DataError(f"{name}: the group {str(min(both))!r} is in two of its splits")
 
 
 def checked(data: Dataset) -> Dataset:
@@ -87,7 +112,7 @@ def numbered(
     if len(classes) < 2:
         raise DataError(
             f"{name}: one class only ({classes[0]}); give two or more, or images without labels: "
-            "a folder of images alone"
+            "a folder of images alone. If that is the folder of all classes, give its path"
         )
     fewest = min(classes, key=lambda known: counts[known])
     if counts[fewest] < FEWEST:
@@ -99,17 +124,26 @@ def numbered(
     return classes, np.array([by_name[label] for label in labels], np.uint8)
 
 
-def natural(text: str) -> list[tuple[int, int | str]]:
+def natural(text: str) -> list[tuple[int, str]]:
     """Sort key by which 10 comes after 9, and words after numbers."""
-    parts = re.split(r"(\d+)", text)
-    return [(0, int(part)) if part.isdigit() else (1, part) for part in parts if part]
+    parts = re.split(r"([0-9]+)", text)
+    return [
+        (0, f"{len(part.lstrip('0')):04}{part.lstrip('0')}") if part.isdecimal() else (1, part)
+        for part in parts
+        if part
+    ]
 
 
 def held_out(
-    name: str, labels: np.ndarray, groups: np.ndarray | None, rest: np.ndarray, share: float
+    name: str,
+    labels: np.ndarray,
+    groups: np.ndarray | None,
+    rest: np.ndarray,
+    share: float,
+    leave: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Divide the images `rest` in (kept, held out), the same on every machine and in every run:
-    each class in its share, or whole groups."""
+    each class in its share, or whole groups, of which so many at least are kept."""
     count = max(round(share * len(rest)), len(np.unique(labels[rest])), 1)
     if count >= len(rest):
         raise DataError(
@@ -120,12 +154,16 @@ def held_out(
         return rest[kept], rest[held]
     names, which, sizes = np.unique(groups[rest], return_inverse=True, return_counts=True)
     order = np.random.RandomState(0).permutation(len(names))
-    chosen = order[: 1 + int(np.searchsorted(np.cumsum(sizes[order]), share * len(rest)))]
-    if len(chosen) >= len(names):
-        raise DataError(
-            f"{name}: {len(names)} groups are too few to be divided; at least 3 are needed"
-        )
-    inside = np.isin(which, chosen)
+    taken: list[int] = []
+    held_images = 0
+    for group in order:  # a group of half the images stays in training
+        fits = held_images + sizes[group] <= share * len(rest)
+        if fits and len(taken) < len(names) - leave:
+            taken.append(group)
+            held_images += sizes[group]
+    if len(names) <= leave:
+        raise DataError(f"{name}: its groups are too few for three splits")
+    inside = np.isin(which, taken or [int(sizes.argmin())])
     return rest[~inside], rest[inside]
 
 
@@ -136,14 +174,21 @@ def require_memory(name: str, count: int, shape: tuple[int, ...]) -> None:
     if needed > there / 2:
         raise DataError(
             f"{name}: {count:,} images of {' × '.join(map(str, shape))} take {needed / 2**30:.1f} "
-            f"GiB, this machine has {there / 2**30:.1f}; take a smaller --image-size, --grey or "
-            "--limit"
+            f"GiB, this machine has {there / 2**30:.1f}; take a smaller --image-size, or "
+            "--grey"
         )
+
+
+ROUNDING = 1e-3
+"""By how much fractions may be outside of 0 … 1."""
+
+DARKEST = 32
+"""The least that the brightest pixel of all images is, if they are 0 … 255."""
 
 
 def as_bytes(name: str, images: np.ndarray) -> np.ndarray:
     """Numbers from 0 to 255, or fractions from 0 to 1, as uint8. Raises `DataError`."""
-    if images.dtype == np.uint8:
+    if images.dtype == np.uint8 and images.max(initial=0) > 1:
         return images
     if images.dtype == bool:
         return images.astype(np.uint8) * 255
@@ -152,16 +197,21 @@ def as_bytes(name: str, images: np.ndarray) -> np.ndarray:
     if not images.size:
         raise DataError(f"{name}: there is no image in it")
     low, high = float(images.min()), float(images.max())
-    fractions = images.dtype.kind == "f" and high <= 1
+    allowed = "they must be 0 … 255, or 0 … 1"
+    # Rounding leaves fractions a little outside.
+    if low >= -ROUNDING and high <= 1 + ROUNDING:
+        return np.rint(np.clip(images, 0, 1) * 255).astype(np.uint8)
     if not (np.isfinite([low, high]).all() and low >= 0 and high <= 255):
-        raise DataError(
-            f"{name}: pixels from {low:g} to {high:g}; they must be 0 … 255, or fractions 0 … 1"
-        )
-    return np.rint(images * 255 if fractions else images).astype(np.uint8)
+        raise DataError(f"{name}: pixels from {low:g} to {high:g}; {allowed}")
+    if high < DARKEST:
+        raise DataError(f"{name}: the brightest pixel is {high:g}; {allowed}: scale them")
+    return np.rint(images).astype(np.uint8)
 
 
 def channels_first(name: str, images: np.ndarray) -> np.ndarray:
     """Images (N, H, W), (N, H, W, C) or (N, C, H, W), C = 1 or 3, as (N, C, H, W)."""
+    if 0 in images.shape[1:]:
+        raise DataError(f"{name}: images of shape {images.shape} have no pixel")
     if images.ndim == 3:
         return images[:, np.newaxis]
     if images.ndim == 4 and images.shape[3] in (1, 3):

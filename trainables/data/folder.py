@@ -27,6 +27,8 @@ class File(NamedTuple):
 def read(folder: Path, options: Options) -> Collection:
     """The images below a folder. Raises `DataError`."""
     files = list(listed(folder))
+    if options.classes:
+        files = [file for file in files if file.label in options.classes] or files
     if not files:
         hint = ""
         if (folder / "MNIST" / "raw").is_dir() or (folder / "raw").is_dir():
@@ -36,11 +38,17 @@ def read(folder: Path, options: Options) -> Collection:
     if len(labelled) > 1:
         which = next(file.path for file in files if file.label is None)
         raise DataError(f"{which}: lies beside folders of classes; move it into one of them")
+    for file in files:
+        try:
+            str(file.label).encode()
+        except UnicodeEncodeError:
+            raise DataError(f"{file.path.parent!r}: its name is no text; rename it") from None
     labels = None if False in labelled else [str(file.label) for file in files]
     numbered(str(folder), labels, len(files))  # what it refuses is refused before all is decoded
     paths = [file.path for file in files]
     images = kept.images(
         kept.key(paths, options.image_size, options.grey),
+        len(paths),
         lambda: together(str(folder), paths, Path.read_bytes, options),
     )
     return Collection(
@@ -69,9 +77,12 @@ def classified(folder: Path, split: str | None) -> Iterator[File]:
     """The image files of one split: each subfolder is a class, whatever is below it."""
     for path in visible(folder):
         if path.is_dir():
-            for file in sorted(path.rglob("*")):
-                if is_image(file) and not hidden(file.relative_to(folder)):
-                    yield File(file, path.name, split)
+            inside = [file for file in sorted(path.rglob("*"))
+                      if is_image(file) and not hidden(file.relative_to(folder))]  # fmt: skip
+            if not inside:
+                raise DataError(f"{path}: no image in it ({', '.join(SUFFIXES)}); remove it")
+            for file in inside:
+                yield File(file, path.name, split)
         elif is_image(path):
             yield File(path, None, split)
 

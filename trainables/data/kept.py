@@ -26,17 +26,19 @@ def key(paths: Sequence[Path], *form: object) -> str:
     return content.hexdigest()
 
 
-def images(name: str, decode: Callable[[], np.ndarray]) -> np.ndarray:
-    """The images (N, C, H, W) kept under this name, or else what `decode` gives, which is kept.
+def images(name: str, count: int, decode: Callable[[], np.ndarray]) -> np.ndarray:
+    """The `count` images (N, C, H, W) kept under this name, or else what `decode` gives.
 
     A kept file is read as memory is needed. What can't be kept is decoded again the next time.
     """
     try:
         path = default_data_dir() / "decoded" / f"{name}.npy"
-        if path.exists():
-            return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, DataError):
+    except DataError:  # there is no home to keep them in
         return decode()
+    with suppress(Exception):  # whatever damage makes of it: then it is written anew
+        known = np.load(path, mmap_mode="r", allow_pickle=False)
+        if known.dtype == np.uint8 and known.ndim == 4 and len(known) == count:
+            return known
     found = decode()
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:

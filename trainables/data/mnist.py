@@ -85,7 +85,7 @@ def download(dataset_class: type, root: Path, name: str, missing: object, **opti
     try:
         root.mkdir(parents=True, exist_ok=True)
         return dataset_class(str(root), **options, download=True)
-    except (URLError, RuntimeError, OSError) as error:
+    except (URLError, RuntimeError, OSError, ValueError, TypeError) as error:
         raise DataError(
             f"{root} has no {name} (no {missing}) and the download failed "
             f"({' '.join(str(error).split())}); give a --data-dir that has it, or connect to "

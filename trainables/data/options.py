@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from trainables.data.collection import checked, require_memory
 from trainables.data.dataset import DataError, Dataset, Split, stratified
 
 
@@ -52,9 +53,9 @@ class Options:
     def applied(self, data: Dataset) -> Dataset:
         """The part of `data` that is asked for, in the form that is. Raises `DataError`."""
         if self.classes:
-            data = with_classes(data, self.classes)
+            data = checked(with_classes(data, self.classes))
         if self.limit and self.limit < sum(map(len, data.splits)):
-            data = limited(data, self.limit)
+            data = checked(limited(data, self.limit))
         if self.grey and data.image_shape[0] == 3:
             data = changed(data, grey)
         if self.image_size and data.image_shape[1:] != self.image_size:
@@ -88,14 +89,14 @@ def with_classes(data: Dataset, wanted: tuple[str, ...]) -> Dataset:
             f"{data.name}: {wrong}; --classes takes at least two of its classes, {known}"
         )
     wanted = tuple(dict.fromkeys(wanted))
-    numbers = np.full(256, len(wanted), np.uint8)
+    numbers = np.full(len(data.classes), -1)
     for number, name in enumerate(wanted):
         numbers[data.classes.index(name)] = number
     splits = []
     for split in data.splits:
         labels = numbers[split.labels]
-        kept = np.flatnonzero(labels < len(wanted))
-        splits.append(Split(split.images[kept], labels[kept]))
+        kept = np.flatnonzero(labels >= 0)
+        splits.append(Split(split.images[kept], labels[kept].astype(np.uint8)))
     return with_splits(data, splits, wanted)
 
 
@@ -129,6 +130,7 @@ def scaled(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     from PIL import Image
 
     height, width = size
+    require_memory("the scaled images", len(images), (images.shape[1], height, width))
     found = np.empty((*images.shape[:2], height, width), np.uint8)
     for index in np.ndindex(*images.shape[:2]):
         one = Image.fromarray(images[index])

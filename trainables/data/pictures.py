@@ -32,7 +32,9 @@ def together(
         try:
             with Image.open(io.BytesIO(content(place))) as image:
                 return converted(image, options)
-        except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # of Pillow and of what damage makes of EXIF
             why = " ".join(str(error).split()) or type(error).__name__
             why = why.replace("<_io.BytesIO object", "<the file").partition(" at 0x")[0]
             message = f"{place}: can't be read as an image ({why}); replace or remove it"
@@ -78,6 +80,11 @@ def converted(image: Image.Image, options: Options) -> np.ndarray:
         if values.min() < 0 or values.max() > 65535:
             raise ValueError(f"its pixels go from {values.min()} to {values.max()}")
         image = Image.fromarray(np.rint(values / 257).astype(np.uint8))
+    if image.mode == "P" and "transparency" not in image.info:
+        image = image.convert("RGB")
+        red, green, blue = image.split()
+        if red == green == blue:
+            image = red  # a palette of greys, as every GIF without colours has
     colourless = options.grey or image.mode in ("1", "L", "LA")
     if "A" in image.getbands() or "transparency" in image.info:
         below = Image.new("RGBA", image.size, "white")

@@ -33,9 +33,11 @@ def is_source(text: str) -> bool:
     if text in NAMES or text.startswith("torchvision:"):
         return True
     path = Path(text)
-    return bool(text.strip()) and (
-        "/" in text or path.suffix.lower() in FILES or text.startswith(("~", ".")) or path.exists()
-    )
+    looks_like_one = "/" in text or path.suffix.lower() in FILES or text.startswith(("~", "."))
+    try:
+        return bool(text.strip()) and (looks_like_one or path.exists())
+    except OSError:  # longer than any name of a file
+        return False
 
 
 def load(name: str, data_dir: Path | None = None, options: Options = WHOLE) -> Dataset:
@@ -63,7 +65,7 @@ def _load(name: str, data_dir: Path | None, options: Options) -> Dataset:
         data = vision.read(name, data_dir, options)
     else:
         path = Path(name).expanduser().resolve()
-        return collection(path, options).divided(str(path))
+        return collection(path, options).of_classes(options.classes).divided(str(path))
     if options.group_by:
         raise DataError(f"{name} has no column {options.group_by!r} to group by")
     return data
@@ -73,12 +75,12 @@ def collection(path: Path, options: Options) -> Collection:
     """The images of a folder or file of a user. Raises `DataError`."""
     # Imported for the source at hand alone: pandas, pyarrow and PIL take time.
     if path.is_dir():
-        if any(path.rglob("*.parquet")):
-            from trainables.data import tables
+        from trainables.data import folder, tables
 
+        pictures = any(map(folder.is_image, path.rglob("*")))
+        if not pictures and tables.parquet_files(path):
             return tables.read_parquet(path, options)
-        reader: Any
-        from trainables.data import folder as reader
+        reader: Any = folder
     elif not path.exists():
         raise DataError(f"{path} is not there; give a folder of images, or a file that ends in "
                         f"{', '.join(FILES)}")  # fmt: skip

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import warnings
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from trainables.data.arrays import label_names
 from trainables.data.collection import SPLITS, Collection, as_bytes, require_memory
 from trainables.data.dataset import DataError
+from trainables.data.folder import hidden
 from trainables.data.options import Options
 from trainables.data.pictures import together
 
 LABEL_COLUMNS = ("label", "labels", "class", "target", "y", "digit", "fine_label")
 """Names of the column with the classes, in any case."""
+
+INDICES = ("", "unnamed: 0", "index", "id", "idx", "row")
+"""Names of columns that number the lines, in any case."""
 
 IMAGE_COLUMNS = ("image", "img", "images", "picture")
 """Names of a Parquet file's column with the images."""
@@ -29,38 +36,68 @@ def column(names: Sequence[str], known: Sequence[str]) -> str | None:
 
 
 def read_csv(path: Path, options: Options) -> Collection:
-    """A line an image: its pixels, row by row, and a column with its class, if there is one. All
-    columns but those of the class, the split and the group are pixels. Raises `DataError`."""
+    """A line an image: its pixels, and a column with its class, if there is one. All columns but
+    those of the class, the split and the group are pixels: row by row, of colour images all red
+    ones first, then green, then blue. Raises `DataError`."""
     import pandas as pd
 
     try:
-        table = pd.read_csv(path, dtype_backend="numpy_nullable")
-    except (OSError, ValueError) as error:  # of pandas too: a line that is too long
+        first = pd.read_csv(path, nrows=1, header=None, dtype=str, keep_default_na=False)
+        names = [name.strip() for name in first.iloc[0]]
+        label, split, group = special_columns(path, names, options)
+        words = [name for name in (label, split, group) if name]
+        empty = {name: [""] for name in names if name not in words}
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # of longer lines
+            table = pd.read_csv(
+                path, header=0, names=names, index_col=False, dtype=dict.fromkeys(words, str),
+                keep_default_na=False, na_values=empty, dtype_backend="numpy_nullable",
+            )  # fmt: skip
+    except DataError:
+        raise
+    except (OSError, ValueError, LookupError, Warning) as error:
         raise DataError(f"{path}: can't be read as CSV ({' '.join(str(error).split())})") from error
     if table.empty:
         raise DataError(f"{path}: there is no image in it")
-    names = [str(name) for name in table.columns]
-    table.columns = pd.Index(names)
-    label, split = column(names, LABEL_COLUMNS), column(names, ("split",))
-    group = grouping(path, names, options)
-    values = table.drop(columns=[name for name in (label, split, group) if name])
-    words = [name for name in values if not pd.api.types.is_numeric_dtype(values[name])]
-    if words:
+    values = table.drop(columns=words)
+    text = [name for name in values if not pd.api.types.is_numeric_dtype(values[name])]
+    if text:
         raise DataError(
-            f"{path}: the column {words[0]!r} holds words; pixels are numbers, and a column of "
+            f"{path}: the column {text[0]!r} holds words; pixels are numbers, and a column of "
             f"classes is called {', '.join(LABEL_COLUMNS[:5])}"
         )
-    if (empty := values.isna().any(axis=1)).any():
-        raise DataError(f"{path}: line {int(empty.argmax()) + 2} has no value for every pixel")
+    if (missing := values.isna().any(axis=1)).any():
+        raise DataError(f"{path}: line {int(missing.argmax()) + 2} has no value for every pixel")
     shape = picture_shape(path, values.shape[1], options)
     require_memory(str(path), len(values), shape)
     pixels = as_bytes(str(path), values.to_numpy(np.float64))
     return Collection(
         pixels.reshape(len(values), *shape),
-        None if label is None else words_of(path, table[label]),
-        None if split is None else splits_of(path, words_of(path, table[split])),
-        None if group is None else words_of(path, table[group]),
+        words_of(path, table[label]) if label else None,
+        splits_of(path, words_of(path, table[split])) if split else None,
+        list(map(str, table[group])) if group else None,
     )
+
+
+def special_columns(
+    path: Path, names: Sequence[str], options: Options
+) -> tuple[str | None, str | None, str | None]:
+    """The columns of the class, the split and the group. Raises `DataError` for a first line that
+    doesn't name columns, names one twice, or names an index, which would pass for a pixel."""
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
+    numbers = all(re.fullmatch(r"[\d.]+", name) for name in names)
+    if twice is not None or (numbers and names != [str(n) for n in range(len(names))]):
+        what = f"names {twice!r} twice" if twice else "holds numbers"
+        raise DataError(f"{path}: the first line {what}; it must hold the names of the columns")
+    labels = [name for name in names if name.lower() in LABEL_COLUMNS]
+    if len(labels) > 1:
+        raise DataError(f"{path}: the columns {' and '.join(labels)} could both be the classes")
+    index = [
+        name for name in names if name.lower() in INDICES and name != (options.group_by or None)
+    ]
+    if index:
+        raise DataError(f"{path}: the column {index[0]!r} is no pixel; write the file without it")
+    return column(names, LABEL_COLUMNS), column(names, ("split",)), grouping(path, names, options)
 
 
 def grouping(path: Path, names: Sequence[str], options: Options) -> str | None:
@@ -72,13 +109,24 @@ def grouping(path: Path, names: Sequence[str], options: Options) -> str | None:
 
 
 def words_of(path: Path, values: Any) -> list[str]:
-    """A column as words. Raises `DataError` where one is missing."""
-    if (empty := values.isna()).any():
-        raise DataError(f"{path}: line {int(empty.argmax()) + 2} has no value for {values.name!r}")
+    """A column of classes as words: whole numbers of at least 0, or any text. Raises `DataError`
+    where one is missing."""
     array = values.to_numpy()
-    if array.dtype == object:
-        array = np.array([str(value) for value in array])
-    return label_names(path, array, len(array))
+    if array.dtype != object:
+        return label_names(path, array, len(array))
+    texts = [one.decode("utf-8", "replace") if isinstance(one, bytes) else one for one in array]
+    for number, text in enumerate(texts):
+        if text is None or text != text or text == "":
+            raise DataError(f"{path}: line {number + 2} has no value for {values.name!r}")
+        if isinstance(text, list | dict | np.ndarray):
+            raise DataError(f"{path}: line {number + 2} of {values.name!r} is no word or number")
+    texts = [str(text).strip() for text in texts]
+    if all(re.fullmatch(r"-?\d+(\.\d+)?", text) for text in texts):
+        numbers = np.array(list(map(float, texts)))
+        if (numbers != np.rint(numbers)).any() or (numbers < 0).any():
+            return label_names(path, numbers, len(numbers))  # says which
+        texts = [text.partition(".")[0] for text in texts]
+    return texts
 
 
 def splits_of(path: Path, names: list[str]) -> list[str]:
@@ -106,65 +154,93 @@ def picture_shape(path: Path, count: int, options: Options) -> tuple[int, int, i
     )
 
 
+class Rows(NamedTuple):
+    """What one Parquet file holds."""
+
+    images: list[bytes]
+    labels: list[str] | None
+    splits: list[str] | None
+    groups: list[str] | None
+
+
 def read_parquet(path: Path, options: Options) -> Collection:
-    """Rows with the bytes of image files: one file, or a folder of files whose names begin with
-    their split. Raises `DataError`."""
-    files = [path] if path.is_file() else sorted(path.rglob("*.parquet"))
-    images: list[bytes] = []
-    places: list[str] = []
-    labels: list[str] = []
-    groups: list[str] = []
-    splits: list[str] = []
-    for file in files:
-        found = rows(file, options)
-        images += found[0]
-        places += [f"{file}, row {number}" for number in range(len(found[0]))]
-        labels += found[1] or []
-        groups += found[2] or []
-        splits += [SPLITS.get(file.name.partition("-")[0].lower(), "")] * len(found[0])
-        if bool(labels) != bool(found[1]):
-            raise DataError(f"{file}: some files have a column of classes, some have none")
-    if not images:
+    """Rows with the bytes of image files: one file, or a folder of them. The split of a row is in
+    its column `split`, or in the name of its file or of a folder. Raises `DataError`."""
+    files = [path] if path.is_file() else parquet_files(path)
+    parts = {file: rows(file, path, options) for file in files}
+    parts = {file: part for file, part in parts.items() if part.images}
+    if not parts:
         raise DataError(f"{path}: there is no image in it")
-    contents = dict(zip(places, images, strict=True))
-    return Collection(
-        together(str(path), places, contents.__getitem__, options),
-        labels or None,
-        splits if all(splits) and len(files) > 1 else None,
-        groups or None,
+    for what in ("labels", "splits", "groups"):
+        without = [file for file, part in parts.items() if getattr(part, what) is None]
+        if 0 < len(without) < len(parts):
+            raise DataError(f"{without[0]}: has no {what}, other files have")
+    contents = {
+        f"{file}, row {number}": image
+        for file, part in parts.items()
+        for number, image in enumerate(part.images)
+    }
+
+    def joined(what: str) -> list[str] | None:
+        each = [getattr(part, what) for part in parts.values()]
+        return None if None in each else [value for values in each for value in values]
+
+    images = together(str(path), list(contents), contents.__getitem__, options)
+    return Collection(images, joined("labels"), joined("splits"), joined("groups"))
+
+
+def parquet_files(folder: Path) -> list[Path]:
+    """The Parquet files below a folder, hidden ones aside."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() == ".parquet"
+        and path.is_file()
+        and not hidden(path.relative_to(folder))
     )
 
 
-def rows(file: Path, options: Options) -> tuple[list[bytes], list[str] | None, list[str] | None]:
-    """Images as bytes, classes and groups of one Parquet file."""
+def split_of(file: Path, top: Path) -> str | None:
+    """The split that the name of a file, or of a folder between it and `top`, says."""
+    folders = file.relative_to(top).parts[:-1] if file != top else ()
+    words = (re.split(r"[-_.]", name)[0].lower() for name in (file.name, *reversed(folders)))
+    return next((SPLITS[word] for word in words if word in SPLITS), None)
+
+
+def rows(file: Path, top: Path, options: Options) -> Rows:
+    """The rows of one Parquet file of those in or below `top`."""
     import pyarrow
     from pyarrow import parquet
 
     try:
-        table = parquet.read_table(file)
+        table = parquet.ParquetFile(file).read()
     except (OSError, pyarrow.ArrowException) as error:
         raise DataError(f"{file}: can't be read as Parquet ({error})") from error
-    image, label = (column(table.column_names, k) for k in (IMAGE_COLUMNS, LABEL_COLUMNS))
+    names = list(table.column_names)
+    image, label = column(names, IMAGE_COLUMNS), column(names, LABEL_COLUMNS)
     if image is None:
-        there = ", ".join(table.column_names)
+        there = ", ".join(names)
         raise DataError(f"{file}: no column {' or '.join(IMAGE_COLUMNS)}; there are {there}")
-    group = grouping(file, table.column_names, options)
-    content = [
-        value.get("bytes") if isinstance(value, dict) else value
-        for value in table[image].to_pylist()
-    ]
-    missing = next((n for n, value in enumerate(content) if not isinstance(value, bytes)), None)
-    if missing is not None:
-        raise DataError(f"{file}: row {missing} of {image!r} holds no bytes of an image file")
-    names = class_names(table.schema.metadata, label)
-    classes = None if label is None else words_of(file, table[label].to_pandas().rename(label))
-    if classes and names:
-        classes = [names[int(one)] if one.isdigit() and int(one) < len(names) else one
-                   for one in classes]  # fmt: skip
-    if classes is not None and len(classes) != len(content):
-        raise DataError(f"{file}: {len(content)} images, but {len(classes)} classes")
-    groups = words_of(file, table[group].to_pandas().rename(group)) if group else None
-    return [value or b"" for value in content], classes, groups
+    group, split = grouping(file, names, options), column(names, ("split",))
+    images = []
+    for number, value in enumerate(table[image].to_pylist()):
+        content = value.get("bytes") if isinstance(value, dict) else value
+        if not isinstance(content, bytes):
+            raise DataError(f"{file}: row {number} of {image!r} holds no bytes of an image file")
+        images.append(content)
+
+    def words(name: str) -> list[str]:
+        return words_of(file, table[name].to_pandas().rename(name))
+
+    labels = words(label) if label else None
+    if labels and (known := class_names(table.schema.metadata, label)):
+        # Numbers that have no name stay what they are.
+        by_number = {str(number): name for number, name in enumerate(known)}
+        labels = [by_number.get(one, one) for one in labels]
+    whole = split_of(file, top)
+    splits = splits_of(file, words(split)) if split else whole and [whole] * len(images)
+    groups = list(map(str, table[group].to_pylist())) if group else None
+    return Rows(images, labels, splits or None, groups)
 
 
 def class_names(metadata: dict[bytes, bytes] | None, label: str | None) -> list[str]:
