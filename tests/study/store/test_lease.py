@@ -15,6 +15,7 @@ import obstore
 import pytest
 from obstore.exceptions import AlreadyExistsError, PreconditionError
 
+from study.signals import interruptible
 from study.store import StoreError, bucket, lock
 from study.store.lock import STALE, VALID, Lease, exclusive_lock
 from study.store.places import at
@@ -300,7 +301,10 @@ def test_storage_that_is_away_for_too_long_interrupts_the_driver(place, monkeypa
 
     monkeypatch.setattr(lock, "RENEWAL_INTERVAL", 0.05)
     monkeypatch.setattr(lock, "VALID", 1.0)
-    with pytest.raises(KeyboardInterrupt), exclusive_lock(place) as hold:  # noqa: PT012
+    # As commands do: in the background of a script SIGINT is ignored otherwise.
+    with (  # noqa: PT012
+        pytest.raises(KeyboardInterrupt), interruptible(), exclusive_lock(place) as hold,
+    ):  # fmt: skip
         started = time.monotonic()
         monkeypatch.setattr(hold, "renew", away)
         time.sleep(0.5)
