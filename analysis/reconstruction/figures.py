@@ -116,6 +116,7 @@ def draw_error_by_class(table: pd.DataFrame) -> Figure:
     reach = error_bars(table["test_mse"], table["low"], table["high"])
     axes.errorbar(places, table["test_mse"], yerr=reach, fmt="o", color=COLOURS[0], capsize=3)
     class_axis(axes.xaxis, list(table["class"]))
+    axes.margins(y=0.15)
     axes.set_xlabel("class")
     axes.set_ylabel("mean squared error\nper pixel")
     axes.set_ylim(bottom=0)
