@@ -322,6 +322,7 @@ def test_some_classes_and_some_images():
     data = load("digits", options=Options(classes=("7", "3", "1")))
     assert data.classes == ("7", "3", "1")
     assert set(data.train.labels) == {0, 1, 2}
+    assert everything(data).items() <= everything(load("digits")).items()
     few = load("digits", options=Options(limit=300))
     assert sum(sizes(few)) == 300 and np.bincount(few.train.labels).min() >= 19
 

@@ -4,19 +4,20 @@
 import re
 from urllib.error import URLError
 
+import numpy as np
 import pytest
 import ray
 import torch
 import torchvision.datasets.mnist
 
 import study.__main__ as command_line
-from study.command_line.options import select
+from study.command_line.options import fitting, select
 from study.command_line.parser import parser
 from study.experiments import EXPERIMENTS, PRESETS, STUDIES
 from study.grid import plan
 from study.store import Block, Store
 from trainables.contract import Outcome
-from trainables.data import load
+from trainables.data import Dataset, Split, load
 from trainables.settings.fewshot import FREEZE, PRETRAINING
 from trainables.settings.shape import NETWORKS
 
@@ -233,3 +234,14 @@ def test_the_default_is_the_quick_preset_on_embedded_data(large_data):
     assert arguments.address == "local"
     full = parser().parse_args(["run", "assignment", "--preset", "full"])
     assert select(full, large_data).dataset == "mnist"
+
+
+def test_defaults_fit_the_data():
+    """As many labels of each class as of MNIST's ten, or the most there are; half of the images."""
+    labels = np.repeat(np.arange(3, dtype=np.uint8), 20)
+    split = Split(np.zeros((60, 4, 4), np.uint8), labels)
+    data = Dataset("three", split, split, split, ("a", "b", "c"))
+    axes = {"labels": (10, 20, 40, 80, 160, 320), "batch_size": (32, 64), "depth": (2,)}
+    assert fitting(axes, data) == {"labels": (3, 6, 12, 24, 48, 60), "batch_size": (30,)}
+    chosen = selected("fewshot", "--labels-per-class", 5, data=data)
+    assert chosen["fewshot"].axes["labels"] == (15,)
