@@ -72,6 +72,11 @@ def midpoints_by_beta(results: Results, scorecard: pd.DataFrame) -> pd.DataFrame
     return rows.merge(means, on=["cell", "replicate"])
 
 
+def with_values(table: pd.DataFrame, measures: Mapping[str, str]) -> dict[str, str]:
+    """Those of the measures that the table has values of: judges give none without labels."""
+    return {k: v for k, v in measures.items() if k in table and table[k].notna().any()}
+
+
 def changes(table: pd.DataFrame, measures: Mapping[str, str]) -> pd.DataFrame:
     """How each measure changes from β = 0, paired by replicate.
 
@@ -79,8 +84,7 @@ def changes(table: pd.DataFrame, measures: Mapping[str, str]) -> pd.DataFrame:
     `high`, `p_holm` (corrected for all lines), `n`, `interval`, `cells`.
     """
     lines = []
-    there = {k: v for k, v in measures.items() if k in table and table[k].notna().any()}
-    for measure, name in there.items():
+    for measure, name in with_values(table, measures).items():
         wide = table.pivot_table(index="replicate", columns="beta", values=measure)
         for beta in wide.columns[wide.columns > 0]:
             both = wide[[0.0, beta]].dropna()
@@ -127,7 +131,7 @@ def conclusions(found: pd.DataFrame, latent_dim: int) -> list[str]:
 
 def draw(table: pd.DataFrame, measures: Mapping[str, str]) -> Figure:
     """Each measure against β, one panel a measure; the values of β stand at equal distances."""
-    there = {k: v for k, v in measures.items() if table[k].notna().any()}
+    there = with_values(table, measures)
     made, panels = figure(columns=len(there), width=3 * len(there), height=3.2, squeeze=False)
     betas = np.array(sorted(table["beta"].unique()))
     places = np.arange(len(betas))

@@ -104,6 +104,7 @@ def build(spec: str, image: tuple[int, int, int], latent_dim: int) -> tuple[Any,
     return made
 
 
+@lru_cache  # many cells have the same network
 def require_fitting(spec: str, image: tuple[int, int, int], latent_dim: int) -> None:
     """Raise `OwnCodeError` unless encoder and decoder give codes and images of the right shape."""
     import torch

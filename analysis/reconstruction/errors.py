@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -21,6 +22,12 @@ LARGEST_COVARIANCE = 4000
 """Numbers an image up to which PCA is that of all training images."""
 FEWER = 2000
 """Training images whose PCA stands for that of all, of larger images."""
+
+
+def pca_images(data: Dataset) -> str:
+    """Which images PCA is fitted to, in words."""
+    of_all = math.prod(data.image_shape) <= LARGEST_COVARIANCE or len(data.train) <= FEWER
+    return "the same training images" if of_all else f"the first {FEWER:,} training images"
 
 
 def pca_errors(data: Dataset, dims: list[int]) -> pd.DataFrame:
@@ -50,7 +57,7 @@ def _principal(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Of images of more than `LARGEST_COVARIANCE` numbers those of the first `FEWER` images, from
     the products of images with images: the covariance of 96 × 96 colours would take 6 GB.
     """
-    size = int(np.prod(images.shape[1:]))
+    size = math.prod(images.shape[1:])
     if size > LARGEST_COVARIANCE:
         flat = images[:FEWER].reshape(len(images[:FEWER]), size).astype(np.float64)
         mean = flat.mean(axis=0)

@@ -27,19 +27,19 @@ def write(document: Document, results: Results) -> None:
         rows, pca, every, matters=ERROR_A_POINT * until["matters"] if until else None
     )
     section.cells = sorted(set(every["cell"]))
-    _errors(document, rows, pca)
+    _errors(document, rows, pca, reconstruction.pca_images(results.dataset))
     _checks(document, every)
     _training(document, results)
     _the_best_model(document, results, every)
 
 
-def _errors(document: Document, rows: pd.DataFrame, pca: pd.DataFrame) -> None:
+def _errors(document: Document, rows: pd.DataFrame, pca: pd.DataFrame, fitted_to: str) -> None:
     table = reconstruction.summary(rows, pca)
     document.figure(
         "reconstruction_all",
         reconstruction.draw_error_by_dimension(rows, pca),
         f"Test error against the latent dimension, all autoencoders; {INTERVALS}, {GIVEN}. PCA is "
-        "fitted to the same training images.",
+        f"fitted to {fitted_to}.",
     )
     for depth in sorted(int(d) for d in rows["depth"].unique()):
         document.figure(

@@ -103,6 +103,9 @@ def test_pca_of_large_images_is_that_of_the_covariance(monkeypatch):
     exact = pca_errors(data, [1, 3, 20])["pca_mse"]
     monkeypatch.setattr(errors, "LARGEST_COVARIANCE", 10)
     assert pca_errors(data, [1, 3, 20])["pca_mse"].to_numpy() == pytest.approx(exact.to_numpy())
+    assert errors.pca_images(data) == "the same training images"
+    monkeypatch.setattr(errors, "FEWER", 7)
+    assert errors.pca_images(data) == "the first 7 training images"
 
 
 def test_images_without_labels_have_no_classifier():

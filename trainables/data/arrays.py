@@ -34,7 +34,7 @@ def read(path: Path, options: Options) -> Collection:
     return Collection(
         images,
         None if labels is None else label_names(path, labels, len(images)),
-        None if splits is None else split_names(path, splits, len(images)),
+        None if splits is None else splits_of(path, label_names(path, splits, len(images))),
     )
 
 
@@ -65,13 +65,9 @@ def label_names(path: Path, labels: np.ndarray, images: int) -> list[str]:
     return names
 
 
-def split_names(path: Path, splits: np.ndarray, images: int) -> list[str]:
-    """The split of each image: `train`, `validation` or `test`."""
-    if splits.shape != (images,):
-        raise DataError(f"{path}: {images} images, but a split of shape {splits.shape}")
-    names = [one.decode() if isinstance(one, bytes) else str(one) for one in splits.tolist()]
-    names = [name.lower() for name in names]
-    unknown = next((name for name in names if name not in SPLITS), None)
+def splits_of(path: Path, names: list[str]) -> list[str]:
+    """`train`, `validation` or `test` for each name of a split. Raises `DataError` for others."""
+    unknown = next((name for name in names if name.lower() not in SPLITS), None)
     if unknown is not None:
         raise DataError(f"{path}: split {unknown!r} is none of {', '.join(SPLITS)}")
-    return [SPLITS[name] for name in names]
+    return [SPLITS[name.lower()] for name in names]

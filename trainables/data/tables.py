@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from trainables.data.arrays import label_names
+from trainables.data.arrays import label_names, splits_of
 from trainables.data.collection import SPLITS, Collection, as_bytes, require_memory
 from trainables.data.dataset import DataError
 from trainables.data.folder import hidden
@@ -127,14 +127,6 @@ def words_of(path: Path, values: Any) -> list[str]:
             return label_names(path, numbers, len(numbers))  # says which
         texts = [text.partition(".")[0] for text in texts]
     return texts
-
-
-def splits_of(path: Path, names: list[str]) -> list[str]:
-    """A column of splits. Raises `DataError` for other words."""
-    unknown = next((name for name in names if name.lower() not in SPLITS), None)
-    if unknown is not None:
-        raise DataError(f"{path}: split {unknown!r} is none of {', '.join(SPLITS)}")
-    return [SPLITS[name.lower()] for name in names]
 
 
 def picture_shape(path: Path, count: int, options: Options) -> tuple[int, int, int]:
