@@ -10,7 +10,7 @@ from typing import Any
 from study.errors import BadInput
 from study.experiments import EXPERIMENTS, STUDIES, Experiment, Selection, derived, members
 from study.grid import has_setting, override
-from study.presets import find
+from study.presets import SUFFIX, find
 from trainables.contract import ConfigError
 from trainables.data import DIGITS, Dataset
 from trainables.own import is_own
@@ -87,7 +87,10 @@ def select(arguments: argparse.Namespace, data: Dataset | None = None) -> Select
         fixed = {**preset.fixed.get(name, {}), **(preset.large.get(name, {}) if large else {})}
         experiment = override(experiment, preset.axes.get(name, {}), fixed)
         if data:
-            experiment = override(experiment, fitting(experiment.axes, data), {})
+            # A preset file states what it means, as `study search` writes it.
+            stated = preset.axes.get(name, {}) if arguments.preset.endswith(SUFFIX) else {}
+            open_axes = {k: v for k, v in experiment.axes.items() if k not in stated}
+            experiment = override(experiment, fitting(open_axes, data), {})
             if has_setting(experiment, "batch_size") and "batch_size" not in experiment.axes:
                 size = min(experiment.setting("batch_size"), len(data.train))
                 experiment = override(experiment, {}, {"batch_size": size})

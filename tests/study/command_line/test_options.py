@@ -245,3 +245,12 @@ def test_defaults_fit_the_data():
     assert fitting(axes, data) == {"labels": (3, 6, 12, 24, 48, 60), "batch_size": (30,)}
     chosen = selected("fewshot", "--labels-per-class", 5, data=data)
     assert chosen["fewshot"].axes["labels"] == (15,)
+
+
+def test_numbers_of_labels_in_a_preset_file_stay(tmp_path):
+    """As a search on data of three classes writes them."""
+    path = tmp_path / "best.toml"
+    path.write_text('dataset = "digits"\n[axes.fewshot]\nlabels = [12]\n')
+    split = Split(np.zeros((60, 4, 4), np.uint8), np.repeat(np.arange(3, dtype=np.uint8), 20))
+    data = Dataset("three", split, split, split, ("a", "b", "c"))
+    assert selected("fewshot", "--preset", path, data=data)["fewshot"].axes["labels"] == (12,)
