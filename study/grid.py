@@ -14,7 +14,7 @@ import orjson
 from study.experiments import Experiment
 from trainables.contract import Settings, added_defaults
 from trainables.data import Dataset
-from trainables.own import portable
+from trainables.own import is_own, portable
 
 
 @dataclass(slots=True, eq=False)
@@ -177,7 +177,9 @@ def identify(groups: Sequence[Sequence[Cell]], fingerprint: str) -> None:
         added = added_defaults(module.Config)
         trainable = experiment.trainable.rpartition("/")[2]  # of a file, the name alone
         for cell in cells:
-            config = {name: portable(value) for name, value in cell.config.items()}
+            config = cell.config
+            if is_own(config.get("network", "")):
+                config = {**config, "network": portable(config["network"])}
             if added:
                 config = {k: v for k, v in config.items() if k not in added or v != added[k]}
             cell.id = cell_id(trainable, module.VERSION, config, fingerprint, cell.parent_id)

@@ -70,9 +70,9 @@ def is_own(network: str) -> bool:
     return SPEC.fullmatch(network) is not None
 
 
-def portable(value: Any) -> Any:
-    """A setting as it is part of a cell's id: a file's name without its folder."""
-    return value.rpartition("/")[2] if isinstance(value, str) and is_own(value) else value
+def portable(network: str) -> str:
+    """A network of a user's own as it is part of a cell's id: without the folder of its file."""
+    return network.rpartition("/")[2]
 
 
 @lru_cache

@@ -82,7 +82,7 @@ def scorecard(
 
     - `kept`: 1 where the pair counts, because most judges see the right class in both end points
       (of the model, or the test images themselves), else 0;
-    - `confidence`, `entropy` (nats), `outside` (probability of the all other classes) and
+    - `confidence`, `entropy` (nats), `outside` (probability of all other classes) and
       `both` (twice the probability of the less likely of the two classes) to this judge;
     - `relative`: its confidence in the midpoint over its mean confidence in the end points;
     - `cross_dissolve`: `distance_from_cross_dissolve`; 0 is pure cross-dissolve;
