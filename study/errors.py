@@ -1,8 +1,6 @@
-"""What a user can do something about, and the exit codes."""
+"""What a user can do something about, and the exit codes (those of signals: `study.signals`)."""
 
 from __future__ import annotations
-
-import signal
 
 DONE = 0
 """Exit code: every replicate that was asked for is there."""
@@ -10,10 +8,6 @@ FAILED = 1
 """Exit code: something failed; the rest is kept, and the report says what is missing."""
 BAD_INPUT = 2
 """Exit code: something about the command has to change; nothing was started."""
-INTERRUPTED = 128 + signal.SIGINT
-"""Exit code after Ctrl-C."""
-SIGPIPE_EXIT = 128 + signal.SIGPIPE
-"""Exit code when stdout was closed."""
 
 
 class BadInput(ValueError):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
+import shlex
+import shutil
 import socket
+import sys
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +34,8 @@ os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1000000")
 
 import ray
 from ray import tune
-from ray.exceptions import RayActorError, RayTaskError
+from ray._common.utils import get_default_ray_temp_dir
+from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
@@ -40,15 +45,26 @@ from study.errors import NoResources
 from study.faults import HOST_LOSSES, TRIES, Fault, Hosts, TrialFailed, failure_message
 from study.grid import Cell
 from study.lightness import torch_hidden
+from study.limits import cores, memory
 from study.packing.measure import share_gpus
 from study.progress import StudyProgress
 from study.provenance import sources
 from study.queue import Queue, Task, missing_tasks
-from study.ray_internals import Evicted, evictions_fail_their_trial
+from study.ray_internals import Evicted, evictions_fail_their_trial, signals_kept
 from study.resources import Resources
 from study.store import Store
 from study.words import counted, reason
 from trainables.data import Dataset
+
+SOURCES = Path(__file__).resolve().parent.parent
+"""Where the packages are. Workers look for modules in the folder that Ray is started in, first."""
+
+OBJECT_STORE = 0.3
+"""Part of the memory that Ray's object store may take: Ray's own default."""
+
+LONGEST_FOLDER = 40
+"""Bytes of the path of Ray's temporary folder from which on its sockets' paths, 65 bytes longer,
+pass the system's limit of 107."""
 
 PATIENCE = 60.0
 """Seconds for which no other trial starts while one waits for another host than it failed on."""
@@ -95,29 +111,69 @@ def cluster(resources: Resources) -> Iterator[Resources]:
     Yields the resources, with no GPUs where `auto` finds none. Raises `NoResources` where the
     cluster can't be reached, or no node of it, nor any that it may start, can hold a trial.
     """
-    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-    if resources.address == "local":
-        options |= {"include_dashboard": False}
-    elif resources.address != "auto":
+    if resources.address not in ("local", "auto"):
         require_reachable(resources.address)
-    elif ":" in (ray_address := os.environ.get("RAY_ADDRESS", "")) and "//" not in ray_address:
-        require_reachable(ray_address, "RAY_ADDRESS")  # which Ray looks at first
-    # A failed trial's traceback goes to the store, and its reason to the user, in one line.
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        try:
-            ray.init(address=resources.address, **options)
-        except (OSError, ValueError) as error:
-            # No cluster, an address that is none, a temporary folder too long for a socket.
-            raise NoResources(
-                "--address", resources.address, " ".join(str(error).split())
-            ) from error
+    elif resources.address == "auto":
+        address = os.environ.get("RAY_ADDRESS", "")  # which Ray looks at first
+        if ":" in address and "//" not in address:
+            require_reachable(address, "RAY_ADDRESS")
+    logs: Path | None = None
     try:
+        connect(resources)
+        if resources.address == "local":
+            context = ray.get_runtime_context()
+            logs = Path(context.get_temp_dir(), context.get_session_name())
         nodes = [node["Resources"] for node in alive_nodes()]
         yield resolved(resources, nodes if resources.address == "local" else nodes + may_come())
+    except Exception:
+        logs = None  # they may explain it
+        raise
     finally:
         ray.shutdown()
+        if logs:  # 12 MB a run, which Ray leaves
+            remove_logs(logs)
+
+
+def connect(resources: Resources) -> None:
+    """Start a Ray on this machine, or join the one at `resources.address`. Raises `NoResources`."""
+    address = resources.address
+    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    if address == "local":
+        options |= local_options(resources)
+    # A failed trial's traceback goes to the store, and its reason to the user, in one line.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), signals_kept(), contextlib.chdir(SOURCES):
+            warnings.simplefilter("ignore", FutureWarning)
+            ray.init(address=address, **options)
+    except (OSError, ValueError, RuntimeError, RayError) as error:
+        # No cluster, no token for it or another Ray there, an address that is none.
+        raise NoResources("--address", address, " ".join(str(error).split())) from error
+
+
+def local_options(resources: Resources) -> dict[str, Any]:
+    """What `ray.init` is given to start a Ray on this machine."""
+    options: dict[str, Any] = {
+        "include_dashboard": False,
+        "num_cpus": resources.cpus or cores(),
+        # Ray's own share of the memory, which is of all that the machine has.
+        "object_store_memory": int(OBJECT_STORE * memory()),
+    }
+    python = shlex.quote(sys.executable)
+    if python != sys.executable:  # Ray starts Tune's workers by a shell, without quotes
+        options["runtime_env"] = {"py_executable": python}
+    folder = get_default_ray_temp_dir()
+    if len(os.fsencode(folder)) > LONGEST_FOLDER:
+        options["_temp_dir"] = "/tmp/ray"
+    return options
+
+
+def remove_logs(folder: Path) -> None:
+    """Remove a session's folder, and the link to it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    latest = folder.parent / "session_latest"
+    if latest.is_symlink() and not latest.exists():
+        latest.unlink(missing_ok=True)
 
 
 def alive_nodes() -> list[dict[str, Any]]:

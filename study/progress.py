@@ -19,7 +19,8 @@ from study.words import describe, duration
 
 
 class StudyProgress:
-    """A `study.launch.Listener` that shows a live bar on a terminal, else one line an event."""
+    """A `study.launch.Listener` that shows a live bar on a terminal that can, else one line
+    an event."""
 
     def __init__(self, console: Console, queue: Queue, workers: int) -> None:
         self.console = console
@@ -31,7 +32,7 @@ class StudyProgress:
         self.latest = ""
         """The experiment of the latest event."""
         self.live: Progress | None = None
-        if console.is_terminal:
+        if console.is_terminal and not console.is_dumb_terminal:
             self.live = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),

@@ -6,11 +6,14 @@ broke when that is raised.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
+import ray._private.utils
+import ray._raylet
 from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.exceptions import OutOfMemoryError, RayActorError
 
@@ -34,4 +37,29 @@ def evictions_fail_their_trial() -> Iterator[None]:
         before(self, tracked_actor_task, exception)
 
     with patch.object(RayActorManager, "_actor_task_failed", failed):
+        yield
+
+
+@contextmanager
+def signals_kept() -> Iterator[None]:
+    """Keep the handler of SIGTERM, which `ray.init` replaces twice.
+
+    Ray's handler in Python exits with code 15. That of its core worker, in C++, dumps the stack
+    and aborts; a SIGTERM that comes while it is made is dealt with after.
+    """
+    handler = signal.getsignal(signal.SIGTERM)
+    before = ray._raylet.CoreWorker  # type: ignore[attr-defined]
+
+    def made(*arguments: Any) -> Any:
+        masked = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        try:
+            return before(*arguments)
+        finally:
+            signal.signal(signal.SIGTERM, handler)
+            signal.pthread_sigmask(signal.SIG_SETMASK, masked)
+
+    with (
+        patch.object(ray._private.utils, "set_sigterm_handler", lambda handler: None),
+        patch.object(ray._raylet, "CoreWorker", made),
+    ):
         yield

@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from study.limits import cores
 from study.store import Block
 from trainables.allocator import keep_freed_memory
 
@@ -51,7 +53,7 @@ def _elsewhere(task: str, function: Callable[..., T], *arguments: object) -> T:
     """Call a function in another process, which Ctrl-C doesn't reach."""
     with _another_process() as another:
         try:
-            with _ignoring_interrupts():  # Ctrl-C is for the driver
+            with _blocking_interrupts():  # Ctrl-C is for the driver
                 called = another.submit(function, *arguments)
             return called.result()
         except BrokenProcessPool as error:
@@ -69,20 +71,21 @@ def _another_process() -> Iterator[ProcessPoolExecutor]:
     with ProcessPoolExecutor(1, context, initializer=_configure_process) as processes:
         try:
             yield processes
-        except BaseException:  # Ctrl-C, or Ray's handler of SIGTERM
+        except BaseException:  # Ctrl-C above all
             for process in multiprocessing.active_children():
                 process.kill()
             raise
 
 
 @contextmanager
-def _ignoring_interrupts() -> Iterator[None]:
-    """Ignore SIGINT inside the block; processes started there ignore it for good."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _blocking_interrupts() -> Iterator[None]:
+    """Deal with SIGINT after the block. Processes started there never get one."""
+    resource_tracker.ensure_running()  # which would unblock it
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _configure_process() -> None:
@@ -107,7 +110,7 @@ def _open_questions(folder: Path | str, matters: float) -> list[Question]:
 def _write(folder: Path | str, damaged: Mapping[Block, str]) -> str:
     from analysis import report  # pandas, torch, matplotlib: only where they are needed
 
-    if (os.cpu_count() or 1) < 2:
+    if cores() < 2:
         return str(report.write(folder, damaged))
     with _another_process() as beside:
         return str(report.write(folder, damaged, beside))

@@ -17,6 +17,8 @@ class Resources:
     gpus_per_trial: float | Literal["auto"] = "auto"
     """GPUs or a fraction of one; `auto` is what an experiment's cells need of their memory where
     there are any, else none."""
+    cpus: int | None = None
+    """CPU cores of a local Ray; None: as many as this process may use."""
 
     @property
     def threads(self) -> int:

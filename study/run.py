@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from study import reporting
-from study.errors import DONE, FAILED, INTERRUPTED, StoreError
+from study.console import print_error
+from study.errors import DONE, FAILED, StoreError
 from study.experiments import Experiment, Selection
 from study.grid import Cell, gaps, record, with_replicates
+from study.signals import Interrupted
 from study.store import Block, Store
 from study.store.lock import Hold, exclusive_lock
 from study.words import counted, duration, few, shown
@@ -97,16 +100,21 @@ def alone(
     """
     store.create()
     with exclusive_lock(store.place) as hold:
+        tell: Callable[[str], object] = console.print
         try:
             return work(hold)
-        except KeyboardInterrupt:
-            stopped, code = "interrupted", INTERRUPTED
+        except Interrupted as ending:
+            stopped, code = str(ending), ending.exit_code
+            if ending.number == signal.SIGPIPE:
+                tell = print_error
             if hold.lost:
                 stopped = f"ended: while this host was cut off, {hold.lost} took over"
                 code = FAILED
-        except Exception:
+        except Exception as error:
             # On a full disk whatever writes next fails, and Ray Tune in words of its own.
             trouble = store.place.trouble()
+            if trouble is None and isinstance(error, StoreError):
+                trouble = str(error)  # it has come back since
             if trouble is None:
                 raise
             stopped, code = f"failed: {trouble}", FAILED
@@ -115,7 +123,7 @@ def alone(
                 kept = summary()
         except StoreError:  # that it is out of reach has been said
             kept = "what is done is kept"
-        console.print(f"\n{stopped}: {kept}; the same command goes on from here")
+        tell(f"\n{stopped}: {kept}; the same command goes on from here")
         return code
 
 

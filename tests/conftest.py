@@ -5,6 +5,7 @@ import itertools
 import logging
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -24,6 +25,13 @@ ROOT = Path(__file__).resolve().parents[1]
 def one_thread():
     """The tests' networks are tiny: threads would only wait for one another."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interrupts():
+    """A script's background ignores SIGINT, and commands that a test starts there would too."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from rich.console import Console
 from study.cluster.nodes import Facts, Node, alive, ask, facts, troubles
 from study.errors import NoResources, StoreError
 from study.launch import cluster
+from study.limits import cores
 from study.provenance import packages, processor
 from study.resources import Resources
 from study.store import Store
@@ -34,7 +34,7 @@ def check(
         console.print(f"{'ok  ' if fine else 'BAD '} {what:<10} {text}")
 
     say("versions", True, ", ".join(f"{k} {v}" for k, v in packages().items()))
-    say("processor", True, f"{processor()}, {os.cpu_count()} cores")
+    say("processor", True, f"{processor()}, {counted(cores(), 'core')}")
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     say("GPUs", True, ", ".join(names) or "none seen by torch; trials run on the CPU")
     try:

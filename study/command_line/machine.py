@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from study.errors import BadInput
+from study.limits import cores
+from study.words import counted
 
 
 @contextmanager
@@ -33,6 +34,9 @@ def check_out(out: Path) -> None:
 def require_machine(arguments: argparse.Namespace) -> None:
     """Raise `BadInput` where a local trial would have more GPUs or cores than there are."""
     if arguments.address != "local":
+        if arguments.cpus:
+            reason = "is for a Ray on this machine; a running cluster has what it has"
+            raise BadInput("--cpus", arguments.cpus, reason)
         return
     gpus, cpus = arguments.gpus_per_trial, arguments.cpus_per_trial
     if gpus not in ("auto", 0):
@@ -42,6 +46,6 @@ def require_machine(arguments: argparse.Namespace) -> None:
         if gpus > seen:
             allowed = f"this machine has {seen} GPUs; 0 runs on the CPU"
             raise BadInput("--gpus-per-trial", f"{gpus:g}", allowed)
-    cores = os.cpu_count() or 1
-    if cpus > cores:
-        raise BadInput("--cpus-per-trial", f"{cpus:g}", f"this machine has {cores} cores")
+    usable = arguments.cpus or cores()
+    if cpus > usable:
+        raise BadInput("--cpus-per-trial", f"{cpus:g}", f"{counted(usable, 'core')} can be used")

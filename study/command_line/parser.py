@@ -32,8 +32,9 @@ def parser() -> argparse.ArgumentParser:
         description="A hyperparameter study of autoencoders and few-shot classifiers: what is "
         "missing is computed by Ray Tune, what is there never again.",
         epilog="exit code: 0 every replicate done; 1 something failed, the rest is kept and the "
-        "report says which; 2 bad input, nothing started; 130 interrupted (Ctrl-C), what is done "
-        "is kept and the same command goes on from there")
+        "report says which; 2 bad input, nothing started; 130 interrupted (Ctrl-C), 143 ended by "
+        "SIGTERM, 129 by SIGHUP, 141 nobody reads the output: what is done is kept and the same "
+        "command goes on from there")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def add(name: str, text: str, more: str = "", epilog: str = "") -> argparse.ArgumentParser:
@@ -205,6 +206,9 @@ def _add_places(command: argparse.ArgumentParser) -> None:
         "in the URI); what is in it is not computed again (default: results)")
     add("--address", type=types.address, default="local", metavar="WHERE",
         help="local: a Ray on this machine (default); auto or HOST:PORT: a running cluster")
+    add("--cpus", type=types.count, metavar="N",
+        help="CPU cores that a Ray on this machine uses in all (default: all that this process "
+        "may use; affinity and a container's limits count)")
     add("--cpus-per-trial", type=types.cpus, default=1.0, metavar="X",
         help="CPU cores a trial (default 1: many small trials at once beat one on all cores)")
     add("--gpus-per-trial", type=types.gpus, default="auto", metavar="X",

@@ -46,7 +46,7 @@ class Hold:
 def exclusive_lock(place: Place) -> AbstractContextManager[Hold]:
     """Be the only driver of the results in `place` for the block.
 
-    Raises `StoreError` where another process is. A driver that loses its lease is sent a SIGINT.
+    Raises `StoreError` where another process is. A driver that loses its lease is sent a SIGTERM.
     """
     return _locked(place.path) if isinstance(place, Folder) else _leased(place)
 
@@ -156,12 +156,12 @@ class Lease(Hold):
                 self.renew()
 
     def watch(self, released: threading.Event) -> None:
-        """Send this process a SIGINT when it is lost, as Ctrl-C does."""
+        """Send this process a SIGTERM when it is lost: a background job ignores SIGINT."""
         while self.is_held():
             if released.wait(min(1.0, max(0.0, self._valid_until - self.clock()))):
                 return
         self.lost = self.lost or "another driver"
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
 
     def release(self) -> None:
         """Empty it under its tag. A deletion that is delayed would end the next driver's."""

@@ -14,9 +14,9 @@ import ray
 import torch
 from ray.exceptions import RayActorError, RayTaskError
 
-import study.__main__ as command_line
 from analysis.results import load
 from study import adapter, launch
+from study.__main__ import main
 from study.adapter import Run, run_trial, trial_config
 from study.cluster import check
 from study.errors import NoResources
@@ -411,7 +411,7 @@ def test_no_more_trials_wait_than_there_are_workers_free(dispatch):
 
 
 @pytest.fixture
-def fake_ray(monkeypatch):
+def fake_ray(monkeypatch, tmp_path):
     """A cluster of two nodes with 2 cores each that isn't there; the value lists the calls."""
     calls = []
     monkeypatch.setattr(ray, "init", lambda **options: calls.append(("init", options)))
@@ -421,6 +421,10 @@ def fake_ray(monkeypatch):
     node = {"Alive": True, "Resources": {"CPU": 2.0}, **name}
     dead = {"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0}}
     monkeypatch.setattr(ray, "nodes", lambda: [node, node, dead])
+    context = SimpleNamespace(
+        get_temp_dir=lambda: str(tmp_path / "ray"), get_session_name=lambda: "session_1"
+    )
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: context)
     return calls
 
 
@@ -491,7 +495,7 @@ def test_a_worker_that_an_autoscaled_cluster_may_start_counts(fake_ray, monkeypa
 
 def run_on_a_cluster(out, *options):
     command = ["run", "autoencoder", "--preset", "smoke", "--out", str(out)]
-    return command_line.main([*command, "--address", "auto", *options])
+    return main([*command, "--address", "auto", *options])
 
 
 def test_a_cluster_too_small_for_a_trial_is_bad_input(fake_ray, tmp_path, capsys):
@@ -534,7 +538,7 @@ def test_an_address_of_nobody_in_the_environment_is_refused(
 
 
 def test_the_check_says_what_is_there(fake_ray, tmp_path, capsys):
-    assert command_line.main(["check", "--out", str(tmp_path / "results")]) == 0
+    assert main(["check", "--out", str(tmp_path / "results")]) == 0
     shown = capsys.readouterr().out
     for what in ("versions", "processor", "GPUs", "data", "storage", "ray"):
         assert re.search(f"^ok +{what} ", shown, re.MULTILINE)
@@ -548,7 +552,7 @@ def test_the_check_says_what_is_missing(fake_ray, tmp_path, monkeypatch, capsys)
 
     monkeypatch.setattr(check, "load", unreadable)
     (tmp_path / "file").touch()
-    assert command_line.main(["check", "--out", str(tmp_path / "file")]) == 1
+    assert main(["check", "--out", str(tmp_path / "file")]) == 1
     shown = capsys.readouterr().out
     assert re.search("BAD +data +no such data", shown)
     assert re.search("BAD +storage +.*is a file", shown)
@@ -568,39 +572,39 @@ def by_experiment(asked, out):
 
 def test_only_missing_cells_are_computed(computed, tmp_path, capsys):
     command = ["run", "fewshot", "--preset", "smoke", "--out", str(tmp_path)]
-    assert command_line.main(command) == 0
+    assert main(command) == 0
     assert by_experiment(computed, tmp_path) == {"autoencoder": 2, "fewshot": 24}
     first = set(computed)
 
     computed.clear()
     assert "nothing to compute" not in capsys.readouterr().out
-    assert command_line.main(command) == 0
+    assert main(command) == 0
     assert "nothing to compute" in capsys.readouterr().out
     assert computed == []
 
-    assert command_line.main([*command, "--latent-dims", "2", "3", "8"]) == 0
+    assert main([*command, "--latent-dims", "2", "3", "8"]) == 0
     assert by_experiment(computed, tmp_path) == {"autoencoder": 1, "fewshot": 12}
     assert not first & set(computed)
 
 
 def test_only_missing_replicates_are_computed(computed, tmp_path, capsys):
     command = ["run", "autoencoder", "--preset", "smoke", "--out", str(tmp_path), "--replicates"]
-    assert command_line.main([*command, "2"]) == 0
+    assert main([*command, "2"]) == 0
     assert [block.replicates for block in computed] == [range(2)] * 2
     computed.clear()
-    assert command_line.main([*command, "4"]) == 0
+    assert main([*command, "4"]) == 0
     assert [block.replicates for block in computed] == [range(2, 4)] * 2
     computed.clear()
-    assert command_line.main([*command, "3"]) == 0
+    assert main([*command, "3"]) == 0
     assert computed == []
     assert "nothing to compute: every replicate is there" in capsys.readouterr().out
 
 
 def test_two_studies_in_one_folder_share_what_they_have_in_common(computed, tmp_path):
     places = ["--preset", "smoke", "--out", str(tmp_path)]
-    assert command_line.main(["run", "autoencoder", *places]) == 0
+    assert main(["run", "autoencoder", *places]) == 0
     computed.clear()
-    assert command_line.main(["run", "fewshot", *places]) == 0
+    assert main(["run", "fewshot", *places]) == 0
     assert by_experiment(computed, tmp_path) == {"fewshot": 24}
 
 
@@ -610,7 +614,7 @@ def test_two_studies_in_one_folder_share_what_they_have_in_common(computed, tmp_
 def test_a_study_whose_cells_all_fail_says_so(pretend, tmp_path, capsys):
     pretend(error="Traceback …\nMemoryError: too large")
     command = ["run", "fewshot", "--preset", "smoke", "--out", str(tmp_path)]
-    assert command_line.main(command) == 1
+    assert main(command) == 1
     shown = capsys.readouterr().out
     assert shown.count("MemoryError: too large") == 2 + 24
     assert "no cell is finished, so there is no report" in shown

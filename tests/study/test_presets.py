@@ -2,7 +2,7 @@
 
 import pytest
 
-import study.__main__ as command_line
+from study.__main__ import main
 from study.command_line.options import select
 from study.command_line.parser import parser
 from study.experiments import EXPERIMENTS, Preset
@@ -74,7 +74,7 @@ def test_a_wrong_file_is_refused_in_one_line_with_file_and_key(text, said, tmp_p
         read(path)
     assert str(caught.value).startswith(f"{path}: {said}")
     with pytest.raises(SystemExit) as stop:
-        command_line.main(["plan", "autoencoder", "--preset", str(path)])
+        main(["plan", "autoencoder", "--preset", str(path)])
     assert stop.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"study plan: --preset: {path}: {said}")

@@ -12,8 +12,8 @@ import time
 import psutil
 import pytest
 
-import study.__main__ as command_line
 from study import reporting
+from study.__main__ import main
 from study.lightness import torch_hidden
 from study.store import Block, DamagedBlock, StoreError
 
@@ -47,7 +47,7 @@ def test_of_a_killed_report_the_command_says_how_to_go_on(computed, monkeypatch,
     monkeypatch.setattr("study.reporting.write", real_write)
     monkeypatch.setattr(reporting, "_write", killed)
     command = ["run", "autoencoder", "--preset", "smoke", "--out", str(tmp_path)]
-    assert command_line.main(command) == 1
+    assert main(command) == 1
     said = capsys.readouterr().out
     assert "failed: the process that writes the report has ended" in said
     assert f"`study report {tmp_path}` tries again" in said
@@ -93,8 +93,7 @@ def sleep(seconds, damaged):
 SLEEPING = """
 from study import reporting
 from study.signals import interruptible
-import signal, sys, sleeper
-signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))  # as Ray leaves it
+import sleeper
 reporting._write = sleeper.sleep
 with interruptible():
     reporting.write(100, {})
@@ -117,6 +116,7 @@ def spawned(driver):
     [
         (signal.SIGINT, True),
         (signal.SIGINT, False),
+        (signal.SIGTERM, True),
         (signal.SIGTERM, False),
         (signal.SIGKILL, False),
     ],
@@ -144,6 +144,6 @@ def test_it_does_not_outlive_the_driver(how, group, when, tmp_path):
     if (how, when) != (signal.SIGKILL, "at once"):  # one that begins may say that it reads no more
         # So may the one beside, where the writer is killed in the moment of starting it.
         begun = said.count("EOFError: Ran out of input") if when == "at once" else 0
-        assert said.count("Traceback") - begun == (how == signal.SIGINT)  # the driver's own
+        assert said.count("Traceback") - begun == (how != signal.SIGKILL)  # the driver's own
     _, alive = psutil.wait_procs(writers, timeout=10)
     assert alive == []

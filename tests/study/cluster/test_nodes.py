@@ -7,7 +7,7 @@ import pytest
 import ray
 from rich.console import Console
 
-import study.__main__ as command_line
+from study.__main__ import main
 from study.cluster import check, nodes
 from study.cluster.nodes import Facts, Node, facts, require_shared, storage_trouble, troubles
 from study.errors import BadInput
@@ -126,7 +126,7 @@ def test_a_study_on_such_a_cluster_is_bad_input(answers, monkeypatch, tmp_path, 
     fail = lambda *arguments: pytest.fail("the study was started")  # noqa: E731
     monkeypatch.setattr(launch.Session, "compute", fail)
     command = ["run", "autoencoder", "--preset", "smoke", "--out", str(tmp_path / "results")]
-    assert command_line.main([*command, "--address", "auto"]) == 2
+    assert main([*command, "--address", "auto"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"study run: --out {tmp_path / 'results'}: is not seen by worker-1")
 

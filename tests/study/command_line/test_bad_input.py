@@ -21,7 +21,8 @@ import ray
 import torch
 import torchvision.datasets.mnist
 
-import study.__main__ as command_line
+import study.command_line.commands as command_line
+from study.__main__ import main
 from study.store.cells import FORMAT
 from trainables.data import load
 from trainables.data.mnist import HEADERS, RAW_SIZES
@@ -152,7 +153,10 @@ ENVIRONMENTS = [
     Row("too little of a GPU", "{plan} --gpus-per-trial 1e-5", "--gpus-per-trial: 1e-5 is less"),
     Row("no cores", "{plan} --cpus-per-trial 0", "--cpus-per-trial: 0 is not a number above 0"),
     Row("too little of a core", "{run} --cpus-per-trial 1e-5", "--cpus-per-trial: 1e-5 is less"),
-    Row("more cores than there are", "{run} --cpus-per-trial 1000", "1000: this machine has"),
+    Row("more cores than there are", "{run} --cpus-per-trial 1000", "can be used"),
+    Row("no cores at all", "{run} --cpus 0", "--cpus: 0 is not an integer of at least 1"),
+    Row("more than in all", "{run} --cpus 1 --cpus-per-trial 2", "2: 1 core can be used"),
+    Row("cores of a cluster", "{run} --cpus 1 --address h:1", "--cpus 1: is for a Ray on this m"),
     Row("no address", "{run} --address nonsense", "'nonsense' is not local, auto or HOST:PORT"),
     Row("no such port", "{run} --address host:99999", "'host:99999' is not local, auto or HOST:PO"),
     Row("no host", "{run} --address :6379", "':6379' is not local, auto or HOST:PORT"),
@@ -288,7 +292,7 @@ def as_nobody(world):
 def refusal(capsys, *arguments):
     """The one line in which a command is refused."""
     try:
-        code = command_line.main(arguments)
+        code = main(arguments)
     except SystemExit as stop:
         code = stop.code
     captured = capsys.readouterr()
@@ -326,7 +330,7 @@ def test_an_address_of_nobody_is_refused_before_ray_tries_for_minutes(tmp_path, 
     with socket.create_server(("127.0.0.1", 0)) as server:
         nobody = f"127.0.0.1:{server.getsockname()[1]}"
     places = ["--out", str(tmp_path / "results"), "--address", nobody]
-    assert command_line.main(["run", "autoencoder", "--preset", "smoke", *places]) == 2
+    assert main(["run", "autoencoder", "--preset", "smoke", *places]) == 2
     captured = capsys.readouterr()
     (line,) = captured.err.splitlines()
     assert line.startswith(f"study run: --address {nobody}: no Ray cluster answers there")

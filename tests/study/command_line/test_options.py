@@ -10,7 +10,8 @@ import ray
 import torch
 import torchvision.datasets.mnist
 
-import study.__main__ as command_line
+import study.command_line.commands as command_line
+from study.__main__ import main
 from study.command_line.options import fitting, select
 from study.command_line.parser import parser
 from study.experiments import EXPERIMENTS, PRESETS, STUDIES
@@ -55,7 +56,7 @@ def no_ray_no_network_no_gpu(monkeypatch, digits):
 
 def exit_code(*arguments):
     try:
-        return command_line.main([str(argument) for argument in arguments])
+        return main([str(argument) for argument in arguments])
     except SystemExit as stop:
         return stop.code
 
@@ -197,7 +198,7 @@ def test_training_options_are_those_of_the_experiment_named(name, changed):
 
 
 def test_one_experiment_brings_only_the_cells_that_it_needs(tmp_path, capsys):
-    assert command_line.main(["plan", "fewshot", "--latent-dims", "3", "--out", str(tmp_path)]) == 0
+    assert main(["plan", "fewshot", "--latent-dims", "3", "--out", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
     assert "autoencoder: 1 cell, 0 done, 1 missing; 8 replicates, 8 missing" in shown
     assert "latent_dim 3, depth 3, batch_size 32" in shown

@@ -13,10 +13,12 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-import study.__main__ as command_line
+import study.command_line.commands as command_line
 from analysis.results import load
+from study.__main__ import main
 from study.presets import read
 from study.search.suggestions import is_lost
+from study.signals import Interrupted
 from study.store import Store
 from study.store.lock import Hold
 
@@ -58,7 +60,7 @@ def data_at_hand(monkeypatch, digits):
 def test_what_can_not_be_searched_is_refused_in_one_line(
     options, said, data_at_hand, tmp_path, capsys
 ):
-    assert command_line.main(["search", "autoencoder", "--out", str(tmp_path), *options]) == 2
+    assert main(["search", "autoencoder", "--out", str(tmp_path), *options]) == 2
     captured = capsys.readouterr()
     (line,) = captured.err.splitlines()
     assert line.startswith(f"study search: {said}")
@@ -78,7 +80,7 @@ def test_what_can_not_be_searched_is_refused_in_one_line(
 )
 def test_options_out_of_bounds_are_refused_in_one_line(options, said, capsys):
     with pytest.raises(SystemExit) as stop:
-        command_line.main(["search", "autoencoder", *options])
+        main(["search", "autoencoder", *options])
     assert stop.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert said in line
@@ -86,13 +88,13 @@ def test_options_out_of_bounds_are_refused_in_one_line(options, said, capsys):
 
 def test_a_study_of_several_experiments_is_not_searched(capsys):
     with pytest.raises(SystemExit):
-        command_line.main(["search", "assignment", "--trials", "3"])
+        main(["search", "assignment", "--trials", "3"])
     assert "'assignment' is not a experiment with a search space" in capsys.readouterr().err
 
 
 def test_help_teaches_what_is_searched_and_that_it_goes_on(capsys):
     with pytest.raises(SystemExit):
-        command_line.main(["search", "--help"])
+        main(["search", "--help"])
     shown = " ".join(capsys.readouterr().out.split())
     for words in ("learning_rate", "encoder_learning_rate", "--trials", "--minutes", "--against",
                   "--storage", "optuna-dashboard", "The same command goes on", "fresh seeds",
@@ -109,12 +111,12 @@ def test_a_search_that_loses_its_lease_says_so_and_writes_no_more(
         yield Hold(lost)
 
     def interrupted(asked):
-        raise KeyboardInterrupt
+        raise Interrupted(signal.SIGINT)
 
     monkeypatch.setattr("study.run.exclusive_lock", lease)
     monkeypatch.setattr("study.search.command.find", interrupted)
     command = ["search", "autoencoder", "--trials", "3", "--out", str(tmp_path)]
-    assert command_line.main(command) == (1 if lost else 130)
+    assert main(command) == (1 if lost else 130)
     (line,) = capsys.readouterr().out.split("\n", 1)[1].splitlines()
     why = f"ended: while this host was cut off, {lost} took over" if lost else "interrupted"
     assert line == f"{why}: 0 trials ended and kept; the same command goes on from here"

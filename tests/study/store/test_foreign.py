@@ -158,14 +158,14 @@ def test_secrets_of_urls_are_redacted_and_nothing_else(text, kept):
 
 
 def test_password_is_kept_nowhere_in_a_plan(digits, tmp_path, monkeypatch):
-    from study.__main__ import study_of
+    from study.command_line.commands import study_of
 
     typed = ["study", "search", "autoencoder", "--storage", "postgresql://me:SECRET@host/db"]
     monkeypatch.setattr("sys.argv", typed)
     arguments = SimpleNamespace(
         out=tmp_path, data_dir=None, address="local", cpus_per_trial=1.0, gpus_per_trial=0.0,
-        console=None, log="none", image_size=None, grey=False, classes=[], limit=0, group_by="",
-        pairs=[],
+        cpus=None, console=None, log="none", image_size=None, grey=False, classes=[], limit=0,
+        group_by="", pairs=[],
     )  # fmt: skip
     study_of(arguments, digits, None).write_plan("a", [], [])
     kept = (tmp_path / "study.json").read_text()

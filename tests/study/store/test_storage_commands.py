@@ -1,14 +1,17 @@
 """The commands on object storage, as a user types them; nothing is computed, no Ray started."""
 
 import json
+import signal
 import time
 from contextlib import contextmanager, nullcontext
 
 import pytest
 
-import study.__main__ as command_line
+import study.__main__
+import study.command_line.commands as command_line
 import study.run
 from study.grid import gaps
+from study.signals import Interrupted
 from study.store import Block, Store, StoreError
 from study.store.bucket import Bucket
 from study.store.lock import Lease
@@ -60,7 +63,7 @@ def no_ray(monkeypatch):
 
 
 def main(*arguments):
-    return command_line.main([str(argument) for argument in arguments])
+    return study.__main__.main([str(argument) for argument in arguments])
 
 
 def test_study_is_planned_run_gone_on_with_and_read(s3, bucket, computed, capsys):
@@ -119,7 +122,7 @@ def test_second_driver_is_refused_in_one_line_and_writes_nothing(s3, bucket, no_
 
 def test_driver_that_was_replaced_ends_and_says_so(s3, bucket, computed, monkeypatch, capsys):
     def cut_off(session, *arguments):
-        raise KeyboardInterrupt
+        raise Interrupted(signal.SIGINT)
 
     def lose(lease, released):
         lease.lost = "process 7 on elsewhere"

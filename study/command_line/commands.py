@@ -1,0 +1,200 @@
+"""The commands `study plan | run | search | report | check`."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from study.command_line.machine import check_out, require_machine, resolving
+from study.command_line.options import as_bad_input, select
+from study.command_line.parser import parser
+from study.console import console, print_error
+from study.errors import BAD_INPUT, DONE, FAILED, BadInput, StoreError
+from study.grid import Cell, check_data, identify, lay_out
+from study.own import register_installed
+from study.presets import find
+from study.resources import Resources
+from study.run import (
+    Selection,
+    Study,
+    Until,
+    finished_blocks,
+    ids,
+    run,
+    show_plan,
+    shown,
+    write_report,
+)
+from study.store import Store
+from study.store.places import is_uri
+from study.words import counted, redacted
+from trainables.contract import ConfigError
+from trainables.data import NAMES, DataError, Dataset, Options, load
+from trainables.own import OwnCodeError
+
+
+def prepare(arguments: argparse.Namespace) -> tuple[Study, list[list[Cell]]]:
+    """The study that a command asks for, and its cells. Raises for whatever can't run."""
+    if is_uri(arguments.out):
+        Store(arguments.out).reach()
+    else:
+        check_out(Path(arguments.out))
+    require_machine(arguments)
+    # Settings that are wrong for any data are refused before the data are downloaded.
+    selection = select(arguments)
+    try:
+        groups = lay_out(selection.experiments, selection.asked)
+        data = load_data(arguments)
+        fitting = select(arguments, data)
+        if fitting.experiments != selection.experiments:
+            selection, groups = fitting, lay_out(fitting.experiments, fitting.asked)
+        check_data(groups, data)
+    except ConfigError as error:
+        raise as_bad_input(error) from error
+    identify(groups, data.fingerprint)
+    if selection.left_out:
+        names = ", ".join(selection.left_out)
+        arguments.console.print(f"left out, as the images have no labels: {names}")
+    return study_of(arguments, data, selection), groups
+
+
+def load_data(arguments: argparse.Namespace) -> Dataset:
+    """The dataset that a command asks for. Raises `BadInput`."""
+    name = arguments.dataset or find(arguments.preset).dataset
+    try:
+        data = load(name, arguments.data_dir, data_options(arguments))
+    except DataError as error:
+        named = arguments.data_dir and name in NAMES
+        option, value = ("--data-dir", arguments.data_dir) if named else ("--dataset", name)
+        raise BadInput(option, value, str(error)) from error
+    for pair in arguments.pairs:
+        if unknown := set(pair) - set(data.classes):
+            known = ", ".join(data.classes) or "none, as the images have no labels"
+            reason = f"{', '.join(sorted(unknown))} is no class; there are {known}"
+            raise BadInput("--pairs", ",".join(pair), reason)
+    return data
+
+
+def data_options(arguments: argparse.Namespace) -> Options:
+    """Which part of the data a command asks for, and in which form."""
+    return Options(
+        arguments.image_size,
+        arguments.grey,
+        tuple(arguments.classes),
+        arguments.limit,
+        arguments.group_by,
+    )
+
+
+def study_of(arguments: argparse.Namespace, data: Dataset, selection: Selection) -> Study:
+    """The study that a command computes."""
+    until = None
+    if getattr(arguments, "until_decided", False):
+        until = Until(arguments.matters, arguments.most)
+    return Study(
+        selection=selection,
+        data=data,
+        data_dir=arguments.data_dir,
+        data_options=data_options(arguments),
+        pairs=tuple(arguments.pairs),
+        store=Store(arguments.out),
+        resources=resources_of(arguments),
+        console=arguments.console,
+        command=redacted(shlex.join(["study", *sys.argv[1:]])),
+        until=until,
+        log=arguments.log,
+    )
+
+
+def resources_of(arguments: argparse.Namespace) -> Resources:
+    """Where a command computes, and what its trials are given."""
+    return Resources(
+        arguments.address, arguments.cpus_per_trial, arguments.gpus_per_trial, arguments.cpus
+    )
+
+
+def command_plan(arguments: argparse.Namespace) -> int:
+    study, groups = prepare(arguments)
+    console, store, selection = study.console, study.store, study.selection
+    console.print(f"{selection.name} on {study.data.name}, results in {shown(store.address)}")
+    damaged = store.verify(ids(groups))
+    for block, reason in damaged.items():
+        console.print(f"{block.name} is {reason}; `study run` computes it again")
+    finished = finished_blocks(store, damaged)
+    missing = show_plan(console, store, finished, damaged, selection.experiments, groups)
+    cpus, asked = counted(arguments.cpus_per_trial, "CPU"), arguments.gpus_per_trial
+    gpus = "a share of a GPU where there is one" if asked == "auto" else counted(asked, "GPU")
+    console.print(
+        f"{counted(missing, 'replicate')} to compute, each trial on {cpus} and {gpus}; "
+        f"address {arguments.address}"
+    )
+    return DONE
+
+
+def command_run(arguments: argparse.Namespace) -> int:
+    return run(*prepare(arguments))
+
+
+def command_search(arguments: argparse.Namespace) -> int:
+    study, _ = prepare(arguments)
+    from study.command_line.searches import problems
+    from study.search.command import search
+
+    return search(study, problems(arguments, study.data, study.selection), arguments)
+
+
+def command_report(arguments: argparse.Namespace) -> int:
+    results = arguments.results
+    if not is_uri(results):
+        with resolving("RESULTS", results):
+            if not results.is_dir():
+                raise BadInput("RESULTS", results, "is not a folder with a study's results")
+    store = Store(results)
+    store.reach()
+    plan = store.plan()
+    cells = [cell["id"] for planned in plan["experiments"] for cell in planned["cells"]]
+    try:
+        return write_report(store, arguments.console, plan, store.verify(cells))
+    except OSError as error:
+        reason = f"the report can't be written ({error.strerror})"
+        raise BadInput("RESULTS", results, reason) from error
+
+
+def command_check(arguments: argparse.Namespace) -> int:
+    from study.cluster.check import check
+
+    require_machine(arguments)
+    data = arguments.dataset, arguments.data_dir, data_options(arguments)
+    return (
+        DONE if check(arguments.console, data, arguments.out, resources_of(arguments)) else FAILED
+    )
+
+
+COMMANDS = {
+    "plan": command_plan,
+    "run": command_run,
+    "search": command_search,
+    "report": command_report,
+    "check": command_check,
+}
+
+
+def run_command(argv: Sequence[str]) -> int:
+    """Run one command and return its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # an ASCII terminal shows … as ?
+    try:
+        register_installed()
+        arguments = parser().parse_args(argv)
+        arguments.console = console()
+        return COMMANDS[arguments.command](arguments)
+    except OwnCodeError as error:
+        print_error(f"study: {error}")
+    except (BadInput, StoreError) as error:
+        print_error(f"study {arguments.command}: {error}")
+    return BAD_INPUT

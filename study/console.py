@@ -1,0 +1,55 @@
+"""What the program prints on: stdout for what it does, stderr for why it ends."""
+
+from __future__ import annotations
+
+import io
+import signal
+import sys
+from contextlib import suppress
+from typing import IO, TextIO, cast
+
+from rich.console import Console
+
+from study.signals import Interrupted
+
+
+class Output(io.TextIOBase):
+    """A stream that raises `Interrupted` where nothing can be written to it any more."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]  # a mere annotation there
+        return self.stream.encoding
+
+    def write(self, text: str) -> int:
+        try:
+            return self.stream.write(text)
+        except OSError:  # its reader has ended, its disk is full, its terminal is gone
+            raise Interrupted(signal.SIGPIPE) from None
+
+    def flush(self) -> None:
+        try:
+            self.stream.flush()
+        except OSError:
+            raise Interrupted(signal.SIGPIPE) from None
+
+    def isatty(self) -> bool:
+        return self.stream.isatty()
+
+    def fileno(self) -> int:
+        return self.stream.fileno()
+
+
+def console() -> Console:
+    """A console on stdout: in colour on a terminal alone, whatever the environment asks for."""
+    stream = sys.stdout or io.StringIO()  # None where it was closed before the start
+    output = cast(IO[str], Output(stream))
+    return Console(file=output, force_terminal=stream.isatty(), soft_wrap=True, markup=False)
+
+
+def print_error(text: str) -> None:
+    """Print a line on stderr, if it can be written to."""
+    with suppress(OSError):
+        print(text, file=sys.stderr, flush=True)

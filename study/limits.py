@@ -1,0 +1,63 @@
+"""What this process may use of its machine: affinity and control groups (containers) count."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+GROUPS = Path("/sys/fs/cgroup")
+"""Where Linux mounts control groups."""
+
+
+def cores(groups: Path = GROUPS) -> int:
+    """CPU cores that this process may use, at least 1."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    found = float(allowed or 1)
+    for folder in _folders(groups, "cpu"):
+        quota = _numbers(folder / "cpu.max") or [
+            *_numbers(folder / "cpu.cfs_quota_us"),
+            *_numbers(folder / "cpu.cfs_period_us"),
+        ]
+        if len(quota) == 2 and quota[0] > 0:  # microseconds of each period; -1 is no limit
+            found = min(found, quota[0] / quota[1])
+    return max(1, int(found))
+
+
+def memory(groups: Path = GROUPS) -> int:
+    """Bytes of memory that this process may use, with all processes of its control group."""
+    found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for folder in _folders(groups, "memory"):
+        for name in ("memory.max", "memory.limit_in_bytes"):
+            for limit in _numbers(folder / name):
+                found = min(found, int(limit))
+    return found
+
+
+def _folders(groups: Path, controller: str) -> Iterator[Path]:
+    """Folders that may limit this process: its group's and those above, of both versions.
+
+    In a container the group that /proc names may be mounted as the topmost folder.
+    """
+    try:
+        lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and controller not in controllers.split(","):
+            continue
+        top = groups / controller if controllers else groups
+        group = top / path.lstrip("/")
+        yield from (folder for folder in (group, *group.parents) if folder.is_relative_to(top))
+
+
+def _numbers(path: Path) -> list[float]:
+    """The numbers in a file, up to a word such as `max`; none where there is no such file."""
+    numbers: list[float] = []
+    try:
+        for word in path.read_text(encoding="ascii").split():
+            numbers.append(float(word))
+    except (OSError, ValueError):
+        pass
+    return numbers

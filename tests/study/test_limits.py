@@ -1,0 +1,89 @@
+"""What a process may use of its machine: affinity and control groups count."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from study import launch
+from study.launch import local_options
+from study.limits import cores, memory
+from study.resources import Resources
+
+
+def control(folder, **files):
+    for name, content in files.items():
+        path = folder / name.replace("__", "/").replace("_dot_", ".")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("files", "wanted"),
+    [
+        ({}, 8),
+        ({"cpu_dot_max": "max 100000"}, 8),
+        ({"cpu_dot_max": "250000 100000"}, 2),
+        ({"cpu_dot_max": "50000 100000"}, 1),
+        ({"cpu_dot_max": "1600000 100000"}, 8),
+        ({"cpu__cpu.cfs_quota_us": "-1", "cpu__cpu.cfs_period_us": "100000"}, 8),
+        ({"cpu__cpu.cfs_quota_us": "300000", "cpu__cpu.cfs_period_us": "100000"}, 3),
+        ({"cpu_dot_max": "nonsense"}, 8),
+    ],
+)
+def test_control_groups_limit_cores(files, wanted, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
+    assert cores(control(tmp_path, **files)) == wanted
+
+
+def test_affinity_limits_cores():
+    """As `taskset` and SLURM set it."""
+    program = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); "
+    program += "from study.limits import cores; print(cores())"
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert said.stdout.split() == [b"1"]
+
+
+def test_control_groups_limit_memory(tmp_path):
+    everything = memory(tmp_path)
+    assert memory(control(tmp_path, memory_dot_max="max")) == everything
+    assert memory(control(tmp_path, memory_dot_max="1073741824")) == 2**30
+    assert memory(control(tmp_path, memory__memory_dot_limit_in_bytes="9223372036854771712")) == (
+        2**30
+    )
+
+
+def test_a_local_ray_uses_what_this_process_may(monkeypatch):
+    monkeypatch.setattr(launch, "cores", lambda: 3)
+    monkeypatch.setattr(launch, "memory", lambda: 10 * 2**30)
+    options = local_options(Resources())
+    assert (options["num_cpus"], options["object_store_memory"]) == (3, 3 * 2**30)
+    assert local_options(Resources(cpus=2))["num_cpus"] == 2
+
+
+@pytest.mark.parametrize(("folder", "moved"), [("/tmp", False), ("/" + 60 * "x", True)])
+def test_a_long_temporary_folder_is_not_for_rays_sockets(folder, moved, monkeypatch):
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setenv("TMPDIR", folder)
+    assert ("_temp_dir" in local_options(Resources())) is moved
+
+
+def test_workers_python_may_have_spaces_in_its_path(monkeypatch):
+    """Ray starts Tune's workers by a shell."""
+    assert "runtime_env" not in local_options(Resources()) or " " in sys.executable
+    monkeypatch.setattr(sys, "executable", "/my study/bin/python")
+    assert local_options(Resources())["runtime_env"] == {"py_executable": "'/my study/bin/python'"}
+
+
+def test_own_logs_go_and_those_of_others_stay(tmp_path):
+    ours, theirs = tmp_path / "session_1", tmp_path / "session_2"
+    for session in (ours, theirs):
+        control(session, logs__raylet_dot_out="…")
+    (tmp_path / "session_latest").symlink_to(ours)
+    launch.remove_logs(ours)
+    assert [path.name for path in tmp_path.iterdir()] == ["session_2"]
+    (tmp_path / "session_latest").symlink_to(theirs)
+    launch.remove_logs(ours)
+    assert (tmp_path / "session_latest").exists()
