@@ -92,7 +92,9 @@ def find(asked: Search) -> None:
     fresh = asked.fresh_cells()
     spent = all(suggestions.is_spent(asked.budget) for suggestions in asked.every)
     if spent and all(is_done(store, cell) for cell in fresh):
-        console.print("nothing to compute: the budget is spent; a larger one extends the search")
+        exhausted = all(suggestions.is_exhausted() for suggestions in asked.every)
+        more = "" if exhausted else ": the budget is spent; a larger one extends the search"
+        console.print(f"nothing to compute{more}")
     else:
         # A worker takes a results folder without a plan for another one than the driver's.
         starts = asked.starts()
@@ -100,6 +102,8 @@ def find(asked: Search) -> None:
         set_aside_damaged(store, console, ids([*starts, fresh]))
         compute(asked, starts)
     for suggestions in asked.every:
+        if suggestions.is_exhausted():
+            console.print(f"{suggestions.problem.name}: every point of the space has been tried")
         if suggestions.best() is None:
             reasons = sorted({str(t["reason"]) for t in suggestions.table() if "reason" in t})
             why = "; ".join(reasons) or "none ran in full within the budget"

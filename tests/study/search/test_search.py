@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 import study.__main__ as command_line
 from analysis.results import load
 from study.presets import read
-from study.search.suggestions import is_lost
+from study.search.suggestions import is_void
 from study.store import Store
 from study.store.lock import Hold
 
@@ -130,7 +130,7 @@ def searched(out, name="autoencoder-d2"):
 
 def lost(out):
     """Numbers of the trials whose driver died."""
-    return {trial.number for trial in searched(out).trials if is_lost(trial)}
+    return {trial.number for trial in searched(out).trials if is_void(trial)}
 
 
 def facts(trial):
@@ -186,7 +186,7 @@ def finished(out, killed, run_study):
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_no_finished_trial_is_lost_or_run_again(out, killed, finished):
+def test_no_finished_trial_is_void_or_run_again(out, killed, finished):
     after = {trial.number: trial for trial in searched(out).trials}
     for number, trial in killed.items():
         if trial.state.is_finished():
