@@ -62,8 +62,7 @@ def search(study: Study, problems: list[Problem], arguments: argparse.Namespace)
         store.tidy()
         with store.place.working_folder("search") as folder:
             option = "--storage" if arguments.storage else "--out"
-            url = arguments.storage or f"sqlite:///{folder / 'optuna.db'}"
-            storage = open_storage(url, option)
+            storage = open_storage(arguments.storage or folder / "optuna.db", option)
             asked.every.extend(Suggestions(each, store, storage, option) for each in problems)
             try:
                 find(asked)

@@ -8,10 +8,13 @@ the start: running, complete (its cell is in the store), pruned (stopped early) 
 from __future__ import annotations
 
 import math
+import re
+import sqlite3
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -23,6 +26,10 @@ from study.errors import BadInput
 from study.grid import Cell
 from study.search.problems import Problem
 from study.store import Store
+from study.words import redacted
+
+PATIENCE = 60.0
+"""Seconds to wait for another process, such as optuna-dashboard, that holds an SQLite file."""
 
 REPETITION = "another trial is computing the same cell"
 """How the reason of a trial begins that repeats another, in databases of before."""
@@ -42,16 +49,27 @@ class Budget:
         return trials >= self.trials or seconds >= self.seconds
 
 
-def open_storage(url: str, option: str) -> optuna.storages.RDBStorage:
-    """Open the database at `url`, or create it. Raises `BadInput`, naming `option`."""
+def open_storage(where: str | Path, option: str) -> optuna.storages.RDBStorage:
+    """Open the database at a URL or in a file, or create it. Raises `BadInput`, naming `option`."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    shown = url
+    engine: dict[str, Any] = {}
     try:
-        shown = make_url(url).render_as_string(hide_password=True)
-        # Another process, such as optuna-dashboard, may hold an SQLite file for a moment.
-        patience = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
-        return optuna.storages.RDBStorage(url, engine_kwargs=patience)
-    except ArgumentError:
+        if isinstance(where, Path):
+            # SQLAlchemy 2.0 and 2.1 read `%2F` and `?` in a URL differently: this one only names
+            # the dialect.
+            shown, url = str(where), "sqlite:///optuna.db"
+            engine["creator"] = partial(
+                sqlite3.connect, where, timeout=PATIENCE, check_same_thread=False
+            )
+        else:
+            shown, url = re.sub(r"(?s).*@", "***@", where), where
+            parsed = make_url(url)
+            shown = redacted(parsed.render_as_string(hide_password=True))
+            if parsed.get_backend_name() == "sqlite":
+                engine["connect_args"] = {"timeout": PATIENCE}
+        template = url.replace("{", "{{").replace("}", "}}")  # Optuna formats it
+        return optuna.storages.RDBStorage(template, engine_kwargs=engine)
+    except (ArgumentError, ValueError):
         allowed = "sqlite:///FILE, postgresql://… or another URL of SQLAlchemy's"
         raise BadInput(option, shown, f"is not a database's URL; it must be {allowed}") from None
     except (SQLAlchemyError, ImportError, RuntimeError, OSError) as error:
