@@ -16,9 +16,11 @@ from optuna.trial import TrialState
 import study.__main__ as command_line
 from analysis.results import load
 from study.presets import read
+from study.search.command import run_command
 from study.search.suggestions import is_void
 from study.store import Store
 from study.store.lock import Hold
+from tests.names import NASTY_NAMES
 
 ROOT = Path(__file__).resolve().parents[3]
 TINY = ["--latent-dims", "2", "--depths", "1", "--replicates", "2", "--fresh", "2",
@@ -73,6 +75,7 @@ def test_what_can_not_be_searched_is_refused_in_one_line(
         (["--minutes", "-1"], "--minutes: -1 is not a number of at least 0"),
         (["--trials", "3", "--against", "beauty"], "'beauty' is not a cost: parameters, seconds"),
         (["--trials", "3", "--fix", "width"], "'width' is not NAME=VALUE"),
+        (["--trials", "3", "--save", "best"], "--save: 'best' does not end in .toml"),
         (["--trials", "3", "--fresh", "0"], "--fresh: 0 is not an integer of at least 1"),
     ],
 )
@@ -119,6 +122,26 @@ def test_a_search_that_loses_its_lease_says_so_and_writes_no_more(
     why = f"ended: while this host was cut off, {lost} took over" if lost else "interrupted"
     assert line == f"{why}: 0 trials ended and kept; the same command goes on from here"
     assert (tmp_path / "search" / "autoencoder-d14.json").exists() == (not lost)
+
+
+@pytest.mark.parametrize("name", [*NASTY_NAMES, "-x"])
+def test_the_command_that_takes_the_preset_can_be_pasted(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = Path(name, "best.toml")
+    shown = ["sh", "-c", f"printf '%s\\0' {run_command('autoencoder', path)}"]
+    typed = subprocess.run(shown, capture_output=True, text=True, check=True).stdout.split("\0")
+    assert typed == ["study", "run", "autoencoder", "--preset", str(tmp_path / path), ""]
+
+
+@pytest.mark.parametrize("name", ["job%2Fmain {x}", "what?"])
+def test_a_folder_named_by_its_uri_holds_the_trials(name, data_at_hand, monkeypatch, tmp_path):
+    found = []
+    monkeypatch.setattr("study.search.command.find", found.append)
+    out = tmp_path / name
+    command = ["search", "autoencoder", "--trials", "3", "--out", out.as_uri()]
+    assert command_line.main(command) == 1  # no winner
+    assert (out / "search" / "optuna.db").is_file()
+    assert os.listdir(tmp_path) == [name]
 
 
 # --- real searches ---------------------------------------------------------------------------
