@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import MISSING, fields, is_dataclass, replace
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -28,7 +29,7 @@ def register(file: str) -> str:
 
     Each is trained by the file itself, which has `Config`, `VERSION` and `train`.
     """
-    path = Path(file).expanduser().resolve()
+    path = Path(os.path.expanduser(file)).resolve()
     module = module_of(str(path))
     found = [value for value in vars(module).values() if isinstance(value, Experiment)]
     own = [experiment for experiment in found if experiment.trainable == module.__name__]

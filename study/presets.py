@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from study.experiments import EXPERIMENTS, PRESETS, Experiment, Preset
+from study.words import printable
 from trainables.contract import ConfigError
 from trainables.data import NAMES, is_source
 
@@ -197,7 +198,7 @@ def checked(experiment: Experiment, name: str, value: Any) -> Any:
 
 def write(path: Path, preset: Preset, comment: str = "") -> None:
     """Write a preset as a file that `read` gives back. Raises `OSError`."""
-    lines = [f"# {line}".rstrip() for line in comment.splitlines()]
+    lines = [f"# {printable(line)}".rstrip() for line in comment.splitlines()]
     lines += [""] if lines else []
     lines += [f"description = {_toml(preset.description)}", f"dataset = {_toml(preset.dataset)}"]
     tables: dict[str, Mapping[str, Any]] = {}
@@ -213,8 +214,9 @@ def write(path: Path, preset: Preset, comment: str = "") -> None:
 
 
 def _toml(value: Any) -> str:
-    """Numbers, words and lists of them look in TOML as they do in JSON."""
-    return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
+    """Numbers, words and lists of them look in TOML as they do in JSON, except DEL."""
+    content = list(value) if isinstance(value, tuple) else value
+    return json.dumps(content, ensure_ascii=False).replace("\x7f", r"\u007f")
 
 
 NAMED: dict[str, Preset] = {**PRESETS, "best": read(Path(__file__).with_name("best.toml"))}

@@ -59,6 +59,11 @@ def plain(text: str) -> str:
     return COLOUR_CODES.sub("", text)
 
 
+def printable(text: str) -> str:
+    r"""`text` with a backslash for what no terminal and no TOML comment takes: `\x1b`, `\n`."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def shown(address: str) -> str:
     """A results folder as messages show it: without the query of a URI."""
     return address.partition("?")[0] if "://" in address else address

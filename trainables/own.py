@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import os
 import re
 import sys
 from functools import lru_cache
@@ -16,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-SPEC = re.compile(r"(?P<path>.+\.py):(?P<function>[A-Za-z_]\w*)@(?P<digest>[0-9a-f]{12})")
+SPEC = re.compile(r"(?s)(?P<path>.+\.py):(?P<function>[A-Za-z_]\w*)@(?P<digest>[0-9a-f]{12})")
 
 
 class OwnCodeError(ValueError):
@@ -29,7 +30,7 @@ def module_of(name: str) -> ModuleType:
     if not name.endswith(".py"):
         return importlib.import_module(name)
     path = Path(name)
-    known_as = f"own_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    known_as = f"own_{path.stem}_{hashlib.sha256(os.fsencode(path)).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(known_as, path)
     if spec is None or spec.loader is None or not path.is_file():
         raise OwnCodeError(f"{path} is not there")
@@ -49,7 +50,7 @@ def named(text: str) -> str:
     file, _, function = re.sub(r"@[0-9a-f]{12}$", "", text).rpartition(":")
     if not file.endswith(".py"):
         raise OwnCodeError(f"{text} must be FILE.py:FUNCTION")
-    path = Path(file).expanduser().resolve()
+    path = Path(os.path.expanduser(file)).resolve()
     spec = f"{path}:{function}@{digest(path)}"
     if not SPEC.fullmatch(spec):
         raise OwnCodeError(f"{text} must be FILE.py:FUNCTION")

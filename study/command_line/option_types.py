@@ -11,7 +11,7 @@ from typing import Any
 
 from study.experiments import EXPERIMENTS, STUDIES
 from study.own import register
-from study.presets import PresetError, find
+from study.presets import SUFFIX, PresetError, find
 from study.store.places import is_uri
 from trainables.data import NAMES, is_source
 from trainables.own import OwnCodeError, named
@@ -145,6 +145,13 @@ def preset(text: str) -> str:
     except PresetError as error:
         raise ArgumentTypeError(str(error)) from None
     return text
+
+
+def preset_file(text: str) -> Path:
+    """The path of a preset file to write, of which `preset` can tell that it is one."""
+    if not text.endswith(SUFFIX):
+        raise ArgumentTypeError(f"{text!r} does not end in {SUFFIX}, as the file of a preset does")
+    return Path(text)
 
 
 def address(text: str) -> str:

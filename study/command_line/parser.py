@@ -101,7 +101,7 @@ def _add_search(command: argparse.ArgumentParser) -> None:
     add("--storage", metavar="URL",
         help="database of the trials, as SQLAlchemy names it, for optuna-dashboard (default: "
         "sqlite:///RESULTS/search/optuna.db)")
-    add("--save", type=Path, metavar="FILE",
+    add("--save", type=types.preset_file, metavar="FILE.toml",
         help="where to write the best recipe (default: RESULTS/search/best-NAME.toml)")
 
 

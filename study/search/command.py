@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from study.search.problems import Problem, rungs
 from study.search.suggestions import Budget, Suggestions, open_storage
 from study.search.winner import Winner, find_winner, is_done, reported, sentences, write_preset
 from study.store.lock import Hold
-from study.store.places import is_uri
+from study.store.places import Folder
 from study.words import counted
 
 
@@ -52,7 +53,7 @@ def search(study: Study, problems: list[Problem], arguments: argparse.Namespace)
     Raises `BadInput` before anything is started.
     """
     store = study.store
-    if is_uri(arguments.out) and not arguments.storage:
+    if not (isinstance(store.place, Folder) or arguments.storage):
         allowed = "can't hold the database of the trials; give its --storage"
         raise BadInput("--out", arguments.out, allowed)
     budget = Budget(arguments.trials or math.inf, 60 * (arguments.minutes or math.inf))
@@ -62,8 +63,7 @@ def search(study: Study, problems: list[Problem], arguments: argparse.Namespace)
         store.tidy()
         with store.place.working_folder("search") as folder:
             option = "--storage" if arguments.storage else "--out"
-            url = arguments.storage or f"sqlite:///{folder / 'optuna.db'}"
-            storage = open_storage(url, option)
+            storage = open_storage(arguments.storage or folder / "optuna.db", option)
             asked.every.extend(Suggestions(each, store, storage, option) for each in problems)
             try:
                 find(asked)
@@ -92,7 +92,9 @@ def find(asked: Search) -> None:
     fresh = asked.fresh_cells()
     spent = all(suggestions.is_spent(asked.budget) for suggestions in asked.every)
     if spent and all(is_done(store, cell) for cell in fresh):
-        console.print("nothing to compute: the budget is spent; a larger one extends the search")
+        exhausted = all(suggestions.is_exhausted() for suggestions in asked.every)
+        more = "" if exhausted else ": the budget is spent; a larger one extends the search"
+        console.print(f"nothing to compute{more}")
     else:
         # A worker takes a results folder without a plan for another one than the driver's.
         starts = asked.starts()
@@ -100,6 +102,8 @@ def find(asked: Search) -> None:
         set_aside_damaged(store, console, ids([*starts, fresh]))
         compute(asked, starts)
     for suggestions in asked.every:
+        if suggestions.is_exhausted():
+            console.print(f"{suggestions.problem.name}: every point of the space has been tried")
         if suggestions.best() is None:
             reasons = sorted({str(t["reason"]) for t in suggestions.table() if "reason" in t})
             why = "; ".join(reasons) or "none ran in full within the budget"
@@ -136,12 +140,16 @@ def conclude(asked: Search, winners: list[Winner], path: Path | None) -> int:
         history.append(f"{name}: {len(trials)} trials, {stopped} stopped early.")
         history += [f"  {sentence}" for sentence in found]
     if path is None:
-        beside_trials = str(store.place.where("search"))
-        folder = Path("." if is_uri(beside_trials) else beside_trials)
+        folder = store.place.path / "search" if isinstance(store.place, Folder) else Path()
         path = folder / f"best-{selection.name}.toml"
     write_preset(path, selection, winners, study.data, comment="\n".join(history))
-    console.print(f"preset: {path}; `study run {selection.name} --preset {path}` takes it")
+    console.print(f"preset: {path}; `{run_command(selection.name, path)}` takes it")
     return write_report(store, console, plan, damaged={}, only_if_changed=True)
+
+
+def run_command(name: str, preset: Path) -> str:
+    """What to type to compute with a preset, wherever that is done."""
+    return shlex.join(["study", "run", name, "--preset", str(preset.absolute())])
 
 
 def export(asked: Search, suggestions: Suggestions, winner: Winner | None = None) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -70,6 +72,15 @@ class Problem:
         """The column of a cell's rows that holds each objective."""
         columns = {"error": self.experiment.metric, "seconds": "train_seconds"}
         return [columns.get(name, name) for name in self.objectives]
+
+    @property
+    def size(self) -> float:
+        """How many points there are: combinations of the dimensions' values."""
+        return math.prod(math.inf if d.values is None else len(d.values) for d in self.dimensions)
+
+    def points(self) -> Iterator[tuple[Any, ...]]:
+        """The points, each a value of every dimension, in a space of finite `size`; else none."""
+        return itertools.product(*(d.values or () for d in self.dimensions))
 
     def facts(self) -> dict[str, Any]:
         """What must be equal for an earlier search of this name to be continued, as JSON."""

@@ -37,6 +37,10 @@ class Real(Setting):
     high: float
     log: bool = True
 
+    @property
+    def values(self) -> tuple[float] | None:
+        return (self.low,) if self.low == self.high else None
+
     def distribution(self) -> BaseDistribution:
         from optuna.distributions import FloatDistribution
 
@@ -69,17 +73,22 @@ class Steps(Setting):
     high: int
     step: int = 1
 
+    @property
+    def values(self) -> range:
+        return range(self.low, self.high + 1, self.step)
+
     def distribution(self) -> BaseDistribution:
         from optuna.distributions import IntDistribution
 
         return IntDistribution(self.low, self.high, step=self.step)
 
     def holds(self, value: Any) -> bool:
-        return value in range(self.low, self.high + 1, self.step)
+        return value in self.values
 
 
 Dimension: TypeAlias = Real | Choice | Steps
-"""`distribution` is its values for Optuna; `holds` says whether a value is one of them."""
+"""`distribution` is its values for Optuna; `holds` says whether a value is one of them; `values`
+are all of them, None where there is no end of them."""
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,13 @@ the start: running, complete (its cell is in the store), pruned (stopped early) 
 from __future__ import annotations
 
 import math
+import re
+import sqlite3
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -21,6 +26,13 @@ from study.errors import BadInput
 from study.grid import Cell
 from study.search.problems import Problem
 from study.store import Store
+from study.words import redacted
+
+PATIENCE = 60.0
+"""Seconds to wait for another process, such as optuna-dashboard, that holds an SQLite file."""
+
+REPETITION = "another trial is computing the same cell"
+"""How the reason of a trial begins that repeats another, in databases of before."""
 
 
 @dataclass(frozen=True)
@@ -37,16 +49,27 @@ class Budget:
         return trials >= self.trials or seconds >= self.seconds
 
 
-def open_storage(url: str, option: str) -> optuna.storages.RDBStorage:
-    """Open the database at `url`, or create it. Raises `BadInput`, naming `option`."""
+def open_storage(where: str | Path, option: str) -> optuna.storages.RDBStorage:
+    """Open the database at a URL or in a file, or create it. Raises `BadInput`, naming `option`."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    shown = url
+    engine: dict[str, Any] = {}
     try:
-        shown = make_url(url).render_as_string(hide_password=True)
-        # Another process, such as optuna-dashboard, may hold an SQLite file for a moment.
-        patience = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
-        return optuna.storages.RDBStorage(url, engine_kwargs=patience)
-    except ArgumentError:
+        if isinstance(where, Path):
+            # SQLAlchemy 2.0 and 2.1 read `%2F` and `?` in a URL differently: this one only names
+            # the dialect.
+            shown, url = str(where), "sqlite:///optuna.db"
+            engine["creator"] = partial(
+                sqlite3.connect, where, timeout=PATIENCE, check_same_thread=False
+            )
+        else:
+            shown, url = re.sub(r"(?s).*@", "***@", where), where
+            parsed = make_url(url)
+            shown = redacted(parsed.render_as_string(hide_password=True))
+            if parsed.get_backend_name() == "sqlite":
+                engine["connect_args"] = {"timeout": PATIENCE}
+        template = url.replace("{", "{{").replace("}", "}}")  # Optuna formats it
+        return optuna.storages.RDBStorage(template, engine_kwargs=engine)
+    except (ArgumentError, ValueError):
         allowed = "sqlite:///FILE, postgresql://… or another URL of SQLAlchemy's"
         raise BadInput(option, shown, f"is not a database's URL; it must be {allowed}") from None
     except (SQLAlchemyError, ImportError, RuntimeError, OSError) as error:
@@ -111,8 +134,18 @@ class Suggestions:
     # --- running trials ----------------------------------------------------------------------
 
     def next(self) -> int:
-        """Begin a trial. `cells` has its cell under the number returned."""
-        trial = self.study.ask(self.distributions)
+        """Begin a trial at a point that no other has. `cells` has its cell under the number.
+
+        There must be such a point: fewer trials are running or have ended than `Problem.size`.
+        """
+        known = {self._point(t.params): t.number for t in (*self.ended(), *self.running.values())}
+        while (point := self._point((trial := self.study.ask(self.distributions)).params)) in known:
+            trial.set_user_attr("repeats", known[point])
+            self.study.tell(trial, state=TrialState.FAIL)
+            # The sampler could repeat itself for ever: queue the most similar point instead.
+            missing = (other for other in self.problem.points() if other not in known)
+            if similar := min(missing, key=partial(_differences, point), default=None):
+                self.study.enqueue_trial(dict(zip(self.distributions, similar, strict=True)))
         cell = self.problem.cell(trial.params)
         trial.set_user_attr("cell", cell.id)
         self.running[trial.number], self.cells[trial.number] = trial, cell
@@ -154,6 +187,10 @@ class Suggestions:
         del self.cells[number]
         self._try_again(self.running.pop(number))
 
+    def _point(self, params: Mapping[str, Any]) -> tuple[Any, ...]:
+        """The point of the space with these values."""
+        return tuple(params[name] for name in self.distributions)
+
     def _end(self, number: int, state: TrialState, values: list[float] | None = None) -> None:
         del self.cells[number]
         self.study.tell(self.running.pop(number), values, state)
@@ -171,14 +208,26 @@ class Suggestions:
         """Seconds spent so far, by all commands that continued the search."""
         return float(self.study.user_attrs.get("seconds", 0.0))
 
+    def is_exhausted(self) -> bool:
+        """Whether every point of the space has been tried."""
+        return len(self.ended()) >= self.problem.size
+
     def is_spent(self, budget: Budget) -> bool:
         """Whether no further trial may begin."""
-        return budget.is_spent(len(self.ended()), self.seconds)
+        return self.is_exhausted() or budget.is_spent(len(self.ended()), self.seconds)
 
     def ended(self) -> list[FrozenTrial]:
-        """The trials that count: complete, stopped early, or failed through their own fault."""
-        trials = self.study.get_trials(deepcopy=False)
-        return [trial for trial in trials if trial.state.is_finished() and not is_lost(trial)]
+        """The trials that count: complete, stopped early, or failed through their own fault.
+
+        One a point, that which got furthest: older databases have several.
+        """
+        trials = [t for t in self.study.get_trials(deepcopy=False) if t.state.is_finished()]
+        by_point: dict[tuple[Any, ...], FrozenTrial] = {}
+        for state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL):
+            for trial in trials:
+                if trial.state == state and not is_void(trial):
+                    by_point.setdefault(self._point(trial.params), trial)
+        return sorted(by_point.values(), key=lambda trial: trial.number)
 
     def best(self) -> FrozenTrial | None:
         """The complete trial with the best metric, which is the first objective."""
@@ -191,9 +240,18 @@ class Suggestions:
         return [_as_json(trial) for trial in self.ended()]
 
 
-def is_lost(trial: FrozenTrial) -> bool:
-    """Whether a trial was interrupted through no fault of its own: it failed without a reason."""
-    return trial.state == TrialState.FAIL and "reason" not in trial.user_attrs
+def is_void(trial: FrozenTrial) -> bool:
+    """Whether a trial has tried nothing: it was interrupted, or repeats the point of another.
+
+    Such a trial failed without a reason; in older databases, a repetition has this one.
+    """
+    reason = trial.user_attrs.get("reason", REPETITION)
+    return trial.state == TrialState.FAIL and reason.startswith(REPETITION)
+
+
+def _differences(one: Sequence[Any], other: Sequence[Any]) -> int:
+    """In how many dimensions two points differ."""
+    return sum(mine != its for mine, its in zip(one, other, strict=True))
 
 
 def _as_json(trial: FrozenTrial) -> dict[str, Any]:

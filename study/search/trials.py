@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from optuna.trial import TrialState
@@ -19,7 +20,7 @@ from study.words import duration, reason
 
 
 def run_search(session: Session, suggestions: Suggestions, budget: Budget) -> None:
-    """Try what Optuna suggests until the budget is spent."""
+    """Try what Optuna suggests until the budget is spent, or every point tried."""
     if suggestions.is_spent(budget):
         return
     problem, gpus = suggestions.problem, session.resources.gpus_per_trial
@@ -53,7 +54,7 @@ class SearchTrials(Listener):
     ) -> None:
         self.session = session
         self.suggestions = suggestions
-        self.budget = budget
+        self.budget = replace(budget, trials=min(budget.trials, suggestions.problem.size))
         self.gpus = gpus
         self.metric = suggestions.problem.experiment.metric
         self.finished = session.store.blocks()
@@ -81,9 +82,6 @@ class SearchTrials(Listener):
         """What a trial has to compute. A trial with nothing to compute ends here."""
         suggestions, store = self.suggestions, self.session.store
         cell = suggestions.cells[number]
-        if any(other.id == cell.id for n, other in suggestions.cells.items() if n != number):
-            suggestions.failed(number, f"another trial is computing the same cell {cell.id}")
-            return None
         missing = gaps(cell.replicates, self.finished.get(cell.id, ()))
         if not missing:
             for block in store.verify([cell.id]):

@@ -272,6 +272,8 @@ def at(place: str | Path | Place) -> Place:
         parts = urlsplit(str(place))
         if parts.netloc not in ("", "localhost") or not parts.path:
             raise StoreError(f"{place} names no folder of this machine; file:///path does")
+        if parts.query or parts.fragment:
+            raise StoreError(f"{place}: ? and # end a path; %3F and %23 are characters of it")
         return Folder(unquote(parts.path))
     from study.store.bucket import Bucket
 

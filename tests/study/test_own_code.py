@@ -14,6 +14,7 @@ from analysis.results import load
 from study import presets
 from study.experiments import EXPERIMENTS
 from study.own import OwnCodeError, register, register_installed
+from tests.names import NASTY_NAMES
 from trainables import own
 from trainables.contract import ConfigError
 from trainables.settings.shape import Shape
@@ -178,6 +179,27 @@ def test_id_has_a_networks_content_and_not_its_folder(file, tmp_path):
     file("def build(image, latent_dim): ...\n# other")
     with pytest.raises(OwnCodeError, match="has changed since the study began"):
         own.function_of(spec)
+
+
+@pytest.mark.parametrize("name", NASTY_NAMES)
+def test_code_of_ones_own_may_lie_in_a_folder_of_any_name(name, file, tmp_path, monkeypatch):
+    """A `~` in front is the home folder, and `./~` is a folder of that name."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("study.own.EXPERIMENTS", {})
+    (tmp_path / name).mkdir()
+    file("def build(image, latent_dim): ...", f"{name}/nets.py")
+    file(EXPERIMENT, f"{name}/mine.py")
+    spec = own.named(f"./{name}/nets.py:build")
+    assert own.is_own(spec)
+    assert own.portable(spec).startswith("nets.py:build@")
+    assert own.function_of(spec).__name__ == "build"
+    assert register(f"./{name}/mine.py") == "NAME"
+
+
+@pytest.mark.parametrize("use", [register, lambda path: own.named(f"{path}:build")])
+def test_home_of_nobody_is_a_folder_that_is_not_there(use):
+    with pytest.raises(OwnCodeError, match=r"nobody-has-this-name/mine\.py"):
+        use("~nobody-has-this-name/mine.py")
 
 
 LINEAR = "from torch import nn\ndef build(image, d):\n    return "

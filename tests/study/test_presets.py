@@ -1,5 +1,7 @@
 """Preset files: written and read back, and refused in one line that names file and key."""
 
+from dataclasses import replace
+
 import pytest
 
 from study.__main__ import main
@@ -8,6 +10,7 @@ from study.command_line.parser import parser
 from study.experiments import EXPERIMENTS, Preset
 from study.grid import plan
 from study.presets import NAMED, PresetError, find, read, write
+from tests.names import NASTY_NAMES
 
 WHOLE = Preset(
     description='found with "care" at α = 0.1',
@@ -23,6 +26,14 @@ def test_what_is_written_is_read_back(tmp_path):
     write(tmp_path / "a" / "found.toml", WHOLE, comment="how\n\nit was found")
     assert read(tmp_path / "a" / "found.toml") == WHOLE
     assert (tmp_path / "a" / "found.toml").read_text().startswith("# how\n#\n# it was found\n\n")
+
+
+@pytest.mark.parametrize("name", NASTY_NAMES)
+def test_a_preset_may_be_about_any_path_and_lie_there(name, tmp_path):
+    preset = replace(WHOLE, description=f"found on {name}", dataset=f"/data/{name}")
+    path = tmp_path / name / "found.toml"
+    write(path, preset, comment=f"study search --dataset /data/{name}\nData: {name}")
+    assert find(str(path)) == preset
 
 
 def test_every_named_preset_survives_a_file(tmp_path):

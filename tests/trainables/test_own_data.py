@@ -13,6 +13,7 @@ import torchvision.datasets
 from PIL import Image
 from pyarrow import parquet
 
+from tests.names import NASTY_NAMES
 from trainables.data import (
     DataError,
     Options,
@@ -82,6 +83,22 @@ def test_folder_with_a_subfolder_a_class(tmp_path):
     assert len(found) == 30
     assert found[picture(103).transpose(2, 0, 1).tobytes()] == "dog"
     assert load(str(tmp_path / "pets")).fingerprint == data.fingerprint
+
+
+@pytest.mark.parametrize("name", NASTY_NAMES)
+def test_folders_of_images_and_classes_may_have_any_name(name, tmp_path, monkeypatch):
+    """A `~` in front is the home folder, and `./~` is a folder of that name."""
+    monkeypatch.chdir(tmp_path)
+    folder_of(tmp_path / name, classes=(name, "dog"))
+    data = load(f"./{name}")
+    assert data.name == str(tmp_path / name)
+    assert data.classes == tuple(sorted([name, "dog"]))
+    assert load(data.name).fingerprint == data.fingerprint
+
+
+def test_home_of_nobody_is_not_there():
+    with pytest.raises(DataError, match="nobody-has-this-name/pets is not there"):
+        load("~nobody-has-this-name/pets")
 
 
 def test_grey_images_have_one_channel_and_what_is_no_image_is_left_out(tmp_path):

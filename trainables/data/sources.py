@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ def _load(name: str, data_dir: Path | None, options: Options) -> Dataset:
 
         data = vision.read(name, data_dir, options)
     else:
-        path = Path(name).expanduser().resolve()
+        path = Path(os.path.expanduser(name)).resolve()
         return collection(path, options).of_classes(options.classes).divided(str(path))
     if options.group_by:
         raise DataError(f"{name} has no column {options.group_by!r} to group by")

@@ -17,10 +17,12 @@ import study.command_line.commands as command_line
 from analysis.results import load
 from study.__main__ import main
 from study.presets import read
-from study.search.suggestions import is_lost
+from study.search.command import run_command
+from study.search.suggestions import is_void
 from study.signals import Interrupted
 from study.store import Store
 from study.store.lock import Hold
+from tests.names import NASTY_NAMES
 
 ROOT = Path(__file__).resolve().parents[3]
 TINY = ["--latent-dims", "2", "--depths", "1", "--replicates", "2", "--fresh", "2",
@@ -75,6 +77,7 @@ def test_what_can_not_be_searched_is_refused_in_one_line(
         (["--minutes", "-1"], "--minutes: -1 is not a number of at least 0"),
         (["--trials", "3", "--against", "beauty"], "'beauty' is not a cost: parameters, seconds"),
         (["--trials", "3", "--fix", "width"], "'width' is not NAME=VALUE"),
+        (["--trials", "3", "--save", "best"], "--save: 'best' does not end in .toml"),
         (["--trials", "3", "--fresh", "0"], "--fresh: 0 is not an integer of at least 1"),
     ],
 )
@@ -123,6 +126,26 @@ def test_a_search_that_loses_its_lease_says_so_and_writes_no_more(
     assert (tmp_path / "search" / "autoencoder-d14.json").exists() == (not lost)
 
 
+@pytest.mark.parametrize("name", [*NASTY_NAMES, "-x"])
+def test_the_command_that_takes_the_preset_can_be_pasted(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = Path(name, "best.toml")
+    shown = ["sh", "-c", f"printf '%s\\0' {run_command('autoencoder', path)}"]
+    typed = subprocess.run(shown, capture_output=True, text=True, check=True).stdout.split("\0")
+    assert typed == ["study", "run", "autoencoder", "--preset", str(tmp_path / path), ""]
+
+
+@pytest.mark.parametrize("name", ["job%2Fmain {x}", "what?"])
+def test_a_folder_named_by_its_uri_holds_the_trials(name, data_at_hand, monkeypatch, tmp_path):
+    found = []
+    monkeypatch.setattr("study.search.command.find", found.append)
+    out = tmp_path / name
+    command = ["search", "autoencoder", "--trials", "3", "--out", out.as_uri()]
+    assert main(command) == 1  # no winner
+    assert (out / "search" / "optuna.db").is_file()
+    assert os.listdir(tmp_path) == [name]
+
+
 # --- real searches ---------------------------------------------------------------------------
 
 
@@ -132,7 +155,7 @@ def searched(out, name="autoencoder-d2"):
 
 def lost(out):
     """Numbers of the trials whose driver died."""
-    return {trial.number for trial in searched(out).trials if is_lost(trial)}
+    return {trial.number for trial in searched(out).trials if is_void(trial)}
 
 
 def facts(trial):
@@ -188,7 +211,7 @@ def finished(out, killed, run_study):
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_no_finished_trial_is_lost_or_run_again(out, killed, finished):
+def test_no_finished_trial_is_void_or_run_again(out, killed, finished):
     after = {trial.number: trial for trial in searched(out).trials}
     for number, trial in killed.items():
         if trial.state.is_finished():

@@ -14,6 +14,7 @@ from study.search.problems import Problem
 from study.search.spaces import Choice, Real, Steps
 from study.search.suggestions import Budget, Suggestions, open_storage
 from study.store import Block, Store
+from tests.names import NASTY_NAMES
 from trainables.contract import Outcome
 
 DATA = "0123456789abcdef"
@@ -186,6 +187,9 @@ def test_another_search_of_the_same_name_is_refused(other, said, url, store):
         ("nonsense", "is not a database's URL"),
         ("nosuch://host/name", "is not a database's URL"),
         ("sqlite:////nowhere/at/all/x.db", "unable to open database file"),
+        ("postgresql://host:port/name", "is not a database's URL"),
+        ("sqlite:///x.db?timeout=long", "is not a database's URL"),
+        ("sqlite:////nowhere/{x}/{", "unable to open database file"),
     ],
 )
 def test_a_storage_that_is_none_is_refused_in_one_line(bad, said):
@@ -195,10 +199,38 @@ def test_a_storage_that_is_none_is_refused_in_one_line(bad, said):
     assert str(caught.value).startswith("--storage ")
 
 
-def test_a_password_is_not_shown(tmp_path):
+@pytest.mark.parametrize(
+    "url",
+    ["postgresql://me:secret@localhost:1/x", "postgresql//me:secret@localhost/x",
+     "postgresql://me:secret@localhost:port/x", "postgresql://me@localhost:1/x?password=secret",
+     "nosuch://me:se{cret@localhost/x"],
+)  # fmt: skip
+def test_a_password_is_not_shown(url):
     with pytest.raises(BadInput) as caught:
-        open_storage("postgresql://me:secret@localhost:1/x", "--storage")
-    assert "secret" not in str(caught.value)
+        open_storage(url, "--storage")
+    assert "cret" not in str(caught.value)
+    assert str(caught.value).startswith("--storage ")
+
+
+@pytest.mark.parametrize("name", NASTY_NAMES)
+def test_a_folder_of_any_name_has_the_database_and_nothing_lies_beside_it(
+    name, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "runs" / name / "search" / "optuna.db"
+    file.parent.mkdir(parents=True)
+    optuna.create_study(storage=open_storage(file, "--out"), study_name="trials")
+    assert optuna.get_all_study_names(open_storage(file, "--out")) == ["trials"]
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [file]
+    with sqlite3.connect(file) as connection:
+        assert connection.execute("select study_name from studies").fetchall() == [("trials",)]
+
+
+def test_a_url_is_no_template(tmp_path):
+    """Optuna would fill in `{SCHEMA_VERSION}`, and fail for any other name."""
+    for name in ("{SCHEMA_VERSION}.db", "{x}.db", "{.db"):
+        open_storage(f"sqlite:///{tmp_path / name}", "--storage")
+        assert (tmp_path / name).is_file()
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path):

@@ -1,6 +1,7 @@
 """Places for results: the five verbs in a folder and in a bucket, and the names of places."""
 
 import logging
+import os
 import re
 import threading
 import time
@@ -16,6 +17,7 @@ from study.store import Block, Store, StoreError, bucket
 from study.store.bucket import Bucket
 from study.store.checkpoint import FileCheckpoint
 from study.store.places import Folder, at, is_uri
+from tests.names import NASTY_NAMES
 from trainables.contract import Progress
 
 CELL, OTHER = "0123456789abcdef", "1123456789abcdef"
@@ -29,6 +31,14 @@ def test_folder_may_be_named_by_a_uri(form, tmp_path):
     place = at(form.format(tmp_path / "some results").replace(" ", "%20" if ":" in form else " "))
     assert isinstance(place, Folder)
     assert place.path == tmp_path / "some results"
+
+
+@pytest.mark.parametrize("name", NASTY_NAMES)
+def test_folder_of_any_name_is_named_by_its_path_and_its_uri(name, tmp_path):
+    path = tmp_path / name
+    assert at(path).path == at(str(path)).path == at(path.as_uri()).path == path
+    at(at(path).address).create()
+    assert os.listdir(tmp_path) == [name]
 
 
 def test_place_is_made_again_from_its_address(place):
@@ -80,6 +90,8 @@ BAD = {
     "gs://me:secret@bucket/path": CREDENTIALS,
     "file://elsewhere/path": "names no folder of this machine; file:///path does",
     "file://": "names no folder of this machine",
+    "file:///results?a": "file:///results?a: ? and # end a path; %3F and %23 are characters of it",
+    "file:///results#a": "file:///results#a: ? and # end a path",
 }
 
 

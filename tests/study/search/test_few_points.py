@@ -1,0 +1,252 @@
+"""Searches of spaces with few points: each point is one trial, and the last one ends the search.
+
+Without Ray: the queue's blocks are written, not computed.
+"""
+
+import io
+from functools import partial
+from math import inf
+from types import SimpleNamespace
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+from rich.console import Console
+
+from analysis.search import epochs_used as epochs_of_report
+from study.experiments import AUTOENCODER
+from study.grid import override
+from study.queue import Queue
+from study.search import command
+from study.search.problems import Problem
+from study.search.spaces import Choice, Real, Steps
+from study.search.suggestions import Budget, Suggestions
+from study.search.trials import SearchTrials
+from study.search.winner import epochs_used
+from study.store import Store
+from trainables.contract import Outcome
+
+KERNELS = (Choice("kernel", (3, 5)),)
+WIDTHS = (Steps("width", 8, 24, step=8), *KERNELS)
+
+
+class Search:
+    """A search of some dimensions, of `workers` trials at once."""
+
+    def __init__(self, store, storage, dimensions=KERNELS, workers=2, error=None):
+        axes, start = (
+            {"latent_dim": (2,), "depth": (1,)},
+            {"width": 8, "kernel": 3, "optimiser": "adamw"},
+        )
+        experiment = override(AUTOENCODER, axes, {"epochs": 4, "replicates": 1, "width": 8})
+        start = {dimension.name: start.get(dimension.name, 0.01) for dimension in dimensions}
+        self.problem = Problem("autoencoder-d2", experiment, dimensions, start, (), "0" * 16)
+        self.store = store
+        self.suggestions = Suggestions(self.problem, self.store, storage, "--out")
+        self.workers, self.error = workers, error
+        self.printed = io.StringIO()
+        self.computed = []
+
+    def run(self, trials):
+        """Spend the budget."""
+        session = SimpleNamespace(
+            store=self.store, console=Console(file=self.printed, soft_wrap=True)
+        )
+        listener = SearchTrials(session, self.suggestions, Budget(trials), 0.0)
+        queue, running = Queue([], more=listener.next), []
+        while True:
+            while len(running) < self.workers and (tasks := queue.take(self.workers)):
+                running += tasks
+            if not running:
+                return self.states()
+            task = running.pop(0)
+            self.computed.append(task.cell.id)
+            if self.error:
+                queue.drop(task)
+                listener.failed(task, self.error)
+                continue
+            values = {"val_mse": 0.1, "parameters": 7, "train_seconds": 2.0}
+            outcome = Outcome([{"replicate": 0, **values}])
+            self.store.write_block(task.block, task.cell.config, None, outcome, {})
+            queue.finish(task)
+            listener.done(task, 0.1)
+
+    def states(self):
+        return [trial.state for trial in self.suggestions.ended()]
+
+
+@pytest.fixture
+def search_of(tmp_path):
+    """Opens a search, and the second time the same one."""
+    store, storage = Store(tmp_path), optuna.storages.InMemoryStorage()
+    store.create()
+    return partial(Search, store, storage)
+
+
+REPEATED = {"width": 16, "kernel": 5, "optimiser": "muon"}
+
+
+class Repeating(optuna.samplers.RandomSampler):
+    """A sampler that has one point in mind."""
+
+    def sample_independent(self, study, trial, name, distribution):
+        return REPEATED[name]
+
+
+def test_every_point_is_one_trial_and_then_the_search_ends(search_of):
+    search = search_of()
+    assert search.run(trials=100) == [TrialState.COMPLETE] * 2
+    assert len(search.computed) == len(set(search.computed)) == 2
+    assert search.suggestions.is_exhausted()
+    assert "2 done, 0 stopped early, 0 failed, 0 running of 2; best" in search.printed.getvalue()
+
+
+def test_a_budget_of_minutes_alone_ends_with_the_last_point_too(search_of):
+    assert len(search_of().run(trials=inf)) == 2
+
+
+def test_a_point_that_repeats_another_is_neither_a_trial_nor_saved_epochs(search_of):
+    search = search_of()
+    search.run(trials=100)
+    assert epochs_used(search.suggestions) == (8, 8)
+    content = {"columns": ["val_mse"], "epochs": 4, "dimensions": {}}
+    assert epochs_of_report({**content, "trials": search.suggestions.table()}) == (8, 8)
+
+
+def test_a_smaller_budget_leaves_points_for_a_larger_one(search_of):
+    assert len(search_of(WIDTHS).run(trials=4)) == 4
+    larger = search_of(WIDTHS)
+    assert not larger.suggestions.is_exhausted()
+    assert len(larger.run(trials=100)) == 6
+    assert len(larger.computed) == 2
+
+
+def test_the_same_command_and_a_larger_budget_compute_nothing_more(search_of):
+    search_of().run(trials=100)
+    again = search_of()
+    before = len(again.suggestions.study.trials)
+    assert again.suggestions.is_spent(Budget(1000))
+    assert len(again.run(trials=1000)) == 2
+    assert again.computed == []
+    assert len(again.suggestions.study.trials) == before
+
+
+@pytest.mark.parametrize(
+    "only", [Choice("kernel", (3,)), Steps("width", 8, 8), Real("alpha", 1, 1)]
+)
+def test_a_space_of_one_point_has_a_size(only):
+    assert Problem("", AUTOENCODER, (only,), {}, (), "").size == 1
+
+
+def test_one_point_is_one_trial(search_of):
+    assert len(search_of((Choice("kernel", (3,)),)).run(trials=9)) == 1
+
+
+def test_points_that_fail_have_been_tried(search_of):
+    search = search_of(error="Diverged: the training loss")
+    assert search.run(trials=100) == [TrialState.FAIL] * 2
+    assert len(search.computed) == 2
+    assert {line["reason"] for line in search.suggestions.table()} == {
+        "Diverged: the training loss"
+    }
+    assert search_of().suggestions.is_exhausted()
+
+
+def test_a_sampler_that_only_repeats_itself_does_not_hold_up_the_search(search_of):
+    """Missing points are enumerated; each repetition is one line of Optuna's table, no more."""
+    search = search_of(WIDTHS)
+    search.suggestions.study.sampler = Repeating()
+    assert len(search.run(trials=100)) == 6
+    assert len(search.suggestions.study.trials) <= 2 * 6
+
+
+def test_a_repetition_gives_way_to_the_most_similar_point(search_of):
+    dimensions = (Choice("optimiser", ("adamw", "muon")), *WIDTHS)
+    suggestions = search_of(dimensions).suggestions
+    suggestions.study.sampler = Repeating()
+    numbers = [suggestions.next() for _ in range(6)]
+    points = [suggestions.running[number].params for number in numbers[1:]]
+    differences = [len(point.items() - REPEATED.items()) for point in points]
+    assert differences == [0, 1, 1, 1, 1]
+
+
+def test_a_trial_that_was_interrupted_is_tried_again_and_its_point_counts_once(search_of):
+    """Also while all other points have ended or are running."""
+    search = search_of()
+    first, second = search.suggestions.next(), search.suggestions.next()
+    cell = search.suggestions.cells[first]
+    search.suggestions.lost(first)
+    again = search.suggestions.next()
+    assert search.suggestions.cells[again].id == cell.id
+    assert sorted(search.suggestions.running) == [second, again]
+
+
+def test_repetitions_in_an_older_database_do_not_count(search_of):
+    """Of before: failed ones while the point ran, and full ones after it had ended."""
+    old = search_of()
+    study, distributions = old.suggestions.study, old.suggestions.distributions
+    old.run(trials=1)
+    for state in [TrialState.FAIL] * 20 + [TrialState.COMPLETE] * 2:
+        trial = optuna.create_trial(
+            state=state, params={"kernel": 3}, distributions=distributions,
+            values=[0.1] if state == TrialState.COMPLETE else None,
+            user_attrs={"reason": "another trial is computing the same cell 0123456789abcdef"}
+            if state == TrialState.FAIL else {},
+        )  # fmt: skip
+        study.add_trial(trial)
+    search = search_of()
+    assert [line["number"] for line in search.suggestions.table()] == [0]
+    assert search.run(trials=2) == [TrialState.COMPLETE] * 2
+    assert len(search.computed) == 1
+
+
+def test_a_point_that_only_a_repetition_has_is_still_to_be_tried(search_of):
+    """The trial that it repeated was interrupted."""
+    old = search_of()
+    repetition = optuna.create_trial(
+        state=TrialState.FAIL, params={"kernel": 3}, distributions=old.suggestions.distributions,
+        user_attrs={"reason": "another trial is computing the same cell 0123456789abcdef"},
+    )  # fmt: skip
+    old.suggestions.study.add_trial(repetition)
+    assert len(search_of().run(trials=5)) == 2
+
+
+def test_a_space_with_a_continuous_dimension_has_no_end(search_of):
+    search = search_of((Real("learning_rate", 1e-3, 1e-1), *KERNELS))
+    assert search.problem.size == inf
+    assert list(search.problem.points()) == []
+    assert len(search.run(trials=5)) == 5
+    assert not search.suggestions.is_exhausted()
+
+
+def said_by_find(search, monkeypatch):
+    """What `find` prints of a search, where it computes nothing."""
+    monkeypatch.setattr(command, "compute", lambda asked, starts: None)
+    console = Console(file=io.StringIO(), soft_wrap=True)
+    study = SimpleNamespace(
+        store=search.store, console=console, data=SimpleNamespace(name="digits"),
+        selection=SimpleNamespace(name="autoencoder", experiments=[]),
+        write_plan=lambda *plan: None,
+    )  # fmt: skip
+    command.find(command.Search(study, [search.suggestions], Budget(100), fresh=1))
+    return console.file.getvalue().splitlines()[2:]
+
+
+TRIED = "autoencoder-d2: every point of the space has been tried"
+
+
+def test_the_end_of_the_space_is_said(search_of, monkeypatch):
+    search = search_of(WIDTHS)
+    search.run(trials=5)
+    assert said_by_find(search, monkeypatch) == []
+    search.run(trials=6)
+    assert said_by_find(search, monkeypatch) == [TRIED]
+
+
+def test_a_space_in_which_all_fails_says_why_and_has_nothing_to_compute(search_of, monkeypatch):
+    search = search_of(error="Diverged: the training loss")
+    search.run(trials=100)
+    assert said_by_find(search, monkeypatch) == [
+        "nothing to compute", TRIED,
+        "autoencoder-d2: no trial has a result: Diverged: the training loss",
+    ]  # fmt: skip
