@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import re
+import secrets
 import shlex
 import shutil
 import socket
@@ -159,6 +160,8 @@ def local_options(resources: Resources) -> dict[str, Any]:
         # Ray's own share of the memory, which is of all that the machine has.
         "object_store_memory": int(OBJECT_STORE * memory()),
     }
+    if not os.access(os.path.expanduser("~"), os.W_OK):  # where Ray would keep its token
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     python = shlex.quote(sys.executable)
     if python != sys.executable:  # Ray starts Tune's workers by a shell, without quotes
         options["runtime_env"] = {"py_executable": python}

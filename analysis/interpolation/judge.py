@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,10 +53,24 @@ class Network(nn.Sequential):
             ]
         layers += [nn.BatchNorm2d(4 * width), nn.ReLU()]
         super().__init__(*layers, nn.Flatten(), nn.Linear(4 * width * height * breadth, classes))
+        self.arguments = image, classes, width
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """To another process as NumPy arrays: torch takes an open file for each tensor, and a
+        socket in the temporary folder, whose path may be too long for one."""
+        arrays = {name: value.numpy() for name, value in self.state_dict().items()}
+        return restored, (self.arguments, arrays)
 
     def forward(self, images: Tensor) -> Tensor:
         # Channels last, pooling is vectorised on a CPU: 250 images take 14 ms, not 34.
         return super().forward(images.to(memory_format=torch.channels_last))
+
+
+def restored(arguments: tuple[Any, ...], arrays: dict[str, np.ndarray]) -> Network:
+    """A network of these arguments and weights, in evaluation mode."""
+    network = Network(*arguments)
+    network.load_state_dict({name: torch.from_numpy(value) for name, value in arrays.items()})
+    return network.eval()
 
 
 @dataclass(frozen=True)
