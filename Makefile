@@ -12,7 +12,7 @@ MINUTES ?= 5
 BIN := .venv/bin
 READY := .venv/.installed
 
-.PHONY: help setup study test test-cluster test-s3 chaos endings bench lint format lock clean
+.PHONY: help setup study test test-cluster test-s3 chaos endings environments bench lint format lock clean
 
 help:            ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /	/'
@@ -52,6 +52,9 @@ test-s3: setup   ## run the store's tests on a real S3 server (root; Debian's ra
 
 chaos: setup     ## kill workers, hosts and the driver of a study for MINUTES, and compare its rows
 	@$(BIN)/python tests/chaos.py --minutes $(MINUTES) $(OPTIONS)
+
+environments: setup  ## a tiny study on machines as users have them: offline, another user, no home … (root)
+	@PYTHONPATH=. $(BIN)/python tests/environments.py
 
 endings: setup   ## end every command by a signal at 30 random moments
 	@$(BIN)/python tests/endings.py $(OPTIONS)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from study.signals import ENDING, Interrupted, interruptible
+from study.signals import ENDING, ending_of, interruptible
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -20,7 +20,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             from study.command_line.commands import run_command
 
             return run_command(arguments)
-    except Interrupted as ending:
+    except KeyboardInterrupt as error:
+        ending = ending_of(error)
         if ending.number == signal.SIGPIPE:
             # As of `study plan | head -1`. Python's last flush of stdout must not fail again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -11,6 +11,7 @@ from typing import IO, TextIO, cast
 from rich.console import Console
 
 from study.signals import Interrupted
+from study.words import printable
 
 
 class Output(io.TextIOBase):
@@ -46,10 +47,12 @@ def console() -> Console:
     """A console on stdout: in colour on a terminal alone, whatever the environment asks for."""
     stream = sys.stdout or io.StringIO()  # None where it was closed before the start
     output = cast(IO[str], Output(stream))
-    return Console(file=output, force_terminal=stream.isatty(), soft_wrap=True, markup=False)
+    return Console(
+        file=output, force_terminal=stream.isatty(), soft_wrap=True, markup=False, emoji=False
+    )
 
 
 def print_error(text: str) -> None:
     """Print a line on stderr, if it can be written to."""
     with suppress(OSError):
-        print(text, file=sys.stderr, flush=True)
+        print(printable(text), file=sys.stderr, flush=True)

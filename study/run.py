@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ from study.console import print_error
 from study.errors import DONE, FAILED, StoreError
 from study.experiments import Experiment, Selection
 from study.grid import Cell, gaps, record, with_replicates
-from study.signals import Interrupted
+from study.signals import ending_of
 from study.store import Block, Store
 from study.store.lock import Hold, exclusive_lock
 from study.words import counted, duration, few, shown
@@ -103,7 +104,8 @@ def alone(
         tell: Callable[[str], object] = console.print
         try:
             return work(hold)
-        except Interrupted as ending:
+        except KeyboardInterrupt as error:
+            ending = ending_of(error)
             stopped, code = str(ending), ending.exit_code
             if ending.number == signal.SIGPIPE:
                 tell = print_error
@@ -123,7 +125,8 @@ def alone(
                 kept = summary()
         except StoreError:  # that it is out of reach has been said
             kept = "what is done is kept"
-        tell(f"\n{stopped}: {kept}; the same command goes on from here")
+        tell("")
+        tell(f"{stopped}: {kept}; the same command goes on from here")
         return code
 
 
@@ -312,7 +315,7 @@ def _report(
     try:
         page = reporting.write(store.address, damaged)
     except reporting.Killed as error:
-        again = f"`study report {shown(store.address)}` tries again"
+        again = f"`study report {shlex.quote(shown(store.address))}` tries again"
         console.print(f"failed: {error}; {again}", style="red")
         return False
     console.print(f"report: {page}  ({duration(time.monotonic() - started)})")

@@ -33,6 +33,18 @@ class Interrupted(KeyboardInterrupt):
         return "interrupted" if self.number == signal.SIGINT else f"ended by {self.number.name}"
 
 
+def ending_of(error: KeyboardInterrupt) -> Interrupted:
+    """Why the command is to end.
+
+    Where a signal comes while Ray's core waits, Ray raises a KeyboardInterrupt of its own instead
+    of what the signal's handler has raised.
+    """
+    return error if isinstance(error, Interrupted) else Interrupted(_latest)
+
+
+_latest: int = signal.SIGINT
+"""The latest signal that has asked for the end."""
+
 PATIENCE = 8.0
 """Seconds that the ending may take. `docker stop` kills after 10."""
 
@@ -47,6 +59,8 @@ def interruptible() -> Iterator[None]:
     """
 
     def first(number: int, frame: FrameType | None) -> None:
+        global _latest
+        _latest = number
         for each in before:
             signal.signal(each, signal.SIG_DFL)
         raise Interrupted(number)

@@ -183,18 +183,38 @@ COMMANDS = {
 }
 
 
+def require_words(argv: Sequence[str]) -> None:
+    """Raise `BadInput` for words that no file of results can hold."""
+    for word in argv:
+        try:
+            word.encode()
+        except UnicodeEncodeError as error:
+            allowed = f"is not {sys.getfilesystemencoding()} text, this system's encoding of names"
+            raise BadInput("argument", ascii(word), allowed) from error
+
+
+def require_folder() -> None:
+    """Raise `StoreError` where the current folder has been deleted: nothing can start there."""
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise StoreError("the current folder has been deleted; `cd` to another one") from error
+
+
 def run_command(argv: Sequence[str]) -> int:
     """Run one command and return its exit code."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # an ASCII terminal shows … as ?
+    command = "study"
     try:
+        require_words(argv)
+        require_folder()
         register_installed()
         arguments = parser().parse_args(argv)
+        command = f"study {arguments.command}"
         arguments.console = console()
         return COMMANDS[arguments.command](arguments)
-    except OwnCodeError as error:
-        print_error(f"study: {error}")
-    except (BadInput, StoreError) as error:
-        print_error(f"study {arguments.command}: {error}")
+    except (OwnCodeError, BadInput, StoreError) as error:
+        print_error(f"{command}: {error}")
     return BAD_INPUT

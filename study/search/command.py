@@ -16,7 +16,7 @@ from study.search.suggestions import Budget, Suggestions, open_storage
 from study.search.winner import Winner, find_winner, is_done, reported, sentences, write_preset
 from study.store.lock import Hold
 from study.store.places import Folder
-from study.words import counted
+from study.words import counted, shown
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def find(asked: Search) -> None:
     """Spend the budget, and compute the winners on fresh seeds."""
     study, store, console = asked.study, asked.study.store, asked.study.console
     name = study.selection.name
-    console.print(f"search of {name} on {study.data.name}, results in {store.address}")
+    console.print(f"search of {name} on {study.data.name}, results in {shown(store.address)}")
     for suggestions in asked.every:
         dimensions = ", ".join(dimension.name for dimension in suggestions.problem.dimensions)
         console.print(f"{suggestions.problem.name}: over {dimensions}")

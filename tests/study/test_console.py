@@ -1,5 +1,6 @@
 """Where the program prints to: terminals, files, and what nobody reads any more."""
 
+import contextlib
 import io
 import os
 import pty
@@ -85,12 +86,17 @@ def test_plan_ends_in_order_wherever_its_output_goes(redirection, code, stderr, 
     assert (done.returncode, done.stderr.partition(" (see")[0].strip()) == (code, stderr)
 
 
+@pytest.mark.parametrize("replaced", [False, True])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_a_command_in_one_line(number, monkeypatch, capsys):
+def test_a_signal_ends_a_command_in_one_line(number, replaced, monkeypatch, capsys):
     import study.command_line.commands
     from study.__main__ import main
 
     def busy(arguments):
+        if replaced:  # as Ray's core does
+            with contextlib.suppress(KeyboardInterrupt):
+                signal.raise_signal(number)
+            raise KeyboardInterrupt
         signal.raise_signal(number)
         raise AssertionError("it went on")
 

@@ -1,5 +1,6 @@
 """Cells as Ray Tune trials: what a trial is given, does and leaves, and how failures end."""
 
+import contextlib
 import itertools
 import json
 import re
@@ -12,7 +13,7 @@ import pandas as pd
 import pytest
 import ray
 import torch
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import AuthenticationError, RayActorError, RayTaskError
 
 from analysis.results import load
 from study import adapter, launch
@@ -28,6 +29,7 @@ from study.provenance import sources
 from study.queue import Queue, Task, missing_tasks
 from study.ray_internals import Evicted
 from study.resources import Resources
+from study.signals import Interrupted
 from study.store import Block, Store
 from trainables.contract import Outcome
 
@@ -452,6 +454,38 @@ def test_an_address_where_nobody_answers_is_refused_before_ray_tries_for_minutes
     ):
         pytest.fail("the cluster was used")
     assert fake_ray == []
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            RuntimeError("Version mismatch: the cluster has Ray 2.9,\nthis process 2.60"),
+            "Version mis",
+        ),
+        (AuthenticationError("no token was found"), "no token was found"),
+        (ConnectionError("Could not find any running Ray instance"), "Could not find any"),
+    ],
+)
+def test_a_cluster_that_refuses_the_driver_is_said_in_one_line(error, said, fake_ray, monkeypatch):
+    def refuse(**options):
+        raise error
+
+    monkeypatch.setattr(ray, "init", refuse)
+    with pytest.raises(NoResources, match=said) as caught, cluster(Resources("auto")):
+        pytest.fail("the cluster was used")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("error", "kept"), [(None, False), (Interrupted(2), False),
+                                            (RuntimeError("a bug"), True)])  # fmt: skip
+def test_rays_logs_go_unless_they_may_explain_an_error(error, kept, fake_ray, tmp_path):
+    logs = tmp_path / "ray" / "session_1"
+    logs.mkdir(parents=True)
+    with contextlib.suppress(RuntimeError, Interrupted), cluster(Resources()):
+        if error:
+            raise error
+    assert logs.exists() is kept
 
 
 def test_auto_stays_where_there_are_gpus_and_is_none_elsewhere():

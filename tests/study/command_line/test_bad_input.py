@@ -390,12 +390,25 @@ def test_a_terminal_without_unicode_is_no_error(tmp_path):
         "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii",
     }  # fmt: skip
     ran = subprocess.run(
-        [*PLAN, "--depths", "9", "--out", tmp_path / "ü"],
+        [*PLAN, "--depths", "9", "--out", tmp_path],
         cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT), **ascii_only}, capture_output=True,
         check=False,
     )  # fmt: skip
     assert ran.returncode == 2
     assert re.fullmatch(rb"study plan: --depths 9: must be .*1 \? 8\n", ran.stderr)
+
+
+def test_names_that_no_file_of_results_can_hold_are_refused(capsys, tmp_path, monkeypatch):
+    line = refusal(capsys, "plan", "autoencoder", "--out", os.fsdecode(b"x\xff"))
+    assert line == (
+        r"study: argument 'x\udcff': is not utf-8 text, this system's encoding of names"
+    )
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    line = refusal(capsys, "plan", "autoencoder", "--out", str(tmp_path))
+    assert line == "study: the current folder has been deleted; `cd` to another one"
 
 
 # --- nothing that is loaded can run code -----------------------------------------------------

@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from ray._common.utils import get_default_ray_temp_dir
 
+import study.run
 from study.__main__ import main
-from study.store import Store
+from study.console import console
+from study.store import Store, StoreError
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -87,6 +90,17 @@ def test_tables_leave_a_damaged_block_out_and_say_so(computed, tmp_path):
     assert missing["reason"] == "damaged: 0-1.json: its checksum is not the recorded one"
 
 
+def test_storage_that_fails_in_the_middle_is_a_failure_and_no_bad_input(tmp_path, capsys):
+    def work(hold):
+        raise StoreError("s3://bucket/results can't be written (503 Slow Down)")
+
+    assert study.run.alone(Store(tmp_path), console(), work, lambda: "3 of 4 are done") == 1
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "failed: s3://bucket/results can't be written (503 Slow Down): 3 of 4 are done; "
+        "the same command goes on from here"
+    )
+
+
 # --- processes that die ----------------------------------------------------------------------
 
 
@@ -133,6 +147,7 @@ def test_a_signal_ends_in_order_and_says_how_to_go_on(number, said_of_it, driver
     )
     assert "Traceback" not in said
     assert "***" not in said  # how Ray's core begins a dump of its stack
+    assert not list(Path(get_default_ray_temp_dir()).glob(f"session_*_{process.pid}"))
     driver.wait_for_the_death_of(worker)
     code, said = driver.run()
     assert code == 0, said
