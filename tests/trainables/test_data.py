@@ -320,6 +320,23 @@ def test_without_files_and_network_the_error_names_folder_and_remedy(name, tmp_p
     assert "connect to the network" in message
 
 
+def test_a_failed_download_leaves_no_empty_folder(tmp_path, no_network):
+    with pytest.raises(DataError):
+        load("mnist", tmp_path / "nowhere" / "data")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "MNIST").mkdir()
+    with pytest.raises(DataError):
+        load("mnist", tmp_path)
+    assert list(tmp_path.rglob("*")) == [tmp_path / "MNIST"]
+
+
+@pytest.mark.parametrize("name", ["mnist", "emnist-letters", "usps", "svhn", "torchvision:GTSRB"])
+def test_what_is_not_to_be_downloaded_is_not_and_nothing_is_made(name, tmp_path, no_network):
+    with pytest.raises(DataError, match=f"nowhere has no {name} [^;]*$"):
+        load(name, tmp_path / "nowhere", fetch=False)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_error_of_a_failed_download_is_one_line(tmp_path, no_network):
     """It ends up on the command line, which promises one."""
     with pytest.raises(DataError) as caught:

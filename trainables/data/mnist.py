@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -80,20 +81,32 @@ def check_raw_files(folder: Path, name: str) -> None:
             raise DataError(f"{path}: {problem}; {REPAIR}")
 
 
-def download(dataset_class: type, root: Path, name: str, missing: object, **options: Any) -> Any:
-    """torchvision's dataset under `root`, downloaded there. Raises `DataError`."""
+def download(
+    dataset_class: type, root: Path, name: str, missing: object, fetch: bool, **options: Any
+) -> Any:
+    """torchvision's dataset under `root`, downloaded there if `fetch`. Raises `DataError`, and
+    then leaves no new folder that is empty."""
+    inside, new = root / dataset_class.__name__, list[Path]()
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        return dataset_class(str(root), **options, download=True)
+        folders = (inside / "raw", inside, root, *root.parents)
+        new = [folder for folder in folders if not folder.exists()]
+        if fetch:
+            root.mkdir(parents=True, exist_ok=True)
+        return dataset_class(str(root), **options, download=fetch)
     except (URLError, RuntimeError, OSError, ValueError, TypeError) as error:
+        for folder in new:
+            with suppress(OSError):  # not empty, or never made
+                folder.rmdir()
+        absent = f"{root} has no {name} (no {missing})"
+        if not fetch:
+            raise DataError(absent) from error
         raise DataError(
-            f"{root} has no {name} (no {missing}) and the download failed "
-            f"({' '.join(str(error).split())}); give a --data-dir that has it, or connect to "
-            "the network"
+            f"{absent} and the download failed ({' '.join(str(error).split())}); give a --data-dir "
+            "that has it, or connect to the network"
         ) from error
 
 
-def read(name: str, data_dir: Path | None) -> Dataset:
+def read(name: str, data_dir: Path | None, fetch: bool = True) -> Dataset:
     """One of `CLASS_NAMES`: of the 60,000 training images, 5,000 are for validation."""
     root, class_name = data_dir or default_data_dir(), CLASS_NAMES[name]
     raw = root / class_name / "raw"
@@ -101,7 +114,8 @@ def read(name: str, data_dir: Path | None) -> Dataset:
     if missing:
         import torchvision.datasets
 
-        download(getattr(torchvision.datasets, class_name), root, name, missing[0], train=True)
+        dataset_class = getattr(torchvision.datasets, class_name)
+        download(dataset_class, root, name, missing[0], fetch, train=True)
     check_raw_files(raw, name)
 
     def content(file: str) -> np.ndarray:
