@@ -46,13 +46,13 @@ def budget(rows: pd.DataFrame) -> str:
 
 def _best_score(rows: pd.DataFrame, pca: pd.DataFrame) -> str:
     best = best_model(rows)
-    floor = pca.set_index("latent_dim")["pca_mse"][best["latent_dim"]]
+    floor = pca.loc[pca["latent_dim"] == best["latent_dim"], "pca_mse"]
+    beside = f"; PCA with as many dimensions leaves {floor.iloc[0]:.5f}" if len(floor) else ""
     epochs = f", {best['epochs']} epochs" if "epochs" in best else ""
     return (
         f"Best score: a test error of {best['test_mse']:.5f} per pixel, by the model with the "
         f"least validation error (d = {best['latent_dim']}, {best['depth']} layers, batch "
-        f"{best['batch_size']}{epochs}, replicate {best['replicate']}); PCA with as many "
-        f"dimensions leaves {floor:.5f}."
+        f"{best['batch_size']}{epochs}, replicate {best['replicate']}){beside}."
     )
 
 

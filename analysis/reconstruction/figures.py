@@ -34,8 +34,8 @@ def series(rows: pd.DataFrame) -> list[tuple[int, int]]:
 def draw_error_by_dimension(
     rows: pd.DataFrame, pca: pd.DataFrame, depth: int | None = None
 ) -> Figure:
-    """Test error against d: every replicate, means with intervals, and PCA. `depth` draws the
-    autoencoders of that many layers alone, on the same scale."""
+    """Test error against d: every replicate, means with intervals, and PCA, if `pca` has lines.
+    `depth` draws the autoencoders of that many layers alone, on the same scale."""
     made, axes = figure()
     every = series(rows)
     offsets = np.linspace(-0.02, 0.02, len(every)) if len(every) > 1 else [0.0]
@@ -45,11 +45,12 @@ def draw_error_by_dimension(
         part = rows[(rows["depth"] == layers) & (rows["batch_size"] == batch)]
         label = f"{layers} layers, batch {batch}"
         draw_series(axes, part, "latent_dim", "test_mse", label, index, offset=offsets[index])
-    axes.plot(pca["latent_dim"], pca["pca_mse"], color="#666666", linestyle=":", marker="x",
-              label="PCA, same split")  # fmt: skip
+    if len(pca):
+        axes.plot(pca["latent_dim"], pca["pca_mse"], color="#666666", linestyle=":", marker="x",
+                  label="PCA, same split")  # fmt: skip
     latent_dim_axis(axes, rows["latent_dim"])
     axes.set_ylabel(ERROR)
-    axes.set_ylim(0, 1.05 * max(pca["pca_mse"].max(), rows["test_mse"].max()))
+    axes.set_ylim(0, 1.05 * max([*pca["pca_mse"], rows["test_mse"].max()]))
     axes.legend()
     return made
 

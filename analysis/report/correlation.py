@@ -14,14 +14,14 @@ INFORMATION = ("total_correlation_per_dimension", "effective_rank", "participati
 
 
 def write(document: Document, results: Results) -> None:
-    table = correlation.measures(results)
-    _, which = correlation.encoded_images(results)
     section = document.section(
         "correlation",
         "3 · Decorrelation",
         "How correlated are the coordinates of the code, in one number, and how does it depend "
         "on d?",
     )
+    table = correlation.measures(results)
+    _, which = correlation.encoded_images(results)
     longer = correlation.trained_longer(results)
     section.conclusions = correlation.conclusions(table)
     if len(longer):

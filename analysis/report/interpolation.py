@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 from threadpoolctl import threadpool_limits
@@ -37,7 +38,7 @@ class Found:
 
 def find(results: Results) -> Found:
     """Train the judges, and let them read."""
-    judges = judges_of(results.dataset) if results.dataset.classes else None
+    judges = judges_of(results.dataset) if results.classes else None
     longer, varied = trained_longer(results), betas.models(results)
     shown = {cell: d for d, cell in interpolation.cells_by_dimension(results).items()}
     others = {
@@ -56,20 +57,20 @@ def find(results: Results) -> Found:
     )
 
 
-def find_in(address: str, damaged: Mapping[Block, str]) -> Found:
+def find_in(address: str, damaged: Mapping[Block, str], data_dir: Path | None) -> Found:
     """The same in a process of its own, of results whose blocks have been verified."""
     with threadpool_limits(1):  # as for all of a report
-        return find(load(address, damaged).with_plain_autoencoders())
+        return find(load(address, damaged, data_dir).with_plain_autoencoders())
 
 
 def write(document: Document, results: Results, finding: Future[Found] | None = None) -> None:
-    found = finding.result() if finding else find(results)
     section = document.section(
         "interpolation",
         "2 · Interpolation",
         "What does D(α·E(I₁) + (1 − α)·E(I₂)) show between two different images, and is a higher "
         "d better?",
     )
+    found = finding.result() if finding else find(results)
     section.conclusions = interpolation.conclusions(found.scorecard)
     longer = trained_longer(results)
     if len(longer):

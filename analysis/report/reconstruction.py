@@ -14,23 +14,27 @@ from analysis.results import Results
 def write(document: Document, results: Results) -> None:
     rows = results.of("autoencoder")
     dims = sorted(int(d) for d in rows["latent_dim"].unique())
-    pca = reconstruction.pca_errors(results.dataset, dims)
     section = document.section(
         "reconstruction",
         "1 · Reconstruction",
         "How does the error on the test images depend on the latent dimension d, and on the "
         "number of layers and weights? What is the best score?",
     )
+    pca, fitted_to = pd.DataFrame(columns=["latent_dim", "pca_mse"], dtype=float), ""
+    with document.where_data_allow("PCA, beside the autoencoders"):
+        pca = reconstruction.pca_errors(results.dataset, dims)
+        fitted_to = f" PCA is fitted to {reconstruction.pca_images(results.dataset)}."
     every = reconstruction.all_rows(results)
     until = results.plan.get("until_decided")
     section.conclusions = reconstruction.conclusions(
         rows, pca, every, matters=ERROR_A_POINT * until["matters"] if until else None
     )
     section.cells = sorted(set(every["cell"]))
-    _errors(document, rows, pca, reconstruction.pca_images(results.dataset))
+    _errors(document, rows, pca, fitted_to)
     _checks(document, every)
     _training(document, results)
-    _the_best_model(document, results, every)
+    with document.where_data_allow("the best model's reconstructions and its error by class"):
+        _the_best_model(document, results, every)
 
 
 def _errors(document: Document, rows: pd.DataFrame, pca: pd.DataFrame, fitted_to: str) -> None:
@@ -38,8 +42,8 @@ def _errors(document: Document, rows: pd.DataFrame, pca: pd.DataFrame, fitted_to
     document.figure(
         "reconstruction_all",
         reconstruction.draw_error_by_dimension(rows, pca),
-        f"Test error against the latent dimension, all autoencoders; {INTERVALS}, {GIVEN}. PCA is "
-        f"fitted to {fitted_to}.",
+        f"Test error against the latent dimension, all autoencoders; {INTERVALS}, {GIVEN}."
+        f"{fitted_to}",
     )
     for depth in sorted(int(d) for d in rows["depth"].unique()):
         document.figure(

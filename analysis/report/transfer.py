@@ -11,24 +11,27 @@ from analysis.results import Results
 
 
 def write(document: Document, results: Results) -> None:
-    rows = transfer.rows_of(results)
-    arms = transfer.arms_table(rows, results.plan["dataset"])
     section = document.section(
         "transfer",
         "4 · Transfer",
         "With tens of labelled images: a small classifier on a fixed pretrained encoder, or the "
         "whole network trained?",
     )
-    data, varied = results.dataset, transfer.sensitivity(results)
+    rows = transfer.rows_of(results)
+    arms = transfer.arms_table(rows, results.plan["dataset"])
+    varied = transfer.sensitivity(results)
+    _, validation, test = results.images
     until = results.plan.get("until_decided")
     matters = until["matters"] / 100 if until else None
     section.conclusions = [
-        *transfer.conclusions(rows, len(data.test), len(data.validation), matters),
+        *transfer.conclusions(rows, test, validation, matters),
         *transfer.sensitivity_conclusions(varied),
         *transfer.target_sentence(arms),
     ]
     section.cells = sorted(set(rows["cell"]))
-    table, pixel_baselines = transfer.summary(rows), transfer.baselines(results)
+    table, pixel_baselines = transfer.summary(rows), pd.DataFrame()
+    with document.where_data_allow("baselines on pixels"):
+        pixel_baselines = transfer.baselines(results)
     _accuracies(document, rows, table, arms, pixel_baselines)
     if matters is not None:
         _decided(document, rows, matters)
@@ -36,9 +39,11 @@ def write(document: Document, results: Results) -> None:
     _fixed_minus_full(document, rows)
     _sensitivity(document, varied)
     _unlabelled(document, rows)
-    _baselines(document, pixel_baselines)
-    _confusion(document, results, rows)
-    if results.dataset.name in ("mnist", "mnist-5k"):
+    if len(pixel_baselines):
+        _baselines(document, pixel_baselines)
+    with document.where_data_allow("the confusion matrix of the best classifier"):
+        _confusion(document, results, rows)
+    if results.plan["dataset"] in ("mnist", "mnist-5k"):
         _beside_the_original(document, table)
 
 
@@ -55,7 +60,7 @@ def _accuracies(
         transfer.draw_by_labels(rows, pixel_baselines),
         "Test accuracy against the number of labelled images. Bars are 95 % intervals over "
         f"replicates (the table names their kind), {GIVEN}; dots are replicates; "
-        "grey: baselines on the same label subsets; dotted at "
+        f"{'grey: baselines on the same label subsets; ' if len(pixel_baselines) else ''}dotted at "
         f"{100 * transfer.chance_of(rows):.3g} %: chance. {which}",
     )
     document.figure(
@@ -172,7 +177,7 @@ def _confusion(document: Document, results: Results, rows: pd.DataFrame) -> None
     best = transfer.best_classifier(rows)
     document.figure(
         "confusion",
-        transfer.draw_confusion(transfer.confusion(results, best), results.dataset.classes),
+        transfer.draw_confusion(transfer.confusion(results, best), results.classes),
         f"Confusion matrix of the classifier with the best validation accuracy "
         f"({transfer.place_of(best)}).",
     )

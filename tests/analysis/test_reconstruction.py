@@ -8,6 +8,7 @@ from sklearn.decomposition import PCA
 from analysis import reconstruction
 from analysis.reconstruction.checks import layer_changes
 from analysis.results import Results
+from analysis.source import Source
 from study.store import Block, Store
 from trainables import autoencoder
 from trainables.data import load
@@ -61,7 +62,7 @@ def test_a_linear_autoencoder_reaches_pca_through_the_whole_chain(digits, tmp_pa
         "fingerprint": digits.fingerprint,
         "experiments": [{"name": "autoencoder", "axes": {}, "cells": [cell]}],
     }
-    results = Results(store, plan, damaged={})
+    results = Results(store, plan, {}, Source(plan))
     pca = reconstruction.pca_errors(results.dataset, [8])
     table = reconstruction.summary(results.of("autoencoder"), pca)
     ratio = table["test_mse"][0] / table["pca_mse"][0]
