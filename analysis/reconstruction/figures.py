@@ -20,6 +20,7 @@ from analysis.style import (
     on_paper,
     plain_log_ticks,
 )
+from study.words import counted
 from trainables.data import pixels
 
 ERROR = "mean squared error per pixel, test images"
@@ -43,7 +44,7 @@ def draw_error_by_dimension(
         if depth is not None and layers != depth:
             continue
         part = rows[(rows["depth"] == layers) & (rows["batch_size"] == batch)]
-        label = f"{layers} layers, batch {batch}"
+        label = f"{counted(layers, 'layer')}, batch {batch}"
         draw_series(axes, part, "latent_dim", "test_mse", label, index, offset=offsets[index])
     if len(pca):
         axes.plot(pca["latent_dim"], pca["pca_mse"], color="#666666", linestyle=":", marker="x",
@@ -67,7 +68,7 @@ def draw_cost(rows: pd.DataFrame) -> Figure:
     for axes, (column, label) in zip(both, columns.items(), strict=True):
         for index, (depth, part) in enumerate(cells.groupby("depth")):
             axes.plot(part[column], part["test_mse"], MARKERS[index], color=COLOURS[index],
-                      label=f"{int(depth)} layers")  # fmt: skip
+                      label=counted(depth, "layer"))  # fmt: skip
         best = front(cells, "test_mse", column)
         axes.step(best[column], best["test_mse"], where="post", color="#444444", linewidth=1)
         axes.plot(best[column], best["test_mse"], "o", markersize=11, fillstyle="none",
@@ -100,7 +101,7 @@ def draw_histories(history: pd.DataFrame) -> Figure:
             axes.plot(means.index, means["val_mse"], color=colour, marker=MARKERS[index % 7],
                       markersize=4, label=f"d = {dim}")  # fmt: skip
             axes.plot(means.index, means["train_mse"], color=colour, linestyle=":")
-        axes.set_title(f"{depth} layers")
+        axes.set_title(counted(depth, "layer"))
         axes.set_xlabel("epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_yscale("log")

@@ -32,7 +32,7 @@ from analysis.stamp import is_current as is_current
 from study.errors import DataMissing, StoreError
 from study.provenance import code_version, packages
 from study.store import Block
-from study.words import duration, shown
+from study.words import counted, duration, shown
 
 SECTIONS = {
     "autoencoder": (reconstruction.write, interpolation.write, correlation.write),
@@ -147,7 +147,10 @@ def _writers(results: Results, beside: Executor | None) -> Iterator[partial[None
 def _subtitle(results: Results) -> str:
     rows = results.rows
     counts = rows.groupby("experiment", sort=False)["cell"].agg(["nunique", "size"])
-    parts = [f"{name}: {c['nunique']} cells, {c['size']} models" for name, c in counts.iterrows()]
+    parts = [
+        f"{name}: {counted(c['nunique'], 'cell')}, {counted(c['size'], 'model')}"
+        for name, c in counts.iterrows()
+    ]
     return f"{'; '.join(parts)}. Models were chosen on validation images; test images only score."
 
 

@@ -16,7 +16,7 @@ from analysis.document import Document
 from analysis.interpolation import explorer
 from analysis.interpolation.judge import Judges, judges_of
 from analysis.report.betas import write_betas
-from analysis.report.captions import INTERVALS
+from analysis.report.captions import bars, intervals
 from analysis.results import Results, load
 from study.store import Block
 from study.words import counted
@@ -100,6 +100,7 @@ def write(document: Document, results: Results, finding: Future[Found] | None = 
 
 def _scorecard(document: Document, results: Results, found: Found) -> None:
     judges, scorecard = found.judges, found.scorecard
+    models = scorecard[scorecard["cell"] != ""]
     document.heading("The scorecard")
     count, pairs = int(scorecard["example"].max()) + 1, scorecard["pair"].nunique()
     judged = f"{counted(count, 'pair')} of held-out images, the same for every model."
@@ -121,14 +122,14 @@ def _scorecard(document: Document, results: Results, found: Found) -> None:
         "interpolation_scorecard",
         interpolation.draw_scorecard(scorecard),
         "Midpoints (α = 0.5) and controls against d, each d over the pairs that count there, which "
-        f"are easy ones where they are few; {INTERVALS}, for these image pairs and judges.",
+        f"are easy ones where they are few; {intervals(models)}, for these image pairs and judges.",
     )
     document.figure(
         "interpolation_trade_off",
         interpolation.draw_trade_off(scorecard),
         "How plausible the midpoint is beside the end points (left) and how far from "
-        "cross-dissolve (right), against how faithful the end points are; bars are 95 % Student-t "
-        "intervals over replicates.",
+        "cross-dissolve (right), against how faithful the end points are; "
+        f"{bars('95 % Student-t intervals over replicates', models['replicate'].nunique())}.",
     )
     compared = interpolation.Comparison.of(scorecard)
     if len(compared.dims) > 1:

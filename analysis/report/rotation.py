@@ -6,9 +6,11 @@ import pandas as pd
 
 from analysis import rotation
 from analysis.document import Document
-from analysis.report.captions import INTERVALS
+from analysis.report.captions import bars, intervals
 from analysis.results import Results
 from trainables.data import DIGITS
+
+OVER = "95 % Student-t intervals over replicates"
 
 
 def write(document: Document, results: Results) -> None:
@@ -26,14 +28,14 @@ def write(document: Document, results: Results) -> None:
     document.figure(
         "rotation",
         rotation.draw_errors(shown),
-        f"Mean error on turned test images by loss; {INTERVALS}.",
+        f"Mean error on turned test images by loss; {intervals(shown)}.",
     )
     binned = rotation.by_angle(errors)
+    replicates = binned["replicates"].max()
     document.figure(
         "rotation_by_angle",
         rotation.draw_by_angle(binned),
-        "Mean error against the true angle, in bins of 10°; bands are 95 % Student-t intervals "
-        "over replicates.",
+        f"Mean error against the true angle, in bins of 10°; {bars(OVER, replicates, 'bands')}.",
     )
     table = rotation.summary(rows)
     document.table(
@@ -60,7 +62,7 @@ def _by_digit(document: Document, table: pd.DataFrame) -> None:
     document.figure(
         "rotation_by_digit",
         rotation.draw_by_digit(table),
-        "Mean error by digit; bars are 95 % Student-t intervals over replicates.",
+        f"Mean error by digit; {bars(OVER, table['replicates'].max())}.",
     )
     document.table(
         "rotation_by_digit",

@@ -6,8 +6,10 @@ import pandas as pd
 
 from analysis import transfer
 from analysis.document import Document
-from analysis.report.captions import GIVEN
+from analysis.report.captions import GIVEN, bars
 from analysis.results import Results
+
+BOTH = "unadjusted 95 % intervals that resample both"
 
 
 def write(document: Document, results: Results) -> None:
@@ -54,12 +56,13 @@ def _accuracies(
     arms: pd.DataFrame,
     pixel_baselines: pd.DataFrame,
 ) -> None:
-    which = transfer.setting_words(rows)
+    which, replicates = transfer.setting_words(rows), rows["replicate"].nunique()
     document.figure(
         "transfer_by_labels",
         transfer.draw_by_labels(rows, pixel_baselines),
-        "Test accuracy against the number of labelled images. Bars are 95 % intervals over "
-        f"replicates (the table names their kind), {GIVEN}; dots are replicates; "
+        "Test accuracy against the number of labelled images; "
+        f"{bars('95 % intervals over replicates (the table names their kind)', replicates)}, "
+        f"{GIVEN}; dots are replicates; "
         f"{'grey: baselines on the same label subsets; ' if len(pixel_baselines) else ''}dotted at "
         f"{100 * transfer.chance_of(rows):.3g} %: chance. {which}",
     )
@@ -102,8 +105,8 @@ def _against_fixed(document: Document, rows: pd.DataFrame) -> None:
         "transfer_against_fixed",
         transfer.draw_against(compared),
         "Every arm against the plain, fixed encoder: paired differences in test accuracy on "
-        "common seeds and label subsets, means over d; bars are unadjusted 95 % intervals that "
-        f"resample both. {transfer.setting_words(rows)}",
+        f"common seeds and label subsets, means over d; {bars(BOTH, compared['pairs'].max())}. "
+        f"{transfer.setting_words(rows)}",
     )
     document.table(
         "transfer_against_fixed",
@@ -122,7 +125,7 @@ def _fixed_minus_full(document: Document, rows: pd.DataFrame) -> None:
         "transfer_differences",
         transfer.draw_differences(paired),
         "Paired difference in test accuracy, encoder fixed minus everything trained, on "
-        "common encoders and label subsets; bars are unadjusted 95 % intervals that resample both. "
+        f"common encoders and label subsets; {bars(BOTH, paired['pairs'].max())}. "
         f"{transfer.setting_words(paired)}",
     )
     document.table(
@@ -141,7 +144,7 @@ def _sensitivity(document: Document, varied: pd.DataFrame) -> None:
         transfer.draw_sensitivity(varied),
         f"Encoder fixed minus everything trained at d = {varied['latent_dim'].iloc[0]:.0f}, "
         "against the steps of both arms (left) and against a factor of all their learning rates "
-        "(right); bars are unadjusted 95 % intervals over replicates.",
+        f"(right); {bars('unadjusted 95 % intervals over replicates', varied['pairs'].max())}.",
     )
     document.table(
         "transfer_sensitivity",

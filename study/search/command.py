@@ -133,7 +133,7 @@ def conclude(asked: Search, winners: list[Winner], path: Path | None) -> int:
             console.print(f"{name}: {sentence}")
         trials = winner.suggestions.table()
         stopped = sum(trial["state"] == "pruned" for trial in trials)
-        history.append(f"{name}: {len(trials)} trials, {stopped} stopped early.")
+        history.append(f"{name}: {counted(len(trials), 'trial')}, {stopped} stopped early.")
         history += [f"  {sentence}" for sentence in found]
     if path is None:
         beside_trials = str(store.place.where("search"))
