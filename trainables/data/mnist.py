@@ -52,10 +52,19 @@ MNIST_MD5 = {
 }
 
 
+FASHION_LABELS = {
+    "train-labels-idx1-ubyte": bytes([9, 0, 0, 3, 0, 2, 7, 2, 5, 5]),
+    "t10k-labels-idx1-ubyte": bytes([9, 2, 1, 1, 6, 1, 4, 6, 5, 7]),
+}
+"""Fashion-MNIST's first labels, as its users print them. What is published of it and of KMNIST are
+the MD5s of compressed files, which are gone once unpacked."""
+
+
 def check_raw_files(folder: Path, name: str) -> None:
     """Raise `DataError` for the first file that is missing or isn't what was published.
 
-    MNIST's own are known by their MD5; another dataset's files mustn't be MNIST's.
+    MNIST's own are known by their MD5, Fashion-MNIST's labels by the first ten; another dataset's
+    files mustn't be these.
     """
     for file, size in RAW_SIZES.items():
         path = folder / file
@@ -79,6 +88,22 @@ def check_raw_files(folder: Path, name: str) -> None:
             wrong = f"damaged: expected MD5 {MNIST_MD5[file]}, found {digest}"
             problem = wrong if name == "mnist" else f"this is MNIST's file, not {name}'s"
             raise DataError(f"{path}: {problem}; {REPAIR}")
+        if path.name in FASHION_LABELS:
+            check_labels(path, name)
+
+
+def check_labels(path: Path, name: str) -> None:
+    """Raise `DataError` for labels of another dataset than this."""
+    labels = path.read_bytes()[len(HEADERS[path.name]) :]
+    if max(labels) >= len(DIGITS):
+        problem = f"damaged: a label is {max(labels)}, the largest there can be is 9"
+    elif labels.startswith(FASHION_LABELS[path.name]) == (name == "fashion-mnist"):
+        return
+    else:
+        own = name == "fashion-mnist"
+        problem = f"these are {'not ' if own else ''}fashion-mnist's labels"
+        problem += "" if own else f", not {name}'s"
+    raise DataError(f"{path}: {problem}; {REPAIR}")
 
 
 def download(
