@@ -16,6 +16,7 @@ from analysis.results import Results
 from analysis.selection import with_common_replicates
 from analysis.statistics import Interval, finite_mean, trend, verdict
 from analysis.style import draw_series, figure, latent_dim_axis
+from study.words import counted
 from trainables.codes import encode as encode_once
 
 MEASURES = {
@@ -85,14 +86,15 @@ def budget(results: Results) -> str:
     rows = deepest(results.of("autoencoder"))
     depth, batch_size = rows["depth"].iloc[0], rows["batch_size"].iloc[0]
     return (
-        f"The autoencoders are those of {depth} layers and batch size {batch_size}, after "
-        f"{epochs_of(rows)}."
+        f"The autoencoders are those of {counted(depth, 'layer')} and batch size {batch_size}, "
+        f"after {epochs_of(rows)}."
     )
 
 
 def epochs_of(rows: pd.DataFrame) -> str:
     """How long the models of these rows were trained, such as `4 epochs`."""
-    return f"{' or '.join(map(str, sorted(rows['epochs'].unique())))} epochs"
+    *others, most = sorted(rows["epochs"].unique())
+    return " or ".join([*map(str, others), counted(most, "epoch")])
 
 
 def trained_longer(results: Results) -> pd.DataFrame:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -20,7 +21,7 @@ import jinja2
 import pandas as pd
 from matplotlib.figure import Figure
 
-from study.errors import StoreError
+from study.errors import DataMissing, StoreError
 
 if TYPE_CHECKING:
     from analysis.theory import Answer
@@ -88,11 +89,23 @@ class Document:
         self.figures.mkdir(parents=True, exist_ok=True)
         self.tables.mkdir(parents=True, exist_ok=True)
         self.sections: list[Section] = []
+        self.left_out: list[str] = []
+        """Parts that need images which aren't there: each with its section."""
 
     def section(self, anchor: str, title: str, lead: str = "") -> Section:
         """Begin a section."""
         self.sections.append(Section(_checked(anchor), title, lead))
         return self.sections[-1]
+
+    @contextmanager
+    def where_data_allow(self, part: str) -> Iterator[None]:
+        """Where the block finds that the images of the study are missing, say in its place that
+        this `part` is left out."""
+        try:
+            yield
+        except DataMissing:
+            self.left_out.append(f"{self.sections[-1].title}: {part}")
+            self.text(f"Left out, as the images of the study are missing: {part}.")
 
     def _add(self, kind: str, **values: Any) -> None:
         self.sections[-1].elements.append(Element(kind, values))

@@ -19,12 +19,12 @@ import pandas as pd
 import torch
 from pandas.api.types import is_numeric_dtype
 
+from analysis.source import Source
 from analysis.stamp import missing_cells
-from study.errors import StoreError
+from study.errors import DataMissing, StoreError
 from study.store import Block, Store
 from trainables.autoencoder import Config as AutoencoderConfig
-from trainables.data import DataError, Dataset, Options
-from trainables.data import load as load_data
+from trainables.data import Dataset
 from trainables.networks import Autoencoder
 from trainables.own import OwnCodeError
 
@@ -48,25 +48,30 @@ class Results:
     """What was asked for: `study`, `command`, `dataset`, `experiments` with their cells …"""
     damaged: Mapping[Block, str]
     """Finished blocks that `Store.verify` found damaged, and why. Others are taken to be whole."""
+    source: Source
+    """Where the images are."""
 
     @cached_property
     def dataset(self) -> Dataset:
         """The data that the cells were computed from.
 
-        Raises `StoreError` where they can't be read, or others are found under their name.
+        Raises `DataMissing` where they can't be read, or others are found in their place.
         """
-        folder = self.plan.get("data_dir")
-        try:
-            options = Options.of(self.plan.get("data", {}))
-            data = load_data(self.plan["dataset"], Path(folder) if folder else None, options)
-        except DataError as error:
-            raise StoreError(f"the data of the study can't be read: {error}") from error
-        if data.fingerprint != self.plan["fingerprint"]:
-            raise StoreError(
-                f"{self.plan['dataset']} has changed since the cells were computed: fingerprint "
-                f"{data.fingerprint} instead of {self.plan['fingerprint']}"
-            )
-        return data
+        found = self.source.found
+        if isinstance(found, DataMissing):
+            raise found
+        return found
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes of the images; none where they have no labels."""
+        recorded = self.plan.get("classes")  # plans of earlier versions have none
+        return self.dataset.classes if recorded is None else tuple(recorded)
+
+    @property
+    def images(self) -> tuple[int, ...]:
+        """Numbers of training, validation and test images."""
+        return tuple(self.plan.get("images") or map(len, self.dataset.splits))
 
     @cached_property
     def _wanted(self) -> dict[str, dict[str, int]]:
@@ -212,12 +217,18 @@ def is_plain(config: Mapping[str, Any]) -> bool:
     return not (otherwise or config.get("augment") or config.get("noise"))
 
 
-def load(folder: str | Path, damaged: Mapping[Block, str] | None = None) -> Results:
+def load(
+    folder: str | Path,
+    damaged: Mapping[Block, str] | None = None,
+    data_dir: str | Path | None = None,
+) -> Results:
     """Read a results folder, or a place on object storage (`s3://bucket/path`).
 
     `damaged` is what `Store.verify` has just found in the cells of its plan. Without it, they are
     verified here, once: in a folder every byte is read. What is loaded later is verified as it is
     read, alone.
+
+    `data_dir` is where the images are now, where they have been moved: see `Source`.
 
     Raises `StoreError` where there is no study in it.
     """
@@ -227,4 +238,4 @@ def load(folder: str | Path, damaged: Mapping[Block, str] | None = None) -> Resu
     if damaged is None:
         cells = {cell["id"] for planned in plan["experiments"] for cell in planned["cells"]}
         damaged = store.verify(cells)
-    return Results(store, plan, damaged)
+    return Results(store, plan, damaged, Source(plan, Path(data_dir) if data_dir else None))

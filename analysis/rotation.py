@@ -121,8 +121,8 @@ def differences(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def errors(results: Results, rows: pd.DataFrame) -> pd.DataFrame:
-    """The error on every test image: `loss`, `replicate`, `angle` (true, in [0, 360)), `digit`,
-    `error`, `cell`; degrees."""
+    """The error on every test image: `loss`, `replicate`, `angle` (true, in [0, 360)), `error`,
+    `cell`; degrees; of each replicate all images in order."""
     tables = []
     for (cell, loss, seed), group in rows.groupby(["cell", "loss", "seed"], sort=False):
         predicted = results.predictions(cell, group["replicate"])
@@ -131,10 +131,14 @@ def errors(results: Results, rows: pd.DataFrame) -> pd.DataFrame:
         for replicate, of_one in zip(group["replicate"], away, strict=True):
             tables.append(
                 pd.DataFrame({"loss": loss, "replicate": replicate, "angle": angles,
-                              "digit": results.test_labels.numpy(), "error": of_one,
-                              "cell": cell})
+                              "error": of_one, "cell": cell})
             )  # fmt: skip
     return pd.concat(tables, ignore_index=True)
+
+
+def with_digits(table: pd.DataFrame, digits: np.ndarray) -> pd.DataFrame:
+    """`errors` with the `digit` of each test image, of the labels (N,) of all."""
+    return table.assign(digit=np.tile(digits, len(table) // len(digits)))
 
 
 def by_angle(table: pd.DataFrame) -> pd.DataFrame:
@@ -143,7 +147,7 @@ def by_angle(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def by_digit(table: pd.DataFrame) -> pd.DataFrame:
-    """`errors` by digit; see `_by`."""
+    """Errors `with_digits` by digit; see `_by`."""
     return _by(table, "digit")
 
 
@@ -211,7 +215,7 @@ def conclusions(rows: pd.DataFrame, table: pd.DataFrame) -> list[str]:
 
 def conclusions_by_digit(rows: pd.DataFrame, table: pd.DataFrame) -> list[str]:
     """A sentence that compares the digits that half a turn makes ambiguous with the others, from
-    the `errors` under the best loss; none where the data have one kind only."""
+    the errors `with_digits` under the best loss; none where the data have one kind only."""
     best = chosen(rows).groupby("loss")["val_error"].mean().idxmin()
     mine = table[table["loss"] == best]
     alike = mine["digit"].isin(HALF_TURN)

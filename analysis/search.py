@@ -20,6 +20,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, json
 
 from analysis.selection import front
 from analysis.style import COLOURS, figure, literal, plain_log_ticks
+from study.words import counted, mean_and_sd
 
 MAP = "viridis"
 """Colours of a scale from dark, the best, to light: for greyscale and all kinds of sight."""
@@ -176,7 +177,7 @@ def verdicts(content: dict[str, Any], rows: pd.DataFrame) -> list[str]:
     said = ", ".join(f"{counts.get(word, 0)} {word}" for word in WORDS.values())
     used, whole = epochs_used(content)
     sentence = (
-        f"{content['name']} on {content['dataset']}: {len(table)} trials, {said}; "
+        f"{content['name']} on {content['dataset']}: {counted(len(table), 'trial')}, {said}; "
         f"{used:,} of the {whole:,} epochs that all of them in full would have taken "
         f"({100 * used / whole:.0f} %)."
     )
@@ -185,10 +186,11 @@ def verdicts(content: dict[str, Any], rows: pd.DataFrame) -> list[str]:
     if winner is None:
         return [*sentences, "The search has not ended: there is no winner yet."]
     settings = ", ".join(f"{key} {_short(value)}" for key, value in winner["params"].items())
+    biased = ", which as the best of many is biased" if len(table) > 1 else ""
     sentences.append(
         f"The best recipe of those in full is trial {winner['number']}: {settings}. Its mean "
         f"{name} is {winner['values'][0]:.5f} on the {winner.get('replicates', '?')} seeds that "
-        "chose it, which as the best of many is biased."
+        f"chose it{biased}."
     )
     scores = {}
     for which in ("winner_cell", "start_cell"):
@@ -197,23 +199,17 @@ def verdicts(content: dict[str, Any], rows: pd.DataFrame) -> list[str]:
             scores[which] = of_cell[name].to_numpy(float)
     if "winner_cell" in scores:
         fresh = scores["winner_cell"]
-        sentence = f"On {len(fresh)} fresh seeds it is {_mean(fresh)}"
+        sentence = f"On {counted(len(fresh), 'fresh seed')} it is {mean_and_sd(fresh)}"
         if content.get("start_cell") == content["winner_cell"]:
             sentence += ": it is the recipe that the search started from"
         elif "start_cell" in scores:
             ratio = 100 * (fresh.mean() / scores["start_cell"].mean() - 1)
             sentence += (
-                f"; the recipe that the search started from has {_mean(scores['start_cell'])} on "
-                f"the same seeds ({ratio:+.1f} %)"
+                "; the recipe that the search started from has "
+                f"{mean_and_sd(scores['start_cell'])} on the same seeds ({ratio:+.1f} %)"
             )
         sentences.append(sentence + ".")
     return sentences
-
-
-def _mean(values: np.ndarray) -> str:
-    return f"{values.mean():.5f} ± {values.std(ddof=1):.5f} SD" if len(values) > 1 else (
-        f"{values.mean():.5f}"
-    )  # fmt: skip
 
 
 def _short(value: Any) -> str:

@@ -27,3 +27,7 @@ class NoResources(BadInput):
 
 class StoreError(RuntimeError):
     """A results folder, or something in it, that can't be used: says which and why."""
+
+
+class DataMissing(StoreError):
+    """The images that cells were computed from aren't there, or are others by now."""

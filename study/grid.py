@@ -232,6 +232,8 @@ def record(
         "data_dir": str(data_dir.resolve()) if data_dir else None,
         "fingerprint": data.fingerprint,
         "image_shape": list(data.image_shape),
+        "classes": list(data.classes),
+        "images": [len(split) for split in data.splits],
         "experiments": [
             {
                 "name": experiment.name,

@@ -31,14 +31,15 @@ class Killed(RuntimeError):
     """Another process has ended before it was done."""
 
 
-def write(folder: Path | str, damaged: Mapping[Block, str]) -> str:
+def write(folder: Path | str, damaged: Mapping[Block, str], data_dir: Path | None = None) -> str:
     """Write the report of the results in a folder, or on object storage; where its page is.
 
     `damaged` is what `Store.verify` has just found: neither process verifies the blocks again.
+    `data_dir` is where the images are now, if the user says.
 
     Raises what `analysis.report.write` does, and `Killed`.
     """
-    return _elsewhere("writes the report", _write, folder, damaged)
+    return _elsewhere("writes the report", _write, folder, damaged, data_dir)
 
 
 def open_questions(folder: Path | str, matters: float) -> list[Question]:
@@ -107,10 +108,10 @@ def _open_questions(folder: Path | str, matters: float) -> list[Question]:
     return open_questions(folder, matters)
 
 
-def _write(folder: Path | str, damaged: Mapping[Block, str]) -> str:
+def _write(folder: Path | str, damaged: Mapping[Block, str], data_dir: Path | None) -> str:
     from analysis import report  # pandas, torch, matplotlib: only where they are needed
 
     if cores() < 2:
-        return str(report.write(folder, damaged))
+        return str(report.write(folder, damaged, data_dir=data_dir))
     with _another_process() as beside:
-        return str(report.write(folder, damaged, beside))
+        return str(report.write(folder, damaged, beside, data_dir))

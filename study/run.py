@@ -15,7 +15,7 @@ from rich.console import Console
 
 from study import reporting
 from study.console import print_error
-from study.errors import DONE, FAILED, StoreError
+from study.errors import BAD_INPUT, DONE, FAILED, DataMissing, StoreError
 from study.experiments import Experiment, Selection
 from study.grid import Cell, gaps, record, with_replicates
 from study.signals import ending_of
@@ -277,10 +277,12 @@ def write_report(
     plan: Mapping[str, Any],
     damaged: Mapping[Block, str],
     only_if_changed: bool = False,
+    data_dir: Path | None = None,
 ) -> int:
     """Write the report of a plan, name what is missing, and return the exit code.
 
-    `damaged` is what `Store.verify` has found; blocks aren't verified again.
+    `damaged` is what `Store.verify` has found; blocks aren't verified again. `data_dir` is where
+    the images are now, if the user says.
     """
     finished, failures = finished_blocks(store, damaged), store.failures()
     reasons = {block.cell: why for block, why in damaged.items()}
@@ -290,33 +292,40 @@ def write_report(
         for cell in planned["cells"]
     ]
     unfinished = [(name, cell) for name, cell, missing in cells if missing]
-    written = True
+    code = FAILED if unfinished else DONE
     if len(unfinished) < len(cells):
-        written = _report(store, console, damaged, only_if_changed)
+        code = max(code, _report(store, console, damaged, only_if_changed, data_dir))
     else:
         console.print("no cell is finished, so there is no report")
     for name, cell in unfinished:
         why = reasons.get(cell) or failures.get(cell, {}).get("reason", "missing")
         console.print(f"failed: {name} {cell}: {why}", style="red")
-    return DONE if written and not unfinished else FAILED
+    return code
 
 
 def _report(
-    store: Store, console: Console, damaged: Mapping[Block, str], only_if_changed: bool
-) -> bool:
-    """Write the report unless it is up to date; whether it is there."""
+    store: Store,
+    console: Console,
+    damaged: Mapping[Block, str],
+    only_if_changed: bool,
+    data_dir: Path | None,
+) -> int:
+    """Write the report unless it is up to date, and return the exit code."""
     from analysis.stamp import is_current
 
     if only_if_changed and is_current(store.address, damaged):
         console.print(f"report: {store.place.where('report/index.html')}  (up to date)")
-        return True
+        return DONE
     started = time.monotonic()
     console.print("writing the report …")
     try:
-        page = reporting.write(store.address, damaged)
+        page = reporting.write(store.address, damaged, data_dir)
     except reporting.Killed as error:
         again = f"`study report {shlex.quote(shown(store.address))}` tries again"
         console.print(f"failed: {error}; {again}", style="red")
-        return False
+        return FAILED
+    except DataMissing as error:
+        console.print(f"report: {error}", style="red")
+        return FAILED if only_if_changed else BAD_INPUT  # `study run` has computed all the same
     console.print(f"report: {page}  ({duration(time.monotonic() - started)})")
-    return True
+    return DONE

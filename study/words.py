@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from statistics import fmean, stdev
 from typing import Any
 
 COLOUR_CODES = re.compile(r"\x1b\[[0-9;]*m")
@@ -20,6 +21,12 @@ def describe(config: Mapping[str, Any], axes: Mapping[str, tuple[Any, ...]]) -> 
 def counted(number: float, what: str) -> str:
     """`1 cell`, `2 cells`, `0.5 CPUs`."""
     return f"{number:g} {what}" if number == 1 else f"{number:g} {what}s"
+
+
+def mean_and_sd(values: Sequence[float]) -> str:
+    """`0.01234 ± 0.00056 SD`; one value has no SD."""
+    spread = f"± {stdev(values):.5f} SD" if len(values) > 1 else "(one model, so no SD)"
+    return f"{fmean(values):.5f} {spread}"
 
 
 def few(values: Sequence[Any], most: int = 12) -> str:

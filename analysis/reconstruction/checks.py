@@ -20,6 +20,7 @@ from analysis.statistics import (
     sequential_p_value,
 )
 from analysis.style import COLOURS, MARKERS, error_bars, figure
+from study.words import counted
 
 KEYS = ["latent_dim", "depth", "batch_size", "epochs", "width", "replicate"]
 """What two models that are compared have in common, but for the setting in question."""
@@ -159,7 +160,7 @@ def draw_checks(table: pd.DataFrame) -> Figure:
         reach = error_bars(part["percent"], part["low"], part["high"])
         axes.errorbar(part["percent"], chosen, xerr=reach, linestyle="", capsize=2.5,
                       marker=MARKERS[index % 7], color=COLOURS[index % 7],
-                      label=f"{epochs:.0f} epochs")  # fmt: skip
+                      label=counted(epochs, "epoch"))  # fmt: skip
     axes.axvline(0, color="#444444", linewidth=1)
     axes.set_yticks(range(len(table)), names)
     axes.invert_yaxis()

@@ -14,6 +14,7 @@ from analysis.reconstruction.errors import (
     with_every_dimension,
 )
 from analysis.statistics import LEVEL, Interval, verdict
+from study.words import counted
 
 
 def conclusions(
@@ -41,18 +42,18 @@ def conclusions(
 def budget(rows: pd.DataFrame) -> str:
     """`after 4 epochs`; empty where rows differ in it or don't say it."""
     epochs = sorted(set(rows.get("epochs", ())))
-    return f" after {epochs[0]} epochs" if len(epochs) == 1 else ""
+    return f" after {counted(epochs[0], 'epoch')}" if len(epochs) == 1 else ""
 
 
 def _best_score(rows: pd.DataFrame, pca: pd.DataFrame) -> str:
     best = best_model(rows)
-    floor = pca.set_index("latent_dim")["pca_mse"][best["latent_dim"]]
-    epochs = f", {best['epochs']} epochs" if "epochs" in best else ""
+    floor = pca.loc[pca["latent_dim"] == best["latent_dim"], "pca_mse"]
+    beside = f"; PCA with as many dimensions leaves {floor.iloc[0]:.5f}" if len(floor) else ""
+    epochs = f", {counted(best['epochs'], 'epoch')}" if "epochs" in best else ""
     return (
         f"Best score: a test error of {best['test_mse']:.5f} per pixel, by the model with the "
-        f"least validation error (d = {best['latent_dim']}, {best['depth']} layers, batch "
-        f"{best['batch_size']}{epochs}, replicate {best['replicate']}); PCA with as many "
-        f"dimensions leaves {floor:.5f}."
+        f"least validation error (d = {best['latent_dim']}, {counted(best['depth'], 'layer')}, "
+        f"batch {best['batch_size']}{epochs}, replicate {best['replicate']}){beside}."
     )
 
 
@@ -164,23 +165,24 @@ def _turned(before: pd.DataFrame, after: pd.DataFrame, question: str) -> list[st
         f"the order turns round at {_dims(turned)}" if turned else "no decided order turns round"
     )
     parts = ", ".join(
-        f"{line['percent']:+.1f} % [{line['low']:+.1f}, {line['high']:+.1f}] at d = "
-        f"{line['latent_dim']:.0f}"
-        for _, line in after.iterrows()
+        f"{_per_cent(line)} at d = {line['latent_dim']:.0f}" for _, line in after.iterrows()
     )
-    epochs = after["epochs"].iloc[0]
+    epochs = counted(after["epochs"].iloc[0], "epoch")
     sentence = (
-        f"Trained for {epochs:.0f} epochs instead, {more} layers change the error of {fewer} by "
+        f"Trained for {epochs} instead, {more} layers change the error of {fewer} by "
         f"{parts} (n = {after['n'].min()}): {holds}."
     )
     return [sentence]
 
 
 def _changes(table: pd.DataFrame) -> str:
-    return "; ".join(
-        f"{line['question']}: {line['percent']:+.1f} % [{line['low']:+.1f}, {line['high']:+.1f}]"
-        for _, line in table.iterrows()
-    )
+    return "; ".join(f"{line['question']}: {_per_cent(line)}" for _, line in table.iterrows())
+
+
+def _per_cent(line: pd.Series) -> str:
+    """A line of `change` with its interval."""
+    interval = Interval(*line[["percent", "low", "high", "n", "interval"]])
+    return interval.text(1, unit=" %", signed=True)
 
 
 def _on_batches(rows: pd.DataFrame) -> list[str]:
@@ -201,14 +203,16 @@ def _on_widths(rows: pd.DataFrame) -> list[str]:
         return []
     first = table.iloc[0]
     sentence = (
-        f"Fewer and more weights at the same depth ({first['depth']:.0f} layers, d = "
-        f"{first['latent_dim']:.0f}, {first['epochs']:.0f} epochs, {_basis(table)}): "
+        f"Fewer and more weights at the same depth ({counted(first['depth'], 'layer')}, d = "
+        f"{first['latent_dim']:.0f}, {counted(first['epochs'], 'epoch')}, {_basis(table)}): "
         f"{_changes(table)}."
     )
     return [sentence]
 
 
 def _basis(table: pd.DataFrame) -> str:
+    if table["n"].max() == 1:
+        return "paired by replicate"
     return f"unadjusted {table['interval'].iloc[0]}, paired by replicate, n = {table['n'].min()}"
 
 

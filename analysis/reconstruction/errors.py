@@ -129,7 +129,7 @@ def image_errors(results: Results, cell: str, replicate: int) -> tuple[np.ndarra
 def error_by_class(results: Results, cell: str, replicate: int, errors: np.ndarray) -> pd.DataFrame:
     """Mean test error of one model on each class, with the interval over its images; empty where
     they have no labels."""
-    labels, classes = results.test_labels.numpy(), results.dataset.classes
+    labels, classes = results.test_labels.numpy(), results.classes
     lines = []
     for number in np.unique(labels) if classes else ():
         interval = mean_interval(errors[labels == number])

@@ -20,6 +20,7 @@ from analysis.style import (
     on_paper,
     plain_log_ticks,
 )
+from study.words import counted
 from trainables.data import pixels
 
 ERROR = "mean squared error per pixel, test images"
@@ -34,8 +35,8 @@ def series(rows: pd.DataFrame) -> list[tuple[int, int]]:
 def draw_error_by_dimension(
     rows: pd.DataFrame, pca: pd.DataFrame, depth: int | None = None
 ) -> Figure:
-    """Test error against d: every replicate, means with intervals, and PCA. `depth` draws the
-    autoencoders of that many layers alone, on the same scale."""
+    """Test error against d: every replicate, means with intervals, and PCA, if `pca` has lines.
+    `depth` draws the autoencoders of that many layers alone, on the same scale."""
     made, axes = figure()
     every = series(rows)
     offsets = np.linspace(-0.02, 0.02, len(every)) if len(every) > 1 else [0.0]
@@ -43,13 +44,14 @@ def draw_error_by_dimension(
         if depth is not None and layers != depth:
             continue
         part = rows[(rows["depth"] == layers) & (rows["batch_size"] == batch)]
-        label = f"{layers} layers, batch {batch}"
+        label = f"{counted(layers, 'layer')}, batch {batch}"
         draw_series(axes, part, "latent_dim", "test_mse", label, index, offset=offsets[index])
-    axes.plot(pca["latent_dim"], pca["pca_mse"], color="#666666", linestyle=":", marker="x",
-              label="PCA, same split")  # fmt: skip
+    if len(pca):
+        axes.plot(pca["latent_dim"], pca["pca_mse"], color="#666666", linestyle=":", marker="x",
+                  label="PCA, same split")  # fmt: skip
     latent_dim_axis(axes, rows["latent_dim"])
     axes.set_ylabel(ERROR)
-    axes.set_ylim(0, 1.05 * max(pca["pca_mse"].max(), rows["test_mse"].max()))
+    axes.set_ylim(0, 1.05 * max([*pca["pca_mse"], rows["test_mse"].max()]))
     axes.legend()
     return made
 
@@ -66,7 +68,7 @@ def draw_cost(rows: pd.DataFrame) -> Figure:
     for axes, (column, label) in zip(both, columns.items(), strict=True):
         for index, (depth, part) in enumerate(cells.groupby("depth")):
             axes.plot(part[column], part["test_mse"], MARKERS[index], color=COLOURS[index],
-                      label=f"{int(depth)} layers")  # fmt: skip
+                      label=counted(depth, "layer"))  # fmt: skip
         best = front(cells, "test_mse", column)
         axes.step(best[column], best["test_mse"], where="post", color="#444444", linewidth=1)
         axes.plot(best[column], best["test_mse"], "o", markersize=11, fillstyle="none",
@@ -99,7 +101,7 @@ def draw_histories(history: pd.DataFrame) -> Figure:
             axes.plot(means.index, means["val_mse"], color=colour, marker=MARKERS[index % 7],
                       markersize=4, label=f"d = {dim}")  # fmt: skip
             axes.plot(means.index, means["train_mse"], color=colour, linestyle=":")
-        axes.set_title(f"{depth} layers")
+        axes.set_title(counted(depth, "layer"))
         axes.set_xlabel("epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_yscale("log")

@@ -7,6 +7,7 @@ To give an experiment a section: a module here with `write(document, results)`, 
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
 from datetime import UTC, datetime
@@ -26,14 +27,13 @@ from analysis.report import (
     theory,
     transfer,
 )
-from analysis.results import Results, load
+from analysis.results import GREY_28, Results, load
 from analysis.stamp import STAMP, stamp
 from analysis.stamp import is_current as is_current
-from study.errors import StoreError
+from study.errors import DataMissing, StoreError
 from study.provenance import code_version, packages
 from study.store import Block
-from study.words import duration
-from trainables.data import Dataset
+from study.words import counted, duration, shown
 
 SECTIONS = {
     "autoencoder": (reconstruction.write, interpolation.write, correlation.write),
@@ -53,27 +53,45 @@ def write(
     folder: str | Path,
     damaged: Mapping[Block, str] | None = None,
     beside: Executor | None = None,
+    data_dir: str | Path | None = None,
 ) -> Path | str:
     """Write `report/` of a results folder and return where the page is: its path, or its URI on
     object storage.
 
-    `damaged` is as for `analysis.results.load`: without it, every block is verified first. A
-    process of `beside`, if there is one, computes what takes longest meanwhile.
+    `damaged` and `data_dir` are as for `analysis.results.load`: without `damaged`, every block is
+    verified first. A process of `beside`, if there is one, computes what takes longest meanwhile.
 
-    Raises `StoreError` where there is no study in it, or no cell of it is finished.
+    Raises `StoreError` where there is no study in it, no cell of it is finished, or `data_dir` has
+    not its images; and `DataMissing` once the page is there, where parts of it need images that
+    can't be had.
     """
-    results = load(folder, damaged)
+    results = load(folder, damaged, data_dir)
     if results.rows.empty:
         raise StoreError(
             f"{results.store.place.where()}: no cell is finished, so there is no report"
         )
+    if data_dir and isinstance(results.source.found, DataMissing):
+        raise StoreError(f"--data-dir {data_dir}: {results.source.found}")
+    results.store.place.delete(STAMP)  # what is written over an earlier report may be less
     # Small matrices: on two busy cores, several threads for each took six times as long as one.
     with threadpool_limits(1), results.store.place.working_folder("report") as report:
-        _write(results, Document(report), beside)
+        document = Document(report)
+        _write(results, document, beside)
+    page = results.store.place.where("report/index.html")
+    if document.left_out:
+        raise DataMissing(
+            f"{page} lacks what needs images: {results.source.found}; {_remedy(results)}"
+        )
     # Last, so that a report of which a part is missing is not up to date.
     current = stamp(results.plan, results.missing.to_dict("records"), results.searches)
     results.store.place.write(STAMP, json.dumps(current).encode())
-    return results.store.place.where("report/index.html")
+    return page
+
+
+def _remedy(results: Results) -> str:
+    """How to get the whole report where the images have been moved."""
+    where = shlex.quote(shown(results.store.address))
+    return f"`study report {where} --data-dir DIR` reads them from DIR"
 
 
 def _write(results: Results, document: Document, beside: Executor | None) -> None:
@@ -83,8 +101,10 @@ def _write(results: Results, document: Document, beside: Executor | None) -> Non
     for late in (False, True):
         for part, write_section in zip(parts, writers, strict=True):
             if late is (write_section.func is interpolation.write):
-                write_section(part)
+                with part.where_data_allow("the rest of this section"):
+                    write_section(part)
     document.sections = [section for part in parts for section in part.sections]
+    document.left_out = [left for part in parts for left in part.left_out]
     missing = results.missing
     missing.to_csv(document.tables / "missing.csv", index=False)
     document.render(
@@ -92,7 +112,9 @@ def _write(results: Results, document: Document, beside: Executor | None) -> Non
         subtitle=_subtitle(results),
         missing=missing.to_dict("records"),
         cells=len(missing) + results.rows["cell"].nunique(),
-        provenance=_provenance(results, results.dataset),
+        left_out=document.left_out,
+        trouble=f"{results.source.found}; {_remedy(results)}.",
+        provenance=_provenance(results),
     )
 
 
@@ -100,8 +122,12 @@ def _writers(results: Results, beside: Executor | None) -> Iterator[partial[None
     """The functions that write the sections, in the order of the page; each takes the document."""
     plain = results.with_plain_autoencoders()
     finding = None
-    if beside and len(plain.of("autoencoder")):
-        finding = beside.submit(interpolation.find_in, results.store.address, results.damaged)
+    # Read here first: where the images are missing, both would look for them, and download them.
+    there = not isinstance(results.source.found, DataMissing)
+    if beside and there and len(plain.of("autoencoder")):
+        finding = beside.submit(
+            interpolation.find_in, results.store.address, results.damaged, results.source.data_dir
+        )
     for experiment, writers in SECTIONS.items():
         shown = plain if experiment == "autoencoder" else results
         for write_section in writers if len(shown.of(experiment)) else ():
@@ -123,11 +149,14 @@ def _writers(results: Results, beside: Executor | None) -> Iterator[partial[None
 def _subtitle(results: Results) -> str:
     rows = results.rows
     counts = rows.groupby("experiment", sort=False)["cell"].agg(["nunique", "size"])
-    parts = [f"{name}: {c['nunique']} cells, {c['size']} models" for name, c in counts.iterrows()]
+    parts = [
+        f"{name}: {counted(c['nunique'], 'cell')}, {counted(c['size'], 'model')}"
+        for name, c in counts.iterrows()
+    ]
     return f"{'; '.join(parts)}. Models were chosen on validation images; test images only score."
 
 
-def _provenance(results: Results, data: Dataset) -> dict[str, str]:
+def _provenance(results: Results) -> dict[str, str]:
     """The origin of the results: every distinct value of all blocks, and the sum of their times."""
     records = results.store.provenance(results.rows["cell"].unique())
 
@@ -154,11 +183,22 @@ def _provenance(results: Results, data: Dataset) -> dict[str, str]:
         "Computed on": distinct("device"),
         "Threads a trial": distinct("threads"),
         "Device time": duration(seconds),
-        "Data": f"{data.name}: {len(data.train):,} training, {len(data.validation):,} validation "
-        f"and {len(data.test):,} test images of {' × '.join(map(str, data.image_shape))}, in "
-        f"{len(data.classes) or 'no'} classes; fingerprint {data.fingerprint}",
+        "Data": _data(results),
         **settings,
     }
+
+
+def _data(results: Results) -> str:
+    name, fingerprint = results.plan["dataset"], results.plan["fingerprint"]
+    try:
+        (train, validation, test), classes = results.images, len(results.classes)
+    except DataMissing:  # of a plan that says neither
+        return f"{name}; fingerprint {fingerprint}"
+    shape = results.plan.get("image_shape", GREY_28)
+    return (
+        f"{name}: {train:,} training, {validation:,} validation and {test:,} test images of "
+        f"{' × '.join(map(str, shape))}, in {classes or 'no'} classes; fingerprint {fingerprint}"
+    )
 
 
 def _common_settings(cells: list[dict]) -> str:

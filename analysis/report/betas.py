@@ -8,7 +8,7 @@ import pandas as pd
 
 from analysis import betas
 from analysis.document import Document
-from analysis.report.captions import INTERVALS
+from analysis.report.captions import intervals
 
 
 def write_betas(
@@ -26,7 +26,7 @@ def write_betas(
         name,
         betas.draw(table, measures),
         "Against β, the weight of the divergence of codes from the standard normal distribution; "
-        f"β = 0 is the autoencoder of section 1. {INTERVALS}.",
+        f"β = 0 is the autoencoder of section 1; {intervals(table)}.",
     )
     document.table(
         name, found, "Changes from β = 0, paired by replicate",

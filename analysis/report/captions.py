@@ -1,6 +1,17 @@
 """Words that several captions share."""
 
+import pandas as pd
+
 GIVEN = "for these test images and this split"
 """What intervals over replicates leave out."""
 
-INTERVALS = "bars are 95 % Student-t intervals over replicates, dots the replicates"
+
+def bars(kind: str, observations: int, word: str = "bars") -> str:
+    """`bars are 95 % intervals`, of this kind; one observation alone has none."""
+    return f"{word} are {kind}" if observations > 1 else "one model each, so no interval"
+
+
+def intervals(rows: pd.DataFrame) -> str:
+    """What bars and dots show, of rows of models."""
+    student = "95 % Student-t intervals over replicates, dots the replicates"
+    return bars(student, rows["replicate"].nunique())

@@ -7,21 +7,21 @@ import pandas as pd
 from analysis import betas, correlation
 from analysis.document import Document
 from analysis.report.betas import write_betas
-from analysis.report.captions import INTERVALS
+from analysis.report.captions import intervals
 from analysis.results import Results
 
 INFORMATION = ("total_correlation_per_dimension", "effective_rank", "participation_ratio")
 
 
 def write(document: Document, results: Results) -> None:
-    table = correlation.measures(results)
-    _, which = correlation.encoded_images(results)
     section = document.section(
         "correlation",
         "3 · Decorrelation",
         "How correlated are the coordinates of the code, in one number, and how does it depend "
         "on d?",
     )
+    table = correlation.measures(results)
+    _, which = correlation.encoded_images(results)
     longer = correlation.trained_longer(results)
     section.conclusions = correlation.conclusions(table)
     if len(longer):
@@ -43,15 +43,15 @@ def write(document: Document, results: Results) -> None:
         document.figure(
             "correlation",
             correlation.draw_correlation(table),
-            f"Correlation of codes against d, over {which}; {INTERVALS}. "
+            f"Correlation of codes against d, over {which}; {intervals(table)}. "
             f"{correlation.left_out(table)}",
         )
         document.figure(
             "information",
             correlation.draw_information(table),
             "Left: −½ ln det R per dimension, the redundancy of Gaussian codes with these "
-            f"correlations. Right: which share of the directions the codes fill; {INTERVALS}. "
-            f"{correlation.left_out(table, INFORMATION)}",
+            f"correlations. Right: which share of the directions the codes fill; "
+            f"{intervals(table)}. {correlation.left_out(table, INFORMATION)}",
         )
     document.figure(
         "correlation_matrices",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 from threadpoolctl import threadpool_limits
@@ -15,7 +16,7 @@ from analysis.document import Document
 from analysis.interpolation import explorer
 from analysis.interpolation.judge import Judges, judges_of
 from analysis.report.betas import write_betas
-from analysis.report.captions import INTERVALS
+from analysis.report.captions import bars, intervals
 from analysis.results import Results, load
 from study.store import Block
 from study.words import counted
@@ -37,7 +38,7 @@ class Found:
 
 def find(results: Results) -> Found:
     """Train the judges, and let them read."""
-    judges = judges_of(results.dataset) if results.dataset.classes else None
+    judges = judges_of(results.dataset) if results.classes else None
     longer, varied = trained_longer(results), betas.models(results)
     shown = {cell: d for d, cell in interpolation.cells_by_dimension(results).items()}
     others = {
@@ -56,20 +57,20 @@ def find(results: Results) -> Found:
     )
 
 
-def find_in(address: str, damaged: Mapping[Block, str]) -> Found:
+def find_in(address: str, damaged: Mapping[Block, str], data_dir: Path | None) -> Found:
     """The same in a process of its own, of results whose blocks have been verified."""
     with threadpool_limits(1):  # as for all of a report
-        return find(load(address, damaged).with_plain_autoencoders())
+        return find(load(address, damaged, data_dir).with_plain_autoencoders())
 
 
 def write(document: Document, results: Results, finding: Future[Found] | None = None) -> None:
-    found = finding.result() if finding else find(results)
     section = document.section(
         "interpolation",
         "2 · Interpolation",
         "What does D(α·E(I₁) + (1 − α)·E(I₂)) show between two different images, and is a higher "
         "d better?",
     )
+    found = finding.result() if finding else find(results)
     section.conclusions = interpolation.conclusions(found.scorecard)
     longer = trained_longer(results)
     if len(longer):
@@ -99,6 +100,7 @@ def write(document: Document, results: Results, finding: Future[Found] | None = 
 
 def _scorecard(document: Document, results: Results, found: Found) -> None:
     judges, scorecard = found.judges, found.scorecard
+    models = scorecard[scorecard["cell"] != ""]
     document.heading("The scorecard")
     count, pairs = int(scorecard["example"].max()) + 1, scorecard["pair"].nunique()
     judged = f"{counted(count, 'pair')} of held-out images, the same for every model."
@@ -120,14 +122,14 @@ def _scorecard(document: Document, results: Results, found: Found) -> None:
         "interpolation_scorecard",
         interpolation.draw_scorecard(scorecard),
         "Midpoints (α = 0.5) and controls against d, each d over the pairs that count there, which "
-        f"are easy ones where they are few; {INTERVALS}, for these image pairs and judges.",
+        f"are easy ones where they are few; {intervals(models)}, for these image pairs and judges.",
     )
     document.figure(
         "interpolation_trade_off",
         interpolation.draw_trade_off(scorecard),
         "How plausible the midpoint is beside the end points (left) and how far from "
-        "cross-dissolve (right), against how faithful the end points are; bars are 95 % Student-t "
-        "intervals over replicates.",
+        "cross-dissolve (right), against how faithful the end points are; "
+        f"{bars('95 % Student-t intervals over replicates', models['replicate'].nunique())}.",
     )
     compared = interpolation.Comparison.of(scorecard)
     if len(compared.dims) > 1:

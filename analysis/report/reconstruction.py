@@ -7,30 +7,35 @@ import pandas as pd
 from analysis import reconstruction
 from analysis.decisions import ERROR_A_POINT
 from analysis.document import Document
-from analysis.report.captions import GIVEN, INTERVALS
+from analysis.report.captions import GIVEN, bars, intervals
 from analysis.results import Results
+from study.words import counted
 
 
 def write(document: Document, results: Results) -> None:
     rows = results.of("autoencoder")
     dims = sorted(int(d) for d in rows["latent_dim"].unique())
-    pca = reconstruction.pca_errors(results.dataset, dims)
     section = document.section(
         "reconstruction",
         "1 · Reconstruction",
         "How does the error on the test images depend on the latent dimension d, and on the "
         "number of layers and weights? What is the best score?",
     )
+    pca, fitted_to = pd.DataFrame(columns=["latent_dim", "pca_mse"], dtype=float), ""
+    with document.where_data_allow("PCA, beside the autoencoders"):
+        pca = reconstruction.pca_errors(results.dataset, dims)
+        fitted_to = f" PCA is fitted to {reconstruction.pca_images(results.dataset)}."
     every = reconstruction.all_rows(results)
     until = results.plan.get("until_decided")
     section.conclusions = reconstruction.conclusions(
         rows, pca, every, matters=ERROR_A_POINT * until["matters"] if until else None
     )
     section.cells = sorted(set(every["cell"]))
-    _errors(document, rows, pca, reconstruction.pca_images(results.dataset))
+    _errors(document, rows, pca, fitted_to)
     _checks(document, every)
     _training(document, results)
-    _the_best_model(document, results, every)
+    with document.where_data_allow("the best model's reconstructions and its error by class"):
+        _the_best_model(document, results, every)
 
 
 def _errors(document: Document, rows: pd.DataFrame, pca: pd.DataFrame, fitted_to: str) -> None:
@@ -38,14 +43,14 @@ def _errors(document: Document, rows: pd.DataFrame, pca: pd.DataFrame, fitted_to
     document.figure(
         "reconstruction_all",
         reconstruction.draw_error_by_dimension(rows, pca),
-        f"Test error against the latent dimension, all autoencoders; {INTERVALS}, {GIVEN}. PCA is "
-        f"fitted to {fitted_to}.",
+        f"Test error against the latent dimension, all autoencoders; {intervals(rows)}, {GIVEN}."
+        f"{fitted_to}",
     )
     for depth in sorted(int(d) for d in rows["depth"].unique()):
         document.figure(
             f"reconstruction_{depth}_layers",
             reconstruction.draw_error_by_dimension(rows, pca, depth),
-            f"The same for {depth} convolutional layers alone; {INTERVALS}.",
+            f"The same for {counted(depth, 'convolutional layer')} alone; {intervals(rows)}.",
         )
     document.table(
         "reconstruction",
@@ -70,7 +75,8 @@ def _checks(document: Document, every: pd.DataFrame) -> None:
         "reconstruction_checks",
         reconstruction.draw_checks(table),
         "How the test error changes with layers, minibatch and width; models paired by all other "
-        "settings and by replicate, bars are unadjusted 95 % Student-t intervals over replicates, "
+        "settings and by replicate; "
+        f"{bars('unadjusted 95 % Student-t intervals over replicates', table['n'].max())}, "
         f"{GIVEN}.",
     )
     document.table(
@@ -99,14 +105,16 @@ def _the_best_model(document: Document, results: Results, rows: pd.DataFrame) ->
         "reconstructions",
         reconstruction.draw_reconstructions(results, restored, errors),
         f"Test images and their reconstructions by the best model (d = {best['latent_dim']}, "
-        f"{best['depth']} layers); mean squared errors per pixel.",
+        f"{counted(best['depth'], 'layer')}); mean squared errors per pixel.",
     )
     by_class = reconstruction.error_by_class(results, best["cell"], int(best["replicate"]), errors)
     if by_class.empty:
         return
+    several = by_class["images"].max() > 1
+    over_images = "bars are 95 % Student-t intervals over images" if several else "one image each"
     document.figure(
         "error_by_class",
         reconstruction.draw_error_by_class(by_class),
-        "Its test error by class; bars are 95 % Student-t intervals over images.",
+        f"Its test error by class; {over_images}.",
     )
     document.table("error_by_class", by_class, "Test error by class")

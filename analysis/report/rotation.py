@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import pandas as pd
+
 from analysis import rotation
 from analysis.document import Document
-from analysis.report.captions import INTERVALS
+from analysis.report.captions import bars, intervals
 from analysis.results import Results
 from trainables.data import DIGITS
+
+OVER = "95 % Student-t intervals over replicates"
 
 
 def write(document: Document, results: Results) -> None:
@@ -19,31 +23,20 @@ def write(document: Document, results: Results) -> None:
         "The same network learns the angle from the image under a naive and under circular "
         "losses. What does it cost not to know that 0° and 360° are one?",
     )
-    of_digits = results.dataset.classes == DIGITS
-    section.conclusions = [
-        *rotation.conclusions(rows, errors),
-        *(rotation.conclusions_by_digit(rows, errors) if of_digits else []),
-    ]
+    section.conclusions = rotation.conclusions(rows, errors)
     section.cells = sorted(set(shown["cell"]))
     document.figure(
         "rotation",
         rotation.draw_errors(shown),
-        f"Mean error on turned test images by loss; {INTERVALS}.",
+        f"Mean error on turned test images by loss; {intervals(shown)}.",
     )
     binned = rotation.by_angle(errors)
+    replicates = binned["replicates"].max()
     document.figure(
         "rotation_by_angle",
         rotation.draw_by_angle(binned),
-        "Mean error against the true angle, in bins of 10°; bands are 95 % Student-t intervals "
-        "over replicates.",
+        f"Mean error against the true angle, in bins of 10°; {bars(OVER, replicates, 'bands')}.",
     )
-    digits = rotation.by_digit(errors)
-    if of_digits:
-        document.figure(
-            "rotation_by_digit",
-            rotation.draw_by_digit(digits),
-            "Mean error by digit; bars are 95 % Student-t intervals over replicates.",
-        )
     table = rotation.summary(rows)
     document.table(
         "rotation", table, "Errors by loss, in degrees", shown=table.drop(columns=["interval"])
@@ -58,10 +51,22 @@ def write(document: Document, results: Results) -> None:
             shown=paired.drop(columns=["interval"]),
         )
     document.download("rotation_by_angle", binned, "Errors by true angle")
-    if of_digits:
-        document.table(
-            "rotation_by_digit",
-            digits,
-            "Errors by digit, in degrees, and the share above 135°",
-            shown=digits.drop(columns=["interval"]),
-        )
+    if results.classes == DIGITS:
+        with document.where_data_allow("errors by digit"):
+            of_digits = rotation.with_digits(errors, results.test_labels.numpy())
+            section.conclusions += rotation.conclusions_by_digit(rows, of_digits)
+            _by_digit(document, rotation.by_digit(of_digits))
+
+
+def _by_digit(document: Document, table: pd.DataFrame) -> None:
+    document.figure(
+        "rotation_by_digit",
+        rotation.draw_by_digit(table),
+        f"Mean error by digit; {bars(OVER, table['replicates'].max())}.",
+    )
+    document.table(
+        "rotation_by_digit",
+        table,
+        "Errors by digit, in degrees, and the share above 135°",
+        shown=table.drop(columns=["interval"]),
+    )

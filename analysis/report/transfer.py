@@ -6,29 +6,34 @@ import pandas as pd
 
 from analysis import transfer
 from analysis.document import Document
-from analysis.report.captions import GIVEN
+from analysis.report.captions import GIVEN, bars
 from analysis.results import Results
+
+BOTH = "unadjusted 95 % intervals that resample both"
 
 
 def write(document: Document, results: Results) -> None:
-    rows = transfer.rows_of(results)
-    arms = transfer.arms_table(rows, results.plan["dataset"])
     section = document.section(
         "transfer",
         "4 · Transfer",
         "With tens of labelled images: a small classifier on a fixed pretrained encoder, or the "
         "whole network trained?",
     )
-    data, varied = results.dataset, transfer.sensitivity(results)
+    rows = transfer.rows_of(results)
+    arms = transfer.arms_table(rows, results.plan["dataset"])
+    varied = transfer.sensitivity(results)
+    _, validation, test = results.images
     until = results.plan.get("until_decided")
     matters = until["matters"] / 100 if until else None
     section.conclusions = [
-        *transfer.conclusions(rows, len(data.test), len(data.validation), matters),
+        *transfer.conclusions(rows, test, validation, matters),
         *transfer.sensitivity_conclusions(varied),
         *transfer.target_sentence(arms),
     ]
     section.cells = sorted(set(rows["cell"]))
-    table, pixel_baselines = transfer.summary(rows), transfer.baselines(results)
+    table, pixel_baselines = transfer.summary(rows), pd.DataFrame()
+    with document.where_data_allow("baselines on pixels"):
+        pixel_baselines = transfer.baselines(results)
     _accuracies(document, rows, table, arms, pixel_baselines)
     if matters is not None:
         _decided(document, rows, matters)
@@ -36,9 +41,11 @@ def write(document: Document, results: Results) -> None:
     _fixed_minus_full(document, rows)
     _sensitivity(document, varied)
     _unlabelled(document, rows)
-    _baselines(document, pixel_baselines)
-    _confusion(document, results, rows)
-    if results.dataset.name in ("mnist", "mnist-5k"):
+    if len(pixel_baselines):
+        _baselines(document, pixel_baselines)
+    with document.where_data_allow("the confusion matrix of the best classifier"):
+        _confusion(document, results, rows)
+    if results.plan["dataset"] in ("mnist", "mnist-5k"):
         _beside_the_original(document, table)
 
 
@@ -49,13 +56,14 @@ def _accuracies(
     arms: pd.DataFrame,
     pixel_baselines: pd.DataFrame,
 ) -> None:
-    which = transfer.setting_words(rows)
+    which, replicates = transfer.setting_words(rows), rows["replicate"].nunique()
     document.figure(
         "transfer_by_labels",
         transfer.draw_by_labels(rows, pixel_baselines),
-        "Test accuracy against the number of labelled images. Bars are 95 % intervals over "
-        f"replicates (the table names their kind), {GIVEN}; dots are replicates; "
-        "grey: baselines on the same label subsets; dotted at "
+        "Test accuracy against the number of labelled images; "
+        f"{bars('95 % intervals over replicates (the table names their kind)', replicates)}, "
+        f"{GIVEN}; dots are replicates; "
+        f"{'grey: baselines on the same label subsets; ' if len(pixel_baselines) else ''}dotted at "
         f"{100 * transfer.chance_of(rows):.3g} %: chance. {which}",
     )
     document.figure(
@@ -97,8 +105,8 @@ def _against_fixed(document: Document, rows: pd.DataFrame) -> None:
         "transfer_against_fixed",
         transfer.draw_against(compared),
         "Every arm against the plain, fixed encoder: paired differences in test accuracy on "
-        "common seeds and label subsets, means over d; bars are unadjusted 95 % intervals that "
-        f"resample both. {transfer.setting_words(rows)}",
+        f"common seeds and label subsets, means over d; {bars(BOTH, compared['pairs'].max())}. "
+        f"{transfer.setting_words(rows)}",
     )
     document.table(
         "transfer_against_fixed",
@@ -117,7 +125,7 @@ def _fixed_minus_full(document: Document, rows: pd.DataFrame) -> None:
         "transfer_differences",
         transfer.draw_differences(paired),
         "Paired difference in test accuracy, encoder fixed minus everything trained, on "
-        "common encoders and label subsets; bars are unadjusted 95 % intervals that resample both. "
+        f"common encoders and label subsets; {bars(BOTH, paired['pairs'].max())}. "
         f"{transfer.setting_words(paired)}",
     )
     document.table(
@@ -136,7 +144,7 @@ def _sensitivity(document: Document, varied: pd.DataFrame) -> None:
         transfer.draw_sensitivity(varied),
         f"Encoder fixed minus everything trained at d = {varied['latent_dim'].iloc[0]:.0f}, "
         "against the steps of both arms (left) and against a factor of all their learning rates "
-        "(right); bars are unadjusted 95 % intervals over replicates.",
+        f"(right); {bars('unadjusted 95 % intervals over replicates', varied['pairs'].max())}.",
     )
     document.table(
         "transfer_sensitivity",
@@ -172,7 +180,7 @@ def _confusion(document: Document, results: Results, rows: pd.DataFrame) -> None
     best = transfer.best_classifier(rows)
     document.figure(
         "confusion",
-        transfer.draw_confusion(transfer.confusion(results, best), results.dataset.classes),
+        transfer.draw_confusion(transfer.confusion(results, best), results.classes),
         f"Confusion matrix of the classifier with the best validation accuracy "
         f"({transfer.place_of(best)}).",
     )

@@ -229,5 +229,5 @@ def confusion(results: Results, row: pd.Series) -> np.ndarray:
     """Counts (K, K) of test images by true class (rows) and predicted class (columns)."""
     predicted = results.predictions(row["cell"], [int(row["replicate"])])[0]
     return confusion_matrix(
-        results.test_labels.numpy(), predicted, labels=range(len(results.dataset.classes))
+        results.test_labels.numpy(), predicted, labels=range(len(results.classes))
     )

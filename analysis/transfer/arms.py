@@ -87,7 +87,7 @@ def rows_of(results: Results, experiment: str = "fewshot") -> pd.DataFrame:
         pretraining = np.where(plain, PLAIN, "augmented")
         tables.append(supervised.assign(freeze="supervised", pretraining=pretraining))
     rows = with_arms(pd.concat(tables, ignore_index=True), asked)
-    return rows.assign(chance=1 / len(results.dataset.classes))
+    return rows.assign(chance=1 / len(results.classes))
 
 
 def chance_of(rows: pd.DataFrame) -> float:

@@ -25,6 +25,7 @@ from analysis.transfer.arms import (
     split,
     with_arms,
 )
+from study.words import counted
 
 REFERENCE = "fixed"
 """The arm that every other one is compared with, in one table."""
@@ -167,9 +168,9 @@ def _basis(lines: pd.DataFrame, rows: pd.DataFrame, validation: int) -> list[str
     brackets = f"; in brackets: {unadjusted(line['interval'])}" if bounded else ""
     said = (
         "These are means over d of differences on common label subsets and encoders"
-        f"{brackets}, n = {line['pairs']} pairs, on the same test images. Better, worse and "
-        f"undecided are decided by p < {LEVEL} after Holm's correction: for the numbers of labels "
-        "in the assignment's two questions, for all comparisons of the other arms together."
+        f"{brackets}, n = {counted(line['pairs'], 'pair')}, on the same test images. Better, worse "
+        f"and undecided are decided by p < {LEVEL} after Holm's correction: for the numbers of "
+        "labels in the assignment's two questions, for all comparisons of the other arms together."
     )
     if "learning_rate" in rows:
         rates = rows[rows["freeze"].isin(["fixed", "full"])].iloc[:1]

@@ -82,7 +82,7 @@ def at_every_dimension(table: pd.DataFrame) -> pd.DataFrame:
 
 def draw_by_labels(rows: pd.DataFrame, pixel_baselines: pd.DataFrame) -> Figure:
     """Accuracy against the number of labels by arm, a panel a latent dimension; at one
-    setting of depth and batch size."""
+    setting of depth and batch size. `pixel_baselines` may be empty."""
     rows = at_one_setting(with_arms(rows))
     table = summary(rows)
     dims = sorted(int(dim) for dim in table["latent_dim"].dropna().unique())
@@ -92,16 +92,16 @@ def draw_by_labels(rows: pd.DataFrame, pixel_baselines: pd.DataFrame) -> Figure:
     wide, high = (2.9 * columns, 2.9 * lines) if len(dims) > 1 else (8.0, 5.4)
     made, panels = figure(columns, lines, width=max(wide, 8.0), height=high, sharex=True,
                           sharey=True, squeeze=False)  # fmt: skip
-    base = pixel_baselines.groupby(["classifier", "labels"])["test_accuracy"].mean()
     for axes in panels.flat[len(dims) :]:
         axes.set_axis_off()
     for axes, dim in zip(panels.flat, dims, strict=False):
         shown, dots = of_dimension(table, dim), of_dimension(rows, dim)
         _draw_arms(axes, shown, dots, "labels", spread)
-        for name, style in zip(sorted(set(base.index.get_level_values(0))), ("--", ":"),
-                               strict=False):  # fmt: skip
-            axes.plot(base[name].index, 100 * base[name], color="#888888", linestyle=style,
-                      linewidth=1.2, label=name)  # fmt: skip
+        baselines = pixel_baselines.groupby("classifier") if len(pixel_baselines) else ()
+        for (name, of_it), style in zip(baselines, ("--", ":"), strict=False):
+            base = of_it.groupby("labels")["test_accuracy"].mean()
+            axes.plot(base.index, 100 * base, color="#888888", linestyle=style, linewidth=1.2,
+                      label=name)  # fmt: skip
         axes.set_xscale("log")
         ticks = sorted(table["labels"].unique())
         axes.set_xticks(ticks, [str(int(t)) for t in ticks], minor=False)

@@ -153,12 +153,17 @@ def command_report(arguments: argparse.Namespace) -> int:
         with resolving("RESULTS", results):
             if not results.is_dir():
                 raise BadInput("RESULTS", results, "is not a folder with a study's results")
+    data_dir = arguments.data_dir
+    with resolving("--data-dir", data_dir or Path()):
+        if data_dir and not data_dir.exists():
+            raise BadInput("--data-dir", data_dir, "is not there")
     store = Store(results)
     store.reach()
     plan = store.plan()
     cells = [cell["id"] for planned in plan["experiments"] for cell in planned["cells"]]
     try:
-        return write_report(store, arguments.console, plan, store.verify(cells))
+        damaged = store.verify(cells)
+        return write_report(store, arguments.console, plan, damaged, data_dir=data_dir)
     except OSError as error:
         reason = f"the report can't be written ({error.strerror})"
         raise BadInput("RESULTS", results, reason) from error

@@ -59,6 +59,11 @@ def parser() -> argparse.ArgumentParser:
     report.add_argument(
         "results", type=types.results, metavar="RESULTS",
         help="results folder, or a place on object storage such as s3://bucket/path")
+    report.add_argument(
+        "--data-dir", type=types.folder, metavar="DIR",
+        help="folder with the images of the study, where they have been moved: with the datasets "
+        "in torchvision's layout; or your own images, or the folder that these lie in (default: "
+        "where they were, then STUDY_DATA_DIR or the cache); nothing is downloaded there")
     check = add("check", "is this machine (or cluster) ready: versions, processors, data, storage")
     check.add_argument(
         "--dataset", type=types.dataset, default="mnist-5k", metavar="NAME",

@@ -7,7 +7,9 @@ import math
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 
+from study.command_line.machine import resolving
 from study.errors import FAILED, BadInput
 from study.grid import Cell
 from study.run import Study, alone, ids, set_aside_damaged, write_report
@@ -56,14 +58,17 @@ def search(study: Study, problems: list[Problem], arguments: argparse.Namespace)
     if not (isinstance(store.place, Folder) or arguments.storage):
         allowed = "can't hold the database of the trials; give its --storage"
         raise BadInput("--out", arguments.out, allowed)
+    if arguments.save:
+        check_save(arguments.save)
+    given = open_storage(arguments.storage, "--storage") if arguments.storage else None
     budget = Budget(arguments.trials or math.inf, 60 * (arguments.minutes or math.inf))
     asked = Search(study, [], budget, arguments.fresh)
 
     def work(hold: Hold) -> int:
         store.tidy()
         with store.place.working_folder("search") as folder:
-            option = "--storage" if arguments.storage else "--out"
-            storage = open_storage(arguments.storage or folder / "optuna.db", option)
+            option = "--storage" if given else "--out"
+            storage = given or open_storage(folder / "optuna.db", option)
             asked.every.extend(Suggestions(each, store, storage, option) for each in problems)
             try:
                 find(asked)
@@ -79,6 +84,23 @@ def search(study: Study, problems: list[Problem], arguments: argparse.Namespace)
         return f"{counted(ended, 'trial')} ended and kept"
 
     return alone(store, study.console, work, summary)
+
+
+def check_save(path: Path) -> None:
+    """Raise `BadInput` for a path that no preset file can be written to, hours before it is."""
+    with resolving("--save", path):
+        if path.is_dir():
+            raise BadInput("--save", path, "is a folder; give the name of a file")
+        existing = next(p for p in (path, *path.absolute().parents) if p.exists())
+        if existing != path and not existing.is_dir():
+            raise BadInput("--save", path, f"{existing} is a file, not a folder")
+        try:
+            # Tried, not asked: root may write anywhere, but not to a file system for reading.
+            with existing.open("ab") if existing == path else TemporaryFile(dir=existing):
+                pass
+        except OSError as error:
+            reason = f"{existing} can't be written to ({error.strerror})"
+            raise BadInput("--save", path, reason) from error
 
 
 def find(asked: Search) -> None:
@@ -137,7 +159,7 @@ def conclude(asked: Search, winners: list[Winner], path: Path | None) -> int:
             console.print(f"{name}: {sentence}")
         trials = winner.suggestions.table()
         stopped = sum(trial["state"] == "pruned" for trial in trials)
-        history.append(f"{name}: {len(trials)} trials, {stopped} stopped early.")
+        history.append(f"{name}: {counted(len(trials), 'trial')}, {stopped} stopped early.")
         history += [f"  {sentence}" for sentence in found]
     if path is None:
         folder = store.place.path / "search" if isinstance(store.place, Folder) else Path()

@@ -14,6 +14,7 @@ from study.grid import Cell, gaps
 from study.search.problems import Problem
 from study.search.suggestions import Suggestions
 from study.store import Store
+from study.words import counted, mean_and_sd
 from trainables.data import Dataset
 
 
@@ -90,13 +91,12 @@ def sentences(store: Store, winner: Winner) -> list[str]:
     }.items():
         if is_done(store, cell):
             values = store.rows({cell.id: cell.replicates})[experiment.metric]
-            score = f"{values.mean():.5f} ± {values.std():.5f} SD"
-            scores.append(f"{score} on {name} (n = {len(values)})")
+            scores.append(f"{mean_and_sd(list(values))} on {name} (n = {len(values)})")
     used, whole = epochs_used(winner.suggestions)
     return [
         f"best recipe (trial {trial.number}): {params}",
         f"{experiment.metric}: {'; '.join(scores)}",
-        f"{used} epochs of the {whole} that all trials in full would take",
+        f"{counted(used, 'epoch')} of the {whole} that all trials in full would take",
     ]
 
 

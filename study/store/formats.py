@@ -22,6 +22,11 @@ def is_flat(content: Any) -> bool:
     )
 
 
+def is_list_of(kind: type, content: Any) -> bool:
+    """Whether this is a list of values of one type."""
+    return isinstance(content, list) and all(type(value) is kind for value in content)
+
+
 def is_plan(content: Any) -> bool:
     """Whether this has what readers of a plan rely on; its ids and names become paths."""
     try:
@@ -43,6 +48,9 @@ def is_plan(content: Any) -> bool:
             and (
                 isinstance(content.get("data", {}), dict)
                 and [type(side) for side in content.get("image_shape", (1, 1, 1))] == [int] * 3
+                and is_list_of(str, content.get("classes", []))
+                and is_list_of(int, content.get("images", [0, 0, 0]))
+                and len(content.get("images", [0, 0, 0])) == 3
                 and all(
                     len(pair) == 2 and all(isinstance(name, str) for name in pair)
                     for pair in content.get("pairs", ())

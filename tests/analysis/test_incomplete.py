@@ -19,6 +19,7 @@ pytestmark = pytest.mark.slow
 TINY = {
     "autoencoder": {"epochs": 1, "width": 4, "replicates": 2},
     "fewshot": {"epochs": 4, "width": 4, "replicates": 2},
+    "rotation": {"epochs": 1, "width": 4, "replicates": 2},
 }
 
 
@@ -142,14 +143,19 @@ def test_models_whose_code_never_varies_are_left_out_and_counted(
 
 
 def test_one_replicate_has_values_and_no_intervals(study):
+    """Nor do captions speak of bars where there are none."""
     folder = study(
         {
             "autoencoder": {"latent_dim": (2, 8), "depth": (2, 3), "batch_size": (64,)},
             "fewshot": {"latent_dim": (2, 8), "depth": (3,), "labels": (20,)},
+            "rotation": {"depth": (2,), "loss": ("absolute", "cosine")},
         },
         replicates=1,
     )
-    report.write(folder)
+    captions = re.findall(r"<figcaption>(.*?)<", report.write(folder).read_text(), re.S)
+    of_images = ("intervals over images", "Circular", "Functions")
+    assert not [c for c in captions if "95 %" in c and not any(word in c for word in of_images)]
+    assert sum("one model each, so no interval" in c for c in captions) >= 10
     said = table(folder, "conclusions")["sentence"].tolist()
     assert not [s for s in said if re.search(r"\bnan\b", s)]
     assert not [s for s in said if "beats" in s or "includes 0" in s]

@@ -1,5 +1,7 @@
 """Question 1's tables and sentences against known truths."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,6 +10,7 @@ from sklearn.decomposition import PCA
 from analysis import reconstruction
 from analysis.reconstruction.checks import layer_changes
 from analysis.results import Results
+from analysis.source import Source
 from study.store import Block, Store
 from trainables import autoencoder
 from trainables.data import load
@@ -61,7 +64,7 @@ def test_a_linear_autoencoder_reaches_pca_through_the_whole_chain(digits, tmp_pa
         "fingerprint": digits.fingerprint,
         "experiments": [{"name": "autoencoder", "axes": {}, "cells": [cell]}],
     }
-    results = Results(store, plan, damaged={})
+    results = Results(store, plan, {}, Source(plan))
     pca = reconstruction.pca_errors(results.dataset, [8])
     table = reconstruction.summary(results.of("autoencoder"), pca)
     ratio = table["test_mse"][0] / table["pca_mse"][0]
@@ -229,6 +232,14 @@ def test_a_sentence_that_turns_round_with_a_larger_budget_says_so():
     assert "no decided order turns round" in " ".join(
         reconstruction.conclusions(grid, PCA_LINE, holding)
     )
+
+
+def test_one_replicate_has_changes_and_no_intervals_and_no_pca_is_no_error():
+    alone = [table[table["replicate"] == 0] for table in at_other_settings()]
+    said = " ".join(reconstruction.conclusions(alone[0], PCA_LINE[:0], alone[1]))
+    assert not re.search(r"nan|95 %|PCA", said)
+    for change in (r"as many epochs: \+\d+\.\d", r"16 channels instead of 8: -\d+\.\d"):
+        assert re.search(change + r" % \(n = 1, no interval\);", said), change
 
 
 def test_layers_are_decided_or_known_to_differ_by_less_than_matters():

@@ -5,6 +5,7 @@ import pytest
 
 from analysis import stamp
 from analysis.results import Results, load
+from analysis.source import Source
 from study.errors import StoreError
 from study.store import Block, Store
 from trainables.contract import Outcome
@@ -125,7 +126,8 @@ def test_word_in_a_column_of_numbers_is_refused(store):
 
 
 def test_nothing_done_has_empty_tables(store):
-    results = Results(store, plan({"c" * 16: 1}), damaged={})
+    planned = plan({"c" * 16: 1})
+    results = Results(store, planned, {}, Source(planned))
     assert results.rows.empty
     assert results.of("autoencoder").empty
     assert results.history("autoencoder").empty

@@ -216,7 +216,8 @@ def test_errors_from_stored_angles_are_those_of_the_rows(results):
     rows = results.of("rotation")
     errors = rotation.errors(results, rows)
     assert len(errors) == 5 * 2 * 50
-    digits = errors.groupby(["cell", "replicate"])["digit"]
+    digits = rotation.with_digits(errors, results.test_labels.numpy())
+    digits = digits.groupby(["cell", "replicate"])["digit"]
     assert all(list(of_one) == results.test_labels.tolist() for _, of_one in digits)
     means = errors.groupby(["cell", "replicate"])["error"].mean()
     for _, row in rows.iterrows():

@@ -121,6 +121,18 @@ def test_sentences_tell_the_score_that_chose_from_the_one_that_judges(content):
     assert "0.27500 ± 0.00707 SD on the same seeds (-20.0 %)." in third
 
 
+def test_one_fresh_seed_and_one_trial_have_no_spread_and_no_plural(content):
+    rows = rows_of({"a" * 16: [0.21], "b" * 16: [0.28]})
+    content |= {"winner": 1, "winner_cell": "a" * 16, "start_cell": "b" * 16}
+    content["trials"] = [trial for trial in content["trials"] if trial["number"] == 1]
+    first, second, third = search.verdicts(content, rows)
+    assert ": 1 trial, 1 ran in full" in first
+    assert second.endswith("seeds that chose it.")
+    alone = "(one model, so no SD)"
+    assert third.startswith(f"On 1 fresh seed it is 0.21000 {alone}; ")
+    assert f"0.28000 {alone} on the same seeds (-25.0 %)." in third
+
+
 def test_a_search_that_found_nothing_better_says_so(content):
     rows = rows_of({"a" * 16: [0.21, 0.23]})
     content |= {"winner": 0, "winner_cell": "a" * 16, "start_cell": "a" * 16}

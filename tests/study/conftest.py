@@ -242,7 +242,7 @@ def pretend(monkeypatch, data_at_hand):
             yield PretendSession(store, asked, error)
 
         monkeypatch.setattr("study.launch.open_session", open_session)
-        monkeypatch.setattr("study.reporting.write", lambda folder, damaged: folder)
+        monkeypatch.setattr("study.reporting.write", lambda folder, *others: folder)
         return asked
 
     return install

@@ -10,7 +10,7 @@ from study.faults import Fault
 from study.grid import override, plan
 from study.progress import StudyProgress
 from study.queue import Queue, missing_tasks
-from study.words import describe, duration, plain, reason
+from study.words import describe, duration, mean_and_sd, plain, reason
 
 
 def follow(experiment=AUTOENCODER, dims=(2, 8, 14), finished=None, workers=1, **options):
@@ -201,3 +201,8 @@ def test_the_reason_of_a_failure_is_the_last_line_of_its_traceback(error, words)
 
 def test_plain_text_has_no_colours():
     assert plain("\x1b[36mTraceback\x1b[39m [1m") == "Traceback [1m"
+
+
+def test_one_value_has_a_mean_and_no_spread():
+    assert mean_and_sd([0.21, 0.23]) == "0.22000 ± 0.01414 SD"
+    assert mean_and_sd([0.21]) == "0.21000 (one model, so no SD)"

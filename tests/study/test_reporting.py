@@ -20,7 +20,7 @@ from study.store import Block, DamagedBlock, StoreError
 real_write = reporting.write
 
 
-def killed(folder, damaged):
+def killed(*arguments):
     os._exit(9)
 
 
@@ -86,7 +86,7 @@ def test_a_torch_that_is_there_stays():
 SLEEPER = """
 import time
 from study import reporting
-def sleep(seconds, damaged):
+def sleep(seconds, *others):
     with reporting._another_process() as beside:
         beside.submit(time.sleep, seconds).result()
 """

@@ -198,6 +198,12 @@ def write_raw_files(folder):
     return folder
 
 
+def as_published(folder, monkeypatch):
+    """Have the labels of these files count as Fashion-MNIST's."""
+    for name in data.FASHION_LABELS:
+        monkeypatch.setitem(data.FASHION_LABELS, name, (folder / name).read_bytes()[8:18])
+
+
 @pytest.fixture
 def no_network(monkeypatch):
     """A machine whose downloads all fail, without trying one."""
@@ -224,8 +230,10 @@ def test_an_unknown_dataset_names_the_known_ones():
 
 
 @pytest.mark.parametrize("name", ["fashion-mnist", "kmnist"])
-def test_files_on_disk_are_read_and_split(name, tmp_path, no_network):
-    write_raw_files(tmp_path / CLASS_NAMES[name] / "raw")
+def test_files_on_disk_are_read_and_split(name, tmp_path, no_network, monkeypatch):
+    raw = write_raw_files(tmp_path / CLASS_NAMES[name] / "raw")
+    if name == "fashion-mnist":
+        as_published(raw, monkeypatch)
     dataset = load(name, tmp_path)
     assert dataset.name == name
     assert [len(s) for s in (dataset.train, dataset.validation, dataset.test)] == [
@@ -256,6 +264,27 @@ def test_mnist_in_the_place_of_another_dataset_is_refused(own_mnist, tmp_path):
     own_mnist.rename(tmp_path / "FashionMNIST" / "raw")
     with pytest.raises(DataError, match="this is MNIST's file, not fashion-mnist's"):
         load("fashion-mnist", tmp_path)
+
+
+@pytest.mark.parametrize("file", list(data.FASHION_LABELS))
+def test_labels_of_fashion_mnist_belong_to_it_alone(file, tmp_path, no_network, monkeypatch):
+    raw = write_raw_files(tmp_path / "KMNIST" / "raw")
+    monkeypatch.setitem(data.FASHION_LABELS, file, bytes(range(10)))
+    with pytest.raises(DataError, match=f"{file}: these are fashion-mnist's labels, not kmnist's"):
+        load("kmnist", tmp_path)
+    monkeypatch.undo()
+    raw.parent.rename(tmp_path / "FashionMNIST")
+    with pytest.raises(DataError, match="labels-idx1-ubyte: these are not fashion-mnist's labels"):
+        load("fashion-mnist", tmp_path)
+
+
+def test_labels_of_more_classes_are_refused(tmp_path, no_network):
+    raw = write_raw_files(tmp_path / "KMNIST" / "raw")
+    with (raw / "t10k-labels-idx1-ubyte").open("r+b") as file:
+        file.seek(5000)
+        file.write(b"\x1a")
+    with pytest.raises(DataError, match=r"t10k-labels.*a label is 26, the largest there can be"):
+        load("kmnist", tmp_path)
 
 
 @pytest.mark.parametrize("name", list(data.RAW_SIZES))
@@ -318,6 +347,23 @@ def test_without_files_and_network_the_error_names_folder_and_remedy(name, tmp_p
     assert "Name or service not known" in message
     assert "--data-dir" in message
     assert "connect to the network" in message
+
+
+def test_a_failed_download_leaves_no_empty_folder(tmp_path, no_network):
+    with pytest.raises(DataError):
+        load("mnist", tmp_path / "nowhere" / "data")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "MNIST").mkdir()
+    with pytest.raises(DataError):
+        load("mnist", tmp_path)
+    assert list(tmp_path.rglob("*")) == [tmp_path / "MNIST"]
+
+
+@pytest.mark.parametrize("name", ["mnist", "emnist-letters", "usps", "svhn", "torchvision:GTSRB"])
+def test_what_is_not_to_be_downloaded_is_not_and_nothing_is_made(name, tmp_path, no_network):
+    with pytest.raises(DataError, match=f"nowhere has no {name} [^;]*$"):
+        load(name, tmp_path / "nowhere", fetch=False)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_error_of_a_failed_download_is_one_line(tmp_path, no_network):

@@ -24,5 +24,6 @@ from trainables.data.mnist import default_data_dir as default_data_dir
 from trainables.data.options import WHOLE as WHOLE
 from trainables.data.options import Options as Options
 from trainables.data.sources import NAMES as NAMES
+from trainables.data.sources import is_path as is_path
 from trainables.data.sources import is_source as is_source
 from trainables.data.sources import load as load

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -51,10 +52,19 @@ MNIST_MD5 = {
 }
 
 
+FASHION_LABELS = {
+    "train-labels-idx1-ubyte": bytes([9, 0, 0, 3, 0, 2, 7, 2, 5, 5]),
+    "t10k-labels-idx1-ubyte": bytes([9, 2, 1, 1, 6, 1, 4, 6, 5, 7]),
+}
+"""Fashion-MNIST's first labels, as its users print them. What is published of it and of KMNIST are
+the MD5s of compressed files, which are gone once unpacked."""
+
+
 def check_raw_files(folder: Path, name: str) -> None:
     """Raise `DataError` for the first file that is missing or isn't what was published.
 
-    MNIST's own are known by their MD5; another dataset's files mustn't be MNIST's.
+    MNIST's own are known by their MD5, Fashion-MNIST's labels by the first ten; another dataset's
+    files mustn't be these.
     """
     for file, size in RAW_SIZES.items():
         path = folder / file
@@ -78,22 +88,50 @@ def check_raw_files(folder: Path, name: str) -> None:
             wrong = f"damaged: expected MD5 {MNIST_MD5[file]}, found {digest}"
             problem = wrong if name == "mnist" else f"this is MNIST's file, not {name}'s"
             raise DataError(f"{path}: {problem}; {REPAIR}")
+        if path.name in FASHION_LABELS:
+            check_labels(path, name)
 
 
-def download(dataset_class: type, root: Path, name: str, missing: object, **options: Any) -> Any:
-    """torchvision's dataset under `root`, downloaded there. Raises `DataError`."""
+def check_labels(path: Path, name: str) -> None:
+    """Raise `DataError` for labels of another dataset than this."""
+    labels = path.read_bytes()[len(HEADERS[path.name]) :]
+    if max(labels) >= len(DIGITS):
+        problem = f"damaged: a label is {max(labels)}, the largest there can be is 9"
+    elif labels.startswith(FASHION_LABELS[path.name]) == (name == "fashion-mnist"):
+        return
+    else:
+        own = name == "fashion-mnist"
+        problem = f"these are {'not ' if own else ''}fashion-mnist's labels"
+        problem += "" if own else f", not {name}'s"
+    raise DataError(f"{path}: {problem}; {REPAIR}")
+
+
+def download(
+    dataset_class: type, root: Path, name: str, missing: object, fetch: bool, **options: Any
+) -> Any:
+    """torchvision's dataset under `root`, downloaded there if `fetch`. Raises `DataError`, and
+    then leaves no new folder that is empty."""
+    inside, new = root / dataset_class.__name__, list[Path]()
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        return dataset_class(str(root), **options, download=True)
+        folders = (inside / "raw", inside, root, *root.parents)
+        new = [folder for folder in folders if not folder.exists()]
+        if fetch:
+            root.mkdir(parents=True, exist_ok=True)
+        return dataset_class(str(root), **options, download=fetch)
     except (URLError, RuntimeError, OSError, ValueError, TypeError) as error:
+        for folder in new:
+            with suppress(OSError):  # not empty, or never made
+                folder.rmdir()
+        absent = f"{root} has no {name} (no {missing})"
+        if not fetch:
+            raise DataError(absent) from error
         raise DataError(
-            f"{root} has no {name} (no {missing}) and the download failed "
-            f"({' '.join(str(error).split())}); give a --data-dir that has it, or connect to "
-            "the network"
+            f"{absent} and the download failed ({' '.join(str(error).split())}); give a --data-dir "
+            "that has it, or connect to the network"
         ) from error
 
 
-def read(name: str, data_dir: Path | None) -> Dataset:
+def read(name: str, data_dir: Path | None, fetch: bool = True) -> Dataset:
     """One of `CLASS_NAMES`: of the 60,000 training images, 5,000 are for validation."""
     root, class_name = data_dir or default_data_dir(), CLASS_NAMES[name]
     raw = root / class_name / "raw"
@@ -101,7 +139,8 @@ def read(name: str, data_dir: Path | None) -> Dataset:
     if missing:
         import torchvision.datasets
 
-        download(getattr(torchvision.datasets, class_name), root, name, missing[0], train=True)
+        dataset_class = getattr(torchvision.datasets, class_name)
+        download(dataset_class, root, name, missing[0], fetch, train=True)
     check_raw_files(raw, name)
 
     def content(file: str) -> np.ndarray:

@@ -29,9 +29,14 @@ FILES = {".npz": "arrays", ".npy": "arrays", ".csv": "tables", ".parquet": "tabl
 """The module that reads a file with this ending."""
 
 
+def is_path(name: str) -> bool:
+    """Whether this dataset has no name: it is a user's own, at this path."""
+    return name not in NAMES and not name.startswith("torchvision:")
+
+
 def is_source(text: str) -> bool:
     """Whether this is a name, or looks like a path: it has a `/` or a known ending, or is there."""
-    if text in NAMES or text.startswith("torchvision:"):
+    if not is_path(text):
         return True
     path = Path(text)
     looks_like_one = "/" in text or path.suffix.lower() in FILES or text.startswith(("~", "."))
@@ -41,29 +46,32 @@ def is_source(text: str) -> bool:
         return False
 
 
-def load(name: str, data_dir: Path | None = None, options: Options = WHOLE) -> Dataset:
+def load(
+    name: str, data_dir: Path | None = None, options: Options = WHOLE, fetch: bool = True
+) -> Dataset:
     """The dataset of a name, from `data_dir` (default: `default_data_dir()`) where it isn't
-    embedded; or that of a path: a folder, or a file of `FILES`.
+    embedded; or that of a path: a folder, or a file of `FILES`. What is missing is downloaded, if
+    `fetch`.
 
     Raises `DataError` for what isn't there, is damaged or of no use, or can't be downloaded.
     """
     if not is_source(name):
         raise DataError(f"there is no dataset {name!r}; there are {', '.join(NAMES)}, or a path")
     try:
-        return options.applied(_load(name, data_dir, options))
+        return options.applied(_load(name, data_dir, options, fetch))
     except OSError as error:
         raise DataError(f"{name} can't be read ({error})") from error
 
 
-def _load(name: str, data_dir: Path | None, options: Options) -> Dataset:
+def _load(name: str, data_dir: Path | None, options: Options, fetch: bool) -> Dataset:
     if name in EMBEDDED:
         data = EMBEDDED[name]()
     elif name in mnist.CLASS_NAMES:
-        data = mnist.read(name, data_dir)
+        data = mnist.read(name, data_dir, fetch)
     elif name in VISION or name.startswith("torchvision:"):
         from trainables.data import vision
 
-        data = vision.read(name, data_dir, options)
+        data = vision.read(name, data_dir, options, fetch)
     else:
         path = Path(os.path.expanduser(name)).resolve()
         return collection(path, options).of_classes(options.classes).divided(str(path))

@@ -29,16 +29,18 @@ NAMED: dict[str, tuple[str, Mapping[str, str]]] = {
 """torchvision's class and its arguments, by the name of the dataset."""
 
 
-def read(name: str, data_dir: Path | None, options: Options) -> Dataset:
-    """One of `NAMED`, or `torchvision:CLASS`, downloaded if missing. Raises `DataError`."""
+def read(name: str, data_dir: Path | None, options: Options, fetch: bool) -> Dataset:
+    """One of `NAMED`, or `torchvision:CLASS`, downloaded if missing and `fetch`. Raises
+    `DataError`."""
     import torchvision.datasets
 
     class_name, arguments = NAMED.get(name, (name.removeprefix(PREFIX), {}))
     dataset_class = getattr(torchvision.datasets, class_name, None)
     if not inspect.isclass(dataset_class):
         raise DataError(f"{name}: torchvision.datasets has no class {class_name!r}")
+    root = data_dir or default_data_dir()
     parts = [
-        (split, part_of(dataset_class, name, data_dir or default_data_dir(), arguments, asked))
+        (split, part_of(dataset_class, name, root, fetch, {**arguments, **asked}))
         for split, asked in halves(dataset_class)
     ]
     collections = [collected(name, part, options) for _, part in parts]
@@ -61,13 +63,12 @@ def halves(dataset_class: type) -> list[tuple[str, dict[str, Any]]]:
     return [("train", {})]
 
 
-def part_of(
-    dataset_class: type, name: str, root: Path, arguments: Mapping[str, str], asked: dict[str, Any]
-) -> Any:
+def part_of(dataset_class: type, name: str, root: Path, fetch: bool, given: dict[str, Any]) -> Any:
     """One split of a torchvision dataset."""
-    given = {**arguments, **asked}
-    if "download" in inspect.signature(dataset_class).parameters or "split" in arguments:
-        return download(dataset_class, root, name, f"{root}/{dataset_class.__name__}", **given)
+    accepted = inspect.signature(dataset_class).parameters
+    if "download" in accepted or name.startswith("emnist-"):
+        missing = f"{root}/{dataset_class.__name__}"
+        return download(dataset_class, root, name, missing, fetch, **given)
     try:
         return (
             dataset_class(**given) if name == f"{PREFIX}FakeData" else dataset_class(root, **given)

@@ -292,7 +292,7 @@ def only(results: Results, dims: tuple[int, ...]) -> Results:
         {**e, "cells": [c for c in e["cells"] if c["config"]["latent_dim"] in dims]}
         for e in results.plan["experiments"]
     ]
-    return Results(results.store, {**results.plan, "experiments": experiments}, results.damaged)
+    return replace(results, plan={**results.plan, "experiments": experiments})
 
 
 def test_without_two_dimensions_there_is_no_plane(

@@ -109,6 +109,10 @@ FILES = [
     Row("a plan in UTF-16", "report {tmp}/utf16", "study.json: can't be read"),
     Row("results of before", "report {tmp}/old", "{tmp}/old holds results of another version"),
     Row("results into those of before", "{run} --out {tmp}/old", "choose another --out"),
+    Row("data that are nowhere", "report {tmp}/nothing --data-dir {tmp}/nowhere",
+        "--data-dir {tmp}/nowhere: is not there"),
+    Row("data that go in a circle", "report {tmp}/nothing --data-dir {tmp}/loop",
+        "--data-dir {tmp}/loop: Symlink loop"),
     Row("no data and no network", "{kmnist} {tmp}/empty", "--data-dir .* has no kmnist .*network"),
     Row("data in a file", "{kmnist} {tmp}/file", "--data-dir .* has no kmnist .*{tmp}/file"),
     Row("data in a circle", "{kmnist} {tmp}/loop", "--data-dir .*{tmp}/loop"),
@@ -249,6 +253,7 @@ def world(tmp_path):
         (tmp_path / name / "format.json").write_bytes(FORMAT)
     (tmp_path / "old").mkdir()
     (tmp_path / "no images").mkdir()
+    (tmp_path / "nothing").mkdir()
     (tmp_path / "empty.py").touch()
     (tmp_path / "old" / "study.json").write_text("{}")
 

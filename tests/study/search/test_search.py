@@ -48,6 +48,12 @@ def data_at_hand(monkeypatch, digits):
          "--batch-sizes 32 64: batch_size is searched: give one value, which takes it out of"),
         (["--trials", "3", "--depths", "2", "3"], "--depths 2 3: depth is not searched, and"),
         (["--trials", "3", "--storage", "nonsense"], "--storage nonsense: is not a database's"),
+        (["--trials", "3", "--storage", "sqlite:////nowhere/x.db"],
+         "--storage sqlite:////nowhere/x.db: can't be used (unable to open database file)"),
+        (["--trials", "3", "--save", "/dev/null/x.toml"],
+         "--save /dev/null/x.toml: /dev/null is a file, not a folder"),
+        (["--trials", "3", "--save", "/proc/nowhere/x.toml"],
+         "--save /proc/nowhere/x.toml: /proc can't be written to"),
         (["--trials", "3", "--fix", "widht=3"], "--fix widht=3: widht: autoencoder has no such"),
         (["--trials", "3", "--fix", "width=many"],
          "--fix width=many: width: 'many' is not of type int"),
@@ -67,6 +73,7 @@ def test_what_can_not_be_searched_is_refused_in_one_line(
     (line,) = captured.err.splitlines()
     assert line.startswith(f"study search: {said}")
     assert captured.out == ""
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def computed(monkeypatch):
         written.extend(opened.written)
 
     monkeypatch.setattr(study.run.Study, "session", session)
-    monkeypatch.setattr("study.reporting.write", lambda address, damaged: address)
+    monkeypatch.setattr("study.reporting.write", lambda address, *others: address)
     return written
 
 
