@@ -1,0 +1,188 @@
+"""`make` in a copy of the checkout, with an interpreter that notes what it is asked for."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+# Each call adds a line to ARGUMENTS, with a unit separator after each argument. The AT-th call
+# sends its process group the signal INTERRUPT, in the middle of what it does.
+PYTHON = r"""#!/bin/sh
+printf '%s\037' "$@" >> "$ARGUMENTS"
+echo >> "$ARGUMENTS"
+case "$*" in *venv*) mkdir -p .venv/bin && cp "$0" .venv/bin/python;; esac
+if [ "$(wc -l < "$ARGUMENTS")" = "${AT:-0}" ]; then
+  touch .venv/half
+  kill -s "$INTERRUPT" 0
+  sleep 5
+fi
+case "$*" in *requirements.lock*) sleep "${SLOW:-0}";; esac
+"""
+
+
+class Checkout:
+    """A folder with the Makefile, and the interpreter."""
+
+    def __init__(self, folder, python):
+        self.folder, self.python, self.arguments = folder, python, folder.parent / "arguments"
+        folder.mkdir(parents=True)
+        shutil.copy(ROOT / "Makefile", folder)
+        (folder / "requirements.lock").write_text("# nothing\n")
+        (folder / "pyproject.toml").write_text("")
+        python.parent.mkdir(parents=True, exist_ok=True)
+        python.write_text(PYTHON)
+        python.chmod(0o755)
+
+    def start(self, *words, **environment):
+        """`make` with these words, as a terminal starts it: in a process group of its own."""
+        own = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL")}
+        environment = {"PYTHON": str(self.python), "ARGUMENTS": str(self.arguments), **environment}
+        return subprocess.Popen(
+            ["make", *words], cwd=self.folder, env={**own, **environment}, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+
+    def make(self, *words, code=0, **environment):
+        """The calls of the interpreter that `make` causes, each as its arguments."""
+        self.arguments.write_text("")
+        process = self.start(*words, **environment)
+        said, _ = process.communicate(timeout=60)
+        assert code is None or process.returncode == code, said
+        return [line.split("\x1f")[:-1] for line in self.arguments.read_text().splitlines()]
+
+    @property
+    def environment(self):
+        return {path.name for path in (self.folder / ".venv").iterdir()}
+
+    def change_lock(self):
+        later = (self.folder / ".venv/.installed").stat().st_mtime + 1
+        os.utime(self.folder / "requirements.lock", (later, later))
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    return Checkout(tmp_path / "checkout", tmp_path / "python3")
+
+
+def kinds(calls):
+    """What the interpreter was called for."""
+    known = ("-c", "venv", "-r", "--editable", "study")
+    return [next(kind for kind in known if kind in call) for call in calls]
+
+
+# --- installation ------------------------------------------------------------------------------
+
+
+def test_finished_installation_is_left_alone(checkout):
+    assert kinds(checkout.make("setup")) == ["-c", "venv", "-r", "--editable"]
+    assert checkout.environment == {"bin", ".installed"}
+    assert checkout.make("setup") == []
+
+
+@pytest.mark.parametrize("at", [2, 3, 4], ids=["venv", "lock", "editable"])
+@pytest.mark.parametrize("signal", ["INT", "TERM", "KILL"])
+def test_interrupted_installation_is_made_anew(signal, at, checkout):
+    checkout.make("setup", code=None, AT=str(at), INTERRUPT=signal)
+    assert "half" in checkout.environment and ".installed" not in checkout.environment
+    assert kinds(checkout.make("setup")) == ["-c", "venv", "-r", "--editable"]
+    assert checkout.environment == {"bin", ".installed"}
+
+
+@pytest.mark.parametrize("signal", ["INT", "KILL"])
+def test_interrupted_update_is_made_anew(signal, checkout):
+    checkout.make("setup")
+    checkout.change_lock()
+    checkout.make("setup", code=None, AT="1", INTERRUPT=signal)
+    assert "half" in checkout.environment and ".installed" not in checkout.environment
+    assert kinds(checkout.make("setup")) == ["-c", "venv", "-r", "--editable"]
+    assert checkout.environment == {"bin", ".installed"}
+
+
+def test_update_keeps_what_the_user_installed(checkout):
+    checkout.make("setup")
+    (checkout.folder / ".venv/jupyter").touch()
+    checkout.change_lock()
+    assert kinds(checkout.make("setup")) == ["-r", "--editable"]
+    assert "jupyter" in checkout.environment
+
+
+def test_moved_environment_is_made_anew(checkout):
+    checkout.make("setup")
+    (checkout.folder / ".venv/half").touch()
+    checkout.folder = checkout.folder.rename(checkout.folder.with_name("elsewhere"))
+    assert kinds(checkout.make("setup")) == ["-c", "venv", "-r", "--editable"]
+    assert checkout.environment == {"bin", ".installed"}
+
+
+def test_environment_without_its_interpreter_is_made_anew(checkout):
+    checkout.make("setup")
+    (checkout.folder / ".venv/half").touch()
+    (checkout.folder / ".venv/bin/python").unlink()
+    (checkout.folder / ".venv/bin/python").symlink_to("/no/such/python")
+    assert kinds(checkout.make("setup")) == ["-c", "venv", "-r", "--editable"]
+    assert checkout.environment == {"bin", ".installed"}
+
+
+@pytest.mark.skipif(not shutil.which("flock"), reason="without flock they are not kept apart")
+def test_two_installations_at_once_are_one(checkout):
+    both = [checkout.start("setup", SLOW="0.5") for _ in range(2)]
+    assert [process.wait(timeout=60) for process in both] == [0, 0]
+    assert len(checkout.arguments.read_text().splitlines()) == 4
+
+
+TINY = """[project]
+name = "tiny"
+version = "1"
+[build-system]
+requires = []
+build-backend = "backend"
+backend-path = ["."]
+"""
+BACKEND = """
+from zipfile import ZipFile
+
+METADATA = "Metadata-Version: 2.1\\nName: tiny\\nVersion: 1"
+
+def build_editable(folder, *_):
+    name = "tiny-1-py3-none-any.whl"
+    with ZipFile(f"{folder}/{name}", "w") as wheel:
+        wheel.writestr("tiny.py", "")
+        wheel.writestr("tiny-1.dist-info/METADATA", METADATA)
+        wheel.writestr("tiny-1.dist-info/WHEEL", "Wheel-Version: 1.0\\nTag: py3-none-any")
+        wheel.writestr("tiny-1.dist-info/RECORD", "")
+    return name
+
+build_wheel = build_editable
+"""
+
+
+@pytest.mark.slow
+def test_pip_installs_here_whatever_is_configured(checkout, tmp_path):
+    (checkout.folder / "pyproject.toml").write_text(TINY)
+    (checkout.folder / "backend.py").write_text(BACKEND)
+    elsewhere = str(tmp_path / "elsewhere")
+    settings = {"user": "true", "target": elsewhere, "prefix": elsewhere, "root": elsewhere,
+                "constraint": str(tmp_path / "missing.txt"), "require-hashes": "true",
+                "require-virtualenv": "true", "python": "/no/such/python"}  # fmt: skip
+    configuration = tmp_path / "pip.conf"
+    configuration.write_text("\n".join(["[global]", *(f"{k} = {v}" for k, v in settings.items())]))
+    variables = {f"PIP_{k.replace('-', '_').upper()}": v for k, v in settings.items()}
+    foreign = tmp_path / "foreign"  # `venv` and `pip` of another folder
+    foreign.mkdir()
+    for name in ("venv", "pip", "tiny"):
+        (foreign / f"{name}.py").write_text("raise SystemExit('foreign')")
+    for environment in (
+        {"PYTHONPATH": str(foreign), "PYTHONWARNINGS": "error", "PYTHONOPTIMIZE": "2"},
+        {"PIP_CONFIG_FILE": str(configuration)},
+        variables,
+    ):
+        checkout.make("setup", PYTHON=sys.executable, **environment)
+        [installed] = checkout.folder.rglob("tiny.py")
+        assert installed.parent.name == "site-packages"
+        assert not Path(elsewhere).exists()
+        installed.unlink()
+        checkout.change_lock()
