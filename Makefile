@@ -1,7 +1,8 @@
 # Every target works on a bare checkout: what is missing is set up first.
 # PYTHON picks the interpreter of a new environment; PRESET, OUT and OPTIONS change the study; DATA
 # is the folder with full MNIST for the benchmarks, NAMES which of them. MINUTES is how
-# long the chaos lasts.
+# long the chaos lasts. OPTIONS is split into words by the shell; a value of another is passed on
+# as it is, whatever characters it has.
 PYTHON ?= python3
 PRESET ?= quick
 OUT ?= results
@@ -51,7 +52,8 @@ $(READY): requirements.lock pyproject.toml
 	@mv $(UNFINISHED) $@
 
 study: setup     ## compute the assignment (make study PRESET=full OPTIONS="--gpus-per-trial 1")
-	@$(BIN)/python -m study run assignment --preset $(PRESET) --out $(OUT) $(OPTIONS)
+	@$(BIN)/python -m study run assignment --preset $(call quoted,$(value PRESET)) \
+	  --out $(call quoted,$(value OUT)) $(OPTIONS)
 
 # Files of tests side by side, then those on Ray, which share one and want its cores; both, whatever
 # the first find. pytest's code 5, no test chosen, is no failure: OPTIONS may choose of one kind.
@@ -71,7 +73,7 @@ test-s3: setup   ## run the store's tests on a real S3 server (root; Debian's ra
 	bash tests/radosgw.sh stop; exit $$code
 
 chaos: setup     ## kill workers, hosts and the driver of a study for MINUTES, and compare its rows
-	@$(BIN)/python tests/chaos.py --minutes $(MINUTES) $(OPTIONS)
+	@$(BIN)/python tests/chaos.py --minutes $(call quoted,$(value MINUTES)) $(OPTIONS)
 
 lint: setup      ## style, types, and which package may import which
 	@$(BIN)/ruff check .
@@ -80,7 +82,8 @@ lint: setup      ## style, types, and which package may import which
 	@$(BIN)/lint-imports --no-cache
 
 bench: setup     ## measure speed and memory (make bench DATA=DIR, a folder with full MNIST)
-	@$(BIN)/python -m benchmarks $(NAMES) $(if $(DATA),--data-dir "$(DATA)") $(OPTIONS)
+	@$(BIN)/python -m benchmarks $(foreach name,$(value NAMES),$(call quoted,$(name))) \
+	  $(if $(value DATA),--data-dir $(call quoted,$(value DATA))) $(OPTIONS)
 
 format: setup    ## rewrite the sources in the one style
 	@$(BIN)/ruff check --fix .

@@ -22,6 +22,9 @@ if [ "$(wc -l < "$ARGUMENTS")" = "${AT:-0}" ]; then
 fi
 case "$*" in *requirements.lock*) sleep "${SLOW:-0}";; esac
 """
+ANY = ["a b", "s3://b/p?a=1&b=2", "it's", '"quoted"', "$HOME", "$(shell echo x)", "%d", "~", "ø μ",
+       "#1", "a;b|c>d", "*", "back\\slash", "`x`", "(a", "a,b", "--x=y"]  # fmt: skip
+"""Values that a shell or make could take for something else."""
 
 
 class Checkout:
@@ -186,3 +189,34 @@ def test_pip_installs_here_whatever_is_configured(checkout, tmp_path):
         assert not Path(elsewhere).exists()
         installed.unlink()
         checkout.change_lock()
+
+
+# --- values ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", ANY)
+def test_value_reaches_the_study_as_it_is(value, checkout):
+    called = ["-m", "study", "run", "assignment", "--preset", value, "--out", value]
+    words = [f"OUT={value}", f"PRESET={value}", "OPTIONS=--epochs 3"]
+    assert checkout.make("study", *words)[-1] == [*called, "--epochs", "3"]
+    # From the environment too.
+    assert checkout.make("study", OUT=value, PRESET=value)[-1] == called
+
+
+@pytest.mark.parametrize("value", [value for value in ANY if " " not in value])
+def test_values_reach_the_benchmarks_as_they_are(value, checkout):
+    called = checkout.make("bench", f"DATA={value} x", f"NAMES={value} second")[-1]
+    assert called == ["-m", "benchmarks", value, "second", "--data-dir", f"{value} x"]
+    assert checkout.make("chaos", f"MINUTES={value}")[-1][-1] == value
+
+
+FOLDERS = ["a b", 'it\'s & #1 (ø) 100% $HOME `x` ~ "q"', "-x", "[a]*"]
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_checkout_and_interpreter_may_have_any_path(name, tmp_path):
+    checkout = Checkout(tmp_path / name / "checkout", tmp_path / name / "python 3")
+    assert kinds(checkout.make("study")) == ["-c", "venv", "-r", "--editable", "study"]
+    assert checkout.environment == {"bin", ".installed"}
+    assert checkout.make("setup") == []
+    assert kinds(checkout.make("study", f"PYTHON={checkout.python}")) == ["study"]
