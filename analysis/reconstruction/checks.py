@@ -19,7 +19,7 @@ from analysis.statistics import (
     sequential_interval,
     sequential_p_value,
 )
-from analysis.style import COLOURS, MARKERS, error_bars, figure
+from analysis.style import COLOURS, MARKERS, error_bars, figure, styled
 
 KEYS = ["latent_dim", "depth", "batch_size", "epochs", "width", "replicate"]
 """What two models that are compared have in common, but for the setting in question."""
@@ -146,6 +146,7 @@ def checks(rows: pd.DataFrame) -> pd.DataFrame:
     return table.reindex(columns=columns)
 
 
+@styled()
 def draw_checks(table: pd.DataFrame) -> Figure:
     """Changes of the test error in per cent with their intervals, one line each; a colour a
     budget."""
