@@ -39,6 +39,8 @@ from trainables.contract import ConfigError
 from trainables.data import NAMES, DataError, Dataset, Options, load
 from trainables.own import OwnCodeError
 
+UNFIT = ("PYTHONOPTIMIZE", "PYTHONWARNINGS")
+
 
 def prepare(arguments: argparse.Namespace) -> tuple[Study, list[list[Cell]]]:
     """The study that a command asks for, and its cells. Raises for whatever can't run."""
@@ -185,8 +187,20 @@ class PipeConsole(Console):
         raise BrokenPipeError
 
 
+def start_again() -> None:
+    """Start this process again where Python is configured so that Ray can't be imported: without
+    docstrings, or with warnings as errors. Ray's processes inherit the environment."""
+    environment = {k: v for k, v in os.environ.items() if k not in UNFIT}
+    if environment != dict(os.environ):
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    if argv is None:
+        start_again()
+    if os.environ.get("COLUMNS") == "0":
+        del os.environ["COLUMNS"]  # a terminal of unknown width; rich would print nothing
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # an ASCII terminal shows … as ?

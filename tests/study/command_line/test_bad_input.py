@@ -394,6 +394,33 @@ def test_a_terminal_without_unicode_is_no_error(tmp_path):
     assert re.fullmatch(rb"study plan: --depths 9: must be .*1 \? 8\n", ran.stderr)
 
 
+@pytest.mark.parametrize("setting", ["PYTHONOPTIMIZE=2", "PYTHONWARNINGS=error"])
+def test_python_runs_so_that_ray_can_be_imported(setting, tmp_path):
+    name, value = setting.split("=")
+    (tmp_path / "probe.py").write_text(
+        "import os, sys\n"
+        "import study.__main__ as command_line\n"
+        "command_line.register_installed = lambda: print(os.environ.get(sys.argv[1]))\n"
+        "sys.exit(command_line.main())\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, tmp_path / "probe.py", name],
+        env={**os.environ, "PYTHONPATH": str(ROOT), name: value}, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert (ran.returncode, ran.stdout) == (2, "None\n")
+
+
+def test_terminal_of_unknown_width_is_no_error(tmp_path):
+    ran = subprocess.run(
+        [*PLAN, "--out", str(tmp_path / "x")],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "0"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "to compute" in ran.stdout
+
+
 # --- nothing that is loaded can run code -----------------------------------------------------
 
 RUNS_CODE = {
