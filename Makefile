@@ -29,7 +29,7 @@ endif
 PIP := PIP_USER=0 PIP_REQUIRE_HASHES=0 PIP_CONSTRAINT=/dev/null $(BIN)/python -I -m pip --python= \
   install --quiet --disable-pip-version-check --target= --root=/ --prefix="$$PWD/.venv"
 
-.PHONY: help setup study test test-cluster test-s3 chaos bench lint format lock clean
+.PHONY: help setup study test test-cluster test-s3 test-pythons chaos bench lint format lock clean
 
 help:            ## what there is
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /	/'
@@ -71,6 +71,9 @@ test-s3: setup   ## run the store's tests on a real S3 server (root; Debian's ra
 	@bash tests/radosgw.sh
 	@STUDY_TEST_S3=7480 $(BIN)/python -m pytest tests/study/store $(OPTIONS); code=$$?; \
 	bash tests/radosgw.sh stop; exit $$code
+
+test-pythons:    ## install and run the smallest study with each Python 3.11 to 3.14 that is here
+	@bash tests/pythons.sh
 
 chaos: setup     ## kill workers, hosts and the driver of a study for MINUTES, and compare its rows
 	@$(BIN)/python tests/chaos.py --minutes $(call quoted,$(value MINUTES)) $(OPTIONS)

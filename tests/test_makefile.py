@@ -1,9 +1,11 @@
 """`make` in a copy of the checkout, with an interpreter that notes what it is asked for."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -189,6 +191,31 @@ def test_pip_installs_here_whatever_is_configured(checkout, tmp_path):
         assert not Path(elsewhere).exists()
         installed.unlink()
         checkout.change_lock()
+
+
+def test_versions_of_python_agree():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    low, high = map(int, re.findall(r"3\.(\d+)", project["requires-python"]))
+    classified = re.findall(r"Python :: 3\.(\d+)", " ".join(project["classifiers"]))
+    assert set(map(int, classified)) <= {*range(low, high)}
+    assert f"(3, {low}) <= sys.version_info < (3, {high})" in (ROOT / "Makefile").read_text()
+    for file in ("Makefile", "README.md", "tests/pythons.sh"):
+        assert f"3.{low} to 3.{high - 1}" in " ".join((ROOT / file).read_text().split("\n# "))
+
+
+def test_each_python_has_its_line(checkout, tmp_path):
+    (bad := tmp_path / "bad python").write_text("#!/bin/sh\nexit 1\n")
+    bad.chmod(0o755)
+    (checkout.folder / "tests").mkdir()
+    script = shutil.copy(ROOT / "tests/pythons.sh", checkout.folder / "tests")
+    ran = subprocess.run(
+        ["bash", script, bad, checkout.python], capture_output=True, text=True, check=False,
+        env={**os.environ, "TMPDIR": str(tmp_path), "ARGUMENTS": str(checkout.arguments)},
+    )  # fmt: skip
+    first, second = ran.stdout.splitlines()
+    assert f"({bad}): failed; see {tmp_path}" in first
+    assert f"({checkout.python}): the study ran" in second
+    assert ran.returncode == 1
 
 
 # --- values ------------------------------------------------------------------------------------
