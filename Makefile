@@ -1,7 +1,8 @@
 # Every target works on a bare checkout: what is missing is set up first.
-# PYTHON picks the interpreter of the environment; PRESET, OUT and OPTIONS change the study; DATA is
-# the folder with full MNIST for the benchmarks, NAMES which of them. MINUTES is how
-# long the chaos lasts.
+# PYTHON picks the interpreter of a new environment; PRESET, OUT and OPTIONS change the study; DATA
+# is the folder with full MNIST for the benchmarks, NAMES which of them. MINUTES is how
+# long the chaos lasts. OPTIONS is split into words by the shell; a value of another is passed on
+# as it is, whatever characters it has.
 PYTHON ?= python3
 PRESET ?= quick
 OUT ?= results
@@ -11,27 +12,48 @@ NAMES ?=
 MINUTES ?= 5
 BIN := .venv/bin
 READY := .venv/.installed
+UNFINISHED := .venv/.unfinished
+quoted = '$(subst ','\'',$1)'
 
-.PHONY: help setup study test test-cluster test-s3 chaos endings environments bench lint format lock clean
+# An environment whose installation was interrupted, that was moved here from another folder, or whose
+# interpreter is gone is made anew. Without its interpreter it is broken from the moment that it is
+# being removed.
+BROKEN := $(shell test -d .venv && { test -e $(UNFINISHED) || ! test -x $(BIN)/python || \
+  { test -s $(READY) && ! pwd -P | cmp -s - $(READY); }; } && echo yes)
+ifdef BROKEN
+.PHONY: $(READY)
+endif
+
+# pip installs what is locked, into .venv, whatever its configuration says of versions and places;
+# which indexes it asks, and how, stays the user's choice.
+PIP := PIP_USER=0 PIP_REQUIRE_HASHES=0 PIP_CONSTRAINT=/dev/null $(BIN)/python -I -m pip --python= \
+  install --quiet --disable-pip-version-check --target= --root=/ --prefix="$$PWD/.venv"
+
+.PHONY: help setup study test test-cluster test-s3 test-pythons chaos endings environments bench lint format lock clean
 
 help:            ## what there is
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /	/'
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /	/'
 
-setup: $(READY)  ## create .venv and install the locked packages
+# One after another, where there is flock: a second make waits for the first one's installation.
+setup:           ## create .venv and install the locked packages
+	@$(if $(shell command -v flock),flock requirements.lock) $(MAKE) --no-print-directory $(READY)
 
 $(READY): requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "Python 3.11 or newer is needed; say which with make PYTHON=python3.12"; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(if $(BROKEN),rm -rf $(BIN)/python .venv)
+	@test -x $(BIN)/python || \
+	  $(call quoted,$(value PYTHON)) -I -c \
+	    'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' || \
+	  { echo "Python 3.11 to 3.14 is needed; say which with make PYTHON=python3.12"; exit 1; }
+	@mkdir -p .venv && pwd -P > $(UNFINISHED) && rm -f $@
+	@test -x $(BIN)/python || $(call quoted,$(value PYTHON)) -I -m venv .venv
 	@echo "installing the locked packages into .venv (a few GB, some minutes, once)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes \
-	  -r requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
-	  --no-build-isolation --editable .
-	@touch $@
+	@$(PIP) --require-hashes -r requirements.lock
+	@$(PIP) --no-deps --no-build-isolation --editable .
+	@mv $(UNFINISHED) $@
 
 study: setup     ## compute the assignment (make study PRESET=full OPTIONS="--gpus-per-trial 1")
-	@$(BIN)/study run assignment --preset $(PRESET) --out $(OUT) $(OPTIONS)
+	@$(BIN)/python -m study run assignment --preset $(call quoted,$(value PRESET)) \
+	  --out $(call quoted,$(value OUT)) $(OPTIONS)
 
 # Files of tests side by side, then those on Ray, which share one and want its cores; both, whatever
 # the first find. pytest's code 5, no test chosen, is no failure: OPTIONS may choose of one kind.
@@ -50,8 +72,11 @@ test-s3: setup   ## run the store's tests on a real S3 server (root; Debian's ra
 	@STUDY_TEST_S3=7480 $(BIN)/python -m pytest tests/study/store $(OPTIONS); code=$$?; \
 	bash tests/radosgw.sh stop; exit $$code
 
+test-pythons:    ## install and run the smallest study with each Python 3.11 to 3.14 that is here
+	@bash tests/pythons.sh
+
 chaos: setup     ## kill workers, hosts and the driver of a study for MINUTES, and compare its rows
-	@$(BIN)/python tests/chaos.py --minutes $(MINUTES) $(OPTIONS)
+	@$(BIN)/python tests/chaos.py --minutes $(call quoted,$(value MINUTES)) $(OPTIONS)
 
 environments: setup  ## a tiny study on machines as users have them: offline, another user, no home … (root)
 	@PYTHONPATH=. $(BIN)/python tests/environments.py
@@ -62,11 +87,12 @@ endings: setup   ## end every command by a signal at 30 random moments
 lint: setup      ## style, types, and which package may import which
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy
+	@$(BIN)/python -m mypy
 	@$(BIN)/lint-imports --no-cache
 
 bench: setup     ## measure speed and memory (make bench DATA=DIR, a folder with full MNIST)
-	@$(BIN)/python -m benchmarks $(NAMES) $(if $(DATA),--data-dir "$(DATA)") $(OPTIONS)
+	@$(BIN)/python -m benchmarks $(foreach name,$(value NAMES),$(call quoted,$(name))) \
+	  $(if $(value DATA),--data-dir $(call quoted,$(value DATA))) $(OPTIONS)
 
 format: setup    ## rewrite the sources in the one style
 	@$(BIN)/ruff check --fix .
@@ -78,4 +104,4 @@ lock:            ## pin every version and hash anew (needs uv)
 	  --output-file requirements.lock --upgrade
 
 clean:           ## remove the environment and caches, not the results
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(BIN)/python .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

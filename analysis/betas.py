@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from analysis import correlation, interpolation
 from analysis.results import Results
 from analysis.statistics import LEVEL, finite_mean, holm
-from analysis.style import draw_series, figure
+from analysis.style import draw_series, figure, styled
 
 REDUNDANCY = {
     "total_correlation_per_dimension": "the total correlation per dimension (nats)",
@@ -129,6 +129,7 @@ def conclusions(found: pd.DataFrame, latent_dim: int) -> list[str]:
     return sentences
 
 
+@styled()
 def draw(table: pd.DataFrame, measures: Mapping[str, str]) -> Figure:
     """Each measure against β, one panel a measure; the values of β stand at equal distances."""
     there = with_values(table, measures)

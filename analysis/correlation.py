@@ -15,7 +15,7 @@ from analysis import redundancy
 from analysis.results import Results
 from analysis.selection import with_common_replicates
 from analysis.statistics import Interval, finite_mean, trend, verdict
-from analysis.style import draw_series, figure, latent_dim_axis
+from analysis.style import draw_series, figure, latent_dim_axis, styled
 from study.words import counted
 from trainables.codes import encode as encode_once
 
@@ -184,6 +184,7 @@ def left_out(table: pd.DataFrame, measures: Sequence[str] = ("mean_absolute_off_
     )
 
 
+@styled()
 def draw_correlation(table: pd.DataFrame) -> Figure:
     """Off-diagonal correlation against d with the noise floor; and the original's number with
     the part of it that is only the diagonal."""
@@ -212,6 +213,7 @@ def draw_correlation(table: pd.DataFrame) -> Figure:
     return made
 
 
+@styled()
 def draw_information(table: pd.DataFrame) -> Figure:
     """Total correlation per dimension, and effective rank and participation ratio over d, against
     d."""
@@ -239,6 +241,7 @@ def draw_information(table: pd.DataFrame) -> Figure:
     return made
 
 
+@styled()
 def draw_heat_maps(results: Results) -> Figure:
     """The correlation matrix of the codes of replicate 0, one panel a latent dimension."""
     rows = deepest(results.of("autoencoder")).drop_duplicates("cell").sort_values("latent_dim")

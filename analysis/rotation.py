@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from analysis.results import Results
 from analysis.selection import best_setting
 from analysis.statistics import LEVEL, Interval, holm, mean_interval, unadjusted, verdict
-from analysis.style import COLOURS, LINES, MARKERS, error_bars, figure
+from analysis.style import COLOURS, LINES, MARKERS, error_bars, figure, styled
 from trainables.rotation import held_out_angles
 
 NAMES = {
@@ -270,6 +270,7 @@ def _on_losses(compared: pd.DataFrame) -> list[str]:
     return sentences
 
 
+@styled()
 def draw_errors(rows: pd.DataFrame) -> Figure:
     """Mean error by loss with its interval, the replicates as dots."""
     losses = _losses(rows)
@@ -291,6 +292,7 @@ def draw_errors(rows: pd.DataFrame) -> Figure:
     return made
 
 
+@styled()
 def draw_by_digit(table: pd.DataFrame) -> Figure:
     """Mean error by digit, a marker a loss with its interval; behind the digits that look alike
     after half a turn the plane is grey."""
@@ -314,6 +316,7 @@ def draw_by_digit(table: pd.DataFrame) -> Figure:
     return made
 
 
+@styled()
 def draw_by_angle(binned: pd.DataFrame) -> Figure:
     """Mean error against the true angle, a line a loss with its interval as a band; the axis is
     centred on 0/360, where the naive loss breaks."""

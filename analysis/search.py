@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from optuna.distributions import BaseDistribution, CategoricalDistribution, json_to_distribution
 
 from analysis.selection import front
-from analysis.style import COLOURS, figure, literal, plain_log_ticks
+from analysis.style import COLOURS, figure, literal, plain_log_ticks, styled
 from study.words import counted, mean_and_sd
 
 MAP = "viridis"
@@ -219,6 +219,7 @@ def _short(value: Any) -> str:
 # --- figures -----------------------------------------------------------------------------------
 
 
+@styled()
 def draw_importances(table: pd.DataFrame) -> Figure:
     """`importances` as bars, the most important setting on top."""
     order = table.groupby("setting")["importance"].max().sort_values().index
@@ -238,6 +239,7 @@ def draw_importances(table: pd.DataFrame) -> Figure:
     return made
 
 
+@styled()
 def draw_coordinates(content: dict[str, Any]) -> Figure:
     """`coordinates`: a line a trial through all dimensions, coloured by the metric of those in
     full, the best on top; those stopped early in grey."""
@@ -281,6 +283,7 @@ def _marks(known: BaseDistribution) -> list[tuple[float, str]]:
     return [(0.0, f"{low:g}"), (1.0, f"{high:g}")]
 
 
+@styled()
 def draw_pareto(content: dict[str, Any]) -> Figure:
     """The metric of the trials in full against the numbers that a model learns and against the
     seconds that one takes to train; those on the front are ringed and joined."""
@@ -306,6 +309,7 @@ def draw_pareto(content: dict[str, Any]) -> Figure:
     return made
 
 
+@styled()
 def draw_curves(content: dict[str, Any]) -> Figure:
     """The metric by epoch of every trial: those in full in colour with a dot at their end, those
     stopped in grey with a cross where they were; dashed lines are the epochs at which trials were

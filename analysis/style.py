@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import matplotlib
-
-matplotlib.use("Agg")  # reports are written where there is no screen
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -24,28 +22,46 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), "-")
 
-matplotlib.rcParams.update(
-    {
-        "font.size": 10,
-        "axes.titlesize": 11,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
-        "grid.color": "#dddddd",
-        "grid.linewidth": 0.6,
-        "legend.frameon": False,
-        "figure.constrained_layout.use": True,
-        "savefig.dpi": 110,
-        "svg.hashsalt": "latent-study",  # the same figure gives the same file
-    }
-)
+STYLE: dict[Any, Any] = {
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "figure.constrained_layout.use": True,
+    "savefig.dpi": 110,
+    "svg.hashsalt": "latent-study",  # the same figure gives the same file
+}
+"""What figures have besides matplotlib's defaults."""
 
 
+@contextlib.contextmanager
+def styled() -> Iterator[None]:
+    """Draw with `STYLE` and matplotlib's defaults inside the block or the decorated function,
+    whatever is configured; afterwards the settings are what they were."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE)
+        yield
+
+
+class StyledFigure(Figure):
+    """A figure that looks the same wherever it is shown or saved."""
+
+    # Ticks are made when a figure is drawn: their labels take the settings of that moment.
+    draw = styled()(Figure.draw)
+    savefig = styled()(Figure.savefig)
+
+
+@styled()
 def figure(
     columns: int = 1, rows: int = 1, width: float = 8.0, height: float = 4.2, **kw: Any
 ) -> tuple[Figure, Any]:
     """A figure of `width` × `height` inches and its axes (an array if more than one)."""
-    made = Figure(figsize=(width, height), layout="constrained")
+    made = StyledFigure(figsize=(width, height), layout="constrained")
     return made, made.subplots(rows, columns, **kw)
 
 

@@ -10,9 +10,21 @@ from typing import NoReturn
 
 from study.signals import ENDING, ending_of, interruptible
 
+UNFIT = ("PYTHONOPTIMIZE", "PYTHONWARNINGS")
+
+
+def start_again() -> None:
+    """Start this process again where Python is configured so that Ray can't be imported: without
+    docstrings, or with warnings as errors. Ray's processes inherit the environment."""
+    environment = {k: v for k, v in os.environ.items() if k not in UNFIT}
+    if environment != dict(os.environ):
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    if argv is None:
+        start_again()
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         with interruptible():

@@ -24,6 +24,7 @@ the command line sets replaces what a preset says, recipes included.
 from __future__ import annotations
 
 import json
+import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
@@ -230,7 +231,7 @@ def find(name: str) -> Preset:
     Raises `PresetError` for a name that there isn't, and for a file that isn't a preset.
     """
     if name.endswith(SUFFIX):
-        return read(Path(name))
+        return read(Path(os.path.expanduser(name)))
     if name not in NAMED:
         raise PresetError(
             f"{name!r} is not a preset: {', '.join(NAMED)}, or a file that ends in {SUFFIX}"

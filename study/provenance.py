@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
 import subprocess
 from functools import cache
@@ -18,12 +19,17 @@ def code_version() -> str:
     of the package's sources."""
     root = Path(__file__).resolve().parent.parent
     if (root / ".git").exists():
+        # This repository and no other: a hook's environment names its own, and whom the checkout
+        # belongs to (safe.directory) doesn't matter when it is named.
+        repository = [f"--git-dir={root / '.git'}", f"--work-tree={root}"]
         try:
             commit = subprocess.run(
-                ["git", "-C", str(root), "describe", "--always", "--dirty=+changes", "--abbrev=12"],
+                ["git", *repository, "describe", "--always", "--dirty=+changes", "--abbrev=12"],
                 capture_output=True,
                 text=True,
                 check=True,
+                cwd=root,
+                env={k: v for k, v in os.environ.items() if not k.startswith("GIT_")},
             )
             return f"git {commit.stdout.strip()}"
         except (OSError, subprocess.CalledProcessError):

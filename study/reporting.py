@@ -5,6 +5,7 @@ Its memory, torch's above all, is free again when the page is there.
 
 from __future__ import annotations
 
+import importlib.util
 import multiprocessing
 import os
 import signal
@@ -12,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -90,7 +91,8 @@ def _blocking_interrupts() -> Iterator[None]:
 
 
 def _configure_process() -> None:
-    """End this process with the one that started it, and keep the memory of freed tensors."""
+    """End this process with the one that started it, keep the memory of freed tensors, and import
+    matplotlib as it is by default."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -100,6 +102,13 @@ def _configure_process() -> None:
 
     threading.Thread(target=wait, daemon=True).start()
     keep_freed_memory()
+    # The import fails for an unknown backend and a matplotlibrc that isn't text. It reads one such
+    # file, that of the current folder before others: here its own.
+    os.environ.pop("MPLBACKEND", None)
+    package = importlib.util.find_spec("matplotlib")
+    assert package and package.origin
+    with chdir(Path(package.origin).parent / "mpl-data"):
+        import matplotlib  # noqa: F401
 
 
 def _open_questions(folder: Path | str, matters: float) -> list[Question]:

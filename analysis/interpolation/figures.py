@@ -20,7 +20,7 @@ from analysis.interpolation.scorecard import (
     by_replicate,
 )
 from analysis.statistics import Interval, mean_interval
-from analysis.style import COLOURS, MARKERS, draw_series, figure, latent_dim_axis
+from analysis.style import COLOURS, MARKERS, draw_series, figure, latent_dim_axis, styled
 
 PANELS = ("kept", "confidence", "relative", "outside", "both", "cross_dissolve", "nearest",
           "mean_distance", "smoothness", "cycle", "path", "mse")  # fmt: skip
@@ -31,6 +31,7 @@ POSSIBLE = dict.fromkeys(("kept", "confidence", "outside", "both", "mean_distanc
 """What the measures can be, where not anything from 0."""
 
 
+@styled()
 def draw_scorecard(table: pd.DataFrame) -> Figure:
     """Each measure against d: midpoints and end points with every replicate as a dot, the mean
     and its 95 % Student-t interval, without what is not finite; lines for the controls that no
@@ -85,6 +86,7 @@ def _from_zero(axes: Axes, measure: str) -> None:
         axes.set_ylim(top=1.05)
 
 
+@styled()
 def draw_trade_off(table: pd.DataFrame) -> Figure:
     """What a model shows between two classes against what it makes of the images: the judges'
     confidence in midpoints relative to the end points, and their distance from cross-dissolve,

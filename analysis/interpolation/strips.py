@@ -18,7 +18,7 @@ from analysis.interpolation.lines import (
     pixel_blend,
 )
 from analysis.results import Results
-from analysis.style import figure, literal, on_paper
+from analysis.style import figure, literal, on_paper, styled
 
 STRIP_DIMS = (2, 8, 14, 30)
 """The latent dimensions that the assignment's strips show."""
@@ -75,6 +75,7 @@ def strips(
     )  # fmt: skip
 
 
+@styled()
 def draw_strip(shown: Strips, gap: int = 2, margin: int = 10) -> Figure:
     """One row a latent dimension and one for the pixel blend, α growing to the right, I₂ on the
     left and I₁ on the right of each."""

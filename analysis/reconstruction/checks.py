@@ -19,7 +19,7 @@ from analysis.statistics import (
     sequential_interval,
     sequential_p_value,
 )
-from analysis.style import COLOURS, MARKERS, error_bars, figure
+from analysis.style import COLOURS, MARKERS, error_bars, figure, styled
 from study.words import counted
 
 KEYS = ["latent_dim", "depth", "batch_size", "epochs", "width", "replicate"]
@@ -147,6 +147,7 @@ def checks(rows: pd.DataFrame) -> pd.DataFrame:
     return table.reindex(columns=columns)
 
 
+@styled()
 def draw_checks(table: pd.DataFrame) -> Figure:
     """Changes of the test error in per cent with their intervals, one line each; a colour a
     budget."""

@@ -19,6 +19,7 @@ from analysis.style import (
     latent_dim_axis,
     on_paper,
     plain_log_ticks,
+    styled,
 )
 from study.words import counted
 from trainables.data import pixels
@@ -32,6 +33,7 @@ def series(rows: pd.DataFrame) -> list[tuple[int, int]]:
     return [(int(depth), int(batch)) for depth, batch in pairs.itertuples(index=False)]
 
 
+@styled()
 def draw_error_by_dimension(
     rows: pd.DataFrame, pca: pd.DataFrame, depth: int | None = None
 ) -> Figure:
@@ -56,6 +58,7 @@ def draw_error_by_dimension(
     return made
 
 
+@styled()
 def draw_cost(rows: pd.DataFrame) -> Figure:
     """Test error against the number of parameters and against training time, by depth; the
     cells that no other beats in both are ringed and joined (Pareto front)."""
@@ -86,6 +89,7 @@ def draw_cost(rows: pd.DataFrame) -> Figure:
     return made
 
 
+@styled()
 def draw_histories(history: pd.DataFrame) -> Figure:
     """Validation error (solid) and training error (dotted) by epoch, mean over replicates; one
     panel a depth, one line a latent dimension, at the first batch size."""
@@ -111,6 +115,7 @@ def draw_histories(history: pd.DataFrame) -> Figure:
     return made
 
 
+@styled()
 def draw_error_by_class(table: pd.DataFrame) -> Figure:
     """Mean test error of the best model on each class with its interval over images."""
     made, axes = figure(width=max(6.0, min(14.0, 0.35 * len(table))), height=3)
@@ -125,6 +130,7 @@ def draw_error_by_class(table: pd.DataFrame) -> Figure:
     return made
 
 
+@styled()
 def draw_reconstructions(
     results: Results, restored: np.ndarray, errors: np.ndarray, columns: int = 12
 ) -> Figure:

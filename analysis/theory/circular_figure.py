@@ -8,18 +8,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from analysis.style import StyledFigure, styled
 from analysis.theory.circular import gradient
 from analysis.theory.common import BLACK, BLUE, ORANGE, SKY, VERMILION
 from trainables.losses import AngleLoss, absolute_loss, cosine_loss, von_mises_loss, wrapped_loss
 
 
+@styled()
 def draw_circular_losses() -> Figure:
     """The losses and their gradients against the difference, -390 to 390 degrees.
 
     Left: in degrees, naive and wrapped. Right: the smooth ones. An open circle marks a value, or a
     one-sided gradient, where there is no derivative; the filled squares are 2 against 360 degrees.
     """
-    figure = Figure(figsize=(9, 6.8), layout="constrained")
+    figure = StyledFigure(figsize=(9, 6.8), layout="constrained")
     panels = figure.subplots(2, 2, sharex=True)
     in_degrees: list[_Curve] = [
         ("naive $|\\hat{y} - y|$", absolute_loss, ORANGE, "-", 5),

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from analysis.style import StyledFigure, styled
 from analysis.theory.common import BLACK, BLUE, GREEN, ORANGE, VERMILION
 
 Function = Callable[[Tensor], Tensor]
@@ -157,12 +158,13 @@ def stationary_points() -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+@styled()
 def draw_stationary_points() -> Figure:
     """Six stationary points x*, each seen along straight lines through it.
 
     Upper row: the Hessian decides. Lower row: x^4, -x^4 and x^3, where it is 0 and cannot.
     """
-    figure = Figure(figsize=(9, 5.6), layout="constrained")
+    figure = StyledFigure(figsize=(9, 5.6), layout="constrained")
     panels = figure.subplots(2, 3, sharex=True, sharey=True)
     cases = [BOWL, DOME, SADDLE, QUARTIC, MINUS_QUARTIC, CUBIC]
     for axes, example in zip(panels.flat, cases, strict=True):

@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.statistics import path
-from analysis.style import COLOURS, figure
+from analysis.style import COLOURS, figure, styled
 from analysis.transfer.accuracies import mean_differences
 from analysis.transfer.arms import with_arms
 from analysis.transfer.conclusions import COMPARED, pair_table
@@ -36,6 +36,7 @@ def decision_paths(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
+@styled()
 def draw_decisions(paths: pd.DataFrame, matters: float) -> Figure:
     """The interval of each comparison against the number of replicates, in percentage points: a
     row a pair of arms, a panel a number of labels."""

@@ -19,6 +19,7 @@ from analysis.style import (
     figure,
     latent_dim_axis,
     literal,
+    styled,
 )
 from analysis.transfer.accuracies import summary
 from analysis.transfer.arms import (
@@ -80,6 +81,7 @@ def at_every_dimension(table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([of_dimension(table, dim).assign(latent_dim=dim) for dim in dims])
 
 
+@styled()
 def draw_by_labels(rows: pd.DataFrame, pixel_baselines: pd.DataFrame) -> Figure:
     """Accuracy against the number of labels by arm, a panel a latent dimension; at one
     setting of depth and batch size. `pixel_baselines` may be empty."""
@@ -119,6 +121,7 @@ def draw_by_labels(rows: pd.DataFrame, pixel_baselines: pd.DataFrame) -> Figure:
     return made
 
 
+@styled()
 def draw_by_dimension(rows: pd.DataFrame) -> Figure:
     """Accuracy against d by arm, a panel a number of labels; at one setting of depth and batch
     size."""
@@ -140,6 +143,7 @@ def draw_by_dimension(rows: pd.DataFrame) -> Figure:
     return made
 
 
+@styled()
 def draw_differences(table: pd.DataFrame) -> Figure:
     """Paired difference fixed − full in percentage points with its interval, by d and labels; at
     one setting of depth and batch size."""
@@ -165,6 +169,7 @@ def draw_differences(table: pd.DataFrame) -> Figure:
     return made
 
 
+@styled()
 def draw_against(table: pd.DataFrame) -> Figure:
     """Every arm minus the reference in percentage points with its interval, by labels."""
     arms = ordered(table["arm"])
@@ -188,6 +193,7 @@ def draw_against(table: pd.DataFrame) -> Figure:
     return made
 
 
+@styled()
 def draw_original(ours: pd.DataFrame, theirs: pd.DataFrame) -> Figure:
     """The original's single runs beside this study's means, against d, a panel an arm; at one
     setting of depth and batch size."""
@@ -218,6 +224,7 @@ def draw_original(ours: pd.DataFrame, theirs: pd.DataFrame) -> Figure:
     return made
 
 
+@styled()
 def draw_confusion(counts: np.ndarray, names: Sequence[str]) -> Figure:
     """A confusion matrix in per cent of each true class; of more than 20, without numbers."""
     classes = len(names)

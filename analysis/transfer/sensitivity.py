@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from analysis.results import Results
 from analysis.statistics import LEVEL, holm
-from analysis.style import COLOURS, MARKERS, error_bars, figure
+from analysis.style import COLOURS, MARKERS, error_bars, figure, styled
 from analysis.transfer.accuracies import over_replicates
 from analysis.transfer.arms import rows_of
 
@@ -104,6 +104,7 @@ def _points(line: pd.Series) -> str:
     return f"{100 * line['difference']:+.1f} [{100 * line['low']:+.1f}, {100 * line['high']:+.1f}]"
 
 
+@styled()
 def draw_sensitivity(table: pd.DataFrame) -> Figure:
     """The difference against steps and against the factor of the rates, a series a number of
     labels, with intervals."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -208,6 +209,8 @@ def require_folder() -> None:
 
 def run_command(argv: Sequence[str]) -> int:
     """Run one command and return its exit code."""
+    if os.environ.get("COLUMNS") == "0":
+        del os.environ["COLUMNS"]  # a terminal of unknown width; rich would print nothing
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # an ASCII terminal shows … as ?

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Sequence
@@ -127,10 +128,10 @@ def pair(text: str) -> tuple[str, str]:
 
 
 def folder(text: str) -> Path:
-    """A path."""
+    """A path; `~` is the home folder, as not every shell replaces it in OUT=~/results."""
     if not text.strip():  # probably an unset shell variable; Path("") is the current folder
         raise ArgumentTypeError(f"{text!r} is not a folder")
-    return Path(text)
+    return Path(os.path.expanduser(text))
 
 
 def results(text: str) -> Path | str:

@@ -5,13 +5,12 @@ import io
 import json
 from html.parser import HTMLParser
 
-import matplotlib
 import pandas as pd
 import pytest
 
 from analysis import report
 from analysis.document import Document
-from analysis.style import figure, literal
+from analysis.style import STYLE, figure, literal
 from study.errors import StoreError
 from study.store import Block, Store
 from trainables.contract import Outcome
@@ -82,12 +81,12 @@ def test_unsafe_file_name_is_refused(name, tmp_path):
 
 
 @pytest.mark.parametrize("text", [FORMULA, "$x$", "$", "a$b", r"\$x\$", r"\\$", "\\"])
-def test_literal_text_is_drawn_as_it_is(text):
+def test_literal_text_is_drawn_as_it_is(text, monkeypatch):
     made, axes = figure()
     axes.set_title(literal(text))
     file = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none"}):
-        made.savefig(file, format="svg")
+    monkeypatch.setitem(STYLE, "svg.fonttype", "none")
+    made.savefig(file, format="svg")
     assert text in Tags(file.getvalue()).text
 
 

