@@ -23,12 +23,10 @@ def start_again() -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    if argv is None:
-        start_again()
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         with interruptible():
-            # Imported here: a signal during the imports ends the command in order, too.
+            # Imported here: `script` has to deal with Python's configuration and signals first.
             from study.command_line.commands import run_command
 
             return run_command(arguments)
@@ -42,11 +40,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         return ending.exit_code
 
 
+def let_signals_kill() -> None:
+    """Leave `ENDING` to the system, but for what is ignored: nothing is there to end in order."""
+    for number in ENDING:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+
+
 def script() -> NoReturn:
     """The command `study`."""
+    start_again()
+    # An exception amid the import of a compiled module can crash it: once in 30 endings of a plan.
+    let_signals_kill()
+    import study.command_line.commands  # noqa: F401
+
     code = main()
-    for number in ENDING:  # Python's own shutdown is nothing to interrupt in order
-        signal.signal(number, signal.SIG_DFL)
+    let_signals_kill()  # Python's own shutdown
     sys.exit(code)
 
 

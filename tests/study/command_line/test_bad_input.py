@@ -433,10 +433,11 @@ def test_python_runs_so_that_ray_can_be_imported(setting, tmp_path):
     name, value = setting.split("=")
     (tmp_path / "probe.py").write_text(
         "import os, sys\n"
+        "from study.__main__ import script, start_again\n"
+        "start_again()\n"
         "import study.command_line.commands as command_line\n"
-        "from study.__main__ import main\n"
         "command_line.register_installed = lambda: print(os.environ.get(sys.argv[1]))\n"
-        "sys.exit(main())\n"
+        "script()\n"
     )
     ran = subprocess.run(
         [sys.executable, tmp_path / "probe.py", name],
