@@ -56,11 +56,12 @@ def test_every_text_of_a_document_is_escaped(tmp_path):
     document.download("download", table, MARKUP)
     line = dict.fromkeys(("experiment", "cell", "settings", "reason"), MARKUP)
     page = document.render(
-        title=MARKUP, subtitle=MARKUP, missing=[line], cells=1, provenance={MARKUP: MARKUP}
-    )
+        title=MARKUP, subtitle=MARKUP, missing=[line], cells=1, provenance={MARKUP: MARKUP},
+        left_out=[MARKUP], trouble=MARKUP,
+    )  # fmt: skip
     shown = Tags(page.read_text())
     assert shown.injected == []
-    assert shown.text.count(MARKUP) == 19
+    assert shown.text.count(MARKUP) == 21
 
 
 @pytest.mark.parametrize("name", [*HOSTILE, "", ".", "a/b", "a b", "-rf", "a\n", "é", "a.b"])
