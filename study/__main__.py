@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with interruptible():
             # Imported here: `script` has to deal with Python's configuration and signals first.
-            from study.command_line.commands import run_command
+            from study.commands import run_command
 
             return run_command(arguments)
     except KeyboardInterrupt as error:
@@ -52,7 +52,7 @@ def script() -> NoReturn:
     start_again()
     # An exception amid the import of a compiled module can crash it: once in 30 endings of a plan.
     let_signals_kill()
-    import study.command_line.commands  # noqa: F401
+    import study.commands  # noqa: F401
 
     code = main()
     let_signals_kill()  # Python's own shutdown

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 DONE = 0
 """Exit code: every replicate that was asked for is there."""
 FAILED = 1
@@ -31,3 +35,13 @@ class StoreError(RuntimeError):
 
 class DataMissing(StoreError):
     """The images that cells were computed from aren't there, or are others by now."""
+
+
+@contextmanager
+def resolving(option: str, path: Path) -> Iterator[None]:
+    """Turn path-resolution errors inside the block into `BadInput`."""
+    try:
+        path.resolve()  # raises for a loop of links, which other calls take for no file
+        yield
+    except (OSError, RuntimeError) as error:
+        raise BadInput(option, path, getattr(error, "strerror", None) or str(error)) from error

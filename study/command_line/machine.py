@@ -3,23 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from study.errors import BadInput
+from study.errors import BadInput, resolving
 from study.limits import cores
 from study.words import counted
-
-
-@contextmanager
-def resolving(option: str, path: Path) -> Iterator[None]:
-    """Turn path-resolution errors inside the block into `BadInput`."""
-    try:
-        path.resolve()  # raises for a loop of links, which other calls take for no file
-        yield
-    except (OSError, RuntimeError) as error:
-        raise BadInput(option, path, getattr(error, "strerror", None) or str(error)) from error
 
 
 def check_out(out: Path) -> None:

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from study.command_line.machine import resolving
-from study.errors import FAILED, BadInput
+from study.errors import FAILED, BadInput, resolving
 from study.grid import Cell
 from study.run import Study, alone, ids, set_aside_damaged, write_report
 from study.search.problems import Problem, rungs

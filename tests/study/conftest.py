@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-import study.command_line.commands as command_line
+import study.commands as command_line
 from study.queue import missing_tasks
 from study.store import Block, Store
 from trainables.contract import Outcome

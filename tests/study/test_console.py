@@ -89,7 +89,7 @@ def test_plan_ends_in_order_wherever_its_output_goes(redirection, code, stderr, 
 @pytest.mark.parametrize("replaced", [False, True])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_a_command_in_one_line(number, replaced, monkeypatch, capsys):
-    import study.command_line.commands
+    import study.commands
     from study.__main__ import main
 
     def busy(arguments):
@@ -100,7 +100,7 @@ def test_a_signal_ends_a_command_in_one_line(number, replaced, monkeypatch, caps
         signal.raise_signal(number)
         raise AssertionError("it went on")
 
-    monkeypatch.setitem(study.command_line.commands.COMMANDS, "plan", busy)
+    monkeypatch.setitem(study.commands.COMMANDS, "plan", busy)
     before = signal.getsignal(number)
     assert main(["plan", "autoencoder"]) == 128 + number
     said = {signal.SIGINT: "interrupted"}.get(number, f"ended by {number.name}")

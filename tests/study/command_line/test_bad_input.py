@@ -21,7 +21,7 @@ import ray
 import torch
 import torchvision.datasets.mnist
 
-import study.command_line.commands as command_line
+import study.commands as command_line
 from study.__main__ import main
 from study.command_line.parser import parser
 from study.presets import PresetError, find
@@ -435,7 +435,7 @@ def test_python_runs_so_that_ray_can_be_imported(setting, tmp_path):
         "import os, sys\n"
         "from study.__main__ import script, start_again\n"
         "start_again()\n"
-        "import study.command_line.commands as command_line\n"
+        "import study.commands as command_line\n"
         "command_line.register_installed = lambda: print(os.environ.get(sys.argv[1]))\n"
         "script()\n"
     )

@@ -10,7 +10,7 @@ import ray
 import torch
 import torchvision.datasets.mnist
 
-import study.command_line.commands as command_line
+import study.commands as command_line
 from study.__main__ import main
 from study.command_line.options import fitting, select
 from study.command_line.parser import parser

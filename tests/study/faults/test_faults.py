@@ -135,11 +135,17 @@ def test_a_driver_killed_and_started_again_finishes_the_study(driver, undisturbe
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("number", "said_of_it"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "ended by SIGTERM")]
+    ("send", "number", "said_of_it"),
+    [
+        (os.killpg, signal.SIGINT, "interrupted"),  # as a terminal does
+        (os.kill, signal.SIGTERM, "ended by SIGTERM"),  # as `docker stop` does
+    ],
 )
-def test_a_signal_ends_in_order_and_says_how_to_go_on(number, said_of_it, driver, undisturbed):
+def test_a_signal_ends_in_order_and_says_how_to_go_on(
+    send, number, said_of_it, driver, undisturbed
+):
     process, worker = driver.start_and_wait()
-    os.killpg(process.pid, number)  # as a terminal and SLURM do
+    send(process.pid, number)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 128 + number, said
     assert said.splitlines()[-1] == (

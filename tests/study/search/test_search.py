@@ -13,7 +13,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-import study.command_line.commands as command_line
+import study.commands as command_line
 from analysis.results import load
 from study.__main__ import main
 from study.presets import read

@@ -158,7 +158,7 @@ def test_secrets_of_urls_are_redacted_and_nothing_else(text, kept):
 
 
 def test_password_is_kept_nowhere_in_a_plan(digits, tmp_path, monkeypatch):
-    from study.command_line.commands import study_of
+    from study.commands import study_of
 
     typed = ["study", "search", "autoencoder", "--storage", "postgresql://me:SECRET@host/db"]
     monkeypatch.setattr("sys.argv", typed)

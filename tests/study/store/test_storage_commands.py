@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 import pytest
 
 import study.__main__
-import study.command_line.commands as command_line
+import study.commands as command_line
 import study.run
 from study.grid import gaps
 from study.signals import Interrupted

@@ -10,11 +10,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from study.command_line.machine import check_out, require_machine, resolving
+from study.command_line.machine import check_out, require_machine
 from study.command_line.options import as_bad_input, select
 from study.command_line.parser import parser
 from study.console import console, print_error
-from study.errors import BAD_INPUT, DONE, FAILED, BadInput, StoreError
+from study.errors import BAD_INPUT, DONE, FAILED, BadInput, StoreError, resolving
 from study.grid import Cell, check_data, identify, lay_out
 from study.own import register_installed
 from study.presets import find
