@@ -40,6 +40,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return ending.exit_code
 
 
+def have_home() -> None:
+    """Give a user who has no home the root folder, as `docker run --user` does. Ray can't be
+    imported without one."""
+    if os.path.expanduser("~") == "~":
+        os.environ["HOME"] = "/"
+
+
 def let_signals_kill() -> None:
     """Leave `ENDING` to the system, but for what is ignored: nothing is there to end in order."""
     for number in ENDING:
@@ -50,6 +57,7 @@ def let_signals_kill() -> None:
 def script() -> NoReturn:
     """The command `study`."""
     start_again()
+    have_home()
     # An exception amid the import of a compiled module can crash it: once in 30 endings of a plan.
     let_signals_kill()
     import study.commands  # noqa: F401

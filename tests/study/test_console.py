@@ -4,12 +4,14 @@ import contextlib
 import io
 import os
 import pty
+import pwd
 import signal
 import subprocess
 import sys
 
 import pytest
 
+from study.__main__ import have_home
 from study.console import console
 from study.signals import Interrupted
 
@@ -106,6 +108,21 @@ def test_a_signal_ends_a_command_in_one_line(number, replaced, monkeypatch, caps
     said = {signal.SIGINT: "interrupted"}.get(number, f"ended by {number.name}")
     assert capsys.readouterr().err == f"study plan: {said}\n"
     assert signal.getsignal(number) == before
+
+
+def test_a_user_without_a_home_has_the_root_folder(monkeypatch):
+    """Ray can't be imported otherwise."""
+
+    def nameless(user):
+        raise KeyError(user)
+
+    monkeypatch.setattr(pwd, "getpwuid", nameless)
+    monkeypatch.setenv("HOME", "/somewhere")
+    have_home()
+    assert os.environ["HOME"] == "/somewhere"
+    monkeypatch.delenv("HOME")
+    have_home()
+    assert os.environ["HOME"] == "/"
 
 
 STUCK = """
