@@ -79,10 +79,10 @@ chaos: setup     ## kill workers, hosts and the driver of a study for MINUTES, a
 	@$(BIN)/python tests/chaos.py --minutes $(call quoted,$(value MINUTES)) $(OPTIONS)
 
 environments: setup  ## a tiny study on machines as users have them: offline, another user, no home … (root)
-	@PYTHONPATH=. $(BIN)/python tests/environments.py
+	@$(BIN)/python -m tests.environments
 
 endings: setup   ## end every command by a signal at 30 random moments
-	@$(BIN)/python tests/endings.py $(OPTIONS)
+	@$(BIN)/python -m tests.endings $(OPTIONS)
 
 lint: setup      ## style, types, and which package may import which
 	@$(BIN)/ruff check .

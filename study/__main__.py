@@ -11,11 +11,11 @@ from typing import NoReturn
 from study.signals import ENDING, ending_of, interruptible
 
 UNFIT = ("PYTHONOPTIMIZE", "PYTHONWARNINGS")
+"""Environment variables with which Ray can't be imported: it needs its docstrings, and warns."""
 
 
 def start_again() -> None:
-    """Start this process again where Python is configured so that Ray can't be imported: without
-    docstrings, or with warnings as errors. Ray's processes inherit the environment."""
+    """Start this process again without `UNFIT`, which Ray's processes would inherit too."""
     environment = {k: v for k, v in os.environ.items() if k not in UNFIT}
     if environment != dict(os.environ):
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
@@ -36,7 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             # As of `study plan | head -1`. Python's last flush of stdout must not fail again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         else:
-            print(" ".join(["study", *arguments[:1]]) + f": {ending}", file=sys.stderr)
+            from study.console import print_error
+
+            print_error(" ".join(["study", *arguments[:1]]) + f": {ending}")
         return ending.exit_code
 
 

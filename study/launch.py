@@ -35,7 +35,6 @@ os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1000000")
 
 import ray
 from ray import tune
-from ray._common.utils import get_default_ray_temp_dir
 from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
@@ -51,7 +50,12 @@ from study.packing.measure import share_gpus
 from study.progress import StudyProgress
 from study.provenance import sources
 from study.queue import Queue, Task, missing_tasks
-from study.ray_internals import Evicted, evictions_fail_their_trial, signals_kept
+from study.ray_internals import (
+    Evicted,
+    evictions_fail_their_trial,
+    get_default_ray_temp_dir,
+    signals_kept,
+)
 from study.resources import Resources
 from study.store import Store
 from study.words import counted, reason
@@ -61,7 +65,7 @@ SOURCES = Path(__file__).resolve().parent.parent
 """Where the packages are. Workers look for modules in the folder that Ray is started in, first."""
 
 OBJECT_STORE = 0.3
-"""Part of the memory that Ray's object store may take: Ray's own default."""
+"""Part of the memory that Ray's object store may take, as by Ray's own default."""
 
 LONGEST_FOLDER = 40
 """Bytes of the path of Ray's temporary folder from which on its sockets' paths, 65 bytes longer,
@@ -157,9 +161,9 @@ def local_options(resources: Resources) -> dict[str, Any]:
     options: dict[str, Any] = {
         "include_dashboard": False,
         "num_cpus": resources.cpus or cores(),
-        # Ray's own share of the memory, which is of all that the machine has.
-        "object_store_memory": int(OBJECT_STORE * memory()),
     }
+    if limit := memory():  # Ray's own default is a share of what the machine has
+        options["object_store_memory"] = int(OBJECT_STORE * limit)
     if not os.access(os.path.expanduser("~"), os.W_OK):  # where Ray would keep its token
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     python = shlex.quote(sys.executable)

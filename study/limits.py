@@ -24,14 +24,15 @@ def cores(groups: Path = GROUPS) -> int:
     return max(1, int(found))
 
 
-def memory(groups: Path = GROUPS) -> int:
-    """Bytes of memory that this process may use, with all processes of its control group."""
-    found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+def memory(groups: Path = GROUPS) -> int | None:
+    """Bytes of memory that control groups leave to this process and the others of its group; None
+    where that is all that the machine has."""
+    everything = found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for folder in _folders(groups, "memory"):
         for name in ("memory.max", "memory.limit_in_bytes"):
             for limit in _numbers(folder / name):
                 found = min(found, int(limit))
-    return found
+    return found if found < everything else None
 
 
 def _folders(groups: Path, controller: str) -> Iterator[Path]:

@@ -19,8 +19,8 @@ from study.words import describe, duration
 
 
 class StudyProgress:
-    """A `study.launch.Listener` that shows a live bar on a terminal that can, else one line
-    an event."""
+    """A `study.launch.Listener` that shows a live bar on a terminal, and one line an event on a
+    dumb one or in a file."""
 
     def __init__(self, console: Console, queue: Queue, workers: int) -> None:
         self.console = console

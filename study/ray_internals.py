@@ -1,6 +1,6 @@
 """All that the study uses of Ray's private parts: each with the reason, and a test.
 
-`pyproject.toml` has a ceiling on Ray's version, and `tests/study/test_ray_internals.py` says what
+`pyproject.toml` has a ceiling on Ray's version, and tests on Ray (`tests/study/faults`) say what
 broke when that is raised.
 """
 
@@ -14,6 +14,7 @@ from unittest.mock import patch
 
 import ray._private.utils
 import ray._raylet
+from ray._common.utils import get_default_ray_temp_dir as get_default_ray_temp_dir
 from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.exceptions import OutOfMemoryError, RayActorError
 

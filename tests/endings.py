@@ -1,6 +1,6 @@
 """Every command, ended by a signal at seeded moments: a documented exit code, nothing left running.
 
-    python tests/endings.py --times 30 --seed 0        (a part of make chaos)
+    python -m tests.endings --times 30 --seed 0        (a part of make chaos)
 
 Each command runs once undisturbed, which says how long it takes. Then it is started again and
 again, and sent SIGINT or SIGTERM at a random moment: itself alone, or with all processes of its
@@ -28,6 +28,7 @@ import pandas as pd
 import psutil
 
 from study.store import Store
+from tests.chaos import tables
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = ("--preset", "smoke", "--dataset", "digits", "--log", "none")
@@ -40,8 +41,6 @@ COMMANDS = {
 }
 """By name: the command, to be followed by a results folder."""
 COMPUTING = ("run", "search")
-CODES = {0, 130, 143, -signal.SIGINT, -signal.SIGTERM}
-"""What a command may end with; a shell calls death by a signal 130 and 143 too."""
 START = 0.1
 """Seconds until Python itself has started, which no program can make interruptible."""
 PATIENCE = 20.0
@@ -92,13 +91,6 @@ class Command:
         return found
 
 
-def tables(name: str, out: Path) -> list[pd.DataFrame]:
-    """Rows and histories of all blocks that don't depend on timing."""
-    store = Store(out)
-    wanted = {cell: max(r.stop for r in found) for cell, found in sorted(store.blocks().items())}
-    return [store.rows(wanted).drop(columns="train_seconds"), store.history(wanted)]
-
-
 def disturbed(name: str, folder: Path, times: int, hand: random.Random) -> int:
     """End a command so many times; how often it ended wrongly."""
     calm = folder / f"{name}-calm"
@@ -143,7 +135,7 @@ def disturbed(name: str, folder: Path, times: int, hand: random.Random) -> int:
 def same(name: str, out: Path, calm: Path) -> bool:
     """Whether a results folder has the undisturbed rows. Of a search, whose trials depend on the
     order in which others end: those that both have."""
-    found, wanted = tables(name, out), tables(name, calm)
+    found, wanted = tables(out), tables(calm)
     for one, other in zip(found, wanted, strict=True):
         if name == "search":
             both = set(one["cell"]) & set(other["cell"])

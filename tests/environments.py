@@ -1,6 +1,6 @@
 """A tiny study to its report on machines as users have them, each timed.
 
-    python tests/environments.py        (make environments; needs root, util-linux and iproute2)
+    python -m tests.environments        (make environments; needs root, util-linux and iproute2)
 
 Each condition is a command that runs another one under it, so that any of them can be joined.
 """

@@ -152,7 +152,7 @@ def preset_file(text: str) -> Path:
     """The path of a preset file to write, of which `preset` can tell that it is one."""
     if not text.endswith(SUFFIX):
         raise ArgumentTypeError(f"{text!r} does not end in {SUFFIX}, as the file of a preset does")
-    return Path(text)
+    return Path(os.path.expanduser(text))
 
 
 def address(text: str) -> str:

@@ -47,8 +47,8 @@ def test_affinity_limits_cores():
 
 
 def test_control_groups_limit_memory(tmp_path):
-    everything = memory(tmp_path)
-    assert memory(control(tmp_path, memory_dot_max="max")) == everything
+    assert memory(tmp_path) is None
+    assert memory(control(tmp_path, memory_dot_max="max")) is None
     assert memory(control(tmp_path, memory_dot_max="1073741824")) == 2**30
     assert memory(control(tmp_path, memory__memory_dot_limit_in_bytes="9223372036854771712")) == (
         2**30
@@ -61,6 +61,8 @@ def test_a_local_ray_uses_what_this_process_may(monkeypatch):
     options = local_options(Resources())
     assert (options["num_cpus"], options["object_store_memory"]) == (3, 3 * 2**30)
     assert local_options(Resources(cpus=2))["num_cpus"] == 2
+    monkeypatch.setattr(launch, "memory", lambda: None)
+    assert "object_store_memory" not in local_options(Resources())
 
 
 @pytest.mark.parametrize(("folder", "moved"), [("/tmp", False), ("/" + 60 * "x", True)])

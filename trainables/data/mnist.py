@@ -95,14 +95,15 @@ def check_raw_files(folder: Path, name: str) -> None:
 def check_labels(path: Path, name: str) -> None:
     """Raise `DataError` for labels of another dataset than this."""
     labels = path.read_bytes()[len(HEADERS[path.name]) :]
+    fashion = labels.startswith(FASHION_LABELS[path.name])
     if max(labels) >= len(DIGITS):
         problem = f"damaged: a label is {max(labels)}, the largest there can be is 9"
-    elif labels.startswith(FASHION_LABELS[path.name]) == (name == "fashion-mnist"):
-        return
+    elif fashion and name != "fashion-mnist":
+        problem = f"these are fashion-mnist's labels, not {name}'s"
+    elif not fashion and name == "fashion-mnist":
+        problem = "these are not fashion-mnist's labels"
     else:
-        own = name == "fashion-mnist"
-        problem = f"these are {'not ' if own else ''}fashion-mnist's labels"
-        problem += "" if own else f", not {name}'s"
+        return
     raise DataError(f"{path}: {problem}; {REPAIR}")
 
 
