@@ -61,9 +61,9 @@ def write(
     `damaged` and `data_dir` are as for `analysis.results.load`: without `damaged`, every block is
     verified first. A process of `beside`, if there is one, computes what takes longest meanwhile.
 
-    Raises `StoreError` where there is no study in it, no cell of it is finished, or `data_dir` has
-    not its images; and `DataMissing` once the page is there, where parts of it need images that
-    can't be had.
+    Raises `StoreError` where there is no study in it, no cell of it is finished, or `data_dir`
+    doesn't hold its images; and `DataMissing` once the page is there, where parts of it need images
+    that can't be had.
     """
     results = load(folder, damaged, data_dir)
     if results.rows.empty:

@@ -6,6 +6,9 @@ GIVEN = "for these test images and this split"
 """What intervals over replicates leave out."""
 
 
+STUDENT = "95 % Student-t intervals over replicates"
+
+
 def bars(kind: str, observations: int, word: str = "bars") -> str:
     """`bars are 95 % intervals`, of this kind; one observation alone has none."""
     return f"{word} are {kind}" if observations > 1 else "one model each, so no interval"
@@ -13,5 +16,4 @@ def bars(kind: str, observations: int, word: str = "bars") -> str:
 
 def intervals(rows: pd.DataFrame) -> str:
     """What bars and dots show, of rows of models."""
-    student = "95 % Student-t intervals over replicates, dots the replicates"
-    return bars(student, rows["replicate"].nunique())
+    return bars(f"{STUDENT}, dots the replicates", rows["replicate"].nunique())

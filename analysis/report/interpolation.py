@@ -16,7 +16,7 @@ from analysis.document import Document
 from analysis.interpolation import explorer
 from analysis.interpolation.judge import Judges, judges_of
 from analysis.report.betas import write_betas
-from analysis.report.captions import bars, intervals
+from analysis.report.captions import STUDENT, bars, intervals
 from analysis.results import Results, load
 from study.store import Block
 from study.words import counted
@@ -129,7 +129,7 @@ def _scorecard(document: Document, results: Results, found: Found) -> None:
         interpolation.draw_trade_off(scorecard),
         "How plausible the midpoint is beside the end points (left) and how far from "
         "cross-dissolve (right), against how faithful the end points are; "
-        f"{bars('95 % Student-t intervals over replicates', models['replicate'].nunique())}.",
+        f"{bars(STUDENT, models['replicate'].nunique())}.",
     )
     compared = interpolation.Comparison.of(scorecard)
     if len(compared.dims) > 1:

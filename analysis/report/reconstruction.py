@@ -7,7 +7,7 @@ import pandas as pd
 from analysis import reconstruction
 from analysis.decisions import ERROR_A_POINT
 from analysis.document import Document
-from analysis.report.captions import GIVEN, bars, intervals
+from analysis.report.captions import GIVEN, STUDENT, bars, intervals
 from analysis.results import Results
 from study.words import counted
 
@@ -76,7 +76,7 @@ def _checks(document: Document, every: pd.DataFrame) -> None:
         reconstruction.draw_checks(table),
         "How the test error changes with layers, minibatch and width; models paired by all other "
         "settings and by replicate; "
-        f"{bars('unadjusted 95 % Student-t intervals over replicates', table['n'].max())}, "
+        f"{bars(f'unadjusted {STUDENT}', table['n'].max())}, "
         f"{GIVEN}.",
     )
     document.table(

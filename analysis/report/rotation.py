@@ -6,11 +6,9 @@ import pandas as pd
 
 from analysis import rotation
 from analysis.document import Document
-from analysis.report.captions import bars, intervals
+from analysis.report.captions import STUDENT, bars, intervals
 from analysis.results import Results
 from trainables.data import DIGITS
-
-OVER = "95 % Student-t intervals over replicates"
 
 
 def write(document: Document, results: Results) -> None:
@@ -35,7 +33,7 @@ def write(document: Document, results: Results) -> None:
     document.figure(
         "rotation_by_angle",
         rotation.draw_by_angle(binned),
-        f"Mean error against the true angle, in bins of 10°; {bars(OVER, replicates, 'bands')}.",
+        f"Mean error against the true angle, in bins of 10°; {bars(STUDENT, replicates, 'bands')}.",
     )
     table = rotation.summary(rows)
     document.table(
@@ -62,7 +60,7 @@ def _by_digit(document: Document, table: pd.DataFrame) -> None:
     document.figure(
         "rotation_by_digit",
         rotation.draw_by_digit(table),
-        f"Mean error by digit; {bars(OVER, table['replicates'].max())}.",
+        f"Mean error by digit; {bars(STUDENT, table['replicates'].max())}.",
     )
     document.table(
         "rotation_by_digit",
