@@ -231,7 +231,7 @@ def test_a_trial_without_a_gpu_sees_none(cuda):
 TWO_GPUS = """
 import ray
 start = ray.init
-ray.init = lambda **options: start(num_gpus=2, num_cpus=4, **options)
+ray.init = lambda **options: start(**options | {"num_gpus": 2, "num_cpus": 4})
 """
 
 PRETENDED = '''
