@@ -1,19 +1,19 @@
 """A report as data: sections of sentences, figures and tables, rendered to one HTML file.
 
-Whatever is shown is saved too: figures as PNG and SVG, tables as CSV, beside the page and inside
-it as downloads, so that the one file can be mailed. All HTML comes from `analysis/templates`,
-which escape every text.
+The one file can be mailed: it holds its figures, and its tables as downloads too. Beside it are
+the figures as PNG and SVG and the tables as CSV. All HTML comes from `analysis/templates`, which
+escape every text.
 """
 
 from __future__ import annotations
 
 import base64
-import io
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,6 +21,9 @@ import jinja2
 import pandas as pd
 from matplotlib.figure import Figure
 
+from analysis.inline import inline, shows_pictures
+from analysis.statistics import finite_mean
+from analysis.words import WORDS, explained
 from study.errors import DataMissing, StoreError
 
 if TYPE_CHECKING:
@@ -39,6 +42,46 @@ class Element(NamedTuple):
     """The macro's arguments."""
 
 
+@dataclass(frozen=True)
+class Glance:
+    """The answer of a section at a glance: a sentence, and estimates for a small picture."""
+
+    sentence: str
+    """One sentence with its number and interval."""
+    points: list[tuple[float, float, float]] = field(default_factory=list)
+    """Estimate, low and high of each, in order; what is not finite is left out."""
+    differences: bool = False
+    """Whether they are differences from 0, which then has a line."""
+
+    @classmethod
+    def of(cls, sentence: str, values: pd.Series, by: pd.Series) -> Glance:
+        """With the mean of `values` (n,) at each value of `by`, and its Student-t interval."""
+        intervals = [finite_mean(group.to_numpy(float)) for _, group in values.groupby(by)]
+        return cls(sentence, [(i.estimate, i.low, i.high) for i in intervals])
+
+    def places(self) -> list[tuple[float, ...]]:
+        """Where the picture has them, 150 wide and 48 high: x, y, and y of low and high."""
+        known = [point for point in self.points if isfinite(point[0])]
+        if len(known) < 2:
+            return []
+        step = 138 / (len(known) - 1)
+        return [
+            (round(6 + step * index, 1), *(self._height(v if isfinite(v) else p[0]) for v in p))
+            for index, p in enumerate(known)
+        ]
+
+    @property
+    def zero(self) -> float | None:
+        """The height of the line at 0; None for none."""
+        return self._height(0.0) if self.differences and self.points else None
+
+    def _height(self, value: float) -> float:
+        values = [v for point in self.points for v in point if isfinite(v)]
+        values += [0.0] if self.differences else []
+        low, high = min(values), max(values)
+        return round(44 - 40 * (value - low) / ((high - low) or 1.0), 1)
+
+
 @dataclass
 class Section:
     """One part of the report. All of it is plain text, which the template escapes."""
@@ -51,22 +94,31 @@ class Section:
     """What was asked."""
     conclusions: list[str] = field(default_factory=list)
     """What the data say to it: computed sentences."""
+    glance: Glance | None = None
+    """What the page's summary says of it; None: its first conclusion."""
     cells: list[str] = field(default_factory=list)
     """The cells that the sentences are computed from."""
     elements: list[Element] = field(default_factory=list)
     """What is shown, in order."""
 
+    @property
+    def answer(self) -> Glance | None:
+        """What the page's summary says; None for a section without conclusions."""
+        return self.glance or (Glance(self.conclusions[0]) if self.conclusions else None)
+
 
 @cache
 def environment() -> jinja2.Environment:
     """The templates: they escape what they are given, and a missing name is an error."""
-    return jinja2.Environment(
+    made = jinja2.Environment(
         loader=jinja2.PackageLoader("analysis"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.filters["explained"] = explained
+    return made
 
 
 def html(kind: str, values: Mapping[str, Any]) -> str:
@@ -128,17 +180,22 @@ class Document:
 
     def figure(self, name: str, drawn: Figure, caption: str) -> None:
         """A figure, saved as `figures/NAME.png` and `.svg`."""
-        files = {}
-        for suffix, kind in (("png", "image/png"), ("svg", "image/svg+xml")):
-            buffer = io.BytesIO()
-            # No date: the same figure gives the same file.
-            metadata: dict[str, Any] = {"Date": None} if suffix == "svg" else {}
-            drawn.savefig(buffer, format=suffix, metadata=metadata)
-            path = self.figures / f"{_checked(name)}.{suffix}"
-            path.write_bytes(buffer.getvalue())
-            files[path.name] = _uri(kind, buffer.getvalue())
-        width = round(drawn.get_size_inches()[0] * 96)
-        self._add("figure", name=name, caption=caption, files=files, width=width)
+        png, svg = (self.figures / f"{_checked(name)}.{suffix}" for suffix in ("png", "svg"))
+        drawn.savefig(png)
+        drawn.set_layout_engine("none")  # laid out already: half of the time of the second
+        shown = None if shows_pictures(drawn) else inline(drawn)
+        if shown:
+            svg.write_text(shown.file, encoding="utf-8")
+        else:
+            drawn.savefig(svg, metadata={"Date": None})
+        self._add(
+            "figure",
+            name=name,
+            caption=caption,
+            width=round(drawn.get_size_inches()[0] * 96),
+            picture="" if shown else uri("image/png", png.read_bytes()),
+            drawn=shown,
+        )
 
     def table(
         self,
@@ -172,7 +229,7 @@ class Document:
         text = table.to_csv(index=False)
         path = self.tables / f"{_checked(name)}.csv"
         path.write_text(text, encoding="utf-8")
-        return {path.name: _uri("text/csv", text.encode())}
+        return {path.name: uri("text/csv", text.encode())}
 
     def render(self, **context: Any) -> Path:
         """Write `index.html` and return its path."""
@@ -185,8 +242,14 @@ class Document:
         pd.DataFrame(sentences, columns=["section", "sentence", "cells"]).to_csv(
             self.tables / "conclusions.csv", index=False
         )
+        for kind in ("figure", "table"):
+            shown = [e for section in self.sections for e in section.elements if e.kind == kind]
+            for number, element in enumerate(shown, 1):
+                element.values["number"] = number
         path = self.folder / "index.html"
-        path.write_text(page.render(sections=self.sections, **context), encoding="utf-8")
+        unsaid = {"progress": "", "refresh": 0}
+        content = page.render(sections=self.sections, words=WORDS, **unsaid | context)
+        path.write_text(content, encoding="utf-8")
         return path
 
 
@@ -197,7 +260,8 @@ def _checked(name: str) -> str:
     return name
 
 
-def _uri(kind: str, content: bytes) -> str:
+def uri(kind: str, content: bytes) -> str:
+    """Content as a link that holds it."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 

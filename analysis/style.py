@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import matplotlib
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis, XAxis
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from numpy.typing import ArrayLike, NDArray
@@ -33,6 +36,7 @@ STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "figure.constrained_layout.use": True,
     "savefig.dpi": 110,
+    "svg.fonttype": "none",  # text as text
     "svg.hashsalt": "latent-study",  # the same figure gives the same file
 }
 """What figures have besides matplotlib's defaults."""
@@ -69,6 +73,22 @@ def literal(text: object) -> str:
     """Text of a results folder, for a figure: matplotlib draws its `$` and takes none for the
     beginning of a formula, which would have to be one."""
     return str(text).replace("$", r"\$")
+
+
+_TOLD: WeakKeyDictionary[Artist, list[tuple[str, str]]] = WeakKeyDictionary()
+
+
+def tell(artist: Artist, says: Iterable[object], cells: Iterable[str] = ()) -> None:
+    """Note what a page says of each point of a line besides its values: a line of text, and the
+    id of the cell it shows."""
+    texts = list(map(str, says))
+    ids = list(cells) or [""] * len(texts)
+    _TOLD[artist] = list(zip(texts, ids, strict=True))
+
+
+def told(artist: Artist) -> list[tuple[str, str]]:
+    """What `tell` has noted of an artist, by point; empty for nothing."""
+    return _TOLD.get(artist, [])
 
 
 def latent_dim_axis(axes: Axes, dims: Iterable[int], apart: float = 1.1) -> None:
@@ -142,16 +162,66 @@ def draw_series(
         return
     colour, marker, line = COLOURS[index % 7], MARKERS[index % 7], LINES[index % 7]
     places = table[x].to_numpy(float) * (1 + offset)
-    axes.plot(places, table[y] * scale, ".", color=colour, alpha=0.35, markersize=4, zorder=2)
-    groups = [(value, group[y].to_numpy(float) * scale) for value, group in table.groupby(x)]
-    intervals = [finite_mean(values) for _, values in groups]
+    (dots,) = axes.plot(
+        places, table[y] * scale, ".", color=colour, alpha=0.35, markersize=4, zorder=2, gid=label
+    )
+    if "replicate" in table:
+        tell(dots, "replicate " + table["replicate"].astype(str), cells_of(table))
+    groups = [(value, group) for value, group in table.groupby(x)]
+    intervals = [finite_mean(group[y].to_numpy(float) * scale) for _, group in groups]
     at = np.array([float(value) for value, _ in groups]) * (1 + offset)
     means, lows, highs = np.array([(i.estimate, i.low, i.high) for i in intervals]).T
     lows, highs = np.clip(lows, *within), np.clip(highs, *within)
-    axes.errorbar(
+    drawn = axes.errorbar(
         at, means, yerr=error_bars(means, lows, highs), color=colour, marker=marker, linestyle=line,
         markersize=5, capsize=2.5, linewidth=1.4, label=label, zorder=3,
     )  # fmt: skip
+    tell(
+        drawn.lines[0],
+        [f"mean, n = {interval.n}" for interval in intervals],
+        [", ".join(dict.fromkeys(cells_of(group))) for _, group in groups],
+    )
+
+
+def draw_estimates(
+    axes: Axes,
+    table: pd.DataFrame,
+    x: str,
+    y: str,
+    label: str,
+    index: int,
+    shift: float = 1.0,
+    scale: float = 1.0,
+    **look: Any,
+) -> None:
+    """Estimates against `x`, at its values times `shift`, with the bars from `low` to `high`.
+
+    `y`, `low` and `high` are drawn times `scale`; columns `n` or `pairs`, and `cells`, are told.
+    """
+    own: dict[str, Any] = {"color": COLOURS[index % 7], "marker": MARKERS[index % 7]}
+    reach = error_bars(table[y], table["low"], table["high"], scale)
+    drawn = axes.errorbar(
+        table[x] * shift,
+        scale * table[y],
+        yerr=reach,
+        capsize=2.5,
+        markersize=5,
+        label=label,
+        **own | look,
+    )
+    tell_counts(drawn, table)
+
+
+def tell_counts(drawn: ErrorbarContainer, table: pd.DataFrame) -> None:
+    """Note how many pairs the points of a table of estimates rest on, and their cells."""
+    counts = next((table[name] for name in ("pairs", "n", "replicates") if name in table), None)
+    if counts is not None:
+        tell(drawn.lines[0], "n = " + counts.astype(int).astype(str), table.get("cells", ()))
+
+
+def cells_of(table: pd.DataFrame) -> list[str]:
+    """The cell of each line of a table; empty where it has none."""
+    return list(table["cell"]) if "cell" in table else [""] * len(table)
 
 
 def on_paper(images: ArrayLike, is_dark: bool) -> NDArray[np.float64]:

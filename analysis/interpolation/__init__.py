@@ -41,6 +41,7 @@ from analysis.interpolation.scorecard import (
     RECONSTRUCTION,
     by_model,
     by_pair,
+    by_replicate,
     scorecard,
     summary,
 )
@@ -58,6 +59,7 @@ __all__ = [
     "after_longer_training",
     "by_model",
     "by_pair",
+    "by_replicate",
     "cells_by_dimension",
     "conclusion",
     "conclusions",

@@ -19,7 +19,7 @@ from analysis.statistics import (
     sequential_interval,
     sequential_p_value,
 )
-from analysis.style import COLOURS, MARKERS, error_bars, figure, styled
+from analysis.style import COLOURS, MARKERS, error_bars, figure, styled, tell_counts
 from study.words import counted
 
 KEYS = ["latent_dim", "depth", "batch_size", "epochs", "width", "replicate"]
@@ -52,7 +52,7 @@ def change(
     With `matters`, a fraction of the error, intervals and p values are those that stay valid
     however often one looks, and `negligible` says whether the change is known to be smaller.
     """
-    common = [key for key in KEYS if key not in first]
+    common = [key for key in KEYS if key in rows and key not in first]
     one, two = (
         rows[(rows[list(chosen)] == pd.Series(chosen)).all(axis=1)] for chosen in (first, second)
     )
@@ -159,9 +159,10 @@ def draw_checks(table: pd.DataFrame) -> Figure:
         chosen = np.flatnonzero(table["epochs"] == epochs)
         part = table.iloc[chosen]
         reach = error_bars(part["percent"], part["low"], part["high"])
-        axes.errorbar(part["percent"], chosen, xerr=reach, linestyle="", capsize=2.5,
-                      marker=MARKERS[index % 7], color=COLOURS[index % 7],
-                      label=counted(epochs, "epoch"))  # fmt: skip
+        drawn = axes.errorbar(part["percent"], chosen, xerr=reach, linestyle="", capsize=2.5,
+                              marker=MARKERS[index % 7], color=COLOURS[index % 7],
+                              label=counted(epochs, "epoch"))  # fmt: skip
+        tell_counts(drawn, part)
     axes.axvline(0, color="#444444", linewidth=1)
     axes.set_yticks(range(len(table)), names)
     axes.invert_yaxis()

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from analysis.reconstruction.checks import change
 from analysis.results import Results
 from analysis.selection import front
 from analysis.style import (
     COLOURS,
     MARKERS,
+    StyledFigure,
+    cells_of,
     class_axis,
+    draw_estimates,
     draw_series,
     error_bars,
     figure,
@@ -20,6 +25,7 @@ from analysis.style import (
     on_paper,
     plain_log_ticks,
     styled,
+    tell,
 )
 from study.words import counted
 from trainables.data import pixels
@@ -27,35 +33,52 @@ from trainables.data import pixels
 ERROR = "mean squared error per pixel, test images"
 
 
-def series(rows: pd.DataFrame) -> list[tuple[int, int]]:
-    """The (depth, batch size) combinations, each a line of the figures."""
-    pairs = rows[["depth", "batch_size"]].drop_duplicates().sort_values(["depth", "batch_size"])
-    return [(int(depth), int(batch)) for depth, batch in pairs.itertuples(index=False)]
-
-
 @styled()
-def draw_error_by_dimension(
-    rows: pd.DataFrame, pca: pd.DataFrame, depth: int | None = None
-) -> Figure:
-    """Test error against d: every replicate, means with intervals, and PCA, if `pca` has lines.
-    `depth` draws the autoencoders of that many layers alone, on the same scale."""
-    made, axes = figure()
-    every = series(rows)
-    offsets = np.linspace(-0.02, 0.02, len(every)) if len(every) > 1 else [0.0]
-    for index, (layers, batch) in enumerate(every):
-        if depth is not None and layers != depth:
-            continue
-        part = rows[(rows["depth"] == layers) & (rows["batch_size"] == batch)]
-        label = f"{counted(layers, 'layer')}, batch {batch}"
-        draw_series(axes, part, "latent_dim", "test_mse", label, index, offset=offsets[index])
-    if len(pca):
-        axes.plot(pca["latent_dim"], pca["pca_mse"], color="#666666", linestyle=":", marker="x",
-                  label="PCA, same split")  # fmt: skip
-    latent_dim_axis(axes, rows["latent_dim"])
-    axes.set_ylabel(ERROR)
-    axes.set_ylim(0, 1.05 * max([*pca["pca_mse"], rows["test_mse"].max()]))
-    axes.legend()
+def draw_error_by_dimension(rows: pd.DataFrame, pca: pd.DataFrame) -> Figure:
+    """Test error against d, a panel a depth: every replicate, means with intervals, and PCA, if
+    `pca` has lines. Where there are several depths, a last panel has what more layers change, in
+    per cent: their curves are too close to tell."""
+    depths = sorted(int(depth) for depth in rows["depth"].unique())
+    batches = sorted(int(batch) for batch in rows["batch_size"].unique())
+    made = StyledFigure(figsize=(max(8.0, 3.6 * (len(depths) + 1)), 4.2), layout="constrained")
+    panels = [made.add_subplot(1, len(depths) + (len(depths) > 1), 1)]
+    panels += [
+        made.add_subplot(1, len(depths) + 1, 1 + place, sharey=panels[0])
+        for place in range(1, len(depths))
+    ]
+    offsets = np.linspace(-0.02, 0.02, len(batches)) if len(batches) > 1 else [0.0]
+    for axes, depth in zip(panels, depths, strict=True):
+        for index, batch in enumerate(batches):
+            part = rows[(rows["depth"] == depth) & (rows["batch_size"] == batch)]
+            draw_series(
+                axes, part, "latent_dim", "test_mse", f"batch {batch}", index,
+                offset=offsets[index], within=(0, np.inf),
+            )  # fmt: skip
+        if len(pca):
+            axes.plot(pca["latent_dim"], pca["pca_mse"], color="#666666", linestyle=":", marker="x",
+                      label="PCA, same split")  # fmt: skip
+        axes.set_title(counted(depth, "layer"))
+        latent_dim_axis(axes, rows["latent_dim"], apart=1.3)
+    panels[0].set_ylabel(ERROR)
+    panels[0].set_ylim(bottom=0)
+    panels[0].legend()
+    if len(depths) > 1:
+        _draw_changes(made.add_subplot(1, len(depths) + 1, len(depths) + 1), rows, batches, depths)
     return made
+
+
+def _draw_changes(axes: Axes, rows: pd.DataFrame, batches: list[int], depths: list[int]) -> None:
+    """How the error of the most layers differs from that of the fewest, by d and batch size."""
+    for index, batch in enumerate(batches):
+        of_batch = rows[rows["batch_size"] == batch]
+        table = change(of_batch, {"depth": depths[0]}, {"depth": depths[-1]}, ["latent_dim"])
+        if len(table):
+            draw_estimates(axes, table, "latent_dim", "percent", f"batch {batch}", index,
+                           1 + 0.04 * (index - (len(batches) - 1) / 2))  # fmt: skip
+    axes.axhline(0, color="#444444", linewidth=1)
+    axes.set_title(f"{depths[-1]} layers instead of {depths[0]}")
+    axes.set_ylabel("change of the error (%)")
+    latent_dim_axis(axes, rows["latent_dim"], apart=1.3)
 
 
 @styled()
@@ -70,8 +93,9 @@ def draw_cost(rows: pd.DataFrame) -> Figure:
     cells = rows.groupby("cell").mean(numeric_only=True).reset_index()
     for axes, (column, label) in zip(both, columns.items(), strict=True):
         for index, (depth, part) in enumerate(cells.groupby("depth")):
-            axes.plot(part[column], part["test_mse"], MARKERS[index], color=COLOURS[index],
-                      label=counted(depth, "layer"))  # fmt: skip
+            (marks,) = axes.plot(part[column], part["test_mse"], MARKERS[index],
+                                 color=COLOURS[index], label=counted(depth, "layer"))  # fmt: skip
+            tell(marks, "d = " + part["latent_dim"].astype(int).astype(str), cells_of(part))
         best = front(cells, "test_mse", column)
         axes.step(best[column], best["test_mse"], where="post", color="#444444", linewidth=1)
         axes.plot(best[column], best["test_mse"], "o", markersize=11, fillstyle="none",

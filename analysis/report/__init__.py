@@ -6,6 +6,7 @@ To give an experiment a section: a module here with `write(document, results)`, 
 
 from __future__ import annotations
 
+import io
 import json
 import shlex
 from collections.abc import Iterator, Mapping
@@ -13,10 +14,12 @@ from concurrent.futures import Executor
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+from matplotlib.image import imsave
 from threadpoolctl import threadpool_limits
 
-from analysis.document import Document
+from analysis.document import Document, uri
 from analysis.report import (
     any_experiment,
     correlation,
@@ -30,10 +33,12 @@ from analysis.report import (
 from analysis.results import GREY_28, Results, load
 from analysis.stamp import STAMP, stamp
 from analysis.stamp import is_current as is_current
+from analysis.style import on_paper
 from study.errors import DataMissing, StoreError
 from study.provenance import code_version, packages
 from study.store import Block
-from study.words import counted, duration, shown
+from study.words import duration, shown
+from trainables.data import pixels
 
 SECTIONS = {
     "autoencoder": (reconstruction.write, interpolation.write, correlation.write),
@@ -107,14 +112,21 @@ def _write(results: Results, document: Document, beside: Executor | None) -> Non
     document.left_out = [left for part in parts for left in part.left_out]
     missing = results.missing
     missing.to_csv(document.tables / "missing.csv", index=False)
+    records = results.store.provenance(results.rows["cell"].unique())
+    seconds = _seconds(results, records)
     document.render(
         title=f"Latent study: {results.plan['study']} on {Path(results.plan['dataset']).name}",
-        subtitle=_subtitle(results),
+        subtitle=f"{_data(results)}. Models were chosen on validation images; test images only "
+        "score.",
+        facts=_facts(results, seconds),
+        samples=_samples(results),
         missing=missing.to_dict("records"),
         cells=len(missing) + results.rows["cell"].nunique(),
         left_out=document.left_out,
         trouble=f"{results.source.found}; {_remedy(results)}.",
-        provenance=_provenance(results),
+        command=results.plan["command"],
+        citation=_citation(results),
+        provenance=_provenance(results, records, seconds),
     )
 
 
@@ -146,29 +158,60 @@ def _writers(results: Results, beside: Executor | None) -> Iterator[partial[None
         yield partial(theory.write)
 
 
-def _subtitle(results: Results) -> str:
+def _facts(results: Results, seconds: float) -> dict[str, str]:
+    """What was computed, in a few numbers: each by what it counts."""
     rows = results.rows
-    counts = rows.groupby("experiment", sort=False)["cell"].agg(["nunique", "size"])
-    parts = [
-        f"{name}: {counted(c['nunique'], 'cell')}, {counted(c['size'], 'model')}"
-        for name, c in counts.iterrows()
-    ]
-    return f"{'; '.join(parts)}. Models were chosen on validation images; test images only score."
+    epochs = sorted(set(results.of("autoencoder").get("epochs", ())))
+    facts = {
+        "cells": f"{rows['cell'].nunique():,}",
+        "trained models": f"{len(rows.drop_duplicates(['cell', 'replicate'])):,}",
+        "epochs an autoencoder": " or ".join(f"{number:g}" for number in epochs),
+        "of training, all models together": duration(seconds),
+    }
+    return {name: value for name, value in facts.items() if value}
 
 
-def _provenance(results: Results) -> dict[str, str]:
-    """The origin of the results: every distinct value of all blocks, and the sum of their times."""
-    records = results.store.provenance(results.rows["cell"].unique())
-
-    def distinct(name: str) -> str:
-        return ", ".join(sorted({str(record[name]) for record in records if name in record}))
-
+def _samples(results: Results, count: int = 12) -> list[dict[str, str]]:
+    """The first test images, as pictures for the page; none where they are missing."""
     try:
-        seconds = sum(float(record["seconds"]) for record in records)
+        data = results.dataset
+    except DataMissing:
+        return []
+    pictures = on_paper(pixels(results.test_images[:count]), data.is_dark)
+    samples = []
+    for index, (picture, label) in enumerate(zip(pictures, results.test_labels, strict=False)):
+        buffer = io.BytesIO()
+        imsave(buffer, picture, format="png")
+        shown = f": {data.classes[int(label)]}" if data.classes else ""
+        name = f"test image {index + 1}{shown}"
+        samples.append({"uri": uri("image/png", buffer.getvalue()), "name": name})
+    return samples
+
+
+def _citation(results: Results) -> str:
+    plan = results.plan
+    return (
+        f"latent-study, code {code_version()}: study “{plan['study']}” on "
+        f"{Path(plan['dataset']).name} (fingerprint {plan['fingerprint'][:12]}), "
+        f"{datetime.now(UTC):%Y-%m-%d}."
+    )
+
+
+def _seconds(results: Results, records: list[dict[str, Any]]) -> float:
+    """Device time of all blocks together."""
+    try:
+        return sum(float(record["seconds"]) for record in records)
     except (LookupError, TypeError, ValueError) as error:
         raise StoreError(
             f"{results.store.place.where()}: a block's device time can't be read"
         ) from error
+
+
+def _provenance(results: Results, records: list[dict[str, Any]], seconds: float) -> dict[str, str]:
+    """The origin of the results: every distinct value of all blocks, and the sum of their times."""
+
+    def distinct(name: str) -> str:
+        return ", ".join(sorted({str(record[name]) for record in records if name in record}))
 
     settings = {
         f"Settings of {planned['name']}": _common_settings(planned["cells"])

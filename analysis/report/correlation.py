@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from analysis import betas, correlation
-from analysis.document import Document
+from analysis.document import Document, Glance
 from analysis.report.betas import write_betas
 from analysis.report.captions import intervals
 from analysis.results import Results
@@ -24,6 +24,9 @@ def write(document: Document, results: Results) -> None:
     _, which = correlation.encoded_images(results)
     longer = correlation.trained_longer(results)
     section.conclusions = correlation.conclusions(table)
+    section.glance = Glance.of(
+        section.conclusions[0], table["total_correlation_per_dimension"], table["latent_dim"]
+    )
     if len(longer):
         section.conclusions += correlation.after_longer_training(
             table, correlation.measures(results, longer), correlation.epochs_of(longer)

@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 
 from analysis import betas, interpolation
 from analysis.correlation import budget, epochs_of, trained_longer
-from analysis.document import Document
+from analysis.document import Document, Glance
 from analysis.interpolation import explorer
 from analysis.interpolation.judge import Judges, judges_of
 from analysis.report.betas import write_betas
@@ -72,6 +72,9 @@ def write(document: Document, results: Results, finding: Future[Found] | None = 
     )
     found = finding.result() if finding else find(results)
     section.conclusions = interpolation.conclusions(found.scorecard)
+    models = interpolation.by_replicate(found.scorecard, interpolation.INTERPOLATION)
+    measure = "relative" if models["relative"].notna().any() else "nearest"
+    section.glance = Glance.of(section.conclusions[0], models[measure], models["latent_dim"])
     longer = trained_longer(results)
     if len(longer):
         section.conclusions += interpolation.after_longer_training(

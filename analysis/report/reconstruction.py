@@ -6,7 +6,7 @@ import pandas as pd
 
 from analysis import reconstruction
 from analysis.decisions import ERROR_A_POINT
-from analysis.document import Document
+from analysis.document import Document, Glance
 from analysis.report.captions import GIVEN, STUDENT, bars, intervals
 from analysis.results import Results
 from study.words import counted
@@ -30,6 +30,8 @@ def write(document: Document, results: Results) -> None:
     section.conclusions = reconstruction.conclusions(
         rows, pca, every, matters=ERROR_A_POINT * until["matters"] if until else None
     )
+    best, *others = section.conclusions
+    section.glance = Glance.of(others[0] if others else best, rows["test_mse"], rows["latent_dim"])
     section.cells = sorted(set(every["cell"]))
     _errors(document, rows, pca, fitted_to)
     _checks(document, every)
@@ -40,18 +42,16 @@ def write(document: Document, results: Results) -> None:
 
 def _errors(document: Document, rows: pd.DataFrame, pca: pd.DataFrame, fitted_to: str) -> None:
     table = reconstruction.summary(rows, pca)
+    several = (
+        " Last: what more layers change, models paired by replicate; "
+        f"{bars(f'unadjusted {STUDENT}', rows['replicate'].nunique())}."
+    )
     document.figure(
         "reconstruction_all",
         reconstruction.draw_error_by_dimension(rows, pca),
-        f"Test error against the latent dimension, all autoencoders; {intervals(rows)}, {GIVEN}."
-        f"{fitted_to}",
+        f"Test error against the latent dimension; {intervals(rows)}, {GIVEN}.{fitted_to}"
+        + (several if rows["depth"].min() < rows["depth"].max() else ""),
     )
-    for depth in sorted(int(d) for d in rows["depth"].unique()):
-        document.figure(
-            f"reconstruction_{depth}_layers",
-            reconstruction.draw_error_by_dimension(rows, pca, depth),
-            f"The same for {counted(depth, 'convolutional layer')} alone; {intervals(rows)}.",
-        )
     document.table(
         "reconstruction",
         table,

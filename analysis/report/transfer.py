@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from analysis import transfer
-from analysis.document import Document
+from analysis.document import Document, Glance
 from analysis.report.captions import GIVEN, bars
 from analysis.results import Results
 
@@ -30,6 +30,14 @@ def write(document: Document, results: Results) -> None:
         *transfer.sensitivity_conclusions(varied),
         *transfer.target_sentence(arms),
     ]
+    asked = transfer.pair_table(rows, "fixed", "full", matters)
+    if len(asked):
+        points = 100 * asked[["difference", "low", "high"]]
+        section.glance = Glance(
+            next(s for s in section.conclusions if "“everything trained”" in s),
+            [tuple(line) for line in points.itertuples(index=False)],
+            differences=True,
+        )
     section.cells = sorted(set(rows["cell"]))
     table, pixel_baselines = transfer.summary(rows), pd.DataFrame()
     with document.where_data_allow("baselines on pixels"):

@@ -29,7 +29,7 @@ from analysis.transfer.arms import (
     with_arms,
 )
 from analysis.transfer.baselines import baseline_summary, baselines
-from analysis.transfer.conclusions import conclusions, gain_of_unlabelled
+from analysis.transfer.conclusions import conclusions, gain_of_unlabelled, pair_table
 from analysis.transfer.decided import decision_paths, decision_table, draw_decisions
 from analysis.transfer.figures import (
     draw_against,
@@ -75,6 +75,7 @@ __all__ = [
     "original",
     "original_conclusion",
     "overall_difference",
+    "pair_table",
     "place_of",
     "rows_of",
     "sensitivity",

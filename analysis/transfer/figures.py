@@ -15,11 +15,14 @@ from analysis.style import (
     LINES,
     MARKERS,
     class_axis,
+    draw_estimates,
     error_bars,
     figure,
     latent_dim_axis,
     literal,
     styled,
+    tell,
+    tell_counts,
 )
 from analysis.transfer.accuracies import summary
 from analysis.transfer.arms import (
@@ -61,12 +64,15 @@ def _draw_arms(axes: Axes, table: pd.DataFrame, rows: pd.DataFrame, x: str, spre
         shift = 1 + spread * (index - (len(arms) - 1) / 2)
         part = table[table["arm"] == arm].sort_values(x)
         dots = rows[rows["arm"] == arm]
-        axes.plot(dots[x] * shift, 100 * dots["test_accuracy"], ".", color=look["color"],
-                  alpha=0.25, markersize=3)  # fmt: skip
+        label = literal(name_of(arm))
+        (small,) = axes.plot(dots[x] * shift, 100 * dots["test_accuracy"], ".", gid=label,
+                             color=look["color"], alpha=0.25, markersize=3)  # fmt: skip
+        tell(small, "replicate " + dots["replicate"].astype(str), dots["cell"])
         mean = 100 * part["test_accuracy"]
         reach = error_bars(part["test_accuracy"], part["low"], part["high"], 100)
-        axes.errorbar(part[x] * shift, mean, yerr=reach, markersize=4, capsize=2,
-                      linewidth=1.3, label=literal(name_of(arm)), **look)  # fmt: skip
+        drawn = axes.errorbar(part[x] * shift, mean, yerr=reach, markersize=4, capsize=2,
+                              linewidth=1.3, label=label, **look)  # fmt: skip
+        tell(drawn.lines[0], "mean, n = " + part["replicates"].astype(str), part["cells"])
     axes.axhline(100 * chance_of(rows), color="#666666", linestyle=":", linewidth=1)
 
 
@@ -129,7 +135,7 @@ def draw_by_dimension(rows: pd.DataFrame) -> Figure:
     table = at_every_dimension(summary(rows))
     rows = at_every_dimension(rows)
     counts = sorted(table["labels"].unique())
-    made, panels = figure(len(counts), width=2.9 * len(counts), height=3.4, sharey=True,
+    made, panels = figure(len(counts), width=max(8.0, 2.9 * len(counts)), height=3.6, sharey=True,
                           squeeze=False)  # fmt: skip
     for axes, labels in zip(panels[0], counts, strict=True):
         _draw_arms(axes, table[table["labels"] == labels], rows[rows["labels"] == labels],
@@ -156,13 +162,10 @@ def draw_differences(table: pd.DataFrame) -> Figure:
         # Evenly spaced: on the scale of d the bars of 12 and 14 would overlap.
         shift = 0.16 * (index - (len(counts) - 1) / 2)
         places = [dims.index(dim) + shift for dim in part["latent_dim"]]
-        mean = 100 * part["difference"]
-        reach = error_bars(part["difference"], part["low"], part["high"], 100)
-        axes.errorbar(places, mean, yerr=reach, linestyle="",
-                      marker=MARKERS[index], color=COLOURS[index], capsize=2.5,
-                      label=f"{labels} labels")  # fmt: skip
+        draw_estimates(axes, part.assign(place=places), "place", "difference",
+                       f"{labels} labels", index, scale=100, linestyle="")  # fmt: skip
     axes.axhline(0, color="#444444", linewidth=1)
-    axes.set_xticks(range(len(dims)), [str(dim) for dim in dims])
+    axes.set_xticks(range(len(dims)), [f"{dim:.0f}" for dim in dims])
     axes.set_xlabel("latent dimension d (evenly spaced)")
     axes.set_ylabel("fixed − full\n(percentage points)")
     made.legend(ncols=4, loc="outside lower center")
@@ -181,9 +184,10 @@ def draw_against(table: pd.DataFrame) -> Figure:
         places = [arms.index(arm) + shift for arm in part["arm"]]
         mean = 100 * part["difference"]
         reach = error_bars(part["difference"], part["low"], part["high"], 100)
-        axes.errorbar(mean, places, xerr=reach, linestyle="",
-                      marker=MARKERS[index % 7], color=COLOURS[index % 7], capsize=2.5,
-                      markersize=5, label=f"{labels} labels")  # fmt: skip
+        drawn = axes.errorbar(mean, places, xerr=reach, linestyle="",
+                              marker=MARKERS[index % 7], color=COLOURS[index % 7], capsize=2.5,
+                              markersize=5, label=f"{labels} labels")  # fmt: skip
+        tell_counts(drawn, part)
     axes.axvline(0, color="#444444", linewidth=1)
     axes.set_yticks(range(len(arms)), [literal(name_of(arm)) for arm in arms])
     axes.invert_yaxis()
@@ -209,9 +213,11 @@ def draw_original(ours: pd.DataFrame, theirs: pd.DataFrame) -> Figure:
                 if "pretraining" in part:
                     part = part[part["pretraining"] == PLAIN]
                 part = part.sort_values("latent_dim")
-                axes.plot(part["latent_dim"], 100 * part["test_accuracy"], color=COLOURS[index],
-                          marker=MARKERS[index], label=f"{labels} labels, {name}",
-                          **style)  # fmt: skip
+                (line,) = axes.plot(part["latent_dim"], 100 * part["test_accuracy"], **style,
+                                    color=COLOURS[index], marker=MARKERS[index],
+                                    label=f"{labels} labels, {name}")  # fmt: skip
+                if "cells" in part:
+                    tell(line, "mean, n = " + part["replicates"].astype(str), part["cells"])
         axes.axhline(10, color="#666666", linewidth=1)
         axes.annotate("chance", (2, 10), xytext=(0, 3), textcoords="offset points",
                       fontsize=8, color="#666666")  # fmt: skip

@@ -51,17 +51,24 @@ def test_every_text_of_a_document_is_escaped(tmp_path):
     section.conclusions = [MARKUP]
     document.text(MARKUP)
     document.heading(MARKUP)
+    drawn, axes = figure()
+    axes.plot([0, 1], [0, 1], label=MARKUP)
+    axes.set_xlabel(MARKUP)
+    axes.set_title(MARKUP)
+    axes.legend()
+    document.figure("figure", drawn, MARKUP)
     table = pd.DataFrame({MARKUP: [MARKUP, None]})
     document.table("table", table, MARKUP)
     document.download("download", table, MARKUP)
     line = dict.fromkeys(("experiment", "cell", "settings", "reason"), MARKUP)
     page = document.render(
         title=MARKUP, subtitle=MARKUP, missing=[line], cells=1, provenance={MARKUP: MARKUP},
-        left_out=[MARKUP], trouble=MARKUP,
+        left_out=[MARKUP], trouble=MARKUP, facts={MARKUP: MARKUP}, progress=MARKUP,
+        samples=[{"name": MARKUP, "uri": MARKUP}], command=MARKUP, citation=MARKUP,
     )  # fmt: skip
     shown = Tags(page.read_text())
     assert shown.injected == []
-    assert shown.text.count(MARKUP) == 21
+    assert shown.text.count(MARKUP) == 32
 
 
 @pytest.mark.parametrize("name", [*HOSTILE, "", ".", "a/b", "a b", "-rf", "a\n", "é", "a.b"])

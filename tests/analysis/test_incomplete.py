@@ -152,7 +152,7 @@ def test_one_replicate_has_values_and_no_intervals(study):
         },
         replicates=1,
     )
-    captions = re.findall(r"<figcaption>(.*?)<", report.write(folder).read_text(), re.S)
+    captions = re.findall(r"<figcaption>.*?</span> (.*?)<", report.write(folder).read_text(), re.S)
     of_images = ("intervals over images", "Circular", "Functions")
     assert not [c for c in captions if "95 %" in c and not any(word in c for word in of_images)]
     assert sum("one model each, so no interval" in c for c in captions) >= 10

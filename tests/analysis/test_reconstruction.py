@@ -147,6 +147,15 @@ def test_one_replicate_has_values_without_intervals():
     assert not bars.has_yerr  # one of length 0 would look like certainty
 
 
+def test_the_last_panel_has_what_more_layers_change():
+    """3 layers have 10 % less error at d = 2, and as much more at d = 4 and 8."""
+    rows = rows_where(lambda depth, dim: 0.1 * ((0.9 if dim == 2 else 1.1) if depth == 3 else 1))
+    *_, changes = reconstruction.draw_error_by_dimension(rows, PCA_LINE).axes
+    assert changes.get_title() == "3 layers instead of 2"
+    (estimates, *_) = changes.containers
+    assert estimates.lines[0].get_ydata() == pytest.approx([-10, 10, 10])
+
+
 @pytest.mark.parametrize(("noise", "depends"), [(0.001, True), (0.5, False)])
 def test_it_depends_on_d_only_where_both_signs_are_significant(noise, depends):
     better = {2: 0.8, 4: 1.0, 8: 1.25}
@@ -266,7 +275,9 @@ def test_checks_are_drawn_one_line_each():
 
 def test_figures_draw_every_replicate():
     rows = rows_where(lambda depth, dim: 0.1 / dim)
-    drawn = reconstruction.draw_error_by_dimension(rows, PCA_LINE, depth=3)
-    dots = [line for line in drawn.axes[0].lines if line.get_marker() == "."]
-    assert sum(len(line.get_xdata()) for line in dots) == 9
+    drawn = reconstruction.draw_error_by_dimension(rows, PCA_LINE)
+    for axes, title in zip(drawn.axes, ("2 layers", "3 layers"), strict=False):
+        dots = [line for line in axes.lines if line.get_marker() == "."]
+        assert sum(len(line.get_xdata()) for line in dots) == 9
+        assert axes.get_title() == title
     assert drawn.axes[0].get_ylabel().startswith("mean squared error per pixel")

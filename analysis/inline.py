@@ -1,0 +1,326 @@
+"""A figure as SVG for a page: text stays text, colours follow the page, marks know their values.
+
+`inline` reads everything from the figure's own artists, so that a drawing function need not know
+of it. Three conventions of `analysis.style` help: an artist's `gid` is the label of the series it
+belongs to, where it has no label itself; `tell` adds lines to what marks say; ticks name values.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.container import BarContainer, ErrorbarContainer
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.legend import Legend
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
+from matplotlib.ticker import FixedLocator
+from numpy.typing import NDArray
+
+from analysis.style import COLOURS, told
+
+MOST_MARKS = 3000
+"""Marks of a figure that can be asked: some 80 bytes of the page each."""
+
+MOST_PIXELS = 400
+"""Of a matrix drawn as colours: those of larger ones can't be asked."""
+
+NEAR = 0.03
+"""Of an axis: how far series are shifted so that they can be told apart, at most."""
+
+SMALLEST_LETTERS = 10
+"""Pixels: how high letters must be on the narrowest page, where wider figures scroll."""
+
+THEME = {
+    colour.lower(): f"c{index}"
+    for index, colour in enumerate(
+        (*COLOURS, "#ffffff", "#dddddd", "#333333", "#444444", "#555555", "#666666", "#888888")
+    )
+}
+"""Colours that a page may change, for the dark, by the name of its variable."""
+
+
+class Mark(NamedTuple):
+    """A place of a figure that can be asked."""
+
+    x: float
+    """Points from the left."""
+    y: float
+    """Points from the top."""
+    series: int
+    """Its number among the figure's series."""
+    says: str
+    """Values, lines separated by newlines."""
+    cell: str = ""
+    """The id of the cell it shows, if it is one."""
+
+
+@dataclass
+class Inline:
+    """A figure for a page."""
+
+    file: str
+    """The SVG as a file of its own."""
+    svg: str
+    """The same as a part of a page."""
+    themed: bool
+    """Whether its colours follow the page: not where numbers stand on coloured pixels."""
+    width: float
+    """In points, as the coordinates of the marks are."""
+    least: int
+    """Pixels: the width at which its smallest letters are `SMALLEST_LETTERS` high."""
+    series: list[str] = field(default_factory=list)
+    marks: list[Mark] = field(default_factory=list)
+    alt: str = ""
+    """What the figure shows, in words computed from its marks."""
+
+
+@dataclass
+class _Drawn:
+    """One series in one panel."""
+
+    axes: Axes
+    label: str
+    artist: Artist
+    points: NDArray[np.float64]
+    """(n, 2), in the coordinates of `artist`."""
+    bars: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    """By axis, `x` or `y`: the ends of the points' bars, (n, 2)."""
+    names: Sequence[str] | None = None
+    """What the points are called instead of their values."""
+
+
+def shows_pictures(drawn: Figure) -> bool:
+    """True for a figure with photographs or digits in it, which stays a picture."""
+    return any(len(image.get_shape()) == 3 for axes in drawn.axes for image in axes.images)
+
+
+def inline(drawn: Figure) -> Inline:
+    """The SVG of a figure, laid out already, and its marks."""
+    panels = [found for axes in drawn.axes for found in _series_of(axes)]
+    legends = [*drawn.legends, *filter(None, (axes.get_legend() for axes in drawn.axes))]
+    labels = list(dict.fromkeys(found.label for found in panels if found.label))
+    _name_groups(drawn, legends, labels)
+    buffer = io.StringIO()
+    # No date: the same figure gives the same file.
+    drawn.savefig(buffer, format="svg", metadata={"Date": None})
+    width, height = (72 * inches for inches in drawn.get_size_inches())
+    marks: list[Mark] = []
+    for found in panels:
+        marks.extend(_marks(found, drawn, height, labels))
+    sizes = [text.get_fontsize() for text in drawn.findobj(Text) if text.get_text().strip()]
+    themed = not any(axes.images for axes in drawn.axes)
+    return Inline(
+        file=buffer.getvalue(),
+        svg=_for_page(buffer.getvalue(), THEME if themed else {}),
+        themed=themed,
+        width=width,
+        least=round(width * SMALLEST_LETTERS / min(sizes, default=10)),
+        series=labels,
+        marks=marks[:MOST_MARKS],
+        alt=_in_words(panels),
+    )
+
+
+# --- what a figure holds ---------------------------------------------------------------------
+
+
+def _series_of(axes: Axes) -> Iterator[_Drawn]:
+    """Everything in `axes` whose values can be told."""
+    if not axes.get_visible():
+        return
+    within: set[Artist] = set()
+    for container in axes.containers:
+        within.update(container.get_children())
+        if isinstance(container, ErrorbarContainer) and container.lines[0] is not None:
+            line = container.lines[0]
+            kinds = ["x"] * container.has_xerr + ["y"] * container.has_yerr
+            bars = {
+                which: np.array([_ends(segment, which) for segment in lines.get_segments()])
+                for which, lines in zip(kinds, container.lines[2], strict=True)
+            }
+            label = _label(container, line)
+            yield _Drawn(axes, label, line, np.asarray(line.get_xydata(), float), bars)
+        elif isinstance(container, BarContainer):
+            for patch in container.patches:
+                (left, bottom), (right, top) = patch.get_bbox().get_points()
+                flat = container.orientation == "horizontal"
+                at = (right, (bottom + top) / 2) if flat else ((left + right) / 2, top)
+                yield _Drawn(axes, _label(container, patch), patch, np.array([at]))
+    for line in axes.lines:
+        label = _label(line)
+        if line not in within and (label or told(line)):
+            yield _Drawn(axes, label, line, np.asarray(line.get_xydata(), float))
+    for image in axes.images:
+        values = np.asarray(image.get_array())
+        if values.ndim == 2 and values.size <= MOST_PIXELS and axes.axison:
+            rows, columns = np.indices(values.shape)
+            points = np.stack([columns.ravel(), rows.ravel()], 1).astype(float)
+            names = [f"{value:.4g}" for value in values.ravel()]
+            yield _Drawn(axes, "", image, points, names=names)
+
+
+def _ends(bar: NDArray[np.float64], which: str) -> NDArray[np.float64]:
+    """The ends of a bar, (2,), along an axis; NaN where it isn't drawn."""
+    return bar[:, "xy".index(which)] if len(bar) == 2 else np.full(2, np.nan)
+
+
+def _label(*artists: Any) -> str:
+    """The series that an artist belongs to; empty for none."""
+    for artist in artists:
+        own = getattr(artist, "get_gid", lambda: None)()
+        label = own or str(artist.get_label())
+        if label and not label.startswith("_"):
+            return str(label)
+    return ""
+
+
+def _name_groups(drawn: Figure, legends: list[Legend], labels: list[str]) -> None:
+    """Give the artists of each series, and their entries in legends, ids that `_for_page` knows."""
+    count = 0
+
+    def name(artist: Artist, kind: str, label: str) -> None:
+        nonlocal count
+        if label in labels:
+            count += 1
+            artist.set_gid(f"{kind}-{labels.index(label)}-{count}")
+
+    for axes in drawn.axes:
+        for container in axes.containers:
+            label = _label(container, *container.get_children())
+            for artist in container.get_children():
+                name(artist, "series", label)
+        for artist in (*axes.lines, *axes.collections):
+            name(artist, "series", _label(artist))
+    for legend in legends:
+        for text in legend.get_texts():
+            name(text, "legend", text.get_text())
+
+
+def _for_page(svg: str, theme: Mapping[str, str]) -> str:
+    """The `<svg>` alone, without ids that another figure has too, sized by its page, with
+    variables for the colours of `theme`."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'<svg ([^>]*?)\bwidth="[^"]*"', r"<svg \1", svg, count=1)
+    svg = re.sub(r'<svg ([^>]*?)\bheight="[^"]*"', r"<svg \1", svg, count=1)
+    svg = re.sub(r'id="series-(\d+)-\d+"', r'data-series="\1"', svg)
+    svg = re.sub(r'id="legend-(\d+)-\d+"', r'data-legend="\1"', svg)
+    svg = re.sub(r' id="[A-Za-z0-9]+_\d+"', "", svg)
+
+    def themed(found: re.Match[str]) -> str:
+        variable = theme.get(found[0])
+        return f"var(--{variable},{found[0]})" if variable else found[0]
+
+    def shortened(tag: re.Match[str]) -> str:
+        short = re.sub(r"'DejaVu Sans'[^;\"]*", "var(--sans)", tag[0])
+        short = re.sub(r"(\d\.\d\d)\d+", r"\1", short)
+        return re.sub(r"#[0-9a-f]{6}\b", themed, short)
+
+    return re.sub(r"<[^>]+>", shortened, svg)
+
+
+# --- what its marks say ----------------------------------------------------------------------
+
+
+def _marks(found: _Drawn, drawn: Figure, height: float, labels: list[str]) -> Iterator[Mark]:
+    axes, scale = found.axes, 72 / drawn.dpi
+    pixels = found.artist.get_transform().transform(found.points)
+    if isinstance(found.artist, AxesImage) or not isinstance(found.artist, Line2D):
+        pixels = axes.transData.transform(found.points)
+    inside = axes.bbox.padded(2)
+    series = labels.index(found.label) if found.label else -1
+    notes = told(found.artist)
+    for index, ((x, y), (across, up)) in enumerate(zip(found.points, pixels, strict=True)):
+        if not (np.isfinite((across, up)).all() and inside.contains(across, up)):
+            continue
+        lines = _says(found, index, x, y)
+        extra, cell = notes[index] if index < len(notes) else ("", "")
+        says = "\n".join(filter(None, (*lines, extra)))
+        yield Mark(round(across * scale, 1), round(height - up * scale, 1), series, says, cell)
+
+
+def _says(found: _Drawn, index: int, x: float, y: float) -> list[str]:
+    axes = found.axes
+    title = " ".join(axes.get_title().split())
+    up, across = _name(axes, "y"), _name(axes, "x")
+    lines = [found.label, title if up else ""]
+
+    def interval(which: str) -> str:
+        low, high = found.bars[which][index] if which in found.bars else (np.nan, np.nan)
+        return f" [{low:.4g}, {high:.4g}]" if np.isfinite((low, high)).all() else ""
+
+    lines.append(f"{up or title or 'value'}: {_value(axes.yaxis, y)}{interval('y')}")
+    if not _is_level(found):
+        lines.append(f"{across or 'at'}: {_value(axes.xaxis, x)}{interval('x')}")
+    return [*lines, found.names[index] if found.names else ""]
+
+
+def _is_level(found: _Drawn) -> bool:
+    """True for a line across the whole panel, whose x is none of the data's."""
+    transform = found.artist.get_transform()
+    return isinstance(found.artist, Line2D) and transform != found.axes.transData
+
+
+def _name(axes: Axes, which: str) -> str:
+    """What an axis shows: its label, or that of a panel which shares the axis."""
+    shared = axes.get_shared_x_axes() if which == "x" else axes.get_shared_y_axes()
+    for one in (axes, *shared.get_siblings(axes)):
+        axis: Axis = one.xaxis if which == "x" else one.yaxis
+        if text := axis.get_label_text():
+            return " ".join(text.split())
+    return ""
+
+
+def _value(axis: Axis, value: float) -> str:
+    """A value as its axis names it: the nearest tick's label, if that is almost there, because
+    series are shifted so that they can be told apart; else four digits."""
+    names = axis.get_major_formatter()
+    ticks = np.asarray(axis.get_majorticklocs(), float)
+    if isinstance(axis.get_major_locator(), FixedLocator) and len(ticks):
+        transform = axis.get_transform()
+        low, high = transform.transform(np.asarray(axis.get_view_interval(), float))
+        away = np.abs(transform.transform(ticks) - transform.transform(np.array([value])))
+        nearest = int(away.argmin())
+        if away[nearest] <= NEAR * abs(high - low):
+            return names(ticks[nearest], nearest) or f"{ticks[nearest]:.4g}"
+    return f"{value:.4g}"
+
+
+def _in_words(panels: list[_Drawn], most: int = 12) -> str:
+    """The course of every series, from its first mark to its last."""
+    phrases = []
+    for found in panels:
+        points = found.points[np.isfinite(found.points).all(axis=1)]
+        dots = isinstance(found.artist, Line2D) and found.artist.get_marker() == "."
+        if found.names is not None or dots or not len(points) or not found.label:
+            continue
+        (x0, y0), (x1, y1) = points[0], points[-1]
+        axes = found.axes
+        if _is_level(found):
+            course = f"{y0:.4g}"
+        elif len(points) == 1:
+            course = f"{_value(axes.yaxis, y0)} at {_value(axes.xaxis, x0)}"
+        else:
+            course = (
+                f"from {_value(axes.yaxis, y0)} at {_value(axes.xaxis, x0)} "
+                f"to {_value(axes.yaxis, y1)} at {_value(axes.xaxis, x1)}"
+            )
+        title = axes.get_title().replace("\n", " ")
+        phrases.append(f"{title + ', ' if title else ''}{found.label}: {course}")
+    if not phrases:
+        return ""
+    left = len(phrases) - most
+    more = f"; and {left} more" if left > 0 else ""
+    axes = panels[0].axes
+    about = f"{_name(axes, 'y') or 'Values'} by {_name(axes, 'x') or 'setting'}. "
+    return about + "; ".join(phrases[:most]) + more + "."
