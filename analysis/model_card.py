@@ -133,6 +133,7 @@ def card(results: Results, models: Sequence[Model], left_out: Sequence[str]) -> 
         finalize=markdown,
         autoescape=False,
     )
+    blocks = results.store.provenance([model.row["cell"] for model in models])
     classifiers = [model for model in models if model.measure is ACCURACY]
     return environment.get_template("model_card.md.j2").render(
         front_matter=Markup(front_matter(results, models)),
@@ -151,6 +152,7 @@ def card(results: Results, models: Sequence[Model], left_out: Sequence[str]) -> 
         given=GIVEN,
         left_out=left_out,
         command=Markup(printable(results.plan["command"])),
+        made=list(dict.fromkeys(f"{made.get('code')} on {made.get('device')}" for made in blocks)),
         code=code_version(),
         torch_version=torch.__version__,
     )

@@ -273,6 +273,7 @@ def test_card_says_data_budget_and_choice(out, results):
         "1 epoch of 3,600 images without their labels, minibatches of 64",
         "The choice saw the labels of all 400 validation images",
         "    study run assignment\n",
+        f"computed by {results.store.provenance(results.cells('autoencoder'))[0]['code']} on ",
     ):
         assert words in card
     assert {path.name for path in out.iterdir()} == {"README.md"} | {
