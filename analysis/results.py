@@ -73,6 +73,12 @@ class Results:
         """Numbers of training, validation and test images."""
         return tuple(self.plan.get("images") or map(len, self.dataset.splits))
 
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of the images."""
+        channels, height, width = self.plan.get("image_shape", GREY_28)
+        return channels, height, width
+
     @cached_property
     def _wanted(self) -> dict[str, dict[str, int]]:
         """By experiment: its finished cells, in the order of its grid, and how many replicates
@@ -174,11 +180,8 @@ class Results:
     def autoencoders(self, cell: str, replicates: Iterable[int] | None = None) -> list[Autoencoder]:
         """The trained autoencoders of a cell (default: all that were asked for), on the CPU, in
         evaluation mode."""
-        config = self.store.config(cell)
-        known = {setting.name for setting in fields(AutoencoderConfig)}
-        settings = AutoencoderConfig(**{k: v for k, v in config.items() if k in known})
-        channels, height, width = self.plan.get("image_shape", GREY_28)
-        shape = settings.shape.of_images((channels, height, width))
+        settings = settings_of(AutoencoderConfig, self.store.config(cell))
+        shape = settings.shape.of_images(self.image_shape)
         wanted = self._chosen(cell, replicates)
         weights = self.store.weights(cell, wanted)
         models = []
@@ -209,6 +212,12 @@ class Results:
     def test_labels(self) -> torch.Tensor:
         """The test labels, (N,) int64."""
         return self.dataset.test.on("cpu")[1]
+
+
+def settings_of(kind: Any, config: Mapping[str, Any]) -> Any:
+    """A stored configuration as a `Config` of this class, without settings unknown to it."""
+    known = {setting.name for setting in fields(kind)}
+    return kind(**{name: value for name, value in config.items() if name in known})
 
 
 def is_plain(config: Mapping[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""The commands `study plan | run | search | report | check`."""
+"""The commands `study plan | run | search | report | export | check`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from study import reporting
 from study.command_line.machine import check_out, require_machine
 from study.command_line.options import as_bad_input, select
 from study.command_line.parser import parser
 from study.console import console, print_error
-from study.errors import BAD_INPUT, DONE, FAILED, BadInput, StoreError, resolving
+from study.errors import BAD_INPUT, DONE, FAILED, BadInput, DataMissing, StoreError, resolving
 from study.grid import Cell, check_data, identify, lay_out
 from study.own import register_installed
 from study.presets import find
@@ -148,7 +149,8 @@ def command_search(arguments: argparse.Namespace) -> int:
     return search(study, problems(arguments, study.data, study.selection), arguments)
 
 
-def command_report(arguments: argparse.Namespace) -> int:
+def finished_study(arguments: argparse.Namespace) -> Store:
+    """The results that a command reads. Raises `BadInput` for them, and for `--data-dir`."""
     results = arguments.results
     if not is_uri(results):
         with resolving("RESULTS", results):
@@ -160,14 +162,42 @@ def command_report(arguments: argparse.Namespace) -> int:
             raise BadInput("--data-dir", data_dir, "is not there")
     store = Store(results)
     store.reach()
+    return store
+
+
+def command_report(arguments: argparse.Namespace) -> int:
+    store = finished_study(arguments)
     plan = store.plan()
     cells = [cell["id"] for planned in plan["experiments"] for cell in planned["cells"]]
     try:
         damaged = store.verify(cells)
-        return write_report(store, arguments.console, plan, damaged, data_dir=data_dir)
+        return write_report(store, arguments.console, plan, damaged, data_dir=arguments.data_dir)
     except OSError as error:
         reason = f"the report can't be written ({error.strerror})"
-        raise BadInput("RESULTS", results, reason) from error
+        raise BadInput("RESULTS", arguments.results, reason) from error
+
+
+def command_export(arguments: argparse.Namespace) -> int:
+    store, out, console = finished_study(arguments), arguments.best, arguments.console
+    check_out(out, "--best")
+    with resolving("--best", out):
+        if out.exists() and any(out.iterdir()):
+            raise BadInput("--best", out, "is not empty; it must be, or not exist yet")
+    store.plan()
+    console.print("choosing models by validation images, and training classifiers again …")
+    try:
+        lines = reporting.export(store.address, out, arguments.data_dir)
+    except reporting.Killed as error:
+        console.print(f"failed: {error}", style="red")
+        return FAILED
+    except DataMissing as error:
+        raise StoreError(f"{error}; `--data-dir DIR` reads them from DIR") from error
+    except OSError as error:
+        reason = f"can't be written to ({error.strerror})"
+        raise BadInput("--best", out, reason) from error
+    for line in lines:
+        console.print(line)
+    return DONE
 
 
 def command_check(arguments: argparse.Namespace) -> int:
@@ -185,6 +215,7 @@ COMMANDS = {
     "run": command_run,
     "search": command_search,
     "report": command_report,
+    "export": command_export,
     "check": command_check,
 }
 

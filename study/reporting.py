@@ -1,4 +1,4 @@
-"""The report, written by a process of its own, with a second one beside it.
+"""The report, written by a process of its own, with a second one beside it; exported models too.
 
 Its memory, torch's above all, is free again when the page is there.
 """
@@ -41,6 +41,15 @@ def write(folder: Path | str, damaged: Mapping[Block, str], data_dir: Path | Non
     Raises what `analysis.report.write` does, and `Killed`.
     """
     return _elsewhere("writes the report", _write, folder, damaged, data_dir)
+
+
+def export(folder: Path | str, out: Path, data_dir: Path | None) -> list[str]:
+    """Write the best models of the results in a folder, or on object storage, into the folder
+    `out`; a line on each.
+
+    Raises what `analysis.export.write` does, and `Killed`.
+    """
+    return _elsewhere("exports the models", _export, folder, out, data_dir)
 
 
 def open_questions(folder: Path | str, matters: float) -> list[Question]:
@@ -109,6 +118,12 @@ def _configure_process() -> None:
     assert package and package.origin
     with chdir(Path(package.origin).parent / "mpl-data"):
         import matplotlib  # noqa: F401
+
+
+def _export(folder: Path | str, out: Path, data_dir: Path | None) -> list[str]:
+    from analysis import export
+
+    return export.write(folder, out, data_dir)
 
 
 def _open_questions(folder: Path | str, matters: float) -> list[Question]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -134,3 +134,6 @@ class Outcome:
     predictions: np.ndarray | None = None
     """Predicted class of every test image, (R, N_test) uint8, or its predicted angle in degrees,
     (R, N_test) float32."""
+    networks: Sequence[torch.nn.Module] = ()
+    """The R trained classifiers, where they are networks. No store keeps them: a replicate is
+    trained again where one is needed."""

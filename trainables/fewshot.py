@@ -330,6 +330,7 @@ def train(
         from trainables.heads import fit_heads  # scikit-learn: a second that the others don't need
 
         learnt = Learnt(fit_heads(config.freeze, members, examples), 1, config.labels, 0)
+        networks: Sequence[nn.Module] = ()
     else:
         earlier_epochs = 0
         if config.freeze == "fixed":
@@ -354,5 +355,6 @@ def train(
         else:
             training = whole_networks(config, replicates, members, examples, strategy)
         learnt = learn(config, training, scoring, earlier_epochs, checkpoint)
+        networks = training.models.members if config.freeze == "consistency" else members
     seen = {"label_subset": list(replicates), "encoder_replicate": sources}
-    return scoring.outcome(learnt, started, seen)
+    return scoring.outcome(learnt, started, seen, networks)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from torch import Generator, Tensor, arange, from_numpy, no_grad, stack, uint8
+from torch import Generator, Tensor, arange, from_numpy, nn, no_grad, stack, uint8
 from torch.nn import functional
 
 from trainables.augment import views
@@ -187,9 +187,15 @@ class Scoring:
         self.seconds += time.perf_counter() - began
         return {"val_accuracy": accuracy.mean().item(), "parameters": self.parameters}
 
-    def outcome(self, learnt: Learnt, started: float, columns: Mapping[str, list[Any]]) -> Outcome:
+    def outcome(
+        self,
+        learnt: Learnt,
+        started: float,
+        columns: Mapping[str, list[Any]],
+        networks: Sequence[nn.Module] = (),
+    ) -> Outcome:
         """Rows and predictions of what has been learnt since `started` (`time.perf_counter`), with
-        these further `columns` of R values."""
+        these further `columns` of R values, and the R classifiers where they are `networks`."""
         _, on_validation = judge(learnt.predict, *self.validation)
         predictions, on_test = judge(learnt.predict, *self.test)
         seconds = learnt.earlier_seconds + time.perf_counter() - started - self.seconds
@@ -202,7 +208,8 @@ class Scoring:
         }
         accuracies = {"val_accuracy": on_validation.tolist(), "test_accuracy": on_test.tolist()}
         rows = lines(self.replicates, common, {**columns, **accuracies})
-        return Outcome(rows, self.history, predictions=predictions.to(uint8).cpu().numpy())
+        predicted = predictions.to(uint8).cpu().numpy()
+        return Outcome(rows, self.history, predictions=predicted, networks=networks)
 
 
 @no_grad()

@@ -88,4 +88,4 @@ def train(
     )
     scoring = Scoring(replicates, data, report, count_parameters(members[0]), score_after)
     learnt = learn(config, training, scoring, checkpoint=checkpoint)
-    return scoring.outcome(learnt, started, {"label_subset": list(replicates)})
+    return scoring.outcome(learnt, started, {"label_subset": list(replicates)}, models.members)

@@ -24,11 +24,11 @@ ASKED = "full"
 own, so that further arms don't take its power away."""
 
 
-def accuracy_interval(group: pd.DataFrame) -> Interval:
+def accuracy_interval(group: pd.DataFrame, metric: str = "test_accuracy") -> Interval:
     """Interval of a mean accuracy over replicates: see `over_replicates`."""
     pretrained = bool(group["encoder_cell"].notna().any())
     encoders = group["encoder_replicate"] if pretrained else group["label_subset"]
-    return over_replicates(group["test_accuracy"], encoders, group["label_subset"])
+    return over_replicates(group[metric], encoders, group["label_subset"])
 
 
 def over_replicates(values: pd.Series, encoders: pd.Series, subsets: pd.Series) -> Interval:

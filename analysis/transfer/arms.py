@@ -143,5 +143,5 @@ def ordered(arms: Iterable[str]) -> list[str]:
 
 def place_of(row: pd.Series) -> str:
     """Where a classifier is on the grid: its arm, its d if it has one, and its labels."""
-    dim = f", d = {row['latent_dim']:.0f}" if row["latent_dim"] > 0 else ""
+    dim = f", d = {row['latent_dim']:.0f}" if row.get("latent_dim", 0) > 0 else ""
     return f"{name_of(row['arm'])}{dim}, {row['labels']} labels"

@@ -10,13 +10,13 @@ from study.limits import cores
 from study.words import counted
 
 
-def check_out(out: Path) -> None:
-    """Raise `BadInput` for a path that can't be a results folder."""
-    with resolving("--out", out):
+def check_out(out: Path, option: str = "--out") -> None:
+    """Raise `BadInput` for a path, the value of an option, that can't be a folder to write to."""
+    with resolving(option, out):
         existing = next(path for path in (out, *out.absolute().parents) if path.exists())
         if not existing.is_dir():
             which = "is a file" if existing == out else f"{existing} is a file"
-            raise BadInput("--out", out, f"{which}; it must be a folder, or not exist yet")
+            raise BadInput(option, out, f"{which}; it must be a folder, or not exist yet")
 
 
 def require_machine(arguments: argparse.Namespace) -> None:

@@ -56,14 +56,29 @@ def parser() -> argparse.ArgumentParser:
         "spent; a larger budget extends the search.")
     _add_search(search)
     report = add("report", "the report again, from what is on disk")
-    report.add_argument(
-        "results", type=types.results, metavar="RESULTS",
-        help="results folder, or a place on object storage such as s3://bucket/path")
-    report.add_argument(
-        "--data-dir", type=types.folder, metavar="DIR",
-        help="folder with the images of the study, where they have been moved: with the datasets "
-        "in torchvision's layout; or your own images, or the folder that these lie in (default: "
-        "where they were, then STUDY_DATA_DIR or the cache); nothing is downloaded there")
+    export = add(
+        "export", "the best models, as files that torch alone can load, with a card",
+        ": the best autoencoder, and the best classifier for each number of labels. Of the cell "
+        "with the best mean on validation images it is the best replicate. Autoencoders are read; "
+        "classifiers, whose weights no study keeps, are trained again from their seeds, in seconds "
+        "to minutes each, which needs the images.",
+        "OUT/NAME.pt2 is a torch.export program for any number of images, OUT/NAME.safetensors "
+        "its weights alone, OUT/README.md the model card: data, budget, scores with intervals, "
+        "licence, how to load. Exit code 0: written; 1: the process that trains was killed; 2: bad "
+        "input, nothing is finished, or no model is kept.")
+    export.add_argument(
+        "--best", type=types.folder, metavar="OUT", required=True,
+        help="folder to write to, which must be empty or not exist yet")
+    for command in (report, export):
+        command.add_argument(
+            "results", type=types.results, metavar="RESULTS",
+            help="results folder, or a place on object storage such as s3://bucket/path")
+        command.add_argument(
+            "--data-dir", type=types.folder, metavar="DIR",
+            help="folder with the images of the study, where they have been moved: with the "
+            "datasets in torchvision's layout; or your own images, or the folder that these lie in "
+            "(default: where they were, then STUDY_DATA_DIR or the cache); nothing is downloaded "
+            "there")
     check = add("check", "is this machine (or cluster) ready: versions, processors, data, storage")
     check.add_argument(
         "--dataset", type=types.dataset, default="mnist-5k", metavar="NAME",

@@ -51,6 +51,7 @@ COMMANDS = [
     Row("a run of nothing", "run", "required: name"),
     Row("a study that isn't there", "plan nonsense", "'nonsense' is not a study or experiment: a"),
     Row("a report of nothing", "report", "required: RESULTS"),
+    Row("an export to nowhere", "export results", "required: --best"),
     Row("an unknown option", "{plan} --latent-dimms 2", "--latent-dimms"),
     Row("an option without its value", "plan assignment --latent-dims", "--latent-dims: expected"),
     Row("a preset that isn't there", "{run} --preset bogus", "'bogus' .*: smoke, quick, full"),
@@ -111,6 +112,12 @@ FILES = [
     Row("a plan in UTF-16", "report {tmp}/utf16", "study.json: can't be read"),
     Row("results of before", "report {tmp}/old", "{tmp}/old holds results of another version"),
     Row("results into those of before", "{run} --out {tmp}/old", "choose another --out"),
+    Row("an export of nowhere", "export {tmp}/nowhere --best {tmp}/new",
+        "RESULTS {tmp}/nowhere: is not a folder"),
+    Row("an export among files", "export {tmp}/nothing --best {tmp}", "--best {tmp}: is not empty"),
+    Row("an export in a file", "export {tmp}/nothing --best {tmp}/file", "--best .*: is a file"),
+    Row("an export in a circle", "export {tmp}/nothing --best {tmp}/loop", "loop: Symlink loop"),
+    Row("an export of no study", "export {tmp}/empty --best {tmp}/new", "/empty holds no study"),
     Row("data that are nowhere", "report {tmp}/nothing --data-dir {tmp}/nowhere",
         "--data-dir {tmp}/nowhere: is not there"),
     Row("data that go in a circle", "report {tmp}/nothing --data-dir {tmp}/loop",
@@ -327,7 +334,7 @@ def test_bad_input_is_refused_in_one_line(row, world, monkeypatch, capsys, reque
         request.getfixturevalue("as_nobody")
     command = shlex.split(filled(row.command))
     line = refusal(capsys, *command)
-    assert re.match("study( plan| run| report)?: ", line)
+    assert re.match("study( plan| run| report| export)?: ", line)
     assert re.search(filled(row.line), line), line
     assert not (world / "results").exists()
     assert (world / "file").read_text() == (world / "cells" / "blocks").read_text() == "precious"
