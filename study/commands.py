@@ -1,4 +1,4 @@
-"""The commands `study plan | run | search | report | check`."""
+"""The commands `study plan | run | search | report | compare | check`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import io
 import os
 import shlex
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from study import reporting
 from study.command_line.machine import check_out, require_machine
 from study.command_line.options import as_bad_input, select
 from study.command_line.parser import parser
@@ -32,7 +34,7 @@ from study.run import (
 )
 from study.store import Store
 from study.store.places import is_uri
-from study.words import counted, redacted
+from study.words import counted, duration, redacted
 from trainables.contract import ConfigError
 from trainables.data import NAMES, DataError, Dataset, Options, load
 from trainables.own import OwnCodeError
@@ -148,12 +150,18 @@ def command_search(arguments: argparse.Namespace) -> int:
     return search(study, problems(arguments, study.data, study.selection), arguments)
 
 
-def command_report(arguments: argparse.Namespace) -> int:
-    results = arguments.results
+def require_results(results: Path | str) -> None:
+    """Raise `BadInput` for a path that is no folder."""
     if not is_uri(results):
+        assert isinstance(results, Path)
         with resolving("RESULTS", results):
             if not results.is_dir():
                 raise BadInput("RESULTS", results, "is not a folder with a study's results")
+
+
+def command_report(arguments: argparse.Namespace) -> int:
+    results = arguments.results
+    require_results(results)
     data_dir = arguments.data_dir
     with resolving("--data-dir", data_dir or Path()):
         if data_dir and not data_dir.exists():
@@ -168,6 +176,31 @@ def command_report(arguments: argparse.Namespace) -> int:
     except OSError as error:
         reason = f"the report can't be written ({error.strerror})"
         raise BadInput("RESULTS", results, reason) from error
+
+
+def command_compare(arguments: argparse.Namespace) -> int:
+    compared, out = arguments.results, arguments.out
+    for results in compared:
+        require_results(results)
+    if len(compared) < 2:
+        only = shown(str(compared[0]))
+        raise BadInput("RESULTS", only, "is one study; give another one to compare it with")
+    if is_uri(out):
+        raise BadInput("--out", shown(out), "must be a folder of this machine")
+    check_out(out)
+    if (out / "study.json").exists():
+        raise BadInput("--out", out, "holds a study; give a folder for the comparison alone")
+    started = time.monotonic()
+    try:
+        page = reporting.compare(compared, out)
+    except OSError as error:
+        reason = f"the comparison can't be written ({error.strerror})"
+        raise BadInput("--out", out, reason) from error
+    except reporting.Killed as error:
+        arguments.console.print(f"failed: {error}; the same command tries again", style="red")
+        return FAILED
+    arguments.console.print(f"comparison: {page}  ({duration(time.monotonic() - started)})")
+    return DONE
 
 
 def command_check(arguments: argparse.Namespace) -> int:
@@ -185,6 +218,7 @@ COMMANDS = {
     "run": command_run,
     "search": command_search,
     "report": command_report,
+    "compare": command_compare,
     "check": command_check,
 }
 
