@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import fill
 
 import numpy as np
 import pandas as pd
@@ -40,10 +41,10 @@ def draw_errors(studies: Sequence[Study]) -> Figure:
             offset = 0.03 * (index - (len(tables) - 1) / 2)
             draw_series(axes, rows[rows["depth"] == depth], "latent_dim", "test_mse",
                         literal(name), index, offset=offset)  # fmt: skip
-        latent_dim_axis(axes, every["latent_dim"], apart=1.2)
+        latent_dim_axis(axes, every["latent_dim"], apart=1.15)
         axes.set_title(counted(depth, "layer"))
     panels[0][0].set_ylabel(ERROR)
-    panels[0][0].set_ylim(0, 1.05 * every["test_mse"].max())
+    panels[0][0].set_ylim(bottom=0)
     _legend(made, panels[0])
     return made
 
@@ -68,7 +69,7 @@ def draw_error_differences(table: pd.DataFrame) -> Figure:
     latent_dim_axis(axes, table["latent_dim"])
     axes.set_ylabel(f"test error, {literal(table['comparison'].iloc[0])} (%)")
     if by:
-        axes.legend()
+        _legend(made, [axes])
     return made
 
 
@@ -93,11 +94,12 @@ def draw_accuracies(table: pd.DataFrame, dots: pd.DataFrame, names: Sequence[str
             axes.errorbar(part["labels"] * shift, 100 * part[which], yerr=reach, capsize=2,
                           color=COLOURS[index], marker=MARKERS[index], markersize=4,
                           linestyle=("-", "--")[index], label=literal(name))  # fmt: skip
-        axes.set_title(literal(name_of(arm)), fontsize=9)
+        axes.set_title(literal(fill(name_of(arm), 32)), fontsize=9)
         axes.set_xscale("log")
         ticks = sorted(table["labels"].unique())
         axes.set_xticks(ticks, [str(int(tick)) for tick in ticks])
         axes.set_xticks([], minor=True)
+        axes.set_xlim(0.8 * ticks[0], 1.25 * ticks[-1])
         axes.set_ylim(0, 100)
     for axes in panels.flat[len(arms) :]:
         axes.set_axis_off()

@@ -16,10 +16,10 @@ from analysis.compare.figures import (
     draw_error_differences,
     draw_errors,
 )
-from analysis.compare.studies import Study, match
+from analysis.compare.studies import Study, match, only_here
 from analysis.document import Document
 from analysis.report.captions import STUDENT, bars
-from analysis.statistics import LEVEL, Interval, unadjusted, verdict
+from analysis.statistics import LEVEL, Interval, unadjusted
 from analysis.transfer.arms import name_of
 from study.words import counted
 
@@ -85,11 +85,9 @@ def write_reconstruction(document: Document, studies: Sequence[Study]) -> None:
             continue
         tables.append(table)
         overall = over_cells(first, other, "autoencoder", "test_mse")
-        interval = _interval(overall)
-        claim = _equal(overall) or verdict(interval, "higher", "lower", "undecided")
         section.conclusions.append(
             f"{overall['comparison']}, test error, mean over the {counted(len(table), 'setting')} "
-            f"in common: {_text(overall, 1, ' %')}, {claim} ({overall['interval']}, "
+            f"in common: {_text(overall, 1, ' %')}, {_word(overall)} ({overall['interval']}, "
             f"{_basis(overall)}). Setting by setting: {_counts(table)}."
         )
         if "latent_dim" in table:
@@ -153,7 +151,7 @@ def _on_arms(table: pd.DataFrame) -> list[str]:
     """How many of the comparisons are decided, and a sentence each on the first arms."""
     arms = list(dict.fromkeys(table["arm"]))
     comparison = table["comparison"].iloc[0]
-    sentences = [f"{comparison}, accuracies by arm and labels: {_counts(table)}."]
+    sentences = [f"{comparison}, accuracies by arm and labels, means over d: {_counts(table)}."]
     for arm in arms[:MOST_ARMS]:
         lines = table[table["arm"] == arm]
         parts = [
@@ -210,12 +208,14 @@ def write_alone(document: Document, studies: Sequence[Study]) -> None:
         for experiment in dict.fromkeys(names):
             found = match(studies[0], other, experiment)
             tables.append(found.alone)
-            for name, lines in found.alone.groupby("study", sort=False):
-                section.conclusions.append(
-                    f"{experiment}, {name}: {counted(len(lines), 'cell')} "
-                    f"{'has' if len(lines) == 1 else 'have'} no counterpart; {len(found.cells)} "
-                    f"{'has' if len(found.cells) == 1 else 'have'} one."
-                )
+            for here, there in ((studies[0], other), (other, studies[0])):
+                if count := (found.alone["study"] == here.name).sum():
+                    only = only_here(here, there, experiment, found.keys)
+                    section.conclusions.append(
+                        f"{experiment}: {counted(count, 'cell')} of {here.name} without a "
+                        f"counterpart in {there.name}, {len(found.cells)} with one"
+                        f"{f'; {here.name} alone has {only}' if only else ''}."
+                    )
     table = pd.concat(tables, ignore_index=True)
     if table.empty:
         document.text("Each finished cell has its counterpart.")
@@ -245,15 +245,14 @@ def _text(line: pd.Series, digits: int, unit: str = "", scale: float = 1) -> str
     return _interval(line).text(digits, scale, unit, signed=True)
 
 
-def _equal(line: pd.Series) -> str:
-    return "equal" if line["low"] == line["high"] == 0 else ""
-
-
 def _word(line: pd.Series) -> str:
-    """What the corrected p value says: the interval is of one comparison of several."""
-    if equal := _equal(line):
-        return equal
-    if not line["p_holm"] < LEVEL:  # NaN too: nothing could be tested
+    """What the p value says, corrected where there are several: the interval is of one comparison.
+
+    Replicates that all differ alike, as accuracies on few images may, decide nothing.
+    """
+    if line["low"] == line["high"]:
+        return "without spread" if line["low"] else "equal"
+    if not line.get("p_holm", line["p"]) < LEVEL:  # NaN too: nothing could be tested
         return "undecided"
     return "higher" if line["difference"] > 0 else "lower"
 

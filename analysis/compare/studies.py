@@ -154,6 +154,19 @@ def _alone(
     return pd.DataFrame(lines, columns=["study", "experiment", "settings", "reason", "cell"])
 
 
+def only_here(here: Study, there: Study, experiment: str, keys: Sequence[str]) -> str:
+    """The values of `keys` that one study alone has planned: `latent_dim 30; labels 10, 80`."""
+    one, two = (study.configurations(experiment) for study in (here, there))
+    values = {
+        key: [v for v in one[key].unique() if v not in set(two[key])]
+        for key in keys
+        if key in one and key in two
+    }
+    return "; ".join(
+        f"{key} {', '.join(map(short, found))}" for key, found in values.items() if found
+    )
+
+
 def words(values: pd.Series, keys: Sequence[str]) -> str:
     """`latent_dim 14, depth 3`."""
     return ", ".join(f"{key} {short(values[key])}" for key in keys)

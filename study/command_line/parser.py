@@ -71,8 +71,8 @@ def parser() -> argparse.ArgumentParser:
         "where data and seeds are the same; else the intervals of the differences are Welch's. "
         "Each study is compared with the first; data sets, code versions and presets may differ. "
         "No images are needed.",
-        "example: study run few-labels --dataset mnist --out mnist; study run few-labels --dataset "
-        "fashion-mnist --out fashion; study compare mnist fashion")
+        "example: `study compare mnist fashion`, after `study run few-labels` with --dataset mnist "
+        "--out mnist and with --dataset fashion-mnist --out fashion")
     compare.add_argument(
         "results", type=types.results, nargs="+", metavar="RESULTS",
         help="two results folders or more, or places on object storage such as s3://bucket/path; "

@@ -66,7 +66,13 @@ def exit_code(*arguments):
 
 @pytest.mark.parametrize(
     ("command", "mentioned"),
-    [("plan", OPTIONS), ("run", OPTIONS), ("check", PLACES), ("report", ["RESULTS"])],
+    [
+        ("plan", OPTIONS),
+        ("run", OPTIONS),
+        ("check", PLACES),
+        ("report", ["RESULTS"]),
+        ("compare", ["RESULTS", "--out"]),
+    ],
 )
 def test_help_mentions_every_option(command, mentioned, capsys):
     assert exit_code(command, "--help") == 0
@@ -86,6 +92,7 @@ def test_help_mentions_every_command_and_exit_code(capsys):
         "plan",
         "run",
         "report",
+        "compare",
         "check",
         "0 every replicate done",
         "1 something",
