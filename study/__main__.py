@@ -1,4 +1,4 @@
-"""The command line: `study plan | run | search | report | export | check`, as `python -m study`."""
+"""The command line, `study COMMAND …`: the same as `python -m study COMMAND …`."""
 
 from __future__ import annotations
 

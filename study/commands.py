@@ -1,4 +1,4 @@
-"""The commands `study plan | run | search | report | export | check`."""
+"""The commands `study plan | run | search | report | compare | export | check`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import io
 import os
 import shlex
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,7 +34,7 @@ from study.run import (
 )
 from study.store import Store
 from study.store.places import is_uri
-from study.words import counted, redacted
+from study.words import counted, duration, redacted
 from trainables.contract import ConfigError
 from trainables.data import NAMES, DataError, Dataset, Options, load
 from trainables.own import OwnCodeError
@@ -149,13 +150,19 @@ def command_search(arguments: argparse.Namespace) -> int:
     return search(study, problems(arguments, study.data, study.selection), arguments)
 
 
-def finished_study(arguments: argparse.Namespace) -> Store:
-    """The results that a command reads. Raises `BadInput` for them, and for `--data-dir`."""
-    results = arguments.results
+def require_results(results: Path | str) -> None:
+    """Raise `BadInput` for a path that is no folder."""
     if not is_uri(results):
+        assert isinstance(results, Path)
         with resolving("RESULTS", results):
             if not results.is_dir():
                 raise BadInput("RESULTS", results, "is not a folder with a study's results")
+
+
+def finished_study(arguments: argparse.Namespace) -> Store:
+    """The results that a command reads. Raises `BadInput` for them, and for `--data-dir`."""
+    results = arguments.results
+    require_results(results)
     data_dir = arguments.data_dir
     with resolving("--data-dir", data_dir or Path()):
         if data_dir and not data_dir.exists():
@@ -200,6 +207,31 @@ def command_export(arguments: argparse.Namespace) -> int:
     return DONE
 
 
+def command_compare(arguments: argparse.Namespace) -> int:
+    compared, out = arguments.results, arguments.out
+    for results in compared:
+        require_results(results)
+    if len(compared) < 2:
+        only = shown(str(compared[0]))
+        raise BadInput("RESULTS", only, "is one study; give another one to compare it with")
+    if is_uri(out):
+        raise BadInput("--out", shown(out), "must be a folder of this machine")
+    check_out(out)
+    if (out / "study.json").exists():
+        raise BadInput("--out", out, "holds a study; give a folder for the comparison alone")
+    started = time.monotonic()
+    try:
+        page = reporting.compare(compared, out)
+    except OSError as error:
+        reason = f"the comparison can't be written ({error.strerror})"
+        raise BadInput("--out", out, reason) from error
+    except reporting.Killed as error:
+        arguments.console.print(f"failed: {error}; the same command tries again", style="red")
+        return FAILED
+    arguments.console.print(f"comparison: {page}  ({duration(time.monotonic() - started)})")
+    return DONE
+
+
 def command_check(arguments: argparse.Namespace) -> int:
     from study.cluster.check import check
 
@@ -216,6 +248,7 @@ COMMANDS = {
     "search": command_search,
     "report": command_report,
     "export": command_export,
+    "compare": command_compare,
     "check": command_check,
 }
 

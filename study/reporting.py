@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import chdir, contextmanager
@@ -58,6 +58,14 @@ def open_questions(folder: Path | str, matters: float) -> list[Question]:
     Raises what `analysis.results.load` does, and `Killed`.
     """
     return _elsewhere("reads the results", _open_questions, folder, matters)
+
+
+def compare(folders: Sequence[Path | str], out: Path) -> Path:
+    """Write a page that compares the studies in these folders; its path: `analysis.compare`.
+
+    Raises what `analysis.compare.write` does, and `Killed`.
+    """
+    return _elsewhere("compares the studies", _compare, folders, out)
 
 
 def _elsewhere(task: str, function: Callable[..., T], *arguments: object) -> T:
@@ -130,6 +138,12 @@ def _open_questions(folder: Path | str, matters: float) -> list[Question]:
     from analysis.decisions import open_questions
 
     return open_questions(folder, matters)
+
+
+def _compare(folders: Sequence[Path | str], out: Path) -> Path:
+    from analysis import compare
+
+    return compare.write(folders, out)
 
 
 def _write(folder: Path | str, damaged: Mapping[Block, str], data_dir: Path | None) -> str:

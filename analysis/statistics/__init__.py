@@ -12,6 +12,7 @@ from analysis.statistics.crossed import crossed_bootstrap as crossed_bootstrap
 from analysis.statistics.interval import LEVEL as LEVEL
 from analysis.statistics.interval import Interval as Interval
 from analysis.statistics.interval import finite_mean as finite_mean
+from analysis.statistics.interval import independent_difference as independent_difference
 from analysis.statistics.interval import mean_interval as mean_interval
 from analysis.statistics.interval import unadjusted as unadjusted
 from analysis.statistics.interval import verdict as verdict

@@ -112,6 +112,26 @@ def finite_mean(values: ArrayLike, confidence: float = 0.95) -> Interval:
     return Interval(math.nan, math.nan, math.nan, 0, kind_of(confidence, "Student t"))
 
 
+def independent_difference(a: Interval, b: Interval, confidence: float = 0.95) -> Interval:
+    """Interval for a − b of two independent estimates, each with a standard error.
+
+    Student's t with Welch and Satterthwaite's degrees of freedom (Welch 1947, Biometrika 34(1/2),
+    28-35): of two results of `mean_interval` it is Welch's interval. `n` is both together. Bounds
+    are NaN where one of the two has no standard error.
+    """
+    check_confidence(confidence)
+    methods = list(dict.fromkeys(side.kind.partition(" % ")[2] for side in (a, b)))
+    of_others = "" if methods == ["Student t"] else f" of {' and '.join(methods)}"
+    estimate, n, method = a.estimate - b.estimate, a.n + b.n, f"Welch t{of_others}"
+    if math.isnan(a.standard_error) or math.isnan(b.standard_error):
+        return Interval(estimate, math.nan, math.nan, n, kind_of(confidence, method))
+    variances = a.standard_error**2, b.standard_error**2
+    freedoms = a.degrees_of_freedom, b.degrees_of_freedom
+    spread = sum(v**2 / freedom for v, freedom in zip(variances, freedoms, strict=True))
+    freedom = sum(variances) ** 2 / spread if spread else min(freedoms)
+    return student_interval(estimate, math.sqrt(sum(variances)), freedom, n, confidence, method)
+
+
 def verdict(
     interval: Interval, positive: str, negative: str, undecided: str, null: float = 0.0
 ) -> str:

@@ -79,6 +79,22 @@ def parser() -> argparse.ArgumentParser:
             "datasets in torchvision's layout; or your own images, or the folder that these lie in "
             "(default: where they were, then STUDY_DATA_DIR or the cache); nothing is downloaded "
             "there")
+    compare = add(
+        "compare",
+        "two studies or more side by side: what differs, with intervals",
+        ", on one page. Cells with the same settings correspond. Their replicates are paired "
+        "where data and seeds are the same; else the intervals of the differences are Welch's. "
+        "Each study is compared with the first; data sets, code versions and presets may differ. "
+        "No images are needed.",
+        "example: `study compare mnist fashion`, after `study run few-labels` with --dataset mnist "
+        "--out mnist and with --dataset fashion-mnist --out fashion")
+    compare.add_argument(
+        "results", type=types.results, nargs="+", metavar="RESULTS",
+        help="two results folders or more, or places on object storage such as s3://bucket/path; "
+        "of a difference the first one is subtracted")
+    compare.add_argument(
+        "--out", type=types.results, default=Path("comparison"), metavar="FOLDER",
+        help="where to write index.html, figures and tables (default: comparison)")
     check = add("check", "is this machine (or cluster) ready: versions, processors, data, storage")
     check.add_argument(
         "--dataset", type=types.dataset, default="mnist-5k", metavar="NAME",

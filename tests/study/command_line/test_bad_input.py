@@ -52,6 +52,7 @@ COMMANDS = [
     Row("a study that isn't there", "plan nonsense", "'nonsense' is not a study or experiment: a"),
     Row("a report of nothing", "report", "required: RESULTS"),
     Row("an export to nowhere", "export results", "required: --best"),
+    Row("a comparison of nothing", "compare", "required: RESULTS"),
     Row("an unknown option", "{plan} --latent-dimms 2", "--latent-dimms"),
     Row("an option without its value", "plan assignment --latent-dims", "--latent-dims: expected"),
     Row("a preset that isn't there", "{run} --preset bogus", "'bogus' .*: smoke, quick, full"),

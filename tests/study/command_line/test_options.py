@@ -72,6 +72,7 @@ def exit_code(*arguments):
         ("check", PLACES),
         ("report", ["RESULTS"]),
         ("export", ["RESULTS", "--best", "--data-dir", "torch.export", "README.md"]),
+        ("compare", ["RESULTS", "--out"]),
     ],
 )
 def test_help_mentions_every_option(command, mentioned, capsys):
@@ -93,6 +94,7 @@ def test_help_mentions_every_command_and_exit_code(capsys):
         "run",
         "report",
         "export",
+        "compare",
         "check",
         "0 every replicate done",
         "1 something",
