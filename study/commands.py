@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from study.ahead import look_ahead
 from study.command_line.machine import check_out, require_machine
 from study.command_line.options import as_bad_input, select
 from study.command_line.parser import parser
@@ -133,6 +134,7 @@ def command_plan(arguments: argparse.Namespace) -> int:
         f"{counted(missing, 'replicate')} to compute, each trial on {cpus} and {gpus}; "
         f"address {arguments.address}"
     )
+    look_ahead(study, groups, finished, arguments.cluster, arguments.price_per_hour)
     return DONE
 
 
