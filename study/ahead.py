@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from study.run import Study
 
 MOST_MEASURED = 10_000
-"""Missing cells up to which a plan takes the seconds to measure some without being asked."""
+"""Cells up to which a plan takes the seconds to measure some without being asked. Of more, so many
+at random stand for all."""
 
 
 @dataclass(frozen=True)
@@ -75,11 +77,14 @@ def look_ahead(
         return
     rates = Rates(len(study.data.train))
     cells = list(dict.fromkeys(cell for group in groups for cell in group))
+    every = len(cells)
     learn(rates, study.store, cells, finished)
     seen = any(rates.knows(group[0]) for group in groups if group)
     if not (seen or price or len(cells) <= MOST_MEASURED):
         tell("how long: unknown, as no block is finished; --price-per-hour measures some")
         return
+    part = random.Random(0).sample(cells, min(len(cells), MOST_MEASURED))
+    cells = cells if len(part) == len(cells) else part
     tasks = missing_tasks(cells, finished, machine.workers, study.store.begun())
     if not tasks:
         tell("nothing to compute: every replicate is there")
@@ -87,7 +92,7 @@ def look_ahead(
     source = "from finished blocks"
     if unknown := [task for task in tasks if not rates.knows(task.cell)]:
         source = measured(rates, unknown, study, machine)
-    found = forecast(tasks, machine.workers, rates)
+    found = forecast(tasks, machine.workers, rates, scale=every / len(cells))
     if found is None:
         tell("how long: unknown, as nothing like some of them is finished or could be measured")
         return

@@ -61,10 +61,12 @@ def forecast(
     rates: Rates,
     elapsed: Mapping[Task, float] | None = None,
     gpus: float = 0.0,
+    scale: float = 1.0,
 ) -> Forecast | None:
     """Seconds until `tasks` are done; None where the rates know too little.
 
     `elapsed`: of tasks that run, the seconds since their trial began. `gpus`: how many there are.
+    `scale`: for how many tasks each of these stands.
     """
     chosen = list(tasks)
     if len(chosen) > MOST_PLAYED:
@@ -78,7 +80,7 @@ def forecast(
     if not chosen:
         return Forecast(0.0, 0.0, 0.0)
     remaining = seconds if not elapsed else started(seconds, elapsed)
-    scale = len(tasks) / len(chosen)
+    scale *= len(tasks) / len(chosen)
     if scale > 1:
         total = scale * sum(remaining.values()) / workers + TRIAL_COST
         middle = max(total, max(remaining.values()))
