@@ -84,7 +84,7 @@ def test_what_running_trials_have_done_is_not_left():
 def test_what_runs_already_is_first():
     """With the one of 40 s under way, the other two follow one another beside it."""
     tasks, rates = tasks_of_seconds([30.0, 30.0, 40.0])
-    assert forecast(tasks, 2, rates, {tasks[2]: 0.0}).seconds == pytest.approx(60.2, rel=0.01)
+    assert forecast(tasks, 2, rates, {tasks[2]: 0.0}).seconds == pytest.approx(60.2, rel=0.05)
 
 
 def test_many_blocks_are_stood_for_by_some(monkeypatch):
@@ -138,8 +138,8 @@ def test_the_range_widens_with_what_is_unknown():
     for cell in cells:
         rates.observe(cell, 2, 10.0)
     usual = rates.spread([(cells[2], 2, 10.0)])
-    for other in ({"width": 64}, {"objective": "variational"}):
-        assert rates.spread([(*autoencoders([4], **other), 2, 10.0)]) > 1.3 * usual
+    for other, factor in (({"width": 64}, 1.5), ({"objective": "variational"}, 2.0)):
+        assert rates.spread([(*autoencoders([4], **other), 2, 10.0)]) > factor * usual
 
 
 # --- recorded runs ---------------------------------------------------------------------------
@@ -190,11 +190,11 @@ def errors(paths, before=()):
 
 
 def test_the_time_left_is_right_to_a_quarter():
-    """Medians seen: 11 % within a run (n = 7), 7 % after another one (n = 8)."""
+    """Medians seen: 13 % within a run (n = 14), 12 % after another one (n = 48)."""
     number, error, inside = errors(STEADY)
-    assert number >= 7 and error < 0.25 and inside >= 0.7
+    assert number >= 14 and error < 0.25 and inside >= 0.7
     number, error, inside = errors(STEADY, before=STEADY)
-    assert number >= 8 and error < 0.25 and inside >= 0.7
+    assert number >= 48 and error < 0.25 and inside >= 0.7
 
 
 def test_the_time_left_where_the_machine_becomes_slower():
