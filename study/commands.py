@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from study import reporting
+from study.ahead import look_ahead
 from study.command_line.machine import check_out, require_machine
 from study.command_line.options import as_bad_input, select
 from study.command_line.parser import parser
@@ -135,6 +136,7 @@ def command_plan(arguments: argparse.Namespace) -> int:
         f"{counted(missing, 'replicate')} to compute, each trial on {cpus} and {gpus}; "
         f"address {arguments.address}"
     )
+    look_ahead(study, groups, finished, arguments.cluster, arguments.price_per_hour)
     return DONE
 
 

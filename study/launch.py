@@ -43,6 +43,7 @@ from study.adapter import BLOCKS, OUTCOMES, Run, run_trial, trial_config
 from study.cluster.autoscaling import may_come
 from study.errors import NoResources
 from study.faults import HOST_LOSSES, TRIES, Fault, Hosts, TrialFailed, failure_message
+from study.forecast import learn
 from study.grid import Cell
 from study.lightness import torch_hidden
 from study.limits import cores, memory
@@ -50,6 +51,7 @@ from study.packing.measure import share_gpus
 from study.progress import StudyProgress
 from study.provenance import sources
 from study.queue import Queue, Task, missing_tasks
+from study.rates import Rates
 from study.ray_internals import (
     Evicted,
     evictions_fail_their_trial,
@@ -260,8 +262,11 @@ class Session:
         share_gpus(
             tasks, resources.gpus_per_trial, resources.cpus_per_trial, self.shared_data, console
         )
-        queue = Queue(tasks)
-        progress = StudyProgress(console, queue, workers)
+        rates = Rates(len(self.data.train))
+        learn(rates, self.store, cells, finished)
+        queue = Queue(tasks, rates=rates)
+        gpus = sum(node["Resources"].get("GPU", 0) for node in alive_nodes())
+        progress = StudyProgress(console, queue, workers, gpus)
         try:
             self.run(name, queue, progress)
         finally:

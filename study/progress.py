@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -14,18 +15,38 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from study.forecast import Forecast, forecast
 from study.queue import Queue, Task
 from study.words import describe, duration
+
+FORECASTS = 50
+"""The forecast is made anew when one in so many of the tasks left then has ended: each looks at
+all of them, and together they must not look at each more than so often."""
 
 
 class StudyProgress:
     """A `study.launch.Listener` that shows a live bar on a terminal, and one line an event on a
     dumb one or in a file."""
 
-    def __init__(self, console: Console, queue: Queue, workers: int) -> None:
+    def __init__(
+        self,
+        console: Console,
+        queue: Queue,
+        workers: int,
+        gpus: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`workers` trials run at once, on so many `gpus` in all."""
         self.console = console
         self.queue = queue
         self.workers = workers
+        self.gpus = gpus
+        self.clock = clock
+        self.begun: dict[Task, float] = {}
+        """When the trials of running tasks began."""
+        self._forecast: Forecast | None = None
+        self._made = (0.0, -1)
+        """When the forecast was made, and with how many tasks ended."""
         self.ended = self.failures = 0
         self.best: dict[str, tuple[float, str]] = {}
         """By experiment: the best value of its metric, and whose it is."""
@@ -48,6 +69,7 @@ class StudyProgress:
 
     def started(self, task: Task) -> None:
         """A worker has begun with the task."""
+        self.begun[task] = self.clock()
         self._show()
 
     def reported(self, task: Task, result: Mapping[str, Any]) -> None:
@@ -59,6 +81,7 @@ class StudyProgress:
     def done(self, task: Task, value: float | None) -> None:
         """The block is in the store."""
         self.ended += 1
+        self.begun.pop(task, None)
         experiment, text = task.cell.experiment, ""
         if value is not None:
             text = f"  {experiment.metric} {value:.4g}"
@@ -72,6 +95,7 @@ class StudyProgress:
         """The block has failed for good; its reason is printed when all is over."""
         self.ended += 1
         self.failures += 1
+        self.begun.pop(task, None)
         self._show(task, f"FAILED  {words(task)}")
 
     def say(self, text: str) -> None:
@@ -89,10 +113,21 @@ class StudyProgress:
         if self.latest in self.best:
             value, cell = self.best[self.latest]
             parts.append(f"best {self.latest} {value:.4g} ({cell})")
-        left = self.queue.seconds_left(self.workers)
-        if left is not None and left >= 1:
-            parts.append(f"about {duration(left)} left")
+        left = self.time_left()
+        if left and left.seconds >= 1:
+            parts.append(f"about {duration(left.seconds)} left")
         return "; ".join(parts)
+
+    def time_left(self) -> Forecast | None:
+        """Seconds until all is done; None where nothing like what is left has ended yet."""
+        now, (made, ended) = self.clock(), self._made
+        if self.ended >= ended + len(self.queue.left) / FORECASTS or self._forecast is None:
+            elapsed = {t: now - self.begun[t] for t in self.queue.running if t in self.begun}
+            self._forecast = forecast(
+                self.queue.left, self.workers, self.queue.rates, elapsed, self.gpus
+            )
+            made, _ = self._made = now, self.ended
+        return self._forecast and self._forecast.plus(made - now)
 
     def _show(self, task: Task | None = None, event: str = "") -> None:
         self.latest = task.cell.experiment.name if task else self.latest

@@ -14,6 +14,7 @@ from itertools import count, pairwise
 from study.faults import TRIES, Fault
 from study.grid import Cell, gaps
 from study.packing.share import share_of, trials_of
+from study.rates import Rates
 from study.store import Block
 
 TRIAL_SECONDS = 10.0
@@ -40,6 +41,8 @@ class Task:
     """Whether it is given a whole host, after the tasks that are ready."""
     failed_on: str = ""
     """Id of the node of the latest loss."""
+    trial: int = 0
+    """Number of the trial that it was last taken for."""
     rank: int = 0
     """How many tasks before it build on the same cell."""
     waits_for: int = 0
@@ -110,16 +113,22 @@ class Queue:
     """Tasks that are ready, wait for others, or run."""
 
     def __init__(
-        self, tasks: Sequence[Task], more: Callable[[], Task | None] | None = None
+        self,
+        tasks: Sequence[Task],
+        more: Callable[[], Task | None] | None = None,
+        rates: Rates | None = None,
     ) -> None:
-        """`more`, where given, makes another task when none is ready, or None: a search."""
+        """`more`, where given, makes another task when none is ready, or None: a search. `rates`
+        are those known before; they learn from every task that ends."""
         self.total = len(tasks)
         self.running: set[Task] = set()
+        self.left = dict.fromkeys(tasks)
+        """The tasks that have not ended, in their order."""
+        self.rates = rates or Rates()
         self._more = more
         self._order = count()
+        self._trials = count(1)
         self._ready: list[tuple[bool, bool, int, int, int, Task]] = []
-        self._seconds: dict[tuple[object, ...], float] = {}
-        self._left = Counter(task.kind for task in tasks)
         siblings: Counter[str | None] = Counter()
         by_cell: dict[str, list[Task]] = {}
         for task in tasks:
@@ -149,7 +158,7 @@ class Queue:
 
     def _add(self, task: Task) -> None:
         self.total += 1
-        self._left[task.kind] += 1
+        self.left[task] = None
         self._push(task)
 
     def take(self, workers: int) -> list[Task]:
@@ -169,28 +178,24 @@ class Queue:
                 break
             batch.append(heapq.heappop(self._ready)[-1])
         self.running.update(batch)
+        number = next(self._trials)
+        for task in batch:
+            task.trial = number
         return batch
 
     def _expected(self, task: Task) -> float:
-        return self._seconds.get(task.kind, TRIAL_SECONDS)
-
-    def seconds_left(self, workers: int) -> float | None:
-        """Seconds until the tasks that are left are done; None where a kind was not seen yet."""
-        left = +self._left
-        if left.keys() - self._seconds.keys():
-            return None
-        return sum(number * self._seconds[kind] for kind, number in left.items()) / workers
+        seconds = self.rates.seconds(task.cell, len(task.replicates))
+        return TRIAL_SECONDS if seconds is None else seconds
 
     def _end(self, task: Task) -> None:
         self.running.discard(task)
-        self._left[task.kind] -= 1
+        self.left.pop(task, None)
 
     def finish(self, task: Task, seconds: float | None = None) -> None:
         """The block is there, computed in so many seconds: those that waited for it are ready."""
         self._end(task)
         if seconds is not None:
-            before = self._seconds.get(task.kind, seconds)
-            self._seconds[task.kind] = 0.7 * before + 0.3 * seconds
+            self.rates.observe(task.cell, len(task.replicates), seconds)
         for child in task.children:
             child.waits_for -= 1
             if not child.waits_for:

@@ -72,7 +72,7 @@ def _elsewhere(task: str, function: Callable[..., T], *arguments: object) -> T:
     """Call a function in another process, which Ctrl-C doesn't reach."""
     with _another_process() as another:
         try:
-            with _blocking_interrupts():  # Ctrl-C is for the driver
+            with blocking_interrupts():  # Ctrl-C is for the driver
                 called = another.submit(function, *arguments)
             return called.result()
         except BrokenProcessPool as error:
@@ -97,7 +97,7 @@ def _another_process() -> Iterator[ProcessPoolExecutor]:
 
 
 @contextmanager
-def _blocking_interrupts() -> Iterator[None]:
+def blocking_interrupts() -> Iterator[None]:
     """Deal with SIGINT after the block. Processes started there never get one."""
     resource_tracker.ensure_running()  # which would unblock it
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
@@ -110,14 +110,7 @@ def _blocking_interrupts() -> Iterator[None]:
 def _configure_process() -> None:
     """End this process with the one that started it, keep the memory of freed tensors, and import
     matplotlib as it is by default."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def wait() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
+    end_with_parent()
     keep_freed_memory()
     # The import fails for an unknown backend and a matplotlibrc that isn't text. It reads one such
     # file, that of the current folder before others: here its own.
@@ -132,6 +125,18 @@ def _export(folder: Path | str, out: Path, data_dir: Path | None) -> list[str]:
     from analysis import export
 
     return export.write(folder, out, data_dir)
+
+
+def end_with_parent() -> None:
+    """End this process with the one that started it."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _open_questions(folder: Path | str, matters: float) -> list[Question]:

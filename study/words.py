@@ -37,11 +37,16 @@ def few(values: Sequence[Any], most: int = 12) -> str:
     return f"{first} … {values[-1]} ({len(values)} values)"
 
 
-def duration(seconds: float) -> str:
-    """`48 s`, `3 min 05 s`, `2 h 07 min`."""
+def duration(seconds: float, rough: bool = False) -> str:
+    """`48 s`, `3 min 05 s`, `2 h 07 min`; where it is `rough`, `48 s`, `3 min`, `2.1 h`, `30 h`."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
+    if rough:
+        hours = whole / 3600
+        if whole < 5400:
+            return f"{round(whole / 60)} min"
+        return f"{hours:.1f} h" if hours < 10 else f"{round(hours)} h"
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

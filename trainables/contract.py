@@ -48,6 +48,11 @@ class Settings:
         of the setting `epochs`."""
         return range(1, getattr(self, "epochs", 1) + 1)
 
+    def work(self, images: int) -> float:
+        """Images that a replicate learns from, each as often as it is seen, of so many training
+        images: what its seconds grow with. By default `epochs` passes over all of them."""
+        return float(getattr(self, "epochs", 1) * images)
+
     def parent_replicate(self, replicate: int) -> int:
         """Number of the parent's replicate that `replicate` builds on; by default the same."""
         return replicate

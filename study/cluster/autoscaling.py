@@ -13,6 +13,25 @@ CONFIGURATION = "~/ray_bootstrap_config.yaml"
 """Where `ray up` leaves it on the head."""
 
 
+def nodes_at_most(path: Path) -> list[dict[str, float]]:
+    """The resources of every worker node that a cluster's configuration allows at once.
+
+    Raises `OSError`, `ValueError` or `yaml.YAMLError` for a file that is no such configuration.
+    """
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        most, head = content["max_workers"], content.get("head_node_type")
+        kinds = [kind for name, kind in content["available_node_types"].items() if name != head]
+        nodes = [
+            dict(kind["resources"])
+            for kind in kinds
+            for _ in range(min(most, kind.get("max_workers", most)))
+        ]
+        return nodes[:most]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"has no {error}, as a configuration for `ray up` has") from error
+
+
 def may_come() -> list[dict[str, float]]:
     """The resources of one node of each type that may be started; none where this machine is not
     the head of an autoscaled cluster."""

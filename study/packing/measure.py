@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -11,40 +10,14 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.console import Console
 
-from study.grid import Cell, has_setting
+from study.packing.probe import Probe, probe_of, train
 from study.packing.share import CONTEXT, Hardware, describe, largest, share_of, trials_per_gpu
 from study.queue import Task
 from study.words import counted, reason
 from trainables.data import Dataset
-from trainables.own import module_of
 
 TOO_MUCH = 2**62
 """The need of a block that a whole GPU doesn't hold: bytes beyond any GPU."""
-
-
-@dataclass(frozen=True)
-class Probe:
-    """A block, made short, whose need of memory is measured."""
-
-    trainable: str
-    """Importable module that computes it."""
-    config: dict[str, Any]
-    """All settings, with few epochs."""
-    replicates: range
-    """Which replicates it has."""
-    parent: Probe | None
-    """What it builds on, which need not exist yet: it is trained for as few epochs."""
-
-
-def probe_of(cell: Cell, replicates: range) -> Probe:
-    """The block with `Experiment.probe_settings`: over soon, and no smaller."""
-    experiment = cell.experiment
-    short = {k: v for k, v in experiment.probe_settings.items() if has_setting(experiment, k)}
-    parent = None
-    if cell.parent:
-        needed = [cell.settings.parent_replicate(replicate) for replicate in replicates]
-        parent = probe_of(cell.parent, range(min(needed), max(needed) + 1))
-    return Probe(experiment.trainable, {**cell.config, **short}, replicates, parent)
 
 
 def share_gpus(
@@ -150,14 +123,3 @@ def weigh(probes: Sequence[Probe], data: Dataset) -> tuple[int | None, list[int]
         else:
             peaks.append(gpu.peak() or 0)
     return usable, peaks
-
-
-def train(probe: Probe, data: Dataset, parent: Any) -> dict[int, dict[str, Any]]:
-    """Train a probe; its weights by replicate."""
-    module = module_of(probe.trainable)
-    config = module.Config(**probe.config)
-    outcome = module.train(config, probe.replicates, data, lambda metrics: None, parent)
-    return {
-        replicate: {name: value[row].cpu() for name, value in outcome.weights.items()}
-        for row, replicate in enumerate(probe.replicates)
-    }

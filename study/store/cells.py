@@ -467,7 +467,12 @@ class Store:
 
     def provenance(self, cells: Iterable[str]) -> list[dict[str, Any]]:
         """What made the blocks of these cells: one dictionary a block."""
-        blocks = [Block(cell, found) for cell in cells for found in self._ranges(cell, [0])]
+        return self.provenance_of(
+            Block(cell, found) for cell in cells for found in self._ranges(cell, [0])
+        )
+
+    def provenance_of(self, blocks: Iterable[Block]) -> list[dict[str, Any]]:
+        """What made each of these blocks."""
         return [dict(content["provenance"]) for content in self.place.each(self._content, blocks)]
 
     def _tensors(self, cell: str, replicates: Iterable[int]) -> dict[int, dict[str, Tensor]]:

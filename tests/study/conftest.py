@@ -207,6 +207,12 @@ def driver_in(packages):
 # --- commands without Ray --------------------------------------------------------------------
 
 
+@pytest.fixture(autouse=True)
+def nothing_measured(monkeypatch):
+    """Plans in this process train nothing: that has tests of its own, and takes seconds."""
+    monkeypatch.setattr("study.ahead.measured", lambda *others: "")
+
+
 @pytest.fixture
 def data_at_hand(monkeypatch, digits):
     """`mnist-5k` read from disk only once."""

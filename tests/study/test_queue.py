@@ -175,15 +175,6 @@ def test_a_block_that_was_lost_travels_alone():
         assert batch == [lost]
 
 
-def test_the_time_left_is_that_of_what_is_left_of_each_kind():
-    queue = Queue(missing_tasks(autoencoders(5), {}))
-    assert queue.seconds_left(2) is None
-    queue.finish(take_one(queue), 10.0)
-    assert queue.seconds_left(2) == pytest.approx(4 * 10 / 2)
-    queue.finish(take_one(queue), 20.0)
-    assert queue.seconds_left(1) == pytest.approx(3 * (0.7 * 10 + 0.3 * 20))
-
-
 def test_work_grows_with_the_number_of_blocks_and_no_faster():
     """Counted: how often tasks are looked at in a heap of 20,000, by a type that counts."""
     queue = Queue(missing_tasks(autoencoders(20_000), {}))
@@ -324,7 +315,7 @@ def test_descendants_are_dropped_once():
     dropped = queue.drop(tasks[0])
     assert len(dropped) == 3
     assert set(dropped) == set(tasks[1:])
-    assert queue.seconds_left(1) == 0
+    assert not queue.left
     assert queue.take(1) == []
 
 
@@ -334,7 +325,7 @@ def test_a_dropped_block_is_not_ready_when_its_other_parent_is_done():
     assert queue.drop(first) == [tasks[2]]
     queue.finish(second, 1.0)
     assert queue.take(1) == []
-    assert queue.seconds_left(1) == 0
+    assert not queue.left
 
 
 def test_a_dropped_block_stays_dropped_when_its_other_parent_is_divided():
@@ -357,7 +348,7 @@ def test_a_dropped_block_stays_dropped_when_its_other_parent_is_divided():
     for part in parts:
         queue.finish(part, 1.0)
     assert queue.take(1) == []
-    assert queue.seconds_left(1) == 0
+    assert not queue.left
 
 
 def test_a_search_makes_tasks_when_none_is_ready():

@@ -109,6 +109,10 @@ class Config(Settings):
             return -(-self.contrastive_updates // minibatches)
         return self.epochs
 
+    def work(self, images: int) -> float:
+        """Images seen in training, of so many."""
+        return float(self.passes(-(-images // self.batch_size)) * images)
+
     def check_data(self, data: Dataset) -> None:
         """Raise `ConfigError` where `data` is too small for this configuration."""
         most = len(data.train)

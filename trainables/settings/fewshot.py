@@ -8,7 +8,7 @@ from typing import Any
 
 from trainables.contract import Settings, added, require
 from trainables.data import Dataset
-from trainables.settings.labels import check_labels, require_labels
+from trainables.settings.labels import CODES_COST, STEP_COST, check_labels, require_labels
 from trainables.settings.shape import Shape, shape_of
 
 VERSION = 3
@@ -139,6 +139,16 @@ class Config(Settings):
         each has its own."""
         shared = self.encoders and self.freeze != "scratch"
         return replicate % self.encoders if shared else replicate
+
+    def work(self, images: int) -> float:
+        """Images learned from. Heads on a fixed encoder learn from codes, made once."""
+        if self.freeze in ON_ALL_IMAGES:
+            return float(self.pseudo_epochs * images)
+        if self.freeze in HEADS:
+            return CODES_COST * images
+        if self.freeze == "fixed":
+            return CODES_COST * (images + self.epochs * (self.labels + STEP_COST))
+        return float(self.epochs * (self.labels + STEP_COST))
 
     @property
     def shape(self) -> Shape:

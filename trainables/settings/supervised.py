@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from trainables.contract import Settings, require
 from trainables.data import Dataset
-from trainables.settings.labels import check_labels, require_labels
+from trainables.settings.labels import STEP_COST, check_labels, require_labels
 
 VERSION = 1
 
@@ -54,6 +54,10 @@ class Config(Settings):
     def view_strength(self) -> float:
         """How far these views are from the image."""
         return self.augment
+
+    def work(self, images: int) -> float:
+        """Labelled images, or views of them, learned from."""
+        return float(self.epochs * (self.labels + STEP_COST))
 
     def check_data(self, data: Dataset) -> None:
         """Raise `ConfigError` where `data` has too few labels for this configuration."""

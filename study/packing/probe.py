@@ -1,0 +1,46 @@
+"""A block made short, to see what it needs: memory, or time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from study.grid import Cell, has_setting
+from trainables.data import Dataset
+from trainables.own import module_of
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A block, made short."""
+
+    trainable: str
+    """Importable module that computes it."""
+    config: dict[str, Any]
+    """All settings, with few epochs."""
+    replicates: range
+    """Which replicates it has."""
+    parent: Probe | None
+    """What it builds on, which need not exist yet: it is trained for as few epochs."""
+
+
+def probe_of(cell: Cell, replicates: range) -> Probe:
+    """The block with `Experiment.probe_settings`: over soon, and no smaller."""
+    experiment = cell.experiment
+    short = {k: v for k, v in experiment.probe_settings.items() if has_setting(experiment, k)}
+    parent = None
+    if cell.parent:
+        needed = [cell.settings.parent_replicate(replicate) for replicate in replicates]
+        parent = probe_of(cell.parent, range(min(needed), max(needed) + 1))
+    return Probe(experiment.trainable, {**cell.config, **short}, replicates, parent)
+
+
+def train(probe: Probe, data: Dataset, parent: Any) -> dict[int, dict[str, Any]]:
+    """Train a probe; its weights by replicate."""
+    module = module_of(probe.trainable)
+    config = module.Config(**probe.config)
+    outcome = module.train(config, probe.replicates, data, lambda metrics: None, parent)
+    return {
+        replicate: {name: value[row].cpu() for name, value in outcome.weights.items()}
+        for row, replicate in enumerate(probe.replicates)
+    }

@@ -1,0 +1,136 @@
+"""How long blocks take, from a few steps of a few of them, where none is finished.
+
+The steps are trained in processes of their own, as many as trials would run at once, and leave
+nothing behind: no results, no torch in this process.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from itertools import chain, zip_longest
+
+from study.grid import has_setting
+from study.packing.probe import Probe, probe_of, train
+from study.queue import Task
+from study.rates import Rates
+from study.reporting import blocking_interrupts, end_with_parent
+from trainables.data import Dataset
+from trainables.data.dataset import Split
+
+STEPS = (4, 12)
+"""Steps of the two runs of a block, whose difference leaves out what a start costs."""
+
+LONGEST = 20.0
+"""Seconds after which what is not measured yet stays unknown; importing torch takes some."""
+
+MOST_PROBES = 16
+PER_KIND = 2
+"""Blocks that are measured: in all, and of one kind."""
+
+IMAGES = 5000
+"""Training images of which at most are sent to a process that needs labels."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A block to measure: its runs, and what each does in units of `Settings.work`."""
+
+    runs: tuple[tuple[Probe, Dataset, float], ...]
+    work: float
+    """Of the whole block."""
+    threads: int
+
+
+def measure(rates: Rates, tasks: Sequence[Task], data: Dataset, workers: int, threads: int) -> int:
+    """Measure some of `tasks` for `rates`; how many it was. Takes `LONGEST` at most."""
+    chosen = representatives(tasks)
+    context = multiprocessing.get_context("spawn")
+    end, count = time.monotonic() + LONGEST, 0
+    number = min(workers, len(chosen))
+    with ProcessPoolExecutor(number, context, initializer=end_with_parent) as processes:
+        try:
+            with blocking_interrupts():  # Ctrl-C is for this process
+                called = {
+                    processes.submit(seconds_of, sample(task, data, threads)): task
+                    for task in chosen
+                }
+            pending = set(called)
+            while pending and (left := end - time.monotonic()) > 0:
+                done, pending = wait(pending, left, return_when="FIRST_COMPLETED")
+                for future in done:
+                    # A block that can't be trained fails when it is run, with its own reason.
+                    if future.exception() is None:
+                        task = called[future]
+                        rates.observe(task.cell, len(task.replicates), future.result())
+                        count += 1
+        except BrokenProcessPool:
+            pass  # what was measured before counts
+        finally:
+            processes.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                process.kill()
+    return count
+
+
+def representatives(tasks: Sequence[Task]) -> list[Task]:
+    """A few tasks of each kind, in turns."""
+    kinds: dict[tuple[object, ...], list[Task]] = {}
+    for task in tasks:
+        kinds.setdefault(task.kind, []).append(task)
+    few = [random.Random(0).sample(group, min(PER_KIND, len(group))) for group in kinds.values()]
+    turns = chain.from_iterable(zip_longest(*few))
+    return [task for task in turns if task is not None][:MOST_PROBES]
+
+
+def sample(task: Task, data: Dataset, threads: int) -> Sample:
+    """What to run of a block."""
+    replicates, runs = task.replicates, []
+    labelled = has_setting(task.cell.experiment, "labels")
+    for steps in STEPS:
+        probe = probe_of(task.cell, replicates)
+        images = IMAGES if labelled else steps * probe.config.get("batch_size", 1)
+        short = {"epochs": min(steps, task.cell.config.get("epochs", 1)) if labelled else 1}
+        short |= {"contrastive_updates": steps, "pseudo_epochs": 1}
+        config = probe.config | {k: v for k, v in short.items() if k in probe.config}
+        settings = type(task.cell.settings)(**config)
+        part = cut(data, images)
+        if labelled and part.most_labels() < config["labels"]:
+            part = data
+        work = len(replicates) * settings.work(len(part.train))
+        runs.append((replace(probe, config=config), part, work))
+    return Sample(tuple(runs), len(replicates) * task.cell.settings.work(len(data.train)), threads)
+
+
+def cut(data: Dataset, images: int) -> Dataset:
+    """`data` with so many training images, evenly chosen, and as large a part of the others."""
+    every = max(1.0, len(data.train) / max(1, images))
+    parts = []
+    for split in data.splits:
+        rows = [int(every * row) for row in range(max(1, int(len(split) / every)))]
+        parts.append(Split(split.images[rows], split.labels[rows]))
+    return replace(data, train=parts[0], validation=parts[1], test=parts[2])
+
+
+def seconds_of(block: Sample) -> float:
+    """Expected seconds of the whole block; in a process that may import torch."""
+    import torch
+
+    torch.set_num_threads(block.threads)
+    (short, little, least), (longer, more, most) = block.runs
+    parent = train(short.parent, little, None) if short.parent else None
+    times = []
+    for probe, data in ((short, little), (short, little), (longer, more)):  # the first warms up
+        start = time.perf_counter()
+        train(probe, data, parent)
+        times.append(time.perf_counter() - start)
+    _, first, second = times
+    if most <= least:
+        return second * block.work / max(most, 1.0)
+    slope = max((second - first) / (most - least), 0.3 * second / most)
+    return max(0.0, first - slope * least) + slope * block.work

@@ -1,0 +1,313 @@
+"""How long a study takes: the model of seconds, the queue played through, and what a plan says.
+
+Recorded runs are in `tests/study/recorded`: each block's start and seconds, and how they were made.
+"""
+
+import json
+import math
+import re
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+import study.ahead
+from study.__main__ import main
+from study.ahead import MOST_MEASURED, Machine, cost, machine_of
+from study.errors import BadInput
+from study.experiments import AUTOENCODER, EXPERIMENTS, FEWSHOT
+from study.forecast import START_SECONDS, TRIAL_COST, Forecast, forecast, makespan
+from study.grid import Cell, override, plan
+from study.queue import Queue, Task, missing_tasks
+from study.rates import Rates
+from study.resources import Resources
+from study.store import Block, Store
+from trainables.contract import Outcome
+
+MEASURED = study.ahead.measured
+RECORDED = sorted((Path(__file__).parent / "recorded").glob("*.json"))
+BUSY = [path for path in RECORDED if path.stem.startswith("busy")]
+"""Real runs, by the clock, on a machine whose load went from 4 to 22 while they ran."""
+STEADY = [path for path in RECORDED if path not in BUSY]
+"""CPU seconds of real blocks, their starts played: no run by the clock on a quiet machine yet."""
+
+
+def autoencoders(dims, **fixed):
+    axes = {"latent_dim": tuple(dims), "depth": (2,), "batch_size": (64,)}
+    return plan([override(AUTOENCODER, axes, {"replicates": 2, **fixed})], "")[0]
+
+
+def tasks_of_seconds(seconds):
+    """Tasks, and rates that have seen each of them often."""
+    tasks, rates = missing_tasks(autoencoders(range(1, 1 + len(seconds))), {}), Rates()
+    for _ in range(50):
+        for task, its in zip(tasks, seconds, strict=True):
+            rates.observe(task.cell, 2, its)
+    return tasks, rates
+
+
+# --- the queue played through ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("workers", "seconds"),
+    [(1, 20 + 15 + 12 + 10 + 4 * TRIAL_COST), (2, 32 + 2 * TRIAL_COST), (3, 32 + 2 * TRIAL_COST)],
+)
+def test_children_wait_for_their_parent(workers, seconds):
+    """An encoder of 20 s, then its classifiers of 12 and 10 s; beside them one of 15 s."""
+    axes = {"latent_dim": (2,), "depth": (2,)}
+    arms = {**axes, "labels": (20,), "freeze": ("fixed", "full", "scratch")}
+    fewshot = override(FEWSHOT, arms, {"replicates": 2})
+    groups = plan([override(AUTOENCODER, {**axes, "batch_size": (64,)}, {}), fewshot], "")
+    tasks = missing_tasks([cell for cells in groups for cell in cells], {})
+    by_freeze = {None: 20.0, "fixed": 12.0, "full": 10.0, "scratch": 15.0}
+    expected = {task: by_freeze[task.cell.config.get("freeze")] for task in tasks}
+    assert makespan(expected, workers, Rates()) == pytest.approx(seconds)
+    assert not any(task.losses or task.trial for task in tasks)  # they are as they were
+
+
+def test_the_longest_of_many_blocks_may_be_what_is_waited_for():
+    tasks, rates = tasks_of_seconds([30.0, 30.0, 30.0])
+    assert forecast(tasks, 1, rates).seconds == pytest.approx(90.3, rel=0.01)
+    assert forecast(tasks, 2, rates).seconds == pytest.approx(60.2, rel=0.01)
+    assert forecast(tasks, 8, rates).seconds == pytest.approx(30.1, rel=0.01)
+
+
+def test_what_running_trials_have_done_is_not_left():
+    tasks, rates = tasks_of_seconds([30.0, 30.0])
+    queue = Queue(tasks, rates=rates)
+    (first,) = queue.take(2)
+    assert forecast(tasks, 1, rates, {first: 20.0}).seconds == pytest.approx(40.2, rel=0.01)
+    assert forecast(tasks, 2, rates, {first: 20.0}).seconds == pytest.approx(30.1, rel=0.01)
+    assert forecast([first], 2, rates, {first: 99.0}).seconds < 3
+
+
+def test_what_runs_already_is_first():
+    """With the one of 40 s under way, the other two follow one another beside it."""
+    tasks, rates = tasks_of_seconds([30.0, 30.0, 40.0])
+    assert forecast(tasks, 2, rates, {tasks[2]: 0.0}).seconds == pytest.approx(60.2, rel=0.05)
+
+
+def test_many_blocks_are_stood_for_by_some(monkeypatch):
+    tasks, rates = tasks_of_seconds([float(10 + number % 7) for number in range(300)])
+    exact = forecast(tasks, 4, rates).seconds
+    monkeypatch.setattr("study.forecast.MOST_PLAYED", 100)
+    assert forecast(tasks, 4, rates).seconds == pytest.approx(exact, rel=0.05)
+
+
+# --- seconds of a block ----------------------------------------------------------------------
+
+
+def test_nothing_is_said_before_anything_is_done():
+    tasks = missing_tasks(autoencoders([2, 8]), {})
+    assert forecast(tasks, 2, Rates()) is None
+    assert forecast([], 2, Rates()) == Forecast(0, 0, 0)
+
+
+def test_work_scales_seconds_and_other_settings_have_the_nearest_rate():
+    rates = Rates(images=3600)
+    for cell in autoencoders([2, 4, 8, 16], epochs=2):
+        rates.observe(cell, 2, 10.0 + (cell.config["latent_dim"] == 16))
+    (longer,) = autoencoders([4], epochs=8)
+    assert rates.seconds(longer, 2) == pytest.approx(40, rel=0.1)
+    (between,) = autoencoders([10], epochs=2)
+    assert rates.seconds(between, 2) == pytest.approx(10.5, rel=0.1)
+
+
+def test_an_outlier_is_not_believed():
+    rates = Rates()
+    for cell in autoencoders(range(2, 12)):
+        rates.observe(cell, 2, 200.0 if cell.config["latent_dim"] == 2 else 4.0)
+    (cell,) = autoencoders([30])
+    assert rates.seconds(cell, 2) == pytest.approx(4.0, rel=0.4)
+
+
+def test_a_machine_that_is_slower_now_is_slower_for_all():
+    earlier = Rates()
+    cells = autoencoders(range(2, 22))
+    for cell in cells:
+        earlier.observe(cell, 2, 10.0, earlier=True)
+    assert earlier.seconds(cells[-1], 2) == pytest.approx(10, rel=0.01)
+    for cell in cells[::5]:
+        earlier.observe(cell, 2, 20.0)
+    assert earlier.seconds(cells[-1], 2) == pytest.approx(18, rel=0.2)
+
+
+def test_the_range_widens_with_what_is_unknown():
+    rates = Rates()
+    cells = autoencoders(range(2, 12))
+    for cell in cells:
+        rates.observe(cell, 2, 10.0)
+    usual = rates.spread([(cells[2], 2, 10.0)])
+    for other, factor in (({"width": 64}, 1.5), ({"objective": "variational"}, 2.0)):
+        assert rates.spread([(*autoencoders([4], **other), 2, 10.0)]) > factor * usual
+
+
+# --- recorded runs ---------------------------------------------------------------------------
+
+
+def recorded(path):
+    """A run: its blocks as tasks, with when each started and ended."""
+    run, cells = json.loads(path.read_text()), {}
+    for block in run["blocks"]:
+        experiment = EXPERIMENTS[block["experiment"]]
+        settings = experiment.settings_module().Config(**block["config"])
+        cell = Cell(experiment, settings, cells.get(block["parent"]), 0, block["cell"])
+        block["cell"] = cells.setdefault(block["cell"], cell)
+        block["task"] = Task(block["cell"], range(*block["replicates"]))
+        block["end"] = block["start"] + block["seconds"]
+    return run
+
+
+def left_after(run, part, before=None):
+    """The forecast after a part of a run's time, and the time that was left."""
+    end = max(block["end"] for block in run["blocks"])
+    now, rates = part * end, Rates(run["images"])
+    for block in before["blocks"] if before else ():
+        rates.observe(block["cell"], len(block["task"].replicates), block["seconds"], earlier=True)
+    for block in sorted(run["blocks"], key=lambda block: block["end"]):
+        if block["end"] <= now:
+            rates.observe(block["cell"], len(block["task"].replicates), block["seconds"])
+    left = [block for block in run["blocks"] if block["end"] > now]
+    elapsed = {block["task"]: now - block["start"] for block in left if block["start"] <= now}
+    for number, task in enumerate(elapsed):
+        task.trial = number
+    return forecast([b["task"] for b in left], run["workers"], rates, elapsed), end - now
+
+
+def errors(paths, before=()):
+    """Relative errors of the forecasts after a tenth, a quarter, a half and three quarters of each
+    run, and whether the range holds the truth. Earlier runs are those `before`, one at a time."""
+    found = []
+    for path in paths:
+        for earlier in [other for other in before if other != path] or [None]:
+            for part in (0.1, 0.25, 0.5, 0.75):
+                run = recorded(path)
+                said, left = left_after(run, part, recorded(earlier) if earlier else None)
+                if said:
+                    found.append((abs(said.seconds / left - 1), said.low <= left <= said.high))
+    relative, inside = zip(*found, strict=True)
+    return len(found), median(relative), sum(inside) / len(found)
+
+
+def test_the_time_left_is_right_to_a_quarter():
+    """Medians seen: 13 % within a run (n = 14), 12 % after another one (n = 48)."""
+    number, error, inside = errors(STEADY)
+    assert number >= 14 and error < 0.25 and inside >= 0.7
+    number, error, inside = errors(STEADY, before=STEADY)
+    assert number >= 48 and error < 0.25 and inside >= 0.7
+
+
+def test_the_time_left_where_the_machine_becomes_slower():
+    """No forecast knows that. Medians seen: 36 % within a run (n = 14), 38 % after another one
+    (n = 48); the ranges hold 86 and 73 %. A quarter is missed here."""
+    number, error, inside = errors(BUSY)
+    assert number >= 14 and error < 0.4 and inside >= 0.7
+
+
+def test_the_play_itself_is_right_to_a_few_percent():
+    """With the seconds that blocks did take, two workers end when they ended."""
+    for path in RECORDED:
+        run = recorded(path)
+        end = max(block["end"] for block in run["blocks"])
+        exact = {block["task"]: block["seconds"] for block in run["blocks"]}
+        assert makespan(exact, run["workers"], Rates()) == pytest.approx(end, rel=0.1), path
+
+
+# --- what a plan says ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def plan_of(tmp_path, capsys):
+    """What `study plan autoencoder` says, in one line."""
+
+    def command(*options, preset="smoke"):
+        out = ["--out", str(tmp_path / "results")]
+        code = main(["plan", "autoencoder", "--preset", preset, *out, *map(str, options)])
+        assert code == 0
+        return " ".join(capsys.readouterr().out.split())
+
+    return command
+
+
+def finish(folder, cells, seconds):
+    store = Store(folder)
+    store.create()
+    for cell in cells:
+        rows = [{"replicate": r} for r in range(2)]
+        facts = {"seconds": seconds, "started": 1.0, "resumed_after_epoch": None}
+        store.write_block(Block(cell.id, range(2)), cell.config, None, Outcome(rows), facts)
+
+
+def cells_of(digits, dims):
+    axes = {"latent_dim": dims, "depth": (2,), "batch_size": (64,)}
+    fixed = {"epochs": 1, "width": 4, "replicates": 2, "contrastive_updates": 7}
+    return plan([override(AUTOENCODER, axes, fixed)], digits.fingerprint)[0]
+
+
+def test_finished_blocks_say_how_long_and_how_much(plan_of, tmp_path, digits):
+    """Of 16 blocks of 100 s four are done; the other twelve take two workers 600 s."""
+    dims = tuple(range(2, 18))
+    finish(tmp_path / "results", cells_of(digits, dims[:4]), 100.0)
+    said = plan_of("--latent-dims", *dims, "--cpus", 2, "--price-per-hour", 36)
+    assert "about 10 min (" in said and "on 2 cores, then the report; from finished blocks" in said
+    assert "cost: about 6" in said and "at 36 an hour of this machine" in said
+    twice = plan_of("--latent-dims", *dims, "--cpus", 4)
+    assert "about 5 min (" in twice and "cost" not in twice
+
+
+def test_all_done_is_nothing_to_compute(plan_of, tmp_path, digits):
+    finish(tmp_path / "results", cells_of(digits, (2, 8)), 100.0)
+    said = plan_of("--price-per-hour", 1)
+    assert "nothing to compute" in said and "about" not in said and "cost" not in said
+
+
+@pytest.mark.slow
+def test_where_nothing_is_done_some_steps_are_measured(plan_of, monkeypatch, tmp_path):
+    monkeypatch.setattr("study.ahead.measured", MEASURED)
+    said = plan_of()
+    assert re.search("from a few steps of (1 cell|2 cells) on this machine", said)
+    assert not (tmp_path / "results").exists()
+
+
+def test_the_largest_plans_are_measured_only_when_asked(plan_of, monkeypatch):
+    asked = []
+    monkeypatch.setattr("study.ahead.measured", lambda *others: asked.append(others) or "")
+    dims = range(1, 2 + MOST_MEASURED // 200)
+    options = ("--latent-dims", *dims, "--batch-sizes", *range(1, 201))
+    assert "--price-per-hour measures some" in plan_of(*options)
+    assert not asked
+    plan_of(*options, "--price-per-hour", 1)
+    assert asked
+
+
+def test_prices_multiply():
+    hour = Forecast(3600, 1800, 7200)
+    one, four = Machine(2, 1, ""), Machine(8, 4, "")
+    assert cost(hour, 1.2, one) == "cost: about 1.2 (0.6 to 2.4) at 1.2 an hour of this machine"
+    assert cost(hour, 2.4, one).startswith("cost: about 2.4 (1.2 to 4.8)")
+    assert cost(hour, 1.2, four) == "cost: about 4.8 (2.4 to 9.6) at 1.2 an hour of each of 4 nodes"
+
+
+def test_a_cluster_is_as_many_nodes_as_its_configuration_allows(request, tmp_path):
+    machine = machine_of(Resources(cpus_per_trial=2), request.config.rootpath / "cluster.yaml")
+    assert (machine.workers, machine.nodes) == (4 * 24, 4)
+    assert machine_of(Resources("head:6379"), None) is None
+    (tmp_path / "no.yaml").write_text("a: 1")
+    for name in ("no.yaml", "none.yaml"):
+        with pytest.raises(BadInput, match="--cluster"):
+            machine_of(Resources(), tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        ((360, 240, 540), "about 6 min (4 to 9)"),
+        ((60, 40, 90), "about 1 min (40 s to 2 min)"),
+        ((20_000, 10_000, 40_000), "about 5.6 h (2.8 to 11)"),
+    ],
+)
+def test_a_forecast_in_words(seconds, words):
+    assert str(Forecast(*seconds)) == words
+    assert Forecast(*seconds).plus(-math.inf).seconds == 0
+    assert Forecast(*seconds).plus(START_SECONDS).low == seconds[1] + START_SECONDS
