@@ -40,9 +40,9 @@ for (const plot of document.querySelectorAll(".plot[data-marks]")) {
     const box = svg.getBoundingClientRect(), scale = svg.viewBox.baseVal.width / box.width;
     const x = (event.clientX - box.left) * scale, y = (event.clientY - box.top) * scale;
     let best = null, least = 24;
-    for (const mark of visible()) {
+    for (const mark of visible()) {  // means come first: a replicate must be clearly nearer
       const away = Math.hypot(mark.x - x, mark.y - y);
-      if (away < least) [best, least] = [mark, away];
+      if (away < least - (best ? 3 : 0)) [best, least] = [mark, away];
     }
     return best;
   }
@@ -168,6 +168,11 @@ for (const table of document.querySelectorAll("table.data")) {
   table.closest(".scroll").before(label);
 }
 
+// --- formulas that are too wide can be scrolled by keys, too -------------------------------------
+for (const formula of document.querySelectorAll("math[display=block]")) {
+  if (formula.scrollWidth > formula.clientWidth) formula.setAttribute("tabindex", "0");
+}
+
 // --- contents follow the reading; a link opens what is folded; print opens all -----------------------
 const links = new Map([...document.querySelectorAll(".contents a")].map(a => [a.hash.slice(1), a]));
 const inView = new Set();
@@ -179,10 +184,14 @@ const watcher = new IntersectionObserver(entries => {
 for (const id of links.keys()) watcher.observe(document.getElementById(id));
 
 function unfold() {
-  let target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
-  const found = target;
-  for (; target; target = target.parentElement) if (target.tagName === "DETAILS") target.open = true;
-  if (found) found.scrollIntoView();
+  const found = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  if (!found) return;
+  const around = [];
+  for (let outer = found; outer; outer = outer.parentElement) around.push(outer);
+  for (const folded of [...around, ...found.querySelectorAll(":scope > details")]) {
+    if (folded.tagName === "DETAILS") folded.open = true;
+  }
+  found.scrollIntoView();
 }
 addEventListener("hashchange", unfold);
 if (location.hash) unfold();

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,24 +22,6 @@ from analysis.results import Results
 
 webdriver = pytest.importorskip("selenium.webdriver")
 ui = pytest.importorskip("selenium.webdriver.support.ui")
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-CHROMEDRIVER = shutil.which("chromedriver")
-needs_browser = pytest.mark.skipif(
-    not (CHROMIUM and CHROMEDRIVER),
-    reason="chromium or chromedriver is not installed (Debian: chromium, chromium-driver)",
-)
-
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 @pytest.fixture(scope="module")
@@ -73,19 +54,6 @@ def page(markup: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
         f'<body style="margin: 0 20px">{markup}</body></html>'
     )
     return path
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    options = webdriver.ChromeOptions()
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    options.binary_location = CHROMIUM
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    service = webdriver.ChromeService(CHROMEDRIVER)
-    driver = webdriver.Chrome(options=options, service=service)
-    yield driver
-    driver.quit()
 
 
 class Reader:
@@ -140,7 +108,6 @@ def same(seen: np.ndarray, computed: np.ndarray) -> bool:
     return bool(np.abs(seen - computed).max() < 0.005)
 
 
-@needs_browser
 def test_sliding_shows_what_the_model_decodes(
     reader: Reader, small_results: Results, tmp_path: Path
 ) -> None:
@@ -166,7 +133,6 @@ def test_sliding_shows_what_the_model_decodes(
     reader.screenshot(tmp_path / "slid.png")
 
 
-@needs_browser
 def test_the_judges_readings_are_shown(
     reader: Reader, small_results: Results, judges: Judges
 ) -> None:
@@ -178,7 +144,6 @@ def test_the_judges_readings_are_shown(
     assert re.fullmatch(r"d = 8, α = 0\.50: reads as \d, \d+ %; neither class \d+ %", label)
 
 
-@needs_browser
 def test_choosing_digits_and_images(
     reader: Reader, small_results: Results, table: pd.DataFrame, tmp_path: Path
 ) -> None:
@@ -202,7 +167,6 @@ def test_choosing_digits_and_images(
     reader.screenshot(tmp_path / "chosen.png")
 
 
-@needs_browser
 def test_the_plane_by_keyboard_and_pointer(reader: Reader, small_results: Results) -> None:
     assert reader.place(".seen") == (12, 12)
     reader.press(".plane", "ARROW_RIGHT", "ARROW_UP", "ARROW_UP")
@@ -228,7 +192,6 @@ def test_the_plane_by_keyboard_and_pointer(reader: Reader, small_results: Result
     assert reader.place(".seen") == (24, 12)
 
 
-@needs_browser
 def test_the_legend_shows_digits_alone(reader: Reader) -> None:
     def pressed() -> list[str]:
         buttons = reader.driver.find_elements("css selector", ".classes [aria-pressed='true']")
@@ -251,7 +214,6 @@ def test_the_legend_shows_digits_alone(reader: Reader) -> None:
     assert drawn() == everything
 
 
-@needs_browser
 def test_on_a_phone(reader: Reader, tmp_path: Path) -> None:
     size = {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True}
     reader.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
@@ -265,7 +227,6 @@ def test_on_a_phone(reader: Reader, tmp_path: Path) -> None:
         reader.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
-@needs_browser
 def test_in_print_it_stands_at_the_midpoint(reader: Reader) -> None:
     reader.press(".alpha", "HOME")
     reader.driver.execute_script(

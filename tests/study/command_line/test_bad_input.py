@@ -335,7 +335,7 @@ def test_bad_input_is_refused_in_one_line(row, world, monkeypatch, capsys, reque
         request.getfixturevalue("as_nobody")
     command = shlex.split(filled(row.command))
     line = refusal(capsys, *command)
-    assert re.match("study( plan| run| report| export)?: ", line)
+    assert re.match("study( plan| run| report| compare| export)?: ", line)
     assert re.search(filled(row.line), line), line
     assert not (world / "results").exists()
     assert (world / "file").read_text() == (world / "cells" / "blocks").read_text() == "precious"
