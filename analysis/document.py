@@ -23,6 +23,7 @@ from matplotlib.figure import Figure
 
 from analysis.inline import inline, shows_pictures
 from analysis.statistics import finite_mean
+from analysis.style import save_png
 from analysis.words import WORDS, explained
 from study.errors import DataMissing, StoreError
 
@@ -107,6 +108,16 @@ class Section:
         return self.glance or (Glance(self.conclusions[0]) if self.conclusions else None)
 
 
+@dataclass
+class Written:
+    """A part of a document that is done."""
+
+    sections: list[Section]
+    left_out: list[str]
+    files: dict[str, bytes]
+    """By path below the document's folder: its figures and tables."""
+
+
 @cache
 def environment() -> jinja2.Environment:
     """The templates: they escape what they are given, and a missing name is an error."""
@@ -149,6 +160,19 @@ class Document:
         self.sections.append(Section(_checked(anchor), title, lead))
         return self.sections[-1]
 
+    def written(self) -> Written:
+        """All of it so far."""
+        paths = [path for kind in (self.figures, self.tables) for path in sorted(kind.iterdir())]
+        files = {str(path.relative_to(self.folder)): path.read_bytes() for path in paths}
+        return Written(self.sections, self.left_out, files)
+
+    def add(self, written: Written) -> None:
+        """Append a part that was written elsewhere, with its files."""
+        for name, content in written.files.items():
+            (self.folder / name).write_bytes(content)
+        self.sections += written.sections
+        self.left_out += written.left_out
+
     @contextmanager
     def where_data_allow(self, part: str) -> Iterator[None]:
         """Where the block finds that the images of the study are missing, say in its place that
@@ -181,7 +205,7 @@ class Document:
     def figure(self, name: str, drawn: Figure, caption: str) -> None:
         """A figure, saved as `figures/NAME.png` and `.svg`."""
         png, svg = (self.figures / f"{_checked(name)}.{suffix}" for suffix in ("png", "svg"))
-        drawn.savefig(png)
+        save_png(drawn, png)
         drawn.set_layout_engine("none")  # laid out already: half of the time of the second
         shown = None if shows_pictures(drawn) else inline(drawn)
         if shown:

@@ -23,7 +23,7 @@ from safetensors.torch import save
 from torch import nn
 
 from analysis.model_card import ACCURACY, ERROR, Measure, Model, Part, card
-from analysis.report import WITHIN
+from analysis.report.sections import AUTOENCODERS, CLASSIFIERS
 from analysis.results import Results, load, settings_of
 from analysis.transfer import place_of, rows_of
 from study.errors import DataMissing, StoreError
@@ -70,11 +70,9 @@ def best_models(results: Results, left_out: list[str]) -> Iterator[Model]:
 
     What is better on validation images and can't be exported is added to `left_out`.
     """
-    names = [planned["name"] for planned in results.plan["experiments"]]
 
-    def rows_within(experiment: str) -> list[str]:
-        mine = [name for name in names if WITHIN.get(name, name) == experiment]
-        return [name for name in mine if len(results.of(name))]
+    def done(experiments: tuple[str, ...]) -> list[str]:
+        return [name for name in experiments if len(results.of(name))]
 
     def best(tables: list[pd.DataFrame], measure: Measure, make: Callable) -> Iterator[Model]:
         rows = pd.concat(tables, ignore_index=True).drop_duplicates(["cell", "replicate"])
@@ -87,10 +85,10 @@ def best_models(results: Results, left_out: list[str]) -> Iterator[Model]:
             except (RuntimeError, ValueError) as error:  # of the store, a setting, a user's network
                 left_out.append(f"cell {group['cell'].iloc[0]}: {reason(str(error))}")
 
-    if found := rows_within("autoencoder"):
+    if found := done(AUTOENCODERS):
         yield from best([results.of(name) for name in found], ERROR, autoencoder)
     # The few-shot rows of `rows_of` have those of the supervised network among them.
-    if found := rows_within("fewshot"):
+    if found := done(CLASSIFIERS):
         asked = dict.fromkeys("fewshot" if name == "supervised" else name for name in found)
         rows = pd.concat([rows_of(results, name) for name in asked], ignore_index=True)
         for _, group in rows.groupby("labels"):

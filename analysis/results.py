@@ -8,7 +8,7 @@ results.rows            # a DataFrame, one line a replicate
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -161,6 +161,11 @@ class Results:
         ]
         same = experiments == self.plan["experiments"]
         return self if same else replace(self, plan={**self.plan, "experiments": experiments})
+
+    def only(self, experiments: Collection[str]) -> Results:
+        """The same with these experiments alone."""
+        kept = [p for p in self.plan["experiments"] if p["name"] in experiments]
+        return replace(self, plan={**self.plan, "experiments": kept})
 
     @cached_property
     def missing(self) -> pd.DataFrame:

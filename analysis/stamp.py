@@ -57,8 +57,9 @@ def stamp(
     Not the command: the same cells asked for in other words make the same report."""
     asked = {key: value for key, value in plan.items() if key != "command"}
     sources = hashlib.sha256()
-    for source in sorted(Path(__file__).parent.rglob("*")):
-        if source.suffix in (".py", ".j2", ".csv"):
+    here = Path(__file__).parent
+    for source in sorted([*here.rglob("*"), *(here.parent / "trainables").rglob("*.py")]):
+        if source.suffix in (".py", ".j2", ".css", ".js", ".csv"):
             sources.update(source.read_bytes())
     content = [asked, missing, searches, sources.hexdigest()]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
@@ -76,6 +77,7 @@ def is_current(folder: str | Path, damaged: Mapping[Block, str]) -> bool:
     store = Store(folder)
     try:
         found = json.loads(store.place.read(STAMP))
+        store.place.written("report/index.html")
     except (FileNotFoundError, ValueError):  # none, or one that was cut off
         return False
     plan = store.plan()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -13,8 +14,10 @@ import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis, XAxis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
+from matplotlib.image import imsave
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from numpy.typing import ArrayLike, NDArray
 
@@ -24,6 +27,9 @@ from analysis.statistics import finite_mean
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), "-")
+
+PIXELS_AN_INCH = 110
+"""Of saved pictures."""
 
 STYLE: dict[Any, Any] = {
     "font.size": 10,
@@ -35,7 +41,7 @@ STYLE: dict[Any, Any] = {
     "grid.linewidth": 0.6,
     "legend.frameon": False,
     "figure.constrained_layout.use": True,
-    "savefig.dpi": 110,
+    "savefig.dpi": PIXELS_AN_INCH,
     "svg.fonttype": "none",  # text as text
     "svg.hashsalt": "latent-study",  # the same figure gives the same file
 }
@@ -58,6 +64,15 @@ class StyledFigure(Figure):
     # Ticks are made when a figure is drawn: their labels take the settings of that moment.
     draw = styled()(Figure.draw)
     savefig = styled()(Figure.savefig)
+
+
+@styled()
+def save_png(drawn: Figure, path: Path) -> None:
+    """Save a figure as PNG, drawn once: `savefig` draws twice."""
+    drawn.set_dpi(PIXELS_AN_INCH)
+    canvas = FigureCanvasAgg(drawn)
+    canvas.draw()
+    imsave(path, np.asarray(canvas.buffer_rgba()))
 
 
 @styled()

@@ -221,7 +221,7 @@ def run(study: Study, groups: Sequence[Sequence[Cell]]) -> int:
                     plan = add_until_decided(study, study.until, session, groups)
         else:
             console.print("nothing to compute: every replicate is there")
-        return write_report(store, console, plan, damaged={}, only_if_changed=True)
+        return write_report(store, console, plan, damaged={}, after_run=True)
 
     summary = lambda: replicates_done(study.store, groups)  # noqa: E731
     return alone(study.store, study.console, work, summary)
@@ -276,13 +276,13 @@ def write_report(
     console: Console,
     plan: Mapping[str, Any],
     damaged: Mapping[Block, str],
-    only_if_changed: bool = False,
+    after_run: bool = False,
     data_dir: Path | None = None,
 ) -> int:
     """Write the report of a plan, name what is missing, and return the exit code.
 
-    `damaged` is what `Store.verify` has found; blocks aren't verified again. `data_dir` is where
-    the images are now, if the user says.
+    `damaged` is what `Store.verify` has found; blocks aren't verified again. `after_run`: the
+    command has computed them, too. `data_dir` is where the images are now, if the user says.
     """
     finished, failures = finished_blocks(store, damaged), store.failures()
     reasons = {block.cell: why for block, why in damaged.items()}
@@ -294,7 +294,7 @@ def write_report(
     unfinished = [(name, cell) for name, cell, missing in cells if missing]
     code = FAILED if unfinished else DONE
     if len(unfinished) < len(cells):
-        code = max(code, _report(store, console, damaged, only_if_changed, data_dir))
+        code = max(code, _report(store, console, damaged, after_run, data_dir))
     else:
         console.print("no cell is finished, so there is no report")
     for name, cell in unfinished:
@@ -307,13 +307,13 @@ def _report(
     store: Store,
     console: Console,
     damaged: Mapping[Block, str],
-    only_if_changed: bool,
+    after_run: bool,
     data_dir: Path | None,
 ) -> int:
     """Write the report unless it is up to date, and return the exit code."""
     from analysis.stamp import is_current
 
-    if only_if_changed and is_current(store.address, damaged):
+    if data_dir is None and is_current(store.address, damaged):
         console.print(f"report: {store.place.where('report/index.html')}  (up to date)")
         return DONE
     started = time.monotonic()
@@ -326,6 +326,6 @@ def _report(
         return FAILED
     except DataMissing as error:
         console.print(f"report: {error}", style="red")
-        return FAILED if only_if_changed else BAD_INPUT  # `study run` has computed all the same
+        return FAILED if after_run else BAD_INPUT  # `study run` has computed all the same
     console.print(f"report: {page}  ({duration(time.monotonic() - started)})")
     return DONE

@@ -28,6 +28,12 @@ def one_thread():
 
 
 @pytest.fixture(scope="session", autouse=True)
+def no_kept_sections():
+    """A report is written anew, whatever a test has changed of what writes it."""
+    os.environ.setdefault("STUDY_CACHE_DIR", "")
+
+
+@pytest.fixture(scope="session", autouse=True)
 def interrupts():
     """A script's background ignores SIGINT, and commands that a test starts there would too."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:

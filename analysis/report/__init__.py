@@ -1,7 +1,7 @@
 """The report: one section a question, written from the cells on disk and nothing else.
 
-To give an experiment a section: a module here with `write(document, results)`, and its name in
-`SECTIONS`.
+To give an experiment a section: a module here with `write(document, results)`, and a line in
+`sections.SECTIONS`.
 """
 
 from __future__ import annotations
@@ -9,27 +9,16 @@ from __future__ import annotations
 import io
 import json
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Executor
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from matplotlib.image import imsave
-from threadpoolctl import threadpool_limits
 
 from analysis.document import Document, uri
-from analysis.report import (
-    any_experiment,
-    correlation,
-    interpolation,
-    reconstruction,
-    rotation,
-    search,
-    theory,
-    transfer,
-)
+from analysis.report import sections
 from analysis.results import GREY_28, Results, load
 from analysis.stamp import STAMP, stamp
 from analysis.stamp import is_current as is_current
@@ -39,19 +28,6 @@ from study.provenance import code_version, packages
 from study.store import Block
 from study.words import duration, shown
 from trainables.data import pixels
-
-SECTIONS = {
-    "autoencoder": (reconstruction.write, interpolation.write, correlation.write),
-    "fewshot": (transfer.write,),
-    "rotation": (rotation.write,),
-}
-"""The sections that an experiment's finished cells make, in the order of the page."""
-
-WITHIN = {
-    **dict.fromkeys(("supervised", "steps", "rates"), "fewshot"),
-    **dict.fromkeys(("longer", "batches", "widths", "betas"), "autoencoder"),
-}
-"""Experiments that are shown in the sections of another one, where that is there."""
 
 
 def write(
@@ -78,8 +54,7 @@ def write(
     if data_dir and isinstance(results.source.found, DataMissing):
         raise StoreError(f"--data-dir {data_dir}: {results.source.found}")
     results.store.place.delete(STAMP)  # what is written over an earlier report may be less
-    # Small matrices: on two busy cores, several threads for each took six times as long as one.
-    with threadpool_limits(1), results.store.place.working_folder("report") as report:
+    with results.store.place.working_folder("report") as report:
         document = Document(report)
         _write(results, document, beside)
     page = results.store.place.where("report/index.html")
@@ -100,16 +75,8 @@ def _remedy(results: Results) -> str:
 
 
 def _write(results: Results, document: Document, beside: Executor | None) -> None:
-    # In the order of the page; the section that has to wait for another process is written last.
-    writers = list(_writers(results, beside))
-    parts = [Document(document.folder) for _ in writers]
-    for late in (False, True):
-        for part, write_section in zip(parts, writers, strict=True):
-            if late is (write_section.func is interpolation.write):
-                with part.where_data_allow("the rest of this section"):
-                    write_section(part)
-    document.sections = [section for part in parts for section in part.sections]
-    document.left_out = [left for part in parts for left in part.left_out]
+    for written in sections.write(results, beside):
+        document.add(written)
     missing = results.missing
     missing.to_csv(document.tables / "missing.csv", index=False)
     records = results.store.provenance(results.rows["cell"].unique())
@@ -128,34 +95,6 @@ def _write(results: Results, document: Document, beside: Executor | None) -> Non
         citation=_citation(results),
         provenance=_provenance(results, records, seconds),
     )
-
-
-def _writers(results: Results, beside: Executor | None) -> Iterator[partial[None]]:
-    """The functions that write the sections, in the order of the page; each takes the document."""
-    plain = results.with_plain_autoencoders()
-    finding = None
-    # Read here first: where the images are missing, both would look for them, and download them.
-    there = not isinstance(results.source.found, DataMissing)
-    if beside and there and len(plain.of("autoencoder")):
-        finding = beside.submit(
-            interpolation.find_in, results.store.address, results.damaged, results.source.data_dir
-        )
-    for experiment, writers in SECTIONS.items():
-        shown = plain if experiment == "autoencoder" else results
-        for write_section in writers if len(shown.of(experiment)) else ():
-            if write_section is interpolation.write:
-                yield partial(interpolation.write, results=shown, finding=finding)
-            else:
-                yield partial(write_section, results=shown)
-    for planned in results.plan["experiments"]:
-        name = planned["name"]
-        shown_within = len(results.of(WITHIN.get(name, ""))) > 0
-        if name not in SECTIONS and not shown_within and len(results.of(name)):
-            yield partial(any_experiment.write, results=results, planned=planned)
-    for name, content in results.searches.items():
-        yield partial(search.write, results=results, name=name, content=content)
-    if results.plan["study"] == "assignment":
-        yield partial(theory.write)
 
 
 def _facts(results: Results, seconds: float) -> dict[str, str]:

@@ -14,6 +14,7 @@ INFORMATION = ("total_correlation_per_dimension", "effective_rank", "participati
 
 
 def write(document: Document, results: Results) -> None:
+    results = results.with_plain_autoencoders()
     section = document.section(
         "correlation",
         "3 · Decorrelation",

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from concurrent.futures import Future
 from dataclasses import dataclass
-from pathlib import Path
 
 import pandas as pd
-from threadpoolctl import threadpool_limits
 
 from analysis import betas, interpolation
 from analysis.correlation import budget, epochs_of, trained_longer
@@ -17,14 +13,13 @@ from analysis.interpolation import explorer
 from analysis.interpolation.judge import Judges, judges_of
 from analysis.report.betas import write_betas
 from analysis.report.captions import STUDENT, bars, intervals
-from analysis.results import Results, load
-from study.store import Block
+from analysis.results import Results
 from study.words import counted
 
 
 @dataclass(frozen=True)
 class Found:
-    """The slowest part of a report, which a process of its own computes."""
+    """The slowest part of a report."""
 
     judges: Judges | None
     """Who reads the pictures; None where images have no labels."""
@@ -57,20 +52,15 @@ def find(results: Results) -> Found:
     )
 
 
-def find_in(address: str, damaged: Mapping[Block, str], data_dir: Path | None) -> Found:
-    """The same in a process of its own, of results whose blocks have been verified."""
-    with threadpool_limits(1):  # as for all of a report
-        return find(load(address, damaged, data_dir).with_plain_autoencoders())
-
-
-def write(document: Document, results: Results, finding: Future[Found] | None = None) -> None:
+def write(document: Document, results: Results) -> None:
+    results = results.with_plain_autoencoders()
     section = document.section(
         "interpolation",
         "2 · Interpolation",
         "What does D(α·E(I₁) + (1 − α)·E(I₂)) show between two different images, and is a higher "
         "d better?",
     )
-    found = finding.result() if finding else find(results)
+    found = find(results)
     section.conclusions = interpolation.conclusions(found.scorecard)
     models = interpolation.by_replicate(found.scorecard, interpolation.INTERPOLATION)
     measure = "relative" if models["relative"].notna().any() else "nearest"

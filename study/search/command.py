@@ -165,7 +165,7 @@ def conclude(asked: Search, winners: list[Winner], path: Path | None) -> int:
         path = folder / f"best-{selection.name}.toml"
     write_preset(path, selection, winners, study.data, comment="\n".join(history))
     console.print(f"preset: {path}; `{run_command(selection.name, path)}` takes it")
-    return write_report(store, console, plan, damaged={}, only_if_changed=True)
+    return write_report(store, console, plan, damaged={}, after_run=True)
 
 
 def run_command(name: str, preset: Path) -> str:

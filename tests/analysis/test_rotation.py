@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis import report, rotation
+from analysis import rotation
+from analysis.document import Document
+from analysis.report import rotation as rotation_section
 from analysis.results import load
 from study.experiments import EXPERIMENTS
 from study.grid import override
@@ -226,8 +228,8 @@ def test_errors_from_stored_angles_are_those_of_the_rows(results):
 
 
 def test_the_section_is_written(results, tmp_path):
-    document = report.Document(tmp_path)
-    report.SECTIONS["rotation"][0](document, results)
+    document = Document(tmp_path)
+    rotation_section.write(document, results)
     assert {path.stem for path in document.tables.iterdir()} == {
         "rotation", "rotation_differences", "rotation_by_angle", "rotation_by_digit"
     }  # fmt: skip

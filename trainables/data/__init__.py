@@ -20,6 +20,7 @@ from trainables.data.dataset import Split as Split
 from trainables.data.dataset import label_subset as label_subset
 from trainables.data.dataset import pixels as pixels
 from trainables.data.dataset import stratified as stratified
+from trainables.data.mnist import cache_folder as cache_folder
 from trainables.data.mnist import default_data_dir as default_data_dir
 from trainables.data.options import WHOLE as WHOLE
 from trainables.data.options import Options as Options

@@ -165,8 +165,14 @@ def default_data_dir() -> Path:
     try:
         if chosen:
             return Path(chosen).expanduser()
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        cache = cache_folder()
     except RuntimeError as error:
         where = f"STUDY_DATA_DIR is {chosen}" if chosen else "there is no STUDY_DATA_DIR"
         raise DataError(f"{where}, and {error.args[0]} Give a --data-dir") from error
-    return cache / "latent-study" / "data"
+    return cache / "data"
+
+
+def cache_folder() -> Path:
+    """Our folder in the user's cache. Raises RuntimeError where there is no such user."""
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "latent-study"

@@ -1,0 +1,61 @@
+"""Sections that were written before, kept in the user's cache.
+
+They are pickles, which run code when they are read: they lie where only the user writes, and never
+in a results folder, which may come from somebody else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+from pathlib import Path
+
+from analysis.document import Written
+from trainables.data import cache_folder
+
+MOST = 200
+"""Sections that are kept: the latest, of 50 to 1,500 kB each."""
+
+
+def folder() -> Path | None:
+    """`STUDY_CACHE_DIR`, or else a folder in the user's cache; None where nothing is kept: it is
+    empty, or the user has no home."""
+    chosen = os.environ.get("STUDY_CACHE_DIR")
+    if chosen is not None:
+        return Path(chosen).expanduser() if chosen else None
+    with contextlib.suppress(RuntimeError):
+        return cache_folder() / "sections"
+    return None
+
+
+def read(key: str) -> Written | None:
+    """The section of this key; None where it isn't kept, or can't be read."""
+    where = folder()
+    if where is None:
+        return None
+    path = where / key
+    try:
+        written = pickle.loads(path.read_bytes())
+        path.touch()
+    except (OSError, pickle.UnpicklingError, AttributeError, ImportError, EOFError):
+        return None  # not there, cut off, or of other code
+    return written if isinstance(written, Written) else None
+
+
+def keep(key: str, written: Written) -> None:
+    """Keep a section, unless parts of it are left out. A cache that can't be written to, as on a
+    full disk, keeps nothing."""
+    where = folder()
+    if where is None or written.left_out:
+        return
+    temporary = where / f"{key}.{os.getpid()}"
+    try:
+        where.mkdir(parents=True, exist_ok=True, mode=0o700)
+        temporary.write_bytes(pickle.dumps(written))
+        temporary.replace(where / key)
+        latest = sorted(where.iterdir(), key=lambda path: -path.stat().st_mtime)
+        for path in latest[MOST:]:
+            path.unlink(missing_ok=True)
+    except OSError:
+        temporary.unlink(missing_ok=True)

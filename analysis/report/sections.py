@@ -1,0 +1,161 @@
+"""The sections of the page: what each reads, and whether it has to be written anew.
+
+A section sees the experiments that it reads and no others, so that it depends on nothing else: the
+same cells and the same code make the same section, which is kept (`analysis.report.kept`) and taken
+again, whatever other experiments have done meanwhile.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+
+from threadpoolctl import threadpool_limits
+
+from analysis.document import Document, Written
+from analysis.report import (
+    any_experiment,
+    correlation,
+    interpolation,
+    kept,
+    reconstruction,
+    rotation,
+    search,
+    theory,
+    transfer,
+)
+from analysis.results import Results, load
+from analysis.stamp import stamp
+from study.errors import DataMissing
+from study.provenance import packages
+from study.store import Block
+
+AUTOENCODERS = ("autoencoder", "longer", "batches", "widths", "betas")
+CLASSIFIERS = ("fewshot", "supervised", "steps", "rates")
+
+
+@dataclass(frozen=True)
+class Part:
+    """What writes one section."""
+
+    name: str
+    """Apart from all others'."""
+    reads: tuple[str, ...]
+    """The experiments that it sees. It is left out where nothing of the first is finished."""
+    write: Callable[[Document, Results], None]
+    seconds: float = 1.0
+    """Rough, of a quick study: so that two processes have as much to do."""
+
+
+SECTIONS = (
+    Part("reconstruction", AUTOENCODERS, reconstruction.write, 4),
+    Part("interpolation", AUTOENCODERS, interpolation.write, 20),
+    Part("correlation", AUTOENCODERS, correlation.write, 6),
+    Part("transfer", CLASSIFIERS, transfer.write, 12),
+    Part("rotation", ("rotation",), rotation.write, 3),
+)
+"""The sections of the shipped experiments, in the order of the page."""
+
+
+def parts(results: Results) -> list[Part]:
+    """Those of the page, in its order."""
+    shipped = [part for part in SECTIONS if len(results.of(part.reads[0]))]
+    shown = {name for part in shipped for name in part.reads}
+    own = [
+        Part(f"experiment {name}", (name,), partial(_any_experiment, name))
+        for planned in results.plan["experiments"]
+        if len(results.of(name := planned["name"])) and name not in shown
+    ]
+    every = tuple(planned["name"] for planned in results.plan["experiments"])
+    searches = [
+        Part(f"search {name}", every, partial(_search, name), 3) for name in results.searches
+    ]
+    asked = results.plan["study"] == "assignment"
+    return [*shipped, *own, *searches, *([Part("theory", (), _theory, 8)] if asked else [])]
+
+
+def _any_experiment(name: str, document: Document, results: Results) -> None:
+    (planned,) = (p for p in results.plan["experiments"] if p["name"] == name)
+    any_experiment.write(document, results, planned)
+
+
+def _search(name: str, document: Document, results: Results) -> None:
+    search.write(document, results, name, results.searches[name])
+
+
+def _theory(document: Document, results: Results) -> None:
+    theory.write(document)
+
+
+def write(results: Results, beside: Executor | None = None) -> list[Written]:
+    """The sections in the order of the page. Those that aren't kept are written by this process
+    and, if there is one, by that of `beside`."""
+    found = parts(results)
+    keys = {part.name: _key(part, results) for part in found}
+    done = {part.name: written for part in found if (written := kept.read(keys[part.name]))}
+    missing = [part for part in found if part.name not in done]
+    given = {}
+    # Looked for here first: where the images are missing, both processes would download them.
+    if beside and len(missing) > 1 and not isinstance(results.source.found, DataMissing):
+        where = results.store.address, results.damaged, results.source.data_dir
+        for part in _half(missing):
+            given[part.name] = beside.submit(_write_in, *where, part.name)
+    for part in missing:
+        if part.name not in given:
+            done[part.name] = _write(part, results)
+    done |= {name: future.result() for name, future in given.items()}
+    for part in missing:
+        kept.keep(keys[part.name], done[part.name])
+    return [done[part.name] for part in found]
+
+
+def _half(missing: list[Part]) -> list[Part]:
+    """About half of the work: the longest first, to whichever process has less."""
+    mine, other = 0.0, 0.0
+    half = []
+    for part in sorted(missing, key=lambda part: -part.seconds):
+        if other <= mine:
+            other += part.seconds
+            half.append(part)
+        else:
+            mine += part.seconds
+    return half
+
+
+def _write(part: Part, results: Results) -> Written:
+    # Small matrices: on two busy cores, several threads for each took six times as long as one.
+    with threadpool_limits(1), tempfile.TemporaryDirectory() as folder:
+        document = Document(Path(folder))
+        with document.where_data_allow("the rest of this section"):
+            part.write(document, results.only(part.reads))
+        return document.written()
+
+
+@lru_cache(1)
+def _loaded(address: str, damaged: tuple[tuple[Block, str], ...], data_dir: Path | None) -> Results:
+    return load(address, dict(damaged), data_dir)
+
+
+def _write_in(
+    address: str, damaged: Mapping[Block, str], data_dir: Path | None, name: str
+) -> Written:
+    """One section, in a process of its own, of results whose blocks have been verified."""
+    results = _loaded(address, tuple(damaged.items()), data_dir)
+    return _write(next(part for part in parts(results) if part.name == name), results)
+
+
+def _key(part: Part, results: Results) -> str:
+    """A hash of all that a section depends on: its cells, what is missing of them, where it is of
+    a search its trials, the code, the packages, and whether there are images."""
+    seen = results.only(part.reads)
+    searches = results.searches if part.name.startswith("search ") else {}
+    there = isinstance(results.source.found, DataMissing)
+    content = [part.name, stamp(seen.plan, seen.missing.to_dict("records"), searches), there,
+               packages()]  # fmt: skip
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()

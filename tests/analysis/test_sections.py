@@ -1,0 +1,131 @@
+"""Sections of a report that are kept, and which of them are written anew."""
+
+import shutil
+
+import pytest
+
+from analysis import report
+from analysis.report import kept, sections
+from study.store import Block, Store
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def in_cache(cache, monkeypatch):
+    monkeypatch.setenv("STUDY_CACHE_DIR", str(cache))
+
+
+@pytest.fixture(scope="module")
+def first(small_results, cache, tmp_path_factory):
+    """The small study's folder, copied, with its report; all sections are kept."""
+    folder = tmp_path_factory.mktemp("sections") / "results"
+    shutil.copytree(small_results.store.address, folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STUDY_CACHE_DIR", str(cache))
+        report.write(folder)
+    return folder
+
+
+@pytest.fixture
+def written(monkeypatch):
+    """Names of the sections that are written, not taken from the cache."""
+    names = []
+    write = sections._write
+
+    def noted(part, results):
+        names.append(part.name)
+        return write(part, results)
+
+    monkeypatch.setattr(sections, "_write", noted)
+    return names
+
+
+def copied(first, tmp_path):
+    shutil.copytree(first, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def files(folder):
+    """Of a report: without the page, which says when it was written."""
+    paths = [p for kind in ("figures", "tables") for p in (folder / "report" / kind).iterdir()]
+    return {path.name: path.read_bytes() for path in paths}
+
+
+def test_of_the_same_cells_nothing_is_written_again(first, written, tmp_path):
+    folder = copied(first, tmp_path)
+    shutil.rmtree(folder / "report")
+    page = report.write(folder)
+    assert written == []
+    assert files(folder) == files(first)
+    text, before = (path.read_text() for path in (page, first / "report" / "index.html"))
+    assert len(text) == len(before) and text.count("<figure") == before.count("<figure") > 10
+
+
+def test_a_missing_few_shot_cell_rewrites_the_transfer_alone(first, written, tmp_path):
+    folder = copied(first, tmp_path)
+    store = Store(folder)
+    cell = next(
+        c for p in store.plan()["experiments"] if p["name"] == "fewshot" for c in p["cells"]
+    )
+    store.set_aside(Block(cell["id"], range(2)))
+    report.write(folder)
+    assert written == ["transfer"]
+
+
+def test_other_code_writes_all_anew(first, written, tmp_path, monkeypatch):
+    monkeypatch.setattr(sections, "packages", lambda: {"torch": "another"})
+    monkeypatch.setenv("STUDY_CACHE_DIR", str(tmp_path / "cache"))
+    report.write(copied(first, tmp_path))
+    assert {"reconstruction", "transfer"} <= set(written)
+
+
+def test_a_section_sees_only_what_it_reads(small_results):
+    part = next(part for part in sections.parts(small_results) if part.name == "transfer")
+    seen = small_results.only(part.reads)
+    assert seen.of("autoencoder").empty and len(seen.of("fewshot")) > 0
+
+
+def test_what_is_cut_off_or_foreign_is_written_anew(first, written, cache, tmp_path, monkeypatch):
+    other = tmp_path / "cache"
+    shutil.copytree(cache, other)
+    for index, path in enumerate(sorted(other.iterdir())):
+        path.write_bytes(b"" if index % 2 else b"\x80\x04\x8c\x05hello\x94.")
+    monkeypatch.setenv("STUDY_CACHE_DIR", str(other))
+    folder = copied(first, tmp_path)
+    report.write(folder)
+    assert {"reconstruction", "interpolation", "correlation", "transfer"} <= set(written)
+    assert files(folder) == files(first)
+
+
+def test_a_part_that_lacks_images_is_not_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("STUDY_CACHE_DIR", str(tmp_path))
+    kept.keep("whole", sections.Written([], [], {}))
+    kept.keep("partial", sections.Written([], ["of images"], {}))
+    assert [path.name for path in tmp_path.iterdir()] == ["whole"]
+    assert kept.read("whole") is not None and kept.read("partial") is None
+
+
+def test_the_latest_are_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("STUDY_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(kept, "MOST", 3)
+    for index in range(5):
+        kept.keep(f"{index}", sections.Written([], [], {}))
+        kept.read("0")  # read again and again, so it stays
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "3", "4"]
+
+
+@pytest.mark.parametrize("where", ["", "/proc/nowhere"])
+def test_without_a_cache_all_is_written(where, monkeypatch):
+    monkeypatch.setenv("STUDY_CACHE_DIR", where)
+    kept.keep("one", sections.Written([], [], {}))
+    assert kept.read("one") is None
+
+
+def test_two_processes_have_about_as_much_to_do():
+    half = sections._half(list(sections.SECTIONS))
+    seconds = sum(part.seconds for part in half)
+    assert abs(2 * seconds - sum(part.seconds for part in sections.SECTIONS)) <= 10
