@@ -111,6 +111,7 @@ def study_of(arguments: argparse.Namespace, data: Dataset, selection: Selection)
         command=redacted(shlex.join(["study", *sys.argv[1:]])),
         until=until,
         log=arguments.log,
+        report=arguments.report,
     )
 
 

@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -251,9 +251,14 @@ class Session:
     """Whether Tune writes TensorBoard files: `tensorboard`, `none`, or `auto` for a few trials."""
 
     def compute(
-        self, name: str, cells: Sequence[Cell], finished: Mapping[str, Sequence[range]]
+        self,
+        name: str,
+        cells: Sequence[Cell],
+        finished: Mapping[str, Sequence[range]],
+        tell: Callable[[str], object] = lambda state: None,
     ) -> None:
-        """Compute the replicates of `cells` that are not in `finished`."""
+        """Compute the replicates of `cells` that are not in `finished`; `tell` is given every
+        state."""
         resources, console = self.resources, self.console
         workers = count_workers(resources.cpus_per_trial)
         tasks = missing_tasks(cells, finished, workers, self.store.begun())
@@ -266,7 +271,7 @@ class Session:
         learn(rates, self.store, cells, finished)
         queue = Queue(tasks, rates=rates)
         gpus = sum(node["Resources"].get("GPU", 0) for node in alive_nodes())
-        progress = StudyProgress(console, queue, workers, gpus)
+        progress = StudyProgress(console, queue, workers, gpus, tell=tell)
         try:
             self.run(name, queue, progress)
         finally:

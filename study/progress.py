@@ -35,8 +35,10 @@ class StudyProgress:
         workers: int,
         gpus: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
+        tell: Callable[[str], object] = lambda state: None,
     ) -> None:
-        """`workers` trials run at once, on so many `gpus` in all."""
+        """`workers` trials run at once, on so many `gpus` in all. `tell` is given every state."""
+        self.tell = tell
         self.console = console
         self.queue = queue
         self.workers = workers
@@ -131,12 +133,12 @@ class StudyProgress:
 
     def _show(self, task: Task | None = None, event: str = "") -> None:
         self.latest = task.cell.experiment.name if task else self.latest
+        state = self.state()
+        self.tell(state)
         if self.live is not None:
-            self.live.update(
-                self.bar, completed=self.ended, total=self.queue.total, state=self.state()
-            )
+            self.live.update(self.bar, completed=self.ended, total=self.queue.total, state=state)
         elif task is not None:
-            self.console.print(f"{task.cell.experiment.name}: {event}  [{self.state()}]")
+            self.console.print(f"{task.cell.experiment.name}: {event}  [{state}]")
 
     def close(self) -> None:
         """Leave the last state on the screen."""

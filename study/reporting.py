@@ -9,11 +9,13 @@ import importlib.util
 import multiprocessing
 import os
 import signal
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import chdir, contextmanager
+from contextlib import chdir, contextmanager, suppress
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -23,9 +25,19 @@ from study.store import Block
 from trainables.allocator import keep_freed_memory
 
 if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+    from rich.console import Console
+
     from analysis.decisions import Question
 
 T = TypeVar("T")
+
+FIRST_PAGE, BETWEEN_PAGES = 30.0, 60.0
+"""Seconds until a study that runs has a page, and between two of them at least."""
+
+PAGES_SHARE = 0.02
+"""Of the machine's cores: what these pages take at most."""
 
 
 class Killed(RuntimeError):
@@ -41,6 +53,68 @@ def write(folder: Path | str, damaged: Mapping[Block, str], data_dir: Path | Non
     Raises what `analysis.report.write` does, and `Killed`.
     """
     return _elsewhere("writes the report", _write, folder, damaged, data_dir)
+
+
+@contextmanager
+def growing(folder: Path | str, console: Console) -> Iterator[Callable[[str], None]]:
+    """A page in the folder that grows while a study runs, written by a process of its own; yields
+    what tells it how far the study is. The report comes in its place.
+
+    The process begins when the first page is due, with the lowest priority. What goes wrong there
+    is told at the end and stops nothing.
+    """
+    context = multiprocessing.get_context("spawn")
+    process: multiprocessing.process.BaseProcess | None = None
+    heard, told = context.Pipe(duplex=False)
+    began = time.monotonic()
+
+    def tell(progress: str) -> None:
+        nonlocal process
+        if process is None and time.monotonic() >= began + FIRST_PAGE:
+            process = context.Process(target=_grow, args=(str(folder), heard), daemon=True)
+            with blocking_interrupts():
+                process.start()
+        if process is not None and process.is_alive():
+            with suppress(BrokenPipeError):
+                told.send(progress)
+
+    try:
+        yield tell
+    finally:
+        if process is not None:
+            if process.exitcode == 1:
+                console.print("the page that grows while a study runs could not be written")
+            process.kill()  # the report comes in its place
+            process.join()
+        told.close()
+        heard.close()
+
+
+def _grow(folder: str, heard: Connection) -> None:
+    """Write the page once a minute, with the latest of what is heard, until nothing can be."""
+    _configure_process()
+    os.nice(19)
+    from analysis import report
+
+    progress, due = "", 0.0
+    while True:
+        try:
+            if heard.poll(max(0.0, due - time.monotonic())):
+                progress = heard.recv()
+                continue
+        except EOFError:
+            return
+        if progress:
+            before = time.process_time()
+            try:
+                report.grow(folder, progress)
+            except Exception:  # the report, which comes in its place, meets the same and says it
+                sys.exit(1)
+            spent = time.process_time() - before
+            pause = max(BETWEEN_PAGES, spent / cores() / PAGES_SHARE)
+            due, progress = time.monotonic() + pause, ""
+        else:
+            due = time.monotonic() + 1
 
 
 def export(folder: Path | str, out: Path, data_dir: Path | None) -> list[str]:

@@ -6,7 +6,7 @@ import shlex
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from study.grid import Cell, gaps, record, with_replicates
 from study.signals import ending_of
 from study.store import Block, Store
 from study.store.lock import Hold, exclusive_lock
+from study.store.places import Folder
 from study.words import counted, duration, few, shown
 from trainables.data import WHOLE, Dataset, Options
 
@@ -65,6 +66,8 @@ class Study:
     """Which part of the data, and in which form."""
     pairs: tuple[tuple[str, str], ...] = ()
     """Classes to interpolate between, where the user named some."""
+    report: bool = True
+    """Whether the page is written."""
 
     def write_plan(
         self, name: str, experiments: Sequence[Experiment], groups: Sequence[Sequence[Cell]]
@@ -76,6 +79,18 @@ class Study:
         plan["until_decided"] = vars(self.until) if self.until else None
         self.store.write_plan(plan)
         return plan
+
+    def growing_page(self) -> AbstractContextManager[Callable[[str], object]]:
+        """What is told how far the study is, for the page that shows it meanwhile."""
+        if self.report and isinstance(self.store.place, Folder):
+            return reporting.growing(self.store.address, self.console)
+        return nullcontext(lambda state: None)
+
+    def write_report(self, plan: Mapping[str, Any]) -> int:
+        """Write the report of what was just computed, if it is wanted; return the exit code."""
+        return write_report(
+            self.store, self.console, plan, damaged={}, after_run=True, wanted=self.report
+        )
 
     @contextmanager
     def session(self) -> Iterator[Session]:
@@ -215,13 +230,13 @@ def run(study: Study, groups: Sequence[Sequence[Cell]]) -> int:
         finished = store.blocks()
         missing = show_plan(console, store, finished, {}, selection.experiments, groups)
         if missing or study.until:
-            with study.session() as session:
-                session.compute(selection.name, distinct(groups), finished)
+            with study.session() as session, study.growing_page() as tell:
+                session.compute(selection.name, distinct(groups), finished, tell)
                 if study.until:
                     plan = add_until_decided(study, study.until, session, groups)
         else:
             console.print("nothing to compute: every replicate is there")
-        return write_report(store, console, plan, damaged={}, after_run=True)
+        return study.write_report(plan)
 
     summary = lambda: replicates_done(study.store, groups)  # noqa: E731
     return alone(study.store, study.console, work, summary)
@@ -278,11 +293,13 @@ def write_report(
     damaged: Mapping[Block, str],
     after_run: bool = False,
     data_dir: Path | None = None,
+    wanted: bool = True,
 ) -> int:
     """Write the report of a plan, name what is missing, and return the exit code.
 
     `damaged` is what `Store.verify` has found; blocks aren't verified again. `after_run`: the
-    command has computed them, too. `data_dir` is where the images are now, if the user says.
+    command has computed them, too. `data_dir` is where the images are now, if the user says. A
+    report that isn't `wanted` is left out.
     """
     finished, failures = finished_blocks(store, damaged), store.failures()
     reasons = {block.cell: why for block, why in damaged.items()}
@@ -293,7 +310,11 @@ def write_report(
     ]
     unfinished = [(name, cell) for name, cell, missing in cells if missing]
     code = FAILED if unfinished else DONE
-    if len(unfinished) < len(cells):
+    if not wanted:
+        console.print(
+            f"no report is written; `study report {shlex.quote(shown(store.address))}` does"
+        )
+    elif len(unfinished) < len(cells):
         code = max(code, _report(store, console, damaged, after_run, data_dir))
     else:
         console.print("no cell is finished, so there is no report")

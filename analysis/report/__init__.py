@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import shlex
+import tempfile
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from datetime import UTC, datetime
@@ -16,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.image import imsave
+from threadpoolctl import threadpool_limits
 
 from analysis.document import Document, uri
-from analysis.report import sections
+from analysis.report import any_experiment, sections
 from analysis.results import GREY_28, Results, load
 from analysis.stamp import STAMP, stamp
 from analysis.stamp import is_current as is_current
@@ -28,6 +30,9 @@ from study.provenance import code_version, packages
 from study.store import Block
 from study.words import duration, shown
 from trainables.data import pixels
+
+REFRESH = 60
+"""Seconds after which the page of a study that runs is read again."""
 
 
 def write(
@@ -74,26 +79,53 @@ def _remedy(results: Results) -> str:
     return f"`study report {where} --data-dir DIR` reads them from DIR"
 
 
+def grow(folder: str | Path, progress: str) -> None:
+    """Write the page of a study that runs: what is finished by now, a section an experiment, and
+    how far it is. It asks for itself again, until the report is there.
+
+    Nothing is verified here, and no model is read: it costs a second or two of one core.
+    """
+    results = load(folder, {})
+    results.store.place.delete(STAMP)
+    with threadpool_limits(1), tempfile.TemporaryDirectory() as aside:
+        document = Document(Path(aside))  # figures of this page alone are not the report's
+        for planned in results.plan["experiments"]:
+            if len(results.of(planned["name"])):
+                any_experiment.write(document, results, planned)
+        failures = results.store.failures()
+        failed = [line for line in results.missing.to_dict("records") if line["cell"] in failures]
+        page = _render(results, document, failed, progress=progress, refresh=REFRESH)
+        results.store.place.write("report/index.html", page.read_bytes())
+
+
 def _write(results: Results, document: Document, beside: Executor | None) -> None:
     for written in sections.write(results, beside):
         document.add(written)
-    missing = results.missing
-    missing.to_csv(document.tables / "missing.csv", index=False)
-    records = results.store.provenance(results.rows["cell"].unique())
+    results.missing.to_csv(document.tables / "missing.csv", index=False)
+    _render(results, document, results.missing.to_dict("records"))
+
+
+def _render(
+    results: Results, document: Document, missing: list[dict[str, str]], **more: Any
+) -> Path:
+    """Write the page around the sections; its path."""
+    finished = results.rows["cell"].unique() if len(results.rows) else []
+    records = results.store.provenance(finished)
     seconds = _seconds(results, records)
-    document.render(
+    return document.render(
         title=f"Latent study: {results.plan['study']} on {Path(results.plan['dataset']).name}",
         subtitle=f"{_data(results)}. Models were chosen on validation images; test images only "
         "score.",
-        facts=_facts(results, seconds),
+        facts=_facts(results, seconds) if len(finished) else {},
         samples=_samples(results),
-        missing=missing.to_dict("records"),
-        cells=len(missing) + results.rows["cell"].nunique(),
+        missing=missing,
+        cells=len(results.missing) + len(finished),
         left_out=document.left_out,
         trouble=f"{results.source.found}; {_remedy(results)}.",
         command=results.plan["command"],
         citation=_citation(results),
         provenance=_provenance(results, records, seconds),
+        **more,
     )
 
 

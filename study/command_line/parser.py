@@ -265,6 +265,8 @@ def _add_places(command: argparse.ArgumentParser) -> None:
     add("--gpus-per-trial", type=types.gpus, default="auto", metavar="X",
         help="GPUs a trial, or a fraction of one, as 0.25; auto (default): the share that an "
         "experiment's largest block needs, measured when it runs; none where there are no GPUs")
+    add("--no-report", dest="report", action="store_false",
+        help="compute alone: no page, neither meanwhile nor at the end")
     add("--log", type=types.one_of(["auto", "tensorboard", "none"], "kind of log"), default="auto",
         metavar="KIND",
         help="tensorboard: curves of every trial in RESULTS/tune; none: the driver is busy half "

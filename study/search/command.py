@@ -11,7 +11,7 @@ from tempfile import TemporaryFile
 
 from study.errors import FAILED, BadInput, resolving
 from study.grid import Cell
-from study.run import Study, alone, ids, set_aside_damaged, write_report
+from study.run import Study, alone, ids, set_aside_damaged
 from study.search.problems import Problem, rungs
 from study.search.suggestions import Budget, Suggestions, open_storage
 from study.search.winner import Winner, find_winner, is_done, reported, sentences, write_preset
@@ -165,7 +165,7 @@ def conclude(asked: Search, winners: list[Winner], path: Path | None) -> int:
         path = folder / f"best-{selection.name}.toml"
     write_preset(path, selection, winners, study.data, comment="\n".join(history))
     console.print(f"preset: {path}; `{run_command(selection.name, path)}` takes it")
-    return write_report(store, console, plan, damaged={}, after_run=True)
+    return study.write_report(plan)
 
 
 def run_command(name: str, preset: Path) -> str:

@@ -1,9 +1,11 @@
 """The whole report on a small study: every number has its place on disk, and is right."""
 
+import io
 import json
 import multiprocessing
 import re
 import shutil
+import time
 from concurrent.futures import ProcessPoolExecutor
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,10 +13,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from analysis import correlation, redundancy, report
 from analysis.results import load
+from study import reporting
 from study.errors import StoreError
+from study.store import Block, Store
 
 WITHOUT_CELLS = {"theory", "missing"}
 """Tables that no cell has a part in."""
@@ -254,3 +259,64 @@ def test_the_report_of_results_on_object_storage_is_the_same_and_is_put_there(
         if name.startswith("report/tables/"):
             assert s3.get(bucket, f"results/{name}") == (written / name).read_bytes(), name
     assert "<h1>" in s3.get(bucket, "results/report/index.html").decode()
+
+
+# --- while a study runs ------------------------------------------------------------------------
+
+
+def test_the_page_of_a_study_that_runs_becomes_the_report(small_results, tmp_path):
+    folder = tmp_path / "results"
+    shutil.copytree(small_results.store.address, folder)
+    store = Store(folder)
+    fewshot = next(p for p in store.plan()["experiments"] if p["name"] == "fewshot")
+    store.set_aside(Block(fewshot["cells"][0]["id"], range(2)))
+    report.grow(folder, "5 done, 0 failed, 1 running of 6; about 2 min left")
+    page = folder / "report" / "index.html"
+    text = page.read_text()
+    assert '<meta http-equiv="refresh" content="60">' in text
+    assert "Still running:</strong> 5 done, 0 failed, 1 running of 6; about 2 min left" in text
+    assert text.count("<figure") == 2 and "have no result" not in text
+    assert sorted(path.name for path in page.parent.iterdir()) == ["index.html"]
+    assert not report.is_current(folder, {})
+    report.write(folder)
+    text = page.read_text()
+    assert "refresh" not in text.partition("<body>")[0] and "Still running" not in text
+
+
+def test_a_study_of_which_nothing_is_done_has_a_page(small_results, tmp_path):
+    folder = tmp_path / "results"
+    whole = small_results.store.address
+    shutil.copytree(whole, folder, ignore=shutil.ignore_patterns("blocks", "report"))
+    report.grow(folder, "0 done, 0 failed, 2 running of 6")
+    assert "0 done, 0 failed, 2 running of 6" in (folder / "report" / "index.html").read_text()
+
+
+@pytest.mark.slow
+def test_another_process_writes_the_growing_page(small_results, tmp_path, monkeypatch):
+    folder = tmp_path / "results"
+    shutil.copytree(small_results.store.address, folder)
+    monkeypatch.setattr(reporting, "FIRST_PAGE", 0.0)
+    screen = io.StringIO()
+    with reporting.growing(folder, Console(file=screen)) as tell:
+        tell("first")
+        page = folder / "report" / "index.html"
+        until = time.monotonic() + 120
+        while not page.exists() and time.monotonic() < until:
+            time.sleep(0.2)
+        tell("second")
+    assert "Still running:</strong> first" in page.read_text()
+    assert multiprocessing.active_children() == [] and screen.getvalue() == ""
+
+
+@pytest.mark.slow
+def test_a_page_that_cannot_grow_stops_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(reporting, "FIRST_PAGE", 0.0)
+    screen = io.StringIO()
+    with reporting.growing(tmp_path / "nowhere", Console(file=screen, width=200)) as tell:
+        tell("first")
+        until = time.monotonic() + 120
+        while any(p.is_alive() for p in multiprocessing.active_children()):
+            assert time.monotonic() < until
+            time.sleep(0.2)
+        tell("second")
+    assert screen.getvalue() == "the page that grows while a study runs could not be written\n"
