@@ -107,15 +107,44 @@ class Section:
         """What the page's summary says; None for a section without conclusions."""
         return self.glance or (Glance(self.conclusions[0]) if self.conclusions else None)
 
+    def shown(self) -> Shown:
+        """It in HTML, with `NUMBER` where a page has the numbers of figures and tables."""
+        for element in self.elements:
+            if element.kind in NUMBERED:
+                element.values["number"] = NUMBER.format(element.kind)
+        return Shown(
+            self.anchor, self.title, self.answer, html("section", {"section": self}),
+            self.conclusions, self.cells,
+        )  # fmt: skip
+
+
+NUMBERED = ("figure", "table")
+"""Kinds of elements that a page counts."""
+
+NUMBER = "\ue000{}\ue001"
+"""Stands for the number of an element of this kind: characters that no text has."""
+
+
+@dataclass
+class Shown:
+    """A section in HTML."""
+
+    anchor: str
+    title: str
+    answer: Glance | None
+    html: str
+    conclusions: list[str]
+    cells: list[str]
+
 
 @dataclass
 class Written:
-    """A part of a document that is done."""
+    """Sections that are done, with their files."""
 
-    sections: list[Section]
+    sections: list[Shown]
     left_out: list[str]
     files: dict[str, bytes]
-    """By path below the document's folder: its figures and tables."""
+    """By path below the document's folder: figures and tables."""
 
 
 @cache
@@ -152,6 +181,8 @@ class Document:
         self.figures.mkdir(parents=True, exist_ok=True)
         self.tables.mkdir(parents=True, exist_ok=True)
         self.sections: list[Section] = []
+        self.earlier: list[Shown] = []
+        """Sections that were written elsewhere, which a page has first."""
         self.left_out: list[str] = []
         """Parts that need images which aren't there: each with its section."""
 
@@ -164,13 +195,13 @@ class Document:
         """All of it so far."""
         paths = [path for kind in (self.figures, self.tables) for path in sorted(kind.iterdir())]
         files = {str(path.relative_to(self.folder)): path.read_bytes() for path in paths}
-        return Written(self.sections, self.left_out, files)
+        return Written([section.shown() for section in self.sections], self.left_out, files)
 
     def add(self, written: Written) -> None:
         """Append a part that was written elsewhere, with its files."""
         for name, content in written.files.items():
             (self.folder / name).write_bytes(content)
-        self.sections += written.sections
+        self.earlier += written.sections
         self.left_out += written.left_out
 
     @contextmanager
@@ -258,23 +289,31 @@ class Document:
     def render(self, **context: Any) -> Path:
         """Write `index.html` and return its path."""
         page = environment().get_template("report.html.j2")
+        shown = [*self.earlier, *(section.shown() for section in self.sections)]
         sentences = [
             (section.anchor, sentence, " ".join(section.cells))
-            for section in self.sections
+            for section in shown
             for sentence in section.conclusions
         ]
         pd.DataFrame(sentences, columns=["section", "sentence", "cells"]).to_csv(
             self.tables / "conclusions.csv", index=False
         )
-        for kind in ("figure", "table"):
-            shown = [e for section in self.sections for e in section.elements if e.kind == kind]
-            for number, element in enumerate(shown, 1):
-                element.values["number"] = number
+        unsaid: dict[str, Any] = {"progress": "", "refresh": 0, "samples": [], "facts": {}}
+        content = page.render(sections=shown, words=WORDS, **unsaid | context)
         path = self.folder / "index.html"
-        unsaid = {"progress": "", "refresh": 0}
-        content = page.render(sections=self.sections, words=WORDS, **unsaid | context)
-        path.write_text(content, encoding="utf-8")
+        path.write_text(_numbered(content), encoding="utf-8")
         return path
+
+
+def _numbered(page: str) -> str:
+    """The page with the numbers of its figures and tables, which are named at their beginning and
+    in their caption."""
+    for kind in NUMBERED:
+        parts = page.split(f'data-{kind}="')
+        for number, part in enumerate(parts[1:], 1):
+            parts[number] = part.replace(NUMBER.format(kind), str(number))
+        page = f'data-{kind}="'.join(parts)
+    return page
 
 
 def _checked(name: str) -> str:

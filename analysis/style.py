@@ -231,7 +231,11 @@ def tell_counts(drawn: ErrorbarContainer, table: pd.DataFrame) -> None:
     """Note how many pairs the points of a table of estimates rest on, and their cells."""
     counts = next((table[name] for name in ("pairs", "n", "replicates") if name in table), None)
     if counts is not None:
-        tell(drawn.lines[0], "n = " + counts.astype(int).astype(str), table.get("cells", ()))
+        tell(
+            drawn.lines[0],
+            "n = " + counts.astype(str).str.removesuffix(".0"),
+            table.get("cells", ()),
+        )
 
 
 def cells_of(table: pd.DataFrame) -> list[str]:

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +22,7 @@ from analysis.compare.studies import Study, match, read
 from analysis.document import Document
 from study.errors import StoreError
 from study.provenance import code_version
+from study.words import redacted
 
 OWN_SECTION = {
     "autoencoder": sections.write_reconstruction,
@@ -61,6 +63,11 @@ def write(folders: Sequence[str | Path], out: Path) -> Path:
             cells=len(missing) + sum(study.results.rows["cell"].nunique() for study in studies),
             left_out=document.left_out,
             trouble="earlier versions recorded neither the classes nor the number of images.",
+            command=redacted(
+                shlex.join(["study", "compare", *map(str, folders), "--out", str(out)])
+            ),
+            citation=f"latent-study, code {code_version()}: {first.name} compared with {names}, "
+            f"{datetime.now(UTC):%Y-%m-%d}.",
             provenance={
                 **{study.name: str(study.results.store.place.where()) for study in studies},
                 "Written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),

@@ -1,17 +1,19 @@
 """Sections that were written before, kept in the user's cache.
 
-They are pickles, which run code when they are read: they lie where only the user writes, and never
-in a results folder, which may come from somebody else.
+They are HTML, which a page takes as it is: so they lie where only the user writes, and never in a
+results folder, which may come from somebody else.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import json
 import os
-import pickle
+from dataclasses import asdict
 from pathlib import Path
 
-from analysis.document import Written
+from analysis.document import Glance, Shown, Written
 from trainables.data import cache_folder
 
 MOST = 200
@@ -36,11 +38,16 @@ def read(key: str) -> Written | None:
         return None
     path = where / key
     try:
-        written = pickle.loads(path.read_bytes())
+        found = json.loads(path.read_bytes())
+        sections = [
+            Shown(**{**section, "answer": section["answer"] and Glance(**section["answer"])})
+            for section in found["sections"]
+        ]
+        files = {name: base64.b64decode(content) for name, content in found["files"].items()}
         path.touch()
-    except (OSError, pickle.UnpicklingError, AttributeError, ImportError, EOFError):
+    except (OSError, ValueError, LookupError, TypeError):
         return None  # not there, cut off, or of other code
-    return written if isinstance(written, Written) else None
+    return Written(sections, [], files)
 
 
 def keep(key: str, written: Written) -> None:
@@ -49,10 +56,12 @@ def keep(key: str, written: Written) -> None:
     where = folder()
     if where is None or written.left_out:
         return
+    content = asdict(written)
+    content["files"] = {n: base64.b64encode(c).decode() for n, c in written.files.items()}
     temporary = where / f"{key}.{os.getpid()}"
     try:
         where.mkdir(parents=True, exist_ok=True, mode=0o700)
-        temporary.write_bytes(pickle.dumps(written))
+        temporary.write_text(json.dumps(content))
         temporary.replace(where / key)
         latest = sorted(where.iterdir(), key=lambda path: -path.stat().st_mtime)
         for path in latest[MOST:]:

@@ -165,7 +165,7 @@ def test_password_is_kept_nowhere_in_a_plan(digits, tmp_path, monkeypatch):
     arguments = SimpleNamespace(
         out=tmp_path, data_dir=None, address="local", cpus_per_trial=1.0, gpus_per_trial=0.0,
         cpus=None, console=None, log="none", image_size=None, grey=False, classes=[], limit=0,
-        group_by="", pairs=[],
+        group_by="", pairs=[], report=True,
     )  # fmt: skip
     study_of(arguments, digits, None).write_plan("a", [], [])
     kept = (tmp_path / "study.json").read_text()
