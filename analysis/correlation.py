@@ -16,6 +16,7 @@ from analysis.results import Results
 from analysis.selection import with_common_replicates
 from analysis.statistics import Interval, finite_mean, trend, verdict
 from analysis.style import draw_series, figure, latent_dim_axis, styled
+from analysis.threads import each
 from study.words import counted
 from trainables.codes import encode as encode_once
 
@@ -71,7 +72,7 @@ def encode(
 ) -> list[np.ndarray]:
     """Codes (N, d) of uint8 `images` under replicates of a cell (default: all), float64."""
     models = results.autoencoders(cell, replicates)
-    return [encode_once(model, images).double().numpy() for model in models]
+    return each(lambda model: encode_once(model, images).double().numpy(), models)
 
 
 def deepest(rows: pd.DataFrame) -> pd.DataFrame:

@@ -11,6 +11,7 @@ import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -284,16 +285,27 @@ def _name(axes: Axes, which: str) -> str:
 def _value(axis: Axis, value: float) -> str:
     """A value as its axis names it: the nearest tick's label, if that is almost there, because
     series are shifted so that they can be told apart; else four digits."""
-    names = axis.get_major_formatter()
-    ticks = np.asarray(axis.get_majorticklocs(), float)
-    if isinstance(axis.get_major_locator(), FixedLocator) and len(ticks):
-        transform = axis.get_transform()
-        low, high = transform.transform(np.asarray(axis.get_view_interval(), float))
-        away = np.abs(transform.transform(ticks) - transform.transform(np.array([value])))
+    ticks, names, reach = _ticks(axis)
+    if len(ticks):
+        away = np.abs(ticks - float(axis.get_transform().transform(np.array([value]))[0]))
         nearest = int(away.argmin())
-        if away[nearest] <= NEAR * abs(high - low):
-            return names(ticks[nearest], nearest) or f"{ticks[nearest]:.4g}"
+        if away[nearest] <= reach:
+            return names[nearest]
     return f"{value:.4g}"
+
+
+@lru_cache(8)
+def _ticks(axis: Axis) -> tuple[NDArray[np.float64], list[str], float]:
+    """Where the ticks of an axis stand that were chosen for it, on its own scale, what they are
+    called, and how near a value is almost one; none of an axis whose ticks are found."""
+    places = np.asarray(axis.get_majorticklocs(), float)
+    if not isinstance(axis.get_major_locator(), FixedLocator) or not len(places):
+        return np.array([]), [], 0.0
+    label = axis.get_major_formatter()
+    names = [label(place, index) or f"{place:.4g}" for index, place in enumerate(places)]
+    transform = axis.get_transform()
+    low, high = transform.transform(np.asarray(axis.get_view_interval(), float))
+    return transform.transform(places), names, NEAR * abs(high - low)
 
 
 def _in_words(panels: list[_Drawn], most: int = 12) -> str:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from analysis.threads import each
 from trainables.data import Dataset, pixels
 
 FloatArray = NDArray[np.float64]
@@ -109,7 +110,8 @@ class Judges:
 
 def train_judges(data: Dataset, count: int = JUDGES, steps: int = STEPS) -> Judges:
     """Train judges on the training split of `data`, on the CPU; the test split only scores them."""
-    networks = [_trained(data, steps, seed) for seed in range(count)]
+    new = [(_new(data, seed), seed) for seed in range(count)]
+    networks = each(lambda one: _trained(one[0], data, steps, one[1]), new)
     images, labels = data.test.on("cpu")
     read = np.stack([_probabilities(network, images) for network in networks])
     right = read.argmax(axis=2) == labels.numpy()
@@ -118,12 +120,16 @@ def train_judges(data: Dataset, count: int = JUDGES, steps: int = STEPS) -> Judg
     )
 
 
-def _trained(data: Dataset, steps: int, seed: int) -> Network:
-    """One judge: AdamW under a one-cycle schedule (Smith & Topin 2018)."""
-    images, labels = data.train.on("cpu")
+def _new(data: Dataset, seed: int) -> Network:
+    """A judge before its training. The seed of torch is all threads': none may run beside."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = Network(data.image_shape, len(data.classes)).train()
+        return Network(data.image_shape, len(data.classes)).train()
+
+
+def _trained(network: Network, data: Dataset, steps: int, seed: int) -> Network:
+    """One judge: AdamW under a one-cycle schedule (Smith & Topin 2018)."""
+    images, labels = data.train.on("cpu")
     draw = torch.Generator().manual_seed(seed)
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-2, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=1e-2, total_steps=steps)

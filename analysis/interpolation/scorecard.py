@@ -34,6 +34,7 @@ from analysis.interpolation.measures import (
 )
 from analysis.results import Results
 from analysis.statistics import mean_interval
+from analysis.threads import each
 from trainables.data import pixels
 from trainables.networks import Autoencoder
 
@@ -108,14 +109,24 @@ def scorecard(
     test = pixels(results.test_images[:1000])
     if cells is None:
         cells = {cell: d for d, cell in cells_by_dimension(results).items()}
-    for cell, latent_dim in cells.items():
-        for replicate, model in enumerate(results.autoencoders(cell)):
-            with torch.no_grad():
-                unit = spread(model.encoder(test))
-            about = {"cell": cell, "replicate": replicate, "latent_dim": latent_dim}
-            for images in chosen:
-                for table in _with_model(model, unit, images, judges, real):
-                    tables.append(table.assign(**about))
+
+    def of_model(model_of: tuple[str, int, int, Autoencoder]) -> list[pd.DataFrame]:
+        cell, latent_dim, replicate, model = model_of
+        with torch.no_grad():
+            unit = spread(model.encoder(test))
+        about = {"cell": cell, "replicate": replicate, "latent_dim": latent_dim}
+        return [
+            table.assign(**about)
+            for images in chosen
+            for table in _with_model(model, unit, images, judges, real)
+        ]
+
+    models = [
+        (cell, latent_dim, replicate, model)
+        for cell, latent_dim in cells.items()
+        for replicate, model in enumerate(results.autoencoders(cell))
+    ]
+    tables += [table for of_one in each(of_model, models) for table in of_one]
     table = pd.concat(tables, ignore_index=True)
     table = table.astype({"replicate": "Int64", "latent_dim": "Int64"})
     return table.fillna({"cell": ""}).astype(dict.fromkeys(MEASURES, float))
