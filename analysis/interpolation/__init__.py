@@ -19,6 +19,7 @@ ends of the line still the two images?
 from analysis.interpolation.conclusions import (
     Comparison,
     after_longer_training,
+    at_a_glance,
     conclusion,
     conclusions,
     trends_by_measure,
@@ -57,6 +58,7 @@ __all__ = [
     "RECONSTRUCTION",
     "Comparison",
     "after_longer_training",
+    "at_a_glance",
     "by_model",
     "by_pair",
     "by_replicate",

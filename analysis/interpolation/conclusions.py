@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -66,6 +67,17 @@ def conclusions(table: pd.DataFrame) -> list[str]:
         *_left_out(compared),
         *_same_at_both_ends(table),
     ]
+
+
+def at_a_glance(table: pd.DataFrame) -> str:
+    """Which d is better, and how the judges' confidence changes with it, in two sentences."""
+    common = with_common_replicates(table)
+    sentences = conclusions(table)[:1]
+    if len(_shares(common)) > 1:
+        compared = Comparison.of(common)
+        if len(compared.dims) > 1 and "relative" in compared.measures and len(compared.counts):
+            sentences.append(_relative(common, compared))
+    return " ".join(re.split(r"(?<=\.) ", sentence)[0] for sentence in sentences)
 
 
 def conclusion(table: pd.DataFrame) -> str:

@@ -100,14 +100,16 @@ def draw_cost(rows: pd.DataFrame) -> Figure:
         axes.step(best[column], best["test_mse"], where="post", color="#444444", linewidth=1)
         axes.plot(best[column], best["test_mse"], "o", markersize=11, fillstyle="none",
                   color="#444444", label="Pareto front")  # fmt: skip
+        axes.margins(x=0.12, y=0.1)
+        axes.set_xscale("log")
         for dim, part in best.groupby("latent_dim"):
             least = part.loc[part["test_mse"].idxmin()]
-            axes.annotate(f"d = {int(dim)}", (least[column], least["test_mse"]),
-                          textcoords="offset points", xytext=(-8, -13), fontsize=8)  # fmt: skip
+            # To the left and below, where a front that falls has no other mark.
+            axes.annotate(f"d = {int(dim)}", (least[column], least["test_mse"]), ha="right",
+                          va="top", textcoords="offset points", xytext=(-5, -3),
+                          fontsize=8)  # fmt: skip
         axes.set_xlabel(label)
-        axes.set_xscale("log")
         plain_log_ticks(axes.xaxis)
-        axes.margins(x=0.12, y=0.1)
     both[0].set_ylabel(ERROR)
     both[1].legend()
     return made

@@ -64,7 +64,8 @@ def write(document: Document, results: Results) -> None:
     section.conclusions = interpolation.conclusions(found.scorecard)
     models = interpolation.by_replicate(found.scorecard, interpolation.INTERPOLATION)
     measure = "relative" if models["relative"].notna().any() else "nearest"
-    section.glance = Glance.of(section.conclusions[0], models[measure], models["latent_dim"])
+    said = interpolation.at_a_glance(found.scorecard)
+    section.glance = Glance.of(said, models[measure], models["latent_dim"])
     longer = trained_longer(results)
     if len(longer):
         section.conclusions += interpolation.after_longer_training(

@@ -63,7 +63,8 @@ def _errors(document: Document, rows: pd.DataFrame, pca: pd.DataFrame, fitted_to
         "reconstruction_cost",
         reconstruction.draw_cost(rows),
         "Test error (mean of a cell) against what it costs. Ringed: no cell has less error for "
-        "less.",
+        "less. Training time is what a replicate's share of its block took, beside whatever else "
+        "ran.",
     )
 
 
