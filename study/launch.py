@@ -249,16 +249,13 @@ class Session:
     """Where to tell the user."""
     log: str = "auto"
     """Whether Tune writes TensorBoard files: `tensorboard`, `none`, or `auto` for a few trials."""
+    tell: Callable[[str], object] = lambda state: None
+    """Is given every state of the progress."""
 
     def compute(
-        self,
-        name: str,
-        cells: Sequence[Cell],
-        finished: Mapping[str, Sequence[range]],
-        tell: Callable[[str], object] = lambda state: None,
+        self, name: str, cells: Sequence[Cell], finished: Mapping[str, Sequence[range]]
     ) -> None:
-        """Compute the replicates of `cells` that are not in `finished`; `tell` is given every
-        state."""
+        """Compute the replicates of `cells` that are not in `finished`."""
         resources, console = self.resources, self.console
         workers = count_workers(resources.cpus_per_trial)
         tasks = missing_tasks(cells, finished, workers, self.store.begun())
@@ -271,7 +268,7 @@ class Session:
         learn(rates, self.store, cells, finished)
         queue = Queue(tasks, rates=rates)
         gpus = sum(node["Resources"].get("GPU", 0) for node in alive_nodes())
-        progress = StudyProgress(console, queue, workers, gpus, tell=tell)
+        progress = StudyProgress(console, queue, workers, gpus, tell=self.tell)
         try:
             self.run(name, queue, progress)
         finally:
@@ -335,11 +332,16 @@ class Session:
 
 @contextmanager
 def open_session(
-    store: Store, data: Dataset, resources: Resources, console: Console, log: str = "auto"
+    store: Store,
+    data: Dataset,
+    resources: Resources,
+    console: Console,
+    log: str = "auto",
+    tell: Callable[[str], object] = lambda state: None,
 ) -> Iterator[Session]:
     """A `cluster` with the data on it, for the block."""
     with cluster(resources) as given:
-        yield Session(store, data, ray.put(data), given, console, log)
+        yield Session(store, data, ray.put(data), given, console, log, tell)
 
 
 def trial_name(trial: Any) -> str:

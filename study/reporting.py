@@ -66,15 +66,18 @@ def growing(folder: Path | str, console: Console) -> Iterator[Callable[[str], No
     context = multiprocessing.get_context("spawn")
     process: multiprocessing.process.BaseProcess | None = None
     heard, told = context.Pipe(duplex=False)
-    began = time.monotonic()
+    due = time.monotonic() + FIRST_PAGE
 
     def tell(progress: str) -> None:
-        nonlocal process
-        if process is None and time.monotonic() >= began + FIRST_PAGE:
+        nonlocal process, due
+        if time.monotonic() < due:
+            return
+        due = time.monotonic() + 1  # a pipe that nobody reads meanwhile is full after 64 kB
+        if process is None:
             process = context.Process(target=_grow, args=(str(folder), heard), daemon=True)
             with blocking_interrupts():
                 process.start()
-        if process is not None and process.is_alive():
+        if process.is_alive():
             with suppress(BrokenPipeError):
                 told.send(progress)
 

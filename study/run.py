@@ -94,13 +94,15 @@ class Study:
 
     @contextmanager
     def session(self) -> Iterator[Session]:
-        """A Ray to compute with, for the block; says how long it took."""
+        """A Ray to compute with, for the block, and a page that grows meanwhile; says how long it
+        took."""
         from study.cluster.nodes import require_shared
         from study.launch import open_session
 
         started = time.monotonic()
         self.console.print(f"starting Ray ({self.resources.address}) …")
-        with open_session(self.store, self.data, self.resources, self.console, self.log) as session:
+        given = self.store, self.data, self.resources, self.console, self.log
+        with self.growing_page() as tell, open_session(*given, tell) as session:
             if self.resources.address != "local":
                 require_shared(self.store, self.console)
             yield session
@@ -230,8 +232,8 @@ def run(study: Study, groups: Sequence[Sequence[Cell]]) -> int:
         finished = store.blocks()
         missing = show_plan(console, store, finished, {}, selection.experiments, groups)
         if missing or study.until:
-            with study.session() as session, study.growing_page() as tell:
-                session.compute(selection.name, distinct(groups), finished, tell)
+            with study.session() as session:
+                session.compute(selection.name, distinct(groups), finished)
                 if study.until:
                     plan = add_until_decided(study, study.until, session, groups)
         else:
