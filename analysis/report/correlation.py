@@ -14,7 +14,6 @@ INFORMATION = ("total_correlation_per_dimension", "effective_rank", "participati
 
 
 def write(document: Document, results: Results) -> None:
-    results = results.with_plain_autoencoders()
     section = document.section(
         "correlation",
         "3 · Decorrelation",

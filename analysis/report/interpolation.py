@@ -53,7 +53,6 @@ def find(results: Results) -> Found:
 
 
 def write(document: Document, results: Results) -> None:
-    results = results.with_plain_autoencoders()
     section = document.section(
         "interpolation",
         "2 · Interpolation",

@@ -13,7 +13,6 @@ from study.words import counted
 
 
 def write(document: Document, results: Results) -> None:
-    results = results.with_plain_autoencoders()
     rows = results.of("autoencoder")
     dims = sorted(int(d) for d in rows["latent_dim"].unique())
     section = document.section(

@@ -49,23 +49,30 @@ class Part:
     reads: tuple[str, ...]
     """The experiments that it sees. It is left out where nothing of the first is finished."""
     write: Callable[[Document, Results], None]
+    plain: bool = False
+    """Whether it leaves out autoencoders that classifiers alone start from."""
     seconds: float = 1.0
     """Rough, of a quick study: so that two processes have as much to do."""
 
+    def seen(self, results: Results) -> Results:
+        """What it sees of the results."""
+        chosen = results.with_plain_autoencoders() if self.plain else results
+        return chosen.only(self.reads)
+
 
 SECTIONS = (
-    Part("reconstruction", AUTOENCODERS, reconstruction.write, 4),
-    Part("interpolation", AUTOENCODERS, interpolation.write, 20),
-    Part("correlation", AUTOENCODERS, correlation.write, 6),
-    Part("transfer", CLASSIFIERS, transfer.write, 12),
-    Part("rotation", ("rotation",), rotation.write, 3),
+    Part("reconstruction", AUTOENCODERS, reconstruction.write, plain=True, seconds=4),
+    Part("interpolation", AUTOENCODERS, interpolation.write, plain=True, seconds=20),
+    Part("correlation", AUTOENCODERS, correlation.write, plain=True, seconds=6),
+    Part("transfer", CLASSIFIERS, transfer.write, seconds=12),
+    Part("rotation", ("rotation",), rotation.write, seconds=3),
 )
 """The sections of the shipped experiments, in the order of the page."""
 
 
 def parts(results: Results) -> list[Part]:
     """Those of the page, in its order."""
-    shipped = [part for part in SECTIONS if len(results.of(part.reads[0]))]
+    shipped = [part for part in SECTIONS if len(part.seen(results).of(part.reads[0]))]
     shown = {name for part in shipped for name in part.reads}
     own = [
         Part(f"experiment {name}", (name,), partial(_any_experiment, name))
@@ -74,10 +81,11 @@ def parts(results: Results) -> list[Part]:
     ]
     every = tuple(planned["name"] for planned in results.plan["experiments"])
     searches = [
-        Part(f"search {name}", every, partial(_search, name), 3) for name in results.searches
+        Part(f"search {name}", every, partial(_search, name), seconds=3)
+        for name in results.searches
     ]
     asked = results.plan["study"] == "assignment"
-    return [*shipped, *own, *searches, *([Part("theory", (), _theory, 8)] if asked else [])]
+    return [*shipped, *own, *searches, *([Part("theory", (), _theory, seconds=8)] if asked else [])]
 
 
 def _any_experiment(name: str, document: Document, results: Results) -> None:
@@ -133,7 +141,7 @@ def _write(part: Part, results: Results) -> Written:
     with threadpool_limits(1), tempfile.TemporaryDirectory() as folder:
         document = Document(Path(folder))
         with document.where_data_allow("the rest of this section"):
-            part.write(document, results.only(part.reads))
+            part.write(document, part.seen(results))
         return document.written()
 
 
@@ -153,7 +161,7 @@ def _write_in(
 def _key(part: Part, results: Results) -> str:
     """A hash of all that a section depends on: its cells, what is missing of them, where it is of
     a search its trials, the code, the packages, and whether there are images."""
-    seen = results.only(part.reads)
+    seen = part.seen(results)
     searches = results.searches if part.name.startswith("search ") else {}
     there = isinstance(results.source.found, DataMissing)
     content = [part.name, stamp(seen.plan, seen.missing.to_dict("records"), searches), there,

@@ -105,7 +105,7 @@ def test_the_page_is_one_file_that_needs_no_network(page):
     sources = re.findall(r'(?:src|href)="(?!data:|#)([^"]*)"', page)
     assert sources == []
     assert "@import" not in page
-    assert not re.search(r"url\((?!['\"]?data:)", page)
+    assert not re.search(r"url\((?!['\"]?(data:|#))", page)
 
 
 def test_the_contract_of_files(written):

@@ -85,7 +85,7 @@ def test_other_code_writes_all_anew(first, written, tmp_path, monkeypatch):
 
 def test_a_section_sees_only_what_it_reads(small_results):
     part = next(part for part in sections.parts(small_results) if part.name == "transfer")
-    seen = small_results.only(part.reads)
+    seen = part.seen(small_results)
     assert seen.of("autoencoder").empty and len(seen.of("fewshot")) > 0
 
 
