@@ -130,9 +130,9 @@ import time
 from study import signals
 signals.PATIENCE = 0.5
 with signals.interruptible():
-    print("ready", flush=True)
     while True:
         try:
+            print("ready", flush=True)
             time.sleep(60)
         except KeyboardInterrupt:  # lost, as in a destructor
             pass
