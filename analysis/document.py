@@ -96,7 +96,7 @@ class Section:
     conclusions: list[str] = field(default_factory=list)
     """What the data say to it: computed sentences."""
     glance: Glance | None = None
-    """What the page's summary says of it; None: its first conclusion."""
+    """Its line in the page's summary; None: its first conclusion."""
     cells: list[str] = field(default_factory=list)
     """The cells that the sentences are computed from."""
     elements: list[Element] = field(default_factory=list)
@@ -104,7 +104,7 @@ class Section:
 
     @property
     def answer(self) -> Glance | None:
-        """What the page's summary says; None for a section without conclusions."""
+        """Its line in the page's summary; None for a section without conclusions."""
         return self.glance or (Glance(self.conclusions[0]) if self.conclusions else None)
 
     def shown(self) -> Shown:

@@ -273,7 +273,7 @@ def _is_level(found: _Drawn) -> bool:
 
 
 def _name(axes: Axes, which: str) -> str:
-    """What an axis shows: its label, or that of a panel which shares the axis."""
+    """The label of an axis, or of a panel that shares it."""
     shared = axes.get_shared_x_axes() if which == "x" else axes.get_shared_y_axes()
     for one in (axes, *shared.get_siblings(axes)):
         axis: Axis = one.xaxis if which == "x" else one.yaxis

@@ -94,15 +94,15 @@ _TOLD: WeakKeyDictionary[Artist, list[tuple[str, str]]] = WeakKeyDictionary()
 
 
 def tell(artist: Artist, says: Iterable[object], cells: Iterable[str] = ()) -> None:
-    """Note what a page says of each point of a line besides its values: a line of text, and the
-    id of the cell it shows."""
+    """Note a line of text and the id of a cell for each point of a line: a page says them besides
+    its values."""
     texts = list(map(str, says))
     ids = list(cells) or [""] * len(texts)
     _TOLD[artist] = list(zip(texts, ids, strict=True))
 
 
 def told(artist: Artist) -> list[tuple[str, str]]:
-    """What `tell` has noted of an artist, by point; empty for nothing."""
+    """The notes of `tell` on an artist, one a point; empty where there are none."""
     return _TOLD.get(artist, [])
 
 

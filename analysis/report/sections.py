@@ -42,7 +42,7 @@ CLASSIFIERS = ("fewshot", "supervised", "steps", "rates")
 
 @dataclass(frozen=True)
 class Part:
-    """What writes one section."""
+    """One section: its name, its inputs and its writer."""
 
     name: str
     """Apart from all others'."""
@@ -55,7 +55,7 @@ class Part:
     """Rough, of a quick study: so that two processes have as much to do."""
 
     def seen(self, results: Results) -> Results:
-        """What it sees of the results."""
+        """The results with its experiments alone."""
         chosen = results.with_plain_autoencoders() if self.plain else results
         return chosen.only(self.reads)
 
