@@ -133,6 +133,8 @@ class StudyProgress:
 
     def _show(self, task: Task | None = None, event: str = "") -> None:
         self.latest = task.cell.experiment.name if task else self.latest
+        if self.live is None and task is None:
+            return  # a state is worth its time where it is shown
         state = self.state()
         self.tell(state)
         if self.live is not None:
