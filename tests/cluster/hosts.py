@@ -35,6 +35,8 @@ mount --bind "$HOST/tmp" /tmp
 mkdir -p "$CHECKOUT" "$ENVIRONMENT"
 mount --bind "$HOST/checkout" "$CHECKOUT"
 mount --bind "$HOST/environment" "$ENVIRONMENT"
+# No host changes the environment, which is the tests' own.
+mount -o remount,bind,ro "$ENVIRONMENT"
 mount -t tmpfs -o size=12g tmpfs /dev/shm
 mount -t tmpfs tmpfs /run
 mkdir -p /run/sshd
@@ -44,7 +46,10 @@ mount --bind "$HOST/passwd" /etc/passwd
 mount --bind "$HOST/hosts" /etc/hosts
 mount --bind "$HOST/resolv.conf" /etc/resolv.conf
 mount --bind "$HOST/home" "$HOME_OF_ROOT"
+# The environment as `make setup` would have left it there, its note of the folder included.
 mount --bind "$ENVIRONMENT" "$HOME_OF_ROOT/latent-study/.venv"
+echo "$HOME_OF_ROOT/latent-study" > "$HOST/installed"
+mount --bind "$HOST/installed" "$HOME_OF_ROOT/latent-study/.venv/.installed"
 mount --bind "$SHARED" "$SHARED_AT"
 hostname "$NAME"
 ip link set lo up
