@@ -1,8 +1,8 @@
 """A report as data: sections of sentences, figures and tables, rendered to one HTML file.
 
-The one file can be mailed: it holds its figures, and its tables as downloads too. Beside it are
-the figures as PNG and SVG and the tables as CSV. All HTML comes from `analysis/templates`, which
-escape every text.
+The one file can be mailed: it holds its figures, and its tables as downloads too, unless they are
+large. Beside it are the figures as PNG and SVG and the tables as CSV and Parquet. All HTML comes
+from `analysis/templates`, which escape every text.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jinja2
 import pandas as pd
 from matplotlib.figure import Figure
+from pandas.api.types import infer_dtype
 
 from analysis.inline import inline, shows_pictures
 from analysis.statistics import finite_mean
@@ -32,6 +33,14 @@ if TYPE_CHECKING:
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 """Names that may be a part of a file's name and of a link."""
+
+
+LARGEST = 1_500_000
+"""Characters of a figure or a table's file within the page. A larger figure is a picture there, a
+larger file lies beside the page alone."""
+
+MOST_ROWS = 500
+"""Rows of a table that the page shows."""
 
 
 class Element(NamedTuple):
@@ -243,6 +252,8 @@ class Document:
             svg.write_text(shown.file, encoding="utf-8")
         else:
             drawn.savefig(svg, metadata={"Date": None})
+        if shown and len(shown.svg) > LARGEST:
+            shown = None
         self._add(
             "figure",
             name=name,
@@ -260,11 +271,11 @@ class Document:
         shown: pd.DataFrame | None = None,
         opened: bool = False,
     ) -> None:
-        """A table, saved whole as `tables/NAME.csv`; the page shows `shown`, some of its columns
-        (default: all of it), folded unless `opened`."""
+        """A table, saved whole as `tables/NAME.csv` and `.parquet`; the page shows the first
+        `MOST_ROWS` of `shown`, some of its columns (default: all of it), folded unless `opened`."""
         files = self._save(name, table)
         visible = table if shown is None else shown
-        columns = [map(_shown, visible[column]) for column in visible]
+        columns = [map(_shown, visible[column].head(MOST_ROWS)) for column in visible]
         self._add(
             "table",
             name=name,
@@ -272,19 +283,24 @@ class Document:
             files=files,
             header=list(map(str, visible.columns)),
             rows=list(zip(*columns, strict=True)),
+            count=len(visible),
             opened=opened,
         )
 
     def download(self, name: str, table: pd.DataFrame, caption: str) -> None:
-        """A table too long to read, saved as `tables/NAME.csv`: the page has a link alone."""
+        """A table too long to read, saved as `tables/NAME.csv` and `.parquet`: the page has links
+        alone."""
         self._add("download", caption=caption, count=len(table), files=self._save(name, table))
 
     def _save(self, name: str, table: pd.DataFrame) -> dict[str, str]:
-        """Save a table; its data URI by the name of its file."""
+        """Save a table; the link to its CSV by the name of that. It holds the table, unless this
+        is large."""
+        csv, parquet = (self.tables / f"{_checked(name)}.{form}" for form in ("csv", "parquet"))
         text = table.to_csv(index=False)
-        path = self.tables / f"{_checked(name)}.csv"
-        path.write_text(text, encoding="utf-8")
-        return {path.name: uri("text/csv", text.encode())}
+        csv.write_text(text, encoding="utf-8")
+        _of_one_type(table).to_parquet(parquet, index=False)
+        within = uri("text/csv", text.encode()) if len(text) <= LARGEST else f"tables/{csv.name}"
+        return {csv.name: within}
 
     def render(self, **context: Any) -> Path:
         """Write `index.html` and return its path."""
@@ -314,6 +330,12 @@ def _numbered(page: str) -> str:
             parts[number] = part.replace(NUMBER.format(kind), str(number))
         page = f'data-{kind}="'.join(parts)
     return page
+
+
+def _of_one_type(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with words in every column that has both words and numbers, as Parquet wants."""
+    mixed = [c for c in table if infer_dtype(table[c], skipna=True).startswith("mixed")]
+    return table.assign(**{c: table[c].map(str, na_action="ignore") for c in mixed})
 
 
 def _checked(name: str) -> str:

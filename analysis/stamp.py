@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -56,13 +57,19 @@ def stamp(
     """A hash of all that a report depends on: the plan, what is missing, searches and the code.
     Not the command: the same cells asked for in other words make the same report."""
     asked = {key: value for key, value in plan.items() if key != "command"}
+    content = [asked, missing, searches, _sources()]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+@cache
+def _sources() -> str:
+    """A hash of the code that makes a report."""
     sources = hashlib.sha256()
     here = Path(__file__).parent
     for source in sorted([*here.rglob("*"), *(here.parent / "trainables").rglob("*.py")]):
         if source.suffix in (".py", ".j2", ".css", ".js", ".csv"):
             sources.update(source.read_bytes())
-    content = [asked, missing, searches, sources.hexdigest()]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    return sources.hexdigest()
 
 
 STAMP = "report/stamp.json"

@@ -10,6 +10,7 @@ import os
 from collections import OrderedDict
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import torch
@@ -25,6 +26,8 @@ KEPT = 64 * 2**20
 """Bytes of codes that a process keeps: 58 sets of 10,000 images at d = 30."""
 
 _kept: OrderedDict[str, Tensor] = OrderedDict()
+_keeping = Lock()
+"""A report encodes in several threads."""
 _shared: Path | None = None
 
 
@@ -46,16 +49,18 @@ def encode(member: Classifier | Autoencoder, images: Tensor) -> Tensor:
     if images.device.type != "cpu" or images.is_floating_point() or len(images) < FEWEST:
         return _encode(member.encoder, images)
     key = _key(member.encoder, images)
-    if key not in _kept:
+    codes = _kept.get(key)
+    if codes is None:
         codes = _found(key)
-        if codes is None:
-            codes = _encode(member.encoder, images)
-            _leave(key, codes)
+    if codes is None:
+        codes = _encode(member.encoder, images)
+        _leave(key, codes)
+    with _keeping:
         _kept[key] = codes
-    _kept.move_to_end(key)
-    while len(_kept) > 1 and sum(codes.nbytes for codes in _kept.values()) > KEPT:
-        _kept.popitem(last=False)
-    return _kept[key]
+        _kept.move_to_end(key)
+        while len(_kept) > 1 and sum(found.nbytes for found in _kept.values()) > KEPT:
+            _kept.popitem(last=False)
+    return codes
 
 
 def _found(key: str) -> Tensor | None:

@@ -26,10 +26,15 @@ JUDGES = 5
 """Judges, trained from the seeds 0 … 4."""
 STEPS = 200
 """Minibatches that a judge learns from, whatever the dataset: the time is the same on all."""
+WIDTH = 8
+"""Channels of a judge's first convolution. They read 96.9 % of mnist-5k's validation images rightly
+and 97.7 % of MNIST's (means of 10); with 16 it is 97.6 and 98.2 %, in two and a half times the time
+to learn and to read, which was half of the time of a report."""
 BATCH_SIZE = 64
 """Images a minibatch."""
-REFERENCE = 10_000
-"""Most training images among which the nearest real one is sought (all, where there are fewer)."""
+REFERENCE = 2_000
+"""Most training images among which the nearest real one is sought (all, where there are fewer).
+The time grows with them: with 3,600 it was 0.2 of the 0.47 s that a model takes."""
 SHIFT = 1 / 14
 """Part of the smaller side by which a minibatch is moved at most, so that no judge relies on exact
 places: 2 of 28 pixels."""
@@ -38,7 +43,7 @@ places: 2 of 28 pixels."""
 class Network(nn.Sequential):
     """Images (N, C, H, W) to class scores (N, K): three convolutions, each halving the sides."""
 
-    def __init__(self, image: tuple[int, int, int], classes: int, width: int = 16) -> None:
+    def __init__(self, image: tuple[int, int, int], classes: int, width: int = WIDTH) -> None:
         channels, *sides = image
         # The first one has most pixels: stride 2 instead of pooling halves a judge's time.
         layers: list[nn.Module] = [nn.Conv2d(channels, width, 5, stride=2, padding=2, bias=False)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from analysis import report
 from analysis.document import Document, Glance
+from analysis.results import Results
 from analysis.style import draw_series, figure, latent_dim_axis
 
 webdriver = pytest.importorskip("selenium.webdriver")
@@ -252,3 +255,22 @@ def test_the_page_is_accessible(reader: Reader) -> None:
         reader.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
         assert [(v["id"], v["nodes"][0]["html"]) for v in found["violations"]] == []
         assert len(found["passes"]) > 20
+
+
+def test_an_open_page_of_a_study_that_runs_becomes_the_report(
+    browser: Any, small_results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "REFRESH", 1)
+    folder = Path(shutil.copytree(small_results.store.address, tmp_path / "results"))
+    report.grow(folder, "5 done, 1 running of 6")
+    browser.get((folder / "report" / "index.html").as_uri())
+
+    def wait_for(text: str) -> None:
+        ui.WebDriverWait(browser, 30).until(lambda page: text in page.page_source)
+
+    wait_for("5 done, 1 running of 6")
+    report.grow(folder, "6 done, 0 running of 6")
+    wait_for("6 done, 0 running of 6")
+    (folder / "new.html").write_text("The report.")  # in one step, as a store writes
+    (folder / "new.html").rename(folder / "report" / "index.html")
+    wait_for("The report.")

@@ -130,6 +130,15 @@ def test_every_number_in_a_table_of_the_page_is_in_its_csv(visible, written):
             assert cell in known | texts | {"–", "yes", "NO", "NaN", ""}, (name, cell)
 
 
+def test_every_table_is_there_as_parquet_too(written):
+    folder = written / "report" / "tables"
+    kept = {path.stem: pd.read_parquet(path) for path in folder.glob("*.parquet")}
+    assert kept.keys() == tables(written).keys() - {"conclusions", "missing"}
+    for name, table in kept.items():
+        again = pd.read_csv(io.StringIO(table.to_csv(index=False)))
+        pd.testing.assert_frame_equal(again, tables(written)[name])
+
+
 def test_every_computed_sentence_is_in_a_csv_with_its_cells(visible, written):
     stored = tables(written)["conclusions"]
     assert sorted(sentence.strip() for sentence in visible.sentences) == sorted(stored["sentence"])
