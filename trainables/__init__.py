@@ -1,4 +1,4 @@
-"""What one trial computes: torch, and nothing of ray, `study` or `analysis`.
+"""The computation of one trial: torch, and nothing of ray, `study` or `analysis`.
 
 Every experiment's module here has a frozen dataclass `Config` (the complete, validated
 configuration of a cell), a `VERSION` (raised when the same configuration starts to mean other

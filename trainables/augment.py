@@ -40,8 +40,8 @@ def matrices(
     shift_y: Tensor,
     aspect: float = 1.0,
 ) -> Tensor:
-    """What `affine_grid` takes, (N, 2, 3), from angles in radians, scales, and shifts in halves of
-    a side, (N,) each; `aspect` is the height of the images over their width.
+    """Arguments of `affine_grid`, (N, 2, 3), from angles in radians, scales, and shifts in halves
+    of a side, (N,) each; `aspect` is the height of the images over their width.
 
     It maps places of the result to those of the image that they show, so a positive `turn` shows
     the image turned counter-clockwise.

@@ -23,7 +23,7 @@ from trainables.replicates import Replicates, Strategy, fastest_strategy, pick_d
 from trainables.seeds import generators, initialise
 from trainables.settings.autoencoder import VERSION as VERSION
 from trainables.settings.autoencoder import Config
-from trainables.training import MinibatchOrder, fit
+from trainables.training import Minibatches, Recipe, Resumable, fit
 
 # An encoder under Muon reconstructs as well, but makes codes from which few labels tell less:
 # accuracy of logistic regression on 160 labels at d = 14 and 30 (mnist-5k, 4 encoders, 12 subsets
@@ -68,35 +68,33 @@ def train(
         metrics = {objective.loss_name: losses, "val_mse": errors}
         record(history, report, replicates, epoch, metrics, parameters=parameters)
 
-    order = MinibatchOrder(
-        len(images), config.batch_size, generators(config.seed, replicates, "order")
-    )
     draws = generators(config.seed, replicates, "views")
-    passes = config.passes(order.steps)
 
     def gather(indices: Tensor) -> tuple[Tensor, ...]:
         return objective.see(config, pixels(images[indices]), draws)
 
+    orders = generators(config.seed, replicates, "order")
+    minibatches = Minibatches(len(images), config.batch_size, orders, gather)
+    recipe = Recipe(
+        config.passes(minibatches.steps),
+        {"": config.learning_rate},
+        config.weight_decay,
+        config.warm_up,
+        MUON[config.optimiser],
+    )
     earlier = fit(
         models,
         objective.loss(config),
-        gather,
-        order,
-        passes,
-        {"": config.learning_rate},
-        config.weight_decay,
+        minibatches,
+        recipe,
         after_epoch,
-        history,
-        checkpoint,
-        draws,
-        warm_up=config.warm_up,
-        muon=MUON[config.optimiser],
+        Resumable(checkpoint, history, draws),
     )
     test_errors = models.evaluate(squared_errors, test).mean(dim=1)
     require_finite(test_errors, replicates, "the test error")
     seconds = earlier + time.perf_counter() - started
     last_epoch = history[-len(replicates) :]
-    common = {"epochs": passes, "parameters": parameters}
+    common = {"epochs": recipe.epochs, "parameters": parameters}
     rows = lines(
         replicates,
         {**common, "train_seconds": seconds / len(replicates)},

@@ -64,7 +64,7 @@ def encode(member: Classifier | Autoencoder, images: Tensor) -> Tensor:
 
 
 def _found(key: str) -> Tensor | None:
-    """What another process of this machine has left, if it can be read; else it is computed."""
+    """Codes that another process of this machine has left; None where they can't be read."""
     if _shared is None:
         return None
     try:

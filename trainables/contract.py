@@ -1,4 +1,4 @@
-"""What a trainable takes and gives: the whole interface between `trainables` and `study`."""
+"""The whole interface between `trainables` and `study`."""
 
 from __future__ import annotations
 
@@ -122,12 +122,12 @@ class Checkpoint(Protocol):
         """Replace what is kept, in one step."""
 
     def load(self) -> Progress | None:
-        """What is kept, its tensors on the CPU; None where nothing is."""
+        """The kept progress, its tensors on the CPU; None where nothing is."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a finished cell is, before it is written."""
+    """A finished block, before it is written."""
 
     rows: list[dict[str, Any]]
     """The final metrics, one dictionary a replicate, in the order of the replicates, whose numbers

@@ -187,7 +187,7 @@ def whole_networks(
 
 
 class PropagatedLabels(NamedTuple):
-    """What has spread to all N training images."""
+    """Labels that have spread to all N training images."""
 
     classes: Tensor
     """(R, N) int64; those that were known are kept."""
@@ -287,7 +287,7 @@ def networks_on_all_images(
 def predicting_network(
     config: Config, member: Classifier, network: Callable[[], Network]
 ) -> nn.Module:
-    """What of an arm is a network and has a part in its predictions."""
+    """The networks of an arm that have a part in its predictions."""
     if config.freeze in HEADS:
         return member.encoder
     if config.freeze == "consistency":

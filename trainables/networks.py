@@ -44,7 +44,7 @@ class Residual(nn.Module):
 
 
 def after_layer(shape: Shape, channels: int) -> nn.Module:
-    """What follows a convolution: the activation, of a resnet with a residual block."""
+    """The activation after a convolution; of a resnet, with a residual block."""
     activation = ACTIVATIONS[shape.activation]()
     if shape.network != "resnet":
         return activation
@@ -66,11 +66,11 @@ class Encoder(nn.Module):
         self.code = nn.Linear(shape.features, shape.latent_dim)
 
     def layers(self) -> nn.Sequential:
-        """What comes before the code: weighted layers and activations in turn."""
+        """The layers before the code: weighted ones and activations in turn."""
         return self.convolutions
 
     def features(self, images: Tensor) -> Tensor:
-        """What the code is a linear map of, (N, features)."""
+        """Features of which the code is a linear map, (N, features)."""
         return self.convolutions(images).flatten(1)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -130,11 +130,11 @@ class DenseEncoder(nn.Module):
         self.code = nn.Linear(shape.units[-1], shape.latent_dim)
 
     def layers(self) -> nn.Sequential:
-        """What comes before the code: weighted layers and activations in turn."""
+        """The layers before the code: weighted ones and activations in turn."""
         return self.hidden
 
     def features(self, images: Tensor) -> Tensor:
-        """What the code is a linear map of, (N, units)."""
+        """Features of which the code is a linear map, (N, units)."""
         return self.hidden(images.flatten(1))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -188,7 +188,7 @@ class Autoencoder(nn.Module):
         return self.encoder
 
     def kept(self) -> nn.Module:
-        """What is stored: the parts of an `Autoencoder`, without those that only training needs."""
+        """The stored `Autoencoder`, without parts that only training needs."""
         return nn.ModuleDict({"encoder": self.trained_encoder(), "decoder": self.decoder})
 
 
@@ -315,7 +315,7 @@ def batched_gelu(inputs: Tensor) -> Tensor:
 
 
 def batched_linear(parameters: Mapping[str, Tensor], name: str, inputs: Tensor) -> Tensor:
-    """What R linear layers of this `name` make of `inputs` (R, N, K): (R, N, M)."""
+    """The outputs (R, N, M) of R linear layers of this `name` for `inputs` (R, N, K)."""
     bias, weight = parameters[f"{name}.bias"], parameters[f"{name}.weight"]
     return torch.baddbmm(bias.unsqueeze(1), inputs, weight.transpose(1, 2))
 

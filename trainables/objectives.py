@@ -1,4 +1,4 @@
-"""What autoencoders learn to do: the losses, and what each sees of a minibatch."""
+"""Objectives of autoencoders: the losses, and what each sees of a minibatch."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Objective:
     see: Callable[[Config, Tensor, Draws], Batch]
     """(settings, pixels (R, B, C, H, W), R generators) to what the networks see, (R, B, …)."""
     loss_name: str = "train_loss"
-    """What the history calls the loss."""
+    """The loss's name in the history."""
 
 
 def restoration_error(model: Any, seen: Tensor, wanted: Tensor) -> Tensor:

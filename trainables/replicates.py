@@ -69,7 +69,7 @@ def fastest_strategy(model: nn.Module, device: torch.device) -> Strategy:
 
     On a CPU `torch.vmap` costs a small network more than its arithmetic does, and vectorised
     convolutions become grouped ones, which lose at every batch size that the study uses
-    (benchmarks/README.md has the figures).
+    (docs/benchmarks.md has the figures).
     """
     if hasattr(model, "batched"):
         return "batched"
@@ -121,7 +121,7 @@ class Replicates:
         return {**values, **self.buffers}
 
     def _as_one(self, function: LossFunction, batches: tuple[Tensor, ...]) -> Tensor:
-        """What `function` makes of every replicate and its slice of `batches`: (R, …)."""
+        """The value of `function` for every replicate and its slice of `batches`: (R, …)."""
         template: Any = self.members[0]
         if self.strategy == "batched":
             return function(partial(template.batched, self.parameters), *batches)

@@ -32,7 +32,7 @@ from trainables.replicates import LossFunction, Replicates, Strategy, fastest_st
 from trainables.seeds import generators, initialise
 from trainables.settings.rotation import VERSION as VERSION
 from trainables.settings.rotation import Config
-from trainables.training import MinibatchOrder, fit
+from trainables.training import Minibatches, Recipe, Resumable, fit
 
 SPLITS = ("validation", "test")
 
@@ -115,17 +115,12 @@ def train(
     earlier = fit(
         models,
         loss_function(config.loss),
-        gather,
-        MinibatchOrder(
-            len(images), config.batch_size, generators(config.seed, replicates, "order")
+        Minibatches(
+            len(images), config.batch_size, generators(config.seed, replicates, "order"), gather
         ),
-        config.epochs,
-        {"": config.learning_rate},
-        config.weight_decay,
+        Recipe(config.epochs, {"": config.learning_rate}, config.weight_decay),
         after_epoch,
-        history,
-        checkpoint,
-        draws,
+        Resumable(checkpoint, history, draws),
     )
     columns: dict[str, list[float]] = {}
     for short, name in (("val", "validation"), ("test", "test")):

@@ -18,7 +18,7 @@ from trainables.metrics import lines, record
 from trainables.networks import count_parameters
 from trainables.replicates import Replicates, pick_device
 from trainables.seeds import generators
-from trainables.training import MinibatchOrder, fit
+from trainables.training import Minibatches, Recipe, Resumable, fit
 
 REPORT_EVERY = 20
 """Epochs between two points of the history: an epoch of 20 images is too little to plot."""
@@ -44,7 +44,7 @@ def weighted_cross_entropy(model: Any, inputs: Tensor, labels: Tensor, weights: 
 
 @dataclass(frozen=True)
 class Examples:
-    """What the classifiers learn from: M images or views of images each."""
+    """Inputs and targets of the classifiers: M images or views of images each."""
 
     images: Tensor
     """(R, M, C, H, W): bytes, or pixels in [0, 1] where they are augmented views."""
@@ -104,12 +104,12 @@ def labelled_examples(
 
 @dataclass(frozen=True)
 class Training:
-    """What of the classifiers trains, and on what."""
+    """The trained part of the classifiers, and its inputs."""
 
     models: Replicates
     """The parts that train."""
     inputs: Tensor
-    """What they see: (R, M, …)."""
+    """Inputs, (R, M, …)."""
     targets: Tensor
     """The classes of that: (R, M) int64."""
     learning_rates: dict[str, float]
@@ -142,7 +142,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Learnt:
-    """What training leaves, and what it took."""
+    """The result of a training, and its cost."""
 
     predict: Callable[[Tensor], Tensor]
     """Uint8 images (N, C, H, W) to predicted classes (R, N)."""
@@ -176,7 +176,7 @@ class Scoring:
         self.score_after = score_after
         self.history: list[dict[str, Any]] = []
         self.seconds = 0.0
-        """What scores along the way have taken: no part of training."""
+        """Seconds of the scores along the way: no part of training."""
 
     def after(self, epoch: int, training: Training) -> Mapping[str, float]:
         """The validation accuracy after this epoch, if a search asks for it."""
@@ -293,17 +293,13 @@ def fit_stage(
     return fit(
         training.models,
         cross_entropy if training.certainty is None else weighted_cross_entropy,
-        gather,
-        MinibatchOrder(
+        Minibatches(
             training.targets.shape[1],
             training.batch_size,
             generators(config.seed, training.models.numbers, "order"),
+            gather,
         ),
-        training.passes,
-        training.learning_rates,
-        config.weight_decay,
+        Recipe(training.passes, training.learning_rates, config.weight_decay),
         after_epoch,
-        scoring.history,
-        checkpoint,
-        training.draws,
+        Resumable(checkpoint, scoring.history, training.draws),
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,16 +14,23 @@ from trainables.contract import Checkpoint, Progress, require_finite
 from trainables.optimisers import Optimiser, optimiser_of
 from trainables.replicates import LossFunction, Replicates
 
+Gather = Callable[[Tensor], tuple[Tensor, ...]]
 
-class MinibatchOrder:
+
+class Minibatches:
     """Which images each replicate sees at each step: a fresh permutation every epoch, drawn from
     the replicate's own generator. The last, incomplete minibatch of an epoch is left out, as a
     permutation puts others there the next time."""
 
-    def __init__(self, images: int, batch_size: int, orders: Sequence[torch.Generator]) -> None:
+    def __init__(
+        self, images: int, batch_size: int, orders: Sequence[torch.Generator], gather: Gather
+    ) -> None:
+        """`gather` turns indices (R, B) into the arguments of a loss after the model,
+        (R, B, …) each."""
         self.images = images
         self.batch_size = min(batch_size, images)
         self.orders = list(orders)
+        self.gather = gather
 
     @property
     def steps(self) -> int:
@@ -41,58 +49,73 @@ class MinibatchOrder:
         yield from shuffled[:, : self.steps * self.batch_size].split(self.batch_size, dim=1)
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """How models learn: AdamW under a one-cycle schedule (Smith & Topin 2018)."""
+
+    epochs: int
+    """Passes over the images."""
+    learning_rates: Mapping[str, float]
+    """Peaks by the prefix of a parameter's name; a parameter takes that of the first that fits."""
+    weight_decay: float
+    warm_up: float = 0.1
+    """Share of the steps for which the rates rise."""
+    muon: str | None = None
+    """Prefix of the names of matrices that learn with Muon instead; None: no matrix."""
+
+
+@dataclass(frozen=True)
+class Resumable:
+    """State that a training goes on from, beside models and optimiser."""
+
+    checkpoint: Checkpoint | None
+    """Where its state is kept; None: nowhere."""
+    history: list[dict[str, Any]]
+    """The list that `after_epoch` appends to."""
+    draws: Sequence[torch.Generator] = ()
+    """The generators that `gather` draws from."""
+
+
 def fit(
     models: Replicates,
     loss: LossFunction,
-    gather: Callable[[Tensor], tuple[Tensor, ...]],
-    order: MinibatchOrder,
-    epochs: int,
-    learning_rates: dict[str, float],
-    weight_decay: float,
+    minibatches: Minibatches,
+    recipe: Recipe,
     after_epoch: Callable[[int, Tensor], None],
-    history: list[dict[str, Any]] | None = None,
-    checkpoint: Checkpoint | None = None,
-    draws: Sequence[torch.Generator] = (),
-    warm_up: float = 0.1,
-    muon: str | None = None,
+    resumable: Resumable | None = None,
 ) -> float:
-    """Train all replicates with AdamW under a one-cycle schedule (Smith & Topin 2018); the
-    matrices whose names start with `muon`, if it is given, with Muon.
+    """Train all replicates. `after_epoch(epoch, losses)` gets the mean training losses (R,).
 
-    `gather` turns indices (R, B) into the arguments of `loss` after the model, (R, B, …) each.
-    `learning_rates` are the peaks, by the prefix of a parameter's name; a parameter takes that
-    of the first prefix that fits, and rises to it for the share `warm_up` of the steps.
-    `after_epoch(epoch, losses)` gets the epoch's mean training losses (R,).
-    Raises `Diverged` at the end of the first epoch with a loss that isn't finite.
-
-    With a `checkpoint`, training goes on after the epoch that it holds, if any, and ends with
-    the same bits on a CPU as if it had never stopped; `history` is the list that `after_epoch`
-    appends to, and is kept with the rest, as is the state of `draws`, the generators that
-    `gather` draws from. Returns the seconds that earlier tries took up to
+    With a checkpoint, training goes on after the epoch that it holds, if any, and ends with the
+    same bits on a CPU as if it had never stopped. Returns the seconds that earlier tries took up to
     there, which the caller's clock knows nothing of.
+
+    Raises `Diverged` at the end of the first epoch with a loss that isn't finite.
     """
     started = time.perf_counter()
-    steps = epochs * order.steps
-    optimiser = optimiser_of(models.parameters, learning_rates, steps, weight_decay, warm_up, muon)
-    streams = [*order.orders, *draws]
-    saved = checkpoint.load() if checkpoint else None
+    optimiser = optimiser_of(
+        models.parameters, recipe.learning_rates, recipe.epochs * minibatches.steps,
+        recipe.weight_decay, recipe.warm_up, recipe.muon,
+    )  # fmt: skip
+    kept = resumable or Resumable(None, [])
+    streams = [*minibatches.orders, *kept.draws]
+    saved = kept.checkpoint.load() if kept.checkpoint else None
     if saved:
         _restore(saved, models, optimiser, streams)
-        if history is not None:
-            history[:] = saved.numbers["history"]
+        kept.history[:] = saved.numbers["history"]
     earlier = saved.numbers["seconds"] if saved else 0.0
-    for epoch in range(saved.epoch + 1 if saved else 1, epochs + 1):
+    for epoch in range(saved.epoch + 1 if saved else 1, recipe.epochs + 1):
         total = torch.zeros(len(models), device=models.device)
-        for indices in order.epoch():
-            total += models.backward(loss, *gather(indices.to(models.device)))
+        for indices in minibatches.epoch():
+            total += models.backward(loss, *minibatches.gather(indices.to(models.device)))
             optimiser.step()
-        losses = total / order.steps
+        losses = total / minibatches.steps
         require_finite(losses, models.numbers, f"the training loss in epoch {epoch}")
         after_epoch(epoch, losses)
-        if checkpoint and epoch < epochs and checkpoint.due():
+        if kept.checkpoint and epoch < recipe.epochs and kept.checkpoint.due():
             seconds = earlier + time.perf_counter() - started
-            numbers = {"seconds": seconds, "history": list(history or [])}
-            checkpoint.save(_progress(epoch, numbers, models, optimiser, streams))
+            numbers = {"seconds": seconds, "history": list(kept.history)}
+            kept.checkpoint.save(_progress(epoch, numbers, models, optimiser, streams))
     return earlier
 
 

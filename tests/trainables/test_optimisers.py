@@ -240,13 +240,13 @@ import sys
 import torch
 from trainables.replicates import Replicates
 from trainables.seeds import generators
-from trainables.training import MinibatchOrder, fit
+from trainables.training import Minibatches, Recipe, fit
 fit(
     Replicates([torch.nn.Linear(1, 1) for _ in range(2)]),
     lambda model, inputs: model(inputs).square().mean(),
-    lambda indices: (indices.unsqueeze(2).float(),),
-    MinibatchOrder(6, 3, generators(0, range(2), "order")),
-    2, {"": 0.1}, 0.0, lambda epoch, losses: None,
+    Minibatches(6, 3, generators(0, range(2), "order"), lambda i: (i.unsqueeze(2).float(),)),
+    Recipe(2, {"": 0.1}, 0.0),
+    lambda epoch, losses: None,
 )
 print("torch._dynamo" in sys.modules)
 """

@@ -17,7 +17,7 @@ from trainables.data import label_subset
 from trainables.networks import Autoencoder, Classifier, Encoder, Head, Shape
 from trainables.replicates import Replicates, fastest_strategy
 from trainables.seeds import generators, initialise, seed_of
-from trainables.training import MinibatchOrder, fit
+from trainables.training import Minibatches, Recipe, fit
 
 STRATEGIES = ["loop", "vectorised"]
 
@@ -293,11 +293,13 @@ def test_both_strategies_train_the_same(three):
         fit(
             models,
             squared_error,
-            lambda chosen, rows=rows: (inputs[rows, chosen], targets[rows, chosen]),
-            MinibatchOrder(4, 2, generators(0, range(3), "order")),
-            epochs=10,
-            learning_rates={"encoder.": 1e-3, "head.": 1e-2},
-            weight_decay=0.01,
+            Minibatches(
+                4,
+                2,
+                generators(0, range(3), "order"),
+                lambda chosen, rows=rows: (inputs[rows, chosen], targets[rows, chosen]),
+            ),
+            Recipe(10, {"encoder.": 1e-3, "head.": 1e-2}, 0.01),
             after_epoch=lambda epoch, values, losses=losses: losses.append(values),
         )
         trained.append({**models.state(), "losses": torch.stack(losses)})
@@ -362,13 +364,13 @@ def train_heads(strategy, codes, labels, loss, *weights):
     fit(
         models,
         loss,
-        lambda chosen: tuple(part[rows, chosen] for part in everything),
-        MinibatchOrder(
-            codes.shape[1], codes.shape[1] // 2, generators(0, range(len(codes)), "order")
+        Minibatches(
+            codes.shape[1],
+            codes.shape[1] // 2,
+            generators(0, range(len(codes)), "order"),
+            lambda chosen: tuple(part[rows, chosen] for part in everything),
         ),
-        epochs=10,
-        learning_rates={"": 1e-2},
-        weight_decay=0.01,
+        Recipe(10, {"": 1e-2}, 0.01),
         after_epoch=lambda epoch, values: losses.append(values),
     )
     scores = models.evaluate(lambda model, inputs: model(inputs), codes[0])

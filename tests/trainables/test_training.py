@@ -8,11 +8,16 @@ from torch import nn
 from trainables.contract import Diverged
 from trainables.replicates import Replicates
 from trainables.seeds import generators, initialise
-from trainables.training import MinibatchOrder, fit
+from trainables.training import Minibatches, Recipe, fit
+
+
+def order_of(images, batch_size, replicates):
+    orders = generators(0, range(replicates), "order")
+    return Minibatches(images, batch_size, orders, lambda indices: (indices,))
 
 
 def test_an_epoch_shows_no_image_twice():
-    order = MinibatchOrder(23, 5, generators(0, range(3), "order"))
+    order = order_of(23, 5, 3)
     assert order.steps == 4
     epochs = [torch.cat(list(order.epoch()), dim=1) for _ in range(3)]
     for epoch in epochs:
@@ -25,7 +30,7 @@ def test_an_epoch_shows_no_image_twice():
 
 
 def test_an_epoch_shows_every_image_where_the_minibatches_fit():
-    order = MinibatchOrder(12, 4, generators(0, range(2), "order"))
+    order = order_of(12, 4, 2)
     minibatches = list(order.epoch())
     assert [batch.shape for batch in minibatches] == [(2, 4)] * 3
     assert torch.cat(minibatches, dim=1).sort(dim=1).values.tolist() == [list(range(12))] * 2
@@ -33,14 +38,14 @@ def test_an_epoch_shows_every_image_where_the_minibatches_fit():
 
 @pytest.mark.parametrize("batch_size", [7, 100])
 def test_a_minibatch_of_everything_is_everything(batch_size):
-    order = MinibatchOrder(7, batch_size, generators(0, range(2), "order"))
+    order = order_of(7, batch_size, 2)
     assert order.steps == 1
     (batch,) = order.epoch()
     assert batch.tolist() == [list(range(7))] * 2
 
 
 def test_the_order_of_a_replicate_is_its_own_generators():
-    three, one = (MinibatchOrder(50, 10, generators(0, range(n), "order")) for n in (3, 1))
+    three, one = (order_of(50, 10, n) for n in (3, 1))
     for _ in range(3):
         for together, alone in zip(three.epoch(), one.epoch(), strict=True):
             assert torch.equal(together[:1], alone)
@@ -60,11 +65,10 @@ def test_divergence_names_the_replicate(strategy):
                 numbers=(4, 5, 6),
             ),
             lambda model, x: model(x).square().mean(),
-            lambda chosen: (inputs[rows, chosen],),
-            MinibatchOrder(4, 2, generators(0, range(3), "order")),
-            epochs=3,
-            learning_rates={"": 0.1},
-            weight_decay=0,
+            Minibatches(
+                4, 2, generators(0, range(3), "order"), lambda chosen: (inputs[rows, chosen],)
+            ),
+            Recipe(epochs=3, learning_rates={"": 0.1}, weight_decay=0),
             after_epoch=lambda epoch, losses: epochs.append(epoch),
         )
     assert epochs == []

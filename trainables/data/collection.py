@@ -38,7 +38,7 @@ class Collection:
     splits: Sequence[str] | None = None
     """Of each image `train`, `validation` or `test`; None where that isn't known."""
     groups: Sequence[str] | None = None
-    """What must not be in two splits, such as a person; None where every image stands alone."""
+    """Groups that must not be in two splits, such as persons; None: every image stands alone."""
 
     def __post_init__(self) -> None:
         for values in (self.labels, self.splits, self.groups):

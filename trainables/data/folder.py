@@ -88,7 +88,7 @@ def classified(folder: Path, split: str | None) -> Iterator[File]:
 
 
 def visible(folder: Path) -> list[Path]:
-    """What is in a folder, hidden files aside. Raises `DataError`."""
+    """The entries of a folder, hidden files aside. Raises `DataError`."""
     try:
         return sorted(path for path in folder.iterdir() if not hidden(Path(path.name)))
     except OSError as error:

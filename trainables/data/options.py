@@ -15,7 +15,7 @@ from trainables.data.dataset import DataError, Dataset, Split, stratified
 
 @dataclass(frozen=True)
 class Options:
-    """What is asked of a dataset besides its name."""
+    """Options of a dataset besides its name."""
 
     image_size: tuple[int, int] | None = None
     """Height and width that images are scaled to; None: as they are. Of a CSV of pixels, the shape

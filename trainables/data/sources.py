@@ -1,4 +1,4 @@
-"""What `--dataset` can name, and who reads it."""
+"""The sources that `--dataset` can name, and who reads each."""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ def picture_shape(path: Path, count: int, options: Options) -> tuple[int, int, i
 
 
 class Rows(NamedTuple):
-    """What one Parquet file holds."""
+    """The content of one Parquet file."""
 
     images: list[bytes]
     labels: list[str] | None

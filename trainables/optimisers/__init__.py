@@ -12,7 +12,7 @@ from trainables.optimisers.muon import Muon
 
 
 class Optimiser(Protocol):
-    """What training asks of an optimiser."""
+    """An optimiser as training uses it."""
 
     @property
     def taken(self) -> int:

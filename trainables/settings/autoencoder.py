@@ -12,13 +12,13 @@ from trainables.settings.shape import Shape, shape_of
 VERSION = 1
 
 OPTIMISERS = ("adamw", "muon")
-"""What moves the decoder's matrices; all else is always AdamW's."""
+"""Optimisers of the decoder's matrices; all else is always AdamW's."""
 
 OBJECTIVES = ("reconstruction", "variational", "contrastive")
-"""What an encoder learns to do: see `Config.objective`."""
+"""Objectives of an encoder: see `Config.objective`."""
 
 TARGETS = ("clean", "view")
-"""What is reconstructed from a view: the image before, or after, it was augmented."""
+"""Targets of a view's reconstruction: the image before, or after, it was augmented."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Config(Settings):
     noise: float = 0.0
     """Standard deviation of the noise on the pixels that it sees while it trains."""
     target: str = "clean"
-    """What it reconstructs from a noisy, augmented view: the `clean` image as it was, or the
+    """Target of a noisy, augmented view's reconstruction: the `clean` image as it was, or the
     `view` itself without the noise."""
     objective: str = added("reconstruction")
     """`reconstruction`; `variational`: a β-VAE, whose codes are the means (Higgins et al. 2017,
@@ -61,7 +61,7 @@ class Config(Settings):
     """Weight of the divergence of codes from the standard normal distribution, in `variational`;
     at 1 the loss is the evidence bound for pixels with Gaussian noise of variance ½."""
     temperature: float = added(0.2)
-    """What similarities are divided by, in `contrastive`."""
+    """Divisor of similarities, in `contrastive`."""
     contrastive_updates: int = added(500)
     """Minibatches that `contrastive` learns from, rounded up to whole passes, instead of `epochs`:
     it needs as many on a small training split as on a large one."""

@@ -20,7 +20,7 @@ ON_ALL_IMAGES = ("propagation", "consistency")
 """Values of `freeze` that learn from all training images: see `Config.freeze`."""
 
 FREEZE = ("fixed", "full", "scratch", "lp-ft", *ON_ALL_IMAGES, *HEADS)
-"""What happens to the encoder, and what the head learns from: see `Config.freeze`."""
+"""Ways to use the encoder and the labels: see `Config.freeze`."""
 
 PRETRAINING: Mapping[str, Mapping[str, Any]] = {
     "plain": {},
@@ -72,7 +72,7 @@ class Config(Settings):
     tuning_learning_rate: float = 1e-3
     """Peak of the second one-cycle schedule of `lp-ft`, for encoder and head."""
     rate_factor: float = added(1.0)
-    """What every peak rate is multiplied by: how much does an answer depend on them?"""
+    """Factor of every peak rate, to see how much an answer depends on them."""
     views: int = 50
     """Augmented views of every labelled image, where `pretraining` has them; an epoch is still as
     many of them as there are labels."""

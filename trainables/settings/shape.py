@@ -1,4 +1,4 @@
-"""What an encoder and its mirrored decoder look like."""
+"""The shape of an encoder and its mirrored decoder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ACTIVATIONS = ("gelu", "relu", "silu", "none")
 
 @dataclass(frozen=True)
 class Shape:
-    """What an encoder and its mirrored decoder look like."""
+    """The shape of an encoder and its mirrored decoder."""
 
     latent_dim: int
     """d, the length of the code."""
