@@ -29,7 +29,7 @@ endif
 PIP := PIP_USER=0 PIP_REQUIRE_HASHES=0 PIP_CONSTRAINT=/dev/null $(BIN)/python -I -m pip --python= \
   install --quiet --disable-pip-version-check --target= --root=/ --prefix="$$PWD/.venv"
 
-.PHONY: help setup study test test-cluster test-s3 test-pythons chaos endings environments bench lint format lock clean
+.PHONY: help setup study test test-cluster test-s3 test-pythons chaos endings environments bench lint docs format lock clean
 
 help:            ## what there is
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /	/'
@@ -93,6 +93,9 @@ lint: setup      ## style, types, and which package may import which
 bench: setup     ## measure speed and memory (make bench DATA=DIR, a folder with full MNIST)
 	@$(BIN)/python -m benchmarks $(foreach name,$(value NAMES),$(call quoted,$(name))) \
 	  $(if $(value DATA),--data-dir $(call quoted,$(value DATA))) $(OPTIONS)
+
+docs: setup      ## build the documents as a site, in site/; a broken link is an error
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 format: setup    ## rewrite the sources in the one style
 	@$(BIN)/ruff check --fix .

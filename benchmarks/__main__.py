@@ -26,7 +26,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description="Measures this study against what its users would otherwise write, and "
-        "prints what benchmarks/README.md quotes.",
+        "prints what docs/benchmarks.md quotes.",
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(QUESTIONS)}")
     parser.add_argument(

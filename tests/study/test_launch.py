@@ -6,7 +6,6 @@ import json
 import re
 import socket
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
@@ -33,7 +32,6 @@ from study.signals import Interrupted
 from study.store import Block, Store
 from trainables.contract import Outcome
 
-README = Path(__file__).resolve().parents[2] / "README.md"
 DATA = "0123456789abcdef"
 
 

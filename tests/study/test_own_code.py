@@ -19,15 +19,15 @@ from trainables import own
 from trainables.contract import ConfigError
 from trainables.settings.shape import Shape
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+EXTENDING = Path(__file__).resolve().parents[2] / "docs" / "extending.md"
 
 
 def code_block(name):
-    """The Python code after a marker in the README."""
-    text = README.read_text() if README.is_file() else ""
+    """The Python code after a marker in docs/extending.md."""
+    text = EXTENDING.read_text() if EXTENDING.is_file() else ""
     marker = f"<!-- {name} -->"
     if marker not in text:
-        pytest.skip(f"README.md has no {marker}")
+        pytest.skip(f"docs/extending.md has no {marker}")
     return re.search(re.escape(marker) + r"\s*```python\n(.*?)```", text, re.DOTALL)[1]
 
 
@@ -128,7 +128,7 @@ def test_a_hundred_classes(run_study, tmp_path):
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_network_and_an_experiment_of_ones_own(run_study, tmp_path):
-    """With the code of the README, to the letter; an interrupted run goes on."""
+    """With the code of docs/extending.md, to the letter; an interrupted run goes on."""
     folder, out = tmp_path / "my code", tmp_path / "results"
     folder.mkdir()
     (folder / "my_nets.py").write_text(code_block("own-network"))
