@@ -1,1 +1,1 @@
-"""What the results say: tables, statistics, figures and the report. No ray."""
+"""Tables, statistics, figures and the report, from results alone. No ray."""

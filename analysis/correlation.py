@@ -33,7 +33,7 @@ MEASURES = {
 """Columns of `redundancy.summary` that are drawn, and what axes call them."""
 
 SHARES = (0.0, 1.0)
-"""What correlations without their signs, and shares, can be."""
+"""Bounds of correlations without their signs, and of shares."""
 
 BETWEEN = ("mean_absolute_off_diagonal", "rms_off_diagonal", "whitened")
 """Those that are about pairs of coordinates: one coordinate alone has none."""
@@ -44,7 +44,7 @@ NAMES = {
     "effective_rank_share": "the effective rank over d",
     "mean_absolute_off_diagonal": "the mean |r| between different coordinates",
 }
-"""What sentences call the measures whose trends they are about."""
+"""Names, in sentences, of the measures whose trends they are about."""
 
 REDUNDANT = {"total_correlation_per_dimension": " nats", "effective_rank_share": ""}
 """The measures whose trends with d are the answer, and their units."""

@@ -23,7 +23,7 @@ class Question:
     """A comparison that replicates can decide."""
 
     text: str
-    """What is asked, in a few words."""
+    """The question in a few words."""
     decided: bool
     """Whether it is answered, or known to be smaller than what matters."""
     replicates: int

@@ -101,15 +101,15 @@ class Section:
     title: str
     """Its heading."""
     lead: str = ""
-    """What was asked."""
+    """The question."""
     conclusions: list[str] = field(default_factory=list)
-    """What the data say to it: computed sentences."""
+    """The answers: sentences computed from the data."""
     glance: Glance | None = None
     """Its line in the page's summary; None: its first conclusion."""
     cells: list[str] = field(default_factory=list)
     """The cells that the sentences are computed from."""
     elements: list[Element] = field(default_factory=list)
-    """What is shown, in order."""
+    """Its elements, in order."""
 
     @property
     def answer(self) -> Glance | None:

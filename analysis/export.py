@@ -160,7 +160,7 @@ def classifier(results: Results, rows: pd.DataFrame) -> Model:
 
 
 def image_words(results: Results) -> str:
-    """What networks take and give, with its shape."""
+    """Inputs and outputs of networks, with their shapes."""
     return f"images (N, {', '.join(map(str, results.image_shape))}), pixels from 0 to 1"
 
 

@@ -82,7 +82,7 @@ class Inline:
     series: list[str] = field(default_factory=list)
     marks: list[Mark] = field(default_factory=list)
     alt: str = ""
-    """What the figure shows, in words computed from its marks."""
+    """The figure in words, computed from its marks."""
 
 
 @dataclass
@@ -97,7 +97,7 @@ class _Drawn:
     bars: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     """By axis, `x` or `y`: the ends of the points' bars, (n, 2)."""
     names: Sequence[str] | None = None
-    """What the points are called instead of their values."""
+    """Names of the points instead of their values."""
 
 
 def shows_pictures(drawn: Figure) -> bool:

@@ -34,7 +34,7 @@ HUB_NAMES = {
     "fashion-mnist": "zalando-datasets/fashion_mnist",
     "cifar10": "uoft-cs/cifar10",
 }
-"""What Hugging Face calls a dataset."""
+"""Hugging Face's name of a dataset."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Measure:
 ERROR = Measure("squared error per pixel", "mse", "min", 4)
 ACCURACY = Measure("accuracy", "accuracy", "max", 1, 100.0, " %")
 TASKS = {"mse": "image-feature-extraction", "accuracy": "image-classification"}
-"""What Hugging Face calls the task, by the column of its measure."""
+"""Hugging Face's name of the task, by the column of its measure."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Model:
     """A model that is exported."""
 
     title: str
-    """What it is."""
+    """Its description."""
     measure: Measure
     """How it is judged."""
     parts: tuple[Part, ...]
@@ -201,7 +201,7 @@ def front_matter(results: Results, models: Sequence[Model]) -> str:
 
 
 def budget(results: Results, model: Model) -> str:
-    """What its training took, in words."""
+    """The budget of its training, in words."""
     row = model.row
     epochs, size = counted(row["epochs"], "epoch"), f"{row['parameters']:,} parameters"
     training = f"{results.images[0]:,} images without their labels"

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 FloatArray = NDArray[np.float64]
 
 RELATIVE_RESOLUTION = 1e-6
-"""What varies by less than this share of its size does not vary: codes come in float32, whose
+"""Codes that vary by less than this share of their size don't vary: they come in float32, whose
 rounding alone spreads a constant by about 1e-7 of it."""
 
 

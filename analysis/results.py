@@ -45,7 +45,7 @@ class Results:
     store: Store
     """The folder's cells."""
     plan: dict[str, Any]
-    """What was asked for: `study`, `command`, `dataset`, `experiments` with their cells …"""
+    """The plan: `study`, `command`, `dataset`, `experiments` with their cells …"""
     damaged: Mapping[Block, str]
     """Finished blocks that `Store.verify` found damaged, and why. Others are taken to be whole."""
     source: Source

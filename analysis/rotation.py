@@ -24,7 +24,7 @@ NAMES = {
     "von_mises": "von Mises",
     "sine_cosine": "(sin, cos) regression",
 }
-"""What figures and sentences call the values of `loss`."""
+"""Names of the values of `loss` in figures and sentences."""
 
 NAIVE = "absolute"
 BIN = 10
@@ -38,7 +38,7 @@ TURNED_OVER = 135
 """An error above it, in degrees, is nearer to half a turn than to a quarter."""
 
 NETWORK = ["depth", "batch_size"]
-"""What options can vary besides the loss."""
+"""Settings that options can vary besides the loss."""
 
 
 def _losses(table: pd.DataFrame) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a search has found: which settings matter, what was stopped when, and what less error costs.
+"""The results of a search: which settings matter, what was stopped when, what less error costs.
 
 All from the trials that `study search` leaves in RESULTS/search/NAME.json, which the functions
 here take as `content`.
@@ -167,7 +167,7 @@ def _place(known: BaseDistribution, value: Any) -> float:
 
 
 def verdicts(content: dict[str, Any], rows: pd.DataFrame) -> list[str]:
-    """What was found, in sentences: the winner's score on the seeds that chose it and on fresh
+    """Sentences on the winner: its score on the seeds that chose it and on fresh
     ones, beside what the search started from, and what early stopping has saved.
 
     `rows` are those of `Results`: the plan that a search leaves has the cells on fresh seeds.
@@ -276,7 +276,7 @@ def draw_coordinates(content: dict[str, Any]) -> Figure:
 
 
 def _marks(known: BaseDistribution) -> list[tuple[float, str]]:
-    """What stands beside an axis of the parallel coordinates: its choices, or its bounds."""
+    """The labels beside an axis of the parallel coordinates: its choices, or its bounds."""
     if isinstance(known, CategoricalDistribution):
         return [(_place(known, choice), literal(choice)) for choice in known.choices]
     low, high = known.low, known.high  # type: ignore[attr-defined]

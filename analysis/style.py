@@ -45,7 +45,7 @@ STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text as text
     "svg.hashsalt": "latent-study",  # the same figure gives the same file
 }
-"""What figures have besides matplotlib's defaults."""
+"""Settings of figures besides matplotlib's defaults."""
 
 
 @contextlib.contextmanager

@@ -30,7 +30,7 @@ WORDS = {
     "of comparisons, is 0.05 or more.",
     "Wilson": "An interval of a share, here of test images that one model gets right.",
 }
-"""What each word means on a page. Statistical terms are explained by what they tell a reader."""
+"""The meaning of each word on a page. Statistical terms are explained by their use to a reader."""
 
 _PATTERN = re.compile(
     r"\b(" + "|".join(re.escape(word) for word in sorted(WORDS, key=len, reverse=True)) + r")\b"

@@ -1,1 +1,1 @@
-"""What to run, and where: the registry, the grid, the store of cells, and Ray Tune."""
+"""The study: its registry, its grid, its store of cells, and Ray Tune."""

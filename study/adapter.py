@@ -29,12 +29,12 @@ from trainables.data import Dataset
 from trainables.own import module_of
 
 BLOCKS, OUTCOMES = "blocks", "outcomes"
-"""What a trial computes, in its configuration; and what became of it, in its last result."""
+"""Keys of a trial's blocks in its configuration, and of their outcomes in its last result."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What all trials of a study share."""
+    """Settings that all trials of a study share."""
 
     results: str
     """Address of the store."""
@@ -124,7 +124,7 @@ def configure_worker(threads: int) -> None:
 
 
 def provenance(started: float, seconds: float, resumed_after: int | None) -> dict[str, Any]:
-    """What made a block: code, hardware, and when.
+    """The origin of a block: code, hardware, and when.
 
     It `started` in seconds since 1970, took `seconds`, and went on after the epoch `resumed_after`
     of an earlier try.

@@ -1,4 +1,4 @@
-"""What `study plan` says of what is missing: how long it takes, and how much it costs."""
+"""The time and the price of what is missing, as `study plan` says them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Machine:
     nodes: int
     """Machines that are paid for."""
     words: str
-    """What it is called: `2 cores`."""
+    """Its description: `2 cores`."""
 
 
 def machine_of(resources: Resources, configuration: Path | None) -> Machine | None:

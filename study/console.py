@@ -1,4 +1,4 @@
-"""What the program prints on: stdout for what it does, stderr for why it ends."""
+"""The program's output: progress on stdout, errors on stderr."""
 
 from __future__ import annotations
 

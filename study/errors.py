@@ -1,4 +1,4 @@
-"""What a user can do something about, and the exit codes (those of signals: `study.signals`)."""
+"""Errors that a user can mend, and the exit codes (those of signals: `study.signals`)."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ class Experiment:
     """A trainable over a grid."""
 
     name: str
-    """What the command line and the `experiment` column of every row call it."""
+    """Its name on the command line and in the `experiment` column of every row."""
     trainable: str
     """Importable module, or path of a file, with `Config`, `VERSION` and `train`."""
     axes: Mapping[str, tuple[Any, ...]]
@@ -79,7 +79,7 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Selection:
-    """What a command asks for."""
+    """The experiments that a command asks for, and their data."""
 
     name: str
     """The study or experiment."""
@@ -328,7 +328,7 @@ PRESETS: dict[str, Preset] = {
         dataset="mnist-5k",
         fixed={
             "autoencoder": {
-                # As good in 4 epochs as AdamW at 0.01 in 5 (benchmarks/README.md). On all of
+                # As good in 4 epochs as AdamW at 0.01 in 5 (docs/benchmarks.md). On all of
                 # MNIST, below, that isn't known.
                 "epochs": 4,
                 "optimiser": "muon",

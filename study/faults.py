@@ -1,4 +1,4 @@
-"""What ends a trial, and which of that is worth another try."""
+"""Faults that end a trial, and which of them are worth another try."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ GPU_START = re.compile(
     r"CU\w+_STATUS_NOT_INITIALIZED|CUDA initialization|[Nn]o CUDA(-capable device| GPUs)"
     r"|CUDA driver|busy or unavailable|initialization error|ECC|GPU is lost|fallen off the bus"
 )
-"""What CUDA, cuBLAS and cuDNN say when a GPU is out of order, whatever it was to compute."""
+"""Messages of CUDA, cuBLAS and cuDNN about a GPU that is out of order."""
 
 
 class Fault(Enum):
-    """What ended a trial."""
+    """A kind of fault that ends a trial."""
 
     OWN = "an error of its own"
     LOST = "its worker or host failed"
@@ -42,7 +42,7 @@ class TrialFailed(RuntimeError):
     def __init__(self, fault: Fault, error: str, node: str, own: Mapping[str, str]) -> None:
         super().__init__(f"{error or '; '.join(own.values())}")
         self.fault = fault
-        """What ended the trial."""
+        """The kind of the fault."""
         self.error = error
         """The traceback of the block that ended it; empty where all of them were tried."""
         self.node = node
@@ -55,7 +55,7 @@ class TrialFailed(RuntimeError):
 
 
 def fault_of(error: BaseException) -> Fault:
-    """What kind of fault an exception is, in the worker that raised it."""
+    """The kind of an exception, in the worker that raised it."""
     import torch
 
     if isinstance(error, torch.OutOfMemoryError):

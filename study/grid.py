@@ -224,7 +224,7 @@ def record(
     experiments: Sequence[Experiment],
     groups: Sequence[Sequence[Cell]],
 ) -> dict[str, Any]:
-    """What was asked for, as `Store.write_plan` keeps it and `analysis.results` reads it."""
+    """The plan as `Store.write_plan` keeps it and `analysis.results` reads it."""
     return {
         "study": study,
         "command": command,

@@ -159,7 +159,7 @@ def connect(resources: Resources) -> None:
 
 
 def local_options(resources: Resources) -> dict[str, Any]:
-    """What `ray.init` is given to start a Ray on this machine."""
+    """Arguments of `ray.init` for a Ray on this machine."""
     options: dict[str, Any] = {
         "include_dashboard": False,
         "num_cpus": resources.cpus or cores(),
@@ -186,7 +186,7 @@ def remove_logs(folder: Path) -> None:
 
 
 def alive_nodes() -> list[dict[str, Any]]:
-    """What Ray knows of each node that is up."""
+    """Ray's record of each node that is up."""
     return [node for node in ray.nodes() if node["Alive"]]
 
 
@@ -225,7 +225,7 @@ def trials_on(node: Mapping[str, float], cpus: float, gpus: float) -> int:
 
 
 def resources_of(config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
-    """What Ray gives the trial of this configuration."""
+    """The resources of the trial with this configuration."""
     bundle = {"CPU": config["cpus"], "GPU": config["gpus"]}
     if not config["avoid"]:
         return tune.PlacementGroupFactory([bundle])
@@ -240,11 +240,11 @@ class Session:
     store: Store
     """Where blocks go."""
     data: Dataset
-    """What they are computed from."""
+    """The images."""
     shared_data: ray.ObjectRef
     """The same in Ray's object store: one copy a node, however many trials."""
     resources: Resources
-    """What `cluster` gave."""
+    """The resources of a trial, resolved by `cluster`."""
     console: Console
     """Where to tell the user."""
     log: str = "auto"

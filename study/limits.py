@@ -1,4 +1,4 @@
-"""What this process may use of its machine: affinity and control groups (containers) count."""
+"""The cores and the memory that this process may use: affinity and control groups count."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ from trainables.contract import ConfigError
 from trainables.data import NAMES, is_source
 
 SUFFIX = ".toml"
-"""What tells a file from a name."""
+"""The suffix of a preset's file."""
 
 KINDS: dict[str, tuple[type, ...]] = {
     "int": (int,), "float": (int, float), "str": (str,), "bool": (bool,),

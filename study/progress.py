@@ -1,4 +1,4 @@
-"""What the user sees while a study runs: counts, the best so far, the time left."""
+"""The progress of a study on the screen: counts, the best so far, the time left."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def processor() -> str:
 
 
 def device_name() -> str:
-    """What a trial computes on."""
+    """Name of the GPU, or else of the processor."""
     import torch
 
     return torch.cuda.get_device_name() if torch.cuda.is_available() else processor()

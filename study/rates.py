@@ -179,7 +179,7 @@ class Rates:
 
 
 def features(cell: Cell, replicates: int) -> Features:
-    """What may change the rate: words, whether a float is 0, logarithms of integers.
+    """Features that may change the rate: words, whether a float is 0, logarithms of integers.
 
     Cells of the same trainable and with the same words on the axes, such as `freeze`, have an
     effect of their own, and own effects of integers.

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import chdir, contextmanager, suppress
+from importlib import import_module
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -229,9 +230,12 @@ def _compare(folders: Sequence[Path | str], out: Path) -> Path:
 
 
 def _write(folder: Path | str, damaged: Mapping[Block, str], data_dir: Path | None) -> str:
-    from analysis import report  # pandas, torch, matplotlib: only where they are needed
-
     if cores() < 2:
+        from analysis import report  # pandas, torch, matplotlib: only where they are needed
+
         return str(report.write(folder, damaged, data_dir=data_dir))
     with _another_process() as beside:
+        beside.submit(import_module, "analysis.report")  # 3 s each, at the same time
+        from analysis import report
+
         return str(report.write(folder, damaged, beside, data_dir))

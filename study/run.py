@@ -42,22 +42,22 @@ class Until:
 
 @dataclass(frozen=True)
 class Study:
-    """What one command computes, from what, and where."""
+    """One command's experiments, data and places."""
 
     selection: Selection
     """Its experiments."""
     data: Dataset
-    """What they are computed from."""
+    """The images."""
     data_dir: Path | None
     """Where that was read, if anywhere in particular."""
     store: Store
     """Where results are kept."""
     resources: Resources
-    """What trials are given."""
+    """The resources of a trial."""
     console: Console
     """Where to tell the user."""
     command: str
-    """What the user typed."""
+    """The command as it was typed."""
     until: Until | None = None
     """Whether to add replicates until conclusions are decided."""
     log: str = "auto"
@@ -81,7 +81,7 @@ class Study:
         return plan
 
     def growing_page(self) -> AbstractContextManager[Callable[[str], object]]:
-        """What is told how far the study is, for the page that shows it meanwhile."""
+        """A function that passes the study's progress on to its growing page."""
         if self.report and isinstance(self.store.place, Folder):
             return reporting.growing(self.store.address, self.console)
         return nullcontext(lambda state: None)

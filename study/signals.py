@@ -24,7 +24,7 @@ class Interrupted(KeyboardInterrupt):
 
     @property
     def exit_code(self) -> int:
-        """What a shell calls a command that this signal has ended."""
+        """A shell's exit code for a command that this signal has ended."""
         return 128 + self.number
 
     def __str__(self) -> str:

@@ -33,13 +33,15 @@ from tests.chaos import tables
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = ("--preset", "smoke", "--dataset", "digits", "--log", "none")
 COMMANDS = {
-    "run": ("run", "fewshot", *SMALL, "--out"),
-    "search": ("search", "autoencoder", *SMALL, "--trials", "6", "--fresh", "2", "--out"),
-    "report": ("report",),
-    "plan": ("plan", "assignment", *SMALL, "--out"),
-    "check": ("check", "--dataset", "digits", "--out"),
+    "run": ("run", "fewshot", *SMALL, "--out", "{out}"),
+    "search": ("search", "autoencoder", *SMALL, "--trials", "6", "--fresh", "2", "--out", "{out}"),
+    "report": ("report", "{out}"),
+    "plan": ("plan", "assignment", *SMALL, "--out", "{out}"),
+    "check": ("check", "--dataset", "digits", "--out", "{out}"),
+    "export": ("export", "{out}", "--best", "{new}"),
+    "compare": ("compare", "{out}", "{out}", "--out", "{new}"),
 }
-"""By name: the command, to be followed by a results folder."""
+"""By name: the command; `{out}` is the results folder, `{new}` a folder that is not there yet."""
 COMPUTING = ("run", "search")
 START = 0.1
 """Seconds until Python itself has started, which no program can make interruptible."""
@@ -52,8 +54,9 @@ class Command:
 
     def __init__(self, name: str, out: Path) -> None:
         self.mark = secrets.token_hex(8)
+        arguments = [part.format(out=out, new=out / self.mark) for part in COMMANDS[name]]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "study", *COMMANDS[name], str(out)],
+            [sys.executable, "-m", "study", *arguments],
             env={**os.environ, "PYTHONPATH": str(ROOT), "STUDY_MARK": self.mark},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -1,4 +1,4 @@
-"""What each study is, and in which settings the studies differ."""
+"""Facts about each study, and the settings in which they differ."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ HIDDEN = ("settings", "first_low", "first_high", "second_low", "second_high", "i
 
 
 def write_studies(document: Document, studies: Sequence[Study]) -> None:
-    """What each study is, and what differs."""
+    """The studies, and their differences."""
     section = document.section(
         "studies", "What is compared", "What is each study, and which settings differ?"
     )
@@ -246,7 +246,8 @@ def _text(line: pd.Series, digits: int, unit: str = "", scale: float = 1) -> str
 
 
 def _word(line: pd.Series) -> str:
-    """What the p value says, corrected where there are several: the interval is of one comparison.
+    """The verdict of the p value, corrected where there are several: the interval is of one
+    comparison.
 
     Replicates that all differ alike, as accuracies on few images may, decide nothing.
     """
@@ -269,7 +270,7 @@ def _basis(line: pd.Series) -> str:
 
 
 def _bases(lines: pd.DataFrame) -> str:
-    """What the intervals of several lines are: their kinds, pairing and n."""
+    """The intervals of several lines: their kinds, pairing and n."""
     return "; ".join(
         f"{unadjusted(kind)}, {_basis(pd.Series({'pairing': pairing, 'n': n}))}"
         for kind, pairing, n in lines[["interval", "pairing", "n"]]

@@ -25,7 +25,7 @@ class Study:
     """One of the studies that are compared."""
 
     name: str
-    """What the page calls it: the name of its folder."""
+    """Its name on the page: that of its folder."""
     results: Results
     """Its finished cells; its autoencoders are plain ones alone."""
 

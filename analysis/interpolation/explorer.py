@@ -71,7 +71,7 @@ class Content:
     plane: dict[str, Any] | None
     """See `map_of`; None where there is no model with d = 2."""
     judge: str
-    """What the judge is and how good; empty where there is nothing to judge."""
+    """A sentence on the judges, their accuracy included; empty where there is nothing to judge."""
     classes: tuple[str, ...]
     """Names of the classes, by number."""
     size: tuple[int, int]
@@ -97,7 +97,7 @@ def content(results: Results, judges: Judges | None = None) -> Content:
 
 
 def values(shown: Content, scorecard: pd.DataFrame) -> dict[str, Any]:
-    """What the template `explorer.html.j2` shows.
+    """The values of the template `explorer.html.j2`.
 
     `scorecard` gives the scores over many image pairs. For what is left out there is a sentence
     that says so.

@@ -28,7 +28,7 @@ PANELS = ("kept", "confidence", "relative", "outside", "both", "cross_dissolve",
 
 
 POSSIBLE = dict.fromkeys(("kept", "confidence", "outside", "both", "mean_distance"), (0.0, 1.0))
-"""What the measures can be, where not anything from 0."""
+"""Bounds of the measures, where not anything from 0."""
 
 
 @styled()
@@ -88,7 +88,7 @@ def _from_zero(axes: Axes, measure: str) -> None:
 
 @styled()
 def draw_trade_off(table: pd.DataFrame) -> Figure:
-    """What a model shows between two classes against what it makes of the images: the judges'
+    """Midpoints between two classes against reconstructions of the images: the judges'
     confidence in midpoints relative to the end points, and their distance from cross-dissolve,
     over the error of the end points, by d. Every replicate a dot, means with 95 % Student-t
     intervals; a model without one of the two numbers is left out.

@@ -1,4 +1,4 @@
-"""What is interpolated: pairs of test images, the models, and the lines between their codes."""
+"""Pairs of test images, the models, and the lines between their codes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class ImagePairs:
     pair: tuple[int, int]
     """The classes of `first` and `second`; 0 and 0 where images have no labels."""
     names: tuple[str, str]
-    """What these are called."""
+    """Their names."""
     first: Tensor
     """I₁, (P, C, H, W) in [0, 1]."""
     second: Tensor

@@ -41,7 +41,7 @@ from trainables.networks import Autoencoder
 INTERPOLATION, RECONSTRUCTION = "interpolation", "reconstruction"
 PIXEL_BLEND, REAL = "pixel blend", "real images"
 CONTROLS = (INTERPOLATION, RECONSTRUCTION, PIXEL_BLEND, REAL)
-"""What the rows of a scorecard are about: decoded midpoints; decoded end points D(E(I)); ½I₁ + ½I₂;
+"""Subjects of a scorecard's rows: decoded midpoints; decoded end points D(E(I)); ½I₁ + ½I₂;
 the images I₁ and I₂ themselves. The last two involve no model."""
 
 MEASURES = {

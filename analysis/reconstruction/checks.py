@@ -23,7 +23,7 @@ from analysis.style import COLOURS, MARKERS, error_bars, figure, styled, tell_co
 from study.words import counted
 
 KEYS = ["latent_dim", "depth", "batch_size", "epochs", "width", "replicate"]
-"""What two models that are compared have in common, but for the setting in question."""
+"""Settings that two compared models have in common, but for the one in question."""
 
 CHECKS = ("longer", "batches", "widths")
 """The experiments that train a part of the autoencoders under other settings."""

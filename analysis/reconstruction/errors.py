@@ -15,7 +15,7 @@ from analysis.statistics import Interval, mean_interval, trend
 from trainables.data import Dataset, pixels
 
 SETTING = ["depth", "batch_size"]
-"""What cells of one latent dimension differ in."""
+"""Settings in which cells of one latent dimension differ."""
 
 
 LARGEST_COVARIANCE = 4000

@@ -130,7 +130,7 @@ def _render(
 
 
 def _facts(results: Results, seconds: float) -> dict[str, str]:
-    """What was computed, in a few numbers: each by what it counts."""
+    """The size of the study in a few numbers, each by what it counts."""
     rows = results.rows
     epochs = sorted(set(results.of("autoencoder").get("epochs", ())))
     facts = {

@@ -1,4 +1,4 @@
-"""What variational autoencoders add to sections 2 and 3."""
+"""Variational autoencoders, in sections 2 and 3."""
 
 from __future__ import annotations
 

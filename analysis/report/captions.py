@@ -3,7 +3,7 @@
 import pandas as pd
 
 GIVEN = "for these test images and this split"
-"""What intervals over replicates leave out."""
+"""Variation that intervals over replicates leave out."""
 
 
 STUDENT = "95 % Student-t intervals over replicates"
@@ -15,5 +15,5 @@ def bars(kind: str, observations: int, word: str = "bars") -> str:
 
 
 def intervals(rows: pd.DataFrame) -> str:
-    """What bars and dots show, of rows of models."""
+    """The meaning of bars and dots, for rows of models."""
     return bars(f"{STUDENT}, dots the replicates", rows["replicate"].nunique())

@@ -24,7 +24,7 @@ class Found:
     judges: Judges | None
     """Who reads the pictures; None where images have no labels."""
     scorecard: pd.DataFrame
-    """What they read, as `interpolation.scorecard` has it."""
+    """Their readings: an `interpolation.scorecard`."""
     by_beta: pd.DataFrame
     """`betas.midpoints_by_beta`."""
     longer: pd.DataFrame

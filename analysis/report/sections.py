@@ -61,11 +61,11 @@ class Part:
 
 
 SECTIONS = (
-    Part("reconstruction", AUTOENCODERS, reconstruction.write, plain=True, seconds=4),
-    Part("interpolation", AUTOENCODERS, interpolation.write, plain=True, seconds=20),
+    Part("reconstruction", AUTOENCODERS, reconstruction.write, plain=True, seconds=3),
+    Part("interpolation", AUTOENCODERS, interpolation.write, plain=True, seconds=26),
     Part("correlation", AUTOENCODERS, correlation.write, plain=True, seconds=6),
-    Part("transfer", CLASSIFIERS, transfer.write, seconds=12),
-    Part("rotation", ("rotation",), rotation.write, seconds=3),
+    Part("transfer", CLASSIFIERS, transfer.write, seconds=7),
+    Part("rotation", ("rotation",), rotation.write, seconds=1),
 )
 """The sections of the shipped experiments, in the order of the page."""
 
@@ -85,7 +85,7 @@ def parts(results: Results) -> list[Part]:
         for name in results.searches
     ]
     asked = results.plan["study"] == "assignment"
-    return [*shipped, *own, *searches, *([Part("theory", (), _theory, seconds=8)] if asked else [])]
+    return [*shipped, *own, *searches, *([Part("theory", (), _theory, seconds=2)] if asked else [])]
 
 
 def _any_experiment(name: str, document: Document, results: Results) -> None:

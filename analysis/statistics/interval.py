@@ -72,7 +72,7 @@ class Interval:
         return f"{estimate} [{scale * self.low:{form}}, {scale * self.high:{form}}]"
 
     def basis(self, also: str = "") -> str:
-        """What follows `text` in a sentence: ` (kind, also, n = 4)`; nothing where there are no
+        """The rest of a sentence after `text`: ` (kind, also, n = 4)`; nothing where there are no
         bounds, of which `text` has said the n."""
         if not self.bounded:
             return ""
@@ -169,12 +169,12 @@ def check_confidence(confidence: float) -> None:
 
 
 def kind_of(confidence: float, method: str) -> str:
-    """What `Interval.kind` says, such as `95 % Student t`."""
+    """The text of `Interval.kind`, such as `95 % Student t`."""
     return f"{100 * confidence:g} % {method}"
 
 
 def unadjusted(kind: str) -> str:
-    """What to call an interval of this kind beside a p value that is corrected for several
+    """The name of an interval of this kind beside a p value that is corrected for several
     comparisons: an interval is of one comparison alone."""
     level, percent, method = kind.partition(" % ")
     return f"unadjusted {level}{percent}interval, {method}"

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from analysis.statistics.interval import Interval, check_confidence, finite, kind_of
 
 METHOD = "anytime-valid"
-"""What `Interval.kind` says of these."""
+"""`Interval.kind` of these."""
 
 
 def log_e_value(values: ArrayLike, null: float = 0.0, scale: float = 1.0) -> float:
@@ -24,7 +24,7 @@ def log_e_value(values: ArrayLike, null: float = 0.0, scale: float = 1.0) -> flo
     It is the likelihood ratio of normal values with effect size μ/σ ~ N(0, 1/c²) against μ = 0,
     with the right Haar prior on σ, and so an e-process: under mean `null`, whatever σ is, the
     chance that Mₙ ever reaches 1/α is at most α (Wang & Ramdas 2023, arXiv 2310.03722). Values have
-    to be independent, and near enough to normal: benchmarks/README.md has the error rates of
+    to be independent, and near enough to normal: docs/benchmarks.md has the error rates of
     others. 0 for fewer than two values, and where all equal `null`.
     """
     x = finite(values, "values") - null
@@ -60,7 +60,7 @@ def sequential_interval(
 
 
 def path(values: ArrayLike, confidence: float = 0.95) -> pd.DataFrame:
-    """What one knows after each of `values` (n,), in their order.
+    """The interval after each of `values` (n,), in their order.
 
     Columns `n`, `estimate`, `low`, `high` (of `sequential_interval`), and `p`: the least 1/Mᵢ so
     far, a p value that stays valid however often one looks, and never rises.

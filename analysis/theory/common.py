@@ -1,4 +1,4 @@
-"""What the questions share: a check, an answer, mathematics as MathML, and the plots' style."""
+"""Shared by the questions: a check, an answer, mathematics as MathML, the plots' style."""
 
 import re
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class Check:
     question: str
     """The number of the answer that makes the claim, as "4a"."""
     claim: str
-    """What is measured, in words; plain text."""
+    """The measure in words; plain text."""
     measured: float
     allowed: float
     """The bound that the measured number is compared with."""

@@ -36,7 +36,7 @@ def hessian_eigenvalues(function: Function, point: Tensor) -> Tensor:
 
 
 def classify(eigenvalues: Tensor, tolerance: float = 1e-9) -> Verdict:
-    """What the Hessian's eigenvalues say of a stationary point.
+    """The verdict of the Hessian's eigenvalues on a stationary point.
 
     Args:
         eigenvalues: (n,).
@@ -53,7 +53,7 @@ def classify(eigenvalues: Tensor, tolerance: float = 1e-9) -> Verdict:
 
 
 def nature_nearby(function: Function, point: Tensor, radius: float = 0.01) -> str:
-    """What a stationary point of a function of one or two numbers is, by looking around it.
+    """The kind of a stationary point of a function of one or two numbers, by looking around it.
 
     Compares the function on a small circle (360 points; two in one dimension) with its value at
     the point (n,): evidence that does not use derivatives. Differences below 1e-14 count as none.
@@ -80,9 +80,9 @@ class Example:
     function: Function
     point: tuple[float, ...]
     verdict: Verdict
-    """What the Hessian can say."""
+    """The Hessian's verdict."""
     nature: str
-    """What the point is; "saddle" is neither minimum nor maximum, "not strict" a flat valley."""
+    """Its kind; "saddle" is neither minimum nor maximum, "not strict" a flat valley."""
 
 
 def himmelblau(p: Tensor) -> Tensor:

@@ -152,7 +152,11 @@ def mean_differences(
     rows = at_one_setting(with_arms(rows))
     if labels is not None:
         rows = rows[rows["labels"] == labels]
-    pairs = pairs_of(rows, first, second, ["latent_dim", "labels"])
+    return _means(pairs_of(rows, first, second, ["latent_dim", "labels"]))
+
+
+def _means(pairs: pd.DataFrame) -> pd.DataFrame:
+    """The mean `difference` of `pairs_of` by `encoder` and `label_subset`."""
     groups = pairs.groupby(["label_subset", "encoder"])["difference"]
     # A mean over fewer cells than the others have is one of something else.
     complete = groups.size() == groups.size().max()
@@ -187,10 +191,11 @@ def against(
     counts = sorted(int(labels) for labels in rows["labels"].unique())
     lines = []
     for arm in ordered(rows["arm"]):
-        for labels in counts:
-            means = mean_differences(rows, arm, reference, labels)
-            if arm == reference or means.empty:
-                continue
+        if arm == reference:
+            continue
+        pairs = pairs_of(rows, arm, reference, ["latent_dim", "labels"])
+        for labels, of_labels in pairs.groupby("labels"):
+            means = _means(of_labels)
             if matters is None:
                 interval = _difference_interval(means)
                 p, small = interval.p_value(), False

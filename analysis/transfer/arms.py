@@ -22,7 +22,7 @@ WAYS = {
     "neighbours": "nearest neighbour on codes",
     "supervised": "supervised network",
 }
-"""What figures call the values of `freeze`, in the order in which they are shown; one that isn't
+"""Names of the values of `freeze` in figures, in the order in which they are shown; one that isn't
 here is called by its own name, and comes last."""
 
 PLAIN = "plain"
@@ -30,7 +30,7 @@ JOINED = " + "
 """Between the two parts of the key of an arm that isn't plain."""
 
 SETTING = ["depth", "asked_batch_size"]
-"""What options can vary besides the arm, the latent dimension and the labels."""
+"""Settings that options can vary besides the arm, the latent dimension and the labels."""
 
 
 def with_arms(rows: pd.DataFrame, asked: Mapping[str, int] | None = None) -> pd.DataFrame:
@@ -124,7 +124,7 @@ def split(arm: str) -> tuple[str, str]:
 
 
 def name_of(arm: str) -> str:
-    """What figures and sentences call an arm."""
+    """The name of an arm in figures and sentences."""
     way, pretraining = split(arm)
     name = WAYS.get(way, way)
     return name if pretraining == PLAIN else f"{name}, {pretraining}"

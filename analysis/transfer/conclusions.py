@@ -49,7 +49,7 @@ def _lines_of(table: pd.DataFrame, arms: list[str]) -> pd.DataFrame:
 
 
 def _word(line: pd.Series) -> str:
-    """What the p value says that is corrected for the number of comparisons: an interval, which
+    """The verdict of the p value, corrected for the number of comparisons: an interval, which
     is of one comparison alone, excludes 0 more often than it should in one of many."""
     if not line["p_holm"] < LEVEL:  # NaN too: nothing could be tested
         return "no difference that matters" if line["negligible"] else "undecided"
@@ -121,7 +121,7 @@ def gain_of_unlabelled(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _on_unlabelled(rows: pd.DataFrame) -> list[str]:
-    """What pretraining adds beyond a good network and augmentation, in one sentence."""
+    """A sentence on what pretraining adds beyond a good network and augmentation."""
     table = gain_of_unlabelled(rows)
     if table.empty:
         return []
@@ -160,7 +160,7 @@ def budget(rows: pd.DataFrame) -> str:
 
 
 def _basis(lines: pd.DataFrame, rows: pd.DataFrame, validation: int) -> list[str]:
-    """What the differences are, what decides the words, and what chose the settings."""
+    """A note on the differences: their kind, the test of the words, the choice of the settings."""
     if lines.empty:
         return []
     line = lines.iloc[-1]

@@ -20,7 +20,7 @@ def decision_table(rows: pd.DataFrame, matters: float) -> pd.DataFrame:
 
 
 def decision_paths(rows: pd.DataFrame) -> pd.DataFrame:
-    """What was known of each comparison after each replicate.
+    """The interval of each comparison after each replicate.
 
     Columns `arm`, `reference`, `labels` and those of `statistics.path`; differences are fractions.
     """

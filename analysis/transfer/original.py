@@ -31,7 +31,7 @@ def beside_original(ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
 
 
 def original_conclusion(theirs: pd.DataFrame) -> str:
-    """What the original's 56 numbers show: chance on the average, with more spread than chance
+    """A sentence on the original's 56 numbers: chance on the average, with more spread than chance
     alone would give them."""
     means = 100 * theirs.groupby("freeze")["test_accuracy"].mean()
     accuracy = theirs["test_accuracy"]

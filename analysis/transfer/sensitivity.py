@@ -15,7 +15,7 @@ VARIED = {"steps": "epochs", "rates": "rate_factor"}
 """By experiment: the setting that it varies, all labels in one minibatch."""
 
 AXIS_LABELS = {"steps": "optimiser steps of both arms", "rates": "factor of every learning rate"}
-"""What figures call them."""
+"""Their names in figures."""
 
 
 def sensitivity(results: Results) -> pd.DataFrame:
@@ -87,7 +87,7 @@ def sensitivity_conclusions(table: pd.DataFrame) -> list[str]:
 
 
 def _verdict(steps: pd.DataFrame) -> str:
-    """What the corrected p values say of the differences at all numbers of steps."""
+    """The verdict of the corrected p values on the differences at all numbers of steps."""
     decided = steps[steps["p_holm"] < LEVEL]
     if decided.empty:
         return "undecided at each"

@@ -1,1 +1,1 @@
-"""What the nodes of a cluster have and share, asked before anything is spent on them."""
+"""Checks of a cluster's nodes, made before anything is spent on them."""

@@ -1,4 +1,4 @@
-"""What an autoscaled cluster may still bring: on its head, by its configuration.
+"""Nodes that an autoscaled cluster may still bring: on its head, by its configuration.
 
 Such a cluster may have no worker at all until trials wait for one.
 """

@@ -1,4 +1,4 @@
-"""What every node of a cluster says of itself, before anything is spent on it."""
+"""Facts about every node of a cluster, asked before anything is spent on it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ for number in range(torch.cuda.device_count()):
 
 @dataclass(frozen=True)
 class Facts:
-    """What one node says of itself."""
+    """Facts about one node."""
 
     host: str
     """Its name."""
@@ -111,7 +111,7 @@ class Node:
     name: str
     """`worker-1 (10.0.0.3)`."""
     resources: Mapping[str, float]
-    """What trials can be given of it: `CPU`, `GPU`, …"""
+    """Resources for trials: `CPU`, `GPU`, …"""
 
 
 def alive() -> list[Node]:
@@ -156,7 +156,7 @@ def _answer(reference: Any, end: float) -> Facts | str:
 
 
 def troubles(node: Node, answer: Facts | str, here: Facts) -> list[str]:
-    """What is wrong with a node of a cluster, compared with the driver's own facts."""
+    """Faults of a node, found by comparing it with the driver."""
     if isinstance(answer, str):
         return [answer]
     found = [

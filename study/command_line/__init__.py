@@ -1,1 +1,1 @@
-"""What the user typed: the parser of options, and the selection that they make."""
+"""The parser of options, and the selection that they make."""

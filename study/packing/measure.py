@@ -1,4 +1,4 @@
-"""What a block needs of a GPU's memory, asked of a GPU; and the share that each gets by it."""
+"""The GPU memory that a block needs, measured on a GPU, and the share that each gets."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ class Probe:
     replicates: range
     """Which replicates it has."""
     parent: Probe | None
-    """What it builds on, which need not exist yet: it is trained for as few epochs."""
+    """Its parent's probe. The parent need not exist yet: it is trained for as few epochs."""
 
 
 def probe_of(cell: Cell, replicates: range) -> Probe:

@@ -89,7 +89,7 @@ def representatives(tasks: Sequence[Task]) -> list[Task]:
 
 
 def sample(task: Task, data: Dataset, threads: int) -> Sample:
-    """What to run of a block."""
+    """The short runs that time a block."""
     replicates, runs = task.replicates, []
     labelled = has_setting(task.cell.experiment, "labels")
     for steps in STEPS:

@@ -67,8 +67,8 @@ def trials_of(share: float) -> int:
 
 
 def size(task: Task) -> int:
-    """What tasks of one experiment are ordered by where their memory isn't known: the product of
-    the settings on its axes that count something, and the number of replicates."""
+    """The order of one experiment's tasks where their memory isn't known: the product of the
+    settings on its axes that count something, and the number of replicates."""
     config = task.cell.config
     counts = [config[axis] for axis in task.cell.experiment.axes if _counts(config.get(axis))]
     return math.prod(max(1, count) for count in counts) * len(task.replicates)

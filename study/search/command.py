@@ -169,7 +169,7 @@ def conclude(asked: Search, winners: list[Winner], path: Path | None) -> int:
 
 
 def run_command(name: str, preset: Path) -> str:
-    """What to type to compute with a preset, wherever that is done."""
+    """The command that computes with a preset, from any folder."""
     return shlex.join(["study", "run", name, "--preset", str(preset.absolute())])
 
 

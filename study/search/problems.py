@@ -83,7 +83,7 @@ class Problem:
         return itertools.product(*(d.values or () for d in self.dimensions))
 
     def facts(self) -> dict[str, Any]:
-        """What must be equal for an earlier search of this name to be continued, as JSON."""
+        """The facts, as JSON, that an earlier search must share to be continued."""
         axes = {axis: values[0] for axis, values in self.experiment.axes.items()}
         fixed = {**axes, **self.experiment.fixed, "replicates": self.experiment.replicates}
         dimensions = {

@@ -1,4 +1,4 @@
-"""What `study search` varies: the registry of search spaces, one an experiment.
+"""The search spaces of `study search`, one an experiment.
 
 One more line adds a dimension. A dimension is a setting of the trainable's `Config` with the
 values that Optuna may suggest; the setting's default is one of them, as a search starts there.

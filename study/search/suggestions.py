@@ -268,7 +268,7 @@ def _as_json(trial: FrozenTrial) -> dict[str, Any]:
 
 
 def _difference(known: Any, wanted: Any) -> str:
-    """What differs in words: `batch_size is 32, asked for is 64`."""
+    """The differences in words: `batch_size is 32, asked for is 64`."""
     if not (isinstance(known, dict) and isinstance(wanted, dict)):
         return f"{_short(known)}, asked for is {_short(wanted)}"
     return "; ".join(

@@ -79,7 +79,7 @@ class SearchTrials(Listener):
                 return task
 
     def _task(self, number: int) -> Task | None:
-        """What a trial has to compute. A trial with nothing to compute ends here."""
+        """The task of a trial. A trial with nothing to compute ends here."""
         suggestions, store = self.suggestions, self.session.store
         cell = suggestions.cells[number]
         missing = gaps(cell.replicates, self.finished.get(cell.id, ()))

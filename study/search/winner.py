@@ -20,7 +20,7 @@ from trainables.data import Dataset
 
 @dataclass(frozen=True)
 class Winner:
-    """What a search has found."""
+    """The result of a search."""
 
     suggestions: Suggestions
     trial: FrozenTrial
@@ -34,7 +34,7 @@ class Winner:
 
     @property
     def problem(self) -> Problem:
-        """What was searched."""
+        """The space that was searched."""
         return self.suggestions.problem
 
 
@@ -78,7 +78,7 @@ def reported(
 
 
 def sentences(store: Store, winner: Winner) -> list[str]:
-    """What was found, with the score that chose it beside the one that judges it."""
+    """Sentences on the winner: the score that chose it beside the one that judges it."""
     experiment, trial = winner.problem.experiment, winner.trial
     params = " ".join(
         f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}"

@@ -21,13 +21,13 @@ from study.errors import StoreError
 from study.store.places import Place, T, U
 
 Tag: TypeAlias = Any
-"""What a storage compares in a conditional request; differs for different content."""
+"""A storage's tag of an object, compared in conditional requests; differs for different content."""
 
 PATIENCE = timedelta(seconds=120)
 """For so long a request is tried again: a network that is gone for half a minute costs nothing."""
 URI = re.compile(r"(s3a?|gs|az|azure|abfss?)://[\w.@-]+(/(?!\.{1,2}(/|$))[^/#]+)*/?")
 OPTIONS = ("region", "endpoint_override", "scheme")
-"""What the query of a URI may set; the scheme is the endpoint's."""
+"""Keys that the query of a URI may set; the scheme is the endpoint's."""
 
 
 class Bucket(Place):
@@ -190,7 +190,7 @@ def aws_credentials(config: dict[str, Any]) -> Mapping[str, Any]:
 
 
 def in_short(error: Exception) -> str:
-    """What went wrong, in one line without what only the storage's operator could use."""
+    """The error in one line, without details for the storage's operator."""
     text = " ".join(str(error).partition("Debug source")[0].split())
     if code := re.search(r"<Code>(\w+)</Code>", text):
         message = re.search(r"<Message>(.*?)</Message>", text)

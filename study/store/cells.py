@@ -198,7 +198,7 @@ class Store:
         return {b: why for b, why in zip(suspects, reasons, strict=True) if why is not None}
 
     def _damage(self, block: Block) -> str | None:
-        """What is wrong with a block, every byte of it read; None where nothing is."""
+        """The damage of a block, after reading every byte; None for a whole one."""
         try:
             self._arrays(block, self._content(block))
         except DamagedBlock as error:
@@ -334,7 +334,7 @@ class Store:
         self.place.write("study.json", orjson.dumps(plan))
 
     def plan(self) -> dict[str, Any]:
-        """What the latest command asked for. Raises `StoreError` where there was none."""
+        """The plan of the latest command. Raises `StoreError` where there was none."""
         path = self.place.where("study.json")
         content = self._file("study.json")
         if content is None:
@@ -370,7 +370,7 @@ class Store:
     # --- reading blocks ----------------------------------------------------------------------
 
     def _content(self, block: Block) -> dict[str, Any]:
-        """What the marker of a finished block holds, verified."""
+        """The content of a finished block's marker, verified."""
         path = self.place.where(block.marker)
         try:
             file = self.place.read(block.marker)
@@ -466,13 +466,13 @@ class Store:
         return dict(self._content(Block(cell, known[0]))["config"])
 
     def provenance(self, cells: Iterable[str]) -> list[dict[str, Any]]:
-        """What made the blocks of these cells: one dictionary a block."""
+        """The provenance of the blocks of these cells: one dictionary a block."""
         return self.provenance_of(
             Block(cell, found) for cell in cells for found in self._ranges(cell, [0])
         )
 
     def provenance_of(self, blocks: Iterable[Block]) -> list[dict[str, Any]]:
-        """What made each of these blocks."""
+        """The provenance of each of these blocks."""
         return [dict(content["provenance"]) for content in self.place.each(self._content, blocks)]
 
     def _tensors(self, cell: str, replicates: Iterable[int]) -> dict[int, dict[str, Tensor]]:
@@ -545,7 +545,7 @@ def sha256(content: bytes) -> str:
 
 
 def decoded(content: bytes, path: Path | str) -> Any:
-    """What a JSON file holds."""
+    """The content of a JSON file."""
     try:
         return orjson.loads(content)
     except ValueError as error:

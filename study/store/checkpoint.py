@@ -51,7 +51,7 @@ class FileCheckpoint:
         self.last = time.monotonic()
 
     def load(self) -> Progress | None:
-        """What the file holds; None where there is none, it is damaged, or has another key: then
+        """The progress in the file; None where it is not there, damaged, or has another key: then
         the block starts anew, which costs time and changes nothing."""
         progress = self._read()
         self.resumed_after = progress.epoch if progress else None
@@ -75,7 +75,7 @@ class FileCheckpoint:
 
 
 def _header(file: bytes) -> dict[str, str]:
-    """What a safetensors file, which has been read without error, holds besides its tensors."""
+    """The metadata of a safetensors file, which has been read without error."""
     length = int.from_bytes(file[:8], "little")
     return json.loads(file[8 : 8 + length]).get("__metadata__", {})
 

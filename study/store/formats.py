@@ -1,4 +1,4 @@
-"""What files of a results folder have to hold before anything relies on them."""
+"""The required content of a results folder's files, checked before anything relies on it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 ARRAYS = re.compile(r"[0-9a-f]{16}-[0-9]+")
 """The writer's own part of the name of a file of arrays, and the file's size."""
 PLAN = ("study", "command", "dataset", "fingerprint")
-"""What a plan has besides its experiments, each a word or a line."""
+"""Entries of a plan besides its experiments, each a word or a line."""
 
 
 def is_flat(content: Any) -> bool:

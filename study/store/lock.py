@@ -37,7 +37,7 @@ LEASE = "lease.json"
 
 @dataclass
 class Hold:
-    """What the only driver has."""
+    """The hold of the only driver on a place."""
 
     lost: str | None = None
     """Who has it now, where this process lost it while it was cut off. A lock can't be lost."""
@@ -181,7 +181,7 @@ def this_process() -> dict[str, Any]:
 
 
 def parsed(content: str | bytes) -> dict[str, Any]:
-    """What a lock or lease says of its holder; empty where that is foreign."""
+    """The holder that a lock or lease names; empty for foreign content."""
     try:
         holder = json.loads(content)
     except (ValueError, RecursionError):

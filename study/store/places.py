@@ -30,7 +30,7 @@ SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}")
 """Names of files that are being written."""
 UNSUPPORTED = (errno.EPERM, errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
-"""What file systems say that have no hard links, or don't flush folders."""
+"""Errors of file systems that have no hard links, or don't flush folders."""
 
 system = SimpleNamespace(
     open=os.open, write=os.write, fsync=os.fsync, replace=os.replace, link=os.link
@@ -57,7 +57,7 @@ class Place(ABC):
     """
 
     address: str
-    """What `at` makes this place of, on any node."""
+    """Text of which `at` makes this place, on any node."""
 
     @abstractmethod
     def read(self, name: str) -> bytes: ...
