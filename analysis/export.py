@@ -74,7 +74,9 @@ def best_models(results: Results, left_out: list[str]) -> Iterator[Model]:
     def done(experiments: tuple[str, ...]) -> list[str]:
         return [name for name in experiments if len(results.of(name))]
 
-    def best(tables: list[pd.DataFrame], measure: Measure, make: Callable) -> Iterator[Model]:
+    def best(
+        tables: list[pd.DataFrame], measure: Measure, make: Callable[..., Model]
+    ) -> Iterator[Model]:
         rows = pd.concat(tables, ignore_index=True).drop_duplicates(["cell", "replicate"])
         for group in by_validation(rows, measure):
             try:

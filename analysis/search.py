@@ -104,7 +104,7 @@ def importances(content: dict[str, Any]) -> pd.DataFrame:
     were, and at the end, for those that ran in full and are a selection. A stage with fewer than
     `LEAST` trials, or no variance, is left out.
     """
-    stages: dict[str, list[tuple[dict, float]]] = {}
+    stages: dict[str, list[tuple[dict[str, Any], float]]] = {}
     if content["rungs"]:
         first = content["rungs"][0]
         stages[f"after epoch {first}, all trials"] = [
@@ -126,7 +126,7 @@ def importances(content: dict[str, Any]) -> pd.DataFrame:
 
 
 def _importances(
-    known: dict[str, BaseDistribution], points: list[tuple[dict, float]]
+    known: dict[str, BaseDistribution], points: list[tuple[dict[str, Any], float]]
 ) -> dict[str, float]:
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -25,6 +25,7 @@ from benchmarks.steps import Workload, autoencoder, classifier, one_after_anothe
 from trainables import autoencoder as autoencoders
 from trainables import fewshot, rotation, supervised
 from trainables.data import Dataset, Split, load
+from trainables.losses import LOSSES
 from trainables.replicates import Strategy
 from trainables.settings.fewshot import FREEZE
 
@@ -74,7 +75,7 @@ def paths() -> Values:
     for augment in (0.0, 1.0):
         attempt(f"supervised, augment {augment:g}", supervised, labels=20, augment=augment,
                 epochs=4, views=3)  # fmt: skip
-    for loss in rotation.LOSSES:
+    for loss in LOSSES:
         attempt(f"rotation {loss}", rotation, loss=loss, epochs=1)
     return found
 

@@ -18,7 +18,7 @@ DEPTH, LATENT_DIM, MODELS = 3, 14, 3
 """Of the study's cells; the notebook has the same latent dimension and as many convolutions."""
 
 
-def first_reaching(epochs: Sequence[dict], error: float) -> float:
+def first_reaching(epochs: Sequence[dict[str, float]], error: float) -> float:
     """Seconds after which the notebook's test error was at most `error`; those of its last epoch
     where it never was."""
     for line in epochs:
@@ -27,7 +27,7 @@ def first_reaching(epochs: Sequence[dict], error: float) -> float:
     return epochs[-1]["seconds"]
 
 
-def notebook(options: Options) -> list[dict]:
+def notebook(options: Options) -> list[dict[str, float]]:
     """One line an epoch of one model."""
     epochs = 1 if options.tiny else 10
     images = [2560] if options.tiny else []

@@ -48,7 +48,7 @@ def autoencoder(latent_dim: int) -> nn.Module:
 
 def run(
     data_dir: str, latent_dim: int = 14, epochs: int = 10, images: int = 60_000, seed: int = 0
-) -> list[dict]:
+) -> list[dict[str, float]]:
     """Train one model; one line an epoch with `epoch`, `seconds` so far and `test_mse`."""
     torch.manual_seed(seed)
     transform = transforms.ToTensor()

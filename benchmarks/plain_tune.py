@@ -41,7 +41,7 @@ MOST_EPOCHS = 40
 """When the common recipe is given up on: eight times the epochs of the study's quick preset."""
 
 
-def read(dataset: str, data_dir: str) -> tuple[Dataset, np.ndarray, Dataset]:
+def read(dataset: str, data_dir: str) -> tuple[Dataset[Any], np.ndarray, Dataset[Any]]:
     """Training images with their labels as an array, and test images, as PyTorch datasets.
 
     The study's own training split, so that label subsets are the same.
@@ -63,7 +63,12 @@ def read(dataset: str, data_dir: str) -> tuple[Dataset, np.ndarray, Dataset]:
 
 
 def optimise(
-    model: nn.Module, groups: list[dict], loader: DataLoader, epochs: int, decay: float, loss: Any
+    model: nn.Module,
+    groups: list[dict[str, Any]],
+    loader: DataLoader[Any],
+    epochs: int,
+    decay: float,
+    loss: Any,
 ) -> None:
     """An ordinary training loop."""
     optimiser = torch.optim.AdamW(groups, weight_decay=decay, betas=(0.9, 0.95))
@@ -83,13 +88,13 @@ def optimise(
 
 
 @torch.no_grad()
-def average(model: nn.Module, test: Dataset, measure: Any) -> float:
+def average(model: nn.Module, test: Dataset[Any], measure: Any) -> float:
     """Mean of `measure(output, images, labels)` (B,) over the test images."""
     values = [measure(model(i), i, y) for i, y in DataLoader(test, batch_size=128)]
     return torch.cat(values).double().mean().item()
 
 
-def fit_autoencoder(settings: dict, replicate: int, dataset: str, data_dir: str) -> float:
+def fit_autoencoder(settings: dict[str, Any], replicate: int, dataset: str, data_dir: str) -> float:
     """Test MSE of one autoencoder."""
     config = autoencoder.Config(**settings)
     train, _, test = read(dataset, data_dir)
@@ -116,7 +121,7 @@ def fit_autoencoder(settings: dict, replicate: int, dataset: str, data_dir: str)
 
 
 def fit_autoencoder_plainly(
-    settings: dict, replicate: int, dataset: str, data_dir: str, reach: float
+    settings: dict[str, Any], replicate: int, dataset: str, data_dir: str, reach: float
 ) -> tuple[float, int]:
     """Test MSE of one autoencoder of the same layers with ReLU, under Adam at 1e-3, and after how
     many epochs, with an evaluation after each, it is at most `reach`, or `MOST_EPOCHS`."""
@@ -150,7 +155,7 @@ def image_errors(output: torch.Tensor, images: torch.Tensor, _: torch.Tensor) ->
 
 
 def fit_classifier(
-    settings: dict, replicate: int, dataset: str, data_dir: str, encoder: str
+    settings: dict[str, Any], replicate: int, dataset: str, data_dir: str, encoder: str
 ) -> float:
     """Test accuracy of one few-shot classifier, its encoder from the file `encoder`."""
     config = fewshot.Config(**settings)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-from trainables.contract import Outcome, Report, Settings
+from trainables.contract import Outcome, Parent, Report, Settings
 from trainables.data import Dataset
 
 VERSION = 1
@@ -22,7 +21,7 @@ class Config(Settings):
 
 
 def train(
-    config: Config, replicates: range, data: Dataset, report: Report, parent: Mapping | None = None
+    config: Config, replicates: range, data: Dataset, report: Report, parent: Parent | None = None
 ) -> Outcome:
     """A row a replicate."""
     return Outcome(rows=[{"replicate": r, "val_mse": config.number + r} for r in replicates])

@@ -18,24 +18,23 @@ from study.command_line.options import as_bad_input, select
 from study.command_line.parser import parser
 from study.console import console, print_error
 from study.errors import BAD_INPUT, DONE, FAILED, BadInput, DataMissing, StoreError, resolving
+from study.experiments import Selection
 from study.grid import Cell, check_data, identify, lay_out
 from study.own import register_installed
 from study.presets import find
 from study.resources import Resources
 from study.run import (
-    Selection,
     Study,
     Until,
     finished_blocks,
     ids,
     run,
     show_plan,
-    shown,
     write_report,
 )
 from study.store import Store
 from study.store.places import is_uri
-from study.words import counted, duration, redacted
+from study.words import counted, duration, redacted, shown
 from trainables.contract import ConfigError
 from trainables.data import NAMES, DataError, Dataset, Options, load
 from trainables.own import OwnCodeError

@@ -241,7 +241,7 @@ class Session:
     """Where blocks go."""
     data: Dataset
     """The images."""
-    shared_data: ray.ObjectRef
+    shared_data: ray.ObjectRef[Dataset]
     """The same in Ray's object store: one copy a node, however many trials."""
     resources: Resources
     """The resources of a trial, resolved by `cluster`."""
@@ -537,10 +537,10 @@ class TrialEvents(tune.Callback):
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
-    def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self.dispatcher.on_trial_start(trial.trial_id)
 
-    def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         # Not `get_pickled_error`, which looks where Tune copies the file to later.
         path = trial.pickled_error_file
         error = ray.cloudpickle.loads(Path(path).read_bytes()) if path else None

@@ -122,7 +122,9 @@ def _table(content: Any, where: str) -> dict[str, Any]:
     return content
 
 
-def _tables(content: dict[str, Any], group: str) -> Iterator[tuple[Experiment, dict, str]]:
+def _tables(
+    content: dict[str, Any], group: str
+) -> Iterator[tuple[Experiment, dict[str, Any], str]]:
     """The experiments that a group has tables for, these, and what they are called."""
     for name, table in _table(content.get(group, {}), group).items():
         where = f"{group}.{name}"

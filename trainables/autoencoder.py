@@ -22,7 +22,7 @@ from trainables.objectives import OBJECTIVES
 from trainables.replicates import Replicates, Strategy, fastest_strategy, pick_device
 from trainables.seeds import generators, initialise
 from trainables.settings.autoencoder import VERSION as VERSION
-from trainables.settings.autoencoder import Config
+from trainables.settings.autoencoder import Config as Config
 from trainables.training import Minibatches, Recipe, Resumable, fit
 
 # An encoder under Muon reconstructs as well, but makes codes from which few labels tell less:

@@ -26,8 +26,9 @@ from trainables.replicates import Replicates, Strategy, fastest_strategy, pick_d
 from trainables.seeds import generators, initialise
 from trainables.settings import Shape
 from trainables.settings.fewshot import FREEZE as FREEZE
-from trainables.settings.fewshot import HEADS, ON_ALL_IMAGES, Config
+from trainables.settings.fewshot import HEADS, ON_ALL_IMAGES
 from trainables.settings.fewshot import VERSION as VERSION
+from trainables.settings.fewshot import Config as Config
 from trainables.stages import (
     Examples,
     Learnt,

@@ -126,7 +126,9 @@ class Replicates:
         if self.strategy == "batched":
             return function(partial(template.batched, self.parameters), *batches)
 
-        def of_one(parameters: dict, buffers: dict, *batch: Tensor) -> Tensor:
+        def of_one(
+            parameters: dict[str, Tensor], buffers: dict[str, Tensor], *batch: Tensor
+        ) -> Tensor:
             def model(*arguments: Tensor) -> Tensor:
                 return functional_call(template, (parameters, buffers), arguments)
 

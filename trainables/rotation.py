@@ -31,7 +31,7 @@ from trainables.networks import Encoder, count_parameters
 from trainables.replicates import LossFunction, Replicates, Strategy, fastest_strategy, pick_device
 from trainables.seeds import generators, initialise
 from trainables.settings.rotation import VERSION as VERSION
-from trainables.settings.rotation import Config
+from trainables.settings.rotation import Config as Config
 from trainables.training import Minibatches, Recipe, Resumable, fit
 
 SPLITS = ("validation", "test")

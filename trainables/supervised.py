@@ -20,7 +20,7 @@ from trainables.networks import count_parameters
 from trainables.replicates import Replicates, pick_device
 from trainables.seeds import initialise
 from trainables.settings.supervised import VERSION as VERSION
-from trainables.settings.supervised import Config
+from trainables.settings.supervised import Config as Config
 from trainables.stages import Scoring, Training, label_subsets, labelled_examples, learn, predictor
 
 

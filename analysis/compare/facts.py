@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -64,7 +65,7 @@ def settings(studies: Sequence[Study]) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=columns).fillna("–")
 
 
-def _values(cells: Sequence[dict]) -> dict[str, str]:
+def _values(cells: Sequence[dict[str, Any]]) -> dict[str, str]:
     """The values of each setting, the number of replicates included."""
     found: dict[str, dict[str, None]] = {}
     for cell in cells:

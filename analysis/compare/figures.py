@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from textwrap import fill
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -122,7 +123,7 @@ def draw_accuracy_differences(table: pd.DataFrame) -> Figure:
     return made
 
 
-def _legend(made: Figure, panels: Sequence) -> None:
+def _legend(made: Figure, panels: Sequence[Any]) -> None:
     """One legend of all panels below them."""
     found = {label: handle for axes in np.ravel(panels)
              for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}  # fmt: skip

@@ -215,7 +215,7 @@ def _data(results: Results) -> str:
     )
 
 
-def _common_settings(cells: list[dict]) -> str:
+def _common_settings(cells: list[dict[str, Any]]) -> str:
     """The settings that all cells share, and the values of those that vary."""
     values: dict[str, dict[str, None]] = {}
     for cell in cells:

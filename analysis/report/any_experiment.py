@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
@@ -13,7 +15,7 @@ from analysis.results import Results
 from analysis.style import COLOURS, draw_series, figure, literal, styled
 
 
-def write(document: Document, results: Results, planned: dict) -> None:
+def write(document: Document, results: Results, planned: dict[str, Any]) -> None:
     """Its rows, by its axes."""
     name, metric = planned["name"], planned["metric"]
     rows = results.of(name)

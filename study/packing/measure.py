@@ -24,7 +24,7 @@ def share_gpus(
     tasks: Sequence[Task],
     gpus: float | str,
     cpus: float,
-    data: ray.ObjectRef,
+    data: ray.ObjectRef[Dataset],
     console: Console,
 ) -> None:
     """Give each task its GPUs, or the fraction of one that tasks of its experiment need.
@@ -51,7 +51,7 @@ def share_gpus(
 
 
 def measure(
-    groups: dict[str, list[Task]], cpus: float, data: ray.ObjectRef
+    groups: dict[str, list[Task]], cpus: float, data: ray.ObjectRef[Dataset]
 ) -> dict[str, tuple[int | None, Hardware, str]]:
     """By experiment: bytes that its largest block needs, CUDA context included (None where that
     can't be known), the cluster's GPUs, and why the need isn't known.
