@@ -47,7 +47,7 @@ THEME = {
         (*COLOURS, "#ffffff", "#dddddd", "#333333", "#444444", "#555555", "#666666", "#888888")
     )
 }
-"""Colours that a page may change, for the dark, by the name of its variable."""
+"""The CSS variable that replaces each colour of a figure in dark mode: see templates/report.css."""
 
 
 class Mark(NamedTuple):

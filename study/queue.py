@@ -205,8 +205,8 @@ class Queue:
         """Queue a task that failed on a `node` once more, if that can help; whether it can.
 
         Short of a GPU's memory it gets twice the share; with a whole GPU, half the replicates. A
-        task that was lost is tried again at once, `TRIES` times in all: without company the last
-        time, and the second time that the host's memory ran out.
+        lost task is tried again at once, `TRIES` times in all. The last try has the host to itself;
+        after a failure of the host's memory, so has the one before it.
         """
         if fault is Fault.GPU_MEMORY and 0 < task.gpus < 1:
             task.gpus = share_of(max(1, trials_of(task.gpus) // 2))

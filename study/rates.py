@@ -31,11 +31,11 @@ SHIFT = 0.3
 """The same of how much faster or slower all was in earlier runs."""
 
 MEMORY, FIRM = 0.8, 2.0
-"""Of how much slower the machine is than it was: the part that each block leaves of what is known
-from those before, and the seconds of blocks that it takes to believe half of it."""
+"""How fast a slower machine is believed: each block keeps this share of the earlier evidence, and
+after so many seconds of blocks half of the slowdown seen is believed."""
 
 NO_MATTER = ("seed", "epochs", "contrastive_updates", "pseudo_epochs")
-"""Settings that change no rate: the work has all but the seed."""
+"""Settings that don't change the time of a unit of work: all but the seed count in the work."""
 
 MOST_KINDS = 400
 """Kinds that are learned from: the latest."""

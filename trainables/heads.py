@@ -28,7 +28,9 @@ def untrained(kind: str, latent_dim: int) -> Any:
         return LogisticRegression(C=1.0, max_iter=1000)
     if kind == "svm":
         return SVC(C=10.0, gamma=1 / latent_dim)
-    return KNeighborsClassifier(1)
+    if kind == "neighbours":
+        return KNeighborsClassifier(1)
+    raise ValueError(f"there is no head {kind!r}")
 
 
 def fit_heads(

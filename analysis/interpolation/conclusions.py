@@ -268,7 +268,7 @@ def _counted(table: pd.DataFrame, compared: Comparison) -> str:
     if len(compared.dims) > 1 and len(counts):
         least, most = counts.min(), counts.max()
         number = f"{least} to {most}" if least < most else f"{least}"
-        sentences.append(f"Compared are the {number} pairs that count at every other d.")
+        sentences.append(f"Only the {number} pairs that count at each of the other d are compared.")
     return " ".join(sentences)
 
 

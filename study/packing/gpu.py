@@ -1,4 +1,4 @@
-"""A trial's share of a GPU: keep to it, and say what was used. All that the study asks of CUDA.
+"""A trial's share of a GPU: keep to it, and say what was used.
 
 Ray counts shares and sets `CUDA_VISIBLE_DEVICES`; it limits no memory. Here that is done.
 """

@@ -99,7 +99,7 @@ class Config(Settings):
     activation: str = "gelu"
     """The encoder's nonlinearity."""
     network: str = added("convolutional")
-    """Kind of the encoder: `convolutional` or `mlp`."""
+    """Kind of the encoder: one of `settings.shape.NETWORKS`, or `FILE.py:FUNCTION`."""
     encoders: int = 0
     """Pretrained encoders that the classifiers share; 0: as many as there are classifiers."""
     seed: int = 0

@@ -6,7 +6,7 @@ from trainables.contract import require
 from trainables.data import Dataset
 
 STEP_COST = 30
-"""Images that take as long as a step does besides its own (20 and 80 labels, width 16: 4 and 9 s
+"""Fixed cost of a training step, as a number of images that take as long (20 and 80 labels, width 16: 4 and 9 s
 for the same steps of two replicates on one core)."""
 
 CODES_COST = 1 / 16

@@ -213,7 +213,7 @@ def test_a_d_at_which_few_pairs_count_is_not_compared() -> None:
     said = conclusions(table)[1]
     assert "20 % at d = 2, 70 % at d = 4, 90 % at d = 8 and 100 % at d = 16" in said
     assert "Fewer than half count at d = 2, which is not compared." in said
-    assert "Compared are the 7 pairs that count at every other d." in said
+    assert "Only the 7 pairs that count at each of the other d are compared." in said
     assert compared.trend("relative").estimate == pytest.approx(0.05, abs=0.002)
 
 
