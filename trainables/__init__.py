@@ -3,9 +3,9 @@
 Every experiment's module here has a frozen dataclass `Config` (the complete, validated
 configuration of a cell), a `VERSION` (raised when the same configuration starts to mean other
 numbers) and a function `train(config, replicates, data, report, parent)` that
-returns a `trainables.contract.Outcome`. A `train` with parameters `checkpoint` or `score_after` gets
-these by name. `Config` and `VERSION` may come from a module under
-`trainables/settings/`, which imports no torch, so that planning is quick.
+returns a `trainables.contract.Outcome`. A `train` with parameters `checkpoint` or `score_after`
+gets these by name. `Config` and `VERSION` may come from a module under `trainables/settings/`,
+which imports no torch, so that planning is quick.
 """
 
 import os

@@ -207,9 +207,11 @@ def _add_settings(command: argparse.ArgumentParser) -> None:
         help="images a minibatch, of the experiment named (of `assignment`: the autoencoder; "
         "few-shot encoders come from the first)")
     add("--epochs", type=types.count, metavar="N",
-        help="passes over the training images, of the experiment named (of a study, of its autoencoder)")
+        help="passes over the training images, of the experiment named; of a study, of its "
+        "autoencoder")
     add("--learning-rate", type=types.positive, metavar="X",
-        help="peak of the one-cycle schedule, of the experiment named (of a study, of its autoencoder)")
+        help="peak of the one-cycle schedule, of the experiment named; of a study, of its "
+        "autoencoder")
     add("--replicates", type=types.count, metavar="N",
         help="models a cell, each with its own seed: what intervals are made from. With more of "
         "them than before, only those that are new are computed")
