@@ -21,7 +21,6 @@ from study.grid import Cell, gaps, record, with_replicates
 from study.signals import ending_of
 from study.store import Block, Store
 from study.store.lock import Hold, exclusive_lock
-from study.store.places import Folder
 from study.words import counted, duration, few, shown
 from trainables.data import WHOLE, Dataset, Options
 
@@ -82,7 +81,7 @@ class Study:
 
     def growing_page(self) -> AbstractContextManager[Callable[[str], object]]:
         """A function that passes the study's progress on to its growing page."""
-        if self.report and isinstance(self.store.place, Folder):
+        if self.report:
             return reporting.growing(self.store.address, self.console)
         return nullcontext(lambda state: None)
 

@@ -257,6 +257,8 @@ def test_the_report_of_results_on_object_storage_is_the_same_and_is_put_there(
     place = s3.uri(bucket)
     pd.testing.assert_frame_equal(load(place).rows, small_results.rows)
     assert not report.is_current(place, {})
+    report.grow(place, "5 done, 1 running of 6")
+    assert "5 done, 1 running" in s3.get(bucket, "results/report/index.html").decode()
     assert report.write(place) == f"s3://{bucket}/results/report/index.html"
     assert report.is_current(place, {})
     there = {key.removeprefix("results/") for key in s3.keys(bucket) if key[-1] != "/"}
