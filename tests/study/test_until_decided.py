@@ -2,9 +2,11 @@
 
 import io
 
+import pandas as pd
 import pytest
 from rich.console import Console
 
+from analysis.results import load
 from study import reporting
 from study.command_line.options import select
 from study.command_line.parser import parser
@@ -129,3 +131,23 @@ def test_every_classifier_has_its_own_encoder(large_data):
     assert fewshot.fixed["encoders"] == 0
     with pytest.raises(BadInput, match="must be 0 with --until-decided"):
         chosen("fewshot", "--until-decided", "--encoders", "4")
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_rows_of_a_decided_study_are_those_of_one_with_as_many_replicates(run_study, tmp_path):
+    """The whole loop on Ray."""
+    grid = ["run", "fewshot", "--preset", "smoke", "--dataset", "digits", "--latent-dims", "2",
+            "--depths", "2", "--labels", "10", "--freeze", "fixed", "full", "--encoders", "0",
+            "--no-report", "--log", "none"]  # fmt: skip
+    grown, plain = tmp_path / "grown", tmp_path / "plain"
+    ran = run_study(*grid, "--until-decided", "--most", "6", "--out", grown)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    counts = set(load(grown).of("fewshot").groupby("freeze").size())
+    assert len(counts) == 1 and 2 < max(counts) <= 6
+    ended = "undecided with 6 replicates:", "every comparison is decided"
+    assert sum(text in ran.stdout for text in ended) == 1, ran.stdout
+    ran = run_study(*grid, "--replicates", str(max(counts)), "--out", plain)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    found, wanted = (load(out).rows.drop(columns="train_seconds") for out in (grown, plain))
+    pd.testing.assert_frame_equal(found, wanted, check_exact=True)
