@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,14 @@ import torch
 
 from benchmarks.gpu import Sizes, at_once, seconds_of, sequential
 from benchmarks.machine import copy_rate, matmul_rate
-from benchmarks.steps import Workload, autoencoder, classifier, one_after_another, together
+from benchmarks.steps import (
+    Workload,
+    autoencoder,
+    classifier,
+    graphed,
+    one_after_another,
+    together,
+)
 from trainables import autoencoder as autoencoders
 from trainables import fewshot, rotation, supervised
 from trainables.data import Dataset, Split, load
@@ -103,6 +111,19 @@ def ceilings(device: torch.device, side: int) -> Values:
     return found
 
 
+PRECISIONS = ("float32", "TF32", "bfloat16")
+"""Of products: whole, rounded to TF32, or with operands of bfloat16 (autocast)."""
+
+
+@contextmanager
+def precision(name: str, device: torch.device) -> Iterator[None]:
+    """Compute in one of `PRECISIONS` in the block."""
+    # A graph can't use casts that were kept from before it.
+    half = torch.autocast(device.type, torch.bfloat16, name == "bfloat16", cache_enabled=False)
+    with tensor_cores(name == "TF32"), half:
+        yield
+
+
 @contextmanager
 def tensor_cores(allowed: bool) -> Iterator[None]:
     """Let float32 products be rounded to TF32 in the block, or not."""
@@ -123,30 +144,30 @@ def fused(
     counts: tuple[int, ...],
     steps: int,
 ) -> Values:
-    """Milliseconds a step and images/s by strategy, precision and R; against one by one."""
+    """Milliseconds a step and images/s by strategy, precision and R, on a GPU as a graph too;
+    against one by one."""
     found: Values = {}
     images = workload(1).batch_size
     plain = seconds_of(one_after_another(workload(1), device), steps, device)
     found["one by one"] = {"ms": 1e3 * plain, "images/s": images / plain}
     strategies: tuple[Strategy, ...] = ("vectorised", "loop")
-    for tf32 in (False, True):
-        for strategy in strategies:
-            for count in counts:
-                if strategy == "loop" and count > 32:
-                    continue  # its time is linear in R
-                name = f"{strategy}, {'TF32' if tf32 else 'float32'}, R = {count}"
-                try:
-                    with tensor_cores(tf32):
-                        step = together(workload(count), device, strategy)
-                        seconds = seconds_of(step, steps, device)
-                except torch.OutOfMemoryError:
-                    found[name] = "out of memory"
-                    continue
-                found[name] = {
-                    "ms": 1e3 * seconds,
-                    "images/s": count * images / seconds,
-                    "against one by one": count * plain / seconds,
-                }
+    graphs = (False, True) if device.type == "cuda" else (False,)
+    for kind, graph, strategy, count in product(PRECISIONS, graphs, strategies, counts):
+        if strategy == "loop" and count > 32:
+            continue  # its time is linear in R
+        name = f"{strategy}{', graph' if graph else ''}, {kind}, R = {count}"
+        try:
+            with precision(kind, device):
+                step = together(workload(count), device, strategy)
+                seconds = seconds_of(graphed(step) if graph else step, steps, device)
+        except RuntimeError as error:  # no memory, or a step that no graph can hold
+            found[name] = f"{type(error).__name__}: {error}".partition("\n")[0][:120]
+            continue
+        found[name] = {
+            "ms": 1e3 * seconds,
+            "images/s": count * images / seconds,
+            "against one by one": count * plain / seconds,
+        }
     return found
 
 
@@ -234,7 +255,7 @@ def main() -> None:
     for name, values in report.items():
         print(f"\n{name}" if isinstance(values, dict) else f"{name}: {values}")
         for key, value in values.items() if isinstance(values, dict) else ():
-            print(f"  {key:<36} {words(value)}")
+            print(f"  {key:<42} {words(value)}")
 
 
 def words(value: Any) -> str:
