@@ -109,14 +109,15 @@ def scorecard(
     if cells is None:
         cells = {cell: d for d, cell in cells_by_dimension(results).items()}
 
-    def of_cell(cell: str) -> list[pd.DataFrame]:
-        return [
-            table.assign(cell=cell, replicate=replicate, latent_dim=cells[cell])
+    def of_cell(cell: str) -> pd.DataFrame:
+        of_models = [
+            table.assign(replicate=replicate)
             for replicate, model in enumerate(results.autoencoders(cell))
             for table in _with_model(model, results.test_images[:1000], chosen, judges, real)
         ]
+        return pd.concat(of_models).assign(cell=cell, latent_dim=cells[cell])
 
-    tables += [table for of_one in each(of_cell, cells) for table in of_one]
+    tables += each(of_cell, cells)
     about = ["cell", "replicate", "latent_dim", "pair", "example", "control", "judge"]
     table = pd.concat(tables, ignore_index=True).reindex(columns=[*about, *MEASURES])
     return table.astype({"replicate": "Int64", "latent_dim": "Int64"})
