@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -22,6 +23,11 @@ from study.words import describe, duration
 FORECASTS = 50
 """The forecast is made anew when one in so many of the tasks left then has ended: each looks at
 all of them, and together they must not look at each more than so often."""
+
+
+BETWEEN_STATES, QUIET = 5.0, 60.0
+"""Seconds: states between two events are at least so far apart; and a file gets a line on a trial
+that runs when there was none for so long."""
 
 
 class StudyProgress:
@@ -49,6 +55,8 @@ class StudyProgress:
         self._forecast: Forecast | None = None
         self._made = (0.0, -1)
         """When the forecast was made, and with how many tasks ended."""
+        self._shown = self._printed = -math.inf
+        """When there was a state, and a line, last."""
         self.ended = self.failures = 0
         self.best: dict[str, tuple[float, str]] = {}
         """By experiment: the best value of its metric, and whose it is."""
@@ -72,10 +80,13 @@ class StudyProgress:
     def started(self, task: Task) -> None:
         """A worker has begun with the task."""
         self.begun[task] = self.clock()
+        self._printed = max(self._printed, self.begun[task])
         self._show()
 
     def reported(self, task: Task, result: Mapping[str, Any]) -> None:
-        """Nothing to show."""
+        """An epoch of the task is over."""
+        quiet = self.live is None and self.clock() - self._printed >= QUIET
+        self._show(task, f"epoch {result.get('epoch')}  {words(task)}" if quiet else "")
 
     def stopped(self, task: Task, result: Mapping[str, Any]) -> None:
         """Only searches stop trials."""
@@ -132,14 +143,17 @@ class StudyProgress:
         return self._forecast and self._forecast.plus(made - now)
 
     def _show(self, task: Task | None = None, event: str = "") -> None:
-        self.latest = task.cell.experiment.name if task else self.latest
-        if self.live is None and task is None:
-            return  # a state is worth its time where it is shown
+        now = self.clock()
+        if not event and now - self._shown < BETWEEN_STATES:
+            return
+        self._shown = now
+        self.latest = task.cell.experiment.name if task and event else self.latest
         state = self.state()
         self.tell(state)
         if self.live is not None:
             self.live.update(self.bar, completed=self.ended, total=self.queue.total, state=state)
-        elif task is not None:
+        elif task and event:
+            self._printed = now
             self.console.print(f"{task.cell.experiment.name}: {event}  [{state}]")
 
     def close(self) -> None:

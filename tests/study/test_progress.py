@@ -57,6 +57,22 @@ def test_off_a_terminal_every_event_is_one_line():
     ]
 
 
+def test_a_long_block_says_its_epoch_once_a_minute_and_its_state_every_five_seconds():
+    progress, queue, screen = follow()
+    now, states = [0.0], []
+    progress.clock, progress.tell = lambda: now[0], states.append
+    task = start(progress, queue)
+    for second in range(1, 131):
+        now[0] = float(second)
+        progress.reported(task, {"epoch": 1 + second // 50})
+    state = "[0 done, 0 failed, 1 running of 3]"
+    assert screen.getvalue().splitlines() == [
+        f"autoencoder: epoch 2  latent_dim=2  {state}",
+        f"autoencoder: epoch 3  latent_dim=2  {state}",
+    ]
+    assert len(states) == 1 + 130 // 5
+
+
 def test_part_of_a_cells_replicates_is_named():
     ((cell,),) = plan([override(AUTOENCODER, {"latent_dim": (2,), "depth": (2,),
                                               "batch_size": (32,)}, {})], "")  # fmt: skip
