@@ -6,6 +6,7 @@ Its memory, torch's above all, is free again when the page is there.
 from __future__ import annotations
 
 import importlib.util
+import logging
 import multiprocessing
 import os
 import signal
@@ -198,6 +199,8 @@ def _configure_process() -> None:
     # The import fails for an unknown backend and a matplotlibrc that isn't text. It reads one such
     # file, that of the current folder before others: here its own.
     os.environ.pop("MPLBACKEND", None)
+    # It logs two lines where it can't write to the user's home, and works all the same.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     package = importlib.util.find_spec("matplotlib")
     assert package and package.origin
     with chdir(Path(package.origin).parent / "mpl-data"):

@@ -53,6 +53,14 @@ def test_of_a_killed_report_the_command_says_how_to_go_on(computed, monkeypatch,
     assert f"`study report {tmp_path}` tries again" in said
 
 
+def test_a_home_that_cannot_be_written_to_is_worth_no_line(monkeypatch, capfd):
+    monkeypatch.setenv("HOME", "/proc/1")
+    monkeypatch.delenv("MPLCONFIGDIR", raising=False)
+    with reporting._another_process() as another:
+        another.submit(len, "").result()
+    assert capfd.readouterr() == ("", "")
+
+
 def test_no_configuration_of_matplotlib_ends_the_report(monkeypatch, tmp_path):
     (tmp_path / "matplotlibrc").write_bytes(b"\xff\xfe")
     monkeypatch.chdir(tmp_path)
