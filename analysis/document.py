@@ -183,8 +183,10 @@ class Document:
     that isn't made of letters, digits, `-` and `_`, as a name from a results folder may not be.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, alone: bool = False) -> None:
+        """`alone`: the page will have no files beside it, and holds the largest tables too."""
         self.folder = folder
+        self.alone = alone
         self.figures = folder / "figures"
         self.tables = folder / "tables"
         self.figures.mkdir(parents=True, exist_ok=True)
@@ -273,7 +275,7 @@ class Document:
     ) -> None:
         """A table, saved whole as `tables/NAME.csv` and `.parquet`; the page shows the first
         `MOST_ROWS` of `shown`, some of its columns (default: all of it), folded unless `opened`."""
-        files = self._save(name, table)
+        files = self.save(name, table)
         visible = table if shown is None else shown
         columns = [map(_shown, visible[column].head(MOST_ROWS)) for column in visible]
         self._add(
@@ -290,17 +292,17 @@ class Document:
     def download(self, name: str, table: pd.DataFrame, caption: str) -> None:
         """A table too long to read, saved as `tables/NAME.csv` and `.parquet`: the page has links
         alone."""
-        self._add("download", caption=caption, count=len(table), files=self._save(name, table))
+        self._add("download", caption=caption, count=len(table), files=self.save(name, table))
 
-    def _save(self, name: str, table: pd.DataFrame) -> dict[str, str]:
+    def save(self, name: str, table: pd.DataFrame) -> dict[str, str]:
         """Save a table; the link to its CSV by the name of that. It holds the table, unless this
         is large."""
         csv, parquet = (self.tables / f"{_checked(name)}.{form}" for form in ("csv", "parquet"))
         text = table.to_csv(index=False)
         csv.write_text(text, encoding="utf-8")
         _of_one_type(table).to_parquet(parquet, index=False)
-        within = uri("text/csv", text.encode()) if len(text) <= LARGEST else f"tables/{csv.name}"
-        return {csv.name: within}
+        held = self.alone or len(text) <= LARGEST
+        return {csv.name: uri("text/csv", text.encode()) if held else f"tables/{csv.name}"}
 
     def render(self, **context: Any) -> Path:
         """Write `index.html` and return its path."""
@@ -311,9 +313,8 @@ class Document:
             for section in shown
             for sentence in section.conclusions
         ]
-        pd.DataFrame(sentences, columns=["section", "sentence", "cells"]).to_csv(
-            self.tables / "conclusions.csv", index=False
-        )
+        columns = ["section", "sentence", "cells"]
+        self.save("conclusions", pd.DataFrame(sentences, columns=columns))
         unsaid: dict[str, Any] = {"progress": "", "refresh": 0, "samples": [], "facts": {}}
         content = page.render(sections=shown, words=WORDS, **unsaid | context)
         path = self.folder / "index.html"

@@ -147,12 +147,14 @@ def fused(
     """Milliseconds a step and images/s by strategy, precision and R, on a GPU as a graph too;
     against one by one."""
     found: Values = {}
-    images = workload(1).batch_size
-    plain = seconds_of(one_after_another(workload(1), device), steps, device)
-    found["one by one"] = {"ms": 1e3 * plain, "images/s": images / plain}
+    images, plain = workload(1).batch_size, {}
+    for kind in PRECISIONS:
+        with precision(kind, device):
+            plain[kind] = seconds_of(one_after_another(workload(1), device), steps, device)
+        found[f"one by one, {kind}"] = {"ms": 1e3 * plain[kind], "images/s": images / plain[kind]}
     strategies: tuple[Strategy, ...] = ("vectorised", "loop")
     graphs = (False, True) if device.type == "cuda" else (False,)
-    for kind, graph, strategy, count in product(PRECISIONS, graphs, strategies, counts):
+    for graph, kind, strategy, count in product(graphs, PRECISIONS, strategies, counts):
         if strategy == "loop" and count > 32:
             continue  # its time is linear in R
         name = f"{strategy}{', graph' if graph else ''}, {kind}, R = {count}"
@@ -162,11 +164,13 @@ def fused(
                 seconds = seconds_of(graphed(step) if graph else step, steps, device)
         except RuntimeError as error:  # no memory, or a step that no graph can hold
             found[name] = f"{type(error).__name__}: {error}".partition("\n")[0][:120]
+            if graph and not isinstance(error, torch.OutOfMemoryError):
+                break  # the allocator may still be that of a graph
             continue
         found[name] = {
             "ms": 1e3 * seconds,
             "images/s": count * images / seconds,
-            "against one by one": count * plain / seconds,
+            "against one by one": count * plain[kind] / seconds,
         }
     return found
 

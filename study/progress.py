@@ -26,8 +26,8 @@ all of them, and together they must not look at each more than so often."""
 
 
 BETWEEN_STATES, QUIET = 5.0, 60.0
-"""Seconds: states between two events are at least so far apart; and a file gets a line on a trial
-that runs when there was none for so long."""
+"""Seconds: states between two events are at least so far apart; and when there was none for so
+long, a file gets a line on a trial that runs, and the time left is worked out anew."""
 
 
 class StudyProgress:
@@ -53,7 +53,7 @@ class StudyProgress:
         self.begun: dict[Task, float] = {}
         """When the trials of running tasks began."""
         self._forecast: Forecast | None = None
-        self._made = (0.0, -1)
+        self._made = (-math.inf, -1)
         """When the forecast was made, and with how many tasks ended."""
         self._shown = self._printed = -math.inf
         """When there was a state, and a line, last."""
@@ -81,12 +81,16 @@ class StudyProgress:
         """A worker has begun with the task."""
         self.begun[task] = self.clock()
         self._printed = max(self._printed, self.begun[task])
-        self._show()
+        if self.live is not None:  # a state is worth its time where it is shown
+            self._show()
 
     def reported(self, task: Task, result: Mapping[str, Any]) -> None:
         """An epoch of the task is over."""
-        quiet = self.live is None and self.clock() - self._printed >= QUIET
-        self._show(task, f"epoch {result.get('epoch')}  {words(task)}" if quiet else "")
+        now = self.clock()
+        if now - self._shown >= BETWEEN_STATES:
+            quiet = self.live is None and now - self._printed >= QUIET
+            epoch = f"epoch {result['epoch']}" if "epoch" in result else "running"
+            self._show(task, f"{epoch}  {words(task)}" if quiet else "")
 
     def stopped(self, task: Task, result: Mapping[str, Any]) -> None:
         """Only searches stop trials."""
@@ -134,7 +138,8 @@ class StudyProgress:
     def time_left(self) -> Forecast | None:
         """Seconds until all is done; None where nothing like what is left has ended yet."""
         now, (made, ended) = self.clock(), self._made
-        if self.ended >= ended + len(self.queue.left) / FORECASTS or self._forecast is None:
+        some = max(1.0, len(self.queue.left) / FORECASTS) if self._forecast else 1.0
+        if self.ended >= ended + some or now - made >= QUIET:
             elapsed = {t: now - self.begun[t] for t in self.queue.running if t in self.begun}
             self._forecast = forecast(
                 self.queue.left, self.workers, self.queue.rates, elapsed, self.gpus
@@ -144,8 +149,6 @@ class StudyProgress:
 
     def _show(self, task: Task | None = None, event: str = "") -> None:
         now = self.clock()
-        if not event and now - self._shown < BETWEEN_STATES:
-            return
         self._shown = now
         self.latest = task.cell.experiment.name if task and event else self.latest
         state = self.state()

@@ -40,7 +40,10 @@ FIRST_PAGE, BETWEEN_PAGES = 30.0, 60.0
 """Seconds until a study that runs has a page, and between two of them at least."""
 
 BETWEEN_PAGES_IN_A_BUCKET = 300.0
-"""The same in a bucket, where each page asks for every block: 10,000 blocks are 5 ct an hour."""
+"""The same in a bucket, where each page asks for every block: 10,000 blocks are 10 ct an hour."""
+
+FAILURES = 3
+"""Pages in a row that may fail in a bucket, which may be out of reach for a while."""
 
 PAGES_SHARE = 0.02
 """Of the machine's cores: what these pages take at most."""
@@ -106,7 +109,7 @@ def _grow(folder: str, heard: Connection, between: float) -> None:
     os.nice(19)
     from analysis import report
 
-    progress, due = "", 0.0
+    progress, due, failures = "", 0.0, 0
     while True:
         try:
             if heard.poll(max(0.0, due - time.monotonic())):
@@ -118,8 +121,11 @@ def _grow(folder: str, heard: Connection, between: float) -> None:
             before = time.process_time()
             try:
                 report.grow(folder, progress)
+                failures = 0
             except Exception:  # the report, which comes in its place, meets the same and says it
-                sys.exit(1)
+                failures += 1
+                if failures == FAILURES or not is_uri(folder):
+                    sys.exit(1)
             spent = time.process_time() - before
             pause = max(between, spent / cores() / PAGES_SHARE)
             due, progress = time.monotonic() + pause, ""

@@ -48,7 +48,7 @@ class Study:
     data: Dataset
     """The images."""
     data_dir: Path | None
-    """Where that was read, if anywhere in particular."""
+    """Where the images were read, if anywhere in particular."""
     store: Store
     """Where results are kept."""
     resources: Resources

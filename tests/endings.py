@@ -1,6 +1,6 @@
 """Every command, ended by a signal at seeded moments: a documented exit code, nothing left running.
 
-    python -m tests.endings --times 30 --seed 0        (a part of make chaos)
+    python -m tests.endings --times 30 --seed 0        (make endings)
 
 Each command runs once undisturbed, which says how long it takes. Then it is started again and
 again, and sent SIGINT or SIGTERM at a random moment: itself alone, or with all processes of its

@@ -111,7 +111,7 @@ class Training:
     inputs: Tensor
     """Inputs, (R, M, …)."""
     targets: Tensor
-    """The classes of that: (R, M) int64."""
+    """Classes of the inputs: (R, M) int64."""
     learning_rates: dict[str, float]
     """Peak rates by the prefix of a parameter's name."""
     epochs: int

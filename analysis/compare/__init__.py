@@ -53,7 +53,7 @@ def write(folders: Sequence[str | Path], out: Path) -> Path:
             sections.write_others(document, studies, others)
         sections.write_alone(document, studies)
         missing = _missing(studies)
-        missing.to_csv(document.tables / "missing.csv", index=False)
+        document.save("missing", missing)
         names = " and ".join(study.name for study in studies[1:])
         return document.render(
             title=f"{first.name} compared with {names}",

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from analysis.interpolation.judge import FloatArray, Judges, RealImages, judges_of
+from analysis.interpolation.judge import FloatArray, Judges, RealImages, evenly, judges_of
 from analysis.interpolation.lines import (
     ALPHAS,
     IMAGES_PER_PAIR,
@@ -36,7 +36,7 @@ from analysis.results import Results
 from analysis.statistics import mean_interval
 from analysis.threads import each
 from trainables.codes import encode
-from trainables.networks import Autoencoder
+from trainables.networks import Autoencoder, Decoder
 
 INTERPOLATION, RECONSTRUCTION = "interpolation", "reconstruction"
 PIXEL_BLEND, REAL = "pixel blend", "real images"
@@ -63,6 +63,9 @@ MEASURES = {
 
 READINGS = ("confidence", "relative", "entropy", "outside", "both")
 """The measures that judges give, which images without labels have none of."""
+
+MODELS_AT_ONCE = 8
+"""Models of a cell that a thread reads together."""
 
 OF_EVERY_PAIR = ("kept", "mse")
 """The measures of end points that don't ask whether these keep their class."""
@@ -109,15 +112,26 @@ def scorecard(
     if cells is None:
         cells = {cell: d for d, cell in cells_by_dimension(results).items()}
 
-    def of_cell(cell: str) -> pd.DataFrame:
-        of_models = [
-            table.assign(replicate=replicate)
-            for replicate, model in enumerate(results.autoencoders(cell))
-            for table in _with_model(model, results.test_images[:1000], chosen, judges, real)
-        ]
-        return pd.concat(of_models).assign(cell=cell, latent_dim=cells[cell])
+    test = evenly(results.test_images, 1000)
 
-    tables += each(of_cell, cells)
+    def of_models(part: tuple[str, range]) -> pd.DataFrame:
+        cell, replicates = part
+        of_part = [
+            table.assign(replicate=replicate)
+            for replicate, model in zip(
+                replicates, results.autoencoders(cell, replicates), strict=True
+            )
+            for table in _with_model(model, test, chosen, judges, real)
+        ]
+        return pd.concat(of_part).assign(cell=cell, latent_dim=cells[cell])
+
+    parts = [
+        (cell, every[first : first + MODELS_AT_ONCE])
+        for cell in cells
+        for every in [results.replicates(cell)]
+        for first in range(0, len(every), MODELS_AT_ONCE)
+    ]
+    tables += each(of_models, parts)
     about = ["cell", "replicate", "latent_dim", "pair", "example", "control", "judge"]
     table = pd.concat(tables, ignore_index=True).reindex(columns=[*about, *MEASURES])
     return table.astype({"replicate": "Int64", "latent_dim": "Int64"})
@@ -132,7 +146,8 @@ def _with_model(
 ) -> list[pd.DataFrame]:
     """Of each pair of classes two tables; `test` (N, C, H, W) gives the unit of length of codes."""
     unit = spread(encode(model, test))
-    model.decoder.to(memory_format=torch.channels_last)  # 45 µs an image on a CPU, not 70
+    if isinstance(model.decoder, Decoder):  # a user's own may not allow it
+        model.decoder.to(memory_format=torch.channels_last)  # 45 µs an image on a CPU, not 70
     return [table for pairs in chosen for table in _of_pairs(model, unit, pairs, judges, real)]
 
 

@@ -88,7 +88,9 @@ def grow(folder: str | Path, progress: str) -> None:
     results = load(folder, {})
     results.store.place.delete(STAMP)
     with threadpool_limits(1), tempfile.TemporaryDirectory() as aside:
-        document = Document(Path(aside))  # figures of this page alone are not the report's
+        document = Document(
+            Path(aside), alone=True
+        )  # figures of this page alone are not the report's
         for planned in results.plan["experiments"]:
             if len(results.of(planned["name"])):
                 any_experiment.write(document, results, planned)
@@ -101,7 +103,7 @@ def grow(folder: str | Path, progress: str) -> None:
 def _write(results: Results, document: Document, beside: Executor | None) -> None:
     for written in sections.write(results, beside):
         document.add(written)
-    results.missing.to_csv(document.tables / "missing.csv", index=False)
+    document.save("missing", results.missing)
     _render(results, document, results.missing.to_dict("records"))
 
 

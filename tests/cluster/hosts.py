@@ -73,6 +73,8 @@ def what_is_missing() -> str | None:
     absent = [program for program in PROGRAMS if shutil.which(program, path=path) is None]
     if absent:
         return f"hosts need {', '.join(absent)} (Debian: openssh-server iproute2 rsync make)"
+    if not Path(sys.prefix, ".installed").exists():
+        return "hosts need an environment that `make setup` has made"
     probe = ["unshare", "--net", "--mount", "--pid", "--fork", "true"]
     tried = subprocess.run(probe, capture_output=True, text=True, check=False)
     return f"no namespaces here: {tried.stderr.strip()}" if tried.returncode else None

@@ -55,7 +55,8 @@ def test_of_a_killed_report_the_command_says_how_to_go_on(computed, monkeypatch,
 
 def test_a_home_that_cannot_be_written_to_is_worth_no_line(monkeypatch, capfd):
     monkeypatch.setenv("HOME", "/proc/1")
-    monkeypatch.delenv("MPLCONFIGDIR", raising=False)
+    for name in ("MPLCONFIGDIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
     with reporting._another_process() as another:
         another.submit(eval, "__import__('analysis.style') and 1").result()
     assert capfd.readouterr() == ("", "")
