@@ -88,9 +88,7 @@ def grow(folder: str | Path, progress: str) -> None:
     results = load(folder, {})
     results.store.place.delete(STAMP)
     with threadpool_limits(1), tempfile.TemporaryDirectory() as aside:
-        document = Document(
-            Path(aside), alone=True
-        )  # figures of this page alone are not the report's
+        document = Document(Path(aside), alone=True)
         for planned in results.plan["experiments"]:
             if len(results.of(planned["name"])):
                 any_experiment.write(document, results, planned)
