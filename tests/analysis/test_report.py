@@ -311,7 +311,7 @@ def test_another_process_writes_the_growing_page(small_results, tmp_path, monkey
     with reporting.growing(folder, Console(file=screen)) as tell:
         tell("first")
         page = folder / "report" / "index.html"
-        until = time.monotonic() + 120
+        until = time.monotonic() + 240
         while not page.exists() and time.monotonic() < until:
             time.sleep(0.2)
         tell("second")
@@ -325,7 +325,7 @@ def test_a_page_that_cannot_grow_stops_nothing(tmp_path, monkeypatch):
     screen = io.StringIO()
     with reporting.growing(tmp_path / "nowhere", Console(file=screen, width=200)) as tell:
         tell("first")
-        until = time.monotonic() + 120
+        until = time.monotonic() + 240
         while any(p.is_alive() for p in multiprocessing.active_children()):
             assert time.monotonic() < until
             time.sleep(0.2)
