@@ -290,13 +290,13 @@ class Document:
         )
 
     def download(self, name: str, table: pd.DataFrame, caption: str) -> None:
-        """A table too long to read, saved as `tables/NAME.csv` and `.parquet`: the page has links
-        alone."""
+        """A table too long to read, saved as `tables/NAME.csv` and `.parquet`: the page has a
+        link to it."""
         self._add("download", caption=caption, count=len(table), files=self.save(name, table))
 
     def save(self, name: str, table: pd.DataFrame) -> dict[str, str]:
-        """Save a table; the link to its CSV by the name of that. It holds the table, unless this
-        is large."""
+        """Save a table. Returns the link to its CSV by the file's name; the link itself holds a
+        table that is not too large."""
         csv, parquet = (self.tables / f"{_checked(name)}.{form}" for form in ("csv", "parquet"))
         text = table.to_csv(index=False)
         csv.write_text(text, encoding="utf-8")

@@ -88,9 +88,11 @@ class StudyProgress:
         """An epoch of the task is over."""
         now = self.clock()
         if now - self._shown >= BETWEEN_STATES:
-            quiet = self.live is None and now - self._printed >= QUIET
-            epoch = f"epoch {result['epoch']}" if "epoch" in result else "running"
-            self._show(task, f"{epoch}  {words(task)}" if quiet else "")
+            if self.live is None and now - self._printed >= QUIET:
+                epoch = f"epoch {result['epoch']}" if "epoch" in result else "running"
+                self._show(task, f"{epoch}  {words(task)}")
+            else:
+                self._show()
 
     def stopped(self, task: Task, result: Mapping[str, Any]) -> None:
         """Only searches stop trials."""
@@ -148,15 +150,14 @@ class StudyProgress:
         return self._forecast and self._forecast.plus(made - now)
 
     def _show(self, task: Task | None = None, event: str = "") -> None:
-        now = self.clock()
-        self._shown = now
-        self.latest = task.cell.experiment.name if task and event else self.latest
+        self._shown = self.clock()
+        self.latest = task.cell.experiment.name if task else self.latest
         state = self.state()
         self.tell(state)
         if self.live is not None:
             self.live.update(self.bar, completed=self.ended, total=self.queue.total, state=state)
-        elif task and event:
-            self._printed = now
+        elif task is not None:
+            self._printed = self._shown
             self.console.print(f"{task.cell.experiment.name}: {event}  [{state}]")
 
     def close(self) -> None:

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import io
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch import nn
 
 from analysis.interpolation.figures import PANELS, draw_scorecard, draw_trade_off
-from analysis.interpolation.judge import Judges, train_judges
-from analysis.interpolation.lines import image_pairs
+from analysis.interpolation.judge import Judges, RealImages, train_judges
+from analysis.interpolation.lines import ImagePairs, image_pairs
 from analysis.interpolation.scorecard import (
     INTERPOLATION,
     MEASURES,
     PIXEL_BLEND,
     REAL,
     RECONSTRUCTION,
+    _with_model,
     by_replicate,
     scorecard,
 )
 from analysis.results import Results
+from trainables.data import Dataset, pixels
 
 
 class Constant(torch.nn.Module):
@@ -145,3 +149,34 @@ def test_it_can_be_drawn(table: pd.DataFrame) -> None:
         figure.savefig(buffer, format="png")
         assert buffer.getbuffer().nbytes > 10_000, name
     assert len(drawn["scorecard"].axes) == len(PANELS)
+
+
+def test_a_users_own_network_keeps_its_memory_format(digits: Dataset) -> None:
+    """Its layers may ask for a view, which channels last does not allow."""
+
+    class Encoder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Conv2d(1, 3, 3, padding=1)
+            self.code = nn.Linear(3 * 784, 2)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return self.code(self.layer(images).view(len(images), -1))
+
+    class OwnDecoder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Conv2d(2, 2, 3, padding=1)
+            self.out = nn.Linear(2 * 784, 784)
+
+        def forward(self, codes: torch.Tensor) -> torch.Tensor:
+            features = self.layer(codes[:, :, None, None].expand(-1, -1, 28, 28))
+            return self.out(features.view(len(codes), -1)).sigmoid().view(-1, 1, 28, 28)
+
+    model = SimpleNamespace(encoder=Encoder(), decoder=OwnDecoder())
+    images = digits.test.on("cpu")[0]
+    shown = pixels(images[:4])
+    pairs = ImagePairs((0, 0), ("an image", "another"), shown[:2], shown[2:])
+    with torch.no_grad():
+        tables = _with_model(model, images, [pairs], None, RealImages(digits))
+    assert [len(table) for table in tables] == [2, 2]
