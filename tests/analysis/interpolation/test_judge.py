@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from analysis.interpolation.judge import RealImages, train_judges
+from analysis.interpolation.judge import RealImages, evenly, train_judges
 from analysis.results import Results
 from trainables.data import Dataset, Split
 
@@ -65,3 +65,12 @@ def test_each_judge_has_a_seed_of_its_own_and_together_they_are_their_mean(
     assert each.sum(axis=2) == pytest.approx(np.ones((3, 4)))
     assert np.abs(each[0] - each[1]).max() > 1e-3
     assert judges(pictures) == pytest.approx(each.mean(axis=0))
+
+
+def test_images_in_the_order_of_their_classes_are_taken_from_all_of_them() -> None:
+    images = torch.arange(10_000)
+    chosen = evenly(images, 2000)
+    assert len(set(chosen.tolist())) == 2000
+    assert torch.bincount(chosen // 1000).tolist() == pytest.approx([200] * 10, abs=1)
+    assert torch.equal(evenly(images[:2000], 2000), images[:2000])
+    assert torch.equal(evenly(images[:7], 2000), images[:7])
