@@ -85,7 +85,7 @@ def look_ahead(
         return
     part = random.Random(0).sample(cells, min(len(cells), MOST_MEASURED))
     cells = cells if len(part) == len(cells) else part
-    tasks = missing_tasks(cells, finished, machine.workers, study.store.begun())
+    tasks = missing_tasks(cells, finished, study.store.begun())
     if not tasks:
         tell("nothing to compute: every replicate is there")
         return

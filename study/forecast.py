@@ -85,7 +85,7 @@ def forecast(
         total = scale * sum(remaining.values()) / workers + TRIAL_COST
         middle = max(total, max(remaining.values()))
     else:
-        middle = makespan(remaining, workers, rates, elapsed or ())
+        middle = makespan(remaining, workers, rates, elapsed or (), gpus)
     if gpus:
         on_gpus = sum(task.gpus * remaining[task] for task in chosen)
         middle = max(middle, scale * on_gpus / gpus)
@@ -110,20 +110,30 @@ def started(seconds: Mapping[Task, float], elapsed: Mapping[Task, float]) -> dic
 
 
 def makespan(
-    seconds: Mapping[Task, float], workers: int, rates: Rates, running: Collection[Task] = ()
+    seconds: Mapping[Task, float],
+    workers: int,
+    rates: Rates,
+    running: Collection[Task] = (),
+    gpus: float = 0.0,
 ) -> float:
     """Seconds until tasks of these `seconds` are done, taken from a queue as they will be."""
-    expected = {}
+    expected: dict[Task, float] = {}
+    each: dict[Cell, float] = {}
     for task, its in seconds.items():
-        copy = Task(task.cell, task.replicates, task.gpus)
+        copy = Task(task.cell, task.replicates, task.gpus, begun=task.begun)
         copy.losses = int(task in running)  # so that a queue hands it out first, and alone
         expected[copy] = its
-    queue = Queue(list(expected), rates=rates)
+        each[task.cell] = its / len(task.replicates)
+    queue = Queue(list(expected), rates=rates, gpus=gpus)
+
+    def lasts(task: Task) -> float:
+        return expected[task] if task.losses else each[task.cell] * len(task.replicates)
+
     busy: list[tuple[float, int, list[Task]]] = []
     now, order = 0.0, count()
     while True:
         while len(busy) < workers and (batch := queue.take(workers)):
-            end = now + TRIAL_COST + sum(expected[task] for task in batch)
+            end = now + TRIAL_COST + sum(map(lasts, batch))
             heapq.heappush(busy, (end, next(order), batch))
         if not busy:
             return now

@@ -258,7 +258,7 @@ class Session:
         """Compute the replicates of `cells` that are not in `finished`."""
         resources, console = self.resources, self.console
         workers = count_workers(resources.cpus_per_trial)
-        tasks = missing_tasks(cells, finished, workers, self.store.begun())
+        tasks = missing_tasks(cells, finished, self.store.begun())
         if not tasks:
             return
         share_gpus(
@@ -266,8 +266,8 @@ class Session:
         )
         rates = Rates(len(self.data.train))
         learn(rates, self.store, cells, finished)
-        queue = Queue(tasks, rates=rates)
         gpus = sum(node["Resources"].get("GPU", 0) for node in alive_nodes())
+        queue = Queue(tasks, rates=rates, gpus=gpus)
         progress = StudyProgress(console, queue, workers, gpus, tell=self.tell)
         try:
             self.run(name, queue, progress)

@@ -6,9 +6,10 @@ Knows nothing of Ray: `study.launch` takes tasks from it and tells it how they e
 from __future__ import annotations
 
 import heapq
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count, pairwise
 
 from study.faults import TRIES, Fault
@@ -23,6 +24,10 @@ them than workers: a trial costs the driver some 15 ms, whatever is in it."""
 
 LARGEST_BATCH = 50
 """Blocks a trial at most: what is lost when its worker dies."""
+
+FEW_TASKS = 4
+"""Tasks a worker up to which a block that takes longer than its share of them is divided. With
+more of them, whoever is free finds another one."""
 
 
 @dataclass(eq=False)
@@ -39,12 +44,16 @@ class Task:
     """Tries that its worker, its host or the host's memory ended."""
     alone: bool = False
     """Whether it is given a whole host, after the tasks that are ready."""
+    begun: bool = False
+    """Whether it goes on from the checkpoint of an earlier run."""
     failed_on: str = ""
     """Id of the node of the latest loss."""
     trial: int = 0
     """Number of the trial that it was last taken for."""
     rank: int = 0
     """How many tasks before it build on the same cell."""
+    order: int = 0
+    """How many tasks were before it."""
     waits_for: int = 0
     """Blocks that it builds on and that are not there yet."""
     children: list[Task] = field(default_factory=list)
@@ -71,29 +80,18 @@ class Task:
 def missing_tasks(
     cells: Iterable[Cell],
     finished: Mapping[str, Sequence[range]],
-    workers: int = 1,
     begun: Mapping[str, Sequence[range]] = {},
 ) -> list[Task]:
-    """Tasks for the replicates that are missing.
-
-    One task has all that a cell lacks, as replicates are cheaper together, unless there are fewer
-    tasks than `workers`, or fewer of those that others wait for: then they are divided, so that no
-    worker is idle. Blocks that were `begun` stay as they are, to go on from their checkpoints.
-    """
-    tasks, missing = [], []
+    """Tasks for the replicates that are missing: all that a cell lacks, as they are cheaper
+    together. Blocks that were `begun` stay as they are, to go on from their checkpoints."""
+    tasks: list[Task] = []
     for cell in cells:
         there = list(finished.get(cell.id, ()))
         for part in begun.get(cell.id, ()):
             if part.stop <= cell.replicates and not any(overlap(part, other) for other in there):
-                tasks.append(Task(cell, part))
+                tasks.append(Task(cell, part, begun=True))
                 there.append(part)
-        missing += [(cell, gap) for gap in gaps(cell.replicates, there)]
-    idle = workers - len(tasks)
-    waited_for = {cell.parent_id for cell, _ in missing}
-    parents = sum(cell.id in waited_for for cell, _ in missing)
-    for cell, gap in missing:
-        peers = parents if cell.id in waited_for else len(missing)
-        tasks += [Task(cell, part) for part in divided(gap, -(-idle // peers))]
+        tasks += [Task(cell, gap) for gap in gaps(cell.replicates, there)]
     return tasks
 
 
@@ -117,21 +115,24 @@ class Queue:
         tasks: Sequence[Task],
         more: Callable[[], Task | None] | None = None,
         rates: Rates | None = None,
+        gpus: float = 0.0,
     ) -> None:
         """`more`, where given, makes another task when none is ready, or None: a search. `rates`
-        are those known before; they learn from every task that ends."""
+        are those known before; they learn from every task that ends. `gpus`: how many there are."""
         self.total = len(tasks)
         self.running: set[Task] = set()
         self.left = dict.fromkeys(tasks)
         """The tasks that have not ended, in their order."""
         self.rates = rates or Rates()
+        self.gpus = gpus
         self._more = more
-        self._order = count()
+        self._pushes = count()
         self._trials = count(1)
-        self._ready: list[tuple[bool, bool, int, int, int, Task]] = []
+        self._ready: list[tuple[bool, bool, int, int, int, int, Task]] = []
         siblings: Counter[str | None] = Counter()
         by_cell: dict[str, list[Task]] = {}
-        for task in tasks:
+        for order, task in enumerate(tasks):
+            task.order = order
             parent_id = task.cell.parent_id
             task.rank = siblings[parent_id] if parent_id else 0
             siblings[parent_id] += 1
@@ -143,6 +144,7 @@ class Queue:
                 if any(replicate in other.replicates for replicate in needed):
                     other.children.append(task)
                     task.waits_for += 1
+        self._parents = dict.fromkeys(task for task in tasks if task.children)
         for task in tasks:
             if not task.waits_for:
                 self._push(task)
@@ -152,23 +154,26 @@ class Queue:
         # its encoder is there. A task that needs a whole host comes last, as cores would be idle
         # while it waits for the others of its host. Of one encoder's classifiers, one after those
         # of others: two at once would both encode the images, which are kept for the others.
-        order = next(self._order)
-        key = (task.alone, task.losses == 0, -task.cell.ancestors, task.rank, order)
-        heapq.heappush(self._ready, (*key, task))
+        key = (task.alone, task.losses == 0, -task.cell.ancestors, task.rank, task.order)
+        heapq.heappush(self._ready, (*key, next(self._pushes), task))
 
     def _add(self, task: Task) -> None:
         self.total += 1
         self.left[task] = None
+        if task.children:
+            self._parents[task] = None
         self._push(task)
 
     def take(self, workers: int) -> list[Task]:
         """The tasks of the next trial, mostly one; empty while none is ready."""
         if not self._ready and self._more and (task := self._more()):
+            task.order = self.total
             self._add(task)
         if not self._ready:
             return []
         most = max(1, min(LARGEST_BATCH, len(self._ready) // (2 * workers)))
         batch = [heapq.heappop(self._ready)[-1]]
+        self._divide(batch[0], self._parts(batch[0], workers))
         seconds = self._expected(batch[0])
         while len(batch) < most and batch[0].is_fresh:
             other = self._ready[0][-1]
@@ -184,12 +189,32 @@ class Queue:
         return batch
 
     def _expected(self, task: Task) -> float:
-        seconds = self.rates.seconds(task.cell, len(task.replicates))
-        return TRIAL_SECONDS if seconds is None else seconds
+        """Seconds; where nothing is known of its trainable, many."""
+        count = len(task.replicates)
+        known = self.rates.seconds(task.cell, count) if self.rates.knows(task.cell) else None
+        return count * TRIAL_SECONDS if known is None else known
+
+    def _parts(self, task: Task, workers: int) -> int:
+        """In how many parts a task is computed, so that no worker (on a GPU: no share of one) is
+        idle for want of a task, nor of one that others wait for.
+
+        Parts are no shorter than a trial of several blocks. A search compares blocks as they are.
+        """
+        if task.gpus:
+            workers = min(workers, int(self.gpus / task.gpus))
+        peers = self._parents if task.children else self.left
+        few = len(peers) <= FEW_TASKS * workers
+        if not few or self._more or task.begun or not task.is_fresh:
+            return 1
+        seconds, count = self._expected(task), len(task.replicates)
+        share = sum(self._expected(peer) for peer in peers if not peer.waits_for) / workers
+        size = math.ceil(count * share / seconds - 0.01)
+        return min(math.ceil(count / size), int(seconds / TRIAL_SECONDS))
 
     def _end(self, task: Task) -> None:
         self.running.discard(task)
         self.left.pop(task, None)
+        self._parents.pop(task, None)
 
     def finish(self, task: Task, seconds: float | None = None) -> None:
         """The block is there, computed in so many seconds: those that waited for it are ready."""
@@ -211,7 +236,7 @@ class Queue:
         if fault is Fault.GPU_MEMORY and 0 < task.gpus < 1:
             task.gpus = share_of(max(1, trials_of(task.gpus) // 2))
         elif fault is Fault.GPU_MEMORY and len(task.replicates) > 1:
-            self._divide(task)
+            self._divide(task, 2)
         elif fault in (Fault.LOST, Fault.HOST_MEMORY) and task.losses + 1 < TRIES:
             task.losses += 1
             task.failed_on = node
@@ -224,15 +249,15 @@ class Queue:
         self._push(task)
         return True
 
-    def _divide(self, task: Task) -> None:
-        """Leave the task half of its replicates, and queue the other half beside it."""
-        task.replicates, rest = divided(task.replicates, 2)
+    def _divide(self, task: Task, parts: int) -> None:
+        """Leave the task the first part of its replicates, and queue the others beside it."""
+        task.replicates, *others = divided(task.replicates, parts)
         # A dropped child stays dropped: one more parent to wait for would make it count again.
         children = [child for child in task.children if child.waits_for >= 0]
-        other = Task(task.cell, rest, task.gpus, children=children)
-        for child in children:
-            child.waits_for += 1
-        self._add(other)
+        for replicates in others:
+            for child in children:
+                child.waits_for += 1
+            self._add(replace(task, replicates=replicates, children=children))
 
     def drop(self, task: Task) -> list[Task]:
         """The task has failed for good; the tasks that waited for it, which can't run."""

@@ -34,18 +34,18 @@ QUIET = [path for path in RECORDED if path.stem.startswith("quiet")]
 """Real runs, by the clock, on a machine with little else to do."""
 
 
-def autoencoders(dims, **fixed):
+def autoencoders(dims, replicates=2, **fixed):
     axes = {"latent_dim": tuple(dims), "depth": (2,), "batch_size": (64,)}
-    return plan([override(AUTOENCODER, axes, {"replicates": 2, **fixed})], "")[0]
+    return plan([override(AUTOENCODER, axes, {"replicates": replicates, **fixed})], "")[0]
 
 
-def tasks_of_seconds(seconds):
+def tasks_of_seconds(seconds, replicates=1):
     """Tasks, and rates that have seen each of them often."""
-    tasks, rates = missing_tasks(autoencoders(range(1, 1 + len(seconds))), {}), Rates()
+    cells, rates = autoencoders(range(1, 1 + len(seconds)), replicates), Rates()
     for _ in range(50):
-        for task, its in zip(tasks, seconds, strict=True):
-            rates.observe(task.cell, 2, its)
-    return tasks, rates
+        for cell, its in zip(cells, seconds, strict=True):
+            rates.observe(cell, replicates, its)
+    return missing_tasks(cells, {}), rates
 
 
 # --- the queue played through ----------------------------------------------------------------
@@ -59,8 +59,9 @@ def test_children_wait_for_their_parent(workers, seconds):
     """An encoder of 20 s, then its classifiers of 12 and 10 s; beside them one of 15 s."""
     axes = {"latent_dim": (2,), "depth": (2,)}
     arms = {**axes, "labels": (20,), "freeze": ("fixed", "full", "scratch")}
-    fewshot = override(FEWSHOT, arms, {"replicates": 2})
-    groups = plan([override(AUTOENCODER, {**axes, "batch_size": (64,)}, {}), fewshot], "")
+    fewshot = override(FEWSHOT, arms, {"replicates": 1})
+    encoder = override(AUTOENCODER, {**axes, "batch_size": (64,)}, {"replicates": 1})
+    groups = plan([encoder, fewshot], "")
     tasks = missing_tasks([cell for cells in groups for cell in cells], {})
     by_freeze = {None: 20.0, "fixed": 12.0, "full": 10.0, "scratch": 15.0}
     expected = {task: by_freeze[task.cell.config.get("freeze")] for task in tasks}
@@ -73,6 +74,13 @@ def test_the_longest_of_many_blocks_may_be_what_is_waited_for():
     assert forecast(tasks, 1, rates).seconds == pytest.approx(90.3, rel=0.01)
     assert forecast(tasks, 2, rates).seconds == pytest.approx(60.2, rel=0.01)
     assert forecast(tasks, 8, rates).seconds == pytest.approx(30.1, rel=0.01)
+
+
+def test_a_long_last_block_is_divided_as_it_will_be():
+    tasks, rates = tasks_of_seconds([80.0], replicates=4)
+    assert forecast(tasks, 1, rates).seconds == pytest.approx(80.1, rel=0.01)
+    assert forecast(tasks, 2, rates).seconds == pytest.approx(40.1, rel=0.01)
+    assert forecast(tasks, 2, rates, {tasks[0]: 0.0}).seconds == pytest.approx(80.1, rel=0.01)
 
 
 def test_what_running_trials_have_done_is_not_left():
@@ -156,7 +164,8 @@ def recorded(path):
         settings = experiment.settings_module().Config(**block["config"])
         cell = Cell(experiment, settings, cells.get(block["parent"]), 0, block["cell"])
         block["cell"] = cells.setdefault(block["cell"], cell)
-        block["task"] = Task(block["cell"], range(*block["replicates"]))
+        # As they were computed: nobody divided them.
+        block["task"] = Task(block["cell"], range(*block["replicates"]), begun=True)
         block["end"] = block["start"] + block["seconds"]
     return run
 

@@ -8,7 +8,7 @@ from study.experiments import AUTOENCODER, FEWSHOT
 from study.faults import Fault, Hosts, OtherCode, TrialFailed, failure_message, fault_of
 from study.grid import override, plan
 from study.packing.share import share_of
-from study.queue import LARGEST_BATCH, Queue, divided, missing_tasks
+from study.queue import LARGEST_BATCH, Queue, Task, divided, missing_tasks
 from study.store import Block, DamagedBlock
 
 DATA = "0123456789abcdef"
@@ -50,33 +50,14 @@ def test_a_task_has_all_replicates_that_a_cell_lacks():
     assert tasks[0].block == Block(cells[0].id, range(4, 20))
 
 
-@pytest.mark.parametrize(
-    ("cells", "replicates", "workers", "blocks"),
-    [(1, 8, 4, 4), (1, 2, 4, 2), (2, 8, 4, 4), (3, 8, 4, 6), (4, 8, 4, 4), (1, 8, 1, 1)],
-)
-def test_where_workers_would_be_idle_blocks_are_divided(cells, replicates, workers, blocks):
-    tasks = missing_tasks(autoencoders(cells, replicates), {}, workers)
-    assert len(tasks) == blocks
-    assert sum(len(task.replicates) for task in tasks) == cells * replicates
-
-
-@pytest.mark.parametrize(("workers", "blocks"), [(1, 1), (2, 2), (3, 3), (8, 4)])
-def test_blocks_that_others_wait_for_are_divided_among_all_workers(workers, blocks):
-    """One encoder cell of four replicates, and 18 cells that build on it or on nothing."""
-    cells = family(classifiers=4) + autoencoders(18)[2:]
-    tasks = missing_tasks(cells, {}, workers)
-    assert len([task for task in tasks if task.cell is cells[0]]) == blocks
-    assert len(tasks) == blocks + 3 + 16
-
-
 def test_a_block_that_was_begun_goes_on_as_it_is():
     (cell,) = autoencoders(1, replicates=8)
     begun = {cell.id: [range(2, 6)]}
-    tasks = missing_tasks([cell], {}, workers=4, begun=begun)
-    assert [task.replicates for task in tasks] == [
-        range(2, 6), range(1), range(1, 2), range(6, 7), range(7, 8),
-    ]  # fmt: skip
-    tasks = missing_tasks([cell], {cell.id: [range(3)]}, begun=begun)
+    tasks = missing_tasks([cell], {}, begun)
+    assert [task.replicates for task in tasks] == [range(2, 6), range(2), range(6, 8)]
+    queue = Queue(tasks)
+    assert sorted(len(queue.take(8)[0].replicates) for _ in range(5)) == [1, 1, 1, 1, 4]
+    tasks = missing_tasks([cell], {cell.id: [range(3)]}, begun)
     assert [task.replicates for task in tasks] == [range(3, 8)]  # part of it is there by now
 
 
@@ -124,10 +105,9 @@ def test_a_block_waits_for_the_parts_of_its_parent_that_it_starts_from_alone():
     """With four replicates of the encoder in two blocks and the first two classifiers' done."""
     cells = family(classifiers=4)
     finished = {cell.id: [range(2)] for cell in cells[1:]}
-    tasks = missing_tasks([cells[0]], {}, workers=2) + missing_tasks(cells[1:], finished)
-    queue = Queue(tasks)
-    first, second = tasks[0], tasks[1]
-    assert [first.replicates, second.replicates] == [range(2), range(2, 4)]
+    halves = [Task(cells[0], range(2)), Task(cells[0], range(2, 4))]
+    queue = Queue(halves + missing_tasks(cells[1:], finished))
+    first, second = halves
     assert first.children == []
     assert {task.cell.config["freeze"] for task in second.children} == {"fixed", "full"}
     assert queue.total == 5
@@ -140,6 +120,109 @@ def test_shared_encoders_are_few():
     assert [len(task.replicates) for task in tasks] == [2, 8, 8, 8]
     Queue(tasks)
     assert [task.waits_for for task in tasks] == [0, 1, 1, 0]
+
+
+# --- blocks divided among idle workers -------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("cells", "replicates", "workers", "blocks"),
+    [(1, 8, 4, 4), (1, 2, 4, 2), (2, 8, 4, 4), (3, 8, 4, 6), (4, 8, 4, 4), (1, 8, 1, 1)],
+)
+def test_where_workers_would_be_idle_blocks_are_divided(cells, replicates, workers, blocks):
+    queue = Queue(missing_tasks(autoencoders(cells, replicates), {}))
+    while queue.take(workers):
+        pass
+    assert queue.total == len(queue.running) == blocks
+    assert sum(len(task.replicates) for task in queue.running) == cells * replicates
+
+
+@pytest.mark.parametrize(("workers", "blocks"), [(1, 1), (2, 2), (3, 2), (8, 4)])
+def test_blocks_that_others_wait_for_are_divided_among_all_workers(workers, blocks):
+    """One encoder cell of four replicates, and 18 cells that build on it or on nothing. Its parts
+    are the first that are taken."""
+    cells = family(classifiers=4) + autoencoders(18)[2:]
+    queue = Queue(missing_tasks(cells, {}))
+    taken = [queue.take(workers)[0].cell for _ in range(blocks + 1)]
+    assert [cell is cells[0] for cell in taken] == [True] * blocks + [False]
+    assert queue.total == 20 + blocks - 1
+
+
+def last_two(seconds, workers=2, replicates=40):
+    """A queue whose last two blocks are `fixed` and `full`, expected to take 1 s and `seconds`."""
+    cells = family(classifiers=replicates)[1:3]
+    queue = Queue(missing_tasks(cells, {}))
+    for cell, expected in zip(cells, (1.0, seconds), strict=True):
+        for _ in range(20):
+            queue.rates.observe(cell, replicates, expected)
+    return queue
+
+
+def taken(queue, workers):
+    """What idle workers take in turn: `fixed 40`, for a block of 40 replicates of `fixed`."""
+    found = []
+    while batch := queue.take(workers):
+        found += [f"{task.cell.config['freeze']} {len(task.replicates)}" for task in batch]
+    return found
+
+
+def test_a_long_last_block_is_divided_among_idle_workers():
+    """Seen: 310 replicates of `full` on one core of two."""
+    queue = last_two(400.0)
+    assert taken(queue, 2) == ["fixed 40", "full 20", "full 20"]
+    assert queue.total == len(queue.left) == 3
+    assert taken(last_two(400.0), 1) == ["fixed 40", "full 40"]
+    assert taken(last_two(400.0), 4) == ["fixed 40", *["full 10"] * 4]
+
+
+def test_parts_of_a_block_are_worth_a_trial_each():
+    assert taken(last_two(12.0), 4) == ["fixed 40", "full 40"]
+    assert taken(last_two(32.0), 4) == ["fixed 40", "full 13", "full 13", "full 14"]
+
+
+def test_equal_blocks_stay_whole():
+    queue = Queue(missing_tasks(autoencoders(4, replicates=8), {}))
+    queue.rates.observe(queue.left.copy().popitem()[0].cell, 8, 100.0)
+    assert [len(queue.take(2)[0].replicates) for _ in range(4)] == [8] * 4
+
+
+def test_an_only_block_of_an_unknown_kind_is_divided_when_its_parent_is_there():
+    queue = Queue(missing_tasks(family(classifiers=8)[:2], {}))
+    encoder = take_one(queue)
+    assert encoder.replicates == range(8)
+    queue.finish(encoder, 5.0)
+    assert taken(queue, 2) == ["fixed 4", "fixed 4"]
+
+
+@pytest.mark.parametrize("why", ["begun", "alone"])
+def test_a_last_block_that_cannot_be_divided_stays_whole(why):
+    queue = last_two(400.0)
+    for task in queue.left:
+        setattr(task, why, True)
+    assert sorted(taken(queue, 2)) == ["fixed 40", "full 40"]
+
+
+@pytest.mark.parametrize(("gpus", "each", "parts"), [(1, 1, 1), (2, 1, 2), (1, 0.5, 2), (8, 1, 4)])
+def test_a_block_on_gpus_is_divided_among_them(gpus, each, parts):
+    """Not among the cores of their host, here four: replicates are cheapest together."""
+    tasks = missing_tasks(autoencoders(1, replicates=40), {})
+    tasks[0].gpus = each
+    queue = Queue(tasks, gpus=gpus)
+    while queue.take(4):
+        pass
+    assert queue.total == parts
+
+
+def test_what_waits_for_a_divided_block_waits_for_all_its_parts():
+    cells = family(classifiers=8)[:2]
+    queue = Queue(missing_tasks(cells, {}))
+    queue.rates.observe(cells[0], 8, 100.0)
+    first, second = queue.take(2)[0], queue.take(2)[0]
+    assert [first.replicates, second.replicates] == [range(4), range(4, 8)]
+    queue.finish(second, 50.0)
+    assert queue.take(2) == []
+    queue.finish(first, 50.0)
+    assert queue.take(2)[0].cell is cells[1]
 
 
 # --- several blocks a trial ------------------------------------------------------------------
@@ -189,10 +272,10 @@ def test_work_grows_with_the_number_of_blocks_and_no_faster():
     queue._ready = [(one, Counting(two), *others) for one, two, *others in queue._ready]
     taken = 0
     while batch := queue.take(4):
-        taken += len(batch)
         for task in batch:
+            taken += len(task.replicates)
             queue.finish(task, 100.0)
-    assert taken == 20_000
+    assert taken == 40_000
     assert count < 20_000 * 60  # 2 log₂ 20,000 = 29 for a heap; 20,000 for a list
 
 
@@ -333,7 +416,8 @@ def test_a_dropped_block_stays_dropped_when_its_other_parent_is_divided():
     fewshot = override(FEWSHOT, {**axes, "labels": (20,), "freeze": ("full",)}, {"replicates": 8})
     autoencoder = override(AUTOENCODER, {**axes, "batch_size": (64,)}, {"replicates": 8})
     encoders, classifiers = plan([autoencoder, fewshot], DATA)
-    queue = Queue(missing_tasks(encoders, {}, workers=2) + missing_tasks(classifiers, {}))
+    halves = [Task(encoders[0], range(4)), Task(encoders[0], range(4, 8))]
+    queue = Queue(halves + missing_tasks(classifiers, {}))
     failed, large = take_one(queue), take_one(queue)
     assert len(queue.drop(failed)) == 1
     large.gpus = 1.0

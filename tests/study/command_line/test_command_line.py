@@ -1,6 +1,5 @@
 """The smoke preset of the whole assignment, as a user runs it, on a real Ray."""
 
-import os
 
 import pandas as pd
 import pytest
@@ -191,8 +190,8 @@ def test_a_grown_grid_computes_only_the_new_cells(finished, out, run_study):
     assert "autoencoder: 3 cells, 2 done, 1 missing; 6 replicates, 2 missing" in grown.stdout
     assert "fewshot: 36 cells, 24 done, 12 missing; 72 replicates, 24 missing" in grown.stdout
     lines = grown.stdout.splitlines()
-    # Twelve cells wait for it, so each of its two replicates has a worker where there are two.
-    assert sum(line.startswith("autoencoder: done ") for line in lines) == min(2, os.cpu_count())
+    # Its two replicates take seconds, so it isn't divided among workers.
+    assert sum(line.startswith("autoencoder: done ") for line in lines) == 1
     assert sum(line.startswith("fewshot: done ") for line in lines) == 12
     after = files_of_blocks(out)
     assert {path: after[path] for path in before} == before

@@ -345,7 +345,7 @@ def test_where_torch_sees_no_gpu_that_is_said_and_the_study_runs(driver, undistu
     code, said = driver.run(first=TWO_GPUS)
     assert code == 0, said
     assert (
-        "victim: 1 trial a GPU (4 blocks, 2 GPUs): torch sees no GPU in the workers, so trials "
+        "victim: 1 trial a GPU (2 blocks, 2 GPUs): torch sees no GPU in the workers, so trials "
         "compute on CPU cores"
     ) in said.splitlines()
     driver.assert_as(undisturbed)
