@@ -1,6 +1,5 @@
 """The smoke preset of the whole assignment, as a user runs it, on a real Ray."""
 
-
 import pandas as pd
 import pytest
 
