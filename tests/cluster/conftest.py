@@ -36,6 +36,12 @@ class Cluster:
         }
         config["auth"] = {"ssh_user": "root", "ssh_private_key": "~/.ssh/id"}
         config["max_workers"] = len(self.workers)
+        # A worker stops by itself a minute after it has lost the head, by default: most of the time
+        # that the test of `ray down` waits.
+        config["worker_start_ray_commands"] = [
+            f"export RAY_gcs_rpc_server_reconnect_timeout_s=15; {command}"
+            for command in config["worker_start_ray_commands"]
+        ]
         return config
 
     def on_laptop(self, command, seconds=180):

@@ -17,8 +17,8 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 core = pytest.mark.cluster_core
 """Of the tests that continuous integration runs."""
 
-GRID = "autoencoder --latent-dims 4 8 12 --depths 2 --batch-sizes 32 64 --epochs 8 --replicates 2"
-"""Six cells of some five to twenty seconds of one core each."""
+GRID = "autoencoder --latent-dims 4 8 12 --depths 2 --batch-sizes 32 64 --epochs 4 --replicates 2"
+"""Six cells of some three to ten seconds of one core each."""
 
 WITHOUT_REPORT = (
     "import sys, study.reporting; study.reporting.write = lambda *arguments: 'none'; "
@@ -29,7 +29,7 @@ WITHOUT_REPORT = (
 RUN = f"python -c {shlex.quote(WITHOUT_REPORT)} run {GRID} --address auto"
 
 SHORT_CELLS = RUN.replace("4 8 12", " ".join(map(str, range(2, 14)))).replace(
-    "epochs 8", "epochs 2"
+    "epochs 4", "epochs 2"
 )
 """24 cells of some two to four seconds each: several for every core."""
 
