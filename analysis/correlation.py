@@ -18,7 +18,7 @@ from analysis.statistics import Interval, finite_mean, trend, verdict
 from analysis.style import draw_series, figure, latent_dim_axis, styled
 from analysis.threads import each
 from study.words import counted
-from trainables.codes import encode as encode_once
+from trainables.fewshot.codes import encode as encode_once
 
 MEASURES = {
     "mean_absolute_off_diagonal": "mean |r| off the diagonal",

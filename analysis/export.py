@@ -28,8 +28,9 @@ from analysis.results import Results, load, settings_of
 from analysis.transfer import place_of, rows_of
 from study.errors import DataMissing, StoreError
 from study.words import counted, reason
-from trainables import fewshot, supervised
-from trainables.settings.fewshot import HEADS
+from trainables.fewshot import train as fewshot
+from trainables.fewshot.settings import HEADS
+from trainables.supervised import train as supervised
 
 
 class NotExportable(ValueError):

@@ -26,7 +26,7 @@ from analysis.transfer.accuracies import accuracy_interval
 from study.provenance import code_version
 from study.words import counted, printable
 from trainables.data import is_path
-from trainables.settings.fewshot import ON_ALL_IMAGES
+from trainables.fewshot.settings import ON_ALL_IMAGES
 
 HUB_NAMES = {
     "mnist": "ylecun/mnist",

@@ -23,7 +23,7 @@ from analysis.source import Source
 from analysis.stamp import missing_cells
 from study.errors import DataMissing, StoreError
 from study.store import Block, Store
-from trainables.autoencoder import Config as AutoencoderConfig
+from trainables.autoencoder.train import Config as AutoencoderConfig
 from trainables.data import Dataset
 from trainables.networks import Autoencoder
 from trainables.own import OwnCodeError

@@ -15,7 +15,7 @@ from analysis.results import Results
 from analysis.selection import best_setting
 from analysis.statistics import LEVEL, Interval, holm, mean_interval, unadjusted, verdict
 from analysis.style import COLOURS, LINES, MARKERS, error_bars, figure, styled
-from trainables.rotation import held_out_angles
+from trainables.rotation.train import held_out_angles
 
 NAMES = {
     "absolute": "naive |ŷ − y|",

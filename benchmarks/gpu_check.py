@@ -30,12 +30,14 @@ from benchmarks.steps import (
     one_after_another,
     together,
 )
-from trainables import autoencoder as autoencoders
-from trainables import fewshot, rotation, supervised
+from trainables.autoencoder import train as autoencoders
 from trainables.data import Dataset, Split, load
-from trainables.losses import LOSSES
+from trainables.fewshot import train as fewshot
+from trainables.fewshot.settings import FREEZE
 from trainables.replicates import Strategy
-from trainables.settings.fewshot import FREEZE
+from trainables.rotation import train as rotation
+from trainables.rotation.losses import LOSSES
+from trainables.supervised import train as supervised
 
 ENOUGH = 400.0
 """Seconds after which no further part begins."""

@@ -24,7 +24,7 @@ from study.experiments import AUTOENCODER, FEWSHOT, PRESETS, Experiment
 from study.grid import Cell, override, plan, record
 from study.store import Store
 from trainables.data import default_data_dir, load
-from trainables.settings.fewshot import HEADS
+from trainables.fewshot.settings import HEADS
 
 SAMPLED = 8
 """Fits of each kind that are run as commonly written."""

@@ -30,8 +30,9 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
-from trainables import autoencoder, fewshot
+from trainables.autoencoder import train as autoencoder
 from trainables.data import label_subset, load, stratified
+from trainables.fewshot import train as fewshot
 from trainables.networks import Autoencoder
 from trainables.optimisers import optimiser_of
 from trainables.replicates import Replicates

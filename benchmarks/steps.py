@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainables.fewshot import cross_entropy
+from trainables.autoencoder.objectives import restoration_error
+from trainables.fewshot.train import cross_entropy
 from trainables.networks import Autoencoder, Classifier, Head
-from trainables.objectives import restoration_error
 from trainables.optimisers.adamw import BETA_1, BETA_2, AdamW
 from trainables.replicates import Replicates, Strategy, fastest_strategy
 from trainables.seeds import initialise
-from trainables.settings import Shape
+from trainables.shape import Shape
 
 Step = Callable[[], Any]
 

@@ -26,7 +26,7 @@ from study.queue import Task
 from study.store import Block, Store
 from trainables.contract import Report
 from trainables.data import Dataset
-from trainables.own import module_of
+from trainables.own import trainable_part
 
 BLOCKS, OUTCOMES = "blocks", "outcomes"
 """Keys of a trial's blocks in its configuration, and of their outcomes in its last result."""
@@ -110,8 +110,8 @@ def configure_worker(threads: int) -> None:
     import torch
 
     from study.packing import gpu
-    from trainables import codes
     from trainables.allocator import keep_freed_memory
+    from trainables.fewshot import codes
 
     # In a reused actor torch is already imported, so OMP_NUM_THREADS comes too late.
     torch.set_num_threads(threads)
@@ -152,7 +152,7 @@ def require_driver(config: Mapping[str, Any], run: Run, store: Store) -> None:
     On a node that came later, results would otherwise have wrong ids, or be lost with it.
     """
     here = platform.node()
-    module = module_of(config["trainable"])
+    module = trainable_part(config["trainable"], "train")
     if sources("study", "trainables") != run.code or config["version"] != module.VERSION:
         raise OtherCode(f"{here} has other sources than the driver; `ray up` copies them again")
     if not store.exists():
@@ -200,7 +200,7 @@ def run_block(
     """Compute one block and write it; the means of its metrics, and the seconds it took."""
     from study.store.checkpoint import FileCheckpoint
 
-    module = module_of(entry["trainable"])
+    module = trainable_part(entry["trainable"], "train")
     block = Block.parse(entry["block"])
     assert block is not None
     config = module.Config(**{name: entry[name] for name in module.Config.__dataclass_fields__})

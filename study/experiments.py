@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, fields, replace
 from types import ModuleType
 from typing import Any
 
-from trainables.own import module_of
-from trainables.settings.fewshot import FREEZE, HEADS, PRETRAINING
+from trainables.fewshot.settings import FREEZE, HEADS, PRETRAINING
+from trainables.own import trainable_part
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Experiment:
     name: str
     """Its name on the command line and in the `experiment` column of every row."""
     trainable: str
-    """Importable module, or path of a file, with `Config`, `VERSION` and `train`."""
+    """Package or module, or path of a file, with `Config`, `VERSION` and `train`."""
     axes: Mapping[str, tuple[Any, ...]]
     """Hyperparameters and their values; the cells are the product."""
     fixed: Mapping[str, Any] = field(default_factory=dict)
@@ -55,21 +55,14 @@ class Experiment:
     """The column that says how good a cell is, on the validation split."""
     best: str = "min"
     """Whether less (`min`) or more (`max`) of `metric` is better."""
-    settings: str | None = None
-    """Importable module with `Config` and `VERSION` that doesn't import torch, where there is one:
-    plans are made from it in a fraction of the time that importing torch takes."""
-
-    def module(self) -> ModuleType:
-        """The trainable's module."""
-        return module_of(self.trainable)
 
     def recipe(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:
         """The recipe for cells with the `latent_dim` of `settings`; empty where there is none."""
         return self.recipes.get(settings.get("latent_dim", 0), {})
 
     def settings_module(self) -> ModuleType:
-        """The module to take `Config` and `VERSION` from."""
-        return module_of(self.settings or self.trainable)
+        """The module with `Config` and `VERSION`."""
+        return trainable_part(self.trainable, "settings")
 
     def setting(self, name: str) -> Any:
         """The value of a setting that is no axis, recipes aside."""
@@ -96,7 +89,6 @@ class Selection:
 AUTOENCODER = Experiment(
     name="autoencoder",
     trainable="trainables.autoencoder",
-    settings="trainables.settings.autoencoder",
     axes={
         "latent_dim": (2, 6, 8, 10, 12, 14, 30),
         "depth": (2, 3),
@@ -107,7 +99,6 @@ AUTOENCODER = Experiment(
 FEWSHOT = Experiment(
     name="fewshot",
     trainable="trainables.fewshot",
-    settings="trainables.settings.fewshot",
     axes={
         "latent_dim": (2, 6, 8, 10, 12, 14, 30),
         "depth": (3,),
@@ -129,7 +120,6 @@ FEWSHOT = Experiment(
 SUPERVISED = Experiment(
     name="supervised",
     trainable="trainables.supervised",
-    settings="trainables.settings.supervised",
     axes={"labels": (10, 20, 40, 80, 160), "augment": (0.0, 1.0)},
     replicates=8,
     metric="val_accuracy",
@@ -139,7 +129,6 @@ SUPERVISED = Experiment(
 ROTATION = Experiment(
     name="rotation",
     trainable="trainables.rotation",
-    settings="trainables.settings.rotation",
     axes={"loss": ("absolute", "wrapped", "cosine", "von_mises", "sine_cosine")},
     replicates=6,
     metric="val_error",

@@ -1,11 +1,15 @@
 """The computation of one trial: torch, and nothing of ray, `study` or `analysis`.
 
-Every experiment's module here has a frozen dataclass `Config` (the complete, validated
-configuration of a cell), a `VERSION` (raised when the same configuration starts to mean other
-numbers) and a function `train(config, replicates, data, report, parent)` that
-returns a `trainables.contract.Outcome`. A `train` with parameters `checkpoint` or `score_after`
-gets these by name. `Config` and `VERSION` may come from a module under `trainables/settings/`,
-which imports no torch, so that planning is quick.
+Every experiment is a package with two modules:
+
+    settings   a frozen dataclass `Config`, the complete, validated configuration of a cell; and a
+               `VERSION`, raised when the same configuration starts to mean other numbers. Imports
+               no torch, so that a plan of 100,000 cells takes no longer than that import.
+    train      the function `train(config, replicates, data, report, parent)`, which returns a
+               `trainables.contract.Outcome`; also `Config` and `VERSION`. With parameters
+               `checkpoint` or `score_after`, it gets these by name.
+
+A user's trainable is one module that has all three.
 """
 
 import os

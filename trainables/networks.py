@@ -15,7 +15,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 from trainables.data import DIGITS
 from trainables.own import build, is_own
 from trainables.replicates import leaves_rest
-from trainables.settings import Shape
+from trainables.shape import Shape
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "gelu": nn.GELU,

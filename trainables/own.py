@@ -45,6 +45,13 @@ def module_of(name: str) -> ModuleType:
     return module
 
 
+def trainable_part(trainable: str, part: str) -> ModuleType:
+    """Of a trainable that is a package, its module `settings`, which imports no torch, or `train`.
+    A module or a file has both itself."""
+    module = module_of(trainable)
+    return module_of(f"{trainable}.{part}") if hasattr(module, "__path__") else module
+
+
 def named(text: str) -> str:
     """`FILE.py:FUNCTION` with the whole path and the digest. Raises `OwnCodeError`."""
     file, _, function = re.sub(r"@[0-9a-f]{12}$", "", text).rpartition(":")

@@ -35,7 +35,7 @@ from analysis.interpolation.measures import (
 from analysis.results import Results
 from analysis.statistics import mean_interval
 from analysis.threads import each
-from trainables.codes import encode
+from trainables.fewshot.codes import encode
 from trainables.networks import Autoencoder, Decoder
 
 INTERPOLATION, RECONSTRUCTION = "interpolation", "reconstruction"

@@ -9,7 +9,7 @@ from analysis.theory.common import (
     generator_for,
     paragraph,
 )
-from trainables.losses import (
+from trainables.rotation.losses import (
     LOSSES,
     AngleLoss,
     absolute_loss,

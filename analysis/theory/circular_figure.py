@@ -11,7 +11,13 @@ from torch import Tensor
 from analysis.style import StyledFigure, styled
 from analysis.theory.circular import gradient
 from analysis.theory.common import BLACK, BLUE, ORANGE, SKY, VERMILION
-from trainables.losses import AngleLoss, absolute_loss, cosine_loss, von_mises_loss, wrapped_loss
+from trainables.rotation.losses import (
+    AngleLoss,
+    absolute_loss,
+    cosine_loss,
+    von_mises_loss,
+    wrapped_loss,
+)
 
 
 @styled()

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.results import Results
-from trainables.settings.fewshot import ON_ALL_IMAGES
+from trainables.fewshot.settings import ON_ALL_IMAGES
 
 WAYS = {
     "fixed": "encoder fixed",

@@ -7,7 +7,7 @@ from typing import Any
 
 from study.grid import Cell, has_setting
 from trainables.data import Dataset
-from trainables.own import module_of
+from trainables.own import trainable_part
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def probe_of(cell: Cell, replicates: range) -> Probe:
 
 def train(probe: Probe, data: Dataset, parent: Any) -> dict[int, dict[str, Any]]:
     """Train a probe; its weights by replicate."""
-    module = module_of(probe.trainable)
+    module = trainable_part(probe.trainable, "train")
     config = module.Config(**probe.config)
     outcome = module.train(config, probe.replicates, data, lambda metrics: None, parent)
     return {

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from trainables.settings.fewshot import HEADS, ON_ALL_IMAGES
-from trainables.settings.fewshot import Config as FewShot
+from trainables.fewshot.settings import HEADS, ON_ALL_IMAGES
+from trainables.fewshot.settings import Config as FewShot
 
 if TYPE_CHECKING:  # the command line's help needs only names, and importing Optuna takes long
     from optuna.distributions import BaseDistribution

@@ -17,6 +17,7 @@ from study.provenance import code_version, device_name
 from study.store import Block, Store
 from trainables.data import Dataset
 from trainables.data import load as load_data
+from trainables.own import trainable_part
 
 AXES = {
     "autoencoder": {"latent_dim": (2, 8), "depth": (2,), "batch_size": (64,)},
@@ -64,7 +65,7 @@ def compute(cell: Cell, replicates: range, data: Dataset, store: Store) -> None:
     if cell.parent:
         parent = store.weights(cell.parent.id, map(cell.settings.parent_replicate, replicates))
     started = time.time()
-    train = cell.experiment.module().train
+    train = trainable_part(cell.experiment.trainable, "train").train
     outcome = train(cell.settings, replicates, data, lambda metrics: None, parent)
     provenance = {
         "code": code_version(),

@@ -28,7 +28,7 @@ from study.store import Block, Store
 from trainables.contract import Outcome
 from trainables.data import load as load_data
 from trainables.data import pixels
-from trainables.settings.fewshot import FREEZE, HEADS
+from trainables.fewshot.settings import FREEZE, HEADS
 
 AXES = {
     "autoencoder": {"latent_dim": (2, 4), "depth": (2,), "batch_size": (64,)},

@@ -9,7 +9,7 @@ from analysis import report
 from analysis.results import load
 from study.experiments import STUDIES, members
 from study.grid import override
-from trainables.settings.fewshot import FREEZE
+from trainables.fewshot.settings import FREEZE
 
 AXES = {"latent_dim": (4,), "depth": (2,), "labels": (20, 40)}
 FIXED = {

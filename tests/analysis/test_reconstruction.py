@@ -12,7 +12,7 @@ from analysis.reconstruction.checks import layer_changes
 from analysis.results import Results
 from analysis.source import Source
 from study.store import Block, Store
-from trainables import autoencoder
+from trainables.autoencoder import train as autoencoder
 from trainables.data import load
 
 

@@ -27,8 +27,8 @@ import signal
 import time
 from pathlib import Path
 
-from trainables import autoencoder
-from trainables.autoencoder import Config
+from trainables.autoencoder import train as autoencoder
+from trainables.autoencoder.train import Config
 
 VERSION = 1
 

@@ -16,7 +16,8 @@ from study.experiments import (
 )
 from study.grid import override, plan
 from trainables.contract import Outcome
-from trainables.settings.fewshot import FREEZE, PRETRAINING
+from trainables.fewshot.settings import FREEZE, PRETRAINING
+from trainables.own import trainable_part
 
 TRAINABLE = [(name, preset) for name in EXPERIMENTS for preset in PRESETS]
 
@@ -27,7 +28,7 @@ def adjusted(study, preset):
 
 
 def settings_of(experiment):
-    return {setting.name for setting in dataclasses.fields(experiment.module().Config)}
+    return {setting.name for setting in dataclasses.fields(experiment.settings_module().Config)}
 
 
 def test_the_assignment_is_the_grid_that_was_asked_for():
@@ -132,7 +133,7 @@ def test_studies_are_made_of_experiments():
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_an_experiment_keeps_the_contract_of_trainables(name):
     experiment = EXPERIMENTS[name]
-    module = experiment.module()
+    module = trainable_part(experiment.trainable, "train")
     assert experiment.name == name
     assert isinstance(module.VERSION, int)
     assert callable(module.train)
@@ -177,7 +178,7 @@ def test_the_smoke_preset_runs_and_gives_the_metric_that_is_promised(few_digits)
     experiments = select(parser().parse_args(smoke)).experiments
     weights = {}
     for experiment, cells in zip(experiments, plan(experiments, "0" * 16), strict=True):
-        module = experiment.module()
+        module = trainable_part(experiment.trainable, "train")
         for cell in cells[-3:]:
             cell.settings.check_data(few_digits)
             outcome = module.train(

@@ -8,7 +8,7 @@ import pytest
 
 from study.experiments import AUTOENCODER, FEWSHOT, Experiment
 from study.grid import cell_id, gaps, lay_out, override, plan, record
-from trainables.autoencoder import Config as AutoencoderConfig
+from trainables.autoencoder.train import Config as AutoencoderConfig
 from trainables.contract import ConfigError, added
 
 DATA = "0123456789abcdef"

@@ -17,7 +17,7 @@ from study.own import OwnCodeError, register, register_installed
 from tests.names import NASTY_NAMES
 from trainables import own
 from trainables.contract import ConfigError
-from trainables.settings.shape import Shape
+from trainables.shape import Shape
 
 EXTENDING = Path(__file__).resolve().parents[2] / "docs" / "extending.md"
 

@@ -14,7 +14,7 @@ FAULTS = """
 import resource, torch
 from trainables.allocator import keep_freed_memory
 from trainables.networks import Autoencoder
-from trainables.settings import Shape
+from trainables.shape import Shape
 torch.set_num_threads(1)
 if {keep}:
     assert keep_freed_memory()

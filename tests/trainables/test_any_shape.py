@@ -9,9 +9,12 @@ from hypothesis import strategies as st
 
 from analysis.interpolation.judge import Judges, train_judges
 from analysis.reconstruction import pca_errors
-from trainables import autoencoder, fewshot, rotation, supervised
+from trainables.autoencoder import train as autoencoder
 from trainables.contract import ConfigError
 from trainables.data import DataError, Dataset, Split
+from trainables.fewshot import train as fewshot
+from trainables.rotation import train as rotation
+from trainables.supervised import train as supervised
 
 PATIENT = settings(
     max_examples=12, deadline=None, derandomize=True,

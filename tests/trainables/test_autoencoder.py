@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from trainables import objectives
-from trainables.autoencoder import Config, train
+from trainables.autoencoder import objectives
+from trainables.autoencoder.train import Config, train
 from trainables.contract import ConfigError, Diverged
 from trainables.data import load
 from trainables.networks import Autoencoder

@@ -5,16 +5,19 @@ import itertools
 import pytest
 import torch
 
-from trainables import autoencoder, fewshot, rotation, supervised
+from trainables.autoencoder import train as autoencoder
+from trainables.autoencoder.settings import TARGETS
 from trainables.data import Dataset, Split
-from trainables.fewshot import FREEZE, build_classifiers
+from trainables.fewshot import train as fewshot
+from trainables.fewshot.stages import weighted_cross_entropy
+from trainables.fewshot.train import FREEZE, build_classifiers
 from trainables.networks import Autoencoder, Head, batched_gelu
 from trainables.optimisers.muon import orthogonalise
 from trainables.replicates import Replicates
+from trainables.rotation import train as rotation
+from trainables.rotation.settings import LOSSES
 from trainables.seeds import initialise
-from trainables.settings.autoencoder import TARGETS
-from trainables.settings.rotation import LOSSES
-from trainables.stages import weighted_cross_entropy
+from trainables.supervised import train as supervised
 
 WHOLE = range(5)
 BLOCKS = [*(range(r, r + 1) for r in WHOLE), range(1, 4)]

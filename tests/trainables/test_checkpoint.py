@@ -9,8 +9,11 @@ import torch
 
 from study.store.checkpoint import FileCheckpoint
 from study.store.places import Folder
-from trainables import autoencoder, fewshot, rotation, supervised
+from trainables.autoencoder import train as autoencoder
 from trainables.contract import Progress
+from trainables.fewshot import train as fewshot
+from trainables.rotation import train as rotation
+from trainables.supervised import train as supervised
 
 AUTOENCODER = autoencoder.Config(latent_dim=3, depth=1, batch_size=20, epochs=6, width=2)
 BLOCK = range(3, 5)

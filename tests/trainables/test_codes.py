@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from trainables import codes
-from trainables.codes import encode
+from trainables.fewshot import codes
+from trainables.fewshot.codes import encode
 from trainables.networks import Classifier
 from trainables.seeds import initialise
-from trainables.settings.shape import Shape
+from trainables.shape import Shape
 
 SHAPE = Shape(latent_dim=3, depth=2, width=2)
 

@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from trainables import autoencoder, fewshot, supervised
+from trainables.autoencoder import train as autoencoder
 from trainables.data import Dataset, Split
+from trainables.fewshot import train as fewshot
+from trainables.supervised import train as supervised
 
 SIDES = (0, 3, 4, 5, 6)
 """Corners of a class's shape, 0 for a disc; each in two ranges of colours."""

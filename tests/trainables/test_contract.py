@@ -5,8 +5,10 @@ from dataclasses import dataclass
 import pytest
 import torch
 
+from trainables.autoencoder import settings as autoencoder
 from trainables.contract import Diverged, Settings, added, added_defaults, require_finite
-from trainables.settings import autoencoder, fewshot, rotation
+from trainables.fewshot import settings as fewshot
+from trainables.rotation import settings as rotation
 
 
 @dataclass(frozen=True)

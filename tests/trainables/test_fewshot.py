@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from trainables import autoencoder, fewshot, propagation, stages
+from trainables.autoencoder import train as autoencoder
 from trainables.contract import ConfigError, Diverged
 from trainables.data import label_subset
-from trainables.fewshot import Config, build_classifiers, encode, train
+from trainables.fewshot import propagation, stages
+from trainables.fewshot import train as fewshot
+from trainables.fewshot.settings import HEADS, ON_ALL_IMAGES
+from trainables.fewshot.train import Config, build_classifiers, encode, train
 from trainables.networks import Autoencoder
 from trainables.seeds import initialise
-from trainables.settings.fewshot import HEADS, ON_ALL_IMAGES
 
 NETWORKS = ["fixed", "full", "scratch", "lp-ft", "propagation", "consistency"]
 """Arms whose head is a network."""

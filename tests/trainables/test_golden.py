@@ -2,9 +2,12 @@
 
 import pytest
 
-from trainables import autoencoder, fewshot, rotation, supervised
+from trainables.autoencoder import train as autoencoder
+from trainables.fewshot import train as fewshot
 from trainables.networks import Autoencoder
+from trainables.rotation import train as rotation
 from trainables.seeds import initialise
+from trainables.supervised import train as supervised
 
 BLOCK = range(4, 6)
 

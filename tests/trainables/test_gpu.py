@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from trainables import autoencoder, fewshot, rotation, supervised
 from trainables import replicates as replicates_module
+from trainables.autoencoder import train as autoencoder
+from trainables.fewshot import train as fewshot
+from trainables.fewshot.settings import FREEZE, HEADS
 from trainables.networks import Autoencoder
+from trainables.rotation import train as rotation
 from trainables.seeds import initialise
-from trainables.settings.fewshot import FREEZE, HEADS
+from trainables.supervised import train as supervised
 
 pytestmark = [
     pytest.mark.gpu,
@@ -33,7 +36,7 @@ def parents(config):
 def on(device, monkeypatch):
     for module in (autoencoder, fewshot, rotation, supervised):
         monkeypatch.setattr(module, "pick_device", lambda: torch.device(device))
-    monkeypatch.setattr("trainables.stages.pick_device", lambda: torch.device(device))
+    monkeypatch.setattr("trainables.fewshot.stages.pick_device", lambda: torch.device(device))
 
 
 CELLS = {

@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy.stats import vonmises
 
-from trainables.losses import (
+from trainables.rotation.losses import (
     LOSSES,
     absolute_loss,
     cosine_loss,

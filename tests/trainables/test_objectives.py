@@ -7,12 +7,12 @@ import torch
 from torch.distributions import Independent, Normal, kl_divergence
 from torch.nn import functional
 
-from trainables import autoencoder
+from trainables.autoencoder import train as autoencoder
+from trainables.autoencoder.objectives import contrast, evidence_bound, restoration_error
+from trainables.autoencoder.settings import OBJECTIVES, Config
 from trainables.data import pixels
 from trainables.networks import Autoencoder, Contrastive, Variational
-from trainables.objectives import contrast, evidence_bound, restoration_error
-from trainables.settings import Shape
-from trainables.settings.autoencoder import OBJECTIVES, Config
+from trainables.shape import Shape
 
 SHAPE = Shape(latent_dim=3, depth=2, width=2)
 TINY = Config(latent_dim=3, depth=2, width=2, batch_size=20, epochs=2, contrastive_updates=10)

@@ -5,8 +5,8 @@ import pytest
 from sklearn.datasets import make_moons
 from sklearn.semi_supervised import LabelSpreading
 
-from trainables import propagation
-from trainables.propagation import (
+from trainables.fewshot import propagation
+from trainables.fewshot.propagation import (
     balanced,
     certainty,
     neighbour_graph,

@@ -12,8 +12,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from trainables import autoencoder, fewshot, stages
+from trainables.autoencoder import train as autoencoder
 from trainables.data import label_subset
+from trainables.fewshot import stages
+from trainables.fewshot import train as fewshot
 from trainables.networks import Autoencoder, Classifier, Encoder, Head, Shape
 from trainables.replicates import Replicates, fastest_strategy
 from trainables.seeds import generators, initialise, seed_of

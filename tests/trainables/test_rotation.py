@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from trainables import losses, rotation
 from trainables.contract import ConfigError, Diverged
-from trainables.rotation import Config, held_out_angles, loss_function, train
-from trainables.settings.rotation import LOSSES
+from trainables.rotation import losses
+from trainables.rotation import train as rotation
+from trainables.rotation.settings import LOSSES
+from trainables.rotation.train import Config, held_out_angles, loss_function, train
 
 TINY = Config("cosine", depth=2, width=2, batch_size=20, epochs=3)
 BLOCK = range(4, 6)

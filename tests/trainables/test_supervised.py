@@ -3,9 +3,11 @@
 import pytest
 import torch
 
-from trainables import fewshot, stages, supervised
 from trainables.contract import ConfigError, Diverged
-from trainables.settings.supervised import Config
+from trainables.fewshot import stages
+from trainables.fewshot import train as fewshot
+from trainables.supervised import train as supervised
+from trainables.supervised.settings import Config
 
 BLOCK = range(4, 6)
 

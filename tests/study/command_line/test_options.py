@@ -19,8 +19,8 @@ from study.grid import plan
 from study.store import Block, Store
 from trainables.contract import Outcome
 from trainables.data import Dataset, Split, load
-from trainables.settings.fewshot import FREEZE, PRETRAINING
-from trainables.settings.shape import NETWORKS
+from trainables.fewshot.settings import FREEZE, PRETRAINING
+from trainables.shape import NETWORKS
 
 OPTIONS = [
     "--preset", "--dataset", "--data-dir", "--out", "--latent-dims", "--depths", "--labels",

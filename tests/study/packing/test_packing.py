@@ -113,7 +113,7 @@ def test_a_block_is_measured_with_one_epoch_of_all_else(name):
         for task in tasks_of(override(experiment, {}, preset.fixed.get(name, {}))):
             probe = probe_of(task.cell, task.replicates)
             assert probe.config == {**task.cell.config, **short}
-            experiment.module().Config(**probe.config)
+            experiment.settings_module().Config(**probe.config)
 
 
 def test_a_probe_brings_the_parents_replicates_that_it_starts_from():
@@ -126,7 +126,7 @@ def test_a_probe_brings_the_parents_replicates_that_it_starts_from():
 
 
 def test_a_block_that_fits_no_gpu_is_weighed_as_too_much(monkeypatch):
-    from trainables import autoencoder
+    from trainables.autoencoder import train as autoencoder
 
     def train(config, replicates, data, report, parent):
         assert (config.epochs, replicates) == (1, range(3))

@@ -7,7 +7,7 @@ import pytest
 
 from study.search.halving import Halving, dominated_by
 from study.search.problems import rungs
-from trainables.settings.fewshot import FREEZE, Config
+from trainables.fewshot.settings import FREEZE, Config
 
 
 @pytest.mark.parametrize(

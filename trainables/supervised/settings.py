@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from trainables.contract import Settings, require
 from trainables.data import Dataset
-from trainables.settings.labels import STEP_COST, check_labels, require_labels
+from trainables.labels import STEP_COST, check_labels, require_labels
 
 VERSION = 1
 

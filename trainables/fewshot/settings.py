@@ -8,8 +8,8 @@ from typing import Any
 
 from trainables.contract import Settings, added, require
 from trainables.data import Dataset
-from trainables.settings.labels import CODES_COST, STEP_COST, check_labels, require_labels
-from trainables.settings.shape import Shape, shape_of
+from trainables.labels import CODES_COST, STEP_COST, check_labels, require_labels
+from trainables.shape import Shape, shape_of
 
 VERSION = 3
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from trainables.contract import ConfigError, Settings, added, require
 from trainables.data import Dataset
 from trainables.own import is_own
-from trainables.settings.shape import Shape, shape_of
+from trainables.shape import Shape, shape_of
 
 VERSION = 1
 

@@ -13,23 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from trainables.augment import views
-from trainables.codes import encode
 from trainables.contract import Checkpoint, Outcome, Parent, Report
 from trainables.data import DIGITS, Dataset, pixels
-from trainables.networks import (
-    Classifier,
-    Head,
-    count_parameters,
-    encoder_of,
-)
-from trainables.replicates import Replicates, Strategy, fastest_strategy, pick_device
-from trainables.seeds import generators, initialise
-from trainables.settings import Shape
-from trainables.settings.fewshot import FREEZE as FREEZE
-from trainables.settings.fewshot import HEADS, ON_ALL_IMAGES
-from trainables.settings.fewshot import VERSION as VERSION
-from trainables.settings.fewshot import Config as Config
-from trainables.stages import (
+from trainables.fewshot.codes import encode
+from trainables.fewshot.settings import FREEZE as FREEZE
+from trainables.fewshot.settings import HEADS, ON_ALL_IMAGES
+from trainables.fewshot.settings import VERSION as VERSION
+from trainables.fewshot.settings import Config as Config
+from trainables.fewshot.stages import (
     Examples,
     Learnt,
     Scoring,
@@ -40,8 +31,17 @@ from trainables.stages import (
     learn,
     predictor,
 )
-from trainables.stages import cross_entropy as cross_entropy
-from trainables.supervised import Network
+from trainables.fewshot.stages import cross_entropy as cross_entropy
+from trainables.networks import (
+    Classifier,
+    Head,
+    count_parameters,
+    encoder_of,
+)
+from trainables.replicates import Replicates, Strategy, fastest_strategy, pick_device
+from trainables.seeds import generators, initialise
+from trainables.shape import Shape
+from trainables.supervised.train import Network
 
 STATISTICS_IMAGES = 1000
 """Unlabelled training images that codes are standardised by: they fix a standard deviation to
@@ -207,7 +207,9 @@ def propagated_labels(
     """Spread the classes `targets` (R, labels) of the images `subsets` (R, labels) to all training
     images, on the graph of the `codes` (N, d) of each replicate's source. No other label is seen.
     """
-    from trainables import propagation  # scipy and scikit-learn: a second that only this arm needs
+    from trainables.fewshot import (
+        propagation,  # scipy and scikit-learn: a second that only this arm needs
+    )
 
     graphs = {
         source: propagation.known_graph(own.cpu().numpy(), config.neighbours)
@@ -328,7 +330,9 @@ def train(
     parameters = count_parameters(predicting_network(config, members[0], network))
     scoring = Scoring(replicates, data, report, parameters, score_after)
     if config.freeze in HEADS:
-        from trainables.heads import fit_heads  # scikit-learn: a second that the others don't need
+        from trainables.fewshot.heads import (
+            fit_heads,  # scikit-learn: a second that the others don't need
+        )
 
         learnt = Learnt(fit_heads(config.freeze, members, examples), 1, config.labels, 0)
         networks: Sequence[nn.Module] = ()

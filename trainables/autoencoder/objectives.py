@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from trainables.augment import draw, restroked, views
+from trainables.autoencoder.settings import Config
 from trainables.networks import Autoencoder, Contrastive, Variational
 from trainables.replicates import LossFunction
-from trainables.settings.autoencoder import Config
 
 Batch = tuple[Tensor, ...]
 Draws = Sequence[torch.Generator]

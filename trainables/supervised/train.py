@@ -16,12 +16,19 @@ from torch import Tensor, nn
 
 from trainables.contract import Checkpoint, Outcome, Parent, Report
 from trainables.data import DIGITS, Dataset, pixels
+from trainables.fewshot.stages import (
+    Scoring,
+    Training,
+    label_subsets,
+    labelled_examples,
+    learn,
+    predictor,
+)
 from trainables.networks import count_parameters
 from trainables.replicates import Replicates, pick_device
 from trainables.seeds import initialise
-from trainables.settings.supervised import VERSION as VERSION
-from trainables.settings.supervised import Config as Config
-from trainables.stages import Scoring, Training, label_subsets, labelled_examples, learn, predictor
+from trainables.supervised.settings import VERSION as VERSION
+from trainables.supervised.settings import Config as Config
 
 
 class Network(nn.Sequential):

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from trainables.contract import Settings, require
 from trainables.data import Dataset
-from trainables.settings.shape import Shape, shape_of
+from trainables.shape import Shape, shape_of
 
 VERSION = 2
 
 LOSSES = ("absolute", "wrapped", "cosine", "von_mises", "sine_cosine")
-"""Names of the losses of `trainables.losses`; all but the first know that 0° and 360° are one."""
+"""Names of the losses of `trainables.rotation.losses`; all but the first know that 0° is 360°."""
 
 OUTPUTS = 2
 """Numbers that the network gives: a vector, whose direction is the angle."""

@@ -11,9 +11,9 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
 from torch import Tensor
 
-from trainables.codes import encode
+from trainables.fewshot.codes import encode
+from trainables.fewshot.stages import Examples
 from trainables.networks import Classifier
-from trainables.stages import Examples
 
 
 def untrained(kind: str, latent_dim: int) -> Any:

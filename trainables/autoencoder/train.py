@@ -8,6 +8,9 @@ from typing import Any
 from torch import Tensor
 from torch.func import stack_module_state
 
+from trainables.autoencoder.objectives import OBJECTIVES
+from trainables.autoencoder.settings import VERSION as VERSION
+from trainables.autoencoder.settings import Config as Config
 from trainables.contract import (
     Checkpoint,
     Outcome,
@@ -18,11 +21,8 @@ from trainables.contract import (
 from trainables.data import Dataset, pixels
 from trainables.metrics import lines, record
 from trainables.networks import count_parameters
-from trainables.objectives import OBJECTIVES
 from trainables.replicates import Replicates, Strategy, fastest_strategy, pick_device
 from trainables.seeds import generators, initialise
-from trainables.settings.autoencoder import VERSION as VERSION
-from trainables.settings.autoencoder import Config as Config
 from trainables.training import Minibatches, Recipe, Resumable, fit
 
 # An encoder under Muon reconstructs as well, but makes codes from which few labels tell less:

@@ -19,19 +19,19 @@ from torch import Tensor
 from trainables.augment import turned
 from trainables.contract import Checkpoint, Outcome, Parent, Report, require_finite
 from trainables.data import Dataset, pixels
-from trainables.losses import (
+from trainables.metrics import lines, record
+from trainables.networks import Encoder, count_parameters
+from trainables.replicates import LossFunction, Replicates, Strategy, fastest_strategy, pick_device
+from trainables.rotation.losses import (
     LOSSES,
     decode_direction,
     signed_difference,
     sine_cosine_loss,
     von_mises_loss,
 )
-from trainables.metrics import lines, record
-from trainables.networks import Encoder, count_parameters
-from trainables.replicates import LossFunction, Replicates, Strategy, fastest_strategy, pick_device
+from trainables.rotation.settings import VERSION as VERSION
+from trainables.rotation.settings import Config as Config
 from trainables.seeds import generators, initialise
-from trainables.settings.rotation import VERSION as VERSION
-from trainables.settings.rotation import Config as Config
 from trainables.training import Minibatches, Recipe, Resumable, fit
 
 SPLITS = ("validation", "test")

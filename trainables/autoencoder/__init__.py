@@ -1,0 +1,1 @@
+"""Autoencoders that reconstruct images; also variational and contrastive ones."""

@@ -1,0 +1,1 @@
+"""Classifiers that learn from few labels, from an encoder or from scratch."""

@@ -1,0 +1,1 @@
+"""Networks that say by which angle an image was turned."""

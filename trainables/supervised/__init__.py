@@ -1,0 +1,1 @@
+"""The control: a convolutional network that learns from the labelled images alone."""
