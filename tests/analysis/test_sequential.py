@@ -20,6 +20,8 @@ def test_evidence_is_the_formula_by_hand():
     assert math.exp(log_e_value([1.0, 2.0])) == pytest.approx(2.5 / math.sqrt(3))
     # x = 1, 1, −1: S² = 1, V = 3, n + c² = 4: ½ · (11/12)^(−3/2).
     assert math.exp(log_e_value([1.0, 1.0, -1.0])) == pytest.approx(0.5 * (12 / 11) ** 1.5)
+    # The first with c = 2, so n + c² = 6: √(4/6) · (1 − 9/30)^(−1).
+    assert math.exp(log_e_value([1.0, 2.0], scale=2)) == pytest.approx(math.sqrt(4 / 6) / 0.7)
 
 
 @pytest.mark.parametrize("values", [[3.0], [0.0, 0.0, 0.0]])
@@ -40,20 +42,34 @@ def test_equal_differences_are_evidence_that_grows_without_end():
     assert values == sorted(values) and math.isfinite(values[-1])
 
 
-@pytest.mark.parametrize("n", [3, 5, 12, 60])
-@pytest.mark.parametrize("confidence", [0.5, 0.95])
-def test_the_interval_is_what_the_evidence_does_not_reject(n, confidence):
+@pytest.mark.parametrize("n", [2, 3, 5, 12, 60])
+@pytest.mark.parametrize("confidence", [0.3, 0.95])
+@pytest.mark.parametrize("scale", [0.5, 1.0])
+def test_the_interval_is_what_the_evidence_does_not_reject(n, confidence, scale):
     values = np.random.default_rng(n).normal(0.3, 1, n)
-    interval = sequential_interval(values, confidence)
-    if not interval.bounded:
-        assert log_e_value(values, null=1e9) < math.log(1 / (1 - confidence))
-        return
-    limit = math.log(1 / (1 - confidence))
-    for bound in (interval.low, interval.high):
-        assert log_e_value(values, null=bound) == pytest.approx(limit)
-    assert log_e_value(values, null=interval.high + 0.01) > limit
-    assert log_e_value(values, null=interval.estimate) < limit
+    interval = sequential_interval(values, confidence, scale)
+    assert (interval.estimate, interval.n) == (pytest.approx(values.mean()), n)
     assert interval.kind == f"{100 * confidence:g} % anytime-valid"
+    limit = math.log(1 / (1 - confidence))
+    if not interval.bounded:
+        assert math.isnan(interval.low) and math.isnan(interval.high)
+        assert log_e_value(values, 1e9, scale) < limit
+        return
+    assert interval.low < interval.estimate < interval.high
+    for bound in (interval.low, interval.high):
+        assert log_e_value(values, bound, scale) == pytest.approx(limit)
+    assert log_e_value(values, interval.high + 0.01, scale) > limit
+    assert log_e_value(values, interval.estimate, scale) < limit
+
+
+def test_two_values_have_bounds_where_little_is_promised():
+    assert sequential_interval([1.0, 2.0], 0.3).bounded
+
+
+@pytest.mark.parametrize("function", [log_e_value, sequential_interval, path, sequential_p_value])
+def test_bad_values_are_named(function):
+    with pytest.raises(ValueError, match=r"^values has 1 NaN"):
+        function([1.0, math.nan])
 
 
 def test_few_values_have_no_bounds():
@@ -70,7 +86,10 @@ def test_the_path_never_takes_back_what_it_has_decided():
     assert found["p"].iloc[-1] < 0.05
     assert math.exp(-log_e_value(values)) > 0.05  # at the end alone it would be undecided
     assert sequential_p_value(values) == found["p"].iloc[-1]
+    assert sequential_p_value(values[:5]) == found["p"].iloc[4] < found["p"].iloc[3]
+    assert found["estimate"].iloc[-1] == pytest.approx(values.mean())
     assert math.isnan(sequential_p_value([1.0]))
+    assert sequential_p_value([1.0, 2.0]) == pytest.approx(math.sqrt(3) / 2.5)
 
 
 def test_looking_after_every_value_decides_falsely_as_seldom_as_promised():
@@ -103,6 +122,8 @@ def test_negligible_needs_an_interval_inside_what_matters():
     widths = [sequential_interval(few, 1 - 0.05 / m).high for m in (1, 8)]
     between = sum(widths) / 2
     assert negligible(few, between) and not negligible(few, between, comparisons=8)
+    least = path(few)[["low", "high"]].abs().min().max()
+    assert negligible(few, least + 1e-9) and not negligible(few, least - 1e-9)
 
 
 def test_families_are_corrected_by_holm():

@@ -22,6 +22,7 @@ from analysis.statistics import (
     crossed_bootstrap,
     finite_mean,
     holm,
+    independent_difference,
     mean_interval,
     paired_difference,
     probability_of_improvement,
@@ -123,10 +124,20 @@ def test_mean_interval_is_students() -> None:
     assert interval.p_value(1.0) == pytest.approx(stats.ttest_1samp(values, 1.0).pvalue)
 
 
+def test_the_interval_of_two_values() -> None:
+    interval = mean_interval([1.0, 3.0])  # t(0.975; 1) = 12.706205
+    assert (interval.low, interval.high) == pytest.approx((2 - 12.706205, 2 + 12.706205))
+
+
+def test_values_without_spread_are_certain() -> None:
+    interval = mean_interval([2.0, 2.0, 2.0])
+    assert (interval.p_value(2.0), interval.p_value(1.9)) == (1.0, 0.0)
+
+
 def test_what_is_not_finite_is_left_out_and_not_counted() -> None:
-    assert finite_mean([0.5, math.nan, 0.7, math.inf]) == mean_interval([0.5, 0.7])
+    assert finite_mean([0.5, math.nan, 0.7, math.inf], 0.9) == mean_interval([0.5, 0.7], 0.9)
     nothing = finite_mean([math.nan])
-    assert nothing.n == 0
+    assert (nothing.n, nothing.kind) == (0, "95 % Student t")
     assert not nothing.bounded and math.isnan(nothing.estimate)
     assert str(nothing) == "no value (n = 0)"
 
@@ -142,7 +153,7 @@ def test_an_interval_in_a_sentence() -> None:
 
 def test_one_value_has_no_bounds() -> None:
     interval = mean_interval([0.7])
-    assert interval.estimate == 0.7
+    assert (interval.estimate, interval.n, interval.kind) == (0.7, 1, "95 % Student t")
     assert math.isnan(interval.low) and math.isnan(interval.high)
     assert not interval.excludes(100.0)
     assert math.isnan(interval.p_value())
@@ -156,9 +167,49 @@ def test_mean_interval_refuses_what_has_no_mean(values: list[float]) -> None:
         mean_interval(values)
 
 
-def test_confidence_is_a_probability() -> None:
+@pytest.mark.parametrize("confidence", [0.0, 1.0, 1.5, 95])
+def test_confidence_is_a_probability(confidence: float) -> None:
     with pytest.raises(ValueError, match="confidence"):
-        mean_interval([1.0, 2.0], confidence=95)
+        mean_interval([1.0, 2.0], confidence=confidence)
+
+
+def test_what_is_missing_is_counted() -> None:
+    with pytest.raises(ValueError, match="values has 1 NaN or infinite entries"):
+        mean_interval([1.0, math.nan, 3.0])
+
+
+def test_the_difference_of_two_samples_is_welchs() -> None:
+    a, b = [1.0, 2.5, 3.0, 4.0], [0.5, 0.7, 0.4]
+    found = independent_difference(mean_interval(a), mean_interval(b), confidence=0.9)
+    welch = stats.ttest_ind(a, b, equal_var=False)
+    expected = welch.confidence_interval(0.9)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+    assert (found.degrees_of_freedom, found.p_value()) == pytest.approx((welch.df, welch.pvalue))
+    assert (found.estimate, found.n) == (pytest.approx(np.mean(a) - np.mean(b)), 7)
+    assert found.kind == "90 % Welch t"
+
+
+def test_the_difference_of_samples_without_spread() -> None:
+    """It has the fewer degrees of freedom, of which nothing follows."""
+    found = independent_difference(mean_interval([2.0] * 4), mean_interval([1.5] * 3))
+    assert (found.low, found.high, found.degrees_of_freedom) == (0.5, 0.5, 2)
+
+
+def test_a_difference_says_what_its_sides_vary_over() -> None:
+    crossed = crossed_bootstrap(np.random.default_rng(0).normal(size=(3, 4)))
+    method = "crossed bootstrap over encoders and label subsets, Student t"
+    assert independent_difference(crossed, crossed).kind == f"95 % Welch t of {method}"
+    mixed = independent_difference(mean_interval([1.0, 2.0]), crossed)
+    assert mixed.kind == f"95 % Welch t of Student t and {method}"
+
+
+@pytest.mark.parametrize("other", [[1.0], [1.0, 2.0, 4.0]])
+def test_without_a_spread_on_one_side_there_is_no_interval(other: list[float]) -> None:
+    for sides in (([3.0], other), (other, [3.0])):
+        found = independent_difference(*map(mean_interval, sides))
+        assert found.estimate == pytest.approx(np.mean(sides[0]) - np.mean(sides[1]))
+        assert (found.n, found.kind) == (1 + len(other), "95 % Welch t")
+        assert math.isnan(found.low) and math.isnan(found.high)
 
 
 # The crossed bootstrap
@@ -168,7 +219,7 @@ def test_balanced_design_gives_the_analysis_of_variance() -> None:
     encoders, subsets = 4, 9
     generator = np.random.default_rng(0)
     matrix = (
-        generator.normal(size=(encoders, 1))
+        3 * generator.normal(size=(encoders, 1))
         + generator.normal(size=subsets)
         + 0.5 * generator.normal(size=(encoders, subsets))
     )
@@ -181,11 +232,55 @@ def test_balanced_design_gives_the_analysis_of_variance() -> None:
     )
     variance = (mean_squares[0] + mean_squares[1] - mean_squares[2]) / matrix.size
 
+    between = mean_squares[0] / matrix.size, mean_squares[1] / matrix.size
+    satterthwaite = variance**2 / (
+        between[0] ** 2 / (encoders - 1) + between[1] ** 2 / (subsets - 1)
+    )
+    assert encoders - 1 < satterthwaite - 0.5 < satterthwaite + 0.5 < subsets - 1
+
     interval = crossed_bootstrap(matrix, draws=200_000)
     assert interval.estimate == pytest.approx(matrix.mean())
     assert interval.standard_error**2 == pytest.approx(variance, rel=0.02)
+    assert interval.degrees_of_freedom == pytest.approx(satterthwaite, rel=0.03)
     assert interval.n == 36
     assert interval.kind == "95 % crossed bootstrap over encoders and label subsets, Student t"
+
+
+@pytest.mark.parametrize(
+    ("of_encoders", "of_subsets", "freedom"),
+    [
+        # Variances of the mean of 3 : 8, as their degrees of freedom, have (3 + 8) of these.
+        (3.0, 8.0, 8),
+        # As 1 : 0, those of the one.
+        (1.0, 0.0, 3),
+        (0.0, 1.0, 8),
+    ],
+)
+def test_degrees_of_freedom_are_at_most_those_of_a_factor(
+    of_encoders: float, of_subsets: float, freedom: float
+) -> None:
+    rows, columns = np.array([1.0, -1, 1, -1]), np.array([1.0, -1, 1, -1, 1, -1, 1, -1, 0])
+    rows *= math.sqrt(4 * of_encoders / rows.var(ddof=1))
+    columns *= math.sqrt(9 * of_subsets / columns.var(ddof=1))
+    interval = crossed_bootstrap(rows[:, None] + columns, draws=100_000)
+    assert interval.standard_error**2 == pytest.approx(of_encoders + of_subsets, rel=0.02)
+    assert interval.degrees_of_freedom == pytest.approx(freedom, rel=1e-3)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_the_variance_is_at_least_that_of_each_factor(transposed: bool) -> None:
+    """Where noise is all that differs between the levels of the other: it is subtracted from
+    nothing."""
+    rows = np.array([3.0, 1, -1, -3])
+    noise = 2.0 * np.outer([1, -1, -1, 1], [1, -1, 1, -1, 0, 0])
+    matrix = rows[:, None] + noise
+    interval = crossed_bootstrap(matrix.T if transposed else matrix, draws=100_000)
+    assert interval.standard_error**2 == pytest.approx(rows.var(ddof=1) / 4, rel=0.02)
+    assert interval.degrees_of_freedom == pytest.approx(3, rel=1e-3)
+
+
+def test_two_levels_of_each_factor_have_bounds() -> None:
+    assert crossed_bootstrap([[0.0, 1.0], [2.0, 4.0]]).bounded
 
 
 def test_nested_subsets_leave_the_variance_between_encoders() -> None:
@@ -219,16 +314,20 @@ def test_draws_are_seeded() -> None:
 
 @pytest.mark.parametrize("shape", [(1, 8), (8, 1), (1, 1)])
 def test_one_level_of_a_factor_gives_no_bounds(shape: tuple[int, int]) -> None:
-    interval = crossed_bootstrap(np.arange(8.0)[: math.prod(shape)].reshape(shape))
+    values = np.arange(8.0)[: math.prod(shape)].reshape(shape)
+    interval = crossed_bootstrap(values)
     assert math.isnan(interval.low) and math.isnan(interval.high)
+    assert (interval.estimate, interval.n) == (values.mean(), values.size)
+    assert interval.kind == "95 % crossed bootstrap over encoders and label subsets, Student t"
 
 
 def test_crossed_bootstrap_refuses_bad_input() -> None:
-    with pytest.raises(ValueError, match="NaN"):
+    with pytest.raises(ValueError, match="values has 1 NaN"):
         crossed_bootstrap([1.0, math.nan], [0, 1], [0, 1])
-    with pytest.raises(ValueError, match="shape"):
-        crossed_bootstrap([1.0, 2.0], [0, 1], [0, 1, 2])
-    with pytest.raises(ValueError, match="both"):
+    for encoder, subset in (([0, 1], [0, 1, 2]), ([0, 1, 2], [0, 1]), ([0], [0])):
+        with pytest.raises(ValueError, match="the same shape"):
+            crossed_bootstrap([1.0, 2.0], encoder, subset)
+    with pytest.raises(ValueError, match=r"^give both .* a matrix \(E, S\)$"):
         crossed_bootstrap([1.0, 2.0], [0, 1])
     with pytest.raises(ValueError, match="E, S"):
         crossed_bootstrap([1.0, 2.0])
@@ -308,6 +407,30 @@ def test_exchanging_the_arms_changes_the_sign() -> None:
     assert back.p_value() == pytest.approx(forth.p_value())
 
 
+def test_options_reach_the_bootstrap() -> None:
+    first, second, encoder, subset = arms(0.03)
+    options = {"draws": 50, "seed": 3, "confidence": 0.9}
+    found = paired_difference(first, second, encoder, subset, **options)
+    assert found == crossed_bootstrap(first - second, encoder, subset, **options)
+    assert found.kind.startswith("90 %")
+    won = [
+        probability_of_improvement(first - 0.031, second, encoder, subset, draws=50, seed=seed)
+        for seed in (3, 3, 4)
+    ]
+    assert won[0] == won[1] != won[2]
+
+
+@pytest.mark.parametrize("which", ["a", "b"])
+def test_bad_input_is_named(which: str) -> None:
+    arguments = {"a": [1.0, 2.0], "b": [1.0, 2.0], "encoder": [0, 1], "subset": [0, 1]}
+    for function in (paired_difference, probability_of_improvement):
+        with pytest.raises(ValueError, match=rf"^{which} has 1 NaN"):
+            function(**{**arguments, which: [1.0, math.nan]})
+        for name in arguments:
+            with pytest.raises(ValueError, match="the same shape"):
+                function(**{**arguments, name: [0, 1, 2]})
+
+
 def test_paired_difference_refuses_a_pair_given_twice() -> None:
     with pytest.raises(ValueError, match="twice"):
         paired_difference([1.0, 2.0], [1.0, 2.0], [0, 0], [3, 3])
@@ -330,11 +453,14 @@ def test_common_pairs_keeps_what_both_have() -> None:
         "first": [0.5, 0.9],
         "second": [0.4, 0.6],
     }
+    assert pairs.index.tolist() == [0, 1]
 
 
 def test_common_pairs_refuses_mixed_arms_and_nothing_in_common() -> None:
     with pytest.raises(ValueError, match="second has 1 more rows"):
         common_pairs(rows([(0, 0)], [0.5]), rows([(0, 0), (0, 0)], [0.5, 0.6]))
+    with pytest.raises(ValueError, match="first has 1 more rows"):
+        common_pairs(rows([(0, 0), (0, 0)], [0.5, 0.6]), rows([(0, 0)], [0.5]))
     with pytest.raises(ValueError, match="in common"):
         common_pairs(rows([(0, 0)], [0.5]), rows([(0, 1)], [0.5]))
 
@@ -346,6 +472,14 @@ def test_probability_of_improvement_counts_wins_and_half_ties() -> None:
     assert interval.estimate == pytest.approx((3 + 0.5) / 6)
     assert 0 <= interval.low < interval.estimate < interval.high <= 1
     assert interval.n == 6
+    assert interval.kind == "95 % Wilson score over encoders and label subsets, Student t"
+
+
+def test_wins_over_one_encoder_have_no_bounds() -> None:
+    found = probability_of_improvement([1.0, 0.0, 1.0, 1.0], [0.5] * 4, [7] * 4, [0, 1, 2, 3])
+    assert (found.estimate, found.n) == (0.75, 4)
+    assert math.isnan(found.low) and math.isnan(found.high)
+    assert found.kind == "95 % Wilson score over encoders and label subsets, Student t"
 
 
 def test_winning_everywhere_is_not_certainty() -> None:
@@ -384,6 +518,7 @@ def test_holm_caps_and_leaves_out_what_was_not_tested() -> None:
     assert adjusted[[0, 2, 3]] == pytest.approx([0.06, 1.0, 1.0])
     assert math.isnan(adjusted[1])
     assert holm([]).shape == (0,)
+    assert holm([0, 1]).tolist() == [0.0, 1.0]
     with pytest.raises(ValueError, match="p values"):
         holm([0.5, 1.5])
 
@@ -399,6 +534,8 @@ def test_trend_is_the_interval_of_the_slopes_of_the_groups() -> None:
         (expected.low, expected.estimate, expected.high)
     )
     assert (interval.n, interval.kind) == (4, "95 % Student t over the slope of each group")
+    narrower = trend(x, y, np.repeat(np.arange(4), 5), confidence=0.5)
+    assert narrower.high == pytest.approx(mean_interval(slopes, 0.5).high)
 
 
 def test_trend_of_one_line_matches_the_regression() -> None:
@@ -409,14 +546,36 @@ def test_trend_of_one_line_matches_the_regression() -> None:
     assert interval.estimate == pytest.approx(line.slope)
     assert interval.p_value() == pytest.approx(line.pvalue)
     assert interval.low == pytest.approx(line.slope - 2.228139 * line.stderr, abs=1e-5)
+    assert (interval.n, interval.kind) == (12, "95 % Student t of a least-squares slope")
+
+
+def test_trend_of_three_points_has_one_degree_of_freedom() -> None:
+    interval, line = trend([0.0, 1.0, 2.0], [0.0, 1.0, 3.0]), stats.linregress([0, 1, 2], [0, 1, 3])
+    assert interval.high == pytest.approx(line.slope + 12.706205 * line.stderr)
+
+
+def test_trend_of_two_points_has_no_bounds() -> None:
+    interval = trend([1.0, 2.0], [0.0, 3.0])
+    assert (interval.estimate, interval.n) == (3.0, 2)
+    assert math.isnan(interval.low) and math.isnan(interval.high)
+    assert interval.kind == "95 % Student t of a least-squares slope"
+
+
+@pytest.mark.parametrize("which", ["x", "y"])
+def test_trend_names_bad_input(which: str) -> None:
+    points = {"x": [0.0, 1.0, 2.0], "y": [0.0, 1.0, 2.0], "group": [0, 0, 0]}
+    with pytest.raises(ValueError, match=rf"^{which} has 1 NaN"):
+        trend(**{**points, which: [0.0, 1.0, math.nan]})
+    for name in points:
+        with pytest.raises(ValueError, match="the same shape"):
+            trend(**{**points, name: [0, 1]})
 
 
 def test_trend_needs_two_places() -> None:
-    with pytest.raises(ValueError, match="two different x"):
+    with pytest.raises(ValueError, match=r"two different x, got \[1.0\]"):
         trend([1.0, 1.0], [0.0, 1.0])
     with pytest.raises(ValueError, match="two different x"):
         trend([1.0, 2.0], [0.0, 1.0], [0, 1])
-    assert math.isnan(trend([1.0, 2.0], [0.0, 1.0]).low)
 
 
 def test_a_group_with_one_x_has_no_slope_and_does_not_count() -> None:
