@@ -29,7 +29,7 @@ endif
 PIP := PIP_USER=0 PIP_REQUIRE_HASHES=0 PIP_CONSTRAINT=/dev/null $(BIN)/python -I -m pip --python= \
   install --quiet --disable-pip-version-check --target= --root=/ --prefix="$$PWD/.venv"
 
-.PHONY: help setup study test test-cluster test-s3 test-pythons chaos endings environments bench lint docs format lock clean
+.PHONY: help setup study test coverage test-cluster test-s3 test-pythons chaos endings environments bench lint docs format lock clean
 
 help:            ## what there is
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /	/'
@@ -63,6 +63,11 @@ test: setup      ## run the tests
 	  --dist loadfile $(OPTIONS) || test $$? -eq 5 || failed=1; \
 	$(BIN)/python -m pytest -m "ray and not cluster" $(OPTIONS) || test $$? -eq 5 || failed=1; \
 	exit $$failed
+
+coverage: setup  ## run the tests, and say which lines and branches no test reaches
+	@$(BIN)/coverage erase
+	@$(MAKE) --no-print-directory test OPTIONS='--cov --cov-append --cov-report= $(OPTIONS)'
+	@$(BIN)/coverage report
 
 test-cluster: setup  ## run the tests on hosts of their own (root; Debian's openssh-server iproute2 rsync)
 	@$(BIN)/python -m pytest tests/cluster -m cluster $(OPTIONS)
