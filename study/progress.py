@@ -31,7 +31,7 @@ long, a file gets a line on a trial that runs, and the time left is worked out a
 
 
 class StudyProgress:
-    """A `study.launch.Listener` that shows a live bar on a terminal, and one line an event on a
+    """A `study.dispatch.Listener` that shows a live bar on a terminal, and one line an event on a
     dumb one or in a file."""
 
     def __init__(

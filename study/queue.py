@@ -1,6 +1,6 @@
 """The queue of a study: which block is computed next, and what follows when one has failed.
 
-Knows nothing of Ray: `study.launch` takes tasks from it and tells it how they ended.
+Knows nothing of Ray: `study.dispatch` takes tasks from it and tells it how they ended.
 """
 
 from __future__ import annotations

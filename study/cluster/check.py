@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from study.cluster.connect import cluster
 from study.cluster.nodes import Facts, Node, alive, ask, facts, troubles
 from study.errors import NoResources, StoreError
-from study.launch import cluster
 from study.limits import cores
 from study.provenance import packages, processor
 from study.resources import Resources

@@ -10,8 +10,10 @@ from typing import Any
 
 from optuna.trial import TrialState
 
+from study.cluster.connect import count_workers
+from study.dispatch import Listener
 from study.grid import gaps
-from study.launch import Listener, Session, count_workers
+from study.launch import Session
 from study.queue import Queue, Task
 from study.search.halving import EPOCH, Halving
 from study.search.problems import rungs

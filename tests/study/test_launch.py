@@ -15,15 +15,17 @@ import torch
 from ray.exceptions import AuthenticationError, RayActorError, RayTaskError
 
 from analysis.results import load
-from study import adapter, launch
+from study import adapter
 from study.__main__ import main
 from study.adapter import Run, run_trial, trial_config
 from study.cluster import check
+from study.cluster.connect import cluster, count_workers, resolved
+from study.dispatch import PATIENCE, Dispatcher
 from study.errors import NoResources
 from study.experiments import AUTOENCODER, FEWSHOT
 from study.faults import Fault, OtherCode, TrialFailed
 from study.grid import override, plan
-from study.launch import PATIENCE, Dispatcher, cluster, resources_of
+from study.launch import resources_of
 from study.provenance import sources
 from study.queue import Queue, Task, missing_tasks
 from study.ray_internals import Evicted
@@ -202,7 +204,7 @@ def test_a_block_that_diverges_writes_nothing_and_stops_no_other(reports, few_di
 
 
 class Heard:
-    """A `study.launch.Listener` that keeps what it hears."""
+    """A `study.dispatch.Listener` that keeps what it hears."""
 
     def __init__(self):
         self.events = []
@@ -488,11 +490,11 @@ def test_rays_logs_go_unless_they_may_explain_an_error(error, kept, fake_ray, tm
 
 def test_auto_stays_where_there_are_gpus_and_is_none_elsewhere():
     nodes = [{"CPU": 8.0}, {"CPU": 4.0, "GPU": 2.0}]
-    assert launch.resolved(Resources(), nodes).gpus_per_trial == "auto"
-    assert launch.resolved(Resources(), nodes[:1]).gpus_per_trial == 0
-    assert launch.resolved(Resources(gpus_per_trial=0.25), nodes).gpus_per_trial == 0.25
+    assert resolved(Resources(), nodes).gpus_per_trial == "auto"
+    assert resolved(Resources(), nodes[:1]).gpus_per_trial == 0
+    assert resolved(Resources(gpus_per_trial=0.25), nodes).gpus_per_trial == 0.25
     with pytest.raises(NoResources, match=r"--gpus-per-trial 3: the largest node .* has 2 GPUs"):
-        launch.resolved(Resources(gpus_per_trial=3), nodes)
+        resolved(Resources(gpus_per_trial=3), nodes)
 
 
 @pytest.mark.parametrize(
@@ -501,9 +503,9 @@ def test_auto_stays_where_there_are_gpus_and_is_none_elsewhere():
      (1, 0.3, {"CPU": 48, "GPU": 4}, 12), (1, 2, {"CPU": 48, "GPU": 5}, 2), (4, 0, {"CPU": 2}, 1)],
 )  # fmt: skip
 def test_as_many_trials_as_the_cluster_holds_run_at_once(cpus, gpus, node, count, monkeypatch):
-    monkeypatch.setattr(launch, "may_come", list)
+    monkeypatch.setattr("study.cluster.connect.may_come", list)
     monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": node}])
-    assert launch.count_workers(cpus, gpus) == count
+    assert count_workers(cpus, gpus) == count
 
 
 @pytest.mark.parametrize(
@@ -518,7 +520,7 @@ def test_a_trial_that_fits_nowhere_is_refused(cpus, gpus, named, fake_ray):
 
 
 def test_a_worker_that_an_autoscaled_cluster_may_start_counts(fake_ray, monkeypatch):
-    monkeypatch.setattr(launch, "may_come", lambda: [{"CPU": 48.0, "GPU": 4.0}])
+    monkeypatch.setattr("study.cluster.connect.may_come", lambda: [{"CPU": 48.0, "GPU": 4.0}])
     with cluster(Resources("auto", 8)) as resources:
         assert resources == Resources("auto", 8, "auto")
     with pytest.raises(NoResources, match="--cpus-per-trial 8"), cluster(Resources("local", 8)):

@@ -6,8 +6,7 @@ import sys
 
 import pytest
 
-from study import launch
-from study.launch import local_options
+from study.cluster.connect import local_options, remove_logs
 from study.limits import cores, memory
 from study.resources import Resources
 
@@ -56,12 +55,12 @@ def test_control_groups_limit_memory(tmp_path):
 
 
 def test_a_local_ray_uses_what_this_process_may(monkeypatch):
-    monkeypatch.setattr(launch, "cores", lambda: 3)
-    monkeypatch.setattr(launch, "memory", lambda: 10 * 2**30)
+    monkeypatch.setattr("study.cluster.connect.cores", lambda: 3)
+    monkeypatch.setattr("study.cluster.connect.memory", lambda: 10 * 2**30)
     options = local_options(Resources())
     assert (options["num_cpus"], options["object_store_memory"]) == (3, 3 * 2**30)
     assert local_options(Resources(cpus=2))["num_cpus"] == 2
-    monkeypatch.setattr(launch, "memory", lambda: None)
+    monkeypatch.setattr("study.cluster.connect.memory", lambda: None)
     assert "object_store_memory" not in local_options(Resources())
 
 
@@ -84,8 +83,8 @@ def test_own_logs_go_and_those_of_others_stay(tmp_path):
     for session in (ours, theirs):
         control(session, logs__raylet_dot_out="…")
     (tmp_path / "session_latest").symlink_to(ours)
-    launch.remove_logs(ours)
+    remove_logs(ours)
     assert [path.name for path in tmp_path.iterdir()] == ["session_2"]
     (tmp_path / "session_latest").symlink_to(theirs)
-    launch.remove_logs(ours)
+    remove_logs(ours)
     assert (tmp_path / "session_latest").exists()

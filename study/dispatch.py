@@ -1,0 +1,250 @@
+"""A queue's tasks as Ray Tune's trials, and what becomes of them."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import ray
+from ray import tune
+from ray.exceptions import RayActorError, RayTaskError
+from ray.tune.search import Searcher
+
+from study.adapter import BLOCKS, OUTCOMES, trial_config
+from study.cluster.connect import alive_nodes
+from study.faults import HOST_LOSSES, TRIES, Fault, Hosts, TrialFailed, failure_message
+from study.queue import Queue, Task
+from study.ray_internals import Evicted
+from study.store import Store
+from study.words import counted, reason
+
+PATIENCE = 60.0
+"""Seconds for which no other trial starts while one waits for another host than it failed on."""
+
+
+class Listener(Protocol):
+    """Hears how the tasks of a queue fare."""
+
+    def started(self, task: Task) -> None:
+        """A worker has begun with it."""
+
+    def reported(self, task: Task, result: Mapping[str, Any]) -> None:
+        """Its trial has reported metrics on the way."""
+
+    def done(self, task: Task, value: float | None) -> None:
+        """Its block is in the store; `value` is the mean of the experiment's metric."""
+
+    def stopped(self, task: Task, result: Mapping[str, Any]) -> None:
+        """Its trial was stopped early, with these last metrics."""
+
+    def failed(self, task: Task, error: str) -> None:
+        """It has no result; `error` may be a traceback."""
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+
+
+def trial_name(trial: Any) -> str:
+    """`autoencoder_0123456789abcdef.0-3`, of several blocks the first."""
+    blocks = trial.config[BLOCKS]
+    more = f"_and_{len(blocks) - 1}_more" if len(blocks) > 1 else ""
+    return f"{trial.config['experiment']}_{blocks[0]['block']}{more}"
+
+
+class Dispatcher(Searcher):
+    """Hands Tune the tasks of a queue, and deals with what becomes of them."""
+
+    def __init__(
+        self, queue: Queue, listener: Listener, store: Store, cpus: float, workers: int
+    ) -> None:
+        super().__init__()
+        self.queue = queue
+        self.listener = listener
+        self.store = store
+        self.cpus = cpus
+        self.workers = workers
+        self.hosts = Hosts()
+        self.trials: dict[str, list[Task]] = {}
+        """By Tune's id: the tasks of trials that have not ended."""
+        self.waiting: set[str] = set()
+        """Those of them that have no worker yet."""
+        self.moved: dict[str, float] = {}
+        """When trials were suggested that wait for another host than the one they failed on."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune saves its searcher; what has to last is in the store
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: see `__getstate__`."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: see `__getstate__`."""
+
+    # --- Tune asks ---------------------------------------------------------------------------
+
+    def suggest(self, trial_id: str) -> Any:
+        """The configuration of the next trial; None while there is none, or enough wait."""
+        if any(time.monotonic() - since < PATIENCE for since in self.moved.values()):
+            return None  # the next free cores are theirs, and not those of a reused actor
+        computing = len(self.trials) - len(self.waiting)
+        if len(self.waiting) >= max(1, self.workers - computing):
+            return None
+        tasks = self.queue.take(self.workers)
+        if not tasks:
+            return None if self.queue.running else Searcher.FINISHED
+        self.trials[trial_id] = tasks
+        self.waiting.add(trial_id)
+        cpus, avoid = self._placement(tasks[0])
+        if set(avoid) - self.hosts.excluded.keys():
+            self.moved[trial_id] = time.monotonic()
+        return trial_config(tasks, cpus, avoid)
+
+    def _placement(self, task: Task) -> tuple[float, list[str]]:
+        """CPU cores of the trial, and ids of the nodes that it may not run on.
+
+        A task that runs alone gets all cores of a host, and computes with as many threads as ever.
+        """
+        unwanted = {*self.hosts.excluded, task.failed_on} - {""}
+        if not (unwanted or task.alone):
+            return self.cpus, []
+        fitting = {
+            node["NodeID"]: node["Resources"].get("CPU", 0)
+            for node in alive_nodes()
+            if node["Resources"].get("CPU", 0) >= self.cpus
+            and node["Resources"].get("GPU", 0) >= task.gpus
+        }
+        others = {node: cores for node, cores in fitting.items() if node not in unwanted}
+        if not others:
+            others, unwanted = fitting, set()
+        cpus = max(others.values(), default=self.cpus) if task.alone else self.cpus
+        return cpus, sorted(unwanted)
+
+    # --- Tune tells --------------------------------------------------------------------------
+
+    def on_trial_start(self, trial_id: str) -> None:
+        """A worker has begun with the trial."""
+        self._placed(trial_id)
+        for task in self.trials[trial_id]:
+            self.listener.started(task)
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        if OUTCOMES not in result:
+            for task in self.trials[trial_id]:
+                self.listener.reported(task, result)
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        if error:  # `on_trial_error` knows more
+            return
+        tasks, result = self._ended(trial_id), result or {}
+        if OUTCOMES in result:
+            self.hosts.succeeded(result["node"])
+            for task, (value, seconds) in zip(tasks, result[OUTCOMES], strict=True):
+                self.queue.finish(task, seconds)
+                self.listener.done(task, value)
+        else:
+            for task in tasks:
+                self.queue.finish(task)
+                self.listener.stopped(task, result)
+
+    def _placed(self, trial_id: str) -> None:
+        self.waiting.discard(trial_id)
+        self.moved.pop(trial_id, None)
+
+    def _ended(self, trial_id: str) -> list[Task]:
+        self._placed(trial_id)
+        return self.trials.pop(trial_id)
+
+    def on_trial_error(self, trial_id: str, error: Exception | None) -> None:
+        """The trial has failed: its blocks are done, tried again, or given up."""
+        fault, text, node, own = diagnosis(error)
+        retried, lost = 0, False
+        for task in self._ended(trial_id):
+            name = task.block.name
+            if name in own:
+                self._give_up(task, own[name])
+            elif self.store.has(task.block):
+                self.queue.finish(task)
+                self.listener.done(task, None)
+            elif self.queue.retry(task, fault, node):
+                retried += 1
+                lost |= fault in (Fault.LOST, Fault.HOST_MEMORY)
+                again = task
+            else:
+                self._give_up(task, failure_message(fault, text, task.gpus))
+        if retried:
+            tries = f" ({again.losses + 1} of {TRIES} tries)" if lost else ""
+            alone = ", alone" if again.alone else ""
+            self.listener.say(
+                f"{counted(retried, 'block')} of {again.cell.experiment.name} tried again{alone}"
+                f"{tries}: {fault.value}: {reason(text)}"
+            )
+        if lost and node and self.hosts.lost(node, reason(text)):
+            self._announce_exclusion(node)
+
+    def _announce_exclusion(self, node: str) -> None:
+        others = [other for other in alive_nodes() if other["NodeID"] not in self.hosts.excluded]
+        if others:
+            host = next(
+                (n["NodeManagerHostname"] for n in ray.nodes() if n["NodeID"] == node), node
+            )
+            self.listener.say(
+                f"host {host} has lost its last {HOST_LOSSES} blocks and gets no more: "
+                f"{self.hosts.excluded[node]}"
+            )
+
+    def _give_up(self, task: Task, error: str) -> None:
+        self._fail(task, error)
+        for child in self.queue.drop(task):
+            parent = task.cell.id
+            self._fail(child, f"not tried: the cell {parent} that it builds on has failed")
+
+    def _fail(self, task: Task, error: str) -> None:
+        self.store.write_failure(task.cell.id, task.cell.config, error)
+        self.listener.failed(task, error)
+
+
+def diagnosis(error: Exception | None) -> tuple[Fault, str, str, Mapping[str, str]]:
+    """Of what Tune says of a failed trial: the fault, the error, the node it happened on (empty
+    where that isn't known), and the errors that blocks had of their own."""
+    cause = error.cause if isinstance(error, RayTaskError) else error
+    if isinstance(cause, TrialFailed):
+        return cause.fault, cause.error, cause.node, cause.own
+    if isinstance(cause, Evicted):
+        return Fault.HOST_MEMORY, str(error), node_of(cause), {}
+    if error is None or isinstance(error, RayActorError):
+        text = str(error or "its trial ended without a result and without an error")
+        return Fault.LOST, text, node_of(cause), {}
+    return Fault.OWN, str(error), "", {}
+
+
+def node_of(error: BaseException | None) -> str:
+    """Id of the node of a worker that died, by the address in Ray's message; else empty."""
+    found = re.search(r"\bip: (\S+)", str(error))
+    for node in ray.nodes() if found else ():
+        if found and node["NodeManagerAddress"] == found[1]:
+            return str(node["NodeID"])
+    return ""
+
+
+class TrialEvents(tune.Callback):
+    """Tells the dispatcher what Tune tells callbacks, and not searchers."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self.dispatcher = dispatcher
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.dispatcher.on_trial_start(trial.trial_id)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        # Not `get_pickled_error`, which looks where Tune copies the file to later.
+        path = trial.pickled_error_file
+        error = ray.cloudpickle.loads(Path(path).read_bytes()) if path else None
+        self.dispatcher.on_trial_error(trial.trial_id, error)
