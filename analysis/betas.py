@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from analysis import correlation, interpolation
 from analysis.results import Results
 from analysis.statistics import LEVEL, finite_mean, holm
-from analysis.style import draw_series, figure, styled
+from analysis.style import Series, draw_series, figure, styled
 
 REDUNDANCY = {
     "total_correlation_per_dimension": "the total correlation per dimension (nats)",
@@ -138,7 +138,7 @@ def draw(table: pd.DataFrame, measures: Mapping[str, str]) -> Figure:
     places = np.arange(len(betas))
     at = table.assign(place=table["beta"].map(dict(zip(betas, places, strict=True))))
     for axes, (measure, name) in zip(panels[0], there.items(), strict=True):
-        draw_series(axes, at, "place", measure, name, 0)
+        draw_series(axes, at, "place", measure, Series(name, 0))
         axes.set_xticks(places, [f"{beta:g}" for beta in betas])
         axes.set_xlabel("β")
         axes.set_title(textwrap.fill(name.removeprefix("the "), 30))

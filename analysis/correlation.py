@@ -15,7 +15,7 @@ from analysis import redundancy
 from analysis.results import Results
 from analysis.selection import with_common_replicates
 from analysis.statistics import Interval, finite_mean, trend, verdict
-from analysis.style import draw_series, figure, latent_dim_axis, styled
+from analysis.style import Series, draw_series, figure, latent_dim_axis, styled
 from analysis.threads import each
 from study.words import counted
 from trainables.fewshot.codes import encode as encode_once
@@ -196,14 +196,14 @@ def draw_correlation(table: pd.DataFrame) -> Figure:
         ("rms_off_diagonal", "RMS r", 1, 0.03),
         ("whitened", "mean |r|, whitened", 4, 0.015),
     ):
-        draw_series(left, several, "latent_dim", measure, label, index, 1, offset, SHARES)
+        series = Series(label, index, offset, within=SHARES)
+        draw_series(left, several, "latent_dim", measure, series)
     floor = redundancy.noise_floor(int(table["images"].iloc[0]))
     left.axhline(floor, color="#666666", linestyle=":", label=f"noise floor {floor:.3f}")
     left.set_title("between different coordinates")
     left.set_ylabel("absolute Pearson correlation")
-    draw_series(
-        right, table, "latent_dim", "original_number", "the original's number", 2, within=SHARES
-    )
+    original = Series("the original's number", 2, within=SHARES)
+    draw_series(right, table, "latent_dim", "original_number", original)
     dims = np.array(sorted(table["latent_dim"].unique()))
     right.plot(dims, 1 / dims, color="#666666", linestyle="--", label="its diagonal alone, 1/d")
     right.set_title("diagonal included, as in the original")
@@ -220,19 +220,17 @@ def draw_information(table: pd.DataFrame) -> Figure:
     d."""
     made, (left, right) = figure(columns=2, width=10)
     several = table[table["latent_dim"] > 1]
-    draw_series(
-        left, several, "latent_dim", "total_correlation_per_dimension", "codes", 0,
-        within=(0, np.inf),
-    )  # fmt: skip
+    codes = Series("codes", 0, within=(0, np.inf))
+    draw_series(left, several, "latent_dim", "total_correlation_per_dimension", codes)
     left.set_ylabel("Gaussian total correlation\nper dimension (nats)")
     shares = table.assign(
         effective=table["effective_rank"] / table["latent_dim"],
         participation=table["participation_ratio"] / table["latent_dim"],
     )
-    draw_series(right, shares, "latent_dim", "effective", "effective rank / d", 0, within=SHARES)
-    draw_series(
-        right, shares, "latent_dim", "participation", "participation ratio / d", 1, within=SHARES
-    )
+    for index, (share, label) in enumerate(
+        [("effective", "effective rank / d"), ("participation", "participation ratio / d")]
+    ):
+        draw_series(right, shares, "latent_dim", share, Series(label, index, within=SHARES))
     right.axhline(1, color="#666666", linestyle=":", label="all directions alike")
     right.set_ylabel("share of the directions in use")
     right.legend()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -155,41 +156,49 @@ def error_bars(
     return np.maximum(reach, 0) if np.isfinite(reach).any() else None
 
 
-def draw_series(
-    axes: Axes,
-    table: pd.DataFrame,
-    x: str,
-    y: str,
-    label: str,
-    index: int,
-    scale: float = 1.0,
-    offset: float = 0.0,
-    within: tuple[float, float] = (-np.inf, np.inf),
-) -> None:
-    """Every replicate as a small dot, and the mean with its 95 % Student-t interval, if there are
-    two; what is not finite is left out.
+@dataclass(frozen=True)
+class Series:
+    """The looks of one series of a figure."""
 
-    `index` picks colour, marker and line; `offset` shifts x by that fraction, so that series
-    with the same x can be told apart. Bars end at the bounds `within` which values are possible.
-    """
+    label: str
+    """Its name in the legend."""
+    index: int
+    """Picks colour, marker and line."""
+    offset: float = 0.0
+    """Fraction by which x is shifted, so that series with the same x can be told apart."""
+    scale: float = 1.0
+    """Factor of y, such as 100 for per cent."""
+    within: tuple[float, float] = (-np.inf, np.inf)
+    """The values that are possible, scaled: bars end there."""
+
+    @property
+    def marks(self) -> dict[str, Any]:
+        """Colour and marker, as matplotlib takes them."""
+        return {"color": COLOURS[self.index % 7], "marker": MARKERS[self.index % 7]}
+
+
+def draw_series(axes: Axes, table: pd.DataFrame, x: str, y: str, series: Series) -> None:
+    """Every replicate as a small dot, and the mean with its 95 % Student-t interval, if there are
+    two; what is not finite is left out."""
     table = table[np.isfinite(table[y].to_numpy(float))]
     if table.empty:
         return
-    colour, marker, line = COLOURS[index % 7], MARKERS[index % 7], LINES[index % 7]
-    places = table[x].to_numpy(float) * (1 + offset)
+    places = table[x].to_numpy(float) * (1 + series.offset)
     (dots,) = axes.plot(
-        places, table[y] * scale, ".", color=colour, alpha=0.35, markersize=4, zorder=2, gid=label
-    )
+        places, table[y] * series.scale, ".", color=series.marks["color"], alpha=0.35,
+        markersize=4, zorder=2, gid=series.label,
+    )  # fmt: skip
     if "replicate" in table:
         tell(dots, "replicate " + table["replicate"].astype(str), cells_of(table))
     groups = [(value, group) for value, group in table.groupby(x)]
-    intervals = [finite_mean(group[y].to_numpy(float) * scale) for _, group in groups]
-    at = np.array([float(value) for value, _ in groups]) * (1 + offset)
+    intervals = [finite_mean(group[y].to_numpy(float) * series.scale) for _, group in groups]
+    at = np.array([float(value) for value, _ in groups]) * (1 + series.offset)
     means, lows, highs = np.array([(i.estimate, i.low, i.high) for i in intervals]).T
-    lows, highs = np.clip(lows, *within), np.clip(highs, *within)
+    lows, highs = np.clip(lows, *series.within), np.clip(highs, *series.within)
     drawn = axes.errorbar(
-        at, means, yerr=error_bars(means, lows, highs), color=colour, marker=marker, linestyle=line,
-        markersize=5, capsize=2.5, linewidth=1.4, label=label, zorder=3,
+        at, means, yerr=error_bars(means, lows, highs), **series.marks,
+        linestyle=LINES[series.index % 7], markersize=5, capsize=2.5, linewidth=1.4,
+        label=series.label, zorder=3,
     )  # fmt: skip
     tell(
         drawn.lines[0],
@@ -199,30 +208,19 @@ def draw_series(
 
 
 def draw_estimates(
-    axes: Axes,
-    table: pd.DataFrame,
-    x: str,
-    y: str,
-    label: str,
-    index: int,
-    shift: float = 1.0,
-    scale: float = 1.0,
-    **look: Any,
+    axes: Axes, table: pd.DataFrame, x: str, y: str, series: Series, **look: Any
 ) -> None:
-    """Estimates against `x`, at its values times `shift`, with the bars from `low` to `high`.
-
-    `y`, `low` and `high` are drawn times `scale`; columns `n` or `pairs`, and `cells`, are told.
-    """
-    own: dict[str, Any] = {"color": COLOURS[index % 7], "marker": MARKERS[index % 7]}
-    reach = error_bars(table[y], table["low"], table["high"], scale)
+    """Estimates `y` against `x`, with the bars from `low` to `high`; columns `n` or `pairs`, and
+    `cells`, are told."""
+    reach = error_bars(table[y], table["low"], table["high"], series.scale)
     drawn = axes.errorbar(
-        table[x] * shift,
-        scale * table[y],
+        table[x] * (1 + series.offset),
+        series.scale * table[y],
         yerr=reach,
         capsize=2.5,
         markersize=5,
-        label=label,
-        **own | look,
+        label=series.label,
+        **series.marks | look,
     )
     tell_counts(drawn, table)
 

@@ -16,6 +16,7 @@ from analysis.reconstruction.figures import ERROR
 from analysis.style import (
     COLOURS,
     MARKERS,
+    Series,
     draw_series,
     error_bars,
     figure,
@@ -40,8 +41,8 @@ def draw_errors(studies: Sequence[Study]) -> Figure:
     for axes, depth in zip(panels[0], depths, strict=True):
         for index, (name, rows) in enumerate(tables.items()):
             offset = 0.03 * (index - (len(tables) - 1) / 2)
-            draw_series(axes, rows[rows["depth"] == depth], "latent_dim", "test_mse",
-                        literal(name), index, offset=offset)  # fmt: skip
+            series = Series(literal(name), index, offset)
+            draw_series(axes, rows[rows["depth"] == depth], "latent_dim", "test_mse", series)
         latent_dim_axis(axes, every["latent_dim"], apart=1.15)
         axes.set_title(counted(depth, "layer"))
     panels[0][0].set_ylabel(ERROR)

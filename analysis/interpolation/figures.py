@@ -20,7 +20,7 @@ from analysis.interpolation.scorecard import (
     by_replicate,
 )
 from analysis.statistics import Interval, mean_interval
-from analysis.style import COLOURS, MARKERS, draw_series, figure, latent_dim_axis, styled
+from analysis.style import COLOURS, MARKERS, Series, draw_series, figure, latent_dim_axis, styled
 
 PANELS = ("kept", "confidence", "relative", "outside", "both", "cross_dissolve", "nearest",
           "mean_distance", "smoothness", "cycle", "path", "mse")  # fmt: skip
@@ -52,10 +52,8 @@ def draw_scorecard(table: pd.DataFrame) -> Figure:
         ):
             if (measure, control) == ("kept", INTERPOLATION):
                 continue  # it is a measure of end points
-            draw_series(
-                axes, models[control], "latent_dim", measure, label, index,
-                within=POSSIBLE.get(measure, (0, np.inf)),
-            )  # fmt: skip
+            series = Series(label, index, within=POSSIBLE.get(measure, (0, np.inf)))
+            draw_series(axes, models[control], "latent_dim", measure, series)
         for control, (style, colour) in lines.items():
             value = by_replicate(table, control)[measure].mean()
             if np.isfinite(value) and (measure, control) != ("kept", PIXEL_BLEND):

@@ -13,6 +13,7 @@ from analysis.selection import front
 from analysis.style import (
     COLOURS,
     MARKERS,
+    Series,
     StyledFigure,
     cells_of,
     class_axis,
@@ -50,10 +51,8 @@ def draw_error_by_dimension(rows: pd.DataFrame, pca: pd.DataFrame) -> Figure:
     for axes, depth in zip(panels, depths, strict=True):
         for index, batch in enumerate(batches):
             part = rows[(rows["depth"] == depth) & (rows["batch_size"] == batch)]
-            draw_series(
-                axes, part, "latent_dim", "test_mse", f"batch {batch}", index,
-                offset=offsets[index], within=(0, np.inf),
-            )  # fmt: skip
+            series = Series(f"batch {batch}", index, offsets[index], within=(0, np.inf))
+            draw_series(axes, part, "latent_dim", "test_mse", series)
         if len(pca):
             axes.plot(pca["latent_dim"], pca["pca_mse"], color="#666666", linestyle=":", marker="x",
                       label="PCA, same split")  # fmt: skip
@@ -73,8 +72,8 @@ def _draw_changes(axes: Axes, rows: pd.DataFrame, batches: list[int], depths: li
         of_batch = rows[rows["batch_size"] == batch]
         table = change(of_batch, {"depth": depths[0]}, {"depth": depths[-1]}, ["latent_dim"])
         if len(table):
-            draw_estimates(axes, table, "latent_dim", "percent", f"batch {batch}", index,
-                           1 + 0.04 * (index - (len(batches) - 1) / 2))  # fmt: skip
+            series = Series(f"batch {batch}", index, 0.04 * (index - (len(batches) - 1) / 2))
+            draw_estimates(axes, table, "latent_dim", "percent", series)
     axes.axhline(0, color="#444444", linewidth=1)
     axes.set_title(f"{depths[-1]} layers instead of {depths[0]}")
     axes.set_ylabel("change of the error (%)")

@@ -12,7 +12,7 @@ from pandas.api.types import is_numeric_dtype
 from analysis.document import Document
 from analysis.report.captions import intervals
 from analysis.results import Results
-from analysis.style import COLOURS, draw_series, figure, literal, styled
+from analysis.style import COLOURS, Series, draw_series, figure, literal, styled
 
 
 def write(document: Document, results: Results, planned: dict[str, Any]) -> None:
@@ -52,7 +52,7 @@ def draw(rows: pd.DataFrame, axes: list[str], x: str, metric: str) -> Figure:
     made, panel = figure()
     for index, (values, part) in enumerate(groups):
         named = ", ".join(f"{axis} {value}" for axis, value in zip(others, values, strict=False))
-        draw_series(panel, part, x, metric, literal(named or metric), index)
+        draw_series(panel, part, x, metric, Series(literal(named or metric), index))
     ticks = sorted(rows[x].unique())
     if min(ticks) > 0 and max(ticks) / min(ticks) >= 4:
         panel.set_xscale("log")

@@ -14,6 +14,7 @@ from analysis.style import (
     COLOURS,
     LINES,
     MARKERS,
+    Series,
     class_axis,
     draw_estimates,
     error_bars,
@@ -162,8 +163,8 @@ def draw_differences(table: pd.DataFrame) -> Figure:
         # Evenly spaced: on the scale of d the bars of 12 and 14 would overlap.
         shift = 0.16 * (index - (len(counts) - 1) / 2)
         places = [dims.index(dim) + shift for dim in part["latent_dim"]]
-        draw_estimates(axes, part.assign(place=places), "place", "difference",
-                       f"{labels} labels", index, scale=100, linestyle="")  # fmt: skip
+        series = Series(f"{labels} labels", index, scale=100)
+        draw_estimates(axes, part.assign(place=places), "place", "difference", series, linestyle="")
     axes.axhline(0, color="#444444", linewidth=1)
     axes.set_xticks(range(len(dims)), [f"{dim:.0f}" for dim in dims])
     axes.set_xlabel("latent dimension d (evenly spaced)")

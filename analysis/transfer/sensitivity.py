@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from analysis.results import Results
 from analysis.statistics import LEVEL, holm
-from analysis.style import draw_estimates, figure, styled
+from analysis.style import Series, draw_estimates, figure, styled
 from analysis.transfer.accuracies import over_replicates
 from analysis.transfer.arms import rows_of
 
@@ -112,8 +112,8 @@ def draw_sensitivity(table: pd.DataFrame) -> Figure:
     made, panels = figure(len(shown), width=8, height=3.6, sharey=True, squeeze=False)
     for axes, name in zip(panels[0], shown, strict=True):
         for index, (labels, lines) in enumerate(table[table["varied"] == name].groupby("labels")):
-            draw_estimates(axes, lines, "value", "difference", f"{labels} labels", index,
-                           1 + 0.03 * index, 100)  # fmt: skip
+            series = Series(f"{labels} labels", index, 0.03 * index, scale=100)
+            draw_estimates(axes, lines, "value", "difference", series)
         axes.axhline(0, color="#444444", linewidth=1)
         axes.set_xscale("log")
         ticks = sorted(table[table["varied"] == name]["value"].unique())

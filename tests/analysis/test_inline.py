@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from analysis.inline import MOST_MARKS, inline, shows_pictures
-from analysis.style import draw_estimates, draw_series, figure, latent_dim_axis
+from analysis.style import Series, draw_estimates, draw_series, figure, latent_dim_axis
 from analysis.transfer.figures import draw_confusion
 
 ROWS = pd.DataFrame(
@@ -23,7 +23,7 @@ ROWS = pd.DataFrame(
 @pytest.fixture
 def drawn():
     made, axes = figure()
-    draw_series(axes, ROWS, "latent_dim", "test_mse", "batch 64", 0, offset=0.02)
+    draw_series(axes, ROWS, "latent_dim", "test_mse", Series("batch 64", 0, offset=0.02))
     axes.axhline(0.02, color="#666666", label="PCA")
     latent_dim_axis(axes, [2, 8])
     axes.set_ylabel("mean squared error")
@@ -125,7 +125,7 @@ def test_estimates_say_their_pairs():
             "cells": ["aa bb"],
         }
     )
-    draw_estimates(axes, table, "d", "difference", "20 labels", 0, scale=100)
+    draw_estimates(axes, table, "d", "difference", Series("20 labels", 0, scale=100))
     made.canvas.draw()
     (mark,) = inline(made).marks
     assert mark.says == "20 labels\nvalue: 1 [0, 2]\nat: 2\nn = 8" and mark.cell == "aa bb"

@@ -14,7 +14,7 @@ import pytest
 from analysis import report
 from analysis.document import Document, Glance
 from analysis.results import Results
-from analysis.style import draw_series, figure, latent_dim_axis
+from analysis.style import Series, draw_series, figure, latent_dim_axis
 
 webdriver = pytest.importorskip("selenium.webdriver")
 ui = pytest.importorskip("selenium.webdriver.support.ui")
@@ -38,7 +38,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     section.glance = Glance.of("The error falls.", ROWS["test_mse"], ROWS["latent_dim"])
     drawn, axes = figure()
     for index, (name, part) in enumerate(ROWS.groupby("name")):
-        draw_series(axes, part, "latent_dim", "test_mse", str(name), index)
+        draw_series(axes, part, "latent_dim", "test_mse", Series(str(name), index))
     latent_dim_axis(axes, [2, 4, 8])
     axes.set_ylabel("error")
     axes.legend()
