@@ -1,4 +1,4 @@
-"""How much the coordinates of a latent code repeat one another.
+"""Redundancy: the coordinates of a latent code repeat one another.
 
 Pure measures on `codes` of shape (N, d): N encoded images, d latent coordinates. Pearson
 correlations see linear redundancy between coordinates as they are; the eigenvalue measures see

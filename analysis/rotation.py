@@ -30,7 +30,7 @@ NAIVE = "absolute"
 BIN = 10
 """Width of a bin of true angles, in degrees."""
 NEAR = 30
-"""How far from 0° still counts as near the break of the naive loss, in degrees."""
+"""Degrees from 0° up to which an angle is near the break of the naive loss."""
 
 HALF_TURN = (0, 1, 6, 8, 9)
 """Digits that half a turn leaves as they are, or makes another of them."""

@@ -1,4 +1,4 @@
-"""How every figure looks: colours that survive greyscale and colour blindness, one size of type."""
+"""The look of every figure: colours that survive greyscale and colour blindness, one type size."""
 
 from __future__ import annotations
 

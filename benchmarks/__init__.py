@@ -1,1 +1,1 @@
-"""What the study is measured against: one module a question, `python -m benchmarks` for all."""
+"""Benchmarks of the study: one module a question, `python -m benchmarks` runs all."""

@@ -1,4 +1,4 @@
-"""What a block costs the driver, whatever is in it: time to the first trial, CPU, Tune's state."""
+"""The driver's cost of a block: time to the first trial, CPU seconds, Tune's state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far the training steps are from what the machine can do.
+"""The distance of training steps from the machine's limit.
 
 Floating-point operations are those of one unfused member times the members, as PyTorch's counter
 overcounts grouped weight gradients, over the machine's measured matrix product rate for the same

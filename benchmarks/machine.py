@@ -1,4 +1,4 @@
-"""What the figures depend on: hardware, versions, and what this machine can do at most."""
+"""The basis of all figures: hardware, versions, and the most that this machine can do."""
 
 from __future__ import annotations
 

@@ -30,8 +30,7 @@ SAMPLED = 8
 """Fits of each kind that are run as commonly written."""
 
 Fit = dict[str, Any]
-"""What `plain_tune` takes: `kind`, `settings`, `replicate`, `encoder`, perhaps `reach`; and the
-cell's id."""
+"""A trial of `plain_tune`: `kind`, `settings`, `replicate`, `encoder`, perhaps `reach`, cell id."""
 
 PLAIN = "autoencoder by the common recipe"
 """The kind of those that have an error to reach."""

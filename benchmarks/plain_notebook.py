@@ -1,4 +1,4 @@
-"""What its users would otherwise write: the notebook loop that this study is measured against.
+"""The notebook loop that users write otherwise, and that this study is measured against.
 
 A torchvision DataLoader with ToTensor, a plain convolutional autoencoder 16-32-64, Adam at 1e-3,
 batches of 128, ten epochs, evaluation on the test images after each. All of the machine's cores.

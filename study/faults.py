@@ -11,7 +11,7 @@ from typing import Any
 from study.errors import StoreError
 
 TRIES = 4
-"""How often a block is tried whose worker dies each time: it may be the block that kills it."""
+"""Tries of a block whose worker dies each time: it may be the block that kills it."""
 
 HOST_LOSSES = 3
 """Blocks that a host loses in a row before it gets no more."""

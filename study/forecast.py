@@ -1,4 +1,4 @@
-"""How long what is left of a study takes: its queue played through with expected seconds."""
+"""Seconds until a study is done: its queue, played through with expected seconds."""
 
 from __future__ import annotations
 

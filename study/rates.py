@@ -1,4 +1,4 @@
-"""How many seconds a block takes: a regression on settings, learned from blocks that are done.
+"""Seconds of a block: a regression on settings, learned from blocks that are done.
 
     seconds = replicates × work × rate
 

@@ -1,4 +1,4 @@
-"""How the C library's allocator treats memory that tensors have freed."""
+"""The C library's allocator keeps memory that tensors have freed."""
 
 from __future__ import annotations
 

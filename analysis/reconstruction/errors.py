@@ -1,4 +1,4 @@
-"""How large the errors are: by cell, model, image and class, and as d and depth change."""
+"""Reconstruction errors by cell, model, image and class, and as d and depth change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How accurate the cells are: means, intervals, and paired differences between the arms."""
+"""Accuracies of cells: means, intervals, and paired differences between the arms."""
 
 from __future__ import annotations
 

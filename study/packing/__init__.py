@@ -1,1 +1,1 @@
-"""How many trials share a GPU, from what one of them takes of its memory."""
+"""Trials that share a GPU: their number follows from the memory that one needs."""

@@ -1,4 +1,4 @@
-"""How long blocks take, from a few steps of a few of them, where none is finished.
+"""Seconds of blocks where none is finished: a few steps of a few of them are measured.
 
 The steps are trained in processes of their own, as many as trials would run at once, and leave
 nothing behind: no results, no torch in this process.

@@ -1,4 +1,4 @@
-"""How many trials share a GPU: as many as its memory, its cores and the blocks allow."""
+"""The number of trials that share a GPU: its memory, its cores and the blocks allow it."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ PATIENCE = 60.0
 """Seconds to wait for another process, such as optuna-dashboard, that holds an SQLite file."""
 
 REPETITION = "another trial is computing the same cell"
-"""How the reason of a trial begins that repeats another, in databases of before."""
+"""Start of the reason of a trial that repeats another, in databases of earlier versions."""
 
 
 @dataclass(frozen=True)
