@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from analysis.statistics import PERCENT
+
 WORDS = {
     "arm": "One way to use the labelled images: encoder fixed, everything trained, not pretrained, "
     "a supervised network, …",
@@ -18,7 +20,7 @@ WORDS = {
     "how many directions the codes use.",
     "Holm": "A correction of p values for the number of comparisons, so that the chance of even "
     "one false claim among them stays at 5 %.",
-    "interval": "95 % confidence interval: what it varies over is in each caption.",
+    "interval": f"{PERCENT} confidence interval: what it varies over is in each caption.",
     "labels": "The number of labelled images that a classifier learns from.",
     "paired": "Compared on the same seeds, encoders and label subsets, so that what they share "
     "cancels out.",

@@ -34,7 +34,6 @@ from trainables.autoencoder import train as autoencoder
 from trainables.data import label_subset, load, stratified
 from trainables.fewshot import train as fewshot
 from trainables.networks import Autoencoder
-from trainables.optimisers import optimiser_of
 from trainables.replicates import Replicates
 from trainables.seeds import initialise, seed_of
 
@@ -105,13 +104,12 @@ def fit_autoencoder(settings: dict[str, Any], replicate: int, dataset: str, data
         groups = [{"params": list(model.parameters()), "lr": config.learning_rate}]
         optimise(model, groups, loader, config.epochs, config.weight_decay, reconstruction)
     else:  # PyTorch's Muon refuses the filters of convolutions: the study's own, of one model
-        stepper = optimiser_of(
+        stepper = autoencoder.OPTIMISERS[config.optimiser](
             Replicates([model]).parameters,
             {"": config.learning_rate},
             config.epochs * len(loader),
             config.weight_decay,
             config.warm_up,
-            autoencoder.MUON[config.optimiser],
         )
         for _ in range(config.epochs):
             for images, labels in loader:

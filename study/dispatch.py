@@ -21,7 +21,7 @@ from study.ray_internals import Evicted
 from study.store import Store
 from study.words import counted, reason
 
-PATIENCE = 60.0
+OTHER_HOST_SECONDS = 60.0
 """Seconds for which no other trial starts while one waits for another host than it failed on."""
 
 
@@ -87,7 +87,7 @@ class Dispatcher(Searcher):
 
     def suggest(self, trial_id: str) -> Any:
         """The configuration of the next trial; None while there is none, or enough wait."""
-        if any(time.monotonic() - since < PATIENCE for since in self.moved.values()):
+        if any(time.monotonic() - since < OTHER_HOST_SECONDS for since in self.moved.values()):
             return None  # the next free cores are theirs, and not those of a reused actor
         computing = len(self.trials) - len(self.waiting)
         if len(self.waiting) >= max(1, self.workers - computing):

@@ -1,4 +1,5 @@
-"""The queue of a study: which block is computed next, and what follows when one has failed.
+"""The queue of a study: the block that is next, and the parts that it is computed in; what follows
+when one has failed.
 
 Knows nothing of Ray: `study.dispatch` takes tasks from it and tells it how they ended.
 """
@@ -195,10 +196,11 @@ class Queue:
         return count * TRIAL_SECONDS if known is None else known
 
     def _parts(self, task: Task, workers: int) -> int:
-        """In how many parts a task is computed, so that no worker (on a GPU: no share of one) is
-        idle for want of a task, nor of one that others wait for.
+        """The number of parts that a task is computed in, so that no worker is idle.
 
-        Parts are no shorter than a trial of several blocks. A search compares blocks as they are.
+        1 while there are more than `FEW_TASKS` tasks a worker. A task that others wait for is
+        compared with such tasks alone, one on a GPU is divided among GPUs. Parts are no shorter
+        than a trial of several blocks; a search compares blocks as they are.
         """
         if task.gpus:
             workers = min(workers, int(self.gpus / task.gpus))

@@ -120,7 +120,7 @@ def _grow(folder: str, heard: Connection, between: float) -> None:
         if progress:
             before = time.process_time()
             try:
-                report.grow(folder, progress)
+                report.grow(folder, progress, between)
                 failures = 0
             except Exception:  # the report, which comes in its place, meets the same and says it
                 failures += 1

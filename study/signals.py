@@ -45,7 +45,7 @@ def ending_of(error: KeyboardInterrupt) -> Interrupted:
 _latest: int = signal.SIGINT
 """The latest signal that has asked for the end."""
 
-PATIENCE = 8.0
+ENDING_SECONDS = 8.0
 """Seconds that the ending may take. `docker stop` kills after 10."""
 
 
@@ -54,7 +54,7 @@ def interruptible() -> Iterator[None]:
     """Raise `Interrupted` at the first signal of `ENDING` in the block.
 
     A second one ends the process at once, and Ray's processes with it; so does an ending that
-    takes longer than `PATIENCE`, as where Ray waits for a process of its own that has got the
+    takes longer than `ENDING_SECONDS`, as where Ray waits for a process of its own that has got the
     signal too. Signals that the process was started to ignore, as by `nohup`, stay ignored.
     """
 
@@ -85,7 +85,7 @@ def interruptible() -> Iterator[None]:
 
 def _watch(reader: int) -> None:
     """Read the signals that this process gets, until the pipe is closed. End the process at the
-    second of `ENDING`, or `PATIENCE` after the first.
+    second of `ENDING`, or `ENDING_SECONDS` after the first.
 
     A handler in Python runs when the main thread is back from whatever call it is in.
     """
@@ -94,7 +94,7 @@ def _watch(reader: int) -> None:
             pass
         if not number:
             return
-        another, _, _ = select.select([signals], [], [], PATIENCE)
+        another, _, _ = select.select([signals], [], [], ENDING_SECONDS)
         if another and not signals.read(1):
             return
     ending = Interrupted(number[0])

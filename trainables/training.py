@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from trainables.contract import Checkpoint, Progress, require_finite
-from trainables.optimisers import Optimiser, optimiser_of
+from trainables.optimisers import AdamW, Make, Optimiser
 from trainables.replicates import LossFunction, Replicates
 
 Gather = Callable[[Tensor], tuple[Tensor, ...]]
@@ -51,7 +51,7 @@ class Minibatches:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How models learn: AdamW under a one-cycle schedule (Smith & Topin 2018)."""
+    """How models learn: an optimiser under a one-cycle schedule (Smith & Topin 2018)."""
 
     epochs: int
     """Passes over the images."""
@@ -60,8 +60,8 @@ class Recipe:
     weight_decay: float
     warm_up: float = 0.1
     """Share of the steps for which the rates rise."""
-    muon: str | None = None
-    """Prefix of the names of matrices that learn with Muon instead; None: no matrix."""
+    optimiser: Make = AdamW
+    """Makes the optimiser."""
 
 
 @dataclass(frozen=True)
@@ -93,10 +93,10 @@ def fit(
     Raises `Diverged` at the end of the first epoch with a loss that isn't finite.
     """
     started = time.perf_counter()
-    optimiser = optimiser_of(
-        models.parameters, recipe.learning_rates, recipe.epochs * minibatches.steps,
-        recipe.weight_decay, recipe.warm_up, recipe.muon,
-    )  # fmt: skip
+    steps = recipe.epochs * minibatches.steps
+    optimiser = recipe.optimiser(
+        models.parameters, recipe.learning_rates, steps, recipe.weight_decay, recipe.warm_up
+    )
     kept = resumable or Resumable(None, [])
     streams = [*minibatches.orders, *kept.draws]
     saved = kept.checkpoint.load() if kept.checkpoint else None

@@ -19,7 +19,7 @@ from analysis.compare.figures import (
 from analysis.compare.studies import Study, match, only_here
 from analysis.document import Document
 from analysis.report.captions import STUDENT, bars
-from analysis.statistics import LEVEL, Interval, unadjusted
+from analysis.statistics import LEVEL, PERCENT, Interval, unadjusted
 from analysis.transfer.arms import name_of
 from study.words import counted
 
@@ -130,7 +130,7 @@ def write_transfer(document: Document, studies: Sequence[Study]) -> None:
             f"transfer_{number}",
             draw_accuracies(table, dots, (first.name, other.name)),
             "Test accuracy against the number of labelled images by arm, means over the values of "
-            "d in common; bars are 95 % intervals over replicates, dots the replicates.",
+            f"d in common; bars are {PERCENT} intervals over replicates, dots the replicates.",
         )
         document.figure(
             f"transfer_differences_{number}",
@@ -229,7 +229,7 @@ def _table(document: Document, name: str, tables: list[pd.DataFrame], caption: s
     document.table(
         name,
         table,
-        f"{caption}; first and second are means, {unadjusted('95 % ')}s; p values corrected "
+        f"{caption}; first and second are means, {unadjusted(f'{PERCENT} ')}s; p values corrected "
         "for the number of lines of a comparison (Holm)",
         shown=table.drop(columns=hidden),
     )

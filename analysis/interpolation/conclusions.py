@@ -18,7 +18,15 @@ from analysis.interpolation.scorecard import (
     by_replicate,
 )
 from analysis.selection import with_common_replicates
-from analysis.statistics import LEVEL, Interval, crossed_bootstrap, finite_mean, holm, verdict
+from analysis.statistics import (
+    LEVEL,
+    PERCENT,
+    Interval,
+    crossed_bootstrap,
+    finite_mean,
+    holm,
+    verdict,
+)
 
 CRITERIA = {
     "kept": (1, "the share of pairs whose end points keep their class"),
@@ -145,7 +153,7 @@ class Comparison:
         if measure not in OF_EACH_JUDGE or min(len(by_model), judge.nunique()) < 2:
             return finite_mean(by_model)
         crossed = crossed_bootstrap(slopes, replicate, judge)
-        kind = f"95 % Student t over replicates and {judge.nunique()} judges"
+        kind = f"{PERCENT} Student t over replicates and {judge.nunique()} judges"
         return replace(crossed, n=len(by_model), kind=kind)
 
 

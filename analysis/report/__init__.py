@@ -31,9 +31,6 @@ from study.store import Block
 from study.words import duration, shown
 from trainables.data import pixels
 
-REFRESH = 60
-"""Seconds after which the page of a study that runs is read again."""
-
 
 def write(
     folder: str | Path,
@@ -79,9 +76,9 @@ def _remedy(results: Results) -> str:
     return f"`study report {where} --data-dir DIR` reads them from DIR"
 
 
-def grow(folder: str | Path, progress: str) -> None:
+def grow(folder: str | Path, progress: str, refresh: float) -> None:
     """Write the page of a study that runs: what is finished by now, a section an experiment, and
-    how far it is. It asks for itself again, until the report is there.
+    how far it is. It asks for itself again after `refresh` seconds, until the report is there.
 
     Nothing is verified here, and no model is read: it costs a second or two of one core.
     """
@@ -94,7 +91,7 @@ def grow(folder: str | Path, progress: str) -> None:
                 any_experiment.write(document, results, planned)
         failures = results.store.failures()
         failed = [line for line in results.missing.to_dict("records") if line["cell"] in failures]
-        page = _render(results, document, failed, progress=progress, refresh=REFRESH)
+        page = _render(results, document, failed, progress=progress, refresh=refresh)
         results.store.place.write("report/index.html", page.read_bytes())
 
 

@@ -2,11 +2,13 @@
 
 import pandas as pd
 
+from analysis.statistics import PERCENT
+
 GIVEN = "for these test images and this split"
 """Variation that intervals over replicates leave out."""
 
 
-STUDENT = "95 % Student-t intervals over replicates"
+STUDENT = f"{PERCENT} Student-t intervals over replicates"
 
 
 def bars(kind: str, observations: int, word: str = "bars") -> str:

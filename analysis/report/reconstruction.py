@@ -9,6 +9,7 @@ from analysis.decisions import ERROR_A_POINT
 from analysis.document import Document, Glance
 from analysis.report.captions import GIVEN, STUDENT, bars, intervals
 from analysis.results import Results
+from analysis.statistics import PERCENT
 from study.words import counted
 
 
@@ -112,7 +113,9 @@ def _the_best_model(document: Document, results: Results, rows: pd.DataFrame) ->
     if by_class.empty:
         return
     several = by_class["images"].max() > 1
-    over_images = "bars are 95 % Student-t intervals over images" if several else "one image each"
+    over_images = (
+        f"bars are {PERCENT} Student-t intervals over images" if several else "one image each"
+    )
     document.figure(
         "error_by_class",
         reconstruction.draw_error_by_class(by_class),

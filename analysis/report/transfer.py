@@ -8,8 +8,9 @@ from analysis import transfer
 from analysis.document import Document, Glance
 from analysis.report.captions import GIVEN, bars
 from analysis.results import Results
+from analysis.statistics import PERCENT
 
-BOTH = "unadjusted 95 % intervals that resample both"
+BOTH = f"unadjusted {PERCENT} intervals that resample both"
 
 
 def write(document: Document, results: Results) -> None:
@@ -69,7 +70,7 @@ def _accuracies(
         "transfer_by_labels",
         transfer.draw_by_labels(rows, pixel_baselines),
         "Test accuracy against the number of labelled images; "
-        f"{bars('95 % intervals over replicates (the table names their kind)', replicates)}, "
+        f"{bars(f'{PERCENT} intervals over replicates (the table names their kind)', replicates)}, "
         f"{GIVEN}; dots are replicates; "
         f"{'grey: baselines on the same label subsets; ' if len(pixel_baselines) else ''}dotted at "
         f"{100 * transfer.chance_of(rows):.3g} %: chance. {which}",
@@ -94,8 +95,8 @@ def _decided(document: Document, rows: pd.DataFrame, matters: float) -> None:
     document.figure(
         "transfer_decisions",
         transfer.draw_decisions(paths, matters),
-        "What was known after each replicate: estimate and 95 % interval, valid at every look, of "
-        "the paired difference, mean over d; the grey band is what doesn't matter.",
+        f"What was known after each replicate: estimate and {PERCENT} interval, valid at every "
+        "look, of the paired difference, mean over d; the grey band is what doesn't matter.",
     )
     document.table(
         "transfer_decisions",
@@ -147,12 +148,13 @@ def _fixed_minus_full(document: Document, rows: pd.DataFrame) -> None:
 def _sensitivity(document: Document, varied: pd.DataFrame) -> None:
     if varied.empty:
         return
+    most = varied["pairs"].max()
     document.figure(
         "transfer_sensitivity",
         transfer.draw_sensitivity(varied),
         f"Encoder fixed minus everything trained at d = {varied['latent_dim'].iloc[0]:.0f}, "
         "against the steps of both arms (left) and against a factor of all their learning rates "
-        f"(right); {bars('unadjusted 95 % intervals over replicates', varied['pairs'].max())}.",
+        f"(right); {bars(f'unadjusted {PERCENT} intervals over replicates', most)}.",
     )
     document.table(
         "transfer_sensitivity",

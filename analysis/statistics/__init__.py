@@ -9,7 +9,9 @@ factors at once; everything that compares two arms is built on it.
 """
 
 from analysis.statistics.crossed import crossed_bootstrap as crossed_bootstrap
+from analysis.statistics.interval import CONFIDENCE as CONFIDENCE
 from analysis.statistics.interval import LEVEL as LEVEL
+from analysis.statistics.interval import PERCENT as PERCENT
 from analysis.statistics.interval import Interval as Interval
 from analysis.statistics.interval import finite_mean as finite_mean
 from analysis.statistics.interval import independent_difference as independent_difference

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from analysis.statistics.interval import (
+    CONFIDENCE,
     FloatArray,
     Interval,
     check_confidence,
@@ -25,7 +26,7 @@ def crossed_bootstrap(
     *,
     draws: int = 2000,
     seed: int = 0,
-    confidence: float = 0.95,
+    confidence: float = CONFIDENCE,
 ) -> Interval:
     """Interval for the mean of values that vary over random encoders and random label subsets.
 

@@ -12,7 +12,13 @@ from scipy import stats
 
 FloatArray = NDArray[np.float64]
 
-LEVEL = 0.05
+CONFIDENCE = 0.95
+"""The confidence of every interval of the report."""
+
+PERCENT = f"{100 * CONFIDENCE:g} %"
+"""The same in words."""
+
+LEVEL = round(1 - CONFIDENCE, 12)
 """A p value below it, after Holm's correction where there are several, is called a difference."""
 
 
@@ -82,7 +88,7 @@ class Interval:
         return f"{self.text()}{self.basis()}"
 
 
-def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
+def mean_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
     """Student's t interval for the mean of independent `values`, shape (n,).
 
     One value has a mean but no spread: the bounds are NaN. Raises ValueError on no values, on
@@ -98,7 +104,7 @@ def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
     return student_interval(mean, standard_error, n - 1, n, confidence, "Student t")
 
 
-def finite_mean(values: ArrayLike, confidence: float = 0.95) -> Interval:
+def finite_mean(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
     """`mean_interval` of those of `values`, shape (n,), that are finite: a model whose code has
     collapsed has no correlation, or an infinite one, and the others are still worth a mean.
 
@@ -112,7 +118,7 @@ def finite_mean(values: ArrayLike, confidence: float = 0.95) -> Interval:
     return Interval(math.nan, math.nan, math.nan, 0, kind_of(confidence, "Student t"))
 
 
-def independent_difference(a: Interval, b: Interval, confidence: float = 0.95) -> Interval:
+def independent_difference(a: Interval, b: Interval, confidence: float = CONFIDENCE) -> Interval:
     """Interval for a − b of two independent estimates, each with a standard error.
 
     Student's t with Welch and Satterthwaite's degrees of freedom (Welch 1947, Biometrika 34(1/2),

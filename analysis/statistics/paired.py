@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from analysis.statistics.crossed import crossed_bootstrap, crossed_variance, long_form
 from analysis.statistics.interval import (
+    CONFIDENCE,
     FloatArray,
     Interval,
     check_confidence,
@@ -54,7 +55,7 @@ def paired_difference(
     *,
     draws: int = 2000,
     seed: int = 0,
-    confidence: float = 0.95,
+    confidence: float = CONFIDENCE,
 ) -> Interval:
     """Interval for the mean of a − b over pairs that share their encoder and their label subset.
 
@@ -80,7 +81,7 @@ def probability_of_improvement(
     *,
     draws: int = 2000,
     seed: int = 0,
-    confidence: float = 0.95,
+    confidence: float = CONFIDENCE,
 ) -> Interval:
     """P(a > b) + ½ P(a = b) over pairs that share encoder and label subset; 0.5 is no difference.
 

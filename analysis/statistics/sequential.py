@@ -8,7 +8,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from analysis.statistics.interval import Interval, check_confidence, finite, kind_of
+from analysis.statistics.interval import (
+    CONFIDENCE,
+    LEVEL,
+    Interval,
+    check_confidence,
+    finite,
+    kind_of,
+)
 
 METHOD = "anytime-valid"
 """`Interval.kind` of these."""
@@ -37,7 +44,7 @@ def log_e_value(values: ArrayLike, null: float = 0.0, scale: float = 1.0) -> flo
 
 
 def sequential_interval(
-    values: ArrayLike, confidence: float = 0.95, scale: float = 1.0
+    values: ArrayLike, confidence: float = CONFIDENCE, scale: float = 1.0
 ) -> Interval:
     """All means that `log_e_value` doesn't reject: intervals for n = 2, 3 … of which, with the
     stated confidence, every single one holds the true mean.
@@ -59,7 +66,7 @@ def sequential_interval(
     return Interval(mean, mean - reach, mean + reach, n, kind)
 
 
-def path(values: ArrayLike, confidence: float = 0.95) -> pd.DataFrame:
+def path(values: ArrayLike, confidence: float = CONFIDENCE) -> pd.DataFrame:
     """The interval after each of `values` (n,), in their order.
 
     Columns `n`, `estimate`, `low`, `high` (of `sequential_interval`), and `p`: the least 1/Mᵢ so
@@ -86,5 +93,5 @@ def negligible(values: ArrayLike, matters: float, comparisons: int = 1) -> bool:
     By the intersection of all intervals of the path, at Bonferroni's level, so that looking often
     or at many comparisons adds no error.
     """
-    known = path(values, 1 - 0.05 / comparisons).dropna()
+    known = path(values, 1 - LEVEL / comparisons).dropna()
     return bool(len(known) and known["low"].max() > -matters and known["high"].min() < matters)

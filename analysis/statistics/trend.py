@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from analysis.statistics.interval import (
+    CONFIDENCE,
     FloatArray,
     Interval,
     check_confidence,
@@ -22,7 +23,7 @@ from analysis.statistics.interval import (
 
 
 def trend(
-    x: ArrayLike, y: ArrayLike, group: ArrayLike | None = None, confidence: float = 0.95
+    x: ArrayLike, y: ArrayLike, group: ArrayLike | None = None, confidence: float = CONFIDENCE
 ) -> Interval:
     """Interval for the slope of y over x: y's unit per unit of x. All arrays have shape (n,).
 

@@ -7,7 +7,7 @@ import math
 import pandas as pd
 from scipy import stats
 
-from analysis.statistics import LEVEL, Interval, unadjusted
+from analysis.statistics import CONFIDENCE, LEVEL, PERCENT, Interval, unadjusted
 from analysis.transfer.accuracies import (
     accuracy_interval,
     against,
@@ -191,8 +191,9 @@ def best_score(rows: pd.DataFrame, test_images: int) -> str:
     within = ""
     if test_images:
         right = round(accuracy * test_images)
-        low, high = stats.binomtest(right, test_images).proportion_ci(method="wilson")
-        within = f" [{100 * low:.1f}, {100 * high:.1f}] (95 % Wilson, over {test_images:,} images)"
+        low, high = stats.binomtest(right, test_images).proportion_ci(CONFIDENCE, "wilson")
+        bounds = f"[{100 * low:.1f}, {100 * high:.1f}]"
+        within = f" {bounds} ({PERCENT} Wilson, over {test_images:,} images)"
     return (
         f"Best score: {100 * accuracy:.1f} %{within} of the test images, by the classifier with "
         f"the best validation accuracy ({place_of(best)})."

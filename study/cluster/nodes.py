@@ -21,7 +21,7 @@ from study.errors import BadInput, StoreError
 from study.provenance import packages, sources
 from study.store import Store
 
-PATIENCE = 60.0
+ANSWER_SECONDS = 60.0
 """Seconds in which a node has to answer: a new worker process takes ten to import everything."""
 
 SKEW = 60.0
@@ -140,7 +140,7 @@ def ask(nodes: list[Node], store: Store) -> dict[str, Facts | str]:
             ).remote(store.address, mark, node.resources.get("GPU", 0) > 0)
             for node in nodes
         }
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + ANSWER_SECONDS
         return {name: _answer(reference, end) for name, reference in pending.items()}
     finally:
         store.remove_mark(mark)
@@ -150,7 +150,7 @@ def _answer(reference: Any, end: float) -> Facts | str:
     try:
         return ray.get(reference, timeout=max(0.0, end - time.monotonic()))
     except GetTimeoutError:
-        return f"no answer within {PATIENCE:g} s"
+        return f"no answer within {ANSWER_SECONDS:g} s"
     except RayError as error:
         return str(error).strip().splitlines()[-1]
 
@@ -176,7 +176,7 @@ def troubles(node: Node, answer: Facts | str, here: Facts) -> list[str]:
     if not answer.token_is_private:
         found.append("others can read the token there; chmod 600 ~/.ray/auth_token")
     skew = answer.clock - here.clock
-    if abs(skew) > SKEW + PATIENCE:
+    if abs(skew) > SKEW + ANSWER_SECONDS:
         found.append(f"its clock is {abs(skew):.0f} s {'ahead' if skew > 0 else 'behind'}")
     return found
 

@@ -28,7 +28,7 @@ from study.search.problems import Problem
 from study.store import Store
 from study.words import redacted
 
-PATIENCE = 60.0
+LOCKED_SECONDS = 60.0
 """Seconds to wait for another process, such as optuna-dashboard, that holds an SQLite file."""
 
 REPETITION = "another trial is computing the same cell"
@@ -59,14 +59,14 @@ def open_storage(where: str | Path, option: str) -> optuna.storages.RDBStorage:
             # the dialect.
             shown, url = str(where), "sqlite:///optuna.db"
             engine["creator"] = partial(
-                sqlite3.connect, where, timeout=PATIENCE, check_same_thread=False
+                sqlite3.connect, where, timeout=LOCKED_SECONDS, check_same_thread=False
             )
         else:
             shown, url = re.sub(r"(?s).*@", "***@", where), where
             parsed = make_url(url)
             shown = redacted(parsed.render_as_string(hide_password=True))
             if parsed.get_backend_name() == "sqlite":
-                engine["connect_args"] = {"timeout": PATIENCE}
+                engine["connect_args"] = {"timeout": LOCKED_SECONDS}
         template = url.replace("{", "{{").replace("}", "}}")  # Optuna formats it
         return optuna.storages.RDBStorage(template, engine_kwargs=engine)
     except (ArgumentError, ValueError):

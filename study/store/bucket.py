@@ -23,7 +23,7 @@ from study.store.places import Place, T, U
 Tag: TypeAlias = Any
 """A storage's tag of an object, compared in conditional requests; differs for different content."""
 
-PATIENCE = timedelta(seconds=120)
+RETRY_TIME = timedelta(seconds=120)
 """For so long a request is tried again: a network that is gone for half a minute costs nothing."""
 URI = re.compile(r"(s3a?|gs|az|azure|abfss?)://[\w.@-]+(/(?!\.{1,2}(/|$))[^/#]+)*/?")
 OPTIONS = ("region", "endpoint_override", "scheme")
@@ -36,7 +36,7 @@ class Bucket(Place):
     def __init__(self, uri: str) -> None:
         self.address = uri
         self.shown = uri.partition("?")[0].rstrip("/")
-        self._store = open_store(uri, PATIENCE)
+        self._store = open_store(uri, RETRY_TIME)
 
     def where(self, name: str = "") -> str:
         return f"{self.shown}/{name}".rstrip("/")

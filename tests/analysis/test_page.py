@@ -258,18 +258,17 @@ def test_the_page_is_accessible(reader: Reader) -> None:
 
 
 def test_an_open_page_of_a_study_that_runs_becomes_the_report(
-    browser: Any, small_results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    browser: Any, small_results: Results, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(report, "REFRESH", 1)
     folder = Path(shutil.copytree(small_results.store.address, tmp_path / "results"))
-    report.grow(folder, "5 done, 1 running of 6")
+    report.grow(folder, "5 done, 1 running of 6", 1)
     browser.get((folder / "report" / "index.html").as_uri())
 
     def wait_for(text: str) -> None:
         ui.WebDriverWait(browser, 30).until(lambda page: text in page.page_source)
 
     wait_for("5 done, 1 running of 6")
-    report.grow(folder, "6 done, 0 running of 6")
+    report.grow(folder, "6 done, 0 running of 6", 1)
     wait_for("6 done, 0 running of 6")
     (folder / "new.html").write_text("The report.")  # in one step, as a store writes
     (folder / "new.html").rename(folder / "report" / "index.html")

@@ -257,7 +257,7 @@ def test_the_report_of_results_on_object_storage_is_the_same_and_is_put_there(
     place = s3.uri(bucket)
     pd.testing.assert_frame_equal(load(place).rows, small_results.rows)
     assert not report.is_current(place, {})
-    report.grow(place, "5 done, 1 running of 6")
+    report.grow(place, "5 done, 1 running of 6", 60)
     assert "5 done, 1 running" in s3.get(bucket, "results/report/index.html").decode()
     assert report.write(place) == f"s3://{bucket}/results/report/index.html"
     assert report.is_current(place, {})
@@ -281,7 +281,7 @@ def test_the_page_of_a_study_that_runs_becomes_the_report(small_results, tmp_pat
     store = Store(folder)
     fewshot = next(p for p in store.plan()["experiments"] if p["name"] == "fewshot")
     store.set_aside(Block(fewshot["cells"][0]["id"], range(2)))
-    report.grow(folder, "5 done, 0 failed, 1 running of 6; about 2 min left")
+    report.grow(folder, "5 done, 0 failed, 1 running of 6; about 2 min left", 60)
     page = folder / "report" / "index.html"
     text = page.read_text()
     assert '<meta http-equiv="refresh" content="60">' in text
@@ -298,7 +298,7 @@ def test_a_study_of_which_nothing_is_done_has_a_page(small_results, tmp_path):
     folder = tmp_path / "results"
     whole = small_results.store.address
     shutil.copytree(whole, folder, ignore=shutil.ignore_patterns("blocks", "report"))
-    report.grow(folder, "0 done, 0 failed, 2 running of 6")
+    report.grow(folder, "0 done, 0 failed, 2 running of 6", 60)
     assert "0 done, 0 failed, 2 running of 6" in (folder / "report" / "index.html").read_text()
 
 

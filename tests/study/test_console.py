@@ -128,7 +128,7 @@ def test_a_user_without_a_home_has_the_root_folder(monkeypatch):
 STUCK = """
 import time
 from study import signals
-signals.PATIENCE = 0.5
+signals.ENDING_SECONDS = 0.5
 with signals.interruptible():
     while True:
         try:

@@ -20,7 +20,7 @@ from study.__main__ import main
 from study.adapter import Run, run_trial, trial_config
 from study.cluster import check
 from study.cluster.connect import cluster, count_workers, resolved
-from study.dispatch import PATIENCE, Dispatcher
+from study.dispatch import OTHER_HOST_SECONDS, Dispatcher
 from study.errors import NoResources
 from study.experiments import AUTOENCODER, FEWSHOT
 from study.faults import Fault, OtherCode, TrialFailed
@@ -294,7 +294,7 @@ def test_nothing_else_starts_while_a_lost_block_waits_for_another_node(dispatch,
     dispatcher.on_trial_error("2", lost("b"))
     assert dispatcher.suggest("4")["avoid"] == "b"
     now = time.monotonic()
-    monkeypatch.setattr(time, "monotonic", lambda: now + PATIENCE)
+    monkeypatch.setattr(time, "monotonic", lambda: now + OTHER_HOST_SECONDS)
     assert dispatcher.suggest("5")["avoid"] == ""
 
 

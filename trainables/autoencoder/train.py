@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -21,6 +22,7 @@ from trainables.contract import (
 from trainables.data import Dataset, pixels
 from trainables.metrics import lines, record
 from trainables.networks import count_parameters
+from trainables.optimisers import AdamW, Make, Muon
 from trainables.replicates import Replicates, Strategy, fastest_strategy, pick_device
 from trainables.seeds import generators, initialise
 from trainables.training import Minibatches, Recipe, Resumable, fit
@@ -29,8 +31,8 @@ from trainables.training import Minibatches, Recipe, Resumable, fit
 # accuracy of logistic regression on 160 labels at d = 14 and 30 (mnist-5k, 4 encoders, 12 subsets
 # each) 0.807 and 0.785 after 3 epochs, 0.829 and 0.812 after 4 of this, 0.828 and 0.812 after 5
 # epochs of AdamW alone.
-MUON = {"adamw": None, "muon": "decoder."}
-"""By the setting `optimiser`: whose matrices Muon moves."""
+OPTIMISERS: dict[str, Make] = {"adamw": AdamW, "muon": partial(Muon, prefix="decoder.")}
+"""By the setting of that name."""
 
 
 def squared_errors(model: Any, images: Tensor) -> Tensor:
@@ -80,7 +82,7 @@ def train(
         {"": config.learning_rate},
         config.weight_decay,
         config.warm_up,
-        MUON[config.optimiser],
+        OPTIMISERS[config.optimiser],
     )
     earlier = fit(
         models,

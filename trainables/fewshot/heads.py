@@ -17,7 +17,7 @@ from trainables.networks import Classifier
 
 
 def untrained(kind: str, latent_dim: int) -> Any:
-    """A new classifier of a kind of `settings.fewshot.HEADS`, for standardised codes.
+    """A new classifier of a kind of `trainables.fewshot.settings.HEADS`, for standardised codes.
 
     C and gamma are those with the best accuracy on the 400 validation images of mnist-5k, of five
     C for the regression and of 3 × 3 for the machine, at 20 and 160 labels and d = 14 and 30

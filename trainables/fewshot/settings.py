@@ -19,7 +19,10 @@ HEADS = ("logistic", "svm", "neighbours")
 ON_ALL_IMAGES = ("propagation", "consistency")
 """Values of `freeze` that learn from all training images: see `Config.freeze`."""
 
-FREEZE = ("fixed", "full", "scratch", "lp-ft", *ON_ALL_IMAGES, *HEADS)
+WHOLE_NETWORKS = ("full", "scratch")
+"""Values of `freeze` whose encoder learns with the head from the first step."""
+
+FREEZE = ("fixed", *WHOLE_NETWORKS, "lp-ft", *ON_ALL_IMAGES, *HEADS)
 """Ways to use the encoder and the labels: see `Config.freeze`."""
 
 PRETRAINING: Mapping[str, Mapping[str, Any]] = {
@@ -99,7 +102,7 @@ class Config(Settings):
     activation: str = "gelu"
     """The encoder's nonlinearity."""
     network: str = added("convolutional")
-    """Kind of the encoder: one of `settings.shape.NETWORKS`, or `FILE.py:FUNCTION`."""
+    """Kind of the encoder: one of `trainables.shape.NETWORKS`, or `FILE.py:FUNCTION`."""
     encoders: int = 0
     """Pretrained encoders that the classifiers share; 0: as many as there are classifiers."""
     seed: int = 0

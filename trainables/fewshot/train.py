@@ -17,7 +17,7 @@ from trainables.contract import Checkpoint, Outcome, Parent, Report
 from trainables.data import DIGITS, Dataset, pixels
 from trainables.fewshot.codes import encode
 from trainables.fewshot.settings import FREEZE as FREEZE
-from trainables.fewshot.settings import HEADS, ON_ALL_IMAGES
+from trainables.fewshot.settings import HEADS, ON_ALL_IMAGES, WHOLE_NETWORKS
 from trainables.fewshot.settings import VERSION as VERSION
 from trainables.fewshot.settings import Config as Config
 from trainables.fewshot.stages import (
@@ -102,7 +102,7 @@ def peak_rates(config: Config) -> dict[str, float]:
     by the prefix of the name of a parameter that trains in it."""
     if config.freeze == "lp-ft":
         rates = {"": config.tuning_learning_rate}
-    elif config.freeze in ("full", "scratch"):
+    elif config.freeze in WHOLE_NETWORKS:
         rates = {"encoder.": config.encoder_learning_rate, "head.": config.learning_rate}
     else:
         rates = {"": config.learning_rate}  # a head alone, whose names have no prefix
@@ -357,8 +357,10 @@ def train(
             earlier_epochs = probe.epochs_trained
             tuning = replace(config, epochs=tuning_epochs)
             training = whole_networks(tuning, replicates, members, examples, strategy)
-        else:
+        elif config.freeze in WHOLE_NETWORKS:
             training = whole_networks(config, replicates, members, examples, strategy)
+        else:
+            raise ValueError(f"no way to train freeze = {config.freeze!r}")
         learnt = learn(config, training, scoring, earlier_epochs, checkpoint)
         networks = training.models.members if config.freeze == "consistency" else members
     seen = {"label_subset": list(replicates), "encoder_replicate": sources}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from torch import Tensor
 
-from trainables.optimisers.adamw import AdamW
-from trainables.optimisers.muon import Muon
+from trainables.optimisers.adamw import AdamW as AdamW
+from trainables.optimisers.muon import Muon as Muon
 
 
 class Optimiser(Protocol):
@@ -28,15 +28,6 @@ class Optimiser(Protocol):
         """Go on after so many steps, with what `tensors()` was then."""
 
 
-def optimiser_of(
-    parameters: Mapping[str, Tensor],
-    peaks: Mapping[str, float],
-    steps: int,
-    weight_decay: float,
-    warm_up: float,
-    muon: str | None = None,
-) -> Optimiser:
-    """AdamW, or Muon for the matrices whose names start with `muon` and AdamW for the rest."""
-    if muon is None:
-        return AdamW(parameters, peaks, steps, weight_decay, warm_up)
-    return Muon(parameters, peaks, steps, weight_decay, warm_up, muon)
+Make = Callable[[Mapping[str, Tensor], Mapping[str, float], int, float, float], Optimiser]
+"""Makes an optimiser of parameters by name, peak learning rates by prefix, the number of steps, the
+weight decay and the share of the steps for which the rates rise: `AdamW`, `Muon`."""

@@ -316,7 +316,7 @@ def test_first_contact_is_made_once(s3):
 
 
 def test_requests_are_retried_except_in_once(s3, monkeypatch):
-    monkeypatch.setattr(bucket, "PATIENCE", timedelta(seconds=1.5))
+    monkeypatch.setattr(bucket, "RETRY_TIME", timedelta(seconds=1.5))
     place = at(DEAD)
 
     def seconds():
