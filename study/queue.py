@@ -190,10 +190,12 @@ class Queue:
         return batch
 
     def _expected(self, task: Task) -> float:
-        """Seconds; where nothing is known of its trainable, many."""
+        """Seconds; while nothing at all is known, many, in proportion to the work."""
         count = len(task.replicates)
-        known = self.rates.seconds(task.cell, count) if self.rates.knows(task.cell) else None
-        return count * TRIAL_SECONDS if known is None else known
+        known = self.rates.seconds(task.cell, count)
+        if known is not None:
+            return known
+        return TRIAL_SECONDS * count * max(1.0, task.cell.settings.work(self.rates.images))
 
     def _parts(self, task: Task, workers: int) -> int:
         """The number of parts that a task is computed in, so that no worker is idle.

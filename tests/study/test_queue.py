@@ -9,6 +9,7 @@ from study.faults import Fault, Hosts, OtherCode, TrialFailed, failure_message, 
 from study.grid import override, plan
 from study.packing.share import share_of
 from study.queue import LARGEST_BATCH, Queue, Task, divided, missing_tasks
+from study.rates import Rates
 from study.store import Block, DamagedBlock
 
 DATA = "0123456789abcdef"
@@ -145,7 +146,7 @@ def test_blocks_that_others_wait_for_are_divided_among_all_workers(workers, bloc
     queue = Queue(missing_tasks(cells, {}))
     taken = [queue.take(workers)[0].cell for _ in range(blocks + 1)]
     assert [cell is cells[0] for cell in taken] == [True] * blocks + [False]
-    assert queue.total == 20 + blocks - 1
+    assert len([task for task in queue.left if task.cell is cells[0]]) == blocks
 
 
 def last_two(seconds, workers=2, replicates=40):
@@ -173,6 +174,18 @@ def test_a_long_last_block_is_divided_among_idle_workers():
     assert queue.total == len(queue.left) == 3
     assert taken(last_two(400.0), 1) == ["fixed 40", "full 40"]
     assert taken(last_two(400.0), 4) == ["fixed 40", *["full 10"] * 4]
+
+
+@pytest.mark.parametrize("known", ["nothing", "the encoder"])
+def test_what_is_not_known_yet_is_divided_by_its_work(known):
+    """Seen: 100 replicates of `full` on one core of two, in a study's first minutes."""
+    cells = family(classifiers=40)
+    queue = Queue(missing_tasks(cells[1:3], {}), rates=Rates(images=3600))
+    if known == "the encoder":
+        queue.rates.observe(cells[0], 40, 400.0)
+    found = taken(queue, 2)
+    assert found[0] == "fixed 40"
+    assert [name.split()[0] for name in found[1:]] == ["full"] * 2
 
 
 def test_parts_of_a_block_are_worth_a_trial_each():
