@@ -1,5 +1,6 @@
 """Results folders from elsewhere: their names become paths and parts of a page."""
 
+import copy
 import hashlib
 import json
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from study.store import Block, Store, StoreError
 from study.store.checkpoint import FileCheckpoint
+from study.store.formats import is_plan, is_search
 from study.store.places import Folder
 from study.words import redacted
 
@@ -27,6 +29,67 @@ SEARCH = {
     "directions": ["minimize"], "trials": [],
 }  # fmt: skip
 FOREIGN = ["../../../x", "/tmp/x", 'x"><img src=x onerror=alert(1)>', "", "a b", "a.b", 7, None]
+
+
+FULL_PLAN = PLAN | {
+    "experiments": [PLANNED | {"cells": [PLANNED_CELL, PLANNED_CELL | {"parent": OTHER}]}],
+    "data": {}, "image_shape": [1, 28, 28], "classes": ["a", "b"], "images": [3, 2, 1],
+    "pairs": [["a", "b"]],
+}  # fmt: skip
+TRIAL = {"state": "complete", "params": {"width": 8}, "values": [0.1], "curve": [[1, 0.2]]}
+FULL_SEARCH = SEARCH | {"trials": [TRIAL, TRIAL | {"state": "fail", "values": None, "curve": []}]}
+
+ENTRY, FIRST_CELL, SECOND_CELL = ("experiments", 0), ("cells", 0), ("cells", 1)
+NO_PLANS = [
+    *(((name,), 7) for name in PLAN),
+    (("data",), []), (("data",), None),
+    (("image_shape",), [1, 28]), (("image_shape",), [1, 28, "28"]),
+    (("image_shape",), [1, 28, 2.5]),
+    (("classes",), "ab"), (("classes",), ["a", 1]), (("classes",), None),
+    (("images",), [3, 2]), (("images",), [3, 2, "1"]), (("images",), {"train": 3}),
+    (("pairs",), [["a"]]), (("pairs",), [["a", 1]]), (("pairs",), [["a", "b", "c"]]),
+    (("experiments",), None), (("experiments",), [None]),
+    *(((*ENTRY, *FIRST_CELL, name), value) for name, value in (
+        ("id", OTHER[1:]), ("id", OTHER + "0"), ("id", None), ("config", []), ("config", {}),
+        ("config", {"latent_dim": [2]}), ("parent", "0"), ("parent", 7), ("replicates", 0),
+        ("replicates", True), ("replicates", 2.0), ("replicates", "4"),
+    )),
+    ((*ENTRY, *SECOND_CELL, "parent"), "../" + OTHER), ((*ENTRY, *SECOND_CELL, "replicates"), -1),
+]  # fmt: skip
+"""Where a plan has another value, and that value."""
+
+SEEN, LOST = ("trials", 0), ("trials", 1)
+NO_SEARCHES = [
+    (("name",), "../x"), (("experiment",), ""), (("dataset",), 7), (("epochs",), 1.5),
+    (("replicates",), None), (("dimensions",), ["width"]), (("dimensions",), {"../x": {}}),
+    (("columns",), ["<b>"]), (("columns",), []), (("columns",), ["val_mse", "parameters"]),
+    (("directions",), []), (("trials",), None), (("trials",), [None]),
+    ((*SEEN, "state"), "running"), ((*SEEN, "params"), {"depth": 2}), ((*SEEN, "values"), []),
+    ((*SEEN, "values"), [0.1, 0.2]), ((*SEEN, "curve"), [[1]]), ((*SEEN, "curve"), [[1, 2, 3]]),
+    ((*LOST, "state"), None), ((*LOST, "values"), 0.1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("check", "whole", "differences"),
+    [(is_plan, FULL_PLAN, NO_PLANS), (is_search, FULL_SEARCH, NO_SEARCHES)],
+    ids=["plan", "search"],
+)
+def test_every_entry_is_needed_and_of_its_kind(check, whole, differences):
+    assert check(whole)
+    for path, value in differences:
+        changed = copy.deepcopy(whole)
+        *folders, name = path
+        inside = changed
+        for step in folders:
+            inside = inside[step]
+        inside[name] = value
+        assert not check(changed), (path, value)
+    for name in whole:
+        left = {key: value for key, value in whole.items() if key != name}
+        optional = name in ("data", "image_shape", "classes", "images", "pairs")
+        assert check(left) == optional, name
+    assert not check(None) and not check([]) and not check("")
 
 
 def put(folder, name, content):
