@@ -66,7 +66,7 @@ test: setup      ## run the tests
 
 coverage: setup  ## run the tests, and say which lines and branches no test reaches
 	@$(BIN)/coverage erase
-	@$(MAKE) --no-print-directory test OPTIONS='--cov --cov-append --cov-report= $(OPTIONS)'
+	@$(MAKE) --no-print-directory test OPTIONS=$(call quoted,--cov --cov-append --cov-report= $(value OPTIONS))
 	@$(BIN)/coverage report
 
 test-cluster: setup  ## run the tests on hosts of their own (root; Debian's openssh-server iproute2 rsync)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from analysis.statistics import PERCENT
+from analysis.statistics import LEVEL, PERCENT
 
 WORDS = {
     "arm": "One way to use the labelled images: encoder fixed, everything trained, not pretrained, "
@@ -19,7 +19,7 @@ WORDS = {
     "effective rank": "exp of the entropy of the normalised eigenvalues of the correlation matrix: "
     "how many directions the codes use.",
     "Holm": "A correction of p values for the number of comparisons, so that the chance of even "
-    "one false claim among them stays at 5 %.",
+    f"one false claim among them stays at {100 * LEVEL:g} %.",
     "interval": f"{PERCENT} confidence interval: what it varies over is in each caption.",
     "labels": "The number of labelled images that a classifier learns from.",
     "paired": "Compared on the same seeds, encoders and label subsets, so that what they share "
@@ -29,7 +29,7 @@ WORDS = {
     "total correlation": "How much all coordinates of a code together repeat one another, in nats; "
     "0 where they are independent.",
     "undecided": "The data are compatible with either sign: the p value, corrected for the number "
-    "of comparisons, is 0.05 or more.",
+    f"of comparisons, is {LEVEL:g} or more.",
     "Wilson": "An interval of a share, here of test images that one model gets right.",
 }
 """The meaning of each word on a page. Statistical terms are explained by their use to a reader."""

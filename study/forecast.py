@@ -123,7 +123,8 @@ def makespan(
         copy = Task(task.cell, task.replicates, task.gpus, begun=task.begun)
         copy.losses = int(task in running)  # so that a queue hands it out first, and alone
         expected[copy] = its
-        each[task.cell] = its / len(task.replicates)
+        if task not in running:
+            each[task.cell] = its / len(task.replicates)
     queue = Queue(list(expected), rates=rates, gpus=gpus)
 
     def lasts(task: Task) -> float:

@@ -16,7 +16,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from rich.console import Console
 
 from study.adapter import Run, run_trial
-from study.cluster.connect import alive_nodes, cluster, count_workers
+from study.cluster.connect import cluster, count_gpus, count_workers
 from study.dispatch import Dispatcher, Listener, TrialEvents, trial_name
 from study.forecast import learn
 from study.grid import Cell
@@ -77,7 +77,7 @@ class Session:
         )
         rates = Rates(len(self.data.train))
         learn(rates, self.store, cells, finished)
-        gpus = sum(node["Resources"].get("GPU", 0) for node in alive_nodes())
+        gpus = count_gpus()
         queue = Queue(tasks, rates=rates, gpus=gpus)
         progress = StudyProgress(console, queue, workers, gpus, tell=self.tell)
         try:

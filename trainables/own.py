@@ -47,9 +47,9 @@ def module_of(name: str) -> ModuleType:
 
 def trainable_part(trainable: str, part: str) -> ModuleType:
     """Of a trainable that is a package, its module `settings`, which imports no torch, or `train`.
-    A module or a file has both itself."""
+    A user's module, file or package has both itself."""
     module = module_of(trainable)
-    return module_of(f"{trainable}.{part}") if hasattr(module, "__path__") else module
+    return module if hasattr(module, "Config") else module_of(f"{trainable}.{part}")
 
 
 def named(text: str) -> str:

@@ -150,6 +150,12 @@ def count_workers(cpus: float, gpus: float = 0.0) -> int:
     return max(1, sum(trials_on(node, cpus, gpus) for node in nodes))
 
 
+def count_gpus() -> float:
+    """How many GPUs there are, those of nodes that may come included."""
+    nodes = [node["Resources"] for node in alive_nodes()] + may_come()
+    return sum(node.get("GPU", 0) for node in nodes)
+
+
 def trials_on(node: Mapping[str, float], cpus: float, gpus: float) -> int:
     """How many trials with these resources fit on a node."""
     by_cpus = int(node.get("CPU", 0) / cpus)

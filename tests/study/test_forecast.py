@@ -98,6 +98,13 @@ def test_what_runs_already_is_first():
     assert forecast(tasks, 2, rates, {tasks[2]: 0.0}).seconds == pytest.approx(60.2, rel=0.05)
 
 
+def test_of_one_cell_a_part_that_runs_says_nothing_of_one_that_waits():
+    (cell,) = autoencoders([2], replicates=4)
+    waits, runs = Task(cell, range(2)), Task(cell, range(2, 4))
+    seconds = makespan({waits: 50.0, runs: 2.0}, 1, Rates(), [runs])
+    assert seconds == pytest.approx(52, rel=0.01)
+
+
 def test_many_blocks_are_stood_for_by_some(monkeypatch):
     tasks, rates = tasks_of_seconds([float(10 + number % 7) for number in range(300)])
     exact = forecast(tasks, 4, rates).seconds

@@ -199,6 +199,31 @@ def test_equal_blocks_stay_whole():
     assert [len(queue.take(2)[0].replicates) for _ in range(4)] == [8] * 4
 
 
+@pytest.mark.parametrize("replicates", [1, 2, 3])
+def test_few_replicates_on_many_workers(replicates):
+    queue = Queue(missing_tasks(autoencoders(1, replicates), {}))
+    found = [len(batch[0].replicates) for batch in iter(lambda: queue.take(500), [])]
+    assert found == [1] * replicates
+
+
+def test_shares_of_many_tasks_are_not_summed_for_each(monkeypatch):
+    """Counted: for each of 1,000 tasks on 250 workers, how often seconds are asked for."""
+    queue, count = Queue(missing_tasks(autoencoders(1000, replicates=8), {})), 0
+    queue.rates.observe(next(iter(queue.left)).cell, 8, 100.0)
+    expected = queue._expected
+
+    def counting(task):
+        nonlocal count
+        count += 1
+        return expected(task)
+
+    monkeypatch.setattr(queue, "_expected", counting)
+    while batch := queue.take(250):
+        for task in batch:
+            queue.finish(task)
+    assert count < 60 * queue.total
+
+
 def test_an_only_block_of_an_unknown_kind_is_divided_when_its_parent_is_there():
     queue = Queue(missing_tasks(family(classifiers=8)[:2], {}))
     encoder = take_one(queue)
@@ -415,6 +440,67 @@ def test_descendants_are_dropped_once():
     assert queue.take(1) == []
 
 
+@pytest.mark.parametrize(
+    ("failed", "lost", "kept"),
+    [
+        (range(8, 12), [range(8, 12)], [range(8)]),
+        (range(4), [range(4)], [range(4, 12)]),
+        (range(4, 8), [range(4, 8)], [range(4), range(8, 12)]),
+    ],
+)
+def test_of_a_divided_encoder_a_failed_part_takes_its_own_classifiers_along(failed, lost, kept):
+    """They had waited for all parts: a replicate that diverges would fail them all, on each run."""
+    encoder, classifier = family(classifiers=12)[:2]
+    parts = [Task(encoder, range(start, start + 4)) for start in (0, 4, 8)]
+    queue = Queue(parts + missing_tasks([classifier], {}))
+    assert [take_one(queue) for _ in parts] == parts
+    bad = next(part for part in parts if part.replicates == failed)
+    dropped = queue.drop(bad)
+    assert [task.replicates for task in dropped] == lost
+    assert dropped[0].cell is classifier
+    assert queue.take(1) == []
+    for part in parts:
+        if part is not bad:
+            queue.finish(part, 1.0)
+    found = [batch[0] for batch in iter(lambda: queue.take(1), [])]
+    assert sorted((task.replicates for task in found), key=min) == kept
+    for task in found:
+        queue.finish(task, 1.0)
+    assert not queue.left and not queue.running
+    assert queue.total == len(parts) + len(found) + len(dropped)
+
+
+def test_what_fails_of_all_parts_is_dropped_part_by_part():
+    encoder, classifier = family(classifiers=8)[:2]
+    parts = [Task(encoder, range(4)), Task(encoder, range(4, 8))]
+    queue = Queue(parts + missing_tasks([classifier], {}))
+    for part in [take_one(queue) for _ in parts]:
+        (lost,) = queue.drop(part)
+        assert lost.replicates == part.replicates
+    assert not queue.left
+
+
+def test_classifiers_of_shared_encoders_fail_together():
+    """Those of one of two encoders are every second one: no block."""
+    encoder, classifier = family(encoders=2, classifiers=8)[:2]
+    parts = [Task(encoder, range(1)), Task(encoder, range(1, 2))]
+    queue = Queue(parts + missing_tasks([classifier], {}))
+    first, second = (take_one(queue) for _ in parts)
+    assert [task.replicates for task in queue.drop(first)] == [range(8)]
+    queue.finish(second, 1.0)
+    assert queue.take(1) == []
+
+
+def test_a_block_short_of_gpu_memory_keeps_its_checkpoint():
+    tasks = missing_tasks(autoencoders(1, replicates=40), {})
+    tasks[0].gpus = 0.25
+    queue = Queue(tasks, gpus=0.25)
+    task = take_one(queue)
+    queue.gpus = 4.0
+    assert queue.retry(task, Fault.GPU_MEMORY)
+    assert queue.take(8)[0].replicates == range(40)
+
+
 def test_a_dropped_block_is_not_ready_when_its_other_parent_is_done():
     tasks, queue = linked((2, 0), (2, 1), blocks=3)
     first, second = take_one(queue), take_one(queue)
@@ -426,7 +512,8 @@ def test_a_dropped_block_is_not_ready_when_its_other_parent_is_done():
 
 def test_a_dropped_block_stays_dropped_when_its_other_parent_is_divided():
     axes = {"latent_dim": (2,), "depth": (2,)}
-    fewshot = override(FEWSHOT, {**axes, "labels": (20,), "freeze": ("full",)}, {"replicates": 8})
+    full = {**axes, "labels": (20,), "freeze": ("full",)}
+    fewshot = override(FEWSHOT, full, {"replicates": 16, "encoders": 8})
     autoencoder = override(AUTOENCODER, {**axes, "batch_size": (64,)}, {"replicates": 8})
     encoders, classifiers = plan([autoencoder, fewshot], DATA)
     halves = [Task(encoders[0], range(4)), Task(encoders[0], range(4, 8))]
