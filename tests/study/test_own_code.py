@@ -298,3 +298,15 @@ def test_experiments_of_installed_packages_are_registered(monkeypatch):
     monkeypatch.setattr("study.own.entry_points", lambda group: [bad])
     with pytest.raises(OwnCodeError, match=r"package:B .* is no Experiment"):
         register_installed()
+
+
+def test_a_package_may_have_all_in_its_own_module(tmp_path, monkeypatch):
+    """By name, or by the path of its file; the shipped ones are in two modules."""
+    package = tmp_path / "pack_of_one"
+    package.mkdir()
+    (package / "__init__.py").write_text("Config, VERSION, train = object, 7, print\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("pack_of_one", str(package / "__init__.py")):
+        assert {own.trainable_part(name, part).VERSION for part in ("settings", "train")} == {7}
+    settings, train = (own.trainable_part("trainables.rotation", p) for p in ("settings", "train"))
+    assert settings.Config is train.Config and not hasattr(settings, "train")
