@@ -209,7 +209,7 @@ def main(task: Path) -> None:
     import ray
     from ray import tune
 
-    import study  # noqa: F401  (it sets what Ray reads when it is imported)
+    import study.cluster  # noqa: F401  (it sets what Ray reads)
 
     asked = json.loads(task.read_text(encoding="utf-8"))
     ray.init(include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)

@@ -79,6 +79,15 @@ def test_the_driver_loads_no_torch():
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
+@pytest.mark.parametrize(("module", "set_there"), [("analysis.results", 0), ("study.launch", 1)])
+def test_who_reads_results_keeps_rays_settings(module, set_there):
+    """A notebook may run a Tune of its own, with the loggers and the checkpoints that it has."""
+    program = f"import os, sys, {module}; sys.exit('TUNE_GLOBAL_CHECKPOINT_S' in os.environ)"
+    env = {key: value for key, value in os.environ.items() if not key.startswith("TUNE_")}
+    done = subprocess.run([sys.executable, "-c", program], env=env, check=False)
+    assert done.returncode == set_there
+
+
 def test_torch_is_hidden_in_the_block_alone():
     program = (
         "from study.lightness import torch_hidden\n"
