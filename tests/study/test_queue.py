@@ -232,6 +232,22 @@ def test_an_only_block_of_an_unknown_kind_is_divided_when_its_parent_is_there():
     assert taken(queue, 2) == ["fixed 4", "fixed 4"]
 
 
+def test_blocks_that_have_become_ready_count_at_once():
+    """30 classifiers of one encoder on ten workers: nobody is idle when it is done."""
+    axes = {"latent_dim": (2,), "depth": (2,)}
+    arms = {**axes, "labels": tuple(range(10, 310, 10)), "freeze": ("full",)}
+    fewshot = override(FEWSHOT, arms, {"replicates": 8, "encoders": 1})
+    autoencoder = override(AUTOENCODER, {**axes, "batch_size": (64,)}, {"replicates": 1})
+    groups = plan([autoencoder, fewshot], DATA)
+    cells = [cell for cells in (*groups, autoencoders(1, 8)) for cell in cells]
+    queue = Queue(missing_tasks(cells, {}))
+    for cell in cells:
+        queue.rates.observe(cell, 8, 25.0 if cell is cells[-1] else 100.0)
+    encoder, _ = take_one(queue), queue.take(10)
+    queue.finish(encoder, 12.0)
+    assert len(queue.take(10)[0].replicates) == 8
+
+
 @pytest.mark.parametrize("why", ["begun", "alone"])
 def test_a_last_block_that_cannot_be_divided_stays_whole(why):
     queue = last_two(400.0)
