@@ -46,7 +46,7 @@ class Task:
     alone: bool = False
     """Whether it is given a whole host, after the tasks that are ready."""
     begun: bool = False
-    """Whether it goes on from the checkpoint of an earlier run."""
+    """Whether it goes on from a checkpoint, which is of all its replicates."""
     failed_on: str = ""
     """Id of the node of the latest loss."""
     trial: int = 0
@@ -129,6 +129,7 @@ class Queue:
         self._more = more
         self._pushes = count()
         self._totals: dict[int, tuple[int, float]] = {}
+        """By identity of `left` or `_parents`: how many there were, and the seconds of `_total`."""
         self._trials = count(1)
         self._ready: list[tuple[bool, bool, int, int, int, int, Task]] = []
         siblings: Counter[str | None] = Counter()
@@ -256,7 +257,7 @@ class Queue:
         """
         if fault is Fault.GPU_MEMORY and 0 < task.gpus < 1:
             task.gpus = share_of(max(1, trials_of(task.gpus) // 2))
-            task.begun = True  # its checkpoint is of all its replicates
+            task.begun = True
         elif fault is Fault.GPU_MEMORY and len(task.replicates) > 1:
             self._divide(task, 2)
         elif fault in (Fault.LOST, Fault.HOST_MEMORY) and task.losses + 1 < TRIES:
@@ -278,10 +279,10 @@ class Queue:
             self._enter(self._beside(task, replicates))
 
     def drop(self, task: Task) -> list[Task]:
-        """The task has failed for good; the tasks that waited for it, which can't run.
+        """The task has failed for good. Returns the tasks that waited for it and can't run.
 
-        Of one that waits for other parts of the same cell, too, it is the replicates that start
-        from this part's.
+        A task that waits for other parts of the same cell, too, loses only the replicates that
+        start from this part's.
         """
         self._end(task)
         dropped: list[Task] = []
@@ -296,8 +297,8 @@ class Queue:
         return dropped
 
     def _lost_with(self, parent: Task, child: Task) -> Task | None:
-        """The part of a child that starts from a failed parent, taken from it; None where none
-        does. All of it where the part is scattered."""
+        """Take from a child the replicates that start from a failed parent, and return them as a
+        task: the whole child where they are scattered, None where there are none."""
         all_of_it = child.cell.parent_id != parent.cell.id
         first = child.cell.settings.parent_replicate
         lost = [r for r in child.replicates if all_of_it or first(r) in parent.replicates]
