@@ -1,4 +1,4 @@
-"""How often `--until-decided` decides falsely, and how many replicates a decision costs.
+"""The rate of false decisions of `--until-decided`, and the replicates that a decision costs.
 
     python -m benchmarks.decisions [--studies 2000]
 

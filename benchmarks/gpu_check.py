@@ -1,4 +1,4 @@
-"""What has to be seen on a GPU: that it runs, how fast, and how near to the card's limit.
+"""Checks on a GPU: it runs, how fast, and how near to the card's limit.
 
 Started by `benchmarks/gpu_check.sh`. Needs PyTorch, not Ray.
 """

@@ -1,4 +1,4 @@
-"""What is not computing: Ray's share of the time, planning, restarting, and memory."""
+"""Time and memory besides computing: Ray's share of the time, planning, restarting, and memory."""
 
 from __future__ import annotations
 

@@ -125,6 +125,11 @@ def alive_nodes() -> list[dict[str, Any]]:
     return [node for node in ray.nodes() if node["Alive"]]
 
 
+def resources_of_nodes() -> list[dict[str, float]]:
+    """Resources of each node that is up, and of each that may come."""
+    return [node["Resources"] for node in alive_nodes()] + may_come()
+
+
 def resolved(resources: Resources, nodes: list[dict[str, float]]) -> Resources:
     """`resources` given what each node has: `auto` stays where there are GPUs, for each
     experiment to find its own number, and is 0 where there are none.
@@ -146,14 +151,12 @@ def resolved(resources: Resources, nodes: list[dict[str, float]]) -> Resources:
 
 def count_workers(cpus: float, gpus: float = 0.0) -> int:
     """How many trials with these resources run at once, on nodes that may come included."""
-    nodes = [node["Resources"] for node in alive_nodes()] + may_come()
-    return max(1, sum(trials_on(node, cpus, gpus) for node in nodes))
+    return max(1, sum(trials_on(node, cpus, gpus) for node in resources_of_nodes()))
 
 
 def count_gpus() -> float:
     """How many GPUs there are, those of nodes that may come included."""
-    nodes = [node["Resources"] for node in alive_nodes()] + may_come()
-    return sum(node.get("GPU", 0) for node in nodes)
+    return sum(node.get("GPU", 0) for node in resources_of_nodes())
 
 
 def trials_on(node: Mapping[str, float], cpus: float, gpus: float) -> int:
