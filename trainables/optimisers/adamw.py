@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
-from trainables.optimisers.schedule import by_peak, one_cycle
+from trainables.optimisers.schedule import Schedule, by_peak, device_of
 from trainables.replicates import leaves_rest
 
 # β₂ = 0.95: the runs are a few hundred to a few thousand steps, too few for a memory of 1,000
@@ -37,18 +37,17 @@ class AdamW:
         weight_decay: float,
         warm_up: float,
     ) -> None:
-        self.steps = steps
         self.weight_decay = weight_decay
-        self.warm_up = warm_up
-        self.taken = 0
+        self.schedule = Schedule(peaks.values(), steps, warm_up, device_of(parameters))
         self.groups = [
             _Group(peak, {name: parameters[name] for name in names})
             for peak, names in by_peak(parameters, peaks).items()
         ]
 
-    def rate(self, peak: float) -> float:
-        """The learning rate of the next step, of what has this peak."""
-        return one_cycle(peak, self.taken, self.steps, self.warm_up)
+    @property
+    def taken(self) -> int:
+        """Steps so far."""
+        return int(self.schedule.taken)
 
     @torch.no_grad()
     def step(self) -> None:
@@ -65,12 +64,12 @@ class AdamW:
                 amsgrad=False,
                 beta1=BETA_1,
                 beta2=BETA_2,
-                lr=self.rate(group.peak),
+                lr=self.schedule.rate(group.peak),
                 weight_decay=self.weight_decay,
                 eps=EPSILON,
                 maximize=False,
             )
-        self.taken += 1
+        self.schedule.taken += 1
 
     def tensors(self) -> dict[str, Tensor]:
         """All that the next step depends on, besides the parameters and `taken`."""
@@ -78,7 +77,7 @@ class AdamW:
 
     def resume(self, taken: int, tensors: Mapping[str, Tensor]) -> None:
         """Go on after so many steps, with what `tensors()` was then."""
-        self.taken = taken
+        self.schedule.taken.fill_(taken)
         for name, tensor in self.tensors().items():
             tensor.copy_(tensors[name])
         for group in self.groups:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from trainables.optimisers.adamw import AdamW
-from trainables.optimisers.schedule import by_peak
+from trainables.optimisers.schedule import Schedule, by_peak, device_of
 from trainables.replicates import steady_products
 
 # Validation MSE at d = 14 on mnist-5k after 3 epochs of batch 32, all matrices under Muon, n = 2:
@@ -69,6 +69,7 @@ class Muon:
         self.momenta = {name: torch.zeros_like(p) for name, p in self.matrices.items()}
         rest = {name: p for name, p in parameters.items() if name not in self.matrices}
         self.adamw = AdamW(rest, peaks, steps, weight_decay, warm_up)
+        self.schedule = Schedule(peaks.values(), steps, warm_up, device_of(parameters))
         # Matrices of one shape are made orthogonal together.
         self.groups: list[tuple[float, list[str]]] = []
         for peak, names in by_peak(self.matrices, peaks).items():
@@ -80,13 +81,13 @@ class Muon:
     @property
     def taken(self) -> int:
         """Steps so far."""
-        return self.adamw.taken
+        return int(self.schedule.taken)
 
     @torch.no_grad()
     def step(self) -> None:
         """Move every parameter by its gradient."""
         for peak, names in self.groups:
-            rate = self.adamw.rate(peak)
+            rate = self.schedule.rate(peak)
             wide = torch.cat([_wide(self._direction(name)) for name in names])
             scale = RMS * math.sqrt(wide.shape[-1])
             for name, step in zip(names, orthogonalise(wide).chunk(len(names)), strict=True):
@@ -94,8 +95,10 @@ class Muon:
                 rows, columns = _sides(parameter)
                 step = step if rows <= columns else step.mT
                 parameter.mul_(1 - rate * self.adamw.weight_decay)
-                parameter.add_(step.reshape(parameter.shape), alpha=-rate * scale)
+                factor = (-rate * scale).to(parameter.dtype)
+                parameter.addcmul_(step.reshape(parameter.shape), factor)
         self.adamw.step()
+        self.schedule.taken += 1
 
     def _direction(self, name: str) -> Tensor:
         """Where Nesterov's momentum points after the gradient at hand: (R, …)."""
@@ -112,6 +115,7 @@ class Muon:
     def resume(self, taken: int, tensors: Mapping[str, Tensor]) -> None:
         """Go on after so many steps, with what `tensors()` was then."""
         self.adamw.resume(taken, tensors)
+        self.schedule.taken.fill_(taken)
         for name, momentum in self.momenta.items():
             momentum.copy_(tensors[f"momentum {name}"])
 

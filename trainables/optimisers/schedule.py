@@ -5,6 +5,34 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
+import torch
+from torch import Tensor
+
+
+class Schedule:
+    """One-cycle learning rates on the device, where a step reads its own without the CPU, so that
+    a CUDA graph can hold it."""
+
+    def __init__(
+        self, peaks: Iterable[float], steps: int, warm_up: float, device: torch.device
+    ) -> None:
+        self.taken = torch.zeros((), dtype=torch.int64, device=device)
+        """Steps so far."""
+        # Fused AdamW on a GPU takes no other type than float32.
+        dtype = torch.float64 if device.type == "cpu" else torch.float32
+        self._rates = {
+            peak: torch.tensor(
+                [one_cycle(peak, step, steps, warm_up) for step in range(steps + 1)],
+                dtype=dtype,
+                device=device,
+            )
+            for peak in peaks
+        }
+
+    def rate(self, peak: float) -> Tensor:
+        """The learning rate of the next step under this peak: a scalar."""
+        return self._rates[peak].take(self.taken)
+
 
 def one_cycle(peak: float, step: int, steps: int, warm_up: float) -> float:
     """The learning rate of step 0 … `steps`: for the share `warm_up` of them it rises from a
@@ -20,6 +48,11 @@ def one_cycle(peak: float, step: int, steps: int, warm_up: float) -> float:
 
 def _half_cosine(start: float, end: float, share: float) -> float:
     return end + (start - end) / 2.0 * (math.cos(math.pi * share) + 1)
+
+
+def device_of(parameters: Mapping[str, Tensor]) -> torch.device:
+    """The device of all of `parameters`; the CPU where there are none."""
+    return next((value.device for value in parameters.values()), torch.device("cpu"))
 
 
 def by_peak(names: Iterable[str], peaks: Mapping[str, float]) -> dict[float, list[str]]:
