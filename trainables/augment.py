@@ -144,6 +144,6 @@ def draw(
     generators: Sequence[torch.Generator],
     like: Tensor,
 ) -> Tensor:
-    """Draws (R · B, …) of `like`'s device: `shape` from every generator, on the CPU."""
-    each = [how(shape, generator=generator) for generator in generators]
+    """Draws (R · B, …) on `like`'s device: `shape` from every generator, on its own."""
+    each = [how(shape, generator=generator, device=generator.device) for generator in generators]
     return torch.cat(each).to(like.device, like.dtype)

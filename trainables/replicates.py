@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any, Literal
 
@@ -18,9 +18,13 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state
 
-Strategy = Literal["batched", "vectorised", "loop"]
+from trainables.products import ConvolutionsAsProducts
+
+Strategy = Literal["batched", "vectorised", "products", "loop", "fastest"]
 """`batched`: by the network's own `batched(parameters, inputs)`, written for stacked parameters;
-`vectorised`: by `torch.vmap` of the network, which any has; `loop`: one replicate after another."""
+`vectorised`: by `torch.vmap` of the network, which any has; `products`: the same, with convolutions
+as matrix products; `loop`: one replicate after another; `fastest`: `vectorised` until training
+begins and measures which of the three is fastest (`trainables.graph`)."""
 
 LossFunction = Callable[..., Tensor]
 """(model, *its replicate's batch) -> a scalar loss; for `batched`, the model of all replicates and
@@ -32,13 +36,13 @@ LANES = 64
 
 
 def leaves_rest(stacked: Tensor) -> bool:
-    """Whether a replicate's numbers in `stacked` (R, …) are no multiple of `LANES`.
+    """Whether a replicate's numbers in `stacked` (R, …), on a CPU, are no multiple of `LANES`.
 
     PyTorch computes the rest of a tensor one by one, which rounds some operations differently: of
     fused AdamW 1 mean square in 4, of the gradient of GELU 1 number in 30,000 (float32, AVX-512).
     Where a replicate leaves a rest, these take one replicate after another.
     """
-    return math.prod(stacked.shape[1:]) % LANES != 0
+    return stacked.device.type == "cpu" and math.prod(stacked.shape[1:]) % LANES != 0
 
 
 @contextmanager
@@ -60,12 +64,18 @@ def steady_products(matrices: int, device: torch.device) -> Iterator[None]:
 
 
 def pick_device() -> torch.device:
-    """The GPU that the process was given, or else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The GPU that the process was given, or else the CPU.
+
+    A GPU computes in float32, as a CPU does: by default its convolutions round to TF32.
+    """
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    torch.backends.cudnn.allow_tf32 = False
+    return torch.device("cuda")
 
 
 def fastest_strategy(model: nn.Module, device: torch.device) -> Strategy:
-    """`batched` where the network can, `loop` for others on a CPU, `vectorised` on a GPU.
+    """`batched` where the network can, `loop` for others on a CPU, `fastest` on a GPU.
 
     On a CPU `torch.vmap` costs a small network more than its arithmetic does, and vectorised
     convolutions become grouped ones, which lose at every batch size that the study uses
@@ -75,7 +85,7 @@ def fastest_strategy(model: nn.Module, device: torch.device) -> Strategy:
         return "batched"
     if any(name for name, _ in model.named_buffers() if "running" in name):
         return "loop"  # batch norm's statistics are each model's own
-    return "loop" if device.type == "cpu" else "vectorised"
+    return "loop" if device.type == "cpu" else "fastest"
 
 
 class Replicates:
@@ -134,7 +144,8 @@ class Replicates:
 
             return function(model, *batch)
 
-        return torch.vmap(of_one)(self.parameters, self.buffers, *batches)
+        with ConvolutionsAsProducts() if self.strategy == "products" else nullcontext():
+            return torch.vmap(of_one)(self.parameters, self.buffers, *batches)
 
     def backward(self, loss: LossFunction, *batches: Tensor) -> Tensor:
         """Leave every replicate's gradient in `.grad` and return the losses (R,), detached.
@@ -164,8 +175,10 @@ class Replicates:
         """`function(model, *batch)` of every replicate on the same data, concatenated over
         batches: (R, N, …) if it returns (B, …). Batch norm takes its running statistics."""
         if batch_size is None:
-            # What a CPU's cache holds: batches of 250 take 0.7 of the time of 1,000.
-            batch_size = 250 if self.device.type == "cpu" else 2000
+            # What a CPU's cache holds: batches of 250 take 0.7 of the time of 1,000. On a GPU, a
+            # few GiB of activations.
+            most = max(1, 64_000 // len(self))
+            batch_size = 250 if self.device.type == "cpu" else min(2000, most)
         for member in self.members:
             member.eval()
         results = []

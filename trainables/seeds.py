@@ -21,10 +21,14 @@ def seed_of(seed: int, replicate: int, purpose: str) -> int:
     return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def generators(seed: int, replicates: Iterable[int], purpose: str) -> list[torch.Generator]:
-    """A generator for each of `replicates`, on the CPU, whose draws are the same everywhere."""
+def generators(
+    seed: int, replicates: Iterable[int], purpose: str, device: torch.device | str = "cpu"
+) -> list[torch.Generator]:
+    """A generator for each of `replicates`. Those on the CPU draw the same numbers everywhere; a
+    GPU's are counter-based (Philox), draw there, and draw others."""
     return [
-        torch.Generator().manual_seed(seed_of(seed, replicate, purpose)) for replicate in replicates
+        torch.Generator(device).manual_seed(seed_of(seed, replicate, purpose))
+        for replicate in replicates
     ]
 
 

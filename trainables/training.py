@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from trainables.contract import Checkpoint, Progress, require_finite
+from trainables.fastest import fastest
+from trainables.graph import as_graph
 from trainables.optimisers import AdamW, Make, Optimiser
 from trainables.replicates import LossFunction, Replicates
 
@@ -37,15 +39,15 @@ class Minibatches:
         """Minibatches an epoch."""
         return self.images // self.batch_size
 
-    def epoch(self) -> Iterator[Tensor]:
-        """Indices (R, B) int64, `steps` times."""
+    def epoch(self, device: torch.device | str = "cpu") -> Iterator[Tensor]:
+        """Indices (R, B) int64 on `device`, `steps` times; an epoch's go there at once."""
         if self.batch_size == self.images:
             # The whole set at once: its order is of no consequence, so none is drawn.
-            yield torch.arange(self.images).expand(len(self.orders), -1)
+            yield torch.arange(self.images, device=device).expand(len(self.orders), -1)
             return
         shuffled = torch.stack(
             [torch.randperm(self.images, generator=order) for order in self.orders]
-        )
+        ).to(device)
         yield from shuffled[:, : self.steps * self.batch_size].split(self.batch_size, dim=1)
 
 
@@ -104,19 +106,48 @@ def fit(
         _restore(saved, models, optimiser, streams)
         kept.history[:] = saved.numbers["history"]
     earlier = saved.numbers["seconds"] if saved else 0.0
+    if models.strategy == "fastest":
+        # Measured once: whoever goes on gets the same bits.
+        models.strategy = (
+            saved.numbers["strategy"]
+            if saved
+            else fastest(models, loss, _example(models, minibatches, kept.draws))
+        )
+    total = torch.zeros(len(models), device=models.device)
+
+    def step(indices: Tensor) -> None:
+        total.add_(models.backward(loss, *minibatches.gather(indices)))
+        optimiser.step()
+
+    take_step = as_graph(step, models.device, kept.draws)
     for epoch in range(saved.epoch + 1 if saved else 1, recipe.epochs + 1):
-        total = torch.zeros(len(models), device=models.device)
-        for indices in minibatches.epoch():
-            total += models.backward(loss, *minibatches.gather(indices.to(models.device)))
-            optimiser.step()
+        total.zero_()
+        for indices in minibatches.epoch(models.device):
+            take_step(indices)
         losses = total / minibatches.steps
         require_finite(losses, models.numbers, f"the training loss in epoch {epoch}")
         after_epoch(epoch, losses)
         if kept.checkpoint and epoch < recipe.epochs and kept.checkpoint.due():
             seconds = earlier + time.perf_counter() - started
-            numbers = {"seconds": seconds, "history": list(kept.history)}
+            numbers = {
+                "seconds": seconds,
+                "history": list(kept.history),
+                "strategy": models.strategy,
+            }
             kept.checkpoint.save(_progress(epoch, numbers, models, optimiser, streams))
     return earlier
+
+
+def _example(
+    models: Replicates, minibatches: Minibatches, draws: Sequence[torch.Generator]
+) -> tuple[Tensor, ...]:
+    """A minibatch to measure with; generators stay as they are."""
+    states = [generator.get_state() for generator in draws]
+    first = torch.arange(minibatches.batch_size, device=models.device)
+    batch = minibatches.gather(first.expand(len(models), -1))
+    for generator, state in zip(draws, states, strict=True):
+        generator.set_state(state)
+    return batch
 
 
 def _progress(

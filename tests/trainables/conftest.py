@@ -1,8 +1,33 @@
 """What several tests of trainables share."""
 
+import dataclasses
+
 import pytest
 
 from trainables.networks import Encoder
+
+
+class FirstEpoch:
+    """A checkpoint in memory, which is saved once."""
+
+    def __init__(self):
+        self.progress = None
+
+    def due(self):
+        return self.progress is None
+
+    def save(self, progress):
+        tensors = {name: value.detach().cpu().clone() for name, value in progress.tensors.items()}
+        self.progress = dataclasses.replace(progress, tensors=tensors)
+
+    def load(self):
+        return self.progress
+
+
+@pytest.fixture
+def first_epoch():
+    """A checkpoint that keeps the first epoch that it is given."""
+    return FirstEpoch()
 
 
 @pytest.fixture

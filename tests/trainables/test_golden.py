@@ -59,21 +59,26 @@ GOLDEN = {
 }
 
 
-def numbers(name, data):
-    """The last loss in training of each replicate, and the last error where there is one; of heads
-    that are no network, the accuracies."""
+def outcome(name, data):
+    """Of the cell of this name in `CELLS`."""
     module, settings = CELLS[name]
     config = module.Config(**settings)
     parent = None
     if module is fewshot:
         models = initialise(lambda: Autoencoder(config.shape), 77, range(2))
         parent = {replicate: model.state_dict() for replicate, model in enumerate(models)}
-    outcome = module.train(config, BLOCK, data, lambda metrics: None, parent)
-    if not outcome.history:
-        return [row[key] for row in outcome.rows for key in ("val_accuracy", "test_accuracy")]
+    return module.train(config, BLOCK, data, lambda metrics: None, parent)
+
+
+def numbers(name, data):
+    """The last loss in training of each replicate, and the last error where there is one; of heads
+    that are no network, the accuracies."""
+    found = outcome(name, data)
+    if not found.history:
+        return [row[key] for row in found.rows for key in ("val_accuracy", "test_accuracy")]
     return [
         line[key]
-        for line in outcome.history[-len(BLOCK) :]
+        for line in found.history[-len(BLOCK) :]
         for key in ("train_loss", "train_mse", "val_mse", "val_error")
         if key in line
     ]

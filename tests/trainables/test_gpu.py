@@ -1,18 +1,22 @@
 """What only a GPU can show: every path runs there, and means what it means on a CPU."""
 
-import dataclasses
+import copy
 
 import numpy as np
 import pytest
 import torch
 
-from trainables import replicates as replicates_module
+from trainables import training
 from trainables.autoencoder import train as autoencoder
+from trainables.autoencoder.objectives import restoration_error
+from trainables.fastest import fastest
 from trainables.fewshot import train as fewshot
 from trainables.fewshot.settings import FREEZE, HEADS
+from trainables.graph import CudaGraph
 from trainables.networks import Autoencoder
+from trainables.replicates import Replicates, pick_device
 from trainables.rotation import train as rotation
-from trainables.seeds import initialise
+from trainables.seeds import generators, initialise
 from trainables.supervised import train as supervised
 
 pytestmark = [
@@ -66,6 +70,10 @@ def train(name, data, block=BLOCK, **settings):
     return module.train(config, block, data, nothing, parent)
 
 
+def on_the_cpu(seed, replicates, purpose, device="cpu"):
+    return generators(seed, replicates, purpose)
+
+
 def losses(outcome):
     keys = ("train_loss", "train_mse", "val_mse", "val_error")
     return [[line[key] for key in keys if key in line] for line in outcome.history]
@@ -74,6 +82,8 @@ def losses(outcome):
 @pytest.mark.parametrize("name", CELLS)
 def test_learns_what_a_cpu_learns(name, few_digits, monkeypatch):
     """The same draws and nearly the same arithmetic: so short a training cannot drift far."""
+    for module in (autoencoder, fewshot, rotation):
+        monkeypatch.setattr(module, "generators", on_the_cpu)
     on_gpu = train(name, few_digits)
     on(device="cpu", monkeypatch=monkeypatch)
     on_cpu = train(name, few_digits)
@@ -91,39 +101,54 @@ def test_a_replicate_does_not_depend_on_its_block(name, few_digits):
     assert np.array(alone[0]) == pytest.approx(np.array(whole[1]), rel=0.01)
 
 
-class Kept:
-    """A checkpoint in memory."""
-
-    def __init__(self):
-        self.progress = None
-
-    def due(self):
-        return self.progress is None
-
-    def save(self, progress):
-        tensors = {name: value.detach().cpu().clone() for name, value in progress.tensors.items()}
-        numbers = dict(progress.numbers)
-        self.progress = dataclasses.replace(progress, tensors=tensors, numbers=numbers)
-
-    def load(self):
-        return self.progress
-
-
 @pytest.mark.parametrize("optimiser", ["adamw", "muon"])
-def test_a_resumed_training_has_the_same_bits(optimiser, few_digits):
+def test_a_resumed_training_has_the_same_bits(optimiser, few_digits, first_epoch):
     module, own = CELLS["autoencoder"]
     config = module.Config(**own | {"epochs": 4, "optimiser": optimiser})
     undisturbed = module.train(config, BLOCK, few_digits, nothing)
-    kept = Kept()
-    module.train(config, BLOCK, few_digits, nothing, checkpoint=kept)
-    assert kept.progress is not None and kept.progress.epoch == 1
-    resumed = module.train(config, BLOCK, few_digits, nothing, checkpoint=kept)
+    module.train(config, BLOCK, few_digits, nothing, checkpoint=first_epoch)
+    assert first_epoch.progress is not None and first_epoch.progress.epoch == 1
+    resumed = module.train(config, BLOCK, few_digits, nothing, checkpoint=first_epoch)
     for name, value in undisturbed.weights.items():
         assert torch.equal(value, resumed.weights[name]), name
 
 
-def test_blocks_are_vectorised_there():
-    model = Autoencoder(autoencoder.Config(3, **SMALL).shape)
-    device = replicates_module.pick_device()
-    assert device.type == "cuda"
-    assert replicates_module.fastest_strategy(model, device) == "vectorised"
+def test_float32_is_not_rounded_to_tf32():
+    assert pick_device().type == "cuda"
+    draw = torch.Generator("cuda").manual_seed(0)
+    images, weight = (torch.randn(8, 32, 9, 9, device="cuda", generator=draw) for _ in range(2))
+    rounded = torch.conv2d(images, weight)
+    exact = torch.conv2d(images.double(), weight.double())
+    assert (rounded - exact).abs().max() < 1e-4 * exact.abs().max()
+
+
+@pytest.mark.parametrize("name", ["autoencoder, views", "full, plain", "supervised", "rotation"])
+def test_a_graph_computes_what_its_steps_do(name, few_digits, monkeypatch):
+    replays = []
+    replay = CudaGraph.replay
+    monkeypatch.setattr(CudaGraph, "replay", lambda self: (replays.append(self), replay(self)))
+    monkeypatch.setattr(training, "fastest", lambda *arguments: "vectorised")
+    as_graph = losses(train(name, few_digits))
+    assert replays
+    monkeypatch.setattr(training, "as_graph", lambda step, device, generators: step)
+    one_by_one = losses(train(name, few_digits))
+    assert np.array(as_graph) == pytest.approx(np.array(one_by_one), rel=1e-3)
+
+
+@pytest.mark.parametrize("strategy", ["vectorised", "products", "loop"])
+def test_every_strategy_learns_the_same(strategy, few_digits):
+    module, own = CELLS["autoencoder"]
+    found = module.train(module.Config(**own), BLOCK, few_digits, nothing, strategy=strategy)
+    looped = module.train(module.Config(**own), BLOCK, few_digits, nothing, strategy="loop")
+    assert np.array(losses(found)) == pytest.approx(np.array(losses(looped)), rel=0.01)
+
+
+def test_the_fastest_strategy_is_measured():
+    (model,) = initialise(lambda: Autoencoder(autoencoder.Config(3, **SMALL).shape), 0, range(1))
+    models = Replicates([model, copy.deepcopy(model)], "cuda", "fastest")
+    batch = 2 * (torch.rand(2, 16, 1, 28, 28, device="cuda"),)
+    before = {name: value.clone() for name, value in models.state().items()}
+    assert fastest(models, restoration_error, batch) in ("vectorised", "products", "loop")
+    assert models.strategy == "fastest"
+    for name, value in models.state().items():
+        assert torch.equal(value, before[name])

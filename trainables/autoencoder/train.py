@@ -70,7 +70,7 @@ def train(
         metrics = {objective.loss_name: losses, "val_mse": errors}
         record(history, report, replicates, epoch, metrics, parameters=parameters)
 
-    draws = generators(config.seed, replicates, "views")
+    draws = generators(config.seed, replicates, "views", device)
 
     def gather(indices: Tensor) -> tuple[Tensor, ...]:
         return objective.see(config, pixels(images[indices]), draws)

@@ -272,7 +272,7 @@ def networks_on_all_images(
     """
     members = initialise(network, config.seed, replicates, "consistency")
     models = Replicates(members, images.device, "loop", replicates)
-    draws = generators(config.seed, replicates, "views")
+    draws = generators(config.seed, replicates, "views", images.device)
     return Training(
         models,
         images.expand(len(members), *images.shape),

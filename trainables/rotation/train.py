@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainables.augment import turned
+from trainables.augment import draw, turned
 from trainables.contract import Checkpoint, Outcome, Parent, Report, require_finite
 from trainables.data import Dataset, pixels
 from trainables.metrics import lines, record
@@ -103,14 +103,13 @@ def train(
         record(history, report, replicates, epoch, {"train_loss": losses, "val_error": errors})
 
     # The same turns under every loss: these generators know nothing of it.
-    draws = generators(config.seed, replicates, "angles")
+    draws = generators(config.seed, replicates, "angles", device)
 
     def gather(indices: Tensor) -> tuple[Tensor, Tensor]:
         upright = pixels(images[indices])  # (R, B, C, H, W)
-        batch = indices.shape[1]
-        degrees = torch.stack([360 * torch.rand(batch, generator=draw) for draw in draws])
-        degrees = degrees.to(upright)
-        return turned(upright.flatten(0, 1), degrees.flatten()).view_as(upright), degrees
+        degrees = 360 * draw(torch.rand, (indices.shape[1],), draws, upright)
+        seen = turned(upright.flatten(0, 1), degrees).view_as(upright)
+        return seen, degrees.view(indices.shape)
 
     earlier = fit(
         models,

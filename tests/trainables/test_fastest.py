@@ -1,0 +1,88 @@
+"""A GPU's strategy is the one that a measurement finds fastest; here the times are given."""
+
+import pytest
+import torch
+from torch import nn
+
+from trainables import fastest as module
+from trainables import training
+from trainables.autoencoder import train as autoencoder
+from trainables.fastest import fastest
+from trainables.replicates import Replicates
+from trainables.seeds import initialise
+
+
+@pytest.fixture(autouse=True)
+def nothing_known(monkeypatch):
+    monkeypatch.setattr(module, "_known", {})
+
+
+def linear(replicates=2):
+    return Replicates(initialise(lambda: nn.Linear(2, 1), 0, range(replicates)), "cpu", "fastest")
+
+
+def squared(model, inputs):
+    return model(inputs).square().mean()
+
+
+def clock(models, times, asked):
+    """Milliseconds by strategy, of `times`; an error where there are none."""
+
+    def milliseconds(step):
+        step()
+        asked.append(models.strategy)
+        if models.strategy not in times:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return times[models.strategy]
+
+    return milliseconds
+
+
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [
+        ({"vectorised": 2.0, "products": 1.0, "loop": 3.0}, "products"),
+        ({"vectorised": 2.0, "products": 3.0, "loop": 1.0}, "loop"),
+        ({"products": 3.0}, "products"),
+        ({}, "vectorised"),
+    ],
+)
+def test_the_shortest_step_wins(times, expected):
+    models, asked = linear(), []
+    before = {name: value.clone() for name, value in models.state().items()}
+    batch = (torch.ones(2, 4, 2),)
+    for _ in range(2):  # measured once
+        assert fastest(models, squared, batch, clock(models, times, asked)) == expected
+    assert asked == ["vectorised", "products", "loop"]
+    assert models.strategy == "fastest"
+    for name, value in models.state().items():
+        assert torch.equal(value, before[name])
+    other = (torch.ones(2, 5, 2),)
+    assert fastest(models, squared, other, clock(models, {"loop": 1.0}, asked)) == "loop"
+
+
+def test_many_replicates_are_not_tried_one_by_one():
+    models, asked = linear(9), []
+    fastest(models, squared, (torch.ones(9, 4, 2),), clock(models, {"products": 1.0}, asked))
+    assert asked == ["vectorised", "products"]
+
+
+def test_measuring_takes_no_draws_and_a_resumed_training_keeps_its_strategy(
+    few_digits, monkeypatch, first_epoch
+):
+    config = autoencoder.Config(3, depth=2, width=2, batch_size=20, epochs=3, augment=1.0)
+    found = iter(["products", "loop", "vectorised"])
+    monkeypatch.setattr(training, "fastest", lambda *arguments: next(found))
+
+    def train(strategy, **options):
+        return autoencoder.train(
+            config, range(2), few_digits, lambda metrics: None, strategy=strategy, **options
+        ).weights
+
+    expected = train("products")
+    measured = train("fastest", checkpoint=first_epoch)
+    resumed = train("fastest", checkpoint=first_epoch)
+    assert next(found) == "loop"  # nothing was measured the second time
+    for name, value in expected.items():
+        assert torch.equal(measured[name], value)
+        assert torch.equal(resumed[name], value)

@@ -1,0 +1,156 @@
+"""A step can be captured, and replayed from then on: on a CPU by a stand-in of a CUDA graph, which
+as a graph does launches the same operations on the same memory with the same numbers."""
+
+import numpy as np
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from tests.trainables.test_golden import BLOCK, CELLS, outcome
+from trainables import graph, training
+from trainables.autoencoder import train as autoencoder
+
+aten = torch.ops.aten
+
+WAITS_FOR_THE_GPU = (
+    aten._local_scalar_dense.default,
+    aten.nonzero.default,
+    aten.lift_fresh.default,  # a number that becomes a tensor on the CPU first
+)
+
+
+class Tape(TorchDispatchMode):
+    """A `Graph` whose capture computes the step at once, so that the replay after it need not."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+        self.computed = False
+        self.replays = 0
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        if operation in WAITS_FOR_THE_GPU:
+            raise RuntimeError(f"not permitted when stream is capturing: {operation}")
+        result = operation(*args, **(kwargs or {}))
+        self.calls.append((operation, args, kwargs or {}, result))
+        return result
+
+    def aside(self, function):
+        function()
+
+    def capture(self, function):
+        with self:
+            function()
+        self.computed = True
+
+    @torch.no_grad()
+    def replay(self):
+        self.replays += 1
+        if self.computed:
+            self.computed = False
+            return
+        for operation, args, kwargs, result in self.calls:
+            new = operation(*args, **kwargs)
+            returned = operation._schema.returns
+            if not returned or returned[0].alias_info is not None:
+                continue  # in place, or a view
+            places = result if isinstance(result, (tuple, list)) else [result]
+            values = new if isinstance(new, (tuple, list)) else [new]
+            for place, value in zip(places, values, strict=True):
+                if isinstance(place, torch.Tensor):
+                    place.copy_(value)
+
+
+@pytest.fixture
+def tapes(monkeypatch):
+    """The stand-ins of the graphs of every training."""
+    made = []
+
+    def as_graph(step, device, generators):
+        made.append(Tape())
+        return graph.Replayed(step, made[-1])
+
+    monkeypatch.setattr(training, "as_graph", as_graph)
+    monkeypatch.setattr(graph, "EAGER_STEPS", 1)  # some of these cells have four steps in all
+    return made
+
+
+def without_time(rows):
+    return [{k: v for k, v in row.items() if k != "train_seconds"} for row in rows]
+
+
+TRAINED = [name for name in CELLS if name not in ("logistic", "svm", "neighbours")]
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_replayed_steps_compute_the_same_bits(name, few_digits, request):
+    expected = outcome(name, few_digits)
+    tapes = request.getfixturevalue("tapes")
+    replayed = outcome(name, few_digits)
+    assert sum(tape.replays for tape in tapes) >= 2
+    assert without_time(replayed.rows) == without_time(expected.rows)
+    assert replayed.history == expected.history
+    assert np.array_equal(replayed.predictions, expected.predictions)
+    for key, value in expected.weights.items():
+        assert torch.equal(replayed.weights[key], value), key
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
+def test_replayed_steps_go_on_from_a_checkpoint(optimiser, few_digits, tapes, first_epoch):
+    config = autoencoder.Config(
+        3, depth=2, width=2, batch_size=20, epochs=3, augment=1.0, optimiser=optimiser
+    )
+
+    def train(**options):
+        return autoencoder.train(config, BLOCK, few_digits, lambda metrics: None, **options)
+
+    undisturbed = train()
+    train(checkpoint=first_epoch)
+    resumed = train(checkpoint=first_epoch)
+    assert [tape.replays for tape in tapes] == [14, 14, 9]
+    for name, value in undisturbed.weights.items():
+        assert torch.equal(value, resumed.weights[name]), name
+
+
+def test_a_number_of_the_cpu_would_be_that_of_the_capture():
+    """So a learning rate that Python computed would stay the same: the stand-in shows it."""
+    value, calls = torch.zeros(2), iter(range(1, 100))
+    step = graph.Replayed(lambda indices: value.add_(indices).mul_(next(calls)), Tape())
+    for _ in range(graph.EAGER_STEPS + 3):
+        step(torch.ones(2))
+    by_hand = 0
+    for factor in [*range(1, graph.EAGER_STEPS + 1), *3 * [graph.EAGER_STEPS + 1]]:
+        by_hand = (by_hand + 1) * factor
+    assert value.tolist() == [by_hand, by_hand]
+
+
+def test_a_step_that_waits_for_the_gpu_goes_on_without_a_graph():
+    seen = []
+    step = graph.Replayed(lambda indices: seen.append(indices.sum().item()), Tape())
+    for number in range(graph.EAGER_STEPS):
+        step(torch.tensor([number]))
+    with pytest.warns(UserWarning, match="goes on without a CUDA graph, slower: not permitted"):
+        step(torch.tensor([10]))
+    step(torch.tensor([11]))
+    assert seen == [*range(graph.EAGER_STEPS), 10, 11]
+
+
+def test_memory_that_runs_out_is_no_reason_to_go_on():
+    class Full(Tape):
+        def capture(self, function):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    step = graph.Replayed(lambda indices: None, Full())
+    for _ in range(graph.EAGER_STEPS):
+        step(torch.zeros(1))
+    with pytest.raises(torch.OutOfMemoryError):
+        step(torch.zeros(1))
+
+
+def test_a_cpu_has_no_graphs():
+    def step(indices):
+        pass
+
+    assert graph.as_graph(step, torch.device("cpu"), []) is step
+    on_the_cpu = [torch.Generator()]
+    assert graph.as_graph(step, torch.device("cuda"), on_the_cpu) is step

@@ -1,0 +1,103 @@
+"""A training step as one CUDA graph.
+
+An autoencoder's step is a hundred small kernels, which a GPU computes faster than a CPU can launch
+them one by one. A graph launches them at once, on the same memory each time.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+Step = Callable[[Tensor], None]
+"""Takes the indices (R, B) of a minibatch, always of one shape."""
+
+EAGER_STEPS = 3
+"""Steps before the capture, for what libraries allocate and choose at their first calls."""
+
+
+class Graph(Protocol):
+    """Records the kernels of a function, to launch them again."""
+
+    def aside(self, function: Callable[[], None]) -> None:
+        """Call `function` as it is, where a capture may follow."""
+
+    def capture(self, function: Callable[[], None]) -> None:
+        """Record what `function` would launch, and launch nothing."""
+
+    def replay(self) -> None:
+        """Launch what was recorded."""
+
+
+class CudaGraph:
+    """`torch.cuda.CUDAGraph` as a `Graph`."""
+
+    def __init__(self, generators: Sequence[torch.Generator]) -> None:
+        """`generators`: those that the function draws from, on the GPU."""
+        self.graph = torch.cuda.CUDAGraph()
+        self.generators = generators
+        self.stream = torch.cuda.Stream()
+
+    def aside(self, function: Callable[[], None]) -> None:
+        """Call `function` on another stream than the default one, which can't be captured."""
+        self.stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self.stream):
+            function()
+        torch.cuda.current_stream().wait_stream(self.stream)
+
+    def capture(self, function: Callable[[], None]) -> None:
+        """Record what `function` would launch, and launch nothing."""
+        for generator in self.generators:
+            self.graph.register_generator_state(generator)
+        with torch.cuda.graph(self.graph, stream=self.stream):
+            function()
+
+    def replay(self) -> None:
+        """Launch what was recorded."""
+        self.graph.replay()
+
+
+class Replayed:
+    """A step that is captured in `graph` at its fourth call, and replayed from then on."""
+
+    def __init__(self, step: Step, graph: Graph) -> None:
+        self.step = step
+        self.graph = graph
+        self.calls = 0
+        self.indices: Tensor | None = None
+        """What the captured step reads."""
+
+    def __call__(self, indices: Tensor) -> None:
+        self.calls += 1
+        if self.calls == EAGER_STEPS + 1:
+            self.capture(indices)
+        if self.indices is None:
+            self.graph.aside(lambda: self.step(indices))
+            return
+        self.indices.copy_(indices)
+        self.graph.replay()
+
+    def capture(self, indices: Tensor) -> None:
+        """Record the step; where it can't be, warn, and leave it as it is."""
+        static = indices.clone()
+        try:
+            self.graph.capture(lambda: self.step(static))
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            reason = str(error).partition("\n")[0]
+            warnings.warn(f"training goes on without a CUDA graph, slower: {reason}", stacklevel=2)
+            return
+        self.indices = static
+
+
+def as_graph(step: Step, device: torch.device, generators: Sequence[torch.Generator]) -> Step:
+    """`step` as a graph on a GPU, unless it draws from `generators` on the CPU; else as it is."""
+    on_device = all(generator.device.type == device.type for generator in generators)
+    if device.type == "cuda" and on_device:
+        return Replayed(step, CudaGraph(generators))
+    return step

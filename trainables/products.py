@@ -1,0 +1,96 @@
+"""Convolutions as matrix products, which a GPU's libraries batch well.
+
+Under `torch.vmap` R convolutions become one with R groups, which cuDNN trains slowly
+(pytorch#70954, #73764). As products they are one batched product, of patches that are copied side
+by side first (im2col).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+Sizes = int | tuple[int, int]
+"""Along both axes, or of each."""
+
+
+def both(sizes: Sizes) -> tuple[int, int]:
+    """`sizes` as a pair."""
+    if isinstance(sizes, int):
+        return sizes, sizes
+    down, across = sizes
+    return down, across
+
+
+def conv2d(
+    images: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Sizes = 1,
+    padding: Sizes | str = 0,
+    dilation: Sizes = 1,
+    groups: int = 1,
+) -> Tensor:
+    """`torch.conv2d` of images (N, C, H, W) and weights (M, C, K, L)."""
+    if groups != 1 or both(dilation) != (1, 1) or isinstance(padding, str):
+        return torch.conv2d(images, weight, bias, stride, padding, dilation, groups)
+    down, across = both(padding)
+    windows = functional.pad(images, (across, across, down, down))
+    for axis, (side, step) in enumerate(zip(weight.shape[2:], both(stride), strict=True), start=2):
+        windows = windows.unfold(axis, side, step)
+    count, _, height, width = windows.shape[:4]
+    patches = windows.permute(0, 2, 3, 1, 4, 5).reshape(count * height * width, -1)
+    results = functional.linear(patches, weight.flatten(1), bias)
+    return results.view(count, height, width, -1).permute(0, 3, 1, 2)
+
+
+def conv_transpose2d(
+    images: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Sizes = 1,
+    padding: Sizes = 0,
+    output_padding: Sizes = 0,
+    groups: int = 1,
+    dilation: Sizes = 1,
+) -> Tensor:
+    """`torch.conv_transpose2d` of images (N, C, H, W) and weights (C, M, K, L)."""
+    if groups != 1 or both(dilation) != (1, 1):
+        return torch.conv_transpose2d(
+            images, weight, bias, stride, padding, output_padding, groups, dilation
+        )
+    count, channels, *sides = images.shape
+    kernel, step, cut, more = weight.shape[2:], both(stride), both(padding), both(output_padding)
+    pixels = images.permute(0, 2, 3, 1).reshape(-1, channels)
+    patches = (pixels @ weight.flatten(1)).view(count, sides[0] * sides[1], -1)
+    made = [
+        (sides[axis] - 1) * step[axis] - 2 * cut[axis] + kernel[axis] + more[axis]
+        for axis in range(2)
+    ]
+    results = functional.fold(patches.mT, (made[0], made[1]), kernel, padding=cut, stride=step)
+    return results if bias is None else results + bias[:, None, None]
+
+
+OURS: dict[Callable[..., Any], Callable[..., Tensor]] = {
+    torch.conv2d: conv2d,
+    torch.conv_transpose2d: conv_transpose2d,
+}
+"""By PyTorch's function of the same arguments."""
+
+
+class ConvolutionsAsProducts(TorchFunctionMode):
+    """Makes convolutions in the block matrix products, of any module."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        return OURS.get(func, func)(*args, **(kwargs or {}))
