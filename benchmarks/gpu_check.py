@@ -16,11 +16,13 @@ from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
 
 from benchmarks.gpu import Sizes, at_once, seconds_of, sequential
+from benchmarks.limit import flops_of
 from benchmarks.machine import copy_rate, matmul_rate
 from benchmarks.steps import (
     Workload,
@@ -30,6 +32,7 @@ from benchmarks.steps import (
     one_after_another,
     together,
 )
+from trainables import fastest
 from trainables.autoencoder import train as autoencoders
 from trainables.data import Dataset, Split, load
 from trainables.fewshot import train as fewshot
@@ -140,30 +143,39 @@ def tensor_cores(allowed: bool) -> Iterator[None]:
             backend.allow_tf32 = value
 
 
+STRATEGIES: tuple[Strategy, ...] = ("products", "vectorised", "loop")
+
+
 def fused(
     workload: Callable[[int], Workload],
     device: torch.device,
     counts: tuple[int, ...],
     steps: int,
 ) -> Values:
-    """Milliseconds a step and images/s by strategy, precision and R, on a GPU as a graph too;
-    against one by one."""
+    """Milliseconds a step, images/s and the share of the float32 product's rate by strategy,
+    precision and R, as a graph on a GPU; against one by one."""
     found: Values = {}
     images, plain = workload(1).batch_size, {}
+    rate, operations = matmul_rate(device, torch.float32, 1024), flops_of(workload(1))
     for kind in PRECISIONS:
         with precision(kind, device):
             plain[kind] = seconds_of(one_after_another(workload(1), device), steps, device)
         found[f"one by one, {kind}"] = {"ms": 1e3 * plain[kind], "images/s": images / plain[kind]}
-    strategies: tuple[Strategy, ...] = ("vectorised", "loop")
-    graphs = (False, True) if device.type == "cuda" else (False,)
-    for graph, kind, strategy, count in product(graphs, PRECISIONS, strategies, counts):
+    on_gpu = device.type == "cuda"
+    ways = [(on_gpu, *way) for way in product(PRECISIONS, STRATEGIES, counts)]
+    if on_gpu:  # what a graph gains
+        ways += [(False, "float32", strategy, 32) for strategy in STRATEGIES]
+    for graph, kind, strategy, count in ways:
         if strategy == "loop" and count > 32:
             continue  # its time is linear in R
         name = f"{strategy}{', graph' if graph else ''}, {kind}, R = {count}"
         try:
             with precision(kind, device):
                 step = together(workload(count), device, strategy)
-                seconds = seconds_of(graphed(step) if graph else step, steps, device)
+                step = graphed(step) if graph else step
+                # A slow way in fewer steps: a second is enough.
+                once = seconds_of(step, 1, device)
+                seconds = seconds_of(step, max(1, min(steps, round(1 / once))), device)
         except RuntimeError as error:  # no memory, or a step that no graph can hold
             found[name] = f"{type(error).__name__}: {error}".partition("\n")[0][:120]
             if graph and not isinstance(error, torch.OutOfMemoryError):
@@ -173,7 +185,52 @@ def fused(
             "ms": 1e3 * seconds,
             "images/s": count * images / seconds,
             "against one by one": count * plain[kind] / seconds,
+            "% of the product's rate": 100 * count * operations / seconds / rate,
         }
+    return found
+
+
+def training(device: torch.device, count: int, images: int, epochs: int) -> Values:
+    """Images/s of the study's own training, all of it, with graphs and without, and which
+    strategy it found fastest."""
+    data = Dataset("noise", noise(images), noise(100), noise(100))
+    config = autoencoders.Config(latent_dim=14, batch_size=64, epochs=epochs)
+    seen = count * epochs * (images // 64) * 64
+    found: Values = {}
+
+    def timed(name: str) -> None:
+        started = time.perf_counter()
+        autoencoders.train(config, range(count), data, lambda metrics: None)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        found[name] = seen / (time.perf_counter() - started)
+
+    timed("images/s, the first block, measuring included")
+    timed("images/s, the next block")
+    for (_, replicates, *_), strategy in fastest.known.items():
+        found[f"fastest at R = {replicates}"] = strategy
+    with mock.patch("trainables.training.as_graph", lambda step, device, generators: step):
+        timed("images/s, without graphs")
+    return found
+
+
+def kernels(device: torch.device, count: int) -> Values:
+    """The kernels that take most of a step's time, in % of it, and how many are launched."""
+    if device.type != "cuda":
+        return {"not measured": "no GPU here"}
+    found: Values = {}
+    for strategy in STRATEGIES[:2]:
+        step = together(autoencoder(64, count), device, strategy)
+        seconds_of(step, 3, device)
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+            seconds_of(step, 5, device)
+        entries = sorted(profile.key_averages(), key=lambda entry: -entry.self_device_time_total)
+        total = sum(entry.self_device_time_total for entry in entries)
+        launches = sum(entry.count for entry in entries)
+        found[strategy] = {"ms of kernels a step": total / 6e3, "launches a step": launches / 6}
+        for entry in entries[:8]:
+            share = 100 * entry.self_device_time_total / total
+            found[f"{strategy}, {entry.key[:60]}"] = {"%": share, "a step": entry.count / 6}
     return found
 
 
@@ -193,23 +250,22 @@ def memory(device: torch.device, counts: tuple[int, ...]) -> Values:
     for count in counts:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-        seconds_of(together(autoencoder(64, count), device, "vectorised"), 2, device)
+        seconds_of(together(autoencoder(64, count), device), 2, device)
         found[f"R = {count}"] = torch.cuda.max_memory_reserved() / 2**30
     return found
 
 
-def real_cell(data_dir: Path | None, epochs: int) -> Values:
-    """A cell of full MNIST to its end: seconds a model, and its errors."""
-    data = load("mnist", data_dir)
+def real_cell(data: Dataset, count: int, epochs: int) -> Values:
+    """A cell to its end: seconds, and the errors of its models."""
     config = autoencoders.Config(latent_dim=14, batch_size=64, epochs=epochs)
     started = time.perf_counter()
-    outcome = autoencoders.train(config, range(32), data, lambda metrics: None)
+    outcome = autoencoders.train(config, range(count), data, lambda metrics: None)
     seconds = time.perf_counter() - started
     errors = [row["test_mse"] for row in outcome.rows]
     return {
         "epochs": epochs,
-        "seconds, 32 models": seconds,
-        "images/s": 32 * epochs * len(data.train) / seconds,
+        f"seconds, {count} models": seconds,
+        "images/s": count * epochs * len(data.train) / seconds,
         "test MSE, mean": float(np.mean(errors)),
         "test MSE, SD": float(np.std(errors, ddof=1)),
     }
@@ -232,13 +288,21 @@ def main() -> None:
         "every path runs": paths,
         "tests of what a GPU computes": tests,
         "ceilings": lambda: ceilings(device, 256 if tiny else 8192),
+        "training, R = 32": lambda: training(
+            device, 2 if tiny else 32, 640 if tiny else 12_800, 2 if tiny else 4
+        ),
         "autoencoder, batch 64": lambda: fused(lambda r: autoencoder(64, r), device, counts, steps),
         "few-shot, full, 160 labels": lambda: fused(
             lambda r: classifier(160, r), device, counts[:4], steps
         ),
         "processes on one device, ms": lambda: processes(device, sizes),
+        "kernels, R = 32": lambda: kernels(device, 32),
         "memory, GiB": lambda: memory(device, counts),
-        "a cell of full MNIST": lambda: real_cell(options.data_dir, 1 if tiny else 5),
+        "a real cell": lambda: (
+            real_cell(load("mnist-5k"), 2, 1)
+            if tiny
+            else real_cell(load("mnist", options.data_dir), 32, 5)
+        ),
     }
     started = time.perf_counter()
     report: Values = {

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from trainables.autoencoder.objectives import restoration_error
+from trainables.fastest import fastest
 from trainables.fewshot.train import cross_entropy
+from trainables.graph import EAGER_STEPS, CudaGraph
 from trainables.networks import Autoencoder, Classifier, Head
 from trainables.optimisers.adamw import BETA_1, BETA_2, AdamW
 from trainables.replicates import Replicates, Strategy, fastest_strategy
@@ -85,7 +87,9 @@ def together(workload: Workload, device: torch.device, strategy: Strategy | None
     chosen = strategy or fastest_strategy(members[0], device)
     models = Replicates(members, device, chosen)
     optimiser = AdamW(models.parameters, {"": PEAK}, STEPS, WEIGHT_DECAY, WARM_UP)
-    batch = [part.to(device) for part in workload.batch(workload.replicates)]
+    batch = tuple(part.to(device) for part in workload.batch(workload.replicates))
+    if chosen == "fastest":
+        models.strategy = fastest(models, workload.loss, batch)
 
     def step() -> Tensor:
         losses = models.backward(workload.loss, *batch)
@@ -96,19 +100,11 @@ def together(workload: Workload, device: torch.device, strategy: Strategy | None
 
 
 def graphed(step: Step) -> Step:
-    """`step` as one CUDA graph: the same kernels, which the CPU launches at once.
-
-    The step has to work on the GPU alone. Its learning rate stays that of the fourth call.
-    """
-    aside = torch.cuda.Stream()
-    aside.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(aside):
-        for _ in range(3):  # what is made at the first call must not be part of the graph
-            step()
-    torch.cuda.current_stream().wait_stream(aside)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        step()
+    """`step`, which has to work on the GPU alone, as one CUDA graph: the study's way to train."""
+    graph = CudaGraph(())
+    for _ in range(EAGER_STEPS):
+        graph.aside(step)
+    graph.capture(step)
     return graph.replay
 
 

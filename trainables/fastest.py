@@ -16,20 +16,16 @@ FEW = 8
 REPLAYS = 10
 """Steps that are timed."""
 
-_known: dict[tuple[object, ...], Strategy] = {}
+known: dict[tuple[object, ...], Strategy] = {}
 """What this process has measured, by network, number of replicates and shapes of a minibatch."""
 
 
 def milliseconds_of(step: Callable[[], object]) -> float:
     """Milliseconds of `step` on the GPU as a graph, which is how it will run."""
-
-    def run() -> None:
-        step()
-
     graph = CudaGraph(())
     for _ in range(EAGER_STEPS):
-        graph.aside(run)
-    graph.capture(run)
+        graph.aside(step)
+    graph.capture(step)
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     graph.replay()
     begin.record()
@@ -49,8 +45,8 @@ def fastest(
     """The strategy with the shortest step on this `batch`, (R, B, …) each: gradients change, and
     parameters don't. `vectorised` where none can be measured."""
     key = (repr(models.members[0]), len(models), *(part.shape for part in batch))
-    if key in _known:
-        return _known[key]
+    if key in known:
+        return known[key]
     asked, taken = models.strategy, {}
     candidates: tuple[Strategy, ...] = ("vectorised", "products", "loop")
     for strategy in candidates[: 3 if len(models) <= FEW else 2]:
@@ -60,5 +56,5 @@ def fastest(
         except RuntimeError:  # too little memory for this one, or a network that no graph can hold
             continue
     models.strategy = asked
-    _known[key] = min(taken, key=lambda strategy: taken[strategy], default="vectorised")
-    return _known[key]
+    known[key] = min(taken, key=lambda strategy: taken[strategy], default="vectorised")
+    return known[key]

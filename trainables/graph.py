@@ -23,10 +23,10 @@ EAGER_STEPS = 3
 class Graph(Protocol):
     """Records the kernels of a function, to launch them again."""
 
-    def aside(self, function: Callable[[], None]) -> None:
+    def aside(self, function: Callable[[], object]) -> None:
         """Call `function` as it is, where a capture may follow."""
 
-    def capture(self, function: Callable[[], None]) -> None:
+    def capture(self, function: Callable[[], object]) -> None:
         """Record what `function` would launch, and launch nothing."""
 
     def replay(self) -> None:
@@ -42,14 +42,14 @@ class CudaGraph:
         self.generators = generators
         self.stream = torch.cuda.Stream()
 
-    def aside(self, function: Callable[[], None]) -> None:
+    def aside(self, function: Callable[[], object]) -> None:
         """Call `function` on another stream than the default one, which can't be captured."""
         self.stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self.stream):
             function()
         torch.cuda.current_stream().wait_stream(self.stream)
 
-    def capture(self, function: Callable[[], None]) -> None:
+    def capture(self, function: Callable[[], object]) -> None:
         """Record what `function` would launch, and launch nothing."""
         for generator in self.generators:
             self.graph.register_generator_state(generator)

@@ -14,7 +14,7 @@ from trainables.seeds import initialise
 
 @pytest.fixture(autouse=True)
 def nothing_known(monkeypatch):
-    monkeypatch.setattr(module, "_known", {})
+    monkeypatch.setattr(module, "known", {})
 
 
 def linear(replicates=2):
