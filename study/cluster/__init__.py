@@ -1,4 +1,4 @@
-"""The Ray that computes, and checks of its nodes, made before anything is spent on them."""
+"""Connection to Ray, and checks of its nodes before any computing starts."""
 
 import os
 
@@ -10,5 +10,5 @@ os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # `study.signals` has
 os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
 os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # `--log` chooses
-# Tune's own state is never read: the store says what is done. It is written once, at the end.
+# Tune's own state is never read: the store says what is done. Write it once, at the end.
 os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1000000")

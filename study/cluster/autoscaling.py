@@ -1,4 +1,4 @@
-"""Nodes that an autoscaled cluster may still bring: on its head, by its configuration.
+"""Nodes that an autoscaled cluster may still start, as the configuration on its head says.
 
 Such a cluster may have no worker at all until trials wait for one.
 """
@@ -10,13 +10,13 @@ from pathlib import Path
 import yaml
 
 CONFIGURATION = "~/ray_bootstrap_config.yaml"
-"""Where `ray up` leaves it on the head."""
+"""Where `ray up` puts the configuration on the head."""
 
 
 def nodes_at_most(path: Path) -> list[dict[str, float]]:
-    """The resources of every worker node that a cluster's configuration allows at once.
+    """Resources of all worker nodes that a cluster's configuration allows at once.
 
-    Raises `OSError`, `ValueError` or `yaml.YAMLError` for a file that is no such configuration.
+    Raises `OSError`, `ValueError` or `yaml.YAMLError` for a file that isn't such a configuration.
     """
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     try:
@@ -33,8 +33,10 @@ def nodes_at_most(path: Path) -> list[dict[str, float]]:
 
 
 def may_come() -> list[dict[str, float]]:
-    """The resources of one node of each type that may be started; none where this machine is not
-    the head of an autoscaled cluster."""
+    """Resources of one node of each type that the cluster may start.
+
+    Empty unless this machine is the head of an autoscaled cluster.
+    """
     path = Path(CONFIGURATION).expanduser()
     if not path.is_file():
         return []

@@ -1,4 +1,4 @@
-"""`study check`: is this machine (or cluster) ready, before anything is spent?"""
+"""`study check`: test whether this machine (or cluster) is ready, before anything is spent."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def check(
     out: Path | str,
     resources: Resources,
 ) -> bool:
-    """Print one line a question; True where all is well. `source` is what `load` takes."""
+    """Print one line a check; True if all is well. `source` is the arguments of `load`."""
     good = True
 
     def say(what: str, fine: bool, text: str) -> None:
@@ -67,7 +67,7 @@ def check(
 
 
 def check_nodes(say: Callable[[str, bool, str], None], nodes: list[Node], store: Store) -> None:
-    """One line for each node of a cluster."""
+    """Print one line for each node of a cluster."""
     here = facts(store.address, "", has_gpus=False)
     for node, answer in zip(nodes, ask(nodes, store).values(), strict=True):
         wrong = troubles(node, answer, here)

@@ -1,4 +1,4 @@
-"""The Ray that computes: one on this machine, or a running cluster."""
+"""Connection to Ray: one on this machine, or a running cluster."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from study.ray_internals import get_default_ray_temp_dir, signals_kept
 from study.resources import Resources
 
 SOURCES = Path(__file__).resolve().parents[2]
-"""Where the packages are. Workers look for modules in the folder that Ray is started in, first."""
+"""Folder of the packages. Ray is started in it: workers look for modules there first."""
 
 OBJECT_STORE = 0.3
-"""Part of the memory that Ray's object store may take, as by Ray's own default."""
+"""Share of the memory that Ray's object store may take; it is Ray's own default."""
 
 LONGEST_FOLDER = 40
-"""Bytes of the path of Ray's temporary folder from which on its sockets' paths, 65 bytes longer,
-pass the system's limit of 107."""
+"""Longest path of Ray's temporary folder, in bytes. The paths of its sockets are 65 bytes longer,
+and the system's limit is 107."""
 
 
 def require_reachable(address: str, option: str = "--address") -> None:
-    """Raise `NoResources` where nobody answers at HOST:PORT. Ray itself would try for minutes."""
+    """Raise `NoResources` if nothing answers at HOST:PORT. Ray itself would try for minutes."""
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=5).close()
@@ -48,15 +48,15 @@ def require_reachable(address: str, option: str = "--address") -> None:
 
 @contextmanager
 def cluster(resources: Resources) -> Iterator[Resources]:
-    """A Ray on this machine, or the running one at `resources.address`, for the block.
+    """Connect to Ray for the block: one on this machine, or a cluster at `resources.address`.
 
-    Yields the resources, with no GPUs where `auto` finds none. Raises `NoResources` where the
-    cluster can't be reached, or no node of it, nor any that it may start, can hold a trial.
+    Yields the resources, with no GPUs if `auto` finds none. Raises `NoResources` if the cluster
+    can't be reached, or if no node that it has or may start can hold a trial.
     """
     if resources.address not in ("local", "auto"):
         require_reachable(resources.address)
     elif resources.address == "auto":
-        address = os.environ.get("RAY_ADDRESS", "")  # which Ray looks at first
+        address = os.environ.get("RAY_ADDRESS", "")  # Ray reads this first
         if ":" in address and "//" not in address:
             require_reachable(address, "RAY_ADDRESS")
     logs: Path | None = None
@@ -68,16 +68,16 @@ def cluster(resources: Resources) -> Iterator[Resources]:
         nodes = [node["Resources"] for node in alive_nodes()]
         yield resolved(resources, nodes if resources.address == "local" else nodes + may_come())
     except Exception:
-        logs = None  # they may explain it
+        logs = None  # keep them: they may explain the error
         raise
     finally:
         ray.shutdown()
-        if logs:  # 12 MB a run, which Ray leaves
+        if logs:  # 12 MB a run, which Ray doesn't remove
             remove_logs(logs)
 
 
 def connect(resources: Resources) -> None:
-    """Start a Ray on this machine, or join the one at `resources.address`. Raises `NoResources`."""
+    """Start Ray on this machine, or join the one at `resources.address`. Raises `NoResources`."""
     address = resources.address
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address == "local":
@@ -89,22 +89,22 @@ def connect(resources: Resources) -> None:
             warnings.simplefilter("ignore", FutureWarning)
             ray.init(address=address, **options)
     except (OSError, ValueError, RuntimeError, RayError) as error:
-        # No cluster, no token for it or another Ray there, an address that is none.
+        # No cluster, no token for it, another version of Ray, or not an address.
         raise NoResources("--address", address, " ".join(str(error).split())) from error
 
 
 def local_options(resources: Resources) -> dict[str, Any]:
-    """Arguments of `ray.init` for a Ray on this machine."""
+    """Arguments with which `ray.init` starts Ray on this machine."""
     options: dict[str, Any] = {
         "include_dashboard": False,
         "num_cpus": resources.cpus or cores(),
     }
-    if limit := memory():  # Ray's own default is a share of what the machine has
+    if limit := memory():  # Ray's own default is a share of the whole machine's memory
         options["object_store_memory"] = int(OBJECT_STORE * limit)
-    if not os.access(os.path.expanduser("~"), os.W_OK):  # where Ray would keep its token
+    if not os.access(os.path.expanduser("~"), os.W_OK):  # Ray would keep its token there
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     python = shlex.quote(sys.executable)
-    if python != sys.executable:  # Ray starts Tune's workers by a shell, without quotes
+    if python != sys.executable:  # Ray starts Tune's workers through a shell, without quoting
         options["runtime_env"] = {"py_executable": python}
     folder = get_default_ray_temp_dir()
     if len(os.fsencode(folder)) > LONGEST_FOLDER:
@@ -126,15 +126,15 @@ def alive_nodes() -> list[dict[str, Any]]:
 
 
 def resources_of_nodes() -> list[dict[str, float]]:
-    """Resources of each node that is up, and of each that may come."""
+    """Resources of each node that is up, and of each that may still be started."""
     return [node["Resources"] for node in alive_nodes()] + may_come()
 
 
 def resolved(resources: Resources, nodes: list[dict[str, float]]) -> Resources:
-    """`resources` given what each node has: `auto` stays where there are GPUs, for each
-    experiment to find its own number, and is 0 where there are none.
+    """Check `resources` against what each node has, and resolve `auto`.
 
-    Raises `NoResources` where no single node has enough: a trial can't span two.
+    If there are GPUs, `auto` stays, for each experiment to find its own number; else it becomes 0.
+    Raises `NoResources` if no single node has enough: a trial can't span two.
     """
     asked = resources.gpus_per_trial
     least = float(any(node.get("GPU", 0) >= 1 for node in nodes)) if asked == "auto" else asked
@@ -150,17 +150,20 @@ def resolved(resources: Resources, nodes: list[dict[str, float]]) -> Resources:
 
 
 def count_workers(cpus: float, gpus: float = 0.0) -> int:
-    """How many trials with these resources run at once, on nodes that may come included."""
+    """Number of trials with these resources that run at once, at least 1.
+
+    Nodes that may still be started count too.
+    """
     return max(1, sum(trials_on(node, cpus, gpus) for node in resources_of_nodes()))
 
 
 def count_gpus() -> float:
-    """How many GPUs there are, those of nodes that may come included."""
+    """Number of GPUs, including those of nodes that may still be started."""
     return sum(node.get("GPU", 0) for node in resources_of_nodes())
 
 
 def trials_on(node: Mapping[str, float], cpus: float, gpus: float) -> int:
-    """How many trials with these resources fit on a node."""
+    """Number of trials with these resources that fit on a node."""
     by_cpus = int(node.get("CPU", 0) / cpus)
     if not gpus:
         return by_cpus

@@ -1,4 +1,4 @@
-"""Facts about every node of a cluster, asked before anything is spent on it."""
+"""Facts about every node of a cluster, collected before anything is spent on it."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ from study.provenance import packages, sources
 from study.store import Store
 
 ANSWER_SECONDS = 60.0
-"""Seconds in which a node has to answer: a new worker process takes ten to import everything."""
+"""Seconds a node has to answer. A new worker process takes ten to import everything."""
 
 SKEW = 60.0
-"""Seconds by which a node's clock may differ. No result depends on it; who reads the logs does."""
+"""Seconds by which a node's clock may differ, beyond `ANSWER_SECONDS`. Results don't depend on it,
+but readers of the logs do."""
 
 NAMES_OF_GPUS = """
 import torch
@@ -49,16 +50,15 @@ class Facts:
     token: bool
     """Whether Ray's processes there ask for a token."""
     token_is_private: bool
-    """Whether nobody but its owner can read the token's file."""
+    """Whether only its owner can read the token's file, if there is one."""
     storage: str
-    """Why the results folder can't be used from there, or isn't the same; empty where all is
-    well."""
+    """Why the results folder can't be used from there, or isn't the same; empty if all is well."""
     clock: float
     """Seconds since the epoch."""
 
 
 def facts(results: str, mark: str, has_gpus: bool) -> Facts:
-    """Those of the node that this runs on; `mark` is what the driver has left in the results."""
+    """Facts about the node that this runs on; `mark` is the driver's file in `results`."""
     return Facts(
         host=platform.node(),
         packages=packages(),
@@ -72,12 +72,12 @@ def facts(results: str, mark: str, has_gpus: bool) -> Facts:
 
 
 def is_private(path: Path) -> bool:
-    """Whether nobody but its owner can read a file, if there is one."""
+    """Whether only its owner has access to a file, if there is one."""
     return not path.exists() or path.stat().st_mode & 0o077 == 0
 
 
 def gpu_names() -> tuple[str, ...]:
-    """Names of all GPUs that torch sees on this node, whichever of them this process was given."""
+    """Names of all GPUs that torch sees on this node, not only those given to this process."""
     environment = {k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"}
     said = subprocess.run(
         [sys.executable, "-c", NAMES_OF_GPUS],
@@ -90,8 +90,10 @@ def gpu_names() -> tuple[str, ...]:
 
 
 def storage_trouble(store: Store, mark: str) -> str:
-    """Why `store` can't be written to here, or isn't the one with the driver's `mark`; else an
-    empty string. Leaves nothing behind, not even a folder."""
+    """Why `store` can't be written to here, or lacks the driver's `mark`; else an empty string.
+
+    Leaves no file behind, and creates no results folder.
+    """
     try:
         with store.place.once():
             if not store.has_mark(mark):
@@ -107,7 +109,7 @@ class Node:
     """A node of the running cluster."""
 
     id: str
-    """Ray's."""
+    """Ray's id of the node."""
     name: str
     """`worker-1 (10.0.0.3)`."""
     resources: Mapping[str, float]
@@ -128,7 +130,7 @@ def alive() -> list[Node]:
 
 
 def ask(nodes: list[Node], store: Store) -> dict[str, Facts | str]:
-    """By a node's name: its facts, or why there are none."""
+    """Facts of each node, or why there are none, by the node's name."""
     mark = store.leave_mark()
     try:
         remote = ray.remote(facts)
@@ -182,8 +184,10 @@ def troubles(node: Node, answer: Facts | str, here: Facts) -> list[str]:
 
 
 def require_shared(store: Store, console: Console) -> None:
-    """Raise `BadInput` where a node of the cluster doesn't see the driver's results folder: what
-    is computed there would be lost."""
+    """Raise `BadInput` if a node of the cluster can't use the driver's results folder.
+
+    What is computed there would be lost.
+    """
     answers = ask(alive(), store)
     blind = []
     for name, answer in answers.items():

@@ -1,1 +1,1 @@
-"""The parser of options, and the selection that they make."""
+"""Parser of the command line, and the experiments that its options select."""

@@ -11,7 +11,7 @@ from study.words import counted
 
 
 def check_out(out: Path, option: str = "--out") -> None:
-    """Raise `BadInput` for a path, the value of an option, that can't be a folder to write to."""
+    """Raise `BadInput` if `out`, the value of `option`, can't be a folder."""
     with resolving(option, out):
         existing = next(path for path in (out, *out.absolute().parents) if path.exists())
         if not existing.is_dir():
@@ -20,7 +20,10 @@ def check_out(out: Path, option: str = "--out") -> None:
 
 
 def require_machine(arguments: argparse.Namespace) -> None:
-    """Raise `BadInput` where a local trial would have more GPUs or cores than there are."""
+    """Raise `BadInput` if a local trial needs more GPUs or cores than there are.
+
+    Also if a running cluster is given `--cpus`.
+    """
     if arguments.address != "local":
         if arguments.cpus:
             reason = "is for a Ray on this machine; a running cluster has what it has"

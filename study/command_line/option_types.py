@@ -18,7 +18,7 @@ from trainables.data import NAMES, is_source
 from trainables.own import OwnCodeError, named
 
 LARGEST = 2**63 - 1
-"""The largest integer that a column can hold."""
+"""The largest integer that a table's column can hold."""
 
 SMALLEST = 0.0001
 """The smallest share of a resource that Ray can count."""
@@ -74,7 +74,7 @@ def _countable(value: float, text: str) -> float:
 
 
 def one_of(choices: Sequence[str], what: str) -> Callable[[str], str]:
-    """The type of one of `choices`, each a `what`."""
+    """Type of an option that takes one of `choices`, each a `what`."""
 
     def parse(text: str) -> str:
         if text not in choices:
@@ -85,7 +85,7 @@ def one_of(choices: Sequence[str], what: str) -> Callable[[str], str]:
 
 
 def experiment(text: str) -> str:
-    """The name of a study or experiment, or a file that declares one, which is registered."""
+    """The name of a study or experiment. A `.py` file that declares one is registered."""
     try:
         name = register(text) if text.endswith(".py") else text
     except OwnCodeError as error:
@@ -94,7 +94,7 @@ def experiment(text: str) -> str:
 
 
 def network(text: str) -> str:
-    """A kind of network, or a function of a user's file."""
+    """A kind of network, or a function in a user's file."""
     try:
         return named(text) if ".py" in text else {"conv": "convolutional"}.get(text, text)
     except OwnCodeError as error:
@@ -120,7 +120,7 @@ def size(text: str) -> tuple[int, int]:
 
 
 def pair(text: str) -> tuple[str, str]:
-    """Two names of classes with a comma between."""
+    """Two names of classes, separated by a comma."""
     first, comma, second = text.partition(",")
     if not comma or not first or not second or first == second:
         raise ArgumentTypeError(f"{text!r} is not a pair of classes, as cat,dog")
@@ -128,7 +128,7 @@ def pair(text: str) -> tuple[str, str]:
 
 
 def folder(text: str) -> Path:
-    """A path; `~` is the home folder, as not every shell replaces it in OUT=~/results."""
+    """A path. `~` is expanded here, as not every shell expands it in OUT=~/results."""
     if not text.strip():  # probably an unset shell variable; Path("") is the current folder
         raise ArgumentTypeError(f"{text!r} is not a folder")
     return Path(os.path.expanduser(text))
@@ -149,7 +149,7 @@ def preset(text: str) -> str:
 
 
 def preset_file(text: str) -> Path:
-    """The path of a preset file to write, of which `preset` can tell that it is one."""
+    """The path of a preset file to write, with the ending by which `preset` recognises it."""
     if not text.endswith(SUFFIX):
         raise ArgumentTypeError(f"{text!r} does not end in {SUFFIX}, as the file of a preset does")
     return Path(os.path.expanduser(text))
@@ -164,7 +164,7 @@ def address(text: str) -> str:
 
 
 def setting(text: str) -> tuple[str, Any]:
-    """NAME=VALUE, the value a number if it can be one."""
+    """NAME=VALUE; the value becomes a number if possible."""
     name, equals, value = text.partition("=")
     if not (equals and name.isidentifier()):
         raise ArgumentTypeError(f"{text!r} is not NAME=VALUE, as width=16")

@@ -1,4 +1,4 @@
-"""The experiments that a command asks for, changed by the preset and then by the options."""
+"""Selection of the experiments of a command: the preset changes them, then the options do."""
 
 from __future__ import annotations
 
@@ -34,16 +34,19 @@ OPTION_OF = {
 """The option that sets each setting of a trainable."""
 
 LARGE = 10_000
-"""Training images from which a dataset takes a preset's `large` settings."""
+"""Minimum training images of a dataset that takes a preset's `large` settings."""
 
 NOT_SHARED = ("loss", "batch_size", "epochs", "learning_rate")
 """Settings that an option changes only in the experiment that was named, or a study's first:
-`--epochs` of `assignment` are the autoencoder's. The others change in all that have them."""
+`--epochs` of `assignment` sets the autoencoder's. Other settings change in all experiments that
+have them."""
 
 
 def given_settings(arguments: argparse.Namespace, data: Dataset | None = None) -> dict[str, Any]:
-    """The settings that have an option on the command line; axes are lists of values. Those of
-    each class need `data`."""
+    """The settings that were given by an option; axes are lists of values.
+
+    `--labels-per-class` needs `data`, and is left out without it.
+    """
     options = {name: getattr(arguments, name) for name in OPTION_OF}
     if arguments.labels_per_class and data:
         options["labels"] = [number * len(data.classes) for number in arguments.labels_per_class]
@@ -51,13 +54,15 @@ def given_settings(arguments: argparse.Namespace, data: Dataset | None = None) -
 
 
 def select(arguments: argparse.Namespace, data: Dataset | None = None) -> Selection:
-    """The experiments that `arguments` ask for, of `data` where these are known.
+    """The experiments that `arguments` ask for, fitted to `data` if given.
 
-    Large datasets take more of the preset; the numbers of labels that nobody asked for become as
-    many of each class as MNIST's; what needs labels is left out where images have none.
+    Large datasets also take the preset's `large` settings. Label numbers and batch sizes that
+    nobody asked for are changed to fit. Experiments that need labels are left out if the images
+    have none.
 
-    Raises `BadInput` for an option that no experiment has. Values out of bounds are found later,
-    when the grid is laid out.
+    Raises `BadInput` for an option that no experiment has, for shared encoders with
+    `--until-decided`, or if nothing asked for is left. Values out of bounds are found later, when
+    the grid is laid out.
     """
     preset, given = find(arguments.preset), given_settings(arguments, data)
     chosen, experiments = members(arguments.name), dict[str, Experiment]()
@@ -87,7 +92,7 @@ def select(arguments: argparse.Namespace, data: Dataset | None = None) -> Select
         fixed = {**preset.fixed.get(name, {}), **(preset.large.get(name, {}) if large else {})}
         experiment = override(experiment, preset.axes.get(name, {}), fixed)
         if data:
-            # A preset file states what it means, as `study search` writes it.
+            # Values in a preset file, such as `study search` writes, are kept as they are.
             stated = preset.axes.get(name, {}) if arguments.preset.endswith(SUFFIX) else {}
             open_axes = {k: v for k, v in experiment.axes.items() if k not in stated}
             experiment = override(experiment, fitting(open_axes, data), {})
@@ -96,7 +101,8 @@ def select(arguments: argparse.Namespace, data: Dataset | None = None) -> Select
                 experiment = override(experiment, {}, {"batch_size": size})
         own = {k: v for k, v in given.items() if k not in NOT_SHARED or name == target}
         if all(map(is_own, own.get("network", ()))) and "network" in own:
-            own.setdefault("depth", [max(experiment.axes.get("depth", (1,)))])  # it has no say
+            # Depth has no effect on a user's network: one value is enough.
+            own.setdefault("depth", [max(experiment.axes.get("depth", (1,)))])
         axes = {k: tuple(v) for k, v in own.items() if isinstance(v, list)}
         scalars = {k: v for k, v in own.items() if k not in axes}
         recipes = {
@@ -113,10 +119,10 @@ def select(arguments: argparse.Namespace, data: Dataset | None = None) -> Select
 
 
 def fitting(axes: Mapping[str, tuple[Any, ...]], data: Dataset) -> dict[str, tuple[Any, ...]]:
-    """The values that nobody asked for as they fit `data`.
+    """Values on the axes that nobody asked for, changed to fit `data`.
 
-    As many labels of each class as of MNIST's ten; of those that there aren't, the most there are.
-    Minibatches of half of the training images at most, as checks double them.
+    Labels: as many per class as for MNIST's ten classes, or the most that there are. Batch sizes:
+    at most half of the training images, as checks double them.
     """
     found: dict[str, tuple[Any, ...]] = {}
     if "labels" in axes:
@@ -130,6 +136,6 @@ def fitting(axes: Mapping[str, tuple[Any, ...]], data: Dataset) -> dict[str, tup
 
 
 def as_bad_input(error: ConfigError) -> BadInput:
-    """A setting that is out of bounds, named by its option."""
+    """The error as `BadInput` that names the setting's option."""
     option = OPTION_OF.get(error.field_name, error.field_name)
     return BadInput(option, error.value, f"must be {error.allowed}")

@@ -14,14 +14,14 @@ from trainables.data import NAMES
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse with errors of one line that name the option."""
+    """`ArgumentParser` with one-line errors that name the option."""
 
     def error(self, message: str) -> NoReturn:
         message = message.removeprefix("argument ")
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
-# Of each option first what it takes, then its help.
+# For each option: first what it takes, then its help.
 # fmt: off
 
 

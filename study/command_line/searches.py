@@ -1,4 +1,4 @@
-"""The problems that `study search` solves: one a latent dimension."""
+"""The problems that `study search` solves, one for each latent dimension."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from trainables.data import Dataset
 
 
 def problems(arguments: argparse.Namespace, data: Dataset, selection: Selection) -> list[Problem]:
-    """The problems of a command, one a latent dimension. Raises `BadInput`."""
+    """The problems of a command, one for each latent dimension. Raises `BadInput`."""
     if arguments.trials is None and arguments.minutes is None:
         raise BadInput("--trials", "is missing", "a search needs it, or --minutes, or both")
     *needed, experiment = selection.experiments
@@ -44,7 +44,7 @@ def problems(arguments: argparse.Namespace, data: Dataset, selection: Selection)
         if not dimensions:
             names = " ".join(name for name, _ in arguments.fix)
             raise BadInput("--fix", names, "leaves nothing to search")
-        # `Problem.facts` tells apart what the name doesn't.
+        # `Problem.facts` distinguishes searches that share a name.
         where = [str(start[axis]) for axis in ("labels", "freeze") if axis in start]
         found.append(
             replace(
@@ -58,7 +58,7 @@ def problems(arguments: argparse.Namespace, data: Dataset, selection: Selection)
 
 
 def _fixed(arguments: argparse.Namespace, experiment: Experiment) -> dict[str, Any]:
-    """The settings of `--fix`."""
+    """The settings given by `--fix`. Raises `BadInput`."""
     fixed = {}
     for name, value in arguments.fix:
         try:
@@ -71,8 +71,10 @@ def _fixed(arguments: argparse.Namespace, experiment: Experiment) -> dict[str, A
 def _place(
     experiment: Experiment, given: dict[str, Any], classes: int
 ) -> dict[str, tuple[Any, ...]]:
-    """The values on each axis: those given, else that of the space. Only `latent_dim` may have
-    several."""
+    """The values on each axis: those given, else the search space's own.
+
+    Raises `BadInput` if an axis other than `latent_dim` is given several.
+    """
     space = SPACES[experiment.name]
     place = {}
     for axis, values in experiment.axes.items():

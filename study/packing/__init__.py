@@ -1,1 +1,1 @@
-"""Trials that share a GPU: their number follows from the memory that one needs."""
+"""GPU sharing: how many trials run on a GPU follows from the memory that each needs."""

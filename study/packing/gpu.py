@@ -1,6 +1,6 @@
-"""A trial's share of a GPU: keep to it, and say what was used.
+"""Limit a trial's GPU memory to its share, and measure what it used.
 
-Ray counts shares and sets `CUDA_VISIBLE_DEVICES`; it limits no memory. Here that is done.
+Ray counts shares and sets `CUDA_VISIBLE_DEVICES`, but limits no memory.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from study.packing.share import CONTEXT
 
 
 def claim(share: float) -> None:
-    """Before a cell on `share` of a GPU: 0 is none, 1 and more are whole ones.
+    """Prepare this process for a cell on `share` of a GPU: 0 is none, 1 and more are whole ones.
 
-    Memory that an earlier cell of the same process has left in torch's cache is given back. With
-    less than a whole GPU the process is held to its share, so that what is too large fails itself
-    and none of its neighbours does.
+    Memory that an earlier cell of the same process left in torch's cache is freed. With less than a
+    whole GPU, the process is limited to its share, so that a cell that is too large fails and
+    its neighbours don't.
     """
     if share == 0:
-        # Ray does so only where its processes were started with an environment variable for it.
+        # Ray does so only if an environment variable was set when its processes were started.
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     if not torch.cuda.is_available():
         return
@@ -31,15 +31,15 @@ def claim(share: float) -> None:
 
 
 def limit(share: float, total: int) -> int:
-    """Bytes that the tensors of a trial with `share` of a GPU of `total` bytes may take."""
+    """Bytes allowed for the tensors of a trial with `share` of a GPU of `total` bytes."""
     if share >= 1:
         return total
-    # Half of a share that is hardly larger than a context: it fails, but by an honest error.
+    # A share hardly larger than a context gets half: the trial fails, but with a clear error.
     return int(max(share * total - CONTEXT, share * total / 2))
 
 
 def usable() -> int | None:
-    """Bytes of the GPU that no other process holds; None where torch sees no GPU."""
+    """Bytes of the GPU that no other process holds; None if torch sees no GPU."""
     if not torch.cuda.is_available():
         return None
     free, total = torch.cuda.mem_get_info()
@@ -47,5 +47,5 @@ def usable() -> int | None:
 
 
 def peak() -> int | None:
-    """The most bytes that torch has held since `claim`; None where it sees no GPU."""
+    """Peak of the bytes that torch has held since `claim`; None if it sees no GPU."""
     return torch.cuda.max_memory_reserved() if torch.cuda.is_available() else None

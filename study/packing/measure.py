@@ -1,4 +1,4 @@
-"""The GPU memory that a block needs, measured on a GPU, and the share that each gets."""
+"""Measure the GPU memory that blocks need, and set the share that each gets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from study.words import counted, reason
 from trainables.data import Dataset
 
 TOO_MUCH = 2**62
-"""The need of a block that a whole GPU doesn't hold: bytes beyond any GPU."""
+"""Bytes recorded for a block that doesn't fit a whole GPU: more than any GPU has."""
 
 
 def share_gpus(
@@ -27,10 +27,11 @@ def share_gpus(
     data: ray.ObjectRef[Dataset],
     console: Console,
 ) -> None:
-    """Give each task its GPUs, or the fraction of one that tasks of its experiment need.
+    """Give each task its number of GPUs, or its fraction of one.
 
-    `gpus` is that number, or `auto`: then the largest blocks are measured. Tasks that gain nothing
-    from a GPU (`Experiment.on_gpu`) get none. Says how many share a GPU, and why.
+    `gpus` is that number, or `auto`: then the largest blocks of each experiment are measured. Tasks
+    that gain nothing from a GPU (`Experiment.on_gpu`) get none. With `auto`, print how many trials
+    share a GPU, and why.
     """
     groups: dict[str, list[Task]] = {}
     for task in tasks if gpus else ():
@@ -53,11 +54,13 @@ def share_gpus(
 def measure(
     groups: dict[str, list[Task]], cpus: float, data: ray.ObjectRef[Dataset]
 ) -> dict[str, tuple[int | None, Hardware, str]]:
-    """By experiment: bytes that its largest block needs, CUDA context included (None where that
-    can't be known), the cluster's GPUs, and why the need isn't known.
+    """Measure the largest blocks of each experiment.
 
-    One Ray task a node with GPUs looks at a whole one; the first of them also runs the probes.
-    Waits for GPUs that others hold, as the trials would.
+    Return by experiment: the bytes that its largest block needs, CUDA context included (None if
+    unknown), the cluster's GPUs, and why the need is unknown.
+
+    One Ray task on each node with GPUs looks at a whole one; the first also runs the probes. Waits
+    for GPUs that others hold, as the trials would.
     """
     probes = [
         (name, probe_of(task.cell, task.replicates))
@@ -97,14 +100,16 @@ def measure(
 
 
 def gpu_nodes() -> list[dict[str, Any]]:
-    """The nodes with GPUs that are up."""
+    """Ray's record of each node with a GPU that is up."""
     return [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU", 0) >= 1]
 
 
 def weigh(probes: Sequence[Probe], data: Dataset) -> tuple[int | None, list[int]]:
-    """On a worker with a whole GPU: its usable bytes (None: torch sees none), and the peak of
-    each of `probes`, `TOO_MUCH` for one that doesn't fit."""
-    import torch  # which the driver, who only names this function, is spared
+    """Usable bytes of this worker's whole GPU (None if torch sees none), and each probe's peak.
+
+    The peak is `TOO_MUCH` for a probe that doesn't fit.
+    """
+    import torch  # here, as the driver only names this function and needs no torch
 
     from study.packing import gpu
 

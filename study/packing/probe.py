@@ -1,4 +1,4 @@
-"""A block made short, to see what it needs: memory, or time."""
+"""Short versions of blocks, to measure the memory or the time that a block needs."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from trainables.own import trainable_part
 
 @dataclass(frozen=True)
 class Probe:
-    """A block, made short."""
+    """A shortened block."""
 
     trainable: str
     """Importable module that computes it."""
     config: dict[str, Any]
     """All settings, with few epochs."""
     replicates: range
-    """Which replicates it has."""
+    """The replicates of the block."""
     parent: Probe | None
     """Its parent's probe. The parent need not exist yet: it is trained for as few epochs."""
 
 
 def probe_of(cell: Cell, replicates: range) -> Probe:
-    """The block with `Experiment.probe_settings`: over soon, and no smaller."""
+    """The block with `Experiment.probe_settings`: it ends soon, and is no smaller."""
     experiment = cell.experiment
     short = {k: v for k, v in experiment.probe_settings.items() if has_setting(experiment, k)}
     parent = None
@@ -36,7 +36,7 @@ def probe_of(cell: Cell, replicates: range) -> Probe:
 
 
 def train(probe: Probe, data: Dataset, parent: Any) -> dict[int, dict[str, Any]]:
-    """Train a probe; its weights by replicate."""
+    """Train a probe, and return its weights by replicate."""
     module = trainable_part(probe.trainable, "train")
     config = module.Config(**probe.config)
     outcome = module.train(config, probe.replicates, data, lambda metrics: None, parent)

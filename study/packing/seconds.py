@@ -1,7 +1,7 @@
-"""Seconds of blocks where none is finished: a few steps of a few of them are measured.
+"""Estimate the seconds of blocks when none is finished, by timing a few steps of some of them.
 
-The steps are trained in processes of their own, as many as trials would run at once, and leave
-nothing behind: no results, no torch in this process.
+The steps are trained in separate processes, as many as trials would run at once. They leave nothing
+behind: no results, no torch in this process.
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ from trainables.data import Dataset
 from trainables.data.dataset import Split
 
 STEPS = (4, 12)
-"""Steps of the two runs of a block, whose difference leaves out what a start costs."""
+"""Steps of the two runs of a block; their difference excludes the cost of a start."""
 
 LONGEST = 20.0
-"""Seconds after which what is not measured yet stays unknown; importing torch takes some."""
+"""Seconds after which measuring stops; the rest stays unknown. Importing torch takes some."""
 
 MOST_PROBES = 16
 PER_KIND = 2
-"""Blocks that are measured: in all, and of one kind."""
+"""Maximum number of blocks measured: in all, and of one kind."""
 
 IMAGES = 5000
-"""Training images of which at most are sent to a process that needs labels."""
+"""Maximum training images of a probe with labels, unless these have too few labels."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A block to measure: its runs, and what each does in units of `Settings.work`."""
+    """A block to measure: its runs, each with its work in units of `Settings.work`."""
 
     runs: tuple[tuple[Probe, Dataset, float], ...]
     work: float
-    """Of the whole block."""
+    """Work of the whole block."""
     threads: int
 
 
 def measure(rates: Rates, tasks: Sequence[Task], data: Dataset, workers: int, threads: int) -> int:
-    """Measure some of `tasks` for `rates`; how many it was. Takes `LONGEST` at most."""
+    """Measure some of `tasks` for `rates` within `LONGEST` seconds; return how many."""
     chosen = representatives(tasks)
     context = multiprocessing.get_context("spawn")
     end, count = time.monotonic() + LONGEST, 0
@@ -70,7 +70,7 @@ def measure(rates: Rates, tasks: Sequence[Task], data: Dataset, workers: int, th
                         rates.observe(task.cell, len(task.replicates), future.result())
                         count += 1
         except BrokenProcessPool:
-            pass  # what was measured before counts
+            pass  # what was measured before is kept
         finally:
             processes.shutdown(wait=False, cancel_futures=True)
             for process in multiprocessing.active_children():
@@ -79,7 +79,7 @@ def measure(rates: Rates, tasks: Sequence[Task], data: Dataset, workers: int, th
 
 
 def representatives(tasks: Sequence[Task]) -> list[Task]:
-    """A few tasks of each kind, in turns."""
+    """Up to `PER_KIND` random tasks of each kind, in turns, `MOST_PROBES` in all."""
     kinds: dict[tuple[object, ...], list[Task]] = {}
     for task in tasks:
         kinds.setdefault(task.kind, []).append(task)
@@ -108,7 +108,7 @@ def sample(task: Task, data: Dataset, threads: int) -> Sample:
 
 
 def cut(data: Dataset, images: int) -> Dataset:
-    """`data` with so many training images, evenly chosen, and as large a part of the others."""
+    """`data` with about `images` training images, evenly spaced; other splits are cut alike."""
     every = max(1.0, len(data.train) / max(1, images))
     parts = []
     for split in data.splits:
@@ -118,7 +118,7 @@ def cut(data: Dataset, images: int) -> Dataset:
 
 
 def seconds_of(block: Sample) -> float:
-    """Expected seconds of the whole block; in a process that may import torch."""
+    """Expected seconds of the whole block. Imports torch."""
     import torch
 
     torch.set_num_threads(block.threads)

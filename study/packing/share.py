@@ -1,4 +1,4 @@
-"""The number of trials that share a GPU: its memory, its cores and the blocks allow it."""
+"""Number of trials that share a GPU, limited by its memory, its cores and the blocks."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ if TYPE_CHECKING:
     from study.queue import Task
 
 KEPT_FREE = 0.1
-"""Part of a GPU's memory that is not given away: blocks aren't measured to the end, and torch's
+"""Fraction of a GPU's memory that no trial is given. Blocks aren't measured to the end, and torch's
 allocator leaves gaps."""
 
 CONTEXT = 2**30
-"""Bytes a process takes of a GPU besides its tensors, at most: the CUDA context, the kernels and
-the libraries' workspaces. torch's allocator doesn't count them."""
+"""Maximum bytes of a GPU that a process takes besides its tensors: the CUDA context, the kernels
+and the libraries' workspaces. torch's allocator doesn't count them."""
 
 STEPS = 10_000
 """Ray counts resources in ten-thousandths."""
 
 MOST = 99
-"""Up to here k shares of ⌊10,000 / k⌋ ten-thousandths fill a GPU, and k + 1 don't fit."""
+"""Maximum trials on a GPU. For each k up to this, k shares of ⌊10,000 / k⌋ ten-thousandths fit, and
+k + 1 don't."""
 
 
 @dataclass(frozen=True)
@@ -34,19 +35,18 @@ class Hardware:
     gpus: int
     """How many there are."""
     cores: float
-    """CPU cores for each, on the node that has the fewest."""
+    """CPU cores for each GPU, on the node that has the fewest."""
     usable: int | None
-    """Bytes that no other process holds, of the fullest GPU seen; None where torch sees none."""
+    """Bytes that no other process holds on the fullest GPU seen; None if torch sees none."""
 
 
 def trials_per_gpu(
     need: int | None, hardware: Hardware, blocks: int, cpus_per_trial: float = 1
 ) -> int:
-    """How many trials of `need` bytes each to put on a GPU, at least 1.
+    """Number of trials of `need` bytes each to put on a GPU, at least 1.
 
-    Never more than leaves every GPU busy with the `blocks` that there are, nor more than it has
-    CPU cores for. One that needs more than there is gets a GPU to itself, where it fails by its
-    own error. With a need that isn't known it is one, too.
+    Memory and CPU cores limit it, and `blocks` too, so that every GPU is busy. It is 1 if the need
+    is unknown, or more than a GPU has. In the latter case the trial fails with its own error.
     """
     if need is None or hardware.usable is None:
         return 1
@@ -57,25 +57,27 @@ def trials_per_gpu(
 
 
 def share_of(trials: int) -> float:
-    """The fraction of a GPU that each of `trials` is given: 1/k, rounded down as Ray counts."""
+    """Fraction of a GPU that each of `trials` gets: 1/k, rounded down to Ray's resolution."""
     return STEPS // trials / STEPS
 
 
 def trials_of(share: float) -> int:
-    """How many trials of this `share` a GPU holds: the inverse of `share_of`."""
+    """Number of trials of this `share` that a GPU holds: the inverse of `share_of`."""
     return max(1, STEPS // max(1, round(share * STEPS))) if share < 1 else 1
 
 
 def size(task: Task) -> int:
-    """The order of one experiment's tasks where their memory isn't known: the product of the
-    settings on its axes that count something, and the number of replicates."""
+    """Proxy for a task's memory, to compare tasks of one experiment.
+
+    It is the product of the integer settings on the axes and the number of replicates.
+    """
     config = task.cell.config
     counts = [config[axis] for axis in task.cell.experiment.axes if _counts(config.get(axis))]
     return math.prod(max(1, count) for count in counts) * len(task.replicates)
 
 
 def largest(tasks: Sequence[Task]) -> list[Task]:
-    """The largest task of each kind: those that are measured."""
+    """The largest task of each kind, to be measured."""
     found: dict[tuple[object, ...], Task] = {}
     for task in tasks:
         known = found.get(task.kind)
@@ -85,7 +87,7 @@ def largest(tasks: Sequence[Task]) -> list[Task]:
 
 
 def describe(trials: int, need: int | None, hardware: Hardware, blocks: int, why: str) -> str:
-    """`4 trials a GPU (1.8 GiB each of 79.2 GiB, 28 blocks, 2 GPUs)`, or why it is one."""
+    """`4 trials a GPU (1.8 GiB each of 79.2 GiB, 28 blocks, 2 GPUs)`, then `why`, if any."""
     there = f"{counted(blocks, 'block')}, {counted(hardware.gpus, 'GPU')}"
     if need is not None and hardware.usable is not None:
         there = f"{need / 2**30:.1f} GiB each of {hardware.usable / 2**30:.1f} GiB, {there}"

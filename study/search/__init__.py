@@ -1,1 +1,4 @@
-"""`study search`: Optuna suggests, Ray Tune tries, ASHA stops; the winner becomes a preset."""
+"""`study search`: Optuna suggests trials, Ray Tune runs them, ASHA stops bad ones early.
+
+The winner becomes a preset.
+"""

@@ -1,4 +1,4 @@
-"""`study search`: Optuna suggests, Ray Tune tries, ASHA stops; the winner becomes a preset."""
+"""Command `study search`: run the searches, judge the winners on fresh seeds, write a preset."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ from study.words import counted, shown
 
 @dataclass(frozen=True)
 class Search:
-    """The searches of one command."""
+    """All searches of one command."""
 
     study: Study
-    """Where, with what data, and with which resources."""
+    """The command's data, store, resources and console."""
     every: list[Suggestions]
-    """The searches, one a latent dimension."""
+    """The searches, one for each latent dimension."""
     budget: Budget
-    """The budget of each."""
+    """Budget of each search."""
     fresh: int
-    """Replicates of each winner on fresh seeds."""
+    """Number of replicates of each winner on fresh seeds."""
 
     def winners(self) -> list[Winner]:
-        """The winners so far, of the searches that have a complete trial."""
+        """Winners so far, of the searches that have a complete trial."""
         found = (find_winner(suggestions, self.fresh) for suggestions in self.every)
         return [winner for winner in found if winner]
 
     def fresh_cells(self) -> list[Cell]:
-        """The cells that judge the winners so far, after those that they build on."""
+        """Cells that judge the winners so far, each after the cells that it builds on."""
         return [cell for winner in self.winners() for cells in winner.fresh for cell in cells]
 
     def starts(self) -> list[list[Cell]]:
-        """By experiment: the cells of the starting points."""
+        """Cells of the starting points, one list for each experiment."""
         each = [one.problem.groups(one.problem.start) for one in self.every]
         return [[cell for cells in group for cell in cells] for group in zip(*each, strict=True)]
 
@@ -86,7 +86,7 @@ def search(study: Study, problems: list[Problem], arguments: argparse.Namespace)
 
 
 def check_save(path: Path) -> None:
-    """Raise `BadInput` for a path that no preset file can be written to, hours before it is."""
+    """Raise `BadInput` if no preset file can be written to `path`, hours before it is written."""
     with resolving("--save", path):
         if path.is_dir():
             raise BadInput("--save", path, "is a folder; give the name of a file")
@@ -94,7 +94,7 @@ def check_save(path: Path) -> None:
         if existing != path and not existing.is_dir():
             raise BadInput("--save", path, f"{existing} is a file, not a folder")
         try:
-            # Tried, not asked: root may write anywhere, but not to a file system for reading.
+            # Try to write: root has every permission, even on a read-only file system.
             with existing.open("ab") if existing == path else TemporaryFile(dir=existing):
                 pass
         except OSError as error:
@@ -103,7 +103,7 @@ def check_save(path: Path) -> None:
 
 
 def find(asked: Search) -> None:
-    """Spend the budget, and compute the winners on fresh seeds."""
+    """Spend the budgets, and compute the winners on fresh seeds."""
     study, store, console = asked.study, asked.study.store, asked.study.console
     name = study.selection.name
     console.print(f"search of {name} on {study.data.name}, results in {shown(store.address)}")
@@ -117,7 +117,7 @@ def find(asked: Search) -> None:
         more = "" if exhausted else ": the budget is spent; a larger one extends the search"
         console.print(f"nothing to compute{more}")
     else:
-        # A worker takes a results folder without a plan for another one than the driver's.
+        # The page that grows during the search, and `study report`, need a plan.
         starts = asked.starts()
         study.write_plan(f"search {name}", study.selection.experiments, starts)
         set_aside_damaged(store, console, ids([*starts, fresh]))
@@ -137,7 +137,7 @@ def compute(asked: Search, starts: list[list[Cell]]) -> None:
 
     store, name = asked.study.store, asked.study.selection.name
     with asked.study.session() as session:
-        # First what the trials build on, such as a few-shot classifier's encoders.
+        # First the cells that trials build on, such as a few-shot classifier's encoders.
         needed = [cell for cells in starts[:-1] for cell in cells]
         session.compute(name, needed, store.blocks())
         for suggestions in asked.every:
@@ -169,7 +169,7 @@ def conclude(asked: Search, winners: list[Winner], path: Path | None) -> int:
 
 
 def run_command(name: str, preset: Path) -> str:
-    """The command that computes with a preset, from any folder."""
+    """Shell command that runs `name` with a preset, from any folder."""
     return shlex.join(["study", "run", name, "--preset", str(preset.absolute())])
 
 

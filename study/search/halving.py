@@ -12,9 +12,9 @@ EPOCH = "epoch"
 """The key of the epoch in what `train` reports."""
 
 RECENT = 10
-"""A trial at a rung is compared with this many before it. Optuna's suggestions improve during a
-search, so among all trials nearly every late one would be in the best quarter: 40 trials of 9
-epochs took 44 % of the epochs when the best third of all went on."""
+"""Number of earlier trials that a trial at a rung is compared with. Optuna's suggestions improve
+during a search, so among all trials nearly every late one would be in the best quarter: 40 trials
+of 9 epochs took 44 % of the epochs when the best third of all went on."""
 
 
 class Halving(FIFOScheduler):
@@ -24,7 +24,7 @@ class Halving(FIFOScheduler):
     The rank is the number of trials that dominate it (Fonseca & Fleming 1993). Ranked by the error
     alone, the small and quick networks of a Pareto front would be stopped.
 
-    After the last rung no trial is stopped: at its end it writes its block.
+    After the last rung no trial is stopped, so that it writes its block at its end.
     """
 
     def __init__(
@@ -37,12 +37,13 @@ class Halving(FIFOScheduler):
         signs = [1.0 if direction == "minimize" else -1.0 for direction in directions]
         self.signs = dict(zip(names, signs, strict=True))
         self.recorded: dict[int, dict[str, tuple[float, ...]]] = {rung: {} for rung in rungs}
-        """By rung and trial: the objectives, each to be minimised."""
+        """The objectives by rung and trial, with signs such that less is better."""
 
     def replay(self, curves: Iterable[Sequence[tuple[int, float]]]) -> None:
         """Record the trials of earlier runs of the same search.
 
-        Each curve is a trial's epochs and errors; with several objectives these aren't enough.
+        Each curve is a trial's epochs and errors. With several objectives these aren't
+        enough, and nothing is recorded.
         """
         if len(self.signs) == 1:
             (column,) = self.signs
@@ -55,7 +56,7 @@ class Halving(FIFOScheduler):
         return TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP
 
     def _goes_on(self, trial: str, result: Mapping[str, Any]) -> bool:
-        """Record the result at the latest rung it has passed; whether the trial goes on."""
+        """Record the result at the latest rung it has passed; True if the trial goes on."""
         passed = [rung for rung in self.recorded if rung <= result.get(EPOCH, 0)]
         if not passed or not self.signs.keys() <= result.keys():
             return True
@@ -68,7 +69,10 @@ class Halving(FIFOScheduler):
 
 
 def dominated_by(points: np.ndarray) -> np.ndarray:
-    """For each of `points` (N, K), how many others are no worse in any column and better in one."""
+    """Number of points that dominate each of `points` (N, K).
+
+    A point dominates another if it is no worse in any column and better in one.
+    """
     no_worse = (points[:, None] <= points[None]).all(axis=2)
     better = (points[:, None] < points[None]).any(axis=2)
     return (no_worse & better).sum(axis=0)

@@ -18,12 +18,12 @@ from study.search.spaces import Dimension
 
 @dataclass(frozen=True)
 class Problem:
-    """One search: everything that makes two of them different."""
+    """All that distinguishes one search from another."""
 
     name: str
     """The Optuna study's name: `autoencoder-d14`."""
     experiment: Experiment
-    """Its axes have one value each; `fixed` has the other settings that don't vary."""
+    """Each of its axes has one value; `fixed` has the other settings that don't vary."""
     dimensions: tuple[Dimension, ...]
     """The settings that vary."""
     start: Mapping[str, Any]
@@ -37,12 +37,15 @@ class Problem:
     (of one model) and `seconds` (of training one replicate) may follow."""
 
     def groups(self, params: Mapping[str, Any]) -> list[list[Cell]]:
-        """The cell with these values of the dimensions, in the last group, and those that it
-        builds on. `params` may have a `seed` and `replicates` too. Raises `ConfigError`."""
+        """The cell with these values of the dimensions, and the cells that it builds on.
+
+        The cell itself is in the last group. `params` may also have `seed` and `replicates`. Raises
+        `ConfigError`.
+        """
         config = {**self.experiment.fixed, **params}
         axes = {k: (config.pop(k, values[0]),) for k, values in self.experiment.axes.items()}
         point = override(self.experiment, axes, config)
-        # The cells that it builds on take only the seed from it.
+        # The cells that it builds on take only its seed.
         seed = {"seed": config["seed"]} if "seed" in config else {}
         needed = [override(experiment, {}, seed) for experiment in self.needed]
         return plan([*needed, point], self.data, (point.name,))
@@ -58,7 +61,7 @@ class Problem:
 
     @property
     def epochs_before(self) -> int:
-        """The epochs of an earlier stage, in which trials aren't compared."""
+        """Number of epochs of an earlier stage, in which trials aren't compared."""
         return self.epochs.start - self.epochs.step
 
     @property
@@ -75,11 +78,11 @@ class Problem:
 
     @property
     def size(self) -> float:
-        """How many points there are: combinations of the dimensions' values."""
+        """Number of points: combinations of the dimensions' values, or infinity."""
         return math.prod(math.inf if d.values is None else len(d.values) for d in self.dimensions)
 
     def points(self) -> Iterator[tuple[Any, ...]]:
-        """The points, each a value of every dimension, in a space of finite `size`; else none."""
+        """All points, each with a value for every dimension; none if `size` is infinite."""
         return itertools.product(*(d.values or () for d in self.dimensions))
 
     def facts(self) -> dict[str, Any]:
@@ -102,8 +105,8 @@ class Problem:
 def rungs(epochs: range) -> list[int]:
     """The epochs after which trials are compared.
 
-    The first is a tenth of the way, and each further one three times as late. None is the last
-    epoch: stopping a trial there saves nothing.
+    The first comes after a tenth of the epochs, and each further one three times as late. None is
+    the last epoch, since stopping a trial there saves nothing.
     """
     found, trained = [], max(1, len(epochs) // 10)
     while trained < len(epochs):

@@ -1,7 +1,7 @@
-"""The search spaces of `study search`, one an experiment.
+"""The search spaces of `study search`, one for each experiment.
 
-One more line adds a dimension. A dimension is a setting of the trainable's `Config` with the
-values that Optuna may suggest; the setting's default is one of them, as a search starts there.
+One more line adds a dimension: a setting of the trainable's `Config`, with the values that Optuna
+may suggest. The setting's default should be one of them, as a search starts there.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from trainables.fewshot.settings import HEADS, ON_ALL_IMAGES
 from trainables.fewshot.settings import Config as FewShot
 
-if TYPE_CHECKING:  # the command line's help needs only names, and importing Optuna takes long
+if TYPE_CHECKING:  # --help needs only names, and importing Optuna takes long
     from optuna.distributions import BaseDistribution
 
 
@@ -87,8 +87,8 @@ class Steps(Setting):
 
 
 Dimension: TypeAlias = Real | Choice | Steps
-"""`distribution` is its values for Optuna; `holds` says whether a value is one of them; `values`
-are all of them, None where there is no end of them."""
+"""`distribution` gives its values to Optuna; `holds` says whether a value is one of them; `values`
+has all of them, or is None if they are infinitely many."""
 
 
 @dataclass(frozen=True)
@@ -105,22 +105,22 @@ class Space:
 
 
 def arm(*names: str) -> Condition:
-    """Condition: `--freeze` is one of `names`."""
+    """Condition that `--freeze` is one of `names`."""
     return lambda settings: settings["freeze"] in names
 
 
 def sees_views(settings: Mapping[str, Any]) -> bool:
-    """Condition: the few-shot classifier learns from augmented views."""
+    """Whether the few-shot classifier learns from augmented views."""
     return FewShot(**settings).sees_views or settings["freeze"] == "consistency"
 
 
 def has_head(settings: Mapping[str, Any]) -> bool:
-    """Condition: the few-shot classifier has the MLP head."""
+    """Whether the few-shot classifier has the MLP head."""
     return settings["freeze"] not in ("consistency", *HEADS)
 
 
 ENCODER = {"latent_dim": 14, "depth": 3}
-"""The place of both spaces on the axes of the encoder."""
+"""Values of both spaces on the axes of the encoder."""
 
 SPACES: dict[str, Space] = {
     "autoencoder": Space(
@@ -155,4 +155,4 @@ SPACES: dict[str, Space] = {
         place={**ENCODER, "labels": 80, "freeze": "fixed", "pretraining": "plain"},
     ),
 }
-"""By experiment; an experiment without an entry can't be searched."""
+"""Search space of each experiment; an experiment without one can't be searched."""

@@ -1,8 +1,8 @@
 """The Optuna study of a search, in a database that outlives the driver.
 
 Ray's own `OptunaSearch` starts anew with every run: trials of a dead driver count as running for
-ever, and those stopped early as complete. Here each trial has the right one of Optuna's states from
-the start: running, complete (its cell is in the store), pruned (stopped early) or failed.
+ever, and trials stopped early as complete. Here each trial always has Optuna's correct state:
+running, complete (its cell is in the store), pruned (stopped early) or failed.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ LOCKED_SECONDS = 60.0
 """Seconds to wait for another process, such as optuna-dashboard, that holds an SQLite file."""
 
 REPETITION = "another trial is computing the same cell"
-"""Start of the reason of a trial that repeats another, in databases of earlier versions."""
+"""In databases of earlier versions: how the failure reason of a repeated trial begins."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """Limits of a search, all commands that continue it included."""
+    """Limits of a search, in total over all commands that continue it."""
 
     trials: float = math.inf
     """Trials that end by themselves or are stopped early."""
@@ -55,8 +55,8 @@ def open_storage(where: str | Path, option: str) -> optuna.storages.RDBStorage:
     engine: dict[str, Any] = {}
     try:
         if isinstance(where, Path):
-            # SQLAlchemy 2.0 and 2.1 read `%2F` and `?` in a URL differently: this one only names
-            # the dialect.
+            # This URL only names the dialect: SQLAlchemy 2.0 and 2.1 read `%2F` and `?` in a URL
+            # differently.
             shown, url = str(where), "sqlite:///optuna.db"
             engine["creator"] = partial(
                 sqlite3.connect, where, timeout=LOCKED_SECONDS, check_same_thread=False
@@ -84,7 +84,7 @@ class Suggestions:
         """Open the study, or begin it.
 
         Mark trials left running by a dead driver as failed, and queue them again. Safe because the
-        caller holds the lock of the results folder. Raises `BadInput`, naming `option`, where the
+        caller holds the lock of the results folder. Raises `BadInput`, naming `option`, if the
         storage has another search of this name.
         """
         self.problem = problem
@@ -101,14 +101,14 @@ class Suggestions:
         )
         self._require_same_search(option)
         earlier = self.study.get_trials(deepcopy=False)
-        # Multivariate: a good learning rate depends on the batch size. Every start has another
-        # seed, as the same one would suggest the same points again.
+        # Multivariate, as a good learning rate depends on the batch size. Every start has another
+        # seed, as the same seed would suggest the same points again.
         seed = int(problem.experiment.fixed.get("seed", 0)) + len(earlier)
         self.study.sampler = optuna.samplers.TPESampler(
             multivariate=True, constant_liar=True, seed=seed
         )
         if not earlier:
-            # Optuna draws the settings whose start is outside the space.
+            # Optuna draws the settings whose starting value is outside the space.
             start = problem.start
             inside = {d.name: start[d.name] for d in problem.dimensions if d.holds(start[d.name])}
             self.study.enqueue_trial(inside)
@@ -134,9 +134,9 @@ class Suggestions:
     # --- running trials ----------------------------------------------------------------------
 
     def next(self) -> int:
-        """Begin a trial at a point that no other has. `cells` has its cell under the number.
+        """Begin a trial at a new point, and return its number, the key of its cell in `cells`.
 
-        There must be such a point: fewer trials are running or have ended than `Problem.size`.
+        There must be one: fewer than `Problem.size` trials are running or have ended.
         """
         known = {self._point(t.params): t.number for t in (*self.ended(), *self.running.values())}
         while (point := self._point((trial := self.study.ask(self.distributions)).params)) in known:
@@ -196,7 +196,10 @@ class Suggestions:
         self.study.tell(self.running.pop(number), values, state)
 
     def _try_again(self, trial: optuna.Trial | FrozenTrial) -> None:
-        """End a lost trial: failed, without a reason. Its cell goes on from its checkpoint."""
+        """End a lost trial as failed without a reason, and queue its point again.
+
+        Its cell goes on from its checkpoint.
+        """
         self.study.tell(trial.number, state=TrialState.FAIL)
         if trial.params:
             self.study.enqueue_trial(trial.params, user_attrs={"again": trial.number})
@@ -219,7 +222,7 @@ class Suggestions:
     def ended(self) -> list[FrozenTrial]:
         """The trials that count: complete, stopped early, or failed through their own fault.
 
-        One a point, that which got furthest: older databases have several.
+        Older databases have several trials at a point; only the one that got furthest counts.
         """
         trials = [t for t in self.study.get_trials(deepcopy=False) if t.state.is_finished()]
         by_point: dict[tuple[Any, ...], FrozenTrial] = {}
@@ -241,16 +244,17 @@ class Suggestions:
 
 
 def is_void(trial: FrozenTrial) -> bool:
-    """Whether a trial has tried nothing: it was interrupted, or repeats the point of another.
+    """Whether a trial doesn't count: it was interrupted, or repeats the point of another.
 
-    Such a trial failed without a reason; in older databases, a repetition has this one.
+    Such a trial failed without a reason. In older databases, a repeated trial has `REPETITION` as
+    its reason.
     """
     reason = trial.user_attrs.get("reason", REPETITION)
     return trial.state == TrialState.FAIL and reason.startswith(REPETITION)
 
 
 def _differences(one: Sequence[Any], other: Sequence[Any]) -> int:
-    """In how many dimensions two points differ."""
+    """Number of dimensions in which two points differ."""
     return sum(mine != its for mine, its in zip(one, other, strict=True))
 
 

@@ -22,13 +22,13 @@ from study.words import duration, reason
 
 
 def run_search(session: Session, suggestions: Suggestions, budget: Budget) -> None:
-    """Try what Optuna suggests until the budget is spent, or every point tried."""
+    """Run the trials that Optuna suggests, until the budget is spent or every point is tried."""
     if suggestions.is_spent(budget):
         return
     problem, gpus = suggestions.problem, session.resources.gpus_per_trial
     if not problem.experiment.on_gpu(problem.cell(problem.start).config):
         gpus = 0.0
-    elif gpus == "auto":  # a whole one, as no two trials of a search need the same memory
+    elif gpus == "auto":  # a whole one, as the trials of a search need different amounts of memory
         gpus = 1.0
     trials = SearchTrials(session, suggestions, budget, gpus)
     halving = Halving(problem.columns, problem.directions, rungs(problem.epochs))
@@ -49,7 +49,7 @@ def run_search(session: Session, suggestions: Suggestions, budget: Budget) -> No
 
 
 class SearchTrials(Listener):
-    """Makes the tasks of a queue from suggestions, and records how they end."""
+    """Turns suggestions into the tasks of a queue, and records how they end."""
 
     def __init__(
         self, session: Session, suggestions: Suggestions, budget: Budget, gpus: float
@@ -71,7 +71,7 @@ class SearchTrials(Listener):
     # --- the queue asks ----------------------------------------------------------------------
 
     def next(self) -> Task | None:
-        """The next trial's task; None when the running trials may spend the budget."""
+        """The next trial's task; None if ended and running trials may use up the budget."""
         suggestions = self.suggestions
         while True:
             begun = len(suggestions.ended()) + len(suggestions.running)
@@ -104,7 +104,7 @@ class SearchTrials(Listener):
     def reported(self, task: Task, result: Mapping[str, Any]) -> None:
         number = self.numbers[task]
         epoch, value = result.get(EPOCH), result.get(self.metric)
-        # A trial that is tried again may report an epoch for the second time.
+        # A trial that is tried again may report an epoch a second time.
         if epoch is not None and value is not None and epoch > self.epochs.get(number, 0):
             self.epochs[number] = epoch
             self.suggestions.report(number, epoch, value)
@@ -145,7 +145,7 @@ class SearchTrials(Listener):
         self.save_seconds()
 
     def _seconds(self) -> float:
-        """Seconds spent on the search, earlier commands included."""
+        """Seconds spent on the search, including earlier commands."""
         return self._seconds_before + time.monotonic() - self._started
 
     def save_seconds(self) -> None:

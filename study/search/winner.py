@@ -24,22 +24,22 @@ class Winner:
 
     suggestions: Suggestions
     trial: FrozenTrial
-    """The one with the best metric."""
+    """The trial with the best metric."""
     fresh: list[list[Cell]]
-    """By experiment: the winner and the starting point on fresh seeds, and what they build on."""
+    """Cells by experiment: winner and starting point on fresh seeds, and what they build on."""
     winner_cell: Cell
     """The winner in `fresh`."""
     start_cell: Cell
-    """The starting point in `fresh`; the same cell where nothing better was found."""
+    """The starting point in `fresh`; the same cell if nothing better was found."""
 
     @property
     def problem(self) -> Problem:
-        """The space that was searched."""
+        """The problem that was searched."""
         return self.suggestions.problem
 
 
 def find_winner(suggestions: Suggestions, replicates: int) -> Winner | None:
-    """The winner of a search, with cells of so many replicates on fresh seeds.
+    """Winner of a search, with `replicates` on fresh seeds; None if no trial is complete.
 
     The best of many trials owes part of its score to the seeds that chose it.
     """
@@ -64,7 +64,7 @@ def is_done(store: Store, cell: Cell) -> bool:
 def reported(
     selection: Selection, winners: Sequence[Winner]
 ) -> tuple[list[Experiment], list[list[Cell]]]:
-    """The experiments and cells of the report: those on fresh seeds."""
+    """Experiments and cells for the report: only those on fresh seeds."""
     experiments, groups = [], []
     for index, experiment in enumerate(selection.experiments):
         cells = {cell.id: cell for winner in winners for cell in winner.fresh[index]}
@@ -78,7 +78,7 @@ def reported(
 
 
 def sentences(store: Store, winner: Winner) -> list[str]:
-    """Sentences on the winner: the score that chose it beside the one that judges it."""
+    """Sentences on the winner: its recipe, its scores on old and fresh seeds, the epochs used."""
     experiment, trial = winner.problem.experiment, winner.trial
     params = " ".join(
         f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}"
@@ -101,9 +101,9 @@ def sentences(store: Store, winner: Winner) -> list[str]:
 
 
 def epochs_used(suggestions: Suggestions) -> tuple[int, int]:
-    """Epochs that the trials ran, and that they would have run had none been stopped.
+    """Epochs that the trials ran, and would have run if none had been stopped.
 
-    The epochs of an earlier stage, in which trials aren't compared, count in neither.
+    Neither counts the epochs of an earlier stage, in which trials aren't compared.
     """
     before = suggestions.problem.epochs_before
     epochs = suggestions.problem.epochs[-1] - before
@@ -119,7 +119,7 @@ def epochs_used(suggestions: Suggestions) -> tuple[int, int]:
 def write_preset(
     path: Path, selection: Selection, winners: Sequence[Winner], data: Dataset, comment: str
 ) -> None:
-    """Write the preset that makes the winners' cells, whatever else is on the grid."""
+    """Write a preset that makes the winners' cells, whatever else is on the grid."""
     *needed, target = selection.experiments
     searched = [winner.problem.experiment for winner in winners]
     recipes = {}

@@ -1,4 +1,4 @@
-"""Results as facts: blocks of replicates in a folder or a bucket, written once and verified."""
+"""Store of results: blocks of replicates in a folder or a bucket, written once and verified."""
 
 from study.errors import StoreError
 from study.store.cells import Block, DamagedBlock, Store

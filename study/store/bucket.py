@@ -1,4 +1,4 @@
-"""Results in a bucket, through `obstore`: S3 and what speaks its protocol, Google Cloud, Azure."""
+"""Results in a bucket, through `obstore`: S3 and compatible storage, Google Cloud, Azure."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from study.errors import StoreError
 from study.store.places import Place, T, U
 
 Tag: TypeAlias = Any
-"""A storage's tag of an object, compared in conditional requests; differs for different content."""
+"""Tag of an object, compared in conditional requests. Different content has a different tag."""
 
 RETRY_TIME = timedelta(seconds=120)
-"""For so long a request is tried again: a network that is gone for half a minute costs nothing."""
+"""Time for which requests are retried: a network that is down for half a minute costs nothing."""
 URI = re.compile(r"(s3a?|gs|az|azure|abfss?)://[\w.@-]+(/(?!\.{1,2}(/|$))[^/#]+)*/?")
 OPTIONS = ("region", "endpoint_override", "scheme")
-"""Keys that the query of a URI may set; the scheme is the endpoint's."""
+"""Keys that the query of a URI may set; `scheme` is the endpoint's."""
 
 
 class Bucket(Place):
@@ -71,7 +71,7 @@ class Bucket(Place):
 
     @contextmanager
     def _request(self, name: str, what: str) -> Iterator[None]:
-        """Turn obstore's errors into `FileNotFoundError` and `StoreError` of one line."""
+        """Turn obstore's errors into `FileNotFoundError` and one-line `StoreError`s."""
         try:
             yield
         except (AlreadyExistsError, PreconditionError):
@@ -107,14 +107,17 @@ class Bucket(Place):
             return obstore.head(self._store, name)["last_modified"].timestamp()
 
     def read_tagged(self, name: str) -> tuple[bytes, Tag]:
-        """The content of a file, and its tag."""
+        """Content and tag of a file."""
         with self._request(name, "read"):
             found = obstore.get(self._store, name)
             return bytes(found.bytes()), tag_of(found.meta)
 
     def write_tagged(self, name: str, content: bytes, tag: Tag | None) -> Tag | None:
-        """Write a file that still has this tag, or with None doesn't exist yet; its new tag, or
-        None where another was faster."""
+        """Write a file and return its new tag, or None if another writer was faster.
+
+        The file must still have `tag`, or not exist yet if that is None. With "overwrite" it is
+        written in any case.
+        """
         try:
             with self._request(name, "written"):
                 return tag_of(obstore.put(self._store, name, content, mode=tag or "create"))
@@ -132,12 +135,12 @@ class Bucket(Place):
 
 
 def tag_of(meta: Any) -> Tag:
-    """The tag in an answer: S3 and Azure compare the one, Google Cloud the other."""
+    """Tag in an answer: S3 and Azure compare `e_tag`, Google Cloud `version`."""
     return {name: meta[name] for name in ("e_tag", "version") if meta[name] is not None}
 
 
 def open_store(uri: str, patience: timedelta) -> Any:
-    """obstore's store for a URI. Raises `StoreError`."""
+    """obstore's store for a URI; it retries for `patience`. Raises `StoreError`."""
     shown, _, query = uri.partition("?")
     if re.match(r"s3a?://[^/]*@|\w+://[^/@]*:[^/]*@", uri):
         raise StoreError(
@@ -170,8 +173,11 @@ def open_store(uri: str, patience: timedelta) -> Any:
 
 
 def aws_credentials(config: dict[str, Any]) -> Mapping[str, Any]:
-    """obstore's argument for the credentials in ~/.aws, which it doesn't read itself; none where
-    the environment has some. Puts the region of ~/.aws into `config`."""
+    """obstore's argument for the credentials in ~/.aws, which it doesn't read itself.
+
+    Empty if the environment has credentials, or ~/.aws has none. Puts the region of ~/.aws into
+    `config`. Raises `StoreError` if boto3 is missing.
+    """
     if "AWS_ACCESS_KEY_ID" in os.environ or not Path("~/.aws").expanduser().is_dir():
         return {}
     try:
@@ -190,7 +196,7 @@ def aws_credentials(config: dict[str, Any]) -> Mapping[str, Any]:
 
 
 def in_short(error: Exception) -> str:
-    """The error in one line, without details for the storage's operator."""
+    """The error in one line, without the storage's debugging details."""
     text = " ".join(str(error).partition("Debug source")[0].split())
     if code := re.search(r"<Code>(\w+)</Code>", text):
         message = re.search(r"<Message>(.*?)</Message>", text)

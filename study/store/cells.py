@@ -1,6 +1,6 @@
-"""Finished blocks as facts: written once, under the name of what they were computed from.
+"""Store of finished blocks: each is written once, under the id of its cell.
 
-    RESULTS/format.json        which form the rest has
+    RESULTS/format.json        version of this format
     RESULTS/study.json         the cells that the latest command asked for
     RESULTS/blocks/ID/A-B.json         replicates A to B of the cell ID are finished: two lines, a
                                        SHA-256 and the configuration, rows, history, provenance …
@@ -8,13 +8,13 @@
     RESULTS/failed/ID.json     why a cell has no result
     RESULTS/progress/          blocks in progress, as `study.store.checkpoint` keeps them
     RESULTS/damaged/           blocks whose files are no longer what was written
-    RESULTS/search/NAME.json   the trials of a search, as `study search` leaves them
-    RESULTS/report/            what `analysis` makes of it
+    RESULTS/search/NAME.json   the trials of a search, written by `study search`
+    RESULTS/report/            the report that `analysis` writes
     RESULTS/tune/              Ray Tune's own tables and TensorBoard files
 
-RESULTS is a folder or a URI of a bucket. The arrays of a block are written first, under a name that
-no other writer has; the JSON file, written in one step and only if there is none, makes the block
-exist. Whatever is read is verified by its SHA-256, and none of it can run code.
+RESULTS is a folder or a URI of a bucket. A block's arrays are written first, under a name that no
+other writer uses. Its JSON file makes the block exist; it is written in one step, and only if there
+is none. Blocks are verified by their SHA-256 when read. Nothing that is read can run code.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from study.store.formats import ID, NAME, is_block, is_plan, is_search
 from study.store.places import Folder, Place, at
 from study.words import plain, reason
 
-if TYPE_CHECKING:  # knowing which blocks are done needs neither numpy, pandas nor torch
+if TYPE_CHECKING:  # listing blocks needs neither numpy, pandas nor torch
     import numpy as np
     import pandas as pd
     from torch import Tensor
@@ -45,7 +45,7 @@ FORMAT = orjson.dumps({"format": 2})
 PREDICTIONS = "predictions"
 """Name of the predictions among the arrays of a block."""
 OLD = 3600.0
-"""Seconds after which arrays that belong to no block are a dead writer's."""
+"""Seconds after which arrays that belong to no block are deleted: their writer is dead."""
 
 
 class Block(NamedTuple):
@@ -63,16 +63,16 @@ class Block(NamedTuple):
 
     @property
     def marker(self) -> str:
-        """Name of the file that makes it exist, in a place."""
+        """Name, in a place, of the file that makes the block exist."""
         return f"blocks/{self.name.replace('.', '/')}.json"
 
     def arrays(self, name: str) -> str:
-        """Name of the file with its arrays, of which `name` is the writer's own part."""
+        """Name of the file with the block's arrays; `name` is the part that each writer chooses."""
         return f"{self.marker.removesuffix('.json')}.{name}.safetensors"
 
     @staticmethod
     def parse(name: str) -> Block | None:
-        """The block of this name; None where it is not the name of one."""
+        """Block of this name; None if the name isn't a block's."""
         found = re.fullmatch(r"([0-9a-f]{16})\.(\d{1,9})-(\d{1,9})", name)
         if not found or int(found[2]) > int(found[3]):
             return None
@@ -86,10 +86,10 @@ class DamagedBlock(StoreError):
         super().__init__(f"{path}: damaged ({problem}); `study run` recomputes the block")
         self.block = block
         self.reason = f"damaged: {str(path).rpartition('/')[2]}: {problem}"
-        """Which file and what, without the path: the same wherever the results are moved."""
+        """The file's name and the problem, without the folder: unchanged when results are moved."""
         self.arguments = block, path, problem
 
-    def __reduce__(self) -> tuple[Any, ...]:  # it goes from the report's process to the driver's
+    def __reduce__(self) -> tuple[Any, ...]:  # pickled from the report's process to the driver
         return type(self), self.arguments
 
 
@@ -97,18 +97,18 @@ class Store:
     """The blocks of a results folder, or of a place in a bucket."""
 
     def __init__(self, place: str | Path | Place) -> None:
-        """Raises `StoreError` where `place` is a URI of no use."""
+        """Raises `StoreError` if `place` is a URI that can't be used."""
         self.place = at(place)
         self.address = self.place.address
-        """Text that makes the same store on any node."""
+        """Text that opens the same store on any node."""
         self._known: dict[str, list[range]] = {}
 
     def reach(self) -> None:
-        """Raise `StoreError` where results can't be read from here; that there are none is fine."""
+        """Raise `StoreError` if results can't be read from here. An empty place is fine."""
         self.place.reach()
 
     def create(self) -> None:
-        """Make it ready to be written to. Raises `StoreError` where that is impossible."""
+        """Prepare the place for writing. Raises `StoreError` if that is impossible."""
         self.require_writable()
         if not self.exists():
             self.place.write("format.json", FORMAT)
@@ -120,7 +120,7 @@ class Store:
             raise self._older()
 
     def exists(self) -> bool:
-        """Whether `create` has been here. Raises `StoreError` for another form of results."""
+        """Whether `create` has prepared this place. Raises `StoreError` for another format."""
         found = self._file("format.json")
         if found not in (None, FORMAT):
             raise self._older()
@@ -142,24 +142,26 @@ class Store:
             raise StoreError(f"{path}: can't be read ({error.strerror})") from error
 
     def leave_mark(self) -> str:
-        """Leave a file of a new name, by which others can tell that they see this place; return
-        the name."""
+        """Write an empty file under a new name, and return the name.
+
+        Another node that finds the file sees the same place.
+        """
         mark = f".mark.{uuid.uuid4().hex}.json"
         self.place.write(mark, b"")
         return mark
 
     def has_mark(self, mark: str) -> bool:
-        """Whether `leave_mark` has left this one here."""
+        """Whether the file of `leave_mark` is here."""
         return self._file(mark) is not None
 
     def remove_mark(self, mark: str) -> None:
-        """Take it away."""
+        """Delete the file of `leave_mark`."""
         self.place.delete(mark)
 
     # --- which blocks there are --------------------------------------------------------------
 
     def _listed(self, cell: str | None = None) -> dict[Block, dict[str, int]]:
-        """The blocks of one cell or all, finished or not: their files' names and sizes."""
+        """File names and sizes of each block, finished or not, of one cell or of all."""
         prefix = "" if cell is None else f"{checked_id(cell)}/"
         found: dict[Block, dict[str, int]] = {}
         for name, size in self.place.list(
@@ -171,7 +173,7 @@ class Store:
         return found
 
     def blocks(self) -> dict[str, list[range]]:
-        """By cell, the replicates of its finished blocks, sorted: from one listing."""
+        """Replicates of the finished blocks of each cell, sorted, from one listing."""
         self._known = finished(self._listed())
         return {cell: list(found) for cell, found in self._known.items()}
 
@@ -183,7 +185,7 @@ class Store:
         """The damaged blocks of these cells, and what is wrong with each.
 
         In a folder every byte is read: half a second a gigabyte. A bucket verifies what it stores;
-        there a block is read only if the listing lacks its arrays, or has others.
+        there a block is read only if its arrays are not listed as `looks_whole` expects.
         """
         listed, asked = self._listed(), set(cells)
         self._known = finished(listed)
@@ -198,7 +200,7 @@ class Store:
         return {b: why for b, why in zip(suspects, reasons, strict=True) if why is not None}
 
     def _damage(self, block: Block) -> str | None:
-        """The damage of a block, after reading every byte; None for a whole one."""
+        """Read every byte of a block, and return its damage; None if it is intact."""
         try:
             self._arrays(block, self._content(block))
         except DamagedBlock as error:
@@ -206,14 +208,14 @@ class Store:
         return None
 
     def set_aside(self, block: Block) -> Path | str:
-        """Move a damaged block to where nothing reads it, and return where that is."""
+        """Move a damaged block to `damaged/`, which nothing reads; return its new path or URI."""
         files = sorted(
             self._listed(block.cell).get(block, {}), key=lambda name: name != block.marker
         )
         target = f"damaged/{block.name}-{uuid.uuid4().hex[:8]}"
-        for name in files:  # the marker first, so that there never is half a block
+        for name in files:  # the marker first: without it, the block doesn't exist
             content = None
-            with suppress(OSError):  # nothing is kept of what can't be read
+            with suppress(OSError):  # a file that can't be read is only deleted
                 content = self.place.read(name)
             if content is not None:
                 self.place.write(f"{target}/{name.rpartition('/')[2]}", content)
@@ -222,11 +224,11 @@ class Store:
         return self.place.where(target)
 
     def progress(self, block: Block) -> str:
-        """The name, in the store's place, of the file for a block in progress."""
+        """Name, in the store's place, of the file of a block in progress."""
         return f"progress/{block.name}.safetensors"
 
     def begun(self) -> dict[str, list[range]]:
-        """By cell, the replicates of blocks in progress."""
+        """Replicates of the blocks in progress, by cell."""
         found: dict[str, list[range]] = {}
         for name in self.place.list("progress"):
             if block := Block.parse(name.removesuffix(".safetensors")):
@@ -234,8 +236,11 @@ class Store:
         return found
 
     def tidy(self) -> None:
-        """Remove what killed processes have left: temporary files, arrays that belong to no block,
-        the progress of blocks that are done. Only for who holds the lock."""
+        """Remove what killed processes left behind. The caller must hold the lock.
+
+        That is temporary files, arrays that belong to no block, and the progress of finished
+        blocks.
+        """
         if isinstance(self.place, Folder):
             self.place.sweep()
         listed = self._listed()
@@ -269,9 +274,10 @@ class Store:
         outcome: Outcome,
         provenance: Mapping[str, Any],
     ) -> None:
-        """Make a finished block of `outcome`. Where another process was faster, its block stays.
+        """Write `outcome` as a finished block. If another process was faster, its block stays.
 
-        Raises `StoreError` or `OSError` where that is impossible.
+        Raises `StoreError` or `OSError` if writing fails, and `ValueError` for malformed rows or
+        history.
         """
         import torch
         from safetensors.torch import save
@@ -305,8 +311,10 @@ class Store:
         self.place.delete(f"failed/{block.cell}.json")
 
     def write_failure(self, cell: str, config: Mapping[str, Any], error: str) -> None:
-        """Note why a cell has no result; `error` may be a traceback, whose last line is kept
-        apart as the reason."""
+        """Record why a cell has no result.
+
+        `error` may be a traceback; its last line is also stored as the reason.
+        """
         note = {
             "cell": cell,
             "config": dict(config),
@@ -316,7 +324,7 @@ class Store:
         self.place.write(f"failed/{checked_id(cell)}.json", pretty(note))
 
     def failures(self) -> dict[str, dict[str, Any]]:
-        """By id: what is known of cells whose last try failed (`reason`, `traceback`, …)."""
+        """Notes on cells whose last try failed (`reason`, `traceback`, …), by id."""
         names = [name.partition(".json") for name in self.place.list("failed")]
         cells = [cell for cell, *rest in names if ID.fullmatch(cell) and rest == [".json", ""]]
         return dict(zip(cells, self.place.each(self._failure, cells), strict=True))
@@ -326,15 +334,15 @@ class Store:
             note = orjson.loads(self.place.read(f"failed/{cell}.json"))
             return {**note, "reason": str(note["reason"])}
         except (OSError, ValueError, KeyError, TypeError):
-            # The note itself is damaged. The cell has no result all the same.
+            # The note is damaged, but the cell still has no result.
             return {"reason": "failed; why can't be read any more"}
 
     def write_plan(self, plan: Mapping[str, Any]) -> None:
-        """Remember what the latest command asked for."""
+        """Record what the latest command asked for."""
         self.place.write("study.json", orjson.dumps(plan))
 
     def plan(self) -> dict[str, Any]:
-        """The plan of the latest command. Raises `StoreError` where there was none."""
+        """Plan of the latest command. Raises `StoreError` if there is none that can be used."""
         path = self.place.where("study.json")
         content = self._file("study.json")
         if content is None:
@@ -349,13 +357,13 @@ class Store:
         return plan
 
     def write_search(self, name: str, content: Mapping[str, Any]) -> None:
-        """Remember the trials of a search."""
+        """Record the trials of a search."""
         if not NAME.fullmatch(name):
             raise StoreError(f"{name!r} is not the name of a search")
         self.place.write(f"search/{name}.json", orjson.dumps(content))
 
     def searches(self) -> dict[str, dict[str, Any]]:
-        """By name: the searches in this place. Raises `StoreError` for one that is damaged."""
+        """Searches in this place, by name. Raises `StoreError` for a damaged one."""
         found = {}
         for file in self.place.list("search"):
             name = file.removesuffix(".json")
@@ -370,7 +378,7 @@ class Store:
     # --- reading blocks ----------------------------------------------------------------------
 
     def _content(self, block: Block) -> dict[str, Any]:
-        """The content of a finished block's marker, verified."""
+        """Verified content of a finished block's marker."""
         path = self.place.where(block.marker)
         try:
             file = self.place.read(block.marker)
@@ -390,7 +398,7 @@ class Store:
         return content
 
     def _arrays(self, block: Block, content: Mapping[str, Any]) -> bytes:
-        """The safetensors file of a block, verified; empty where it has none."""
+        """Verified safetensors file of a block; empty if it has none."""
         if content["arrays"] is None:
             return b""
         name = block.arrays(content["arrays"]["name"])
@@ -406,8 +414,10 @@ class Store:
     def _parts(
         self, wanted: Mapping[str, Iterable[int]]
     ) -> Iterator[tuple[Block, dict[str, Any], list[int]]]:
-        """The blocks that together have the wanted replicates of each cell: their content, and
-        which of their replicates are meant. Raises `StoreError` where one is missing."""
+        """Yield blocks with the wanted replicates of each cell, their content, and which to take.
+
+        Raises `StoreError` if one is missing.
+        """
         parts: list[tuple[Block, list[int]]] = []
         for cell, replicates in wanted.items():
             left = list(replicates)
@@ -422,7 +432,7 @@ class Store:
             yield block, content, here
 
     def _ranges(self, cell: str, replicates: Collection[int]) -> list[range]:
-        """The finished blocks of a cell, listed again unless those known have the replicates."""
+        """Finished blocks of a cell, listed again unless the known ones have `replicates`."""
         known = self._known.get(cell, [])
         if not set(replicates) <= set().union(*known):
             known = finished(self._listed(cell)).get(cell, [])
@@ -430,10 +440,10 @@ class Store:
         return known
 
     def rows(self, wanted: Mapping[str, int]) -> pd.DataFrame:
-        """The rows of the first so many replicates of each cell, one a replicate."""
+        """Rows of the first `wanted[cell]` replicates of each cell, one a replicate."""
         import pandas as pd
 
-        # A row may correct a setting: `batch_size` 0 stands for a number that it knows.
+        # A row may correct a setting: `batch_size` 0 stands for a number that the row has.
         return pd.DataFrame(
             [
                 {"cell": block.cell, **content["config"], "encoder_cell": content["parent"], **row}
@@ -444,8 +454,10 @@ class Store:
         )
 
     def history(self, wanted: Mapping[str, int]) -> pd.DataFrame:
-        """The histories of the first so many replicates of each cell, one line a replicate and
-        epoch, by epoch: in whichever blocks they were computed."""
+        """Histories of the first `wanted[cell]` replicates of each cell.
+
+        One line a replicate and epoch, sorted by cell, epoch and replicate, not by block.
+        """
         import pandas as pd
 
         lines = [
@@ -459,14 +471,14 @@ class Store:
         return pd.DataFrame(lines)
 
     def config(self, cell: str) -> dict[str, Any]:
-        """The complete configuration of a cell."""
+        """Complete configuration of a cell. Raises `StoreError` if no block is finished."""
         known = self._known.get(cell) or self._ranges(cell, [0])
         if not known:
             raise StoreError(f"{cell} is not finished")
         return dict(self._content(Block(cell, known[0]))["config"])
 
     def provenance(self, cells: Iterable[str]) -> list[dict[str, Any]]:
-        """The provenance of the blocks of these cells: one dictionary a block."""
+        """Provenance of these cells, one dictionary a block."""
         return self.provenance_of(
             Block(cell, found) for cell in cells for found in self._ranges(cell, [0])
         )
@@ -476,7 +488,7 @@ class Store:
         return [dict(content["provenance"]) for content in self.place.each(self._content, blocks)]
 
     def _tensors(self, cell: str, replicates: Iterable[int]) -> dict[int, dict[str, Tensor]]:
-        """By replicate: its arrays, predictions included, on the CPU."""
+        """Arrays of each replicate, predictions included, on the CPU."""
         from safetensors import SafetensorError
         from safetensors.torch import load
 
@@ -493,7 +505,7 @@ class Store:
         return found
 
     def weights(self, cell: str, replicates: Iterable[int]) -> dict[int, dict[str, Tensor]]:
-        """The weights of single models by number of the replicate, on the CPU."""
+        """Weights of single models by replicate, on the CPU."""
         return {
             replicate: {name: value for name, value in arrays.items() if name != PREDICTIONS}
             for replicate, arrays in self._tensors(cell, replicates).items()
@@ -511,12 +523,12 @@ class Store:
 
 
 def first(wanted: Mapping[str, int]) -> dict[str, range]:
-    """By cell, the numbers of the first so many replicates."""
+    """Numbers of the first `wanted[cell]` replicates of each cell."""
     return {cell: range(count) for cell, count in wanted.items()}
 
 
 def finished(listed: Mapping[Block, Mapping[str, int]]) -> dict[str, list[range]]:
-    """By cell, the replicates of the blocks whose marker is there, sorted."""
+    """Replicates of the blocks whose marker is listed, by cell, sorted."""
     found: dict[str, list[range]] = {}
     for block in sorted(
         (block for block, files in listed.items() if block.marker in files),
@@ -527,25 +539,25 @@ def finished(listed: Mapping[Block, Mapping[str, int]]) -> dict[str, list[range]
 
 
 def looks_whole(files: Mapping[str, int]) -> bool:
-    """Whether a listing has one file of arrays beside the marker, of the size in its name."""
+    """Whether a block's files are the marker and one file of arrays, of the size in its name."""
     arrays = [size for name, size in files.items() if name.endswith(f"-{size}.safetensors")]
     return len(files) == 2 and len(arrays) == 1
 
 
 def checked_id(cell: str) -> str:
-    """`cell`, if it is an id, and so may be a part of a name."""
+    """Return `cell` if it is an id, and so safe in a file name; else raise `StoreError`."""
     if not ID.fullmatch(cell):
         raise StoreError(f"{cell!r} is not the id of a cell")
     return cell
 
 
 def sha256(content: bytes) -> str:
-    """By which content is known to be what was written: 64 hexadecimal digits."""
+    """SHA-256 of `content`: 64 hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()
 
 
 def decoded(content: bytes, path: Path | str) -> Any:
-    """The content of a JSON file."""
+    """Content of a JSON file. Raises `StoreError` if it isn't JSON."""
     try:
         return orjson.loads(content)
     except ValueError as error:
@@ -553,5 +565,5 @@ def decoded(content: bytes, path: Path | str) -> Any:
 
 
 def pretty(content: Any) -> bytes:
-    """JSON for people."""
+    """Indented JSON."""
     return orjson.dumps(content, option=orjson.OPT_INDENT_2)

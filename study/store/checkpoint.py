@@ -1,7 +1,7 @@
-"""A block in progress: written every few seconds, read by whoever tries the block next.
+"""Checkpoint of a block in progress: saved every few seconds, loaded by the block's next try.
 
-One safetensors file, RESULTS/progress/BLOCK.safetensors: the tensors, and all else as JSON in its
-header, so that one rename, or one PUT, replaces the whole. Nothing that is read can run code.
+One safetensors file, RESULTS/progress/BLOCK.safetensors, holds the tensors, and all else as JSON in
+its header. So one rename, or one PUT, replaces the whole. Nothing that is read can run code.
 """
 
 from __future__ import annotations
@@ -18,30 +18,34 @@ from study.store.places import Place
 from trainables.contract import Progress
 
 SAVE_INTERVAL = 10.0
-"""Minimum seconds between two saves: what an interruption costs at most, and one epoch."""
+"""Minimum seconds between two saves. An interruption costs at most these and one epoch."""
 
 
 class FileCheckpoint:
     """A `trainables.contract.Checkpoint` in a file."""
 
     def __init__(self, place: Place, name: str, key: str, interval: float = SAVE_INTERVAL) -> None:
-        """The file `name` of `place`. What was written under another `key` is not resumed: see
-        `study.adapter.resume_key`."""
+        """Checkpoint in the file `name` of `place`.
+
+        What was saved under another `key` is not resumed: see `study.adapter.resume_key`.
+        """
         self.place = place
         self.name = name
         self.key = key
         self.interval = interval
         self.last = time.monotonic()
         self.resumed_after: int | None = None
-        """The epoch that this try went on from; None where it started anew."""
+        """The epoch after which this try resumed; None if it started anew."""
 
     def due(self) -> bool:
-        """Whether the last save is long enough ago."""
+        """Whether the last save was at least `interval` seconds ago."""
         return time.monotonic() - self.last >= self.interval
 
     def save(self, progress: Progress) -> None:
-        """Replace the file in one step. Raises `OSError`, or in a bucket `StoreError`, where that
-        is impossible."""
+        """Replace the file in one step.
+
+        Raises `OSError`, or `StoreError` in a bucket, if that is impossible.
+        """
         tensors = {name: value.cpu().contiguous() for name, value in progress.tensors.items()}
         content = json.dumps(
             {"key": self.key, "epoch": progress.epoch, "numbers": dict(progress.numbers)}
@@ -51,8 +55,10 @@ class FileCheckpoint:
         self.last = time.monotonic()
 
     def load(self) -> Progress | None:
-        """The progress in the file; None where it is not there, damaged, or has another key: then
-        the block starts anew, which costs time and changes nothing."""
+        """Progress in the file; None if it is absent, damaged or has another key.
+
+        Then the block starts anew, which costs time and changes no result.
+        """
         progress = self._read()
         self.resumed_after = progress.epoch if progress else None
         return progress
@@ -70,12 +76,12 @@ class FileCheckpoint:
             return None
 
     def remove(self) -> None:
-        """Forget what is kept: the block is done."""
+        """Delete the file, when the block is done."""
         self.place.delete(self.name)
 
 
 def _header(file: bytes) -> dict[str, str]:
-    """The metadata of a safetensors file, which has been read without error."""
+    """Metadata of a safetensors file that has been read without error."""
     length = int.from_bytes(file[:8], "little")
     return json.loads(file[8 : 8 + length]).get("__metadata__", {})
 

@@ -7,16 +7,16 @@ from typing import Any
 
 ID = re.compile(r"[0-9a-f]{16}")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-"""Experiments, axes, metrics and searches: they become names of files and parts of pages."""
+"""Names of experiments, axes, metrics and searches, which become parts of file names and pages."""
 SHA256 = re.compile(r"[0-9a-f]{64}")
 ARRAYS = re.compile(r"[0-9a-f]{16}-[0-9]+")
-"""The writer's own part of the name of a file of arrays, and the file's size."""
+"""Part of the name of a file of arrays: 16 digits that the writer chooses, and the file's size."""
 PLAN = ("study", "command", "dataset", "fingerprint")
-"""Entries of a plan besides its experiments, each a word or a line."""
+"""Required entries of a plan besides its experiments, each a string."""
 
 
 def is_flat(content: Any) -> bool:
-    """Whether this is a dictionary of numbers, words, booleans and nulls."""
+    """Whether this is a dictionary of numbers, strings, booleans and nulls."""
     return isinstance(content, dict) and all(
         value is None or isinstance(value, str | int | float) for value in content.values()
     )
@@ -28,7 +28,7 @@ def is_list_of(kind: type, content: Any) -> bool:
 
 
 def is_plan(content: Any) -> bool:
-    """Whether this has what readers of a plan rely on; its ids and names become paths."""
+    """Whether this has what readers of a plan rely on. Its ids and names become paths."""
     try:
         return (
             all(isinstance(content[name], str) for name in PLAN)
@@ -62,7 +62,7 @@ def is_plan(content: Any) -> bool:
 
 
 def is_block(content: Any, replicates: range) -> bool:
-    """Whether this is what `Store.write_block` writes of these replicates."""
+    """Whether this is what `Store.write_block` writes for these replicates."""
     try:
         arrays = content["arrays"]
         return (

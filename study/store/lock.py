@@ -1,10 +1,10 @@
-"""One driver at a time: the lock of a folder, or the lease of a place in a bucket.
+"""Lock that admits one driver at a time: a file lock in a folder, or a lease in a bucket.
 
-A lease is one object, `lease.json`, that its holder writes again every few seconds. Every write is
-conditional on the content that its writer knows, so of two that write at once one is refused. A
-lease that was not renewed for `STALE` seconds by the storage's own clock is nobody's; its holder
-stops counting on it before that, `VALID` seconds after it sent the last renewal that was accepted.
-So there are never two holders, whatever is delayed.
+A lease is one object, `lease.json`, that its holder rewrites every few seconds. Every write is
+conditional on the content that its writer knows: if two drivers write at once, one is refused. A
+lease expires if it is not renewed for `STALE` seconds by the storage's own clock. Its holder stops
+relying on it earlier, `VALID` seconds after it sent the last accepted renewal. So there are never
+two holders, whatever is delayed.
 """
 
 from __future__ import annotations
@@ -29,31 +29,32 @@ from study.store.places import Folder, Place
 RENEWAL_INTERVAL = 10.0
 """Seconds between two renewals."""
 VALID = 55.0
-"""Seconds for which a holder counts on a renewal. Less than `STALE`: storages count whole ones."""
+"""Seconds a holder relies on a renewal. Less than `STALE`: storages count whole seconds."""
 STALE = 60.0
-"""Seconds after which a lease that was not renewed is nobody's."""
+"""Seconds without renewal after which a lease has expired."""
 LEASE = "lease.json"
 
 
 @dataclass
 class Hold:
-    """The hold of the only driver on a place."""
+    """A driver's exclusive hold on a place."""
 
     lost: str | None = None
-    """Who has it now, where this process lost it while it was cut off. A lock can't be lost."""
+    """Who took over, if this process lost its lease while cut off. A file lock can't be lost."""
 
 
 def exclusive_lock(place: Place) -> AbstractContextManager[Hold]:
     """Be the only driver of the results in `place` for the block.
 
-    Raises `StoreError` where another process is. A driver that loses its lease is sent a SIGTERM.
+    Raises `StoreError` if the lock can't be taken, or another process has it. A driver that loses
+    its lease is sent a SIGTERM.
     """
     return _locked(place.path) if isinstance(place, Folder) else _leased(place)
 
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[Hold]:
-    """Hold the lock of a results folder: the operating system's, which ends with its process."""
+    """Hold the operating system's lock on a results folder; it ends with the process."""
     path = folder / "run.lock"
     with ExitStack() as stack:
         try:
@@ -92,7 +93,7 @@ def _leased(place: Place) -> Iterator[Hold]:
 
 
 def clock() -> float:
-    """Seconds, those in which this machine sleeps included."""
+    """Seconds on a clock that also runs while this machine sleeps."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
@@ -114,9 +115,9 @@ class Lease(Hold):
         return self.lost is None and self._tag is not None and self.clock() < self._valid_until
 
     def _write(self, tag: Any) -> bool:
-        """Write the lease if it has this tag, or with None doesn't exist; whether it is ours."""
+        """Write the lease if it has this tag (None: if it doesn't exist); True if written."""
         sent = self.clock()
-        self._writes += 1  # other content, and so another tag
+        self._writes += 1  # changes the content, and so the tag
         content = json.dumps({**self._process, "writes": self._writes}).encode()
         new = self.place.write_tagged(LEASE, content, tag)
         if new is not None:
@@ -124,14 +125,14 @@ class Lease(Hold):
         return new is not None
 
     def _read(self) -> tuple[bytes, Any]:
-        """The lease and its tag; nothing and None where there is none."""
+        """Content and tag of the lease; empty and None if it doesn't exist."""
         try:
             return self.place.read_tagged(LEASE)
         except FileNotFoundError:
             return b"", None
 
     def acquire(self) -> None:
-        """Raise `StoreError` where another driver has the lease, or is just taking it."""
+        """Take the lease. Raises `StoreError` if another driver has it, or is just taking it."""
         if self._write(None):
             return
         holder, tag = self._read()
@@ -145,18 +146,21 @@ class Lease(Hold):
         )
 
     def renew(self) -> None:
-        """Write it again. Raises `StoreError` where the storage doesn't answer."""
+        """Write the lease again, or set `lost` if another driver has it.
+
+        Raises `StoreError` if the storage doesn't answer.
+        """
         if not self._write(self._tag) and self.lost is None:
             self.lost = named(self._read()[0])
 
     def keep(self, released: threading.Event) -> None:
-        """Renew it until it is released or lost."""
+        """Renew the lease until it is released or lost."""
         while not released.wait(RENEWAL_INTERVAL) and self.lost is None:
-            with suppress(StoreError):  # out of reach; `watch` knows for how long that is allowed
+            with suppress(StoreError):  # out of reach; `watch` limits for how long
                 self.renew()
 
     def watch(self, released: threading.Event) -> None:
-        """Send this process a SIGTERM when it is lost: a background job ignores SIGINT."""
+        """Send this process a SIGTERM when the lease is lost: a background job ignores SIGINT."""
         while self.is_held():
             if released.wait(min(1.0, max(0.0, self._valid_until - self.clock()))):
                 return
@@ -164,14 +168,14 @@ class Lease(Hold):
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
 
     def release(self) -> None:
-        """Empty it under its tag. A deletion that is delayed would end the next driver's."""
+        """Empty the lease under its tag. A delayed deletion would remove the next driver's."""
         tag, self._tag = self._tag, None
         if tag is not None:
             self.place.write_tagged(LEASE, b"", tag)
 
 
 def this_process() -> dict[str, Any]:
-    """By which other drivers know this one; `kernel` says where its `pid` has a meaning."""
+    """Description of this process for other drivers; `kernel` says where its `pid` is valid."""
     kernel = ""
     with suppress(OSError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
@@ -181,7 +185,7 @@ def this_process() -> dict[str, Any]:
 
 
 def parsed(content: str | bytes) -> dict[str, Any]:
-    """The holder that a lock or lease names; empty for foreign content."""
+    """Process that a lock or lease names; empty for other content."""
     try:
         holder = json.loads(content)
     except (ValueError, RecursionError):
@@ -190,14 +194,14 @@ def parsed(content: str | bytes) -> dict[str, Any]:
 
 
 def has_ended(content: bytes) -> bool:
-    """Whether a lease is nobody's: released, or of a process of this host that has ended."""
+    """Whether a lease is free: released, or held by a process of this host that has ended."""
     holder, kernel = parsed(content), this_process()["kernel"]
     pid = holder.get("pid") if kernel and holder.get("kernel") == kernel else None
     return not content or (isinstance(pid, int) and not Path(f"/proc/{pid}").exists())
 
 
 def named(content: str | bytes) -> str:
-    """`process 123 on host since …`, in one line whatever is there."""
+    """`process 123 on host since …`, in one line for any content."""
     holder = parsed(content)
     if not {"pid", "host", "since"} <= holder.keys():
         return "another process, which has just started"  # and has not written its name yet

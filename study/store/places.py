@@ -1,5 +1,6 @@
-"""Where results are: a folder, or a bucket (`study.store.bucket`). Five verbs, and what is built
-on them.
+"""Places that hold results: a folder, or a bucket (`study.store.bucket`).
+
+Each implements five operations on files; the rest is built on them.
 
     place = at("results")                    # or "file:///shared/results"
     place = at("s3://bucket/path")           # or gs://, az://
@@ -28,36 +29,37 @@ U = TypeVar("U")
 
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}")
-"""Names of files that are being written."""
+"""Pattern for the names of files that are being written."""
 UNSUPPORTED = (errno.EPERM, errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
-"""Errors of file systems that have no hard links, or don't flush folders."""
+"""Errors of file systems that have no hard links, or can't flush folders."""
 
 system = SimpleNamespace(
     open=os.open, write=os.write, fsync=os.fsync, replace=os.replace, link=os.link
 )
-"""The system calls of a write, in one place so that tests can make each of them fail."""
+"""The system calls of a write, collected so that tests can make each of them fail."""
 
 
 class Place(ABC):
-    """Files by name. A name is relative, its parts joined by `/`; whoever makes one out of what
-    comes from outside checks that first.
+    """Files by name. A name is relative, with its parts joined by `/`.
+
+    Callers must check a name that contains outside input.
 
         read            the content of a file
-        write           a file in one step, durably; False where it is to be absent and isn't
-        list            sizes in bytes of the files in a folder and below, by their names in it
-        delete          a file, if it is there
-        written         when a file was, in seconds by the clock of the storage
+        write           a file in one step, durably; False if it must be absent and isn't
+        list            sizes in bytes of all files below a folder, by their names relative to it
+        delete          a file, if it exists
+        written         when a file was written, in seconds by the clock of the storage
 
         where           a file or folder as the user would name it: a path, or a URI
         reach           raises `StoreError` if nothing can be read from here; empty is fine
-        working_folder  a folder here, whose files are added to the place's folder of the name
+        working_folder  a local folder for the block; its files end up in the place's folder `name`
 
     A missing file is a `FileNotFoundError`. Other errors are `OSError` in a folder, and
     `StoreError` in a bucket.
     """
 
     address: str
-    """Text of which `at` makes this place, on any node."""
+    """Text from which `at` makes this place, on any node."""
 
     @abstractmethod
     def read(self, name: str) -> bytes: ...
@@ -81,11 +83,11 @@ class Place(ABC):
         return nullcontext()
 
     def free(self) -> int | None:
-        """Bytes that can still be written; None where that has no bound."""
+        """Bytes that can still be written; None if there is no limit."""
         return None
 
     def each(self, function: Callable[[T], U], items: Iterable[T]) -> Iterator[U]:
-        """`map`, with as many calls at the same time as are worth it."""
+        """Like `map`, with concurrent calls if these are faster."""
         return map(function, items)
 
     def age(self, name: str) -> float:
@@ -98,14 +100,14 @@ class Place(ABC):
             self.delete(probe)
 
     def create(self) -> None:
-        """Make the place ready to be written to. Raises `StoreError` where that is impossible."""
+        """Prepare the place for writing. Raises `StoreError` if that is impossible."""
         self.reach()
         if trouble := self.trouble(1):
             raise StoreError(trouble)
 
     def trouble(self, size: int = 2**20) -> str | None:
-        """Why so many bytes can't be written, in a line; None where they can."""
-        probe = f"blocks/.probe.{uuid.uuid4().hex}"  # where most is written
+        """Why `size` bytes can't be written, in one line; None if they can."""
+        probe = f"blocks/.probe.{uuid.uuid4().hex}"  # most files are written there
         try:
             with self.once():
                 try:
@@ -119,14 +121,14 @@ class Place(ABC):
         return None
 
     def refusal(self, error: OSError) -> str:
-        """Why it can't be written to, in a line."""
+        """Why the place can't be written to, in one line."""
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return f"no space is left in {self.where()}"
         return f"{self.where()} can't be written to ({error.strerror})"
 
 
 class Folder(Place):
-    """A folder of this machine, or of a file system that is mounted here."""
+    """A folder on this machine, or on a file system that is mounted here."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).resolve()
@@ -158,7 +160,7 @@ class Folder(Place):
         path = self.path / name
         if only_if_absent and path.exists():
             return False
-        if not self.path.is_dir():  # unmounted: a new folder of the name would be of this host
+        if not self.path.is_dir():  # unmounted: a new folder would be on this host
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.address)
         make_folders(path.parent)
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
@@ -180,12 +182,12 @@ class Folder(Place):
         found = {}
         for name, entry in self._files(folder):
             if not TEMPORARY.fullmatch(entry.name):
-                with suppress(FileNotFoundError):  # it has been removed meanwhile
+                with suppress(FileNotFoundError):  # removed meanwhile
                     found[name] = entry.stat().st_size
         return found
 
     def _files(self, folder: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
-        """All files in a folder and below, by their names in it."""
+        """All files below a folder, with their names relative to it."""
         top, folders = os.path.join(self.address, folder), [""]
         while folders:
             inside = folders.pop()
@@ -208,7 +210,7 @@ class Folder(Place):
         yield self.path / name
 
     def sweep(self) -> None:
-        """Remove the temporary files that killed processes have left."""
+        """Remove the temporary files that killed processes left behind."""
         for _, entry in self._files(""):
             if TEMPORARY.fullmatch(entry.name):
                 Path(entry.path).unlink(missing_ok=True)
@@ -216,7 +218,7 @@ class Folder(Place):
 
 @contextmanager
 def flushed(path: Path, flags: int) -> Iterator[int]:
-    """An open file or folder, which is on the disk after the block."""
+    """Open a file or folder for the block, and flush it to disk at the end."""
     descriptor = system.open(path, flags, 0o666)
     try:
         yield descriptor
@@ -226,7 +228,7 @@ def flushed(path: Path, flags: int) -> Iterator[int]:
 
 
 def link(temporary: Path, path: Path) -> bool:
-    """Give a file its name, unless another has it; whether it was given."""
+    """Give a file the name `path` unless that is taken; True if it was given."""
     try:
         system.link(temporary, path)
     except FileExistsError:
@@ -240,7 +242,7 @@ def link(temporary: Path, path: Path) -> bool:
 
 
 def make_folders(path: Path) -> None:
-    """Make a folder and those above it, each known to the one above when the power fails."""
+    """Make a folder and its parents, so that each survives a power failure."""
     if not path.is_dir():
         make_folders(path.parent)
         path.mkdir(exist_ok=True)
@@ -258,12 +260,12 @@ def flush(folder: Path) -> None:
 
 
 def is_uri(text: str | Path) -> bool:
-    """Whether this names a place by a URI, such as `s3://bucket/path`."""
+    """Whether this is a URI, such as `s3://bucket/path`."""
     return isinstance(text, str) and SCHEME.match(text) is not None
 
 
 def at(place: str | Path | Place) -> Place:
-    """The place of this name: a path, or a URI. Raises `StoreError` for a URI of no use."""
+    """Place at a path or URI. Raises `StoreError` for a URI that can't be used."""
     if isinstance(place, Place):
         return place
     if not is_uri(place):
