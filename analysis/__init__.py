@@ -1,1 +1,1 @@
-"""Tables, statistics, figures and the report, from results alone. No ray."""
+"""Tables, statistics, figures and the report, computed from results alone, without Ray."""

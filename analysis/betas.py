@@ -1,7 +1,7 @@
 """Variational autoencoders compared by β: the redundancy of their codes, their error, and the
 pictures between two classes.
 
-β = 0 stands for the autoencoder with the same settings that is not variational.
+β = 0 is the plain autoencoder with the same settings.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ REDUNDANCY = {
     "effective_rank_share": "the effective rank over d",
     "test_mse": "the test error",
 }
-"""Measures of codes, and what sentences and axes call them."""
+"""Measures of codes, and their names in sentences and figures."""
 
 BETWEEN = {
     "relative": "the judges' confidence in midpoints relative to end points",
@@ -33,12 +33,14 @@ BETWEEN = {
     "cross_dissolve": "the distance from cross-dissolve",
     "nearest": "the distance to the nearest real image",
 }
-"""Measures of midpoints between two classes."""
+"""Measures of midpoints between two classes, and their names."""
 
 
 def models(results: Results) -> pd.DataFrame:
-    """The rows of `betas`, and with `beta` = 0 those of the autoencoders with the same settings.
-    Empty unless there are both."""
+    """Rows of `betas` and, with `beta` = 0, of the plain autoencoders with the same settings.
+
+    Empty if either is missing.
+    """
     varied = results.of("betas")
     plain = results.of("autoencoder")
     if varied.empty or plain.empty:
@@ -60,8 +62,10 @@ def redundancy_by_beta(results: Results) -> pd.DataFrame:
 
 
 def midpoints_by_beta(results: Results, scorecard: pd.DataFrame) -> pd.DataFrame:
-    """`models` with the measures of `BETWEEN` from a `scorecard` that has them: means over judges
-    and over the pairs of images that count in all models of a replicate."""
+    """`models` with the measures of `BETWEEN` from a `scorecard` of these models.
+
+    Means over judges and over the pairs of images that count in all models of a replicate.
+    """
     rows = models(results)
     if rows.empty:
         return rows
@@ -73,12 +77,12 @@ def midpoints_by_beta(results: Results, scorecard: pd.DataFrame) -> pd.DataFrame
 
 
 def with_values(table: pd.DataFrame, measures: Mapping[str, str]) -> dict[str, str]:
-    """Those of the measures that the table has values of: judges give none without labels."""
+    """The measures that have values in the table; without labels, judges give none."""
     return {k: v for k, v in measures.items() if k in table and table[k].notna().any()}
 
 
 def changes(table: pd.DataFrame, measures: Mapping[str, str]) -> pd.DataFrame:
-    """How each measure changes from β = 0, paired by replicate.
+    """Change of each measure from β = 0, paired by replicate.
 
     Columns `beta`, `measure`, `without` and `mean` (at β = 0 and at this β), `change`, `low`,
     `high`, `p_holm` (corrected for all lines), `n`, `interval`, `cells`.
@@ -110,7 +114,7 @@ def changes(table: pd.DataFrame, measures: Mapping[str, str]) -> pd.DataFrame:
 
 
 def conclusions(found: pd.DataFrame, latent_dim: int) -> list[str]:
-    """One sentence a β, which names the measures that rise, fall and are undecided."""
+    """One sentence per β on the measures that rise, fall and are undecided."""
     sentences = []
     for beta, lines in found.groupby("beta"):
         decided = lines[lines["p_holm"] < LEVEL]
@@ -131,7 +135,7 @@ def conclusions(found: pd.DataFrame, latent_dim: int) -> list[str]:
 
 @styled()
 def draw(table: pd.DataFrame, measures: Mapping[str, str]) -> Figure:
-    """Each measure against β, one panel a measure; the values of β stand at equal distances."""
+    """Draw each measure against β, one panel per measure; values of β are evenly spaced."""
     there = with_values(table, measures)
     made, panels = figure(columns=len(there), width=3 * len(there), height=3.2, squeeze=False)
     betas = np.array(sorted(table["beta"].unique()))

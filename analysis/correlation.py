@@ -30,13 +30,13 @@ MEASURES = {
     "effective_rank_share": "effective rank / d",
     "participation_ratio": "participation ratio",
 }
-"""Columns of `redundancy.summary` that are drawn, and what axes call them."""
+"""Columns of `measures`, and their names on axes."""
 
 SHARES = (0.0, 1.0)
-"""Bounds of correlations without their signs, and of shares."""
+"""Bounds of absolute correlations and of shares."""
 
 BETWEEN = ("mean_absolute_off_diagonal", "rms_off_diagonal", "whitened")
-"""Those that are about pairs of coordinates: one coordinate alone has none."""
+"""Measures of pairs of coordinates; a code of one coordinate has none."""
 
 
 NAMES = {
@@ -44,18 +44,20 @@ NAMES = {
     "effective_rank_share": "the effective rank over d",
     "mean_absolute_off_diagonal": "the mean |r| between different coordinates",
 }
-"""Names, in sentences, of the measures whose trends they are about."""
+"""Names in sentences of the measures whose trends are reported."""
 
 REDUNDANT = {"total_correlation_per_dimension": " nats", "effective_rank_share": ""}
-"""The measures whose trends with d are the answer, and their units."""
+"""The measures whose trends with d answer the question, and their units."""
 
 FEWEST = 3000
-"""Test images that are enough; with fewer, the noise floor is too high for weak correlations."""
+"""Fewest test images to use; with fewer, the noise floor is too high for weak correlations."""
 
 
 def encoded_images(results: Results) -> tuple[torch.Tensor, str]:
-    """Images to encode, (N, C, H, W) uint8, and in words which: up to 5,000 test images; of a
-    test split that has fewer than `FEWEST`, as many training images."""
+    """Images to encode, (N, C, H, W) uint8, and their description in words.
+
+    Up to 5,000 test images. If there are fewer than `FEWEST`, up to 5,000 training images instead.
+    """
     test, training = _splits(results)
     if len(test) >= FEWEST:
         return test, f"{len(test):,} test images"
@@ -70,20 +72,22 @@ def _splits(results: Results) -> tuple[torch.Tensor, torch.Tensor]:
 def encode(
     results: Results, cell: str, images: torch.Tensor, replicates: Sequence[int] | None = None
 ) -> list[np.ndarray]:
-    """Codes (N, d) of uint8 `images` under replicates of a cell (default: all), float64."""
+    """Codes (N, d), float64, of uint8 `images` under each replicate of a cell (default: all)."""
     models = results.autoencoders(cell, replicates)
     return each(lambda model: encode_once(model, images).double().numpy(), models)
 
 
 def deepest(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows whose autoencoders have the most layers, at the first batch size: the ones that
-    the assignment looks into."""
+    """Rows of the autoencoders with the most layers, at their smallest batch size.
+
+    The assignment's question is about these.
+    """
     rows = rows[rows["depth"] == rows["depth"].max()]
     return rows[rows["batch_size"] == rows["batch_size"].min()]
 
 
 def budget(results: Results) -> str:
-    """A sentence on the autoencoders that are looked into, and what they were trained with."""
+    """A sentence on the autoencoders examined and how long they were trained."""
     rows = deepest(results.of("autoencoder"))
     depth, batch_size = rows["depth"].iloc[0], rows["batch_size"].iloc[0]
     return (
@@ -93,25 +97,25 @@ def budget(results: Results) -> str:
 
 
 def epochs_of(rows: pd.DataFrame) -> str:
-    """How long the models of these rows were trained, such as `4 epochs`."""
+    """Training length of the models of these rows, such as `4 epochs`."""
     *others, most = sorted(rows["epochs"].unique())
     return " or ".join([*map(str, others), counted(most, "epoch")])
 
 
 def trained_longer(results: Results) -> pd.DataFrame:
-    """The rows of the deepest autoencoders of the experiment `longer`; may be empty."""
+    """Rows of the deepest autoencoders of the experiment `longer`; may be empty."""
     rows = results.of("longer")
     return deepest(rows) if len(rows) else rows
 
 
 def measures(results: Results, rows: pd.DataFrame | None = None) -> pd.DataFrame:
-    """One line a model of `rows` (default: the deepest autoencoders): the measures of
+    """One line per model of `rows` (default: the deepest autoencoders): the measures of
     `redundancy.summary` on its codes, and the control.
 
     The control, `whitened`, is the mean off-diagonal |r| of the same codes after whitening by
-    statistics of *other* images (training images for test images, and the reverse): codes are
-    identifiable only up to an invertible map, so what such a map takes away is about coordinates,
-    not about information.
+    statistics of *other* images (training images for test images, and the reverse). Codes are
+    identifiable only up to an invertible map, so correlation that such a map removes is a property
+    of the coordinates, not of the information.
 
     Columns `cell`, `replicate`, `latent_dim`, `images`, `effective_rank_share` (effective rank
     over d), `whitened_floor` (the noise floor of the control), and the measures.
@@ -120,7 +124,7 @@ def measures(results: Results, rows: pd.DataFrame | None = None) -> pd.DataFrame
     images, _ = encoded_images(results)
     test, training = _splits(results)
     others = training if len(test) >= FEWEST else test
-    # Two samples leave noise: the one that is whitened, and the one that it is whitened by.
+    # Both samples add noise: the whitened one, and the one that whitening is fitted on.
     both = len(images) * len(others) // (len(images) + len(others))
     lines = []
     for cell, group in rows.groupby("cell", sort=False):
@@ -145,14 +149,14 @@ def measures(results: Results, rows: pd.DataFrame | None = None) -> pd.DataFrame
 
 
 def _whitened(codes: np.ndarray, fitted_on: np.ndarray) -> float:
-    """Mean off-diagonal |r| of whitened codes; NaN where no coordinate varies."""
+    """Mean off-diagonal |r| of whitened codes; NaN if no coordinate of `fitted_on` varies."""
     if not redundancy.live_coordinates(fitted_on).any():
         return math.nan
     return redundancy.mean_absolute_off_diagonal(redundancy.whiten(codes, fitted_on))
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """One line a latent dimension and measure: mean over replicates with its interval.
+    """One line per latent dimension and measure: mean over replicates with its interval.
 
     Columns `latent_dim`, `measure`, `mean`, `low`, `high`, `replicates` (those with a finite
     value), `left_out` (the others), `interval`, `cells`.
@@ -172,8 +176,10 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def left_out(table: pd.DataFrame, measures: Sequence[str] = ("mean_absolute_off_diagonal",)) -> str:
-    """A sentence on the models of more than one dimension without a finite value of `measures`;
-    empty where all of them have one."""
+    """A sentence on the models with d > 1 that lack a finite value of one of `measures`.
+
+    Empty if none does.
+    """
     several = table[table["latent_dim"] > 1]
     without = several[~np.isfinite(several[[*measures]].to_numpy(float)).all(axis=1)]
     if without.empty:
@@ -187,8 +193,8 @@ def left_out(table: pd.DataFrame, measures: Sequence[str] = ("mean_absolute_off_
 
 @styled()
 def draw_correlation(table: pd.DataFrame) -> Figure:
-    """Off-diagonal correlation against d with the noise floor; and the original's number with
-    the part of it that is only the diagonal."""
+    """Draw off-diagonal correlation against d with the noise floor, and the original's number with
+    the part that comes from the diagonal alone."""
     made, (left, right) = figure(columns=2, width=10, sharey=True)
     several = table[table["latent_dim"] > 1]
     for measure, label, index, offset in (
@@ -216,8 +222,8 @@ def draw_correlation(table: pd.DataFrame) -> Figure:
 
 @styled()
 def draw_information(table: pd.DataFrame) -> Figure:
-    """Total correlation per dimension, and effective rank and participation ratio over d, against
-    d."""
+    """Draw total correlation per dimension, and effective rank and participation ratio over d,
+    against d."""
     made, (left, right) = figure(columns=2, width=10)
     several = table[table["latent_dim"] > 1]
     codes = Series("codes", 0, within=(0, np.inf))
@@ -242,7 +248,7 @@ def draw_information(table: pd.DataFrame) -> Figure:
 
 @styled()
 def draw_heat_maps(results: Results) -> Figure:
-    """The correlation matrix of the codes of replicate 0, one panel a latent dimension."""
+    """Draw the correlation matrix of the codes of replicate 0, one panel per latent dimension."""
     rows = deepest(results.of("autoencoder")).drop_duplicates("cell").sort_values("latent_dim")
     images, _ = encoded_images(results)
     columns = min(4, len(rows))
@@ -261,8 +267,8 @@ def draw_heat_maps(results: Results) -> Figure:
 
 
 def conclusions(table: pd.DataFrame) -> list[str]:
-    """The trends with d of the redundancy of codes, what they mean together, and what of the
-    original's trend was its diagonal."""
+    """Sentences on the trends of redundancy with d, their joint meaning, and the share of the
+    diagonal in the original's trend."""
     several = with_common_replicates(table[table["latent_dim"] > 1])
     if several["latent_dim"].nunique() < 2:
         return ["One latent dimension above 1 alone shows no trend."]
@@ -293,9 +299,11 @@ def conclusions(table: pd.DataFrame) -> list[str]:
 
 
 def after_longer_training(table: pd.DataFrame, longer: pd.DataFrame, epochs: str) -> list[str]:
-    """Compare the trends of `table` with those of `longer`, both as `measures` makes them; `epochs`
-    says how long the models of `longer` were trained. Returns one sentence, or none where `longer`
-    has fewer than two d."""
+    """Compare the trends of `table` with those of `longer`, both tables of `measures`.
+
+    `epochs` says how long the models of `longer` were trained. Returns one sentence, or none if
+    `longer` has fewer than two d above 1 or a trend can't be computed.
+    """
     dims = sorted(longer[longer["latent_dim"] > 1]["latent_dim"].unique())
     if len(dims) < 2:
         return []
@@ -342,8 +350,10 @@ def _finite_means(several: pd.DataFrame, measure: str) -> pd.Series:
 
 
 def _without_two(several: pd.DataFrame, whole: Interval) -> tuple[Interval, str]:
-    """The trend of the mean |r| without d = 2, and its sentence; `whole`, the trend with it, where
-    there are not two other d."""
+    """The trend of the mean |r| without d = 2, and its sentence.
+
+    `whole`, the trend over all d, if there is no d = 2 or too few other d for a trend.
+    """
     measure = "mean_absolute_off_diagonal"
     more = several[several["latent_dim"] > 2]
     trend_of_more = _slope(more, measure)
@@ -382,8 +392,10 @@ def _meaning(several: pd.DataFrame, total: Interval, rank: Interval, pairs: Inte
 
 
 def _slope(several: pd.DataFrame, measure: str) -> Interval | None:
-    """Interval for the slope of a measure over log2(d), over the replicates that have a finite
-    value at two d or more; None where none has."""
+    """Interval for the slope of a measure over log2(d).
+
+    Over the replicates with finite values at two d or more; None if there are none.
+    """
     usable = several[np.isfinite(several[measure].to_numpy(float))]
     if usable.empty or usable.groupby("replicate")["latent_dim"].nunique().max() < 2:
         return None

@@ -1,4 +1,4 @@
-"""Undecided comparisons, and the cells whose replicates would decide them: `--until-decided`."""
+"""Undecided comparisons, and the cells that need more replicates, for `--until-decided`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from analysis.statistics import LEVEL
 from analysis.transfer.conclusions import COMPARED, pair_table
 
 ERROR_A_POINT = 0.02
-"""The fraction of an error that matters as much as one percentage point of accuracy."""
+"""Relative change of an error that matters as much as one percentage point of accuracy."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,11 @@ class Question:
     text: str
     """The question in a few words."""
     decided: bool
-    """Whether it is answered, or known to be smaller than what matters."""
+    """True if it is answered, or the difference is known to be too small to matter."""
     replicates: int
-    """Pairs so far."""
+    """Number of pairs so far."""
     cells: tuple[str, ...]
-    """Ids of the cells that it needs more replicates of."""
+    """Ids of the cells that are compared; they get more replicates until it is decided."""
 
 
 def questions(results: Results, matters: float) -> list[Question]:
@@ -57,11 +57,11 @@ def questions(results: Results, matters: float) -> list[Question]:
 
 
 def question(text: str, line: pd.Series, replicates: int) -> Question:
-    """The question that a line of a table of comparisons answers, or doesn't."""
+    """The question of one line of a table of comparisons."""
     decided = bool(line["p_holm"] < LEVEL or line["negligible"])
     return Question(text, decided, replicates, tuple(line["cells"].split()))
 
 
 def open_questions(folder: str | Path, matters: float) -> list[Question]:
-    """The undecided questions of a results folder whose blocks have been verified."""
+    """The undecided questions of a results folder; its blocks must have been verified."""
     return [q for q in questions(load(folder, {}), matters) if not q.decided]

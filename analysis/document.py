@@ -1,8 +1,8 @@
 """A report as data: sections of sentences, figures and tables, rendered to one HTML file.
 
-The one file can be mailed: it holds its figures, and its tables as downloads too, unless they are
-large. Beside it are the figures as PNG and SVG and the tables as CSV and Parquet. All HTML comes
-from `analysis/templates`, which escape every text.
+The file can be mailed: it holds its figures and, unless they are large, its tables as downloads.
+Beside it are the figures as PNG and SVG and the tables as CSV and Parquet. All HTML comes from
+`analysis/templates`, which escape every text.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ if TYPE_CHECKING:
     from analysis.theory import Answer
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-"""Names that may be a part of a file's name and of a link."""
+"""Names that are safe in a file's name and in a link."""
 
 
 LARGEST = 1_500_000
-"""Characters of a figure or a table's file within the page. A larger figure is a picture there, a
-larger file lies beside the page alone."""
+"""Most characters of an SVG or a CSV file within the page. A larger figure is a PNG there; a
+larger table is only a file beside the page."""
 
 MOST_ROWS = 500
-"""Rows of a table that the page shows."""
+"""Most rows of a table that the page shows."""
 
 
 class Element(NamedTuple):
@@ -54,23 +54,26 @@ class Element(NamedTuple):
 
 @dataclass(frozen=True)
 class Glance:
-    """The answer of a section at a glance: a sentence, and estimates for a small picture."""
+    """Summary of a section's answer: a sentence, and estimates for a small picture."""
 
     sentence: str
     """One sentence with its number and interval."""
     points: list[tuple[float, float, float]] = field(default_factory=list)
-    """Estimate, low and high of each, in order; what is not finite is left out."""
+    """Estimate, low and high of each point, in order; non-finite estimates are not drawn."""
     differences: bool = False
-    """Whether they are differences from 0, which then has a line."""
+    """True if the estimates are differences; the picture then has a line at 0."""
 
     @classmethod
     def of(cls, sentence: str, values: pd.Series, by: pd.Series) -> Glance:
-        """With the mean of `values` (n,) at each value of `by`, and its Student-t interval."""
+        """Glance with the mean of `values` (n,) at each value of `by`, and Student-t intervals."""
         intervals = [finite_mean(group.to_numpy(float)) for _, group in values.groupby(by)]
         return cls(sentence, [(i.estimate, i.low, i.high) for i in intervals])
 
     def places(self) -> list[tuple[float, ...]]:
-        """Where the picture has them, 150 wide and 48 high: x, y, and y of low and high."""
+        """Coordinates of the points in a picture 150 wide and 48 high: x, y, and y of low and high.
+
+        Empty if fewer than two estimates are finite.
+        """
         known = [point for point in self.points if isfinite(point[0])]
         if len(known) < 2:
             return []
@@ -82,7 +85,7 @@ class Glance:
 
     @property
     def zero(self) -> float | None:
-        """The height of the line at 0; None for none."""
+        """y of the line at 0; None if there is no line."""
         return self._height(0.0) if self.differences and self.points else None
 
     def _height(self, value: float) -> float:
@@ -94,10 +97,10 @@ class Glance:
 
 @dataclass
 class Section:
-    """One part of the report. All of it is plain text, which the template escapes."""
+    """One part of the report. All texts are plain; the template escapes them."""
 
     anchor: str
-    """For links: `#anchor`."""
+    """Target of links: `#anchor`."""
     title: str
     """Its heading."""
     lead: str = ""
@@ -117,7 +120,7 @@ class Section:
         return self.glance or (Glance(self.conclusions[0]) if self.conclusions else None)
 
     def shown(self) -> Shown:
-        """It in HTML, with `NUMBER` where a page has the numbers of figures and tables."""
+        """The section in HTML, with `NUMBER` in place of the numbers of figures and tables."""
         for element in self.elements:
             if element.kind in NUMBERED:
                 element.values["number"] = NUMBER.format(element.kind)
@@ -131,7 +134,7 @@ NUMBERED = ("figure", "table")
 """Kinds of elements that a page counts."""
 
 NUMBER = "\ue000{}\ue001"
-"""Stands for the number of an element of this kind: characters that no text has."""
+"""Placeholder for the number of an element of this kind; its delimiters occur in no text."""
 
 
 @dataclass
@@ -148,17 +151,17 @@ class Shown:
 
 @dataclass
 class Written:
-    """Sections that are done, with their files."""
+    """Finished sections with their files."""
 
     sections: list[Shown]
     left_out: list[str]
     files: dict[str, bytes]
-    """By path below the document's folder: figures and tables."""
+    """Contents of figures and tables by path below the document's folder."""
 
 
 @cache
 def environment() -> jinja2.Environment:
-    """The templates: they escape what they are given, and a missing name is an error."""
+    """The templates. They escape their values; an undefined name is an error."""
     made = jinja2.Environment(
         loader=jinja2.PackageLoader("analysis"),
         autoescape=True,
@@ -179,12 +182,13 @@ def html(kind: str, values: Mapping[str, Any]) -> str:
 class Document:
     """Collects sections, saving their figures and tables under `folder`.
 
-    Names of sections, figures and tables become names of files and links: `StoreError` for one
-    that isn't made of letters, digits, `-` and `_`, as a name from a results folder may not be.
+    Names of sections, figures and tables become names of files and links. Raises `StoreError` for
+    a name with other characters than letters, digits, `-` and `_`, since a name from a results
+    folder may hold any.
     """
 
     def __init__(self, folder: Path, alone: bool = False) -> None:
-        """`alone`: the page will have no files beside it, and holds the largest tables too."""
+        """With `alone`, the page has no files beside it, so it holds the largest tables too."""
         self.folder = folder
         self.alone = alone
         self.figures = folder / "figures"
@@ -193,9 +197,9 @@ class Document:
         self.tables.mkdir(parents=True, exist_ok=True)
         self.sections: list[Section] = []
         self.earlier: list[Shown] = []
-        """Sections that were written elsewhere, which a page has first."""
+        """Sections written elsewhere; they come first on the page."""
         self.left_out: list[str] = []
-        """Parts that need images which aren't there: each with its section."""
+        """Parts left out because images are missing, each as `section: part`."""
 
     def section(self, anchor: str, title: str, lead: str = "") -> Section:
         """Begin a section."""
@@ -203,13 +207,13 @@ class Document:
         return self.sections[-1]
 
     def written(self) -> Written:
-        """All of it so far."""
+        """The sections so far with their files."""
         paths = [path for kind in (self.figures, self.tables) for path in sorted(kind.iterdir())]
         files = {str(path.relative_to(self.folder)): path.read_bytes() for path in paths}
         return Written([section.shown() for section in self.sections], self.left_out, files)
 
     def add(self, written: Written) -> None:
-        """Append a part that was written elsewhere, with its files."""
+        """Add sections written elsewhere, with their files."""
         for name, content in written.files.items():
             (self.folder / name).write_bytes(content)
         self.earlier += written.sections
@@ -217,8 +221,7 @@ class Document:
 
     @contextmanager
     def where_data_allow(self, part: str) -> Iterator[None]:
-        """Where the block finds that the images of the study are missing, say in its place that
-        this `part` is left out."""
+        """If the block raises `DataMissing`, write that this `part` is left out, and go on."""
         try:
             yield
         except DataMissing:
@@ -229,26 +232,26 @@ class Document:
         self.sections[-1].elements.append(Element(kind, values))
 
     def text(self, paragraph: str) -> None:
-        """A paragraph."""
+        """Add a paragraph."""
         self._add("paragraph", text=paragraph)
 
     def heading(self, text: str) -> None:
-        """A heading within the section."""
+        """Add a heading within the section."""
         self._add("heading", text=text)
 
     def answer(self, answer: Answer) -> None:
-        """An answer to a question of the assignment's theory."""
+        """Add an answer to a question of the assignment's theory."""
         self._add("answer", answer=answer)
 
     def explorer(self, values: Mapping[str, Any]) -> None:
-        """The latent explorer, of the values that `analysis.interpolation.explorer` computes."""
+        """Add the latent explorer, with values from `analysis.interpolation.explorer`."""
         self._add("explorer", **values)
 
     def figure(self, name: str, drawn: Figure, caption: str) -> None:
-        """A figure, saved as `figures/NAME.png` and `.svg`."""
+        """Add a figure, and save it as `figures/NAME.png` and `.svg`."""
         png, svg = (self.figures / f"{_checked(name)}.{suffix}" for suffix in ("png", "svg"))
         save_png(drawn, png)
-        drawn.set_layout_engine("none")  # laid out already: half of the time of the second
+        drawn.set_layout_engine("none")  # skips a second layout, half of the SVG's time
         shown = None if shows_pictures(drawn) else inline(drawn)
         if shown:
             svg.write_text(shown.file, encoding="utf-8")
@@ -273,8 +276,11 @@ class Document:
         shown: pd.DataFrame | None = None,
         opened: bool = False,
     ) -> None:
-        """A table, saved whole as `tables/NAME.csv` and `.parquet`; the page shows the first
-        `MOST_ROWS` of `shown`, some of its columns (default: all of it), folded unless `opened`."""
+        """Add a table, and save it whole as `tables/NAME.csv` and `.parquet`.
+
+        The page shows the first `MOST_ROWS` rows of `shown`, which has some of its columns
+        (default: all), folded unless `opened`.
+        """
         files = self.save(name, table)
         visible = table if shown is None else shown
         columns = [map(_shown, visible[column].head(MOST_ROWS)) for column in visible]
@@ -290,13 +296,15 @@ class Document:
         )
 
     def download(self, name: str, table: pd.DataFrame, caption: str) -> None:
-        """A table too long to read, saved as `tables/NAME.csv` and `.parquet`: the page has a
-        link to it."""
+        """Add a link to a table too long to read, saved as `tables/NAME.csv` and `.parquet`."""
         self._add("download", caption=caption, count=len(table), files=self.save(name, table))
 
     def save(self, name: str, table: pd.DataFrame) -> dict[str, str]:
-        """Save a table. Returns the link to its CSV by the file's name; the link itself holds a
-        table that is not too large."""
+        """Save a table as CSV and Parquet; return the link to the CSV by its file name.
+
+        The link is a `data:` URI that holds the table, unless the table has more than `LARGEST`
+        characters and the page has files beside it.
+        """
         csv, parquet = (self.tables / f"{_checked(name)}.{form}" for form in ("csv", "parquet"))
         text = table.to_csv(index=False)
         csv.write_text(text, encoding="utf-8")
@@ -305,7 +313,7 @@ class Document:
         return {csv.name: uri("text/csv", text.encode()) if held else f"tables/{csv.name}"}
 
     def render(self, **context: Any) -> Path:
-        """Write `index.html` and return its path."""
+        """Write `index.html` and the table of conclusions; return the path of the page."""
         page = environment().get_template("report.html.j2")
         shown = [*self.earlier, *(section.shown() for section in self.sections)]
         sentences = [
@@ -323,8 +331,7 @@ class Document:
 
 
 def _numbered(page: str) -> str:
-    """The page with the numbers of its figures and tables, which are named at their beginning and
-    in their caption."""
+    """Number the figures and tables of a page: fill in the placeholders `NUMBER` in order."""
     for kind in NUMBERED:
         parts = page.split(f'data-{kind}="')
         for number, part in enumerate(parts[1:], 1):
@@ -334,7 +341,7 @@ def _numbered(page: str) -> str:
 
 
 def _of_one_type(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with words in every column that has both words and numbers, as Parquet wants."""
+    """The table with text in every column that mixes types: Parquet needs one type a column."""
     mixed = [c for c in table if infer_dtype(table[c], skipna=True).startswith("mixed")]
     return table.assign(**{c: table[c].map(str, na_action="ignore") for c in mixed})
 
@@ -347,12 +354,12 @@ def _checked(name: str) -> str:
 
 
 def uri(kind: str, content: bytes) -> str:
-    """Content as a link that holds it."""
+    """Content as a `data:` URI."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def _shown(value: Any) -> str:
-    """A value as a table shows it: at most four digits of a fraction, a dash for none."""
+    """A value as a table shows it: fractions to four digits, a dash for a missing value."""
     if pd.isna(value):
         return "–"
     if not isinstance(value, float):

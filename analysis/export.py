@@ -4,7 +4,7 @@
     OUT/NAME.safetensors    its weights alone
     OUT/README.md           what they are, how good, and how to load them: `analysis.model_card`
 
-A store keeps the weights of autoencoders alone. A classifier is trained again from its seeds, which
+A store keeps only the weights of autoencoders. A classifier is trained again from its seeds, which
 gives the same bits on the same hardware; its predictions are compared with those in the store.
 """
 
@@ -34,14 +34,15 @@ from trainables.supervised import train as supervised
 
 
 class NotExportable(ValueError):
-    """A model that can't be written as a program: says why."""
+    """Raised if a model can't be exported; the message says why."""
 
 
 def write(folder: str | Path, out: Path, data_dir: Path | None = None) -> list[str]:
-    """Write the best models of a study into the empty folder `out`; a line on each.
+    """Write the best models of a study into the empty folder `out`; return lines on them.
 
-    `data_dir` is as for `analysis.results.load`. Raises `StoreError` where `folder` has no study,
-    or no model that can be exported; `DataMissing` where classifiers can't be trained again.
+    `data_dir` is as for `analysis.results.load`. Raises `StoreError` if `folder` has no study or no
+    model that can be exported, and `DataMissing` if the images to train classifiers again are
+    missing.
     """
     results = load(folder, data_dir=data_dir)
     where = results.store.place.where()
@@ -57,7 +58,7 @@ def write(folder: str | Path, out: Path, data_dir: Path | None = None) -> list[s
     out.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         (out / name).write_bytes(content)
-    (out / "README.md").write_text(written, encoding="utf-8")  # last: with it, the folder is whole
+    (out / "README.md").write_text(written, encoding="utf-8")  # last: marks the folder as complete
     size = sum(map(len, files.values())) / 2**20
     return [
         *(f"{', '.join(m.names)}: {m.title}, cell {m.cell}, {m.in_words}" for m in models),
@@ -69,7 +70,7 @@ def write(folder: str | Path, out: Path, data_dir: Path | None = None) -> list[s
 def best_models(results: Results, left_out: list[str]) -> Iterator[Model]:
     """The best autoencoder, and the best classifier for each number of labels.
 
-    What is better on validation images and can't be exported is added to `left_out`.
+    Models that are better on validation images but can't be exported are added to `left_out`.
     """
 
     def done(experiments: tuple[str, ...]) -> list[str]:
@@ -90,7 +91,7 @@ def best_models(results: Results, left_out: list[str]) -> Iterator[Model]:
 
     if found := done(AUTOENCODERS):
         yield from best([results.of(name) for name in found], ERROR, autoencoder)
-    # The few-shot rows of `rows_of` have those of the supervised network among them.
+    # The few-shot rows of `rows_of` include the supervised network.
     if found := done(CLASSIFIERS):
         asked = dict.fromkeys("fewshot" if name == "supervised" else name for name in found)
         rows = pd.concat([rows_of(results, name) for name in asked], ignore_index=True)
@@ -99,8 +100,7 @@ def best_models(results: Results, left_out: list[str]) -> Iterator[Model]:
 
 
 def by_validation(rows: pd.DataFrame, measure: Measure) -> Iterator[pd.DataFrame]:
-    """The rows of each cell, the cell with the best mean validation score first; in each, the
-    replicate with the best one first."""
+    """The rows of each cell, best mean validation score first; in a cell, best replicate first."""
     column, rising = f"val_{measure.column}", measure.best == "min"
     means = rows.groupby("cell", sort=False)[column].mean()
     for cell in means.sort_values(ascending=rising, kind="stable").index:
@@ -112,7 +112,7 @@ def by_validation(rows: pd.DataFrame, measure: Measure) -> Iterator[pd.DataFrame
 
 
 def autoencoder(results: Results, rows: pd.DataFrame) -> Model:
-    """The autoencoder of the first of a cell's `rows`. Raises `NotExportable`, `StoreError`."""
+    """The autoencoder of the first row of a cell. Raises `NotExportable`, `StoreError`."""
     row = rows.iloc[0]
     model = results.autoencoders(row["cell"], [row["replicate"]])[0]
     images, codes = image_words(results), f"codes (N, {row['latent_dim']})"
@@ -128,9 +128,9 @@ def autoencoder(results: Results, rows: pd.DataFrame) -> Model:
 
 
 def classifier(results: Results, rows: pd.DataFrame) -> Model:
-    """The classifier of the first of a cell's `rows`, trained again.
+    """The classifier of the first row of a cell, trained again.
 
-    Raises `NotExportable`, `StoreError`, and `DataMissing` where the images can't be had.
+    Raises `NotExportable`, `StoreError`, and `DataMissing` if the images can't be read.
     """
     row = rows.iloc[0]
     if row["freeze"] in HEADS:
@@ -163,13 +163,13 @@ def classifier(results: Results, rows: pd.DataFrame) -> Model:
 
 
 def image_words(results: Results) -> str:
-    """Inputs and outputs of networks, with their shapes."""
+    """Images as inputs or outputs of networks, in words, with their shape."""
     return f"images (N, {', '.join(map(str, results.image_shape))}), pixels from 0 to 1"
 
 
 @contextmanager
 def threads_of(results: Results, cell: str) -> Iterator[None]:
-    """Compute with as many threads as the blocks of a cell were: the last bits depend on it."""
+    """Compute with the number of threads that computed a cell, on which the last bits depend."""
     before, made = torch.get_num_threads(), results.store.provenance([cell])[0].get("threads")
     torch.set_num_threads(made if isinstance(made, int) and 0 < made <= 256 else before)
     try:
@@ -182,10 +182,10 @@ def threads_of(results: Results, cell: str) -> Iterator[None]:
 
 
 def files_of(networks: dict[Part, nn.Module]) -> dict[str, bytes]:
-    """The two files of each network, by name. Raises `NotExportable`."""
+    """Both files of each network, by name. Raises `NotExportable`."""
     files = {}
     for part, network in networks.items():
-        # Copies: those of a model that was trained beside others are parts of larger tensors.
+        # Copied: the weights of a model that was trained with others are slices of larger tensors.
         weights = {name: value.cpu().clone() for name, value in network.state_dict().items()}
         network.load_state_dict(weights, assign=True)
         network.eval().requires_grad_(False)
@@ -196,15 +196,15 @@ def files_of(networks: dict[Part, nn.Module]) -> dict[str, bytes]:
 
 def program_of(network: nn.Module, shape: tuple[int, ...]) -> bytes:
     """A network as a `torch.export` program for N inputs (N, *shape). Raises `NotExportable`."""
-    # A part called `code`, which encoders have, would hide an attribute of torch's modules.
+    # Wrapped: encoders have a part called `code`, which would hide an attribute of torch's modules.
     wrapped = nn.Sequential(OrderedDict(network=network))
     batch = ({0: torch.export.Dim.DYNAMIC},)
     try:
         program = torch.export.export(wrapped, (torch.zeros(2, *shape),), dynamic_shapes=batch)
-    except Exception as error:  # whatever torch finds in a user's network
+    except Exception as error:  # torch raises many types for a user's network
         raise NotExportable(f"torch.export fails: {reason(str(error))}") from error
     for node in program.graph.nodes:
-        node.meta.pop("stack_trace", None)  # it has this machine's paths
+        node.meta.pop("stack_trace", None)  # it holds this machine's paths
     file = io.BytesIO()
     torch.export.save(program, file)
     return file.getvalue()

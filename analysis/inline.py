@@ -1,8 +1,8 @@
-"""A figure as SVG for a page: text stays text, colours follow the page, marks know their values.
+"""A figure as SVG for a page: text stays text, colours follow the page, marks show their values.
 
-`inline` reads everything from the figure's own artists, so that a drawing function need not know
-of it. Three conventions of `analysis.style` help: an artist's `gid` is the label of the series it
-belongs to, where it has no label itself; `tell` adds lines to what marks say; ticks name values.
+`inline` reads everything from the figure's artists, so drawing functions need no extra code. Three
+conventions of `analysis.style` help: the `gid` of an artist without a label is the label of its
+series; `tell` adds lines to the text of marks; tick labels name values.
 """
 
 from __future__ import annotations
@@ -30,16 +30,17 @@ from numpy.typing import NDArray
 from analysis.style import COLOURS, told
 
 MOST_MARKS = 3000
-"""Marks of a figure that can be asked: some 80 bytes of the page each."""
+"""Most marks of a figure that show their values; each takes some 80 bytes of the page."""
 
 MOST_PIXELS = 400
-"""Of a matrix drawn as colours: those of larger ones can't be asked."""
+"""Largest matrix drawn as colours, in pixels, whose pixels show their values."""
 
 NEAR = 0.03
-"""Of an axis: how far series are shifted so that they can be told apart, at most."""
+"""A value this near to a tick, as a fraction of the axis, gets the tick's label: series are shifted
+a little so that they can be told apart."""
 
 SMALLEST_LETTERS = 10
-"""Pixels: how high letters must be on the narrowest page, where wider figures scroll."""
+"""Smallest font size on a page, in pixels; on pages too narrow for it, figures scroll."""
 
 THEME = {
     colour.lower(): f"c{index}"
@@ -47,22 +48,22 @@ THEME = {
         (*COLOURS, "#ffffff", "#dddddd", "#333333", "#444444", "#555555", "#666666", "#888888")
     )
 }
-"""The CSS variable that replaces each colour of a figure in dark mode: see templates/report.css."""
+"""CSS variable for each colour of a figure; dark mode sets them in templates/report.css."""
 
 
 class Mark(NamedTuple):
-    """A place of a figure that can be asked."""
+    """A point of a figure that shows its values."""
 
     x: float
     """Points from the left."""
     y: float
     """Points from the top."""
     series: int
-    """Its number among the figure's series."""
+    """Index in the figure's series; -1 for none."""
     says: str
-    """Values, lines separated by newlines."""
+    """Text with the values, one per line."""
     cell: str = ""
-    """The id of the cell it shows, if it is one."""
+    """Id of the cell it shows, if any."""
 
 
 @dataclass
@@ -72,13 +73,13 @@ class Inline:
     file: str
     """The SVG as a file of its own."""
     svg: str
-    """The same as a part of a page."""
+    """The SVG as a part of a page."""
     themed: bool
-    """Whether its colours follow the page: not where numbers stand on coloured pixels."""
+    """True if its colours follow the page; False if it has images, as numbers may stand on them."""
     width: float
-    """In points, as the coordinates of the marks are."""
+    """In points, like the coordinates of the marks."""
     least: int
-    """Pixels: the width at which its smallest letters are `SMALLEST_LETTERS` high."""
+    """Width in pixels at which its smallest font size is `SMALLEST_LETTERS`."""
     series: list[str] = field(default_factory=list)
     marks: list[Mark] = field(default_factory=list)
     alt: str = ""
@@ -95,18 +96,18 @@ class _Drawn:
     points: NDArray[np.float64]
     """(n, 2), in the coordinates of `artist`."""
     bars: dict[str, NDArray[np.float64]] = field(default_factory=dict)
-    """By axis, `x` or `y`: the ends of the points' bars, (n, 2)."""
+    """Ends of the points' error bars, (n, 2), by axis `x` or `y`."""
     names: Sequence[str] | None = None
-    """Names of the points instead of their values."""
+    """Names of the points, if any, shown with their values."""
 
 
 def shows_pictures(drawn: Figure) -> bool:
-    """True for a figure with photographs or digits in it, which stays a picture."""
+    """True for a figure with RGB images, such as photographs or digits; it stays a picture."""
     return any(len(image.get_shape()) == 3 for axes in drawn.axes for image in axes.images)
 
 
 def inline(drawn: Figure) -> Inline:
-    """The SVG of a figure, laid out already, and its marks."""
+    """The SVG and the marks of a figure that has been laid out."""
     panels = [found for axes in drawn.axes for found in _series_of(axes)]
     legends = [*drawn.legends, *filter(None, (axes.get_legend() for axes in drawn.axes))]
     labels = list(dict.fromkeys(found.label for found in panels if found.label))
@@ -136,7 +137,7 @@ def inline(drawn: Figure) -> Inline:
 
 
 def _series_of(axes: Axes) -> Iterator[_Drawn]:
-    """Everything in `axes` whose values can be told."""
+    """The series in `axes` whose values are known."""
     if not axes.get_visible():
         return
     within: set[Artist] = set()
@@ -171,12 +172,12 @@ def _series_of(axes: Axes) -> Iterator[_Drawn]:
 
 
 def _ends(bar: NDArray[np.float64], which: str) -> NDArray[np.float64]:
-    """The ends of a bar, (2,), along an axis; NaN where it isn't drawn."""
+    """The ends of a bar, (2,), along an axis; NaN if it isn't drawn."""
     return bar[:, "xy".index(which)] if len(bar) == 2 else np.full(2, np.nan)
 
 
 def _label(*artists: Any) -> str:
-    """The series that an artist belongs to; empty for none."""
+    """The series of the first artist that belongs to one; empty if none does."""
     for artist in artists:
         own = getattr(artist, "get_gid", lambda: None)()
         label = own or str(artist.get_label())
@@ -186,7 +187,7 @@ def _label(*artists: Any) -> str:
 
 
 def _name_groups(drawn: Figure, legends: list[Legend], labels: list[str]) -> None:
-    """Give the artists of each series, and their entries in legends, ids that `_for_page` knows."""
+    """Give artists and legend entries of each series the ids that `_for_page` looks for."""
     count = 0
 
     def name(artist: Artist, kind: str, label: str) -> None:
@@ -208,8 +209,11 @@ def _name_groups(drawn: Figure, legends: list[Legend], labels: list[str]) -> Non
 
 
 def _for_page(svg: str, theme: Mapping[str, str]) -> str:
-    """The `<svg>` alone, without ids that another figure has too, sized by its page, with
-    variables for the colours of `theme`."""
+    """The `<svg>` element, ready to be part of a page.
+
+    It has no size and no ids that another figure may share; CSS variables replace the colours of
+    `theme`.
+    """
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'<svg ([^>]*?)\bwidth="[^"]*"', r"<svg \1", svg, count=1)
@@ -267,7 +271,7 @@ def _says(found: _Drawn, index: int, x: float, y: float) -> list[str]:
 
 
 def _is_level(found: _Drawn) -> bool:
-    """True for a line across the whole panel, whose x is none of the data's."""
+    """True for a line across the whole panel, whose x values are not data."""
     transform = found.artist.get_transform()
     return isinstance(found.artist, Line2D) and transform != found.axes.transData
 
@@ -283,8 +287,7 @@ def _name(axes: Axes, which: str) -> str:
 
 
 def _value(axis: Axis, value: float) -> str:
-    """A value as its axis names it: the nearest tick's label, if that is almost there, because
-    series are shifted so that they can be told apart; else four digits."""
+    """A value in words: the label of the nearest tick if that is near, else four digits."""
     ticks, names, reach = _ticks(axis)
     if len(ticks):
         away = np.abs(ticks - float(axis.get_transform().transform(np.array([value]))[0]))
@@ -296,8 +299,11 @@ def _value(axis: Axis, value: float) -> str:
 
 @lru_cache(8)
 def _ticks(axis: Axis) -> tuple[NDArray[np.float64], list[str], float]:
-    """Where the ticks of an axis stand that were chosen for it, on its own scale, what they are
-    called, and how near a value is almost one; none of an axis whose ticks are found."""
+    """Places of an axis' fixed ticks on its own scale, their labels, and how near a value must be
+    to get one.
+
+    Empty for an axis with automatic ticks.
+    """
     places = np.asarray(axis.get_majorticklocs(), float)
     if not isinstance(axis.get_major_locator(), FixedLocator) or not len(places):
         return np.array([]), [], 0.0
@@ -309,7 +315,7 @@ def _ticks(axis: Axis) -> tuple[NDArray[np.float64], list[str], float]:
 
 
 def _in_words(panels: list[_Drawn], most: int = 12) -> str:
-    """The course of every series, from its first mark to its last."""
+    """The course of up to `most` series, from first mark to last, in words."""
     phrases = []
     for found in panels:
         points = found.points[np.isfinite(found.points).all(axis=1)]

@@ -1,7 +1,7 @@
 """The card of exported models: Markdown with a front matter, as model hubs read it.
 
-The front matter has Hugging Face's keys (https://huggingface.co/docs/hub/model-cards); what comes
-from a results folder is escaped, there by YAML and in the text as Markdown.
+The front matter has Hugging Face's keys (https://huggingface.co/docs/hub/model-cards). Text from a
+results folder is escaped: by YAML in the front matter, as Markdown below.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ HUB_NAMES = {
     "fashion-mnist": "zalando-datasets/fashion_mnist",
     "cifar10": "uoft-cs/cifar10",
 }
-"""Hugging Face's name of a dataset."""
+"""Hugging Face's names of datasets."""
 
 
 @dataclass(frozen=True)
 class Measure:
-    """How good a model is."""
+    """A score of models."""
 
     name: str
     """In words."""
     column: str
-    """Of rows, after `val_` and `test_`; the hub's name of the metric too."""
+    """Column of rows without its prefix `val_` or `test_`; also the hub's name of the metric."""
     best: str
     """Whether less (`min`) or more (`max`) is better."""
     digits: int
@@ -59,7 +59,7 @@ class Measure:
 ERROR = Measure("squared error per pixel", "mse", "min", 4)
 ACCURACY = Measure("accuracy", "accuracy", "max", 1, 100.0, " %")
 TASKS = {"mse": "image-feature-extraction", "accuracy": "image-classification"}
-"""Hugging Face's name of the task, by the column of its measure."""
+"""Hugging Face's name of the task by the column of its measure."""
 
 
 @dataclass(frozen=True)
@@ -67,13 +67,13 @@ class Part:
     """A network of a model, and its interface."""
 
     name: str
-    """Of its files."""
+    """Name of its files."""
     takes: str
-    """Its inputs in words."""
+    """Inputs in words."""
     shape: tuple[int, ...]
-    """Of one input."""
+    """Shape of one input."""
     gives: str
-    """Its outputs in words."""
+    """Outputs in words."""
 
 
 @dataclass(frozen=True)
@@ -81,17 +81,17 @@ class Model:
     """A model that is exported."""
 
     title: str
-    """Its description."""
+    """Short description."""
     measure: Measure
-    """How it is judged."""
+    """Score by which it was chosen."""
     parts: tuple[Part, ...]
     """Its networks."""
     files: Mapping[str, bytes]
-    """By name."""
+    """Contents by file name."""
     rows: pd.DataFrame
-    """Those of its cell's replicates."""
+    """Rows of all replicates of its cell."""
     row: pd.Series
-    """Its own, with the scores of the weights in the files."""
+    """Row of this model, with the scores of the weights in the files."""
     origin: str
     """Where these weights come from."""
 
@@ -102,15 +102,15 @@ class Model:
 
     @property
     def cell(self) -> str:
-        """Id of its cell, and which replicate of it this is."""
+        """Id of its cell and number of the replicate."""
         return f"{self.row['cell']}, replicate {self.row['replicate']}"
 
     def score(self, split: str) -> float:
-        """Its own on the split `val` or `test`."""
+        """Score of this model on the split `val` or `test`."""
         return float(self.row[f"{split}_{self.measure.column}"])
 
     def interval(self, split: str) -> Interval:
-        """Over the replicates of its cell, on the split `val` or `test`."""
+        """Interval of the score over the replicates of its cell, on the split `val` or `test`."""
         column = f"{split}_{self.measure.column}"
         if self.measure is ACCURACY:
             return accuracy_interval(self.rows, column)
@@ -118,13 +118,13 @@ class Model:
 
     @property
     def in_words(self) -> str:
-        """Its scores."""
+        """Its scores in words."""
         validation, test = (self.measure.text(self.score(split)) for split in ("val", "test"))
         return f"{self.measure.name} {validation} on validation images, {test} on test images"
 
 
 def card(results: Results, models: Sequence[Model], left_out: Sequence[str]) -> str:
-    """The card of these `models`; `left_out` says which were better and can't be exported."""
+    """The card of `models`; `left_out` lists better ones that can't be exported."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("analysis"),
         undefined=jinja2.StrictUndefined,
@@ -159,14 +159,14 @@ def card(results: Results, models: Sequence[Model], left_out: Sequence[str]) -> 
 
 
 def markdown(value: object) -> str:
-    """`value` as Markdown that shows it as it is, on one line."""
+    """`value` escaped for Markdown, on one line."""
     if isinstance(value, Markup):
         return value
     return re.sub(r"([\\`*_\[\]|~$])", r"\\\1", html.escape(printable(str(value)), quote=False))
 
 
 def dataset_name(results: Results) -> str:
-    """Of a path, the last part."""
+    """Name of the dataset; for a path, its last part."""
     return Path(results.plan["dataset"]).name
 
 
@@ -201,7 +201,7 @@ def front_matter(results: Results, models: Sequence[Model]) -> str:
 
 
 def budget(results: Results, model: Model) -> str:
-    """The budget of its training, in words."""
+    """The training budget of a model, in words."""
     row = model.row
     epochs, size = counted(row["epochs"], "epoch"), f"{row['parameters']:,} parameters"
     training = f"{results.images[0]:,} images without their labels"

@@ -1,13 +1,13 @@
-"""Redundancy: the coordinates of a latent code repeat one another.
+"""Redundancy: how much the coordinates of a latent code repeat one another.
 
 Pure measures on `codes` of shape (N, d): N encoded images, d latent coordinates. Pearson
-correlations see linear redundancy between coordinates as they are; the eigenvalue measures see
+correlations measure linear redundancy between single coordinates; the eigenvalue measures describe
 how the variance is spread over directions. An autoencoder's code is determined only up to an
 invertible map, so `whiten` gives the control: the same information with no correlation at all.
 
-A *dead* coordinate, one that does not vary, has no correlation with anything. Measures based on
-correlations leave dead coordinates out, `dead_coordinates` counts them, and d is then the number
-of live ones. Measures based on the covariance keep them: they are directions without variance.
+A *dead* coordinate does not vary, so its correlations are undefined. Measures based on correlations
+leave dead coordinates out, and d is then the number of live ones; `dead_coordinates` counts the
+dead. Measures based on the covariance keep them as directions without variance.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from numpy.typing import ArrayLike, NDArray
 FloatArray = NDArray[np.float64]
 
 RELATIVE_RESOLUTION = 1e-6
-"""Codes that vary by less than this share of their size don't vary: they come in float32, whose
-rounding alone spreads a constant by about 1e-7 of it."""
+"""A coordinate that varies by less than this fraction of its size counts as constant. Codes are
+float32, whose rounding alone spreads a constant by about 1e-7 of its size."""
 
 
 def live_coordinates(codes: ArrayLike) -> NDArray[np.bool_]:
-    """Which coordinates vary, (d,).
+    """True for each coordinate that varies, (d,).
 
-    Here as in every function of `codes`: ValueError unless they are finite, N ≥ 2 and d ≥ 1.
+    Like every function of `codes`, raises ValueError unless they are finite, N ≥ 2 and d ≥ 1.
     """
     values = _checked(codes)
     size = np.abs(values).max(axis=0)
@@ -36,7 +36,7 @@ def live_coordinates(codes: ArrayLike) -> NDArray[np.bool_]:
 
 
 def dead_coordinates(codes: ArrayLike) -> int:
-    """How many coordinates do not vary."""
+    """Number of coordinates that do not vary."""
     return int((~live_coordinates(codes)).sum())
 
 
@@ -54,7 +54,7 @@ def correlation_matrix(codes: ArrayLike) -> FloatArray:
 def mean_absolute_off_diagonal(codes: ArrayLike) -> float:
     """Mean |r| over pairs of different live coordinates; NaN with fewer than two.
 
-    Independent coordinates do not give 0 but `noise_floor(N)`.
+    Independent coordinates give `noise_floor(N)`, not 0.
     """
     return _mean_or_nan(np.abs(_off_diagonal(codes)))
 
@@ -62,7 +62,7 @@ def mean_absolute_off_diagonal(codes: ArrayLike) -> float:
 def rms_off_diagonal(codes: ArrayLike) -> float:
     """Root mean square of r over pairs of different live coordinates; NaN with fewer than two.
 
-    Weighs few strong correlations more than many weak ones. Its floor is 1/√N.
+    It weighs a few strong correlations more than many weak ones. Its floor is 1/√N.
     """
     return math.sqrt(_mean_or_nan(_off_diagonal(codes) ** 2))
 
@@ -70,14 +70,14 @@ def rms_off_diagonal(codes: ArrayLike) -> float:
 def original_number(codes: ArrayLike) -> float:
     """Mean |r| over all of R, its diagonal of ones included, as the original solution did.
 
-    Equal to 1/d + (1 − 1/d)·`mean_absolute_off_diagonal`: it falls with d even where the
+    Equal to 1/d + (1 − 1/d)·`mean_absolute_off_diagonal`, so it falls with d even if the
     correlations do not. NaN when every coordinate is dead.
     """
     return _mean_or_nan(np.abs(_live_matrix(codes)))
 
 
 def diagonal_share(codes: ArrayLike) -> float:
-    """The share of `original_number` that is only the diagonal, (1/d)/number, between 0 and 1."""
+    """Share of the diagonal in `original_number`: (1/d)/number, between 0 and 1."""
     live = int(live_coordinates(codes).sum())
     return 1 / live / original_number(codes) if live else math.nan
 
@@ -93,13 +93,13 @@ def noise_floor(n: int) -> float:
 
 
 def total_correlation_per_dimension(codes: ArrayLike) -> float:
-    """−½ log det R / d in nats: the Gaussian total correlation, shared out over the coordinates.
+    """−½ log det R / d in nats: the Gaussian total correlation per coordinate.
 
     0 for uncorrelated coordinates, inf when one is a linear function of the others. For Gaussian
     codes it is the Kullback-Leibler divergence of the joint density from the product of its
     margins (Watanabe 1960, IBM Journal 4(1), 66-82); for others it counts linear dependence only.
-    Needs more images than live coordinates (ValueError otherwise). NaN when every coordinate is
-    dead.
+    Raises ValueError unless there are more images than live coordinates. NaN when every coordinate
+    is dead.
     """
     matrix, images = _live_matrix(codes), len(_checked(codes))
     dimensions = len(matrix)
@@ -141,9 +141,9 @@ def whiten(codes: ArrayLike, fitted_on: ArrayLike | None = None) -> FloatArray:
     Standardise the live coordinates, project onto the eigenvectors of their correlation matrix,
     divide by the standard deviations (PCA-cor whitening: Kessy, Lewin & Strimmer 2018, The
     American Statistician 72(4), 309-314). Dead coordinates and directions without variance are
-    dropped, so rank ≤ d. With `fitted_on` (M, d), everything is estimated from those codes: on
-    other images of the same kind the correlations then lie at the noise floor, not at 0 by
-    construction. Raises ValueError when nothing varies.
+    dropped, so rank ≤ d. With `fitted_on` (M, d), everything is estimated from those codes: if they
+    are of other images of the same kind, the correlations of `codes` lie at the noise floor, not
+    at 0 by construction. Raises ValueError when nothing varies.
     """
     values = _checked(codes)
     reference = values if fitted_on is None else _checked(fitted_on)
@@ -161,7 +161,7 @@ def whiten(codes: ArrayLike, fitted_on: ArrayLike | None = None) -> FloatArray:
 
 
 def summary(codes: ArrayLike) -> dict[str, float]:
-    """Every measure of these codes, by name; counts are whole numbers as floats."""
+    """Every measure of these codes by name; counts are floats too."""
     values = _checked(codes)
     return {
         "images": float(len(values)),
@@ -179,7 +179,7 @@ def summary(codes: ArrayLike) -> dict[str, float]:
 
 
 def _checked(codes: ArrayLike) -> FloatArray:
-    """Codes as float64, or ValueError."""
+    """Codes as float64. Raises ValueError if they are not valid."""
     values = np.asarray(codes, dtype=np.float64)
     if values.ndim != 2 or values.shape[0] < 2 or values.shape[1] < 1:
         raise ValueError(f"codes must have shape (N >= 2, d >= 1), got {values.shape}")
@@ -201,7 +201,7 @@ def _live_matrix(codes: ArrayLike) -> FloatArray:
 
 
 def _off_diagonal(codes: ArrayLike) -> FloatArray:
-    """Each pair of live coordinates once, (d(d − 1)/2,)."""
+    """Correlations of each pair of live coordinates, once, (d(d − 1)/2,)."""
     matrix = _live_matrix(codes)
     return matrix[np.triu_indices(len(matrix), k=1)]
 
@@ -223,6 +223,6 @@ def _variance_shares(codes: ArrayLike) -> FloatArray:
 
 
 def _varied(eigenvalues: NDArray[np.floating]) -> NDArray[np.bool_]:
-    """Which eigenvalues, ascending variances, are more than rounding in the codes."""
+    """True for each eigenvalue (a variance; ascending) above the rounding error of the codes."""
     varied: NDArray[np.bool_] = eigenvalues > RELATIVE_RESOLUTION**2 * eigenvalues[-1]
     return varied

@@ -29,33 +29,33 @@ from trainables.networks import Autoencoder
 from trainables.own import OwnCodeError
 
 GREY_28 = (1, 28, 28)
-"""Channels, height and width of images, where a plan doesn't say."""
+"""Channels, height and width of images if the plan doesn't record them."""
 
 COUNTS = ("replicate", "seed", "latent_dim", "depth", "batch_size", "epochs", "labels",
           "label_subset", "encoder_replicate", "parameters")  # fmt: skip
 """Columns of `rows` that hold whole numbers."""
 MEASURES = re.compile(r"(train|val|test)_\w+")
-"""Names of the columns that hold a number: seconds, errors, accuracies."""
+"""Names of columns that hold measured numbers: seconds, errors, accuracies."""
 
 
 @dataclass(frozen=True)
 class Results:
-    """The finished part of the plan of the latest command in a results folder."""
+    """The finished part of the plan of a results folder's latest command."""
 
     store: Store
     """The folder's cells."""
     plan: dict[str, Any]
     """The plan: `study`, `command`, `dataset`, `experiments` with their cells …"""
     damaged: Mapping[Block, str]
-    """Finished blocks that `Store.verify` found damaged, and why. Others are taken to be whole."""
+    """Finished blocks that `Store.verify` found damaged, and why; others are assumed whole."""
     source: Source
-    """Where the images are."""
+    """Finds the images."""
 
     @cached_property
     def dataset(self) -> Dataset:
         """The data that the cells were computed from.
 
-        Raises `DataMissing` where they can't be read, or others are found in their place.
+        Raises `DataMissing` if they can't be read, or if other data are found in their place.
         """
         found = self.source.found
         if isinstance(found, DataMissing):
@@ -64,7 +64,7 @@ class Results:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes of the images; none where they have no labels."""
+        """Names of the classes of the images; empty if they have no labels."""
         recorded = self.plan.get("classes")  # plans of earlier versions have none
         return self.dataset.classes if recorded is None else tuple(recorded)
 
@@ -81,8 +81,7 @@ class Results:
 
     @cached_property
     def _wanted(self) -> dict[str, dict[str, int]]:
-        """By experiment: its finished cells, in the order of its grid, and how many replicates
-        were asked of each."""
+        """Number of requested replicates by experiment and finished cell, in the grid's order."""
         missing = set(self.missing["experiment"] + " " + self.missing["cell"])
         return {
             planned["name"]: {
@@ -98,12 +97,12 @@ class Results:
         return list(self._wanted.get(experiment, ()))
 
     def replicates(self, cell: str) -> range:
-        """The replicates that were asked of a finished cell; empty where it isn't finished."""
+        """The requested replicates of a finished cell; empty if it isn't finished."""
         return range(max((cells.get(cell, 0) for cells in self._wanted.values()), default=0))
 
     @cached_property
     def _tables(self) -> dict[str, pd.DataFrame]:
-        """By experiment: its rows, read once."""
+        """Rows by experiment, read once."""
         tables = {}
         for name, wanted in self._wanted.items():
             table = self.store.rows(wanted)
@@ -113,7 +112,7 @@ class Results:
         return tables
 
     def _require_numbers(self, experiment: str, table: pd.DataFrame) -> None:
-        """Raise `StoreError` where a column of numbers holds something else."""
+        """Raise `StoreError` if a column of numbers holds something else."""
         for column in table:
             number = column in COUNTS or MEASURES.fullmatch(str(column))
             if number and not is_numeric_dtype(table[column]) and table[column].notna().any():
@@ -124,18 +123,17 @@ class Results:
 
     @cached_property
     def rows(self) -> pd.DataFrame:
-        """One line a replicate of every finished cell: `experiment`, `cell`, `replicate`, its
-        settings and its final metrics; NaN where an experiment has no such column."""
+        """One line per replicate of every finished cell: `experiment`, `cell`, `replicate`, its
+        settings and its final metrics; NaN if an experiment has no such column."""
         tables = [table for table in self._tables.values() if len(table)]
         return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
     def of(self, experiment: str) -> pd.DataFrame:
-        """The rows of one experiment, with its columns alone; empty where nothing of it is done
-        or planned."""
+        """The rows of one experiment, with its own columns; empty if none of it is finished."""
         return self._tables.get(experiment, pd.DataFrame())
 
     def history(self, experiment: str) -> pd.DataFrame:
-        """One line a replicate and epoch, with the settings of its cell."""
+        """One line per replicate and epoch, with the main settings of its cell."""
         history = self.store.history(self._wanted.get(experiment, {}))
         if not len(history):
             return history
@@ -146,9 +144,11 @@ class Results:
         return history.merge(settings[["cell", *names]], on="cell")
 
     def with_plain_autoencoders(self) -> Results:
-        """The same without the autoencoders that classifiers start from and that are not plain:
-        their errors answer another question. Other autoencoders that are not plain come from a
-        search, and stay."""
+        """The same without the autoencoders that classifiers start from, unless they are plain.
+
+        The errors of those left out answer another question. Other autoencoders that are not
+        plain come from a search, and stay.
+        """
         starts = {c["parent"] for planned in self.plan["experiments"] for c in planned["cells"]}
 
         def kept(planned: dict[str, Any]) -> list[dict[str, Any]]:
@@ -163,28 +163,29 @@ class Results:
         return self if same else replace(self, plan={**self.plan, "experiments": experiments})
 
     def only(self, experiments: Collection[str]) -> Results:
-        """The same with these experiments alone."""
+        """The same with these experiments only."""
         kept = [p for p in self.plan["experiments"] if p["name"] in experiments]
         return replace(self, plan={**self.plan, "experiments": kept})
 
     @cached_property
     def missing(self) -> pd.DataFrame:
-        """The cells that were asked for and are not there: `experiment`, `cell`, `settings`,
-        `reason`."""
+        """Cells that lack a requested replicate: `experiment`, `cell`, `settings`, `reason`."""
         columns = ["experiment", "cell", "settings", "reason"]
         lines = missing_cells(self.store, self.plan, self.damaged)
         return pd.DataFrame(lines, columns=columns, dtype=object)
 
     @cached_property
     def searches(self) -> dict[str, dict[str, Any]]:
-        """By name: the searches whose trials are in the folder, as `analysis.search` reads them."""
+        """Searches whose trials are in the folder, by name, as `analysis.search` reads them."""
         return self.store.searches()
 
     # --- models ------------------------------------------------------------------------------
 
     def autoencoders(self, cell: str, replicates: Iterable[int] | None = None) -> list[Autoencoder]:
-        """The trained autoencoders of a cell (default: all that were asked for), on the CPU, in
-        evaluation mode."""
+        """The trained autoencoders of a cell, on the CPU, in evaluation mode.
+
+        By default all requested replicates.
+        """
         settings = settings_of(AutoencoderConfig, self.store.config(cell))
         shape = settings.shape.of_images(self.image_shape)
         wanted = self._chosen(cell, replicates)
@@ -192,7 +193,7 @@ class Results:
         models = []
         for replicate in wanted:
             try:
-                with torch.device("meta"):  # without random weights: half of the time
+                with torch.device("meta"):  # skips random weights, which take half of the time
                     model = Autoencoder(shape)
             except OwnCodeError as error:
                 raise StoreError(f"the network of {cell} can't be made: {error}") from error
@@ -201,8 +202,8 @@ class Results:
         return models
 
     def predictions(self, cell: str, replicates: Iterable[int] | None = None) -> np.ndarray:
-        """Predicted classes of the test images (R, N_test) uint8, or angles, float32, by the
-        models of a cell (default: all that were asked for)."""
+        """Predictions of a cell's models on the test images, (R, N_test): classes, uint8, or
+        angles, float32. By default all requested replicates."""
         return self.store.predictions(cell, self._chosen(cell, replicates))
 
     def _chosen(self, cell: str, replicates: Iterable[int] | None) -> list[int]:
@@ -220,13 +221,13 @@ class Results:
 
 
 def settings_of(kind: Any, config: Mapping[str, Any]) -> Any:
-    """A stored configuration as a `Config` of this class, without settings unknown to it."""
+    """A stored configuration as a `Config` of class `kind`, without settings that it lacks."""
     known = {setting.name for setting in fields(kind)}
     return kind(**{name: value for name, value in config.items() if name in known})
 
 
 def is_plain(config: Mapping[str, Any]) -> bool:
-    """True for an autoencoder that learnt to reconstruct images as they are."""
+    """True for an autoencoder trained to reconstruct unaltered images."""
     otherwise = config.get("objective", "reconstruction") != "reconstruction"
     return not (otherwise or config.get("augment") or config.get("noise"))
 
@@ -238,13 +239,13 @@ def load(
 ) -> Results:
     """Read a results folder, or a place on object storage (`s3://bucket/path`).
 
-    `damaged` is what `Store.verify` has just found in the cells of its plan. Without it, they are
-    verified here, once: in a folder every byte is read. What is loaded later is verified as it is
-    read, alone.
+    `damaged` is the result of `Store.verify` on the plan's cells. Without it, they are verified
+    here, once; in a folder, this reads every byte. Blocks loaded later are verified as they are
+    read.
 
-    `data_dir` is where the images are now, where they have been moved: see `Source`.
+    `data_dir` is where the images are if they have been moved: see `Source`.
 
-    Raises `StoreError` where there is no study in it.
+    Raises `StoreError` if there is no study in it.
     """
     store = Store(folder)
     store.reach()

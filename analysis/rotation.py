@@ -1,8 +1,8 @@
-"""The circular losses at work: by how much was a digit turned, learnt under each of them.
+"""Circular losses compared: networks that learn under each by how much a digit was turned.
 
-Networks, turns, order of the images and budget are the same for every loss, replicate by
-replicate, so that differences are paired. An error is the length of the shortest turn from the
-predicted to the true angle, in degrees.
+For each replicate, networks, turns, order of the images and budget are the same under every loss,
+so differences are paired. An error is the length of the shortest turn from the predicted to the
+true angle, in degrees.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ NAMES = {
     "von_mises": "von Mises",
     "sine_cosine": "(sin, cos) regression",
 }
-"""Names of the values of `loss` in figures and sentences."""
+"""Names of the losses in figures and sentences."""
 
 NAIVE = "absolute"
 BIN = 10
 """Width of a bin of true angles, in degrees."""
 NEAR = 30
-"""Degrees from 0° up to which an angle is near the break of the naive loss."""
+"""Angles up to this many degrees from 0° are near the break of the naive loss."""
 
 HALF_TURN = (0, 1, 6, 8, 9)
-"""Digits that half a turn leaves as they are, or makes another of them."""
+"""Digits that half a turn leaves unchanged or turns into one another."""
 TURNED_OVER = 135
-"""An error above it, in degrees, is nearer to half a turn than to a quarter."""
+"""An error above this many degrees is nearer to half a turn than to a quarter."""
 
 NETWORK = ["depth", "batch_size"]
-"""Settings that options can vary besides the loss."""
+"""Settings besides the loss that options can vary."""
 
 
 def _losses(table: pd.DataFrame) -> list[str]:
@@ -47,15 +47,17 @@ def _losses(table: pd.DataFrame) -> list[str]:
 
 
 def chosen(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the network (depth and batch size) with the least mean validation error over
-    the losses, of those that have all of these: what figures and sentences are about, where there
-    is more than one."""
+    """Rows of one network (depth and batch size), which figures and sentences use.
+
+    It is the network with the least mean validation error over the losses, of the networks that
+    have all losses.
+    """
     best = best_setting(rows, NETWORK, "loss", "val_error", "min")
     return rows[(rows[NETWORK] == list(best)).all(axis=1)]
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
-    """One line a cell: mean test error in degrees with its interval over replicates.
+    """One line per cell: mean test error in degrees with its interval over replicates.
 
     Columns `loss`, `depth`, `batch_size`, `test_error`, `low`, `high`, `median_error` (mean over
     replicates of the median over images), `val_error`, `interval`, `replicates`, `cells`.
@@ -80,15 +82,14 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def paired(first: pd.DataFrame, second: pd.DataFrame, value: str) -> Interval | None:
-    """Student's t interval of the mean of first − second over the replicates that both tables
-    have; None where they have none in common."""
+    """Student's t interval for the mean of first − second over the replicates in both tables; None
+    if there are none."""
     pairs = first.merge(second, on="replicate", suffixes=("_1", "_2"))
     return mean_interval(pairs[f"{value}_1"] - pairs[f"{value}_2"]) if len(pairs) else None
 
 
 def differences(rows: pd.DataFrame) -> pd.DataFrame:
-    """Paired differences in test error, naive minus each circular loss: above 0, the naive one is
-    worse.
+    """Paired differences in test error, naive minus each circular loss: above 0, naive is worse.
 
     Columns `loss`, `depth`, `batch_size`, `difference` (degrees), `low`, `high`, `p` (two-sided),
     `p_holm` (corrected for the number of lines), `interval`, `pairs`, `cells`.
@@ -122,7 +123,7 @@ def differences(rows: pd.DataFrame) -> pd.DataFrame:
 
 def errors(results: Results, rows: pd.DataFrame) -> pd.DataFrame:
     """The error on every test image: `loss`, `replicate`, `angle` (true, in [0, 360)), `error`,
-    `cell`; degrees; of each replicate all images in order."""
+    `cell`; in degrees. Each replicate has all images in order."""
     tables = []
     for (cell, loss, seed), group in rows.groupby(["cell", "loss", "seed"], sort=False):
         predicted = results.predictions(cell, group["replicate"])
@@ -137,17 +138,17 @@ def errors(results: Results, rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def with_digits(table: pd.DataFrame, digits: np.ndarray) -> pd.DataFrame:
-    """`errors` with the `digit` of each test image, of the labels (N,) of all."""
+    """`errors` with the `digit` of each test image; `digits` (N,) are the test labels."""
     return table.assign(digit=np.tile(digits, len(table) // len(digits)))
 
 
 def by_angle(table: pd.DataFrame) -> pd.DataFrame:
-    """`errors` in bins of 10° of the true angle, `angle` (the middle of the bin); see `_by`."""
+    """Mean `errors` by true `angle` in bins of 10°, named by their middle; see `_by`."""
     return _by(table.assign(angle=(table["angle"] // BIN) * BIN + BIN / 2), "angle")
 
 
 def by_digit(table: pd.DataFrame) -> pd.DataFrame:
-    """Errors `with_digits` by digit; see `_by`."""
+    """Mean errors by digit, from a table `with_digits`; see `_by`."""
     return _by(table, "digit")
 
 
@@ -172,8 +173,8 @@ def _by(table: pd.DataFrame, key: str) -> pd.DataFrame:
 
 
 def excess_near_the_break(table: pd.DataFrame, loss: str) -> Interval:
-    """By how much the error within 30° of 0° exceeds that elsewhere, in degrees: mean over
-    replicates with its interval."""
+    """Error within 30° of 0° minus error elsewhere, in degrees: mean over replicates with its
+    interval."""
     mine = table[table["loss"] == loss]
     near = np.minimum(mine["angle"], 360 - mine["angle"]) <= NEAR
     close, far = (part.groupby("replicate")["error"].mean() for part in (mine[near], mine[~near]))
@@ -181,8 +182,10 @@ def excess_near_the_break(table: pd.DataFrame, loss: str) -> Interval:
 
 
 def conclusions(rows: pd.DataFrame, table: pd.DataFrame) -> list[str]:
-    """Sentences on the cost of the naive loss and on the angles where it arises, from the rows and
-    from the `errors` of those that are `chosen`."""
+    """Sentences on the cost of the naive loss and the angles at which it arises.
+
+    From the rows and from the `errors` of the `chosen` ones.
+    """
     shown = chosen(rows)
     best = shown.groupby("loss")["val_error"].mean().idxmin()
     score = mean_interval(shown[shown["loss"] == best]["test_error"])
@@ -214,8 +217,10 @@ def conclusions(rows: pd.DataFrame, table: pd.DataFrame) -> list[str]:
 
 
 def conclusions_by_digit(rows: pd.DataFrame, table: pd.DataFrame) -> list[str]:
-    """A sentence that compares the digits that half a turn makes ambiguous with the others, from
-    the errors `with_digits` under the best loss; none where the data have one kind only."""
+    """A sentence that compares the digits that half a turn makes ambiguous with the others.
+
+    From the errors `with_digits` under the best loss; none if the data have only one kind.
+    """
     best = chosen(rows).groupby("loss")["val_error"].mean().idxmin()
     mine = table[table["loss"] == best]
     alike = mine["digit"].isin(HALF_TURN)
@@ -245,8 +250,11 @@ def conclusions_by_digit(rows: pd.DataFrame, table: pd.DataFrame) -> list[str]:
 
 
 def _on_losses(compared: pd.DataFrame) -> list[str]:
-    """One sentence a line of `differences`. The corrected p value decides its wording, since the
-    interval of one comparison among many excludes 0 too often."""
+    """One sentence per line of `differences`, and one if the naive loss is worse than all others.
+
+    The corrected p value decides the wording: an uncorrected interval, one among many, excludes 0
+    too often.
+    """
     sentences = []
     worse = 0
     for _, line in compared.iterrows():
@@ -254,7 +262,7 @@ def _on_losses(compared: pd.DataFrame) -> list[str]:
         kind = unadjusted(line["interval"])
         interval = Interval(line["difference"], line["low"], line["high"], line["pairs"], kind)
         start = f"It is undecided whether the naive loss or “{name}” is worse: "
-        if line["p_holm"] < LEVEL:  # not where it is NaN: nothing could be tested
+        if line["p_holm"] < LEVEL:  # False for NaN: nothing could be tested
             word = "worse" if line["difference"] > 0 else "better"
             worse += word == "worse"
             start = f"The naive loss is {word} than “{name}”: "
@@ -272,7 +280,7 @@ def _on_losses(compared: pd.DataFrame) -> list[str]:
 
 @styled()
 def draw_errors(rows: pd.DataFrame) -> Figure:
-    """Mean error by loss with its interval, the replicates as dots."""
+    """Draw mean error by loss with its interval, the replicates as dots."""
     losses = _losses(rows)
     made, axes = figure(width=8, height=3.4)
     for place, loss in enumerate(losses):
@@ -294,8 +302,8 @@ def draw_errors(rows: pd.DataFrame) -> Figure:
 
 @styled()
 def draw_by_digit(table: pd.DataFrame) -> Figure:
-    """Mean error by digit, a marker a loss with its interval; behind the digits that look alike
-    after half a turn the plane is grey."""
+    """Draw mean error by digit, a marker with its interval for each loss; the background is grey at
+    digits that half a turn makes ambiguous."""
     made, axes = figure(width=9, height=4.2)
     losses = _losses(table)
     for digit in HALF_TURN:
@@ -318,8 +326,8 @@ def draw_by_digit(table: pd.DataFrame) -> Figure:
 
 @styled()
 def draw_by_angle(binned: pd.DataFrame) -> Figure:
-    """Mean error against the true angle, a line a loss with its interval as a band; the axis is
-    centred on 0/360, where the naive loss breaks."""
+    """Draw mean error against the true angle, a line with its interval as a band for each loss; the
+    axis is centred on 0/360, where the naive loss breaks."""
     made, axes = figure(width=9, height=4.2)
     for index, loss in enumerate(_losses(binned)):
         part = binned[binned["loss"] == loss]

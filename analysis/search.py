@@ -1,7 +1,6 @@
-"""The results of a search: which settings matter, what was stopped when, what less error costs.
+"""The results of a search: importance of settings, early stopping, and the cost of less error.
 
-All from the trials that `study search` leaves in RESULTS/search/NAME.json, which the functions
-here take as `content`.
+The functions take the trials that `study search` leaves in RESULTS/search/NAME.json as `content`.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ from analysis.style import COLOURS, figure, literal, plain_log_ticks, styled
 from study.words import counted, mean_and_sd
 
 MAP = "viridis"
-"""Colours of a scale from dark, the best, to light: for greyscale and all kinds of sight."""
+"""Colour scale from dark (best) to light; safe for greyscale and colour blindness."""
 
 LEAST = 5
-"""Trials from which importances can be told at all."""
+"""Fewest trials for which importances are computed."""
 
 WORDS = {"complete": "ran in full", "pruned": "stopped early", "fail": "failed"}
 """Optuna's states in the study's words."""
@@ -36,18 +35,18 @@ WORDS = {"complete": "ran in full", "pruned": "stopped early", "fail": "failed"}
 
 
 def metric(content: dict[str, Any]) -> str:
-    """The column that the search improves, `val_mse` or `val_accuracy`."""
+    """The column that the search optimises, `val_mse` or `val_accuracy`."""
     return str(content["columns"][0])
 
 
 def less_is_better(content: dict[str, Any]) -> bool:
-    """Of the metric."""
+    """True if the metric is minimised."""
     return bool(content["directions"][0] == "minimize")
 
 
 def trials(content: dict[str, Any]) -> pd.DataFrame:
-    """One line a trial: `trial`, `state` (in words), the metric at its last epoch, `epochs` it
-    ran, its `parameters` and `seconds` where it ran in full, its settings and its `cell`."""
+    """One line per trial: `trial`, `state` (in words), the metric at its last epoch, `epochs` run,
+    `parameters` and `seconds` if it ran in full, its settings, and its cell in `cells`."""
     lines = []
     for trial in content["trials"]:
         complete = trial["state"] == "complete"
@@ -69,17 +68,19 @@ def trials(content: dict[str, Any]) -> pd.DataFrame:
 
 
 def epochs_used(content: dict[str, Any]) -> tuple[int, int]:
-    """Epochs that the trials ran, and what they would have run had none been stopped. A trial
-    whose cell was there already counts in full in both; epochs of a stage before the one in which
-    trials are compared count in neither."""
-    before = content.get("epochs_before", 0)  # a search of long ago doesn't say
+    """Epochs that the trials ran, and that they would have run if none had been stopped.
+
+    A trial whose cell existed already counts in full in both. Epochs of a stage before the one in
+    which trials are compared count in neither.
+    """
+    before = content.get("epochs_before", 0)  # missing in older searches
     ran = (trials(content)["epochs"] - before).clip(lower=0)
     return int(ran.sum()), (content["epochs"] - before) * len(content["trials"])
 
 
 def curves(content: dict[str, Any]) -> pd.DataFrame:
-    """The metric by epoch: `trial`, `state`, `epoch`, `value`, for a complete trial up to its
-    end."""
+    """The metric by epoch: `trial`, `state`, `epoch`, `value`; complete trials include the last
+    epoch."""
     lines = []
     for trial in content["trials"]:
         points = dict(trial["curve"])
@@ -91,17 +92,17 @@ def curves(content: dict[str, Any]) -> pd.DataFrame:
 
 
 def distributions(content: dict[str, Any]) -> dict[str, BaseDistribution]:
-    """Where the values of each dimension came from."""
+    """The distribution from which each dimension was drawn."""
     known = content["dimensions"]
     return {name: json_to_distribution(json.dumps(value)) for name, value in known.items()}
 
 
 def importances(content: dict[str, Any]) -> pd.DataFrame:
-    """How much of the variance of the metric each setting explains (fANOVA: Hutter, Hoos &
+    """Share of the metric's variance that each setting explains (fANOVA: Hutter, Hoos &
     Leyton-Brown 2014): `setting`, `stage`, `importance`, `trials`.
 
-    At two stages: after the epoch at which trials are first compared, where all of them still
-    were, and at the end, for those that ran in full and are a selection. A stage with fewer than
+    There are two stages: the epoch at which trials are first compared, for all trials that reached
+    it; and the end, for those that ran in full, which are a selection. A stage with fewer than
     `LEAST` trials, or no variance, is left out.
     """
     stages: dict[str, list[tuple[dict[str, Any], float]]] = {}
@@ -147,8 +148,8 @@ def _importances(
 
 
 def coordinates(content: dict[str, Any]) -> pd.DataFrame:
-    """Where each trial lies in each dimension, from 0 at its least value to 1 at its largest, on
-    the scale that it was drawn on: `trial`, `state`, `value` (the metric), and the settings."""
+    """Position of each trial in each dimension, from 0 at the least value to 1 at the largest, on
+    the scale of its distribution: `trial`, `state`, `value` (the metric), and the settings."""
     table = trials(content)
     placed = table[["trial", "state"]].assign(value=table[metric(content)])
     for name, known in distributions(content).items():
@@ -167,10 +168,10 @@ def _place(known: BaseDistribution, value: Any) -> float:
 
 
 def verdicts(content: dict[str, Any], rows: pd.DataFrame) -> list[str]:
-    """Sentences on the winner: its score on the seeds that chose it and on fresh
-    ones, beside what the search started from, and what early stopping has saved.
+    """Sentences on the epochs that early stopping saved, and on the winner.
 
-    `rows` are those of `Results`: the plan that a search leaves has the cells on fresh seeds.
+    The winner's score is given on the seeds that chose it and on fresh ones, beside the recipe that
+    the search started from. `rows` are those of `Results`, which have the cells on fresh seeds.
     """
     table, name = trials(content), metric(content)
     counts = table["state"].value_counts()
@@ -221,7 +222,7 @@ def _short(value: Any) -> str:
 
 @styled()
 def draw_importances(table: pd.DataFrame) -> Figure:
-    """`importances` as bars, the most important setting on top."""
+    """Draw `importances` as bars, the most important setting on top."""
     order = table.groupby("setting")["importance"].max().sort_values().index
     made, axes = figure(width=7, height=1.2 + 0.42 * len(order))
     stages = list(table["stage"].unique())
@@ -241,8 +242,10 @@ def draw_importances(table: pd.DataFrame) -> Figure:
 
 @styled()
 def draw_coordinates(content: dict[str, Any]) -> Figure:
-    """`coordinates`: a line a trial through all dimensions, coloured by the metric of those in
-    full, the best on top; those stopped early in grey."""
+    """Draw `coordinates`: a line per trial through all dimensions.
+
+    Trials in full are coloured by their metric, the best on top; trials stopped early are grey.
+    """
     placed, known = coordinates(content), distributions(content)
     names = list(known)
     made, axes = figure(width=max(6.0, 1.5 * len(names)), height=4.2)
@@ -276,7 +279,7 @@ def draw_coordinates(content: dict[str, Any]) -> Figure:
 
 
 def _marks(known: BaseDistribution) -> list[tuple[float, str]]:
-    """The labels beside an axis of the parallel coordinates: its choices, or its bounds."""
+    """Labels of an axis of the parallel coordinates with their heights: choices, or bounds."""
     if isinstance(known, CategoricalDistribution):
         return [(_place(known, choice), literal(choice)) for choice in known.choices]
     low, high = known.low, known.high  # type: ignore[attr-defined]
@@ -285,8 +288,8 @@ def _marks(known: BaseDistribution) -> list[tuple[float, str]]:
 
 @styled()
 def draw_pareto(content: dict[str, Any]) -> Figure:
-    """The metric of the trials in full against the numbers that a model learns and against the
-    seconds that one takes to train; those on the front are ringed and joined."""
+    """Draw the metric of the trials in full against parameters, and against seconds of training per
+    replicate; trials on the Pareto front are ringed and joined."""
     table, name, less = trials(content), metric(content), less_is_better(content)
     done = table[table["state"] == WORDS["complete"]]
     made, both = figure(columns=2, width=10, sharey=True)
@@ -311,9 +314,11 @@ def draw_pareto(content: dict[str, Any]) -> Figure:
 
 @styled()
 def draw_curves(content: dict[str, Any]) -> Figure:
-    """The metric by epoch of every trial: those in full in colour with a dot at their end, those
-    stopped in grey with a cross where they were; dashed lines are the epochs at which trials were
-    compared."""
+    """Draw the metric of every trial by epoch, and the epochs spent by all trials.
+
+    Trials in full are coloured and end in a dot; stopped trials are grey and end in a cross. Dashed
+    lines are the epochs at which trials were compared.
+    """
     table = curves(content)
     made, (axes, counts) = figure(columns=2, width=10, gridspec_kw={"width_ratios": [3, 1]})
     for rung in content["rungs"]:
@@ -325,7 +330,7 @@ def draw_curves(content: dict[str, Any]) -> Figure:
                   linewidth=1.3 if full else 0.8, zorder=3 if full else 2,
                   label=None if state in labelled else state)  # fmt: skip
         end = {"marker": "o", "color": COLOURS[0]} if full else {"marker": "x", "color": COLOURS[3]}
-        # All there is of a trial whose cell was there.
+        # The only mark of a trial whose cell existed already: its curve is one point.
         axes.plot(part["epoch"].iloc[-1], part["value"].iloc[-1], markersize=5 - full, zorder=3,
                   **end)  # fmt: skip
         labelled.add(state)

@@ -1,5 +1,5 @@
-"""Which setting is best, where cells may be missing, which replicates can be compared, and which
-lines are worth their cost."""
+"""Selection of the best setting when cells may be missing, of replicates that can be compared, and
+of the lines on a Pareto front."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ def best_setting(
     """The values of the columns `setting` with the best mean of `metric` over the values of the
     column `over`.
 
-    Compared are those settings alone that have every value of `over` that any of them has, since
-    a setting whose hard cells are missing would win by it. Where none has them all: those that
-    have the most, by the values that they share, if there are any. `best` is `max` or `min`;
-    `setting` has two columns or more.
+    Only settings that have every value of `over` are compared; otherwise a setting could win
+    because its hard cells are missing. If no setting has them all, those that have the most are
+    compared, over the values that they share, if any. `best` is `max` or `min`; `setting` has two
+    columns or more.
     """
-    # A mean of means: each value of `over` counts alike.
+    # A mean of means, so each value of `over` has the same weight.
     table = rows.pivot_table(index=setting, columns=over, values=metric, aggfunc="mean")
     counts = table.notna().sum(axis=1)
     complete = table[counts == counts.max()]
@@ -30,10 +30,10 @@ def best_setting(
 
 
 def with_common_replicates(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the replicates that every cell has, and those of no model.
+    """The rows of the replicates that every cell has, and the rows of no model (replicate NaN).
 
-    Means over cells, replicate by replicate, must be of the same cells for each; an encoder that
-    many classifiers start from may have more replicates than other cells.
+    Means over cells must be over the same cells for each replicate, but an encoder that many
+    classifiers start from may have more replicates than other cells.
     """
     cells = rows.groupby("replicate")["cell"].nunique()
     common = cells.index[cells == cells.max()]
@@ -41,10 +41,10 @@ def with_common_replicates(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def front(table: pd.DataFrame, metric: str, cost: str, best: str = "min") -> pd.DataFrame:
-    """The lines that no other one beats in both the columns `metric` and `cost` (the Pareto front),
-    by rising cost: of those that cost the same, the best alone; none whose cost is unknown.
+    """The Pareto front of the columns `metric` and `cost`, by rising cost.
 
-    `best` says of the metric whether its `min` or its `max` is; less cost always is.
+    Of lines with equal cost, only the best is kept; lines of unknown cost are left out. `best` is
+    `min` or `max` of the metric; less cost is always better.
     """
     known = table.dropna(subset=[cost])
     order = known.sort_values([cost, metric], ascending=[True, best == "min"])

@@ -1,4 +1,4 @@
-"""The images that a study was computed from: where they are now."""
+"""Finds the images that a study was computed from."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from trainables.data import load as load_data
 class Source:
     """Looks for the images of a plan, once, when they are first asked for.
 
-    In `data_dir` alone, if it is given; else where they were, then in `STUDY_DATA_DIR` or the
-    cache. Nothing is downloaded but into the last of these.
+    If `data_dir` is given, only there; else where they were, then in `STUDY_DATA_DIR` or the cache.
+    Images are downloaded only into the last of these.
     """
 
     plan: Mapping[str, Any]
     data_dir: Path | None = None
-    """The folder that the user names: `--data-dir`."""
+    """The user's `--data-dir`."""
 
     @cached_property
     def found(self) -> Dataset | DataMissing:
-        """The images, or why they can't be had."""
+        """The images, or why they can't be read."""
         troubles = []
         try:
             options = Options.of(self.plan.get("data", {}))
@@ -36,7 +36,7 @@ class Source:
                 try:
                     data = load_data(name, folder, options, fetch)
                 except DataError as error:
-                    # What it says to do is for those who collect images.
+                    # The rest of the message is advice on how to arrange images.
                     why = str(error).partition("; ")[0] if is_path(name) else str(error)
                     troubles.append(why)
                     continue
@@ -52,7 +52,7 @@ class Source:
 
     def _places(self) -> Iterator[tuple[str, Path | None, bool]]:
         """Where the images may be, as arguments of `load`: name or path, folder, and whether to
-        download what is missing there."""
+        download missing files there."""
         name, recorded = self.plan["dataset"], self.plan.get("data_dir")
         if not is_path(name):
             if self.data_dir:

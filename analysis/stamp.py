@@ -1,4 +1,4 @@
-"""Whether a report is up to date, told from listings: no result is read."""
+"""Check whether a report is up to date, from listings alone: no result is read."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from study.store import Block, Store
 def missing_cells(
     store: Store, plan: Mapping[str, Any], damaged: Mapping[Block, str]
 ) -> list[dict[str, str]]:
-    """The cells of a plan that lack a replicate that was asked for: `experiment`, `cell`,
-    `settings`, `reason` of each.
+    """The cells of a plan that lack a requested replicate: `experiment`, `cell`, `settings` and
+    `reason` of each.
 
-    One listing says which blocks there are. `damaged` is what `Store.verify` has found; replicates
-    of these blocks are not there.
+    One listing finds the blocks. `damaged` is the result of `Store.verify`; replicates of these
+    blocks count as missing.
     """
     finished, failures = store.blocks(), store.failures()
     broken: dict[str, dict[range, str]] = {}
@@ -27,7 +27,7 @@ def missing_cells(
         broken.setdefault(block.cell, {})[block.replicates] = damage
 
     def reason(cell: Mapping[str, Any]) -> str | None:
-        """Why a cell is missing; None where it isn't."""
+        """Why a cell is missing; None if it isn't."""
         identity, wanted = cell["id"], range(cell["replicates"])
         for replicates, damage in broken.get(identity, {}).items():
             if replicates.start in wanted:
@@ -54,8 +54,10 @@ def missing_cells(
 def stamp(
     plan: Mapping[str, Any], missing: list[dict[str, str]], searches: Mapping[str, Any]
 ) -> str:
-    """A hash of all that a report depends on: the plan, what is missing, searches and the code.
-    Not the command: the same cells asked for in other words make the same report."""
+    """A hash of all that a report depends on: the plan, missing cells, searches and the code.
+
+    The command is left out: another command that asks for the same cells makes the same report.
+    """
     asked = {key: value for key, value in plan.items() if key != "command"}
     content = [asked, missing, searches, _sources()]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
@@ -73,19 +75,19 @@ def _sources() -> str:
 
 
 STAMP = "report/stamp.json"
-"""Where a results folder keeps the stamp of its report."""
+"""Path of the report's stamp in a results folder."""
 
 
 def is_current(folder: str | Path, damaged: Mapping[Block, str]) -> bool:
-    """Whether the report in a results folder was written by this code from these cells.
+    """True if the report in a results folder was written by this code from the present cells.
 
-    `damaged` is what `Store.verify` has just found: nothing is verified here.
+    `damaged` is the result of `Store.verify`; nothing is verified here.
     """
     store = Store(folder)
     try:
         found = json.loads(store.place.read(STAMP))
         store.place.written("report/index.html")
-    except (FileNotFoundError, ValueError):  # none, or one that was cut off
+    except (FileNotFoundError, ValueError):  # missing, or cut off
         return False
     plan = store.plan()
     return bool(found == stamp(plan, missing_cells(store, plan, damaged), store.searches()))

@@ -1,4 +1,4 @@
-"""The look of every figure: colours that survive greyscale and colour blindness, one type size."""
+"""The style of every figure: colours that survive greyscale and colour blindness, one font size."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from analysis.statistics import finite_mean
 
-# Okabe & Ito (2008), ordered so that neighbours differ in lightness too.
+# Okabe & Ito (2008), ordered so that neighbours also differ in lightness.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), "-")
 
 PIXELS_AN_INCH = 110
-"""Of saved pictures."""
+"""Resolution of saved pictures."""
 
 STYLE: dict[Any, Any] = {
     "font.size": 10,
@@ -46,13 +46,15 @@ STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text as text
     "svg.hashsalt": "latent-study",  # the same figure gives the same file
 }
-"""Settings of figures besides matplotlib's defaults."""
+"""Changes to matplotlib's default settings."""
 
 
 @contextlib.contextmanager
 def styled() -> Iterator[None]:
-    """Draw with `STYLE` and matplotlib's defaults inside the block or the decorated function,
-    whatever is configured; afterwards the settings are what they were."""
+    """Draw with matplotlib's defaults and `STYLE` in the block or the decorated function.
+
+    The user's settings have no effect inside, and are restored afterwards.
+    """
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(STYLE)
@@ -62,14 +64,14 @@ def styled() -> Iterator[None]:
 class StyledFigure(Figure):
     """A figure that looks the same wherever it is shown or saved."""
 
-    # Ticks are made when a figure is drawn: their labels take the settings of that moment.
+    # Styled, because ticks are made when a figure is drawn, with the settings of that moment.
     draw = styled()(Figure.draw)
     savefig = styled()(Figure.savefig)
 
 
 @styled()
 def save_png(drawn: Figure, path: Path) -> None:
-    """Save a figure as PNG, drawn once: `savefig` draws twice."""
+    """Save a figure as PNG. It is drawn only once; `savefig` draws twice."""
     drawn.set_dpi(PIXELS_AN_INCH)
     canvas = FigureCanvasAgg(drawn)
     canvas.draw()
@@ -80,14 +82,13 @@ def save_png(drawn: Figure, path: Path) -> None:
 def figure(
     columns: int = 1, rows: int = 1, width: float = 8.0, height: float = 4.2, **kw: Any
 ) -> tuple[Figure, Any]:
-    """A figure of `width` × `height` inches and its axes (an array if more than one)."""
+    """A figure of `width` × `height` inches, and its axes (an array if more than one)."""
     made = StyledFigure(figsize=(width, height), layout="constrained")
     return made, made.subplots(rows, columns, **kw)
 
 
 def literal(text: object) -> str:
-    """Text of a results folder, for a figure: matplotlib draws its `$` and takes none for the
-    beginning of a formula, which would have to be one."""
+    """Text from a results folder, with `$` escaped: matplotlib would read it as a formula."""
     return str(text).replace("$", r"\$")
 
 
@@ -95,21 +96,23 @@ _TOLD: WeakKeyDictionary[Artist, list[tuple[str, str]]] = WeakKeyDictionary()
 
 
 def tell(artist: Artist, says: Iterable[object], cells: Iterable[str] = ()) -> None:
-    """Note a line of text and the id of a cell for each point of a line: a page says them besides
-    its values."""
+    """Attach a text and a cell id to each point of an artist; a page shows both with its values."""
     texts = list(map(str, says))
     ids = list(cells) or [""] * len(texts)
     _TOLD[artist] = list(zip(texts, ids, strict=True))
 
 
 def told(artist: Artist) -> list[tuple[str, str]]:
-    """The notes of `tell` on an artist, one a point; empty where there are none."""
+    """Texts and cell ids that `tell` attached to an artist, one pair per point."""
     return _TOLD.get(artist, [])
 
 
 def latent_dim_axis(axes: Axes, dims: Iterable[int], apart: float = 1.1) -> None:
-    """A logarithmic x axis with a tick at each latent dimension, and labels at those that are
-    `apart` times the last one labelled, so that they don't run into each other."""
+    """Make x a logarithmic axis with a tick at each latent dimension.
+
+    A tick has a label if it is at least `apart` times the last labelled one, so that labels don't
+    overlap.
+    """
     ticks = sorted({int(d) for d in dims})
     labelled = 0.0
     labels = []
@@ -124,8 +127,10 @@ def latent_dim_axis(axes: Axes, dims: Iterable[int], apart: float = 1.1) -> None
 
 
 def class_axis(axis: Axis, names: Sequence[str], most: int = 40) -> None:
-    """Ticks 0, 1 … with the names of classes: upright where they are long, of more than `most`
-    only some."""
+    """Set ticks 0, 1 … with the names of classes, at most `most` of them.
+
+    Long names on an x axis are rotated.
+    """
     stride = -(-len(names) // most)
     ticks = list(range(0, len(names), stride))
     axis.set_ticks(ticks, [literal(names[tick])[:24] for tick in ticks])
@@ -136,7 +141,7 @@ def class_axis(axis: Axis, names: Sequence[str], most: int = 40) -> None:
 
 
 def plain_log_ticks(axis: Axis) -> None:
-    """Ticks at 1, 2 and 5 times powers of ten on a logarithmic axis, written out (0.02; 20k)."""
+    """Set ticks at 1, 2 and 5 times powers of ten on a log axis, written out (0.02; 20k)."""
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axis.set_major_formatter(
         FuncFormatter(lambda value, _: f"{value / 1000:g}k" if value >= 1000 else f"{value:g}")
@@ -147,9 +152,11 @@ def plain_log_ticks(axis: Axis) -> None:
 def error_bars(
     estimate: ArrayLike, low: ArrayLike, high: ArrayLike, scale: float = 1.0
 ) -> NDArray[np.float64] | None:
-    """How far bars reach from `estimate`, each (n,), times `scale`: (2, n), as `xerr` and `yerr`
-    take it. NaN, which draws none, where there is no interval, because a bar of length 0 would
-    look like certainty; None where there is no interval at all."""
+    """Lengths of bars below and above `estimate`, times `scale`: (2, n), as `yerr` takes it.
+
+    Arguments are (n,) each. A point without an interval has NaN, which draws no bar; a bar of
+    length 0 would look like certainty. None if no point has an interval.
+    """
     centre, below, above = (scale * np.asarray(v, dtype=float) for v in (estimate, low, high))
     reach = np.stack([centre - below, above - centre])
     # Rounding can leave the mean of equal values outside its interval.
@@ -158,28 +165,30 @@ def error_bars(
 
 @dataclass(frozen=True)
 class Series:
-    """The looks of one series of a figure."""
+    """Label, style and scale of one series of a figure."""
 
     label: str
-    """Its name in the legend."""
+    """Name in the legend."""
     index: int
-    """Picks colour, marker and line."""
+    """Selects colour, marker and line style."""
     offset: float = 0.0
-    """Fraction by which x is shifted, so that series with the same x can be told apart."""
+    """Fraction by which x is shifted, to separate series with the same x."""
     scale: float = 1.0
-    """Factor of y, such as 100 for per cent."""
+    """Factor for y, such as 100 for per cent."""
     within: tuple[float, float] = (-np.inf, np.inf)
-    """The values that are possible, scaled: bars end there."""
+    """Range of possible values, after `scale`; bars are clipped to it."""
 
     @property
     def marks(self) -> dict[str, Any]:
-        """Colour and marker, as matplotlib takes them."""
+        """Colour and marker as keyword arguments of matplotlib."""
         return {"color": COLOURS[self.index % 7], "marker": MARKERS[self.index % 7]}
 
 
 def draw_series(axes: Axes, table: pd.DataFrame, x: str, y: str, series: Series) -> None:
-    """Every replicate as a small dot, and the mean with its 95 % Student-t interval, if there are
-    two; what is not finite is left out."""
+    """Draw every replicate as a small dot, and the mean with its 95 % Student-t interval.
+
+    One replicate alone has no interval. Values that are not finite are left out.
+    """
     table = table[np.isfinite(table[y].to_numpy(float))]
     if table.empty:
         return
@@ -210,8 +219,7 @@ def draw_series(axes: Axes, table: pd.DataFrame, x: str, y: str, series: Series)
 def draw_estimates(
     axes: Axes, table: pd.DataFrame, x: str, y: str, series: Series, **look: Any
 ) -> None:
-    """Estimates `y` against `x`, with the bars from `low` to `high`; columns `n` or `pairs`, and
-    `cells`, are told."""
+    """Draw estimates `y` against `x` with bars from `low` to `high`; attach counts and cells."""
     reach = error_bars(table[y], table["low"], table["high"], series.scale)
     drawn = axes.errorbar(
         table[x] * (1 + series.offset),
@@ -226,7 +234,10 @@ def draw_estimates(
 
 
 def tell_counts(drawn: ErrorbarContainer, table: pd.DataFrame) -> None:
-    """Note how many pairs the points of a table of estimates rest on, and their cells."""
+    """Attach to each point of a table of estimates its number of observations, and its cells.
+
+    The number is in the column `pairs`, `n` or `replicates`; without one, nothing is attached.
+    """
     counts = next((table[name] for name in ("pairs", "n", "replicates") if name in table), None)
     if counts is not None:
         tell(
@@ -237,20 +248,22 @@ def tell_counts(drawn: ErrorbarContainer, table: pd.DataFrame) -> None:
 
 
 def cells_of(table: pd.DataFrame) -> list[str]:
-    """The cell of each line of a table; empty where it has none."""
+    """The cell of each line of a table; empty texts if it has no cells."""
     return list(table["cell"]) if "cell" in table else [""] * len(table)
 
 
 def on_paper(images: ArrayLike, is_dark: bool) -> NDArray[np.float64]:
-    """Images (…, C, H, W) in [0, 1] as pictures (…, H, W, 3): black on white where they are light
-    on black (`Dataset.is_dark`)."""
+    """Images (…, C, H, W) in [0, 1] as pictures (…, H, W, 3).
+
+    Images that are light on black (`Dataset.is_dark`) become black on white.
+    """
     array = np.clip(np.asarray(images, dtype=float), 0, 1)
     pictures = np.moveaxis(1 - array if is_dark else array, -3, -1)
     return np.broadcast_to(pictures, (*pictures.shape[:-1], 3))
 
 
 def image_grid(axes: Axes, pictures: NDArray[np.float64], gap: int = 2) -> None:
-    """Draw rows × columns of pictures (H, W, 3), given as (rows, columns, H, W, 3)."""
+    """Draw a grid of pictures, (rows, columns, H, W, 3)."""
     rows, columns, height, width = pictures.shape[:4]
     sheet = np.ones((rows * (height + gap) - gap, columns * (width + gap) - gap, 3))
     for row in range(rows):

@@ -1,4 +1,4 @@
-"""Models side by side: torch's operators let other threads run meanwhile."""
+"""Models in parallel threads: torch's operators let other threads run meanwhile."""
 
 from __future__ import annotations
 
@@ -15,6 +15,6 @@ U = TypeVar("U")
 
 
 def each(function: Callable[[T], U], items: Iterable[T]) -> list[U]:
-    """`map` on all cores, one thread of torch's for each: the same results in the same order."""
+    """`map` on all cores, one torch thread per call: the same results in the same order."""
     with ThreadPoolExecutor(cores(), initializer=torch.set_num_threads, initargs=(1,)) as threads:
         return list(threads.map(function, items))

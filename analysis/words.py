@@ -1,4 +1,4 @@
-"""The words of a report, and how a page explains them."""
+"""The terms of a report, and their explanations on a page."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ WORDS = {
     f"of comparisons, is {LEVEL:g} or more.",
     "Wilson": "An interval of a share, here of test images that one model gets right.",
 }
-"""The meaning of each word on a page. Statistical terms are explained by their use to a reader."""
+"""The meaning of each term. Statistical terms are explained by their use to a reader."""
 
 _PATTERN = re.compile(
     r"\b(" + "|".join(re.escape(word) for word in sorted(WORDS, key=len, reverse=True)) + r")\b"
@@ -44,11 +44,11 @@ class Part(NamedTuple):
 
     text: str
     meaning: str
-    """Of a word; empty for all else."""
+    """Explanation to show; empty if none."""
 
 
 def explained(sentences: Iterable[str]) -> list[list[Part]]:
-    """The sentences in parts, so that each word of `WORDS` is explained at its first place."""
+    """Split sentences into parts, so that each of `WORDS` is explained at its first occurrence."""
     seen: set[str] = set()
     cut = []
     for sentence in sentences:

@@ -1,1 +1,1 @@
-"""Benchmarks of the study: one module a question, `python -m benchmarks` runs all."""
+"""Benchmarks of the study, one module per question; `python -m benchmarks` runs all."""

@@ -16,13 +16,13 @@ from benchmarks.measure import Line, Options
 from trainables.data import DataError, load
 
 QUESTIONS = ("limit", "fusion", "gpu", "driver", "notebook", "overhead", "share")
-"""Modules with a function `measure(options)`, the short ones first."""
+"""Modules with a function `measure(options)`, the fastest first."""
 
 NEED_MNIST = {"notebook", "overhead", "share"}
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The arguments."""
+    """Parse the arguments."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description="Measures this study against what its users would otherwise write, and "
@@ -45,7 +45,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, print and write; 0 where every target that was measured is reached, else 1."""
+    """Measure, print and write the results.
+
+    Returns 0 if every target that was measured is reached, else 1; 2 if full MNIST is missing.
+    """
     arguments = parse(argv)
     names = arguments.names or list(QUESTIONS)
     console = Console(markup=False, width=None if sys.stdout.isatty() else 160)
@@ -56,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"benchmarks: full MNIST is needed: {error}", file=sys.stderr)
             return 2
 
-    from benchmarks import machine, table  # torch: only where there is something to do
+    from benchmarks import machine, table  # imports torch: only once there is work
 
     hardware = machine.describe()
     command = " ".join(["python -m benchmarks", *(sys.argv[1:] if argv is None else argv)])
@@ -80,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             results[name] = module.measure(options)
             title = f"{name} ({time.perf_counter() - begun:.0f} s): {first_sentence(module)}"
             table.print_table(console, title, results[name])
-            table.write_json(arguments.out, about, results)  # what is there outlives a fault
+            table.write_json(arguments.out, about, results)  # so that an error loses no results
     console.print(f"{hardware['cores']} cores, {hardware['processor']}; {command}")
     console.print(f"every value: {arguments.out}")
     missed = [line for lines in results.values() for line in lines if line.reached is False]
@@ -90,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def first_sentence(module: object) -> str:
-    """What a module asks."""
+    """First paragraph of a module's docstring: its question."""
     return (module.__doc__ or "").strip().split("\n\n")[0].replace("\n", " ")
 
 

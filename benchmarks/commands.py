@@ -1,4 +1,4 @@
-"""Commands as processes of their own: when they said what, and how much memory they took."""
+"""Commands run as processes, with the times of their output lines and their memory."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @dataclass
 class Memory:
-    """Largest memory seen of a command's processes, in bytes, looked at every half second."""
+    """Peak memory of a command's processes, in bytes, sampled every half second."""
 
     driver: int = 0
     """Resident set of the command itself."""
     report: int = 0
-    """Resident sets of the two processes that make the report; pages that both have count twice."""
+    """Resident sets of the two processes that make the report; shared pages count twice."""
     together: int = 0
-    """Resident sets of the command and these two at once."""
+    """Resident sets of the command and these two processes at the same time."""
     worker: int = 0
-    """Resident set of its largest worker, pages that are shared with others included."""
+    """Resident set of its largest worker, including shared pages."""
     worker_share: int = 0
-    """Proportional set of its largest worker: of a page that is shared by k, 1/k counts."""
+    """Proportional set of its largest worker: a page shared by k processes counts 1/k."""
 
     def look(self, command: psutil.Process) -> None:
-        """Take what there is now into account."""
+        """Sample the memory now and update the peaks."""
         driver = command.memory_info().rss
         self.driver = max(self.driver, driver)
         report = 0
@@ -47,19 +47,19 @@ class Memory:
                 elif "multiprocessing.spawn" in command_line:
                     report += process.memory_info().rss
             except psutil.Error:
-                continue  # it has ended meanwhile
+                continue  # it has ended
         self.report = max(self.report, report)
         self.together = max(self.together, driver + report)
 
 
 @dataclass
 class Finished:
-    """A command that has run, or was stopped at the line that was waited for."""
+    """A command that has ended, or was stopped at an awaited line."""
 
     seconds: float
     """From its start to its end."""
     lines: list[tuple[float, str]]
-    """What it printed, with the seconds since its start."""
+    """Seconds since its start and text of each line that it printed."""
     memory: Memory = field(default_factory=Memory)
 
     def when(self, text: str) -> float:
@@ -72,9 +72,9 @@ class Finished:
 
 
 def run(*arguments: object, stop_at: str | None = None) -> Finished:
-    """`python …` from the checkout. Raises `RuntimeError` with its output where it fails.
+    """Run `python …` from the checkout. Raises `RuntimeError` with its last lines if it fails.
 
-    With `stop_at` it is interrupted, as by Ctrl-C, as soon as it prints a line with that text.
+    With `stop_at`, it gets SIGTERM as soon as it prints a line with that text.
     """
     started = time.perf_counter()
     process = subprocess.Popen(
@@ -116,23 +116,23 @@ def run(*arguments: object, stop_at: str | None = None) -> Finished:
 
 @dataclass(frozen=True)
 class Computed:
-    """What the blocks in a results folder took."""
+    """Computing times of blocks in a results folder."""
 
     seconds: list[float]
-    """A block, from its data to its files."""
+    """Seconds of each block, from its data to its files."""
     started: float
-    """Of the first, in seconds since the epoch."""
+    """Start of the first block, in seconds since the epoch."""
     ended: float
-    """Of the last."""
+    """End of the last block, in seconds since the epoch."""
 
     def share_of_others(self, cores: int) -> float:
-        """The part of the cores' time, from the first block's start to the last one's end, in
-        which no cell computed."""
+        """Fraction of the cores' time in which no cell computed, from the first block's start to
+        the last one's end."""
         return 1 - sum(self.seconds) / (cores * (self.ended - self.started))
 
 
 def computed(store: Store, cells: dict[str, int]) -> Computed:
-    """The times that the blocks of cells recorded themselves."""
+    """The times that the blocks of these cells recorded."""
     provenance = store.provenance(cells)
     seconds = [float(p["seconds"]) for p in provenance]
     starts = [float(p["started"]) for p in provenance]
@@ -141,7 +141,6 @@ def computed(store: Store, cells: dict[str, int]) -> Computed:
 
 
 def cells_of(store: Store, experiment: str) -> dict[str, int]:
-    """By id of the cells of an experiment that the latest command asked for: how many replicates
-    it asked for."""
+    """Number of replicates that the latest command asked for, by id of an experiment's cells."""
     planned = next(e for e in store.plan()["experiments"] if e["name"] == experiment)
     return {cell["id"]: cell["replicates"] for cell in planned["cells"]}

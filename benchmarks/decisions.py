@@ -2,10 +2,10 @@
 
     python -m benchmarks.decisions [--studies 2000]
 
-Simulates whole studies: a family of comparisons, one for each of five numbers of labels, whose
-paired differences share part of their luck; a look after every replicate from the second to the
-64th; Holm's correction over the family. Beside it: a t test at every such look, which is what one
-does without thinking, and t tests of fixed designs.
+Simulates whole studies. Each has five comparisons, one per number of labels, whose paired
+differences are correlated. There is a look after every replicate from the second to the 64th, with
+Holm's correction over the comparisons. It is compared with the naive way, a t test at every such
+look, and with t tests of fixed designs.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ SPREADS = np.array([6.0, 5.0, 3.0, 2.0, 1.4])
 """Standard deviations of the differences at 10 … 160 labels, in percentage points."""
 
 MOST = 64
-"""Replicates at which a study gives up."""
+"""Number of replicates at which a study gives up."""
 
 COMMON = 0.5
-"""Correlation of the differences of a replicate at different numbers of labels."""
+"""Correlation of a replicate's differences at different numbers of labels."""
 
 EFFECTS = (0.3, 0.5, 0.8, 1.2)
 """True differences, in standard deviations."""
@@ -41,11 +41,11 @@ KINDS: dict[str, Draw] = {
     "skewed (gamma, skewness 1)": lambda draw, shape: (draw.gamma(4, size=shape) - 4) / 2,
     "whole tenths of a point": lambda draw, shape: np.round(draw.normal(size=shape), 1),
 }
-"""Differences of mean 0 and variance 1."""
+"""Distributions of differences, with mean 0 and variance 1."""
 
 
 def differences(draw: np.random.Generator, studies: int, kind: Draw) -> np.ndarray:
-    """(studies, comparisons, MOST): replicate by replicate, in percentage points."""
+    """Differences by replicate, (studies, comparisons, MOST), in percentage points."""
     shape = (studies, len(SPREADS), MOST)
     common = kind(draw, (studies, 1, MOST))
     own = kind(draw, shape)
@@ -54,8 +54,10 @@ def differences(draw: np.random.Generator, studies: int, kind: Draw) -> np.ndarr
 
 
 def looks(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """p values (studies, comparisons, MOST - 1) at each look from n = 2 on: of the test that stays
-    valid (`analysis.statistics.sequential.path`), and of a t test."""
+    """p values (studies, comparisons, MOST - 1) at each look from n = 2 on.
+
+    First of the test that stays valid (`analysis.statistics.sequential.path`), then of a t test.
+    """
     n = np.arange(1, MOST + 1)
     total, squares = values.cumsum(axis=-1), (values**2).cumsum(axis=-1)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -81,7 +83,7 @@ def adjusted(p: np.ndarray) -> np.ndarray:
 
 
 def simulate(studies: int, seed: int = 0) -> dict[str, list[dict[str, object]]]:
-    """Error rates without a difference, by kind; and power with one, by size."""
+    """Rates of false decisions by kind of differences, and power by size of the true difference."""
     draw = np.random.default_rng(seed)
     errors, power = [], []
     for name, kind in KINDS.items():

@@ -21,11 +21,11 @@ TRIVIAL = Experiment("trivial", "benchmarks.trivial", {"number": (0,)}, replicat
 
 
 WORKERS = 8
-"""Actors of Ray, which compute nothing, on however few cores."""
+"""Number of Ray actors. They compute nothing, so they may outnumber the cores."""
 
 
 def outcome(options: Options, count: int, *more: object) -> dict[str, float]:
-    """`main` in a process of its own."""
+    """Run `main` in a new process and return the figures that it prints."""
     options.say(f"driver: {count} cells")
     folder = options.folder / f"driver-{time.monotonic_ns()}"
     done = run("-m", "benchmarks.driver", folder, count, WORKERS, *more)
@@ -33,7 +33,7 @@ def outcome(options: Options, count: int, *more: object) -> dict[str, float]:
 
 
 def measure(options: Options) -> list[Line]:
-    """Grids of cells that compute nothing."""
+    """Measure the driver on grids of cells that compute nothing."""
     many, most = (20, 40) if options.tiny else (10_000, 100_000)
     one = [outcome(options, WORKERS, "first") for _ in range(options.repeats)]
     ray = min(figures["first"] for figures in one)
@@ -63,7 +63,11 @@ def measure(options: Options) -> list[Line]:
 
 
 def main(folder: str, count: int, workers: int, first_only: bool) -> None:
-    """Compute `count` trivial cells with so many workers; print one JSON object of seconds."""
+    """Compute `count` trivial cells with `workers` actors and print the figures as one JSON object.
+
+    Times are in seconds, `state` (Tune's files) in bytes. With `first_only`, stop at the first
+    trial.
+    """
     began = time.perf_counter()
     (cells,) = plan(
         [override(TRIVIAL, {"number": tuple(range(count))}, {})], load("mnist-5k").fingerprint

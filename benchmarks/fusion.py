@@ -1,8 +1,8 @@
 """Replicates trained as one against the same models one after another, at every size in use.
 
-One thread, as a trial has, and its processor time, which other processes disturb less.
-`fastest_strategy` decides what the study does; another strategy is timed beside it, vectorised
-where the study's is not, so that the table shows whether it decides right.
+On one thread, as in a trial; processor time is measured, which other processes disturb less.
+`fastest_strategy` chooses the study's strategy. Another one is timed beside it, `vectorised` unless
+that is the study's, to show whether the choice is right.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def workloads(tiny: bool) -> list[Workload]:
 
 
 def measure(options: Options) -> list[Line]:
-    """A ratio a workload: one after another over what the study does."""
+    """One ratio per workload: time one after another over time by the study's strategy."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     keep_freed_memory()

@@ -1,9 +1,9 @@
 """On a GPU: replicates trained as one, against plain sequential training and k processes at once.
 
-k processes that share the GPU are what fractional-GPU Ray Tune (1/k GPU a trial) comes to; they
-are started without Ray and timed only once all of them are warm, which flatters them. All ways
-train the same autoencoder on data that is on the device already. Without a GPU nothing is
-measured, and the lines say so.
+k processes that share the GPU stand for fractional-GPU Ray Tune (1/k GPU a trial). They are started
+without Ray and timed only once all of them are warm, which favours them. All ways train the same
+autoencoder on data that is already on the device. Without a GPU nothing is measured, and the lines
+say so.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from benchmarks.steps import autoencoder, graphed, one_after_another, together
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much of everything."""
+    """Sizes of the benchmark."""
 
     batch_size: int = 64
     width: int = 16
     steps: int = 100
-    """Timed ones; a tenth of it, and at least one, warms up."""
+    """Timed steps; a tenth as many, and at least one, warm up."""
     replicates: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
-    """R, fused."""
+    """Values of R, fused."""
     processes: tuple[int, ...] = (1, 2, 3, 4, 6, 8)
-    """k, at once on one device."""
+    """Values of k, at once on one device."""
 
 
 def seconds_of(step: Any, steps: int, device: torch.device) -> float:
-    """Seconds a step, warmed up, the device's work included."""
+    """Seconds per step after a warm-up, including the device's work."""
     run = synchronised(lambda: [step() for _ in range(steps)], device)
     synchronised(lambda: [step() for _ in range(max(1, steps // 10))], device)()
     started = time.perf_counter()
@@ -44,14 +44,14 @@ def seconds_of(step: Any, steps: int, device: torch.device) -> float:
 
 
 def fused(sizes: Sizes, replicates: int, device: torch.device) -> float:
-    """Seconds a step and model of R replicates trained as one, the study's way."""
+    """Seconds per step and model of R replicates trained as one, as the study does."""
     step = together(autoencoder(sizes.batch_size, replicates, sizes.width), device)
     step = graphed(step) if device.type == "cuda" else step
     return seconds_of(step, sizes.steps, device) / replicates
 
 
 def sequential(sizes: Sizes, device: torch.device) -> float:
-    """Seconds a step and model of one ordinary model."""
+    """Seconds per step of one ordinary model."""
     workload = autoencoder(sizes.batch_size, 1, sizes.width)
     return seconds_of(one_after_another(workload, device), sizes.steps, device)
 
@@ -68,8 +68,10 @@ def _one_of_several(device_name: str, sizes: Sizes, ready: Any, times: Any) -> N
 
 
 def at_once(sizes: Sizes, processes: int, device: torch.device) -> float:
-    """Seconds a step and model of k processes on one device. Raises `RuntimeError` where one
-    fails."""
+    """Seconds per step and model of k processes on one device.
+
+    Raises `RuntimeError` if one fails.
+    """
     context = multiprocessing.get_context("spawn")
     ready, times = context.Barrier(processes), context.Queue()
     arguments = (str(device), sizes, ready, times)
@@ -92,7 +94,7 @@ def at_once(sizes: Sizes, processes: int, device: torch.device) -> float:
 
 
 def compare(options: Options, sizes: Sizes, device: torch.device) -> list[Line]:
-    """All ways on `device`, in turns, `options.repeats` times."""
+    """Time all ways on `device` in turns, `options.repeats` times."""
     plain: list[float] = []
     together_: dict[int, list[float]] = {r: [] for r in sizes.replicates}
     packed: dict[int, list[float]] = {k: [] for k in sizes.processes}
@@ -127,12 +129,12 @@ def compare(options: Options, sizes: Sizes, device: torch.device) -> list[Line]:
 
 
 def milliseconds(seconds: float) -> float:
-    """1000 a second."""
+    """Seconds in milliseconds."""
     return 1000 * seconds
 
 
 def measure(options: Options) -> list[Line]:
-    """On the GPU of this machine, if it has one."""
+    """Compare all ways on this machine's GPU; without one, return lines that say so."""
     if not torch.cuda.is_available():
         note = "not measured: no GPU here"
         return [

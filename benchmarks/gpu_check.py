@@ -43,20 +43,20 @@ from trainables.rotation.losses import LOSSES
 from trainables.supervised import train as supervised
 
 ENOUGH = 400.0
-"""Seconds after which no further part begins."""
+"""Seconds after which no further part starts."""
 
 Values = dict[str, Any]
 
 
 def noise(images: int) -> Split:
-    """Random images with labels in turn: for whether a path runs, not for what it learns."""
+    """Random images with labels in turn, to test whether a path runs, not what it learns."""
     draw = np.random.default_rng(0)
     pixels = draw.integers(0, 256, (images, 28, 28), dtype=np.uint8)
     return Split(pixels, (np.arange(images) % 10).astype(np.uint8))
 
 
 def paths() -> Values:
-    """Whether every trainable and arm runs: `ok` with its seconds, or the error."""
+    """Run every trainable and arm: `ok` with its seconds, or the error, by name."""
     data = Dataset("noise", noise(400), noise(100), noise(100))
     small: Values = {"width": 4}
     parent: Any = None
@@ -67,7 +67,7 @@ def paths() -> Values:
         try:
             config = module.Config(**small, **settings)
             outcome = module.train(config, range(2), data, lambda metrics: None, parent)
-        except Exception as error:  # the next path is tried whatever ails this one
+        except Exception as error:  # the next path is tried after any error
             found[name] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
             return None
         found[name] = f"ok, {time.perf_counter() - started:.1f} s"
@@ -94,7 +94,7 @@ def paths() -> Values:
 
 
 def tests() -> Values:
-    """What `pytest -m gpu` says, in its last line; its output where a test fails."""
+    """The last line of `pytest -m gpu`. If a test fails, its last 60 lines are printed."""
     command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "tests/trainables/test_gpu.py"]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=150, check=False)
     lines = (ran.stdout + ran.stderr).strip().splitlines() or ["no output"]
@@ -104,7 +104,7 @@ def tests() -> Values:
 
 
 def ceilings(device: torch.device, side: int) -> Values:
-    """Bytes and floating-point operations a second that the device can do."""
+    """Copy rate (TB/s) and matrix product rates (TFLOP/s) of the device."""
     found: Values = {"copy, TB/s": copy_rate(device, 16 * side**2) / 1e12}
     for name, dtype, tf32 in (
         ("float32", torch.float32, False),
@@ -117,13 +117,13 @@ def ceilings(device: torch.device, side: int) -> Values:
 
 
 PRECISIONS = ("float32", "TF32", "bfloat16")
-"""Of products: whole, rounded to TF32, or with operands of bfloat16 (autocast)."""
+"""Precisions of products: full float32, rounded to TF32, or bfloat16 operands (autocast)."""
 
 
 @contextmanager
 def precision(name: str, device: torch.device) -> Iterator[None]:
-    """Compute in one of `PRECISIONS` in the block."""
-    # A graph can't use casts that were kept from before it.
+    """Compute in one of `PRECISIONS` inside the block."""
+    # No cache: a graph can't use casts that were cached before its capture.
     half = torch.autocast(device.type, torch.bfloat16, name == "bfloat16", cache_enabled=False)
     with tensor_cores(name == "TF32"), half:
         yield
@@ -131,7 +131,7 @@ def precision(name: str, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def tensor_cores(allowed: bool) -> Iterator[None]:
-    """Let float32 products be rounded to TF32 in the block, or not."""
+    """Allow float32 products to be rounded to TF32 inside the block, or forbid it."""
     backends: list[Any] = [torch.backends.cuda.matmul, torch.backends.cudnn]
     before = [backend.allow_tf32 for backend in backends]
     try:
@@ -152,8 +152,11 @@ def fused(
     counts: tuple[int, ...],
     steps: int,
 ) -> Values:
-    """Milliseconds a step, images/s and the share of the float32 product's rate by strategy,
-    precision and R, as a graph on a GPU; against one by one."""
+    """Milliseconds per step, images/s, ratio to one by one, and % of the float32 product's rate.
+
+    By strategy, precision and R. On a GPU steps run as graphs, and in float32 at R = 32 also
+    without.
+    """
     found: Values = {}
     images, plain = workload(1).batch_size, {}
     rate, operations = matmul_rate(device, torch.float32, 1024), flops_of(workload(1))
@@ -173,7 +176,7 @@ def fused(
             with precision(kind, device):
                 step = together(workload(count), device, strategy)
                 step = graphed(step) if graph else step
-                # A slow way in fewer steps: a second is enough.
+                # Fewer steps if they are slow: about a second is enough.
                 once = seconds_of(step, 1, device)
                 seconds = seconds_of(step, max(1, min(steps, round(1 / once))), device)
         except RuntimeError as error:  # no memory, or a step that no graph can hold
@@ -191,8 +194,8 @@ def fused(
 
 
 def training(device: torch.device, count: int, images: int, epochs: int) -> Values:
-    """Images/s of the study's own training, all of it, with graphs and without, and which
-    strategy it found fastest."""
+    """Images/s of the study's whole training, with and without graphs, and the strategy that it
+    found fastest."""
     data = Dataset("noise", noise(images), noise(100), noise(100))
     config = autoencoders.Config(latent_dim=14, batch_size=64, epochs=epochs)
     seen = count * epochs * (images // 64) * 64
@@ -215,7 +218,7 @@ def training(device: torch.device, count: int, images: int, epochs: int) -> Valu
 
 
 def kernels(device: torch.device, count: int) -> Values:
-    """The kernels that take most of a step's time, in % of it, and how many are launched."""
+    """The kernels that take most of a step's time, in %, and the launches per step."""
     if device.type != "cuda":
         return {"not measured": "no GPU here"}
     found: Values = {}
@@ -235,7 +238,7 @@ def kernels(device: torch.device, count: int) -> Values:
 
 
 def processes(device: torch.device, sizes: Sizes) -> Values:
-    """Milliseconds a step and model of k ordinary processes that share the device."""
+    """Milliseconds per step and model of k ordinary processes that share the device."""
     found: Values = {"1 alone": 1e3 * sequential(sizes, device)}
     for count in sizes.processes:
         found[f"{count} at once"] = 1e3 * at_once(sizes, count, device)
@@ -243,7 +246,7 @@ def processes(device: torch.device, sizes: Sizes) -> Values:
 
 
 def memory(device: torch.device, counts: tuple[int, ...]) -> Values:
-    """Peak GiB of a step by R, and GiB more a replicate."""
+    """Peak GiB of reserved memory of a step, by R."""
     if device.type != "cuda":
         return {"not measured": "no GPU here"}
     found: Values = {}
@@ -256,7 +259,7 @@ def memory(device: torch.device, counts: tuple[int, ...]) -> Values:
 
 
 def real_cell(data: Dataset, count: int, epochs: int) -> Values:
-    """A cell to its end: seconds, and the errors of its models."""
+    """Train one whole cell: seconds, images/s, and the errors of its models."""
     config = autoencoders.Config(latent_dim=14, batch_size=64, epochs=epochs)
     started = time.perf_counter()
     outcome = autoencoders.train(config, range(count), data, lambda metrics: None)
@@ -272,7 +275,7 @@ def real_cell(data: Dataset, count: int, epochs: int) -> Values:
 
 
 def main() -> None:
-    """Run the parts that there is time for, and print their table."""
+    """Run the parts for which there is time, and print a table of them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--data-dir", type=Path, help="folder with full MNIST")
@@ -317,7 +320,7 @@ def main() -> None:
         begun = time.perf_counter()
         try:
             report[name] = part()
-        except Exception as error:  # the other parts are worth having all the same
+        except Exception as error:  # the other parts still run
             report[name] = {"failed": f"{type(error).__name__}: {error}"[:300]}
         seconds = time.perf_counter() - begun
         print(f"{name}: {seconds:.0f} s", flush=True)
@@ -329,7 +332,7 @@ def main() -> None:
 
 
 def words(value: Any) -> str:
-    """Numbers to four digits."""
+    """A value as text; numbers have four digits."""
     if isinstance(value, dict):
         return "  ".join(f"{name} {words(entry)}" for name, entry in value.items())
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,11 +1,11 @@
 """The distance of training steps from the machine's limit.
 
-Floating-point operations are those of one unfused member times the members, as PyTorch's counter
-overcounts grouped weight gradients, over the machine's measured matrix product rate for the same
-dtype and threads. Bytes are those of every operator's inputs and outputs, as if nothing were in
-the cache, over the measured copy bandwidth. A convolution can be faster than a matrix product: of
-the libraries that PyTorch uses for the two on a CPU, only the one for convolutions uses 512-bit
-vectors on every make of processor.
+Floating-point operations of one unfused member are multiplied by the number of members, because
+PyTorch's counter overcounts grouped weight gradients, and divided by the machine's measured matrix
+product rate for the same dtype and threads. Bytes are those of every operator's inputs and outputs,
+as if nothing were cached, divided by the measured copy bandwidth. A convolution can be faster than
+a matrix product: PyTorch uses different libraries for them on a CPU, and only the one for
+convolutions uses 512-bit vectors on every make of processor.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class BytesMoved(TorchDispatchMode):
 
 
 def flops_of(workload: Workload) -> int:
-    """Of a forward and backward pass of one member."""
+    """Floating-point operations of a forward and backward pass of one member."""
     model, batch = of_one(workload)
     with FlopCounterMode(display=False) as counter:
         workload.loss(model, *batch).backward()
@@ -50,7 +50,7 @@ def flops_of(workload: Workload) -> int:
 
 
 def bytes_of(workload: Workload) -> int:
-    """Moved by a forward and backward pass of one member."""
+    """Bytes moved by a forward and backward pass of one member."""
     model, batch = of_one(workload)
     with BytesMoved() as counter:
         workload.loss(model, *batch).backward()
@@ -58,9 +58,9 @@ def bytes_of(workload: Workload) -> int:
 
 
 def measure(options: Options) -> list[Line]:
-    """A line a network and size: the part of the matrix product rate that its step reaches."""
+    """One line per network and size: the share of the matrix product rate that its step reaches."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    # On one thread of a processor its own time, which other processes disturb less.
+    # Processor time on a CPU: other processes disturb it less.
     clock = time.process_time if device.type == "cpu" else time.perf_counter
     before = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""The basis of all figures: hardware, versions, and the most that this machine can do."""
+"""The machine: hardware, versions, and its fastest matrix products and copies."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from study.provenance import code_version, packages, processor
 
 def describe() -> dict[str, Any]:
     """Hardware and versions."""
-    import psutil  # not where a GPU is only checked
+    import psutil  # imported here: `gpu_check` runs without it
 
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
@@ -30,9 +30,9 @@ def describe() -> dict[str, Any]:
 
 
 def best_seconds(function: Callable[[], Any], device: torch.device, repeats: int = 20) -> float:
-    """The fewest seconds of `function` after a warm-up: what the machine can do at best.
+    """Shortest time of `function` in seconds, of `repeats` runs after a warm-up.
 
-    On a processor those of one thread's own time, as all that is compared with it.
+    On a CPU this is processor time, like all times that are compared with it.
     """
     clock = time.process_time if device.type == "cpu" else time.perf_counter
     run = synchronised(function, device)
@@ -46,20 +46,20 @@ def best_seconds(function: Callable[[], Any], device: torch.device, repeats: int
 
 
 def matmul_rate(device: torch.device, dtype: torch.dtype, side: int = 1024) -> float:
-    """Floating-point operations a second of a square matrix product on the current threads."""
+    """Floating-point operations per second of a square matrix product on the current threads."""
     left, right = (torch.rand(side, side, device=device, dtype=dtype) for _ in range(2))
     return 2 * side**3 / best_seconds(lambda: left @ right, device)
 
 
 def copy_rate(device: torch.device, size: int = 2**28) -> float:
-    """Bytes a second, read and written, of copying `size` bytes that fit no cache."""
+    """Bytes read and written per second while copying `size` bytes, which fit no cache."""
     source = torch.zeros(size // 4, device=device)
     target = torch.empty_like(source)
     return 2 * size / best_seconds(lambda: target.copy_(source), device, repeats=5)
 
 
 def synchronised(function: Callable[[], Any], device: torch.device) -> Callable[[], Any]:
-    """`function`, which returns only when the device has done its work."""
+    """`function`, but returning only when the device has finished its work."""
     if device.type != "cuda":
         return function
 

@@ -1,4 +1,4 @@
-"""Samples of a quantity, what they say, and the lines of the table that they make. No torch."""
+"""Samples of a quantity, their statistics, and lines of the table. No torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Sample:
     """Repeated measurements of one quantity."""
 
     values: tuple[float, ...]
-    """In the order in which they were taken."""
+    """Values in the order in which they were taken."""
 
     def __post_init__(self) -> None:
         if not self.values:
@@ -24,12 +24,12 @@ class Sample:
 
     @property
     def n(self) -> int:
-        """How many values there are."""
+        """Number of values."""
         return len(self.values)
 
     @property
     def median(self) -> float:
-        """The middle one, or the mean of the two in the middle."""
+        """The median: the middle value, or the mean of the two in the middle."""
         return statistics.median(self.values)
 
     def map(self, function: Callable[[float], float]) -> Sample:
@@ -37,8 +37,8 @@ class Sample:
         return Sample(tuple(function(value) for value in self.values))
 
     def over(self, other: Sample) -> Sample:
-        """Ratios, value by value where both were taken in turns; else of every value to the
-        other's median."""
+        """Ratios to `other`: value by value if both have as many values, as when they are taken in
+        turns; else to its median."""
         if self.n == other.n:
             pairs = zip(self.values, other.values, strict=True)
             return Sample(tuple(mine / theirs for mine, theirs in pairs))
@@ -52,7 +52,7 @@ class Line:
     what: str
     """What was measured."""
     value: Sample | None
-    """None where it was not measured, and `note` says why."""
+    """None if it was not measured; `note` then says why."""
     unit: str
     """`s`, `ms`, `×`, `%`, `GiB` …"""
     at_least: float | None = None
@@ -60,15 +60,15 @@ class Line:
     at_most: float | None = None
     """The largest median that is wanted, if any."""
     quality: str = ""
-    """How good the results are that took this time: a faster worse result is no result."""
+    """Quality of the results that took this time: a faster, worse result doesn't count."""
     note: str = ""
-    """How it was measured where that isn't obvious, or why it wasn't."""
+    """How it was measured, if that isn't obvious, or why it wasn't."""
     details: Mapping[str, Any] = field(default_factory=dict)
     """Further numbers, for the JSON file."""
 
     @property
     def reached(self) -> bool | None:
-        """Whether the median is where it is wanted; None where nothing is."""
+        """True if the median is within the bounds; None without a measurement or bounds."""
         if self.value is None or (self.at_least is None and self.at_most is None):
             return None
         low = -math.inf if self.at_least is None else self.at_least
@@ -77,7 +77,7 @@ class Line:
 
     @property
     def target(self) -> str:
-        """`≥ 8`, `≤ 2` or nothing."""
+        """The bound in words: `≥ 8`, `≤ 2` or nothing."""
         if self.at_least is not None:
             return f"≥ {self.at_least:g}"
         return "" if self.at_most is None else f"≤ {self.at_most:g}"
@@ -85,18 +85,18 @@ class Line:
 
 @dataclass(frozen=True)
 class Options:
-    """What every module's `measure` is given."""
+    """The argument of every module's `measure`."""
 
     data_dir: Path | None = None
     """Folder with full MNIST in torchvision's layout; None for `trainables.data`'s default."""
     folder: Path = Path()
-    """An empty folder for results that are thrown away."""
+    """An empty folder for temporary results."""
     repeats: int = 3
-    """How often whole runs are repeated. Short loops have a number of their own."""
+    """Number of repeats of whole runs. Short loops have their own."""
     tiny: bool = False
-    """Seconds in all, for tests: everything is executed, and no number means anything."""
+    """For tests: everything runs in seconds, and no number means anything."""
     say: Callable[[str], None] = print
-    """Told what is being measured."""
+    """Called with a line on what is being measured."""
 
 
 def in_turns(
@@ -105,8 +105,8 @@ def in_turns(
     warm_up: int = 1,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Sample]:
-    """Seconds of each function, taken in turns (A B A B …), so that whatever else the machine
-    does falls on all of them alike. The first `warm_up` rounds are not counted."""
+    """Seconds of each function, taken in turns (A B A B …), so that other load on the machine
+    affects all of them alike. The first `warm_up` rounds are not counted."""
     taken: dict[str, list[float]] = {name: [] for name in functions}
     for turn in range(warm_up + repeats):
         for name, function in functions.items():
@@ -122,20 +122,20 @@ class Stratum:
     """A random sample of the fits of one kind."""
 
     fits: int
-    """How many of the kind there are in the whole."""
+    """Number of fits of this kind in the whole grid."""
     wall: float
-    """Seconds that the sample took, as many at a time as there are cores."""
+    """Wall-clock seconds of the sample, with as many fits at a time as there are cores."""
     seconds: Sequence[float]
-    """What each of the sample took by itself."""
+    """Seconds of each fit of the sample."""
 
     @property
     def mean(self) -> float:
-        """Wall-clock seconds a fit."""
+        """Wall-clock seconds per fit."""
         return self.wall / len(self.seconds)
 
     @property
     def relative_error(self) -> float:
-        """Standard error of the mean over the mean, by the spread of the fits."""
+        """Standard error of the mean over the mean, from the spread of the fits."""
         if len(self.seconds) < 2:
             return math.nan
         spread = statistics.stdev(self.seconds) / statistics.mean(self.seconds)
@@ -143,7 +143,7 @@ class Stratum:
 
 
 def extrapolate(strata: Sequence[Stratum]) -> tuple[float, float]:
-    """Seconds that all fits of all strata would take, and twice the standard error of that."""
+    """Seconds that all fits of all strata would take, and twice their standard error."""
     total = sum(stratum.fits * stratum.mean for stratum in strata)
     variance = sum((s.fits * s.mean * s.relative_error) ** 2 for s in strata)
     return total, 2 * math.sqrt(variance)

@@ -15,12 +15,12 @@ from benchmarks.measure import Line, Options, Sample
 from study.store import Store
 
 DEPTH, LATENT_DIM, MODELS = 3, 14, 3
-"""Of the study's cells; the notebook has the same latent dimension and as many convolutions."""
+"""Settings of the study's cells. The notebook has the same latent dimension and as many
+convolutions."""
 
 
 def first_reaching(epochs: Sequence[dict[str, float]], error: float) -> float:
-    """Seconds after which the notebook's test error was at most `error`; those of its last epoch
-    where it never was."""
+    """Seconds until the notebook's test error was at most `error`; of all epochs if never."""
     for line in epochs:
         if line["test_mse"] <= error:
             return line["seconds"]
@@ -28,7 +28,7 @@ def first_reaching(epochs: Sequence[dict[str, float]], error: float) -> float:
 
 
 def notebook(options: Options) -> list[dict[str, float]]:
-    """One line an epoch of one model."""
+    """Train one model in the notebook; return one line per epoch."""
     epochs = 1 if options.tiny else 10
     images = [2560] if options.tiny else []
     done = run("-m", "benchmarks.plain_notebook", options.data_dir or "", epochs, *images)
@@ -36,7 +36,7 @@ def notebook(options: Options) -> list[dict[str, float]]:
 
 
 def study(options: Options, out: Path) -> tuple[float, float, list[float]]:
-    """Seconds a model, with the report and without, and the cells' mean test errors."""
+    """Seconds per model with and without the report, and the cells' mean test errors."""
     arguments = ["run", "autoencoder", "--latent-dims", LATENT_DIM, "--out", out]
     if options.tiny:
         arguments += ["--preset", "smoke"]
@@ -51,7 +51,7 @@ def study(options: Options, out: Path) -> tuple[float, float, list[float]]:
 
 
 def measure(options: Options) -> list[Line]:
-    """Both in turns: one model of the notebook, then the study's two cells and their report."""
+    """Time both in turns: one model of the notebook, then the study's cells and their report."""
     plain, whole, training = [], [], []
     for turn in range(options.repeats):
         options.say(f"notebook: round {turn + 1} of {options.repeats}")

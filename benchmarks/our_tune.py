@@ -1,8 +1,8 @@
-"""This study's cells, timed as `plain_tune` is: the Tuner without Ray's start.
+"""Time this study's cells like `plain_tune`: the Tuner without Ray's start.
 
     python -m benchmarks.our_tune TASK.json
 
-computes cells and prints one JSON object, `wall`.
+computes cells and prints one JSON object with `wall`, in seconds.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from trainables.data import load
 
 
 def planned_cells(plan: Mapping[str, Any]) -> list[list[Cell]]:
-    """The cells of a plan, as `study.json` has it, an experiment each."""
+    """The cells of a plan of `study.json`, one list per experiment."""
     known: dict[str, Cell] = {}
     groups = []
     for planned in plan["experiments"]:
@@ -41,8 +41,11 @@ def planned_cells(plan: Mapping[str, Any]) -> list[list[Cell]]:
 
 
 def main(task: Path) -> None:
-    """Compute what `task` lists: `dataset`, `data_dir`, `folder` (a results folder) and
-    `experiments`, as a plan has them, those first that others build on."""
+    """Compute the cells in the file `task`.
+
+    It has `dataset`, `data_dir`, `folder` (a results folder) and `experiments` as in a plan;
+    experiments that others build on come first.
+    """
     asked = json.loads(task.read_text(encoding="utf-8"))
     groups = planned_cells(asked)
     folder = Path(asked["data_dir"]) if asked["data_dir"] else None

@@ -1,7 +1,7 @@
 """Ray Tune as commonly written against this study: few-shot fits, and the whole quick grid.
 
-The common way (`plain_tune`) would take an hour for the whole grid, so a random sample of its
-fits, of each kind apart, is run as a real Tune run and extrapolated; its line says so.
+The common way (`plain_tune`) would take an hour for the whole grid. So a random sample of each kind
+of fits is run as a real Tune run and extrapolated, and its line says so.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from trainables.data import default_data_dir, load
 from trainables.fewshot.settings import HEADS
 
 SAMPLED = 8
-"""Fits of each kind that are run as commonly written."""
+"""Number of fits of each kind that are run as commonly written."""
 
 Fit = dict[str, Any]
 """A trial of `plain_tune`: `kind`, `settings`, `replicate`, `encoder`, perhaps `reach`, cell id."""
 
 PLAIN = "autoencoder by the common recipe"
-"""The kind of those that have an error to reach."""
+"""The kind of fits that have an error to reach."""
 
 
 def outcome(module: str, task: dict[str, Any], path: Path) -> dict[str, Any]:
@@ -44,7 +44,7 @@ def outcome(module: str, task: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def fits_of(cells: list[Cell], encoders: Path) -> dict[str, list[Fit]]:
-    """Every replicate of every cell as a fit of its own, by kind: `autoencoder` or the arm."""
+    """One fit per replicate of every cell, by kind: `autoencoder` or the arm."""
     kinds: dict[str, list[Fit]] = {}
     for cell in cells:
         name = cell.experiment.name
@@ -62,14 +62,14 @@ def fits_of(cells: list[Cell], encoders: Path) -> dict[str, list[Fit]]:
 
 
 def encoder_file(folder: Path, cell: Cell, replicate: int) -> Path | None:
-    """Where `export_encoders` leaves what a replicate starts from; None where it starts anew."""
+    """Where `export_encoders` leaves the encoder of a replicate; None if it has no parent."""
     if cell.parent is None:
         return None
     return folder / f"{cell.parent.id}-{cell.settings.parent_replicate(replicate)}.safetensors"
 
 
 def export_encoders(store: Store, cells: list[Cell], folder: Path) -> None:
-    """The parents' weights as files that the common way loads."""
+    """Write the parents' weights as files that the common way loads."""
     folder.mkdir(parents=True, exist_ok=True)
     for cell in cells:
         if cell.parent is None:
@@ -91,10 +91,10 @@ class Sampled:
     quality: list[float]
     """Test accuracy, or test MSE, of each."""
     epochs: list[int]
-    """Of each that had an error to reach: in how many epochs; else 0."""
+    """Epochs that each took to reach its error; 0 if it had none."""
 
     def compared(self, store: Store) -> str:
-        """How good these fits are, here and there."""
+        """Quality of these fits in words, in `store` (here) and as commonly written (there)."""
         rows = store.rows(replicates_of(self.fits)).set_index(["cell", "replicate"])
         column = "test_mse" if self.fits[0]["kind"] == "autoencoder" else "test_accuracy"
         mine = mean(rows[column].loc[(f["cell"], f["replicate"])] for f in self.fits)
@@ -107,13 +107,13 @@ class Sampled:
 
 
 def replicates_of(fits: list[Fit]) -> dict[str, int]:
-    """By cell: how many replicates have to be read for these fits."""
+    """Number of replicates to read for these fits, by cell."""
     return {fit["cell"]: max(f["replicate"] for f in fits if f["cell"] == fit["cell"]) + 1
             for fit in fits}  # fmt: skip
 
 
 def sample(options: Options, kinds: dict[str, list[Fit]], dataset: str) -> dict[str, Sampled]:
-    """A random sample of the fits of each kind, run as commonly written."""
+    """Run a random sample of the fits of each kind as commonly written."""
     found = {}
     draw = random.Random(0)
     for kind, fits in kinds.items():
@@ -134,14 +134,16 @@ def sample(options: Options, kinds: dict[str, list[Fit]], dataset: str) -> dict[
 
 
 def to_reach(fits: list[Fit], store: Store) -> list[Fit]:
-    """The same autoencoders, by the common recipe until each is as good as the study's is."""
+    """The same autoencoders, with the test errors of the study's as errors to `reach`."""
     errors = store.rows(replicates_of(fits)).set_index(["cell", "replicate"])["test_mse"]
     return [fit | {"reach": float(errors.loc[(fit["cell"], fit["replicate"])])} for fit in fits]
 
 
 def compute(options: Options, groups: list[list[Cell]], dataset: str, folder: Path) -> float:
-    """Wall-clock seconds of this study's Tuner on the cells of the last group, which may build on
-    those of the others: what is in the folder already is not computed."""
+    """Wall-clock seconds of this study's Tuner on the cells that the folder lacks.
+
+    Cells of a group may build on cells of the groups before.
+    """
     task = {
         "dataset": dataset,
         "data_dir": str(options.data_dir or ""),
@@ -153,8 +155,8 @@ def compute(options: Options, groups: list[list[Cell]], dataset: str, folder: Pa
 
 
 def few_shot_grid(options: Options) -> tuple[str, list[Experiment]]:
-    """The quick preset's few-shot grid, with one cell of encoders a latent dimension: on full
-    MNIST (in a test on few digits)."""
+    """The dataset and the quick preset's few-shot grid, with one cell of encoders per latent
+    dimension. The dataset is full MNIST (`mnist-5k` in tests)."""
     preset = PRESETS["smoke" if options.tiny else "quick"]
     encoder_settings = dict(preset.fixed["autoencoder"])
     depths = preset.axes["fewshot"]["depth"] if options.tiny else FEWSHOT.axes["depth"]
@@ -174,7 +176,7 @@ def few_shot_grid(options: Options) -> tuple[str, list[Experiment]]:
 
 
 def few_shot(options: Options) -> list[Line]:
-    """Few-shot fits, `fixed` and `full` apart, each way's Tuner without Ray's start."""
+    """Time few-shot fits, `fixed` and `full` separately: each way's Tuner without Ray's start."""
     dataset, chosen = few_shot_grid(options)
     autoencoders, classifiers = plan(chosen, load(dataset, options.data_dir).fingerprint)
     pretrained = options.folder / "pretrained"
@@ -218,9 +220,12 @@ def few_shot(options: Options) -> list[Line]:
 
 
 def whole_grid(options: Options) -> list[Line]:
-    """`study run assignment`, from the command to the report, against the same grid: by the common
-    recipe to the same errors, and by the study's recipe, where only the layout of the work
-    differs. The study's time holds its checks, its control and heads without a network, too."""
+    """Time `study run assignment`, from the command to the report, against its grid in Ray Tune.
+
+    Ray Tune uses the common recipe to the same errors, or the study's recipe, so that only the
+    layout of the work differs. The study's time includes its checks, its control and heads without
+    a network.
+    """
     done, store = assignment(options)
     cells = [
         cell
@@ -283,5 +288,5 @@ def whole_grid(options: Options) -> list[Line]:
 
 
 def measure(options: Options) -> list[Line]:
-    """Few-shot fits on full MNIST, then the quick grid on the embedded digits."""
+    """Measure few-shot fits on full MNIST, then the quick grid on the embedded digits."""
     return few_shot(options) + whole_grid(options)

@@ -1,12 +1,12 @@
-"""The notebook loop that users write otherwise, and that this study is measured against.
+"""The usual notebook loop, against which this study is measured.
 
 A torchvision DataLoader with ToTensor, a plain convolutional autoencoder 16-32-64, Adam at 1e-3,
-batches of 128, ten epochs, evaluation on the test images after each. All of the machine's cores.
+batches of 128, ten epochs, evaluation on the test images after each, on all cores.
 
     python -m benchmarks.plain_notebook DATA_DIR [EPOCHS] [IMAGES]
 
-prints one JSON object an epoch; an empty DATA_DIR is the study's default folder. With IMAGES only
-so many are trained on, which is for tests.
+prints one JSON object per epoch. An empty DATA_DIR is the study's default folder. IMAGES limits
+the number of training images, for tests.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from trainables.data import default_data_dir
 
 
 def autoencoder(latent_dim: int) -> nn.Module:
-    """Images (N, 1, 28, 28) to reconstructions of the same shape."""
+    """Network from images (N, 1, 28, 28) to reconstructions of the same shape."""
     return nn.Sequential(
         nn.Conv2d(1, 16, 3, stride=2, padding=1),
         nn.ReLU(),
@@ -49,7 +49,7 @@ def autoencoder(latent_dim: int) -> nn.Module:
 def run(
     data_dir: str, latent_dim: int = 14, epochs: int = 10, images: int = 60_000, seed: int = 0
 ) -> list[dict[str, float]]:
-    """Train one model; one line an epoch with `epoch`, `seconds` so far and `test_mse`."""
+    """Train one model; one line per epoch with `epoch`, `seconds` so far and `test_mse`."""
     torch.manual_seed(seed)
     transform = transforms.ToTensor()
     train = Subset(datasets.MNIST(data_dir, train=True, transform=transform), range(images))

@@ -1,16 +1,15 @@
-"""Ray Tune as commonly written: one trial a fit, each in an actor of its own that loads the data,
+"""Ray Tune as commonly written: one trial per fit, each in its own actor that loads the data,
 trains with a DataLoader, and evaluates on the test images with another.
 
-The networks, seeds, label subsets, optimiser and schedule are this study's, so that both ways get
-the same accuracy; what differs is how the work is laid out. An autoencoder that has an error to
-`reach` is trained by the recipe that is commonly written instead, until it gets there. Everything
-of Tune is at its default.
+The networks, seeds, label subsets, optimiser and schedule are this study's, so both ways get the
+same accuracy; only the layout of the work differs. An autoencoder with an error to `reach` is
+trained by the common recipe instead, until it gets there. All of Tune's settings are defaults.
 
     python -m benchmarks.plain_tune TASK.json
 
 runs the fits of a file and prints one JSON object: `wall`, the seconds of the Tuner without Ray's
-start, and `fits` with each one's `seconds`, `quality` and, where it had an error to reach,
-`epochs`.
+start, and `fits` with `seconds`, `quality` and `epochs` each; `epochs` is 0 if the fit had no error
+to reach.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ from trainables.replicates import Replicates
 from trainables.seeds import initialise, seed_of
 
 MOST_EPOCHS = 40
-"""When the common recipe is given up on: eight times the epochs of the study's quick preset."""
+"""Epochs at which the common recipe gives up: eight times the study's quick preset."""
 
 
 def read(dataset: str, data_dir: str) -> tuple[Dataset[Any], np.ndarray, Dataset[Any]]:
@@ -70,7 +69,7 @@ def optimise(
     decay: float,
     loss: Any,
 ) -> None:
-    """An ordinary training loop."""
+    """Train a model in an ordinary loop."""
     optimiser = torch.optim.AdamW(groups, weight_decay=decay, betas=(0.9, 0.95))
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser,
@@ -95,7 +94,7 @@ def average(model: nn.Module, test: Dataset[Any], measure: Any) -> float:
 
 
 def fit_autoencoder(settings: dict[str, Any], replicate: int, dataset: str, data_dir: str) -> float:
-    """Test MSE of one autoencoder."""
+    """Train one autoencoder; return its test MSE."""
     config = autoencoder.Config(**settings)
     train, _, test = read(dataset, data_dir)
     (model,) = initialise(lambda: Autoencoder(config.shape), config.seed, [replicate])
@@ -103,7 +102,7 @@ def fit_autoencoder(settings: dict[str, Any], replicate: int, dataset: str, data
     if config.optimiser == "adamw":
         groups = [{"params": list(model.parameters()), "lr": config.learning_rate}]
         optimise(model, groups, loader, config.epochs, config.weight_decay, reconstruction)
-    else:  # PyTorch's Muon refuses the filters of convolutions: the study's own, of one model
+    else:  # the study's Muon for one model: PyTorch's refuses filters of convolutions
         stepper = autoencoder.OPTIMISERS[config.optimiser](
             Replicates([model]).parameters,
             {"": config.learning_rate},
@@ -122,14 +121,17 @@ def fit_autoencoder(settings: dict[str, Any], replicate: int, dataset: str, data
 def fit_autoencoder_plainly(
     settings: dict[str, Any], replicate: int, dataset: str, data_dir: str, reach: float
 ) -> tuple[float, int]:
-    """Test MSE of one autoencoder of the same layers with ReLU, under Adam at 1e-3, and after how
-    many epochs, with an evaluation after each, it is at most `reach`, or `MOST_EPOCHS`."""
+    """Train one autoencoder of the same layers with ReLU, under Adam at 1e-3.
+
+    It is evaluated after each epoch, and trained until its test MSE is at most `reach`, or for
+    `MOST_EPOCHS`. Returns the MSE and the epochs.
+    """
     config = autoencoder.Config(**settings | {"activation": "relu"})
     train, _, test = read(dataset, data_dir)
     (model,) = initialise(lambda: Autoencoder(config.shape), config.seed, [replicate])
     for layer in model.modules():
         if isinstance(layer, nn.ConvTranspose2d):
-            layer.reset_parameters()  # the study's have a last bias of their own
+            layer.reset_parameters()  # undo the study's own last bias
     loader = DataLoader(train, config.batch_size, shuffle=True)
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
     error, epochs = math.inf, 0
@@ -149,14 +151,14 @@ def reconstruction(output: torch.Tensor, images: torch.Tensor, _: torch.Tensor) 
 
 
 def image_errors(output: torch.Tensor, images: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
-    """Mean squared error per pixel of each of the images: (B,)."""
+    """Mean squared error per pixel of each image: (B,)."""
     return (output - images).square().mean(dim=(1, 2, 3))
 
 
 def fit_classifier(
     settings: dict[str, Any], replicate: int, dataset: str, data_dir: str, encoder: str
 ) -> float:
-    """Test accuracy of one few-shot classifier, its encoder from the file `encoder`."""
+    """Train one few-shot classifier on the encoder of a file, if any; return its test accuracy."""
     config = fewshot.Config(**settings)
     train, labels, test = read(dataset, data_dir)
     parent = {config.parent_replicate(replicate): load_file(encoder)} if encoder else None
@@ -184,7 +186,7 @@ def fit_classifier(
 
 
 def trial(config: dict[str, Any]) -> None:
-    """One fit, as Tune's function trainable."""
+    """Run one fit, as a function trainable of Tune."""
     from ray import tune
 
     started = time.perf_counter()
@@ -203,13 +205,16 @@ def trial(config: dict[str, Any]) -> None:
 
 
 def main(task: Path) -> None:
-    """Fit what `task` lists: `dataset`, `data_dir`, `folder`, and `fits` with `kind`, `settings`
-    (a complete configuration), `replicate`, `encoder` (a safetensors file or nothing) and perhaps
-    `reach`, the test MSE at which the common recipe stops."""
+    """Run the fits in the file `task`.
+
+    It has `dataset`, `data_dir`, `folder`, and `fits` with `kind`, `settings` (a complete
+    configuration), `replicate`, `encoder` (a safetensors file, or empty) and optionally `reach`,
+    the test MSE at which the common recipe stops.
+    """
     import ray
     from ray import tune
 
-    import study.cluster  # noqa: F401  (it sets what Ray reads)
+    import study.cluster  # noqa: F401  (it sets variables that Ray reads)
 
     asked = json.loads(task.read_text(encoding="utf-8"))
     ray.init(include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)

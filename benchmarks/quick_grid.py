@@ -1,4 +1,4 @@
-"""The default study, run once for all the questions that it answers."""
+"""The default study, run once for all modules that need it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from study.store import Store
 
 @cache
 def assignment(options: Options) -> tuple[Finished, Store]:
-    """`study run assignment` into an empty folder, from the command to the report."""
+    """Run `study run assignment` into an empty folder, from the command to the report."""
     preset = "smoke" if options.tiny else "quick"
     options.say(f"the whole study, study run assignment --preset {preset}")
     out = options.folder / "assignment"

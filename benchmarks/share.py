@@ -18,7 +18,7 @@ GIB = 2**30
 
 
 def rays_share(options: Options) -> list[Line]:
-    """Of the default study: the autoencoders' cells are the long ones, the few-shot the short."""
+    """Ray's share in the default study: autoencoder cells are long, few-shot cells short."""
     _, store = assignment(options)
     cores = os.cpu_count() or 1
     lines = []
@@ -49,7 +49,7 @@ def rays_share(options: Options) -> list[Line]:
 
 
 def hundred_thousand(options: Options) -> list[str]:
-    """Options of a grid of 100,000 cells (of 40 in a test)."""
+    """Options of a grid of 100,000 cells (40 in a test)."""
     dims, batches = (2, 10) if options.tiny else (250, 200)
     axes = {"--latent-dims": range(1, dims + 1), "--depths": (2, 3)}
     axes["--batch-sizes"] = range(1, batches + 1)
@@ -57,7 +57,7 @@ def hundred_thousand(options: Options) -> list[str]:
 
 
 def planning(options: Options) -> Line:
-    """`study plan`, from the command to its end."""
+    """Time `study plan`, from the command to its end."""
     folder = options.folder / "empty"
     seconds = []
     for turn in range(1 + options.repeats):
@@ -72,9 +72,9 @@ def planning(options: Options) -> Line:
 
 
 def restarting(options: Options) -> Line:
-    """`study run` on a folder where every one of 10,000 cells is done, to the line that says so.
+    """Time `study run` on a folder with 10,000 finished cells, to the line that says so.
 
-    The blocks have real files, written through the store, with two replicates' rows.
+    The blocks are real files, written through the store, with the rows of two replicates.
     """
     dims, batches = (2, 5) if options.tiny else (50, 100)
     axes = {"--latent-dims": range(1, dims + 1), "--depths": (2, 3)}
@@ -104,7 +104,7 @@ def restarting(options: Options) -> Line:
 
 
 def memory(options: Options) -> list[Line]:
-    """Of `study run autoencoder` on full MNIST with its report."""
+    """Memory of `study run autoencoder` on full MNIST with its report."""
     options.say("share: memory")
     place = ["--data-dir", options.data_dir] if options.data_dir else []
     full = ["--dataset", "mnist", *place, "--depths", 3, "--replicates", 1]
@@ -140,12 +140,12 @@ def memory(options: Options) -> list[Line]:
 
 
 def gib(size: int) -> Sample:
-    """Bytes in GiB, one value."""
+    """A sample of one value, from bytes to GiB."""
     return Sample((size / GIB,))
 
 
 def measure(options: Options) -> list[Line]:
-    """All of it."""
+    """Measure Ray's share, planning, restarting and memory."""
     return [
         *rays_share(options),
         planning(options),

@@ -1,5 +1,5 @@
-"""Training steps of the study's networks at the study's sizes, three ways: as the study does them,
-by another strategy, and one ordinary model after another."""
+"""Training steps of the study's networks at its sizes, three ways: as the study does them, by
+another strategy, and one ordinary model after another."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ from trainables.shape import Shape
 Step = Callable[[], Any]
 
 PEAK, STEPS, WARM_UP, WEIGHT_DECAY = 1e-3, 10_000, 0.1, 0.01
-"""The schedule of every step that is timed, and how many there may be."""
+"""Optimiser settings of every timed step; at most `STEPS` steps may be run."""
 
 
 @dataclass(frozen=True)
 class Workload:
-    """A network with its loss, and what each of R replicates sees in a step."""
+    """A network with its loss, and the data of R replicates in a step."""
 
     name: str
     build: Callable[[], nn.Module]
     loss: Callable[..., Tensor]
     batch: Callable[[int], tuple[Tensor, ...]]
-    """R to the arguments of `loss` after the model, (R, B, …) each."""
+    """Function from R to the arguments of `loss` after the model, (R, B, …) each."""
     batch_size: int
     replicates: int
 
 
 def shape(width: int = 16, depth: int = 3) -> Shape:
-    """The study's network at d = 14."""
+    """Shape of the study's network at d = 14."""
     return Shape(latent_dim=14, depth=depth, width=width)
 
 
 def autoencoder(batch_size: int, replicates: int, width: int = 16) -> Workload:
-    """An autoencoder's step."""
+    """A step of an autoencoder."""
     return Workload(
         f"autoencoder, batch {batch_size}",
         lambda: Autoencoder(shape(width)),
@@ -70,7 +70,7 @@ def classifier(labels: int, replicates: int, width: int = 16) -> Workload:
 
 
 def head(labels: int, replicates: int) -> Workload:
-    """A step of a few-shot classifier on codes."""
+    """A step of a few-shot classifier's head on codes."""
     return Workload(
         f"few-shot, fixed, {labels} labels",
         lambda: Head(14),
@@ -100,7 +100,7 @@ def together(workload: Workload, device: torch.device, strategy: Strategy | None
 
 
 def graphed(step: Step) -> Step:
-    """`step`, which has to work on the GPU alone, as one CUDA graph: the study's way to train."""
+    """`step` as one CUDA graph, as the study trains; all its work must be on the GPU."""
     graph = CudaGraph(())
     for _ in range(EAGER_STEPS):
         graph.aside(step)
@@ -109,8 +109,7 @@ def graphed(step: Step) -> Step:
 
 
 def one_after_another(workload: Workload, device: torch.device) -> Step:
-    """A step of each of the replicates as an ordinary model with an optimiser and a schedule of
-    its own."""
+    """A step of all replicates as ordinary models, each with its own optimiser and schedule."""
     models = [
         model.to(device) for model in initialise(workload.build, 0, range(workload.replicates))
     ]
@@ -140,6 +139,6 @@ def one_after_another(workload: Workload, device: torch.device) -> Step:
 
 
 def of_one(workload: Workload) -> tuple[nn.Module, tuple[Tensor, ...]]:
-    """One member on the CPU and what it sees, for counting."""
+    """One member on the CPU and its batch, to count operations."""
     (model,) = initialise(workload.build, 0, range(1))
     return copy.deepcopy(model), tuple(part[0] for part in workload.batch(1))

@@ -1,4 +1,4 @@
-"""The lines as a table on a terminal, and as JSON."""
+"""Results as a table on a terminal, and as JSON."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from benchmarks.measure import Line, Sample
 
 
 def number(value: float) -> str:
-    """Three digits: `0.0412`, `8.31`, `784`."""
+    """A number with three digits: `0.0412`, `8.31`, `784`."""
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def shown(value: Sample | None, unit: str) -> str:
-    """`8.31 × (7.90 … 8.55, n = 3)`; the unit stands after the median."""
+    """A sample in words, such as `8.31 × (7.90 … 8.55, n = 3)`."""
     if value is None:
         return "not measured"
     if value.n == 1:
@@ -29,12 +29,12 @@ def shown(value: Sample | None, unit: str) -> str:
 
 
 def verdict(line: Line) -> str:
-    """Whether the target is reached, in a word."""
+    """`yes` or `NO`: whether the target is reached; empty without one."""
     return {None: "", True: "yes", False: "NO"}[line.reached]
 
 
 def print_table(console: Console, title: str, lines: list[Line]) -> None:
-    """Draw one module's lines."""
+    """Print one module's lines as a table."""
     table = Table(title=title, title_justify="left", show_lines=True)
     for column in ("what", "median (min … max)", "wanted", "reached", "quality and notes"):
         table.add_column(column)
@@ -45,7 +45,7 @@ def print_table(console: Console, title: str, lines: list[Line]) -> None:
 
 
 def as_json(line: Line) -> dict[str, Any]:
-    """A line as JSON holds it, with every single value."""
+    """A line for JSON, with every single value."""
     value = line.value
     return {
         "what": line.what,
@@ -65,7 +65,7 @@ def as_json(line: Line) -> dict[str, Any]:
 
 
 def write_json(path: Path, about: Mapping[str, Any], results: Mapping[str, list[Line]]) -> None:
-    """One file: what the machine is, and every module's lines."""
+    """Write `about` (the command and the machine) and every module's lines into one file."""
     content = {**about, "results": {k: [as_json(line) for line in v] for k, v in results.items()}}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

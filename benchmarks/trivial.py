@@ -1,4 +1,4 @@
-"""A trainable that computes nothing: what is left is the study's own cost."""
+"""A trainable that computes nothing, so that only the study's own cost is left."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class Config(Settings):
     number: int = 0
     """The axis of the grid."""
     seed: int = 0
-    """Of everything random, which is nothing."""
+    """Unused: nothing is random."""
 
 
 def train(
     config: Config, replicates: range, data: Dataset, report: Report, parent: Parent | None = None
 ) -> Outcome:
-    """A row a replicate."""
+    """Return one row per replicate."""
     return Outcome(rows=[{"replicate": r, "val_mse": config.number + r} for r in replicates])

@@ -1,6 +1,6 @@
-"""The report: one section a question, written from the cells on disk and nothing else.
+"""The report: one section per question, written only from the cells on disk.
 
-To give an experiment a section: a module here with `write(document, results)`, and a line in
+To give an experiment a section, add a module with `write(document, results)` here, and a line in
 `sections.SECTIONS`.
 """
 
@@ -38,15 +38,15 @@ def write(
     beside: Executor | None = None,
     data_dir: str | Path | None = None,
 ) -> Path | str:
-    """Write `report/` of a results folder and return where the page is: its path, or its URI on
-    object storage.
+    """Write `report/` of a results folder; return the path of the page, or its URI on object
+    storage.
 
     `damaged` and `data_dir` are as for `analysis.results.load`: without `damaged`, every block is
-    verified first. A process of `beside`, if there is one, computes what takes longest meanwhile.
+    verified first. With `beside`, one of its processes does about half of the work.
 
-    Raises `StoreError` where there is no study in it, no cell of it is finished, or `data_dir`
-    doesn't hold its images; and `DataMissing` once the page is there, where parts of it need images
-    that can't be had.
+    Raises `StoreError` if the folder has no study, no cell is finished, or `data_dir` doesn't hold
+    the images. Raises `DataMissing` after writing the page if parts of it need images that can't be
+    read.
     """
     results = load(folder, damaged, data_dir)
     if results.rows.empty:
@@ -55,7 +55,7 @@ def write(
         )
     if data_dir and isinstance(results.source.found, DataMissing):
         raise StoreError(f"--data-dir {data_dir}: {results.source.found}")
-    results.store.place.delete(STAMP)  # what is written over an earlier report may be less
+    results.store.place.delete(STAMP)  # the new report may be less complete
     with results.store.place.working_folder("report") as report:
         document = Document(report)
         _write(results, document, beside)
@@ -64,23 +64,23 @@ def write(
         raise DataMissing(
             f"{page} lacks what needs images: {results.source.found}; {_remedy(results)}"
         )
-    # Last, so that a report of which a part is missing is not up to date.
+    # Last, so that a report that lacks a part does not count as up to date.
     current = stamp(results.plan, results.missing.to_dict("records"), results.searches)
     results.store.place.write(STAMP, json.dumps(current).encode())
     return page
 
 
 def _remedy(results: Results) -> str:
-    """How to get the whole report where the images have been moved."""
+    """How to get the whole report if the images have been moved."""
     where = shlex.quote(shown(results.store.address))
     return f"`study report {where} --data-dir DIR` reads them from DIR"
 
 
 def grow(folder: str | Path, progress: str, refresh: float) -> None:
-    """Write the page of a study that runs: what is finished by now, a section an experiment, and
-    how far it is. It asks for itself again after `refresh` seconds, until the report is there.
+    """Write the page of a running study: its progress, and a section per experiment with finished
+    cells. The page reloads itself every `refresh` seconds, until the report replaces it.
 
-    Nothing is verified here, and no model is read: it costs a second or two of one core.
+    No block is verified and no model is read: it costs a second or two of one core.
     """
     results = load(folder, {})
     results.store.place.delete(STAMP)
@@ -105,7 +105,7 @@ def _write(results: Results, document: Document, beside: Executor | None) -> Non
 def _render(
     results: Results, document: Document, missing: list[dict[str, str]], **more: Any
 ) -> Path:
-    """Write the page around the sections; its path."""
+    """Write the page around the sections and return its path."""
     finished = results.rows["cell"].unique() if len(results.rows) else []
     records = results.store.provenance(finished)
     seconds = _seconds(results, records)
@@ -127,7 +127,7 @@ def _render(
 
 
 def _facts(results: Results, seconds: float) -> dict[str, str]:
-    """The size of the study in a few numbers, each by what it counts."""
+    """The size of the study in a few numbers, by what they count."""
     rows = results.rows
     epochs = sorted(set(results.of("autoencoder").get("epochs", ())))
     facts = {
@@ -140,7 +140,7 @@ def _facts(results: Results, seconds: float) -> dict[str, str]:
 
 
 def _samples(results: Results, count: int = 12) -> list[dict[str, str]]:
-    """The first test images, as pictures for the page; none where they are missing."""
+    """The first test images as pictures for the page; empty if they are missing."""
     try:
         data = results.dataset
     except DataMissing:
@@ -166,7 +166,7 @@ def _citation(results: Results) -> str:
 
 
 def _seconds(results: Results, records: list[dict[str, Any]]) -> float:
-    """Device time of all blocks together."""
+    """Total device time of all blocks, in seconds."""
     try:
         return sum(float(record["seconds"]) for record in records)
     except (LookupError, TypeError, ValueError) as error:
@@ -176,7 +176,7 @@ def _seconds(results: Results, records: list[dict[str, Any]]) -> float:
 
 
 def _provenance(results: Results, records: list[dict[str, Any]], seconds: float) -> dict[str, str]:
-    """The origin of the results: every distinct value of all blocks, and the sum of their times."""
+    """The origin of the results: all distinct values of the blocks, and the sum of their times."""
 
     def distinct(name: str) -> str:
         return ", ".join(sorted({str(record[name]) for record in records if name in record}))
@@ -203,7 +203,7 @@ def _data(results: Results) -> str:
     name, fingerprint = results.plan["dataset"], results.plan["fingerprint"]
     try:
         (train, validation, test), classes = results.images, len(results.classes)
-    except DataMissing:  # of a plan that says neither
+    except DataMissing:  # the plan records neither
         return f"{name}; fingerprint {fingerprint}"
     shape = results.plan.get("image_shape", GREY_28)
     return (

@@ -1,4 +1,4 @@
-"""The section of an experiment that has none of its own, and of every one while a study runs."""
+"""The section of an experiment without one of its own, and of all while a study runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from analysis.style import COLOURS, Series, draw_series, figure, literal, styled
 
 
 def write(document: Document, results: Results, planned: dict[str, Any]) -> None:
-    """Its rows, by its axes."""
+    """Write the section: the experiment's metric by its axes."""
     name, metric = planned["name"], planned["metric"]
     rows = results.of(name)
     document.section(name, name.replace("_", " ").capitalize())
@@ -30,20 +30,23 @@ def write(document: Document, results: Results, planned: dict[str, Any]) -> None
 
 
 def _across(rows: pd.DataFrame, axes: list[str]) -> str | None:
-    """The axis of numbers to draw against: `latent_dim`, or that with the most values."""
+    """The numeric axis for x: `latent_dim`, or that with the most values; None if none varies."""
     numbers = [axis for axis in varied(rows, axes) if is_numeric_dtype(rows[axis])]
     return max(numbers, key=lambda a: (a == "latent_dim", rows[a].nunique()), default=None)
 
 
 def varied(rows: pd.DataFrame, axes: list[str]) -> list[str]:
-    """Those of the axes that have several values."""
+    """The axes that have several values."""
     return [axis for axis in axes if len(rows[axis].unique()) > 1]
 
 
 @styled()
 def draw(rows: pd.DataFrame, axes: list[str], x: str, metric: str) -> Figure:
-    """`metric` against axis `x`, a series a setting of the other axes, or, if these are more than
-    there are colours, a value of the one that has the most without being more."""
+    """Draw `metric` against axis `x`, with a series for each setting of the other axes.
+
+    If there are more settings than colours, the series are the values of one axis: the one with the
+    most values that don't outnumber the colours.
+    """
     others = [axis for axis in varied(rows, axes) if axis != x]
     if rows.groupby(others).ngroups > len(COLOURS) if others else False:
         few = [axis for axis in others if rows[axis].nunique() <= len(COLOURS)]

@@ -1,4 +1,4 @@
-"""Variational autoencoders, in sections 2 and 3."""
+"""The part of sections 2 and 3 on variational autoencoders."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from analysis.report.captions import intervals
 def write_betas(
     document: Document, name: str, table: pd.DataFrame, measures: Mapping[str, str]
 ) -> None:
-    """Write the part on β from a table of `analysis.betas`; write nothing where no
-    measure has values."""
+    """Write the part on β from a table of `analysis.betas`, or nothing if no measure has values."""
     found = betas.changes(table, measures)
     if found.empty:
         return

@@ -1,4 +1,4 @@
-"""Section 2: what lies between two images."""
+"""Section 2: interpolation between two images."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from study.words import counted
 
 @dataclass(frozen=True)
 class Found:
-    """The slowest part of a report."""
+    """The readings of the judges, the slowest part of a report."""
 
     judges: Judges | None
-    """Who reads the pictures; None where images have no labels."""
+    """The classifiers that read the pictures; None if images have no labels."""
     scorecard: pd.DataFrame
-    """Their readings: an `interpolation.scorecard`."""
+    """The `interpolation.scorecard` of the autoencoders shown."""
     by_beta: pd.DataFrame
     """`betas.midpoints_by_beta`."""
     longer: pd.DataFrame
-    """The scorecard of the autoencoders that were trained for longer; may be empty."""
+    """The scorecard of the autoencoders trained for longer; may be empty."""
 
 
 def find(results: Results) -> Found:
-    """Train the judges, and let them read."""
+    """Train the judges, if images have labels, and compute the scorecards."""
     judges = judges_of(results.dataset) if results.classes else None
     longer, varied = trained_longer(results), betas.models(results)
     shown = {cell: d for d, cell in interpolation.cells_by_dimension(results).items()}

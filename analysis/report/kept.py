@@ -1,7 +1,7 @@
-"""Sections that were written before, kept in the user's cache.
+"""Cache of finished sections, in the user's cache folder.
 
-They are HTML, which a page takes as it is: so they lie where only the user writes, and never in a
-results folder, which may come from somebody else.
+A page includes their HTML unescaped. So they lie where only the user writes, and never in a results
+folder, which may come from somebody else.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ from analysis.document import Glance, Shown, Written
 from trainables.data import cache_folder
 
 MOST = 200
-"""Sections that are kept: the latest, of 50 to 1,500 kB each."""
+"""Most sections that are kept: the latest, of 50 to 1,500 kB each."""
 
 
 def folder() -> Path | None:
-    """`STUDY_CACHE_DIR`, or else a folder in the user's cache; None where nothing is kept: it is
-    empty, or the user has no home."""
+    """`STUDY_CACHE_DIR`, or else a folder in the user's cache.
+
+    None, to keep nothing, if the variable is empty or the user has no home.
+    """
     chosen = os.environ.get("STUDY_CACHE_DIR")
     if chosen is not None:
         return Path(chosen).expanduser() if chosen else None
@@ -32,7 +34,7 @@ def folder() -> Path | None:
 
 
 def read(key: str) -> Written | None:
-    """The section of this key; None where it isn't kept, or can't be read."""
+    """The section of this key; None if it isn't kept or can't be read."""
     where = folder()
     if where is None:
         return None
@@ -46,13 +48,15 @@ def read(key: str) -> Written | None:
         files = {name: base64.b64decode(content) for name, content in found["files"].items()}
         path.touch()
     except (OSError, ValueError, LookupError, TypeError):
-        return None  # not there, cut off, or of other code
+        return None  # missing, cut off, or written by other code
     return Written(sections, [], files)
 
 
 def keep(key: str, written: Written) -> None:
-    """Keep a section, unless parts of it are left out. A cache that can't be written to, as on a
-    full disk, keeps nothing."""
+    """Keep a section, unless parts of it are left out.
+
+    If the cache can't be written, as on a full disk, nothing is kept.
+    """
     where = folder()
     if where is None or written.left_out:
         return

@@ -1,4 +1,4 @@
-"""The section on angles: the circular losses at work."""
+"""The section on angles: circular losses compared."""
 
 from __future__ import annotations
 

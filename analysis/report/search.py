@@ -1,4 +1,4 @@
-"""The section of a search: what was found, and what finding it took."""
+"""The section of a search: its result and its cost."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SEVERAL = (
 
 
 def write(document: Document, results: Results, name: str, content: dict[str, Any]) -> None:
-    """One search, from RESULTS/search/NAME.json."""
+    """Write the section of one search, from RESULTS/search/NAME.json."""
     anchor = f"search-{name}"
     section = document.section(
         anchor,

@@ -1,8 +1,7 @@
-"""The sections of the page: what each reads, and whether it has to be written anew.
+"""The sections of the page: the experiments that each reads, and whether it must be rewritten.
 
-A section sees the experiments that it reads and no others, so that it depends on nothing else: the
-same cells and the same code make the same section, which is kept (`analysis.report.kept`) and taken
-again, whatever other experiments have done meanwhile.
+A section sees only the experiments that it reads. So the same cells and the same code make the same
+section, which is kept (`analysis.report.kept`) and reused, even if other experiments have changed.
 """
 
 from __future__ import annotations
@@ -45,17 +44,17 @@ class Part:
     """One section: its name, its inputs and its writer."""
 
     name: str
-    """Apart from all others'."""
+    """Unique name."""
     reads: tuple[str, ...]
-    """The experiments that it sees. It is left out where nothing of the first is finished."""
+    """The experiments that it sees. It is left out if no cell of the first is finished."""
     write: Callable[[Document, Results], None]
     plain: bool = False
-    """Whether it leaves out autoencoders that classifiers alone start from."""
+    """Whether it leaves out autoencoders that are not plain and that classifiers start from."""
     seconds: float = 1.0
-    """Rough, of a quick study: so that two processes have as much to do."""
+    """Rough seconds to write it for a quick study; used to split the work between two processes."""
 
     def seen(self, results: Results) -> Results:
-        """The results with its experiments alone."""
+        """The results of its experiments only."""
         chosen = results.with_plain_autoencoders() if self.plain else results
         return chosen.only(self.reads)
 
@@ -71,7 +70,7 @@ SECTIONS = (
 
 
 def parts(results: Results) -> list[Part]:
-    """Those of the page, in its order."""
+    """The sections of the page, in order."""
     shipped = [part for part in SECTIONS if len(part.seen(results).of(part.reads[0]))]
     shown = {name for part in shipped for name in part.reads}
     own = [
@@ -102,14 +101,16 @@ def _theory(document: Document, results: Results) -> None:
 
 
 def write(results: Results, beside: Executor | None = None) -> list[Written]:
-    """The sections in the order of the page. Those that aren't kept are written by this process
-    and, if there is one, by that of `beside`."""
+    """The sections in the order of the page.
+
+    Sections that aren't kept are written by this process and, if given, a process of `beside`.
+    """
     found = parts(results)
     keys = {part.name: _key(part, results) for part in found}
     done = {part.name: written for part in found if (written := kept.read(keys[part.name]))}
     missing = [part for part in found if part.name not in done]
     given = {}
-    # Looked for here first: where the images are missing, both processes would download them.
+    # Images are looked for here first; otherwise both processes would download missing ones.
     if beside and len(missing) > 1 and not isinstance(results.source.found, DataMissing):
         where = results.store.address, results.damaged, results.source.data_dir
         for part in _half(missing):
@@ -124,7 +125,10 @@ def write(results: Results, beside: Executor | None = None) -> list[Written]:
 
 
 def _half(missing: list[Part]) -> list[Part]:
-    """About half of the work: the longest first, to whichever process has less."""
+    """The sections for the other process, about half of the work.
+
+    Longest first, each section goes to the process with less work.
+    """
     mine, other = 0.0, 0.0
     half = []
     for part in sorted(missing, key=lambda part: -part.seconds):
@@ -137,7 +141,7 @@ def _half(missing: list[Part]) -> list[Part]:
 
 
 def _write(part: Part, results: Results) -> Written:
-    # Small matrices: on two busy cores, several threads for each took six times as long as one.
+    # Matrices are small: on two busy cores, several threads each took six times as long as one.
     with threadpool_limits(1), tempfile.TemporaryDirectory() as folder:
         document = Document(Path(folder))
         with document.where_data_allow("the rest of this section"):
@@ -153,14 +157,14 @@ def _loaded(address: str, damaged: tuple[tuple[Block, str], ...], data_dir: Path
 def _write_in(
     address: str, damaged: Mapping[Block, str], data_dir: Path | None, name: str
 ) -> Written:
-    """One section, in a process of its own, of results whose blocks have been verified."""
+    """Write one section in another process, from results whose blocks have been verified."""
     results = _loaded(address, tuple(damaged.items()), data_dir)
     return _write(next(part for part in parts(results) if part.name == name), results)
 
 
 def _key(part: Part, results: Results) -> str:
-    """A hash of all that a section depends on: its cells, what is missing of them, where it is of
-    a search its trials, the code, the packages, and whether there are images."""
+    """A hash of all that a section depends on: its cells, those that are missing, the trials of a
+    search, the code, the packages, and whether the images are missing."""
     seen = part.seen(results)
     searches = results.searches if part.name.startswith("search ") else {}
     there = isinstance(results.source.found, DataMissing)
