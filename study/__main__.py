@@ -11,11 +11,11 @@ from typing import NoReturn
 from study.signals import ENDING, ending_of, interruptible
 
 UNFIT = ("PYTHONOPTIMIZE", "PYTHONWARNINGS")
-"""Environment variables with which Ray can't be imported: it needs its docstrings, and warns."""
+"""Environment variables that break Ray's import: it needs its docstrings, and it warns."""
 
 
 def start_again() -> None:
-    """Start this process again without `UNFIT`, which Ray's processes would inherit too."""
+    """Restart this process without the variables in `UNFIT`. Ray's processes would inherit them."""
     environment = {k: v for k, v in os.environ.items() if k not in UNFIT}
     if environment != dict(os.environ):
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as error:
         ending = ending_of(error)
         if ending.number == signal.SIGPIPE:
-            # As of `study plan | head -1`. Python's last flush of stdout must not fail again.
+            # As in `study plan | head -1`. Python's last flush of stdout must not fail again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         else:
             from study.console import print_error
@@ -43,29 +43,32 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def have_home() -> None:
-    """Give a user who has no home the root folder, as `docker run --user` does. Ray can't be
-    imported without one."""
+    """Set HOME to the root folder if the user has no home, as `docker run --user` does.
+
+    Ray can't be imported without one.
+    """
     if os.path.expanduser("~") == "~":
         os.environ["HOME"] = "/"
 
 
 def let_signals_kill() -> None:
-    """Leave `ENDING` to the system, but for what is ignored: nothing is there to end in order."""
+    """Let `ENDING` signals kill this process, unless ignored: there is nothing to end in order."""
     for number in ENDING:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
 
 
 def script() -> NoReturn:
-    """The command `study`."""
+    """Entry point of the command `study`."""
     start_again()
     have_home()
-    # An exception amid the import of a compiled module can crash it: once in 30 endings of a plan.
+    # An exception during the import of a compiled module can crash Python: in 1 of 30
+    # interrupted plans.
     let_signals_kill()
     import study.commands  # noqa: F401
 
     code = main()
-    let_signals_kill()  # Python's own shutdown
+    let_signals_kill()  # for Python's own shutdown
     sys.exit(code)
 
 

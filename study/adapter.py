@@ -1,7 +1,7 @@
-"""A ray-free `train` function as a Ray Tune trainable.
+"""The Ray Tune trainable: it calls a `train` function, which knows nothing of Ray.
 
-The driver only names `run_trial`. What that needs of torch is imported when it runs, in a worker:
-half a GiB and two seconds that a driver is spared.
+The driver only names `run_trial`. torch is imported when that runs, in a worker. This saves the
+driver half a GiB and two seconds.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ class Run:
     report_interval: float
     """Minimum seconds between two reports of a trial to Tune."""
     score_after: tuple[int, ...] = ()
-    """Epochs after which a search compares a trial with others; none where nobody does."""
+    """Epochs after which a search compares a trial with others; empty without a search."""
 
 
 def trial_config(tasks: Sequence[Task], cpus: float, avoid: Sequence[str]) -> dict[str, Any]:
-    """Tune's configuration of the trial that computes `tasks`, on none of the nodes `avoid`.
+    """Tune's configuration of a trial that computes `tasks`, on any node except `avoid`.
 
-    The settings that the blocks share are at the top level, so that Tune's tables have columns
-    like `config/latent_dim`; the others are beside each block.
+    Settings that all blocks share are at the top level, so that Tune's tables have columns like
+    `config/latent_dim`. The other settings are listed with each block.
     """
     first = tasks[0].cell
     configs = [task.cell.config for task in tasks]
@@ -106,7 +106,7 @@ def throttled_report(interval: float) -> Report:
 
 
 def configure_worker(threads: int) -> None:
-    """Give this process its threads, its share of a GPU, and the codes its machine shares."""
+    """Set this process's threads and allocator; in a trial, also its GPU share and shared codes."""
     import torch
 
     from study.packing import gpu
@@ -124,10 +124,10 @@ def configure_worker(threads: int) -> None:
 
 
 def provenance(started: float, seconds: float, resumed_after: int | None) -> dict[str, Any]:
-    """The origin of a block: code, hardware, and when.
+    """Origin of a block: code, hardware and time.
 
-    It `started` in seconds since 1970, took `seconds`, and went on after the epoch `resumed_after`
-    of an earlier try.
+    It `started` in seconds since 1970, took `seconds`, and resumed after the epoch `resumed_after`
+    of an earlier try, if any.
     """
     import torch
 
@@ -147,9 +147,9 @@ def provenance(started: float, seconds: float, resumed_after: int | None) -> dic
 
 
 def require_driver(config: Mapping[str, Any], run: Run, store: Store) -> None:
-    """Raise unless this worker has the driver's code and results folder.
+    """Raise `OtherCode` or `StoreError` unless this worker has the driver's code and results.
 
-    On a node that came later, results would otherwise have wrong ids, or be lost with it.
+    Otherwise, the results of a node that joined later would have wrong ids, or be lost with it.
     """
     here = platform.node()
     module = trainable_part(config["trainable"], "train")
@@ -163,9 +163,10 @@ def require_driver(config: Mapping[str, Any], run: Run, store: Store) -> None:
 
 
 def run_trial(config: Mapping[str, Any], *, data: Dataset, run: Run) -> None:
-    """Compute the blocks of a trial and write each when it is done.
+    """Compute the blocks of a trial, and write each when it is done.
 
-    A block that fails by an error of its own doesn't stop the others. Raises `TrialFailed`.
+    Raises `TrialFailed` if a block fails: after the last block for `Fault.OWN`, at once for any
+    other fault.
     """
     own: dict[str, str] = {}
     outcomes: list[tuple[float | None, float]] = []
@@ -185,7 +186,7 @@ def run_trial(config: Mapping[str, Any], *, data: Dataset, run: Run) -> None:
             own[entry["block"]] = traceback.format_exc()
     if own:
         raise TrialFailed(Fault.OWN, "", node_id(), own)
-    # A tuple, as TensorBoard would draw a list as a histogram.
+    # A tuple: TensorBoard would draw a list as a histogram.
     tune.report({**means, "node": node_id(), OUTCOMES: tuple(outcomes)})
 
 
@@ -197,7 +198,7 @@ def node_id() -> str:
 def run_block(
     entry: Mapping[str, Any], data: Dataset, store: Store, run: Run
 ) -> tuple[dict[str, float], float]:
-    """Compute one block and write it; the means of its metrics, and the seconds it took."""
+    """Compute and write one block; return the means of its metrics and the seconds it took."""
     from study.store.checkpoint import FileCheckpoint
 
     module = trainable_part(entry["trainable"], "train")
@@ -214,7 +215,7 @@ def run_block(
     accepted = inspect.signature(module.train).parameters
     options = {name: value for name, value in offered.items() if name in accepted}
 
-    started, clock = time.time(), time.monotonic()  # a clock that is set counts no seconds
+    started, clock = time.time(), time.monotonic()  # time.time jumps when the clock is set
     outcome = module.train(
         config, block.replicates, data, throttled_report(run.report_interval), parent, **options
     )

@@ -1,4 +1,4 @@
-"""The time and the price of what is missing, as `study plan` says them."""
+"""Time and price of the missing blocks, for `study plan`."""
 
 from __future__ import annotations
 
@@ -21,16 +21,18 @@ if TYPE_CHECKING:
     from study.run import Study
 
 MOST_MEASURED = 10_000
-"""Cells up to which a plan takes the seconds to measure some without being asked. Of more, so many
-at random stand for all."""
+"""Largest number of cells for which a plan measures block times without being asked.
+
+A larger study is estimated from a random sample of this size.
+"""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Where a study would run."""
+    """A machine or cluster to run on."""
 
     workers: int
-    """Trials at once."""
+    """Trials that run at once."""
     nodes: int
     """Machines that are paid for."""
     words: str
@@ -38,12 +40,12 @@ class Machine:
 
 
 def machine_of(resources: Resources, configuration: Path | None) -> Machine | None:
-    """Where `resources` are; None for a cluster that nothing is known of. Raises `BadInput`."""
+    """The machine or cluster of `resources`; None if its nodes are unknown. Raises `BadInput`."""
     each = resources.cpus_per_trial
     if configuration is None and resources.address == "local":
         there = resources.cpus or cores()
         return Machine(max(1, int(there / each)), 1, counted(there, "core"))
-    import yaml  # which a plan for this machine is spared
+    import yaml  # not needed by a plan for this machine
 
     from study.cluster.autoscaling import CONFIGURATION, nodes_at_most
 
@@ -69,7 +71,7 @@ def look_ahead(
     configuration: Path | None = None,
     price: float | None = None,
 ) -> None:
-    """Print how long the missing blocks take, and what that costs at `price` an hour."""
+    """Print how long the missing blocks take, and their cost if `price` (per hour) is given."""
     tell = study.console.print
     machine = machine_of(study.resources, configuration)
     if machine is None:
@@ -103,7 +105,7 @@ def look_ahead(
 
 
 def measured(rates: Rates, tasks: Sequence[Task], study: Study, machine: Machine) -> str:
-    """Measure some of `tasks` for `rates`; where the numbers are from, in words."""
+    """Measure some of `tasks` for `rates`; return a phrase that names the source."""
     from study.packing.seconds import measure
 
     study.console.print("measuring a few steps …")

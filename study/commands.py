@@ -41,7 +41,10 @@ from trainables.own import OwnCodeError
 
 
 def prepare(arguments: argparse.Namespace) -> tuple[Study, list[list[Cell]]]:
-    """The study that a command asks for, and its cells. Raises for whatever can't run."""
+    """The study that a command asks for, and its cells.
+
+    Raises `BadInput` or `StoreError` for anything that can't run.
+    """
     if is_uri(arguments.out):
         Store(arguments.out).reach()
     else:
@@ -83,7 +86,7 @@ def load_data(arguments: argparse.Namespace) -> Dataset:
 
 
 def data_options(arguments: argparse.Namespace) -> Options:
-    """Which part of the data a command asks for, and in which form."""
+    """The part and form of the data that a command asks for."""
     return Options(
         arguments.image_size,
         arguments.grey,
@@ -115,7 +118,7 @@ def study_of(arguments: argparse.Namespace, data: Dataset, selection: Selection)
 
 
 def resources_of(arguments: argparse.Namespace) -> Resources:
-    """Where a command computes, and what its trials are given."""
+    """Where a command computes, and what each of its trials gets."""
     return Resources(
         arguments.address, arguments.cpus_per_trial, arguments.gpus_per_trial, arguments.cpus
     )
@@ -153,7 +156,7 @@ def command_search(arguments: argparse.Namespace) -> int:
 
 
 def require_results(results: Path | str) -> None:
-    """Raise `BadInput` for a path that is no folder."""
+    """Raise `BadInput` for a path that is not a folder."""
     if not is_uri(results):
         assert isinstance(results, Path)
         with resolving("RESULTS", results):
@@ -162,7 +165,10 @@ def require_results(results: Path | str) -> None:
 
 
 def finished_study(arguments: argparse.Namespace) -> Store:
-    """The results that a command reads. Raises `BadInput` for them, and for `--data-dir`."""
+    """The results that a command reads.
+
+    Raises `BadInput` if they or `--data-dir` don't exist, `StoreError` if they can't be read.
+    """
     results = arguments.results
     require_results(results)
     data_dir = arguments.data_dir
@@ -256,7 +262,7 @@ COMMANDS = {
 
 
 def require_words(argv: Sequence[str]) -> None:
-    """Raise `BadInput` for words that no file of results can hold."""
+    """Raise `BadInput` for arguments that aren't valid text: no results file can hold them."""
     for word in argv:
         try:
             word.encode()
@@ -266,7 +272,7 @@ def require_words(argv: Sequence[str]) -> None:
 
 
 def require_folder() -> None:
-    """Raise `StoreError` where the current folder has been deleted: nothing can start there."""
+    """Raise `StoreError` if the current folder has been deleted: nothing can start there."""
     try:
         Path.cwd()
     except OSError as error:

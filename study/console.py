@@ -15,7 +15,7 @@ from study.words import printable
 
 
 class Output(io.TextIOBase):
-    """A stream that raises `Interrupted` where nothing can be written to it any more."""
+    """Stream that raises `Interrupted` when it can no longer be written to."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
@@ -44,8 +44,8 @@ class Output(io.TextIOBase):
 
 
 def console() -> Console:
-    """A console on stdout: in colour on a terminal alone, whatever the environment asks for."""
-    stream = sys.stdout or io.StringIO()  # None where it was closed before the start
+    """Console on stdout, with colour only on a terminal, whatever the environment asks for."""
+    stream = sys.stdout or io.StringIO()  # None if it was closed before the start
     output = cast(IO[str], Output(stream))
     return Console(
         file=output, force_terminal=stream.isatty(), soft_wrap=True, markup=False, emoji=False

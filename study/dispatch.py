@@ -1,4 +1,4 @@
-"""A queue's tasks as Ray Tune's trials, and what becomes of them."""
+"""Run a queue's tasks as Ray Tune trials, and handle how they end."""
 
 from __future__ import annotations
 
@@ -22,40 +22,40 @@ from study.store import Store
 from study.words import counted, reason
 
 OTHER_HOST_SECONDS = 60.0
-"""Seconds for which no other trial starts while one waits for another host than it failed on."""
+"""Seconds that new trials are held back while one waits for a host other than where it failed."""
 
 
 class Listener(Protocol):
-    """Hears how the tasks of a queue fare."""
+    """Receives the events of a queue's tasks."""
 
     def started(self, task: Task) -> None:
-        """A worker has begun with it."""
+        """A worker has started the task."""
 
     def reported(self, task: Task, result: Mapping[str, Any]) -> None:
-        """Its trial has reported metrics on the way."""
+        """The task's trial has reported metrics."""
 
     def done(self, task: Task, value: float | None) -> None:
-        """Its block is in the store; `value` is the mean of the experiment's metric."""
+        """The task's block is in the store; `value` is its mean metric, None if unknown."""
 
     def stopped(self, task: Task, result: Mapping[str, Any]) -> None:
-        """Its trial was stopped early, with these last metrics."""
+        """The task's trial was stopped early, with these last metrics."""
 
     def failed(self, task: Task, error: str) -> None:
-        """It has no result; `error` may be a traceback."""
+        """The task has failed for good; `error` may be a traceback."""
 
     def say(self, text: str) -> None:
         """Print a line."""
 
 
 def trial_name(trial: Any) -> str:
-    """`autoencoder_0123456789abcdef.0-3`, of several blocks the first."""
+    """`autoencoder_0123456789abcdef.0-3`, or for three blocks, `…_and_2_more`."""
     blocks = trial.config[BLOCKS]
     more = f"_and_{len(blocks) - 1}_more" if len(blocks) > 1 else ""
     return f"{trial.config['experiment']}_{blocks[0]['block']}{more}"
 
 
 class Dispatcher(Searcher):
-    """Hands Tune the tasks of a queue, and deals with what becomes of them."""
+    """Gives Tune the tasks of a queue, and handles how their trials end."""
 
     def __init__(
         self, queue: Queue, listener: Listener, store: Store, cpus: float, workers: int
@@ -68,27 +68,31 @@ class Dispatcher(Searcher):
         self.workers = workers
         self.hosts = Hosts()
         self.trials: dict[str, list[Task]] = {}
-        """By Tune's id: the tasks of trials that have not ended."""
+        """Tasks of the trials that have not ended, by Tune's id."""
         self.waiting: set[str] = set()
-        """Those of them that have no worker yet."""
+        """Ids of the trials that have no worker yet."""
         self.moved: dict[str, float] = {}
-        """When trials were suggested that wait for another host than the one they failed on."""
+        """When each trial that waits for another host was suggested."""
 
     def __getstate__(self) -> dict[str, Any]:
-        return {}  # Tune saves its searcher; what has to last is in the store
+        return {}  # Tune saves its searcher; everything that must last is in the store
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: see `__getstate__`."""
+        """Do nothing: see `__getstate__`."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing: see `__getstate__`."""
+        """Do nothing: see `__getstate__`."""
 
-    # --- Tune asks ---------------------------------------------------------------------------
+    # --- the next trial ----------------------------------------------------------------------
 
     def suggest(self, trial_id: str) -> Any:
-        """The configuration of the next trial; None while there is none, or enough wait."""
+        """The configuration of the next trial, `FINISHED` after the last.
+
+        None while no task is ready, enough trials wait, or (for `OTHER_HOST_SECONDS`) a trial
+        waits for another host.
+        """
         if any(time.monotonic() - since < OTHER_HOST_SECONDS for since in self.moved.values()):
-            return None  # the next free cores are theirs, and not those of a reused actor
+            return None  # the next free cores are for those trials, not for a reused actor
         computing = len(self.trials) - len(self.waiting)
         if len(self.waiting) >= max(1, self.workers - computing):
             return None
@@ -103,9 +107,9 @@ class Dispatcher(Searcher):
         return trial_config(tasks, cpus, avoid)
 
     def _placement(self, task: Task) -> tuple[float, list[str]]:
-        """CPU cores of the trial, and ids of the nodes that it may not run on.
+        """CPU cores of the trial, and ids of the nodes that it must avoid.
 
-        A task that runs alone gets all cores of a host, and computes with as many threads as ever.
+        A task that runs alone gets all cores of a host, but computes with the usual threads.
         """
         unwanted = {*self.hosts.excluded, task.failed_on} - {""}
         if not (unwanted or task.alone):
@@ -122,10 +126,10 @@ class Dispatcher(Searcher):
         cpus = max(others.values(), default=self.cpus) if task.alone else self.cpus
         return cpus, sorted(unwanted)
 
-    # --- Tune tells --------------------------------------------------------------------------
+    # --- events of trials --------------------------------------------------------------------
 
     def on_trial_start(self, trial_id: str) -> None:
-        """A worker has begun with the trial."""
+        """Handle a trial's start."""
         self._placed(trial_id)
         for task in self.trials[trial_id]:
             self.listener.started(task)
@@ -138,7 +142,7 @@ class Dispatcher(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        if error:  # `on_trial_error` knows more
+        if error:  # handled by `on_trial_error`
             return
         tasks, result = self._ended(trial_id), result or {}
         if OUTCOMES in result:
@@ -160,7 +164,7 @@ class Dispatcher(Searcher):
         return self.trials.pop(trial_id)
 
     def on_trial_error(self, trial_id: str, error: Exception | None) -> None:
-        """The trial has failed: its blocks are done, tried again, or given up."""
+        """Handle a failed trial: its blocks are done already, tried again or given up."""
         fault, text, node, own = diagnosis(error)
         retried, lost = 0, False
         for task in self._ended(trial_id):
@@ -209,8 +213,7 @@ class Dispatcher(Searcher):
 
 
 def diagnosis(error: Exception | None) -> tuple[Fault, str, str, Mapping[str, str]]:
-    """Of what Tune says of a failed trial: the fault, the error, the node it happened on (empty
-    where that isn't known), and the errors that blocks had of their own."""
+    """Fault, error, node (empty if unknown) and own errors of a failed trial: see `TrialFailed`."""
     cause = error.cause if isinstance(error, RayTaskError) else error
     if isinstance(cause, TrialFailed):
         return cause.fault, cause.error, cause.node, cause.own
@@ -223,7 +226,7 @@ def diagnosis(error: Exception | None) -> tuple[Fault, str, str, Mapping[str, st
 
 
 def node_of(error: BaseException | None) -> str:
-    """Id of the node of a worker that died, by the address in Ray's message; else empty."""
+    """Id of a dead worker's node, from the address in Ray's message; empty if unknown."""
     found = re.search(r"\bip: (\S+)", str(error))
     for node in ray.nodes() if found else ():
         if found and node["NodeManagerAddress"] == found[1]:
@@ -232,7 +235,7 @@ def node_of(error: BaseException | None) -> str:
 
 
 class TrialEvents(tune.Callback):
-    """Tells the dispatcher what Tune tells callbacks, and not searchers."""
+    """Passes the dispatcher events that Tune gives only to callbacks, not to searchers."""
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self.dispatcher = dispatcher
@@ -244,7 +247,7 @@ class TrialEvents(tune.Callback):
         self.dispatcher.on_trial_start(trial.trial_id)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        # Not `get_pickled_error`, which looks where Tune copies the file to later.
+        # Not `get_pickled_error`: it looks in the folder to which Tune copies the file later.
         path = trial.pickled_error_file
         error = ray.cloudpickle.loads(Path(path).read_bytes()) if path else None
         self.dispatcher.on_trial_error(trial.trial_id, error)

@@ -1,4 +1,4 @@
-"""Errors that a user can mend, and the exit codes (those of signals: `study.signals`)."""
+"""Errors that a user can fix, and exit codes (those of signals are in `study.signals`)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BAD_INPUT = 2
 
 
 class BadInput(ValueError):
-    """Something about the command that the user has to change: one line."""
+    """One line on an option or argument that the user has to change."""
 
     def __init__(self, option: str, value: object, allowed: str) -> None:
         super().__init__(f"{option} {value}: {allowed}")
@@ -30,18 +30,18 @@ class NoResources(BadInput):
 
 
 class StoreError(RuntimeError):
-    """A results folder, or something in it, that can't be used: says which and why."""
+    """A results folder, or something in it, can't be used. The message says which and why."""
 
 
 class DataMissing(StoreError):
-    """The images that cells were computed from aren't there, or are others by now."""
+    """The images that cells were computed from are missing, or have changed."""
 
 
 @contextmanager
 def resolving(option: str, path: Path) -> Iterator[None]:
     """Turn path-resolution errors inside the block into `BadInput`."""
     try:
-        path.resolve()  # raises for a loop of links, which other calls take for no file
+        path.resolve()  # raises for a loop of links, which other calls take for a missing file
         yield
     except (OSError, RuntimeError) as error:
         raise BadInput(option, path, getattr(error, "strerror", None) or str(error)) from error

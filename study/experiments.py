@@ -1,4 +1,4 @@
-"""The registry: which experiments there are, which studies they make, and the presets.
+"""The registry of experiments, studies and presets.
 
 An experiment is a trainable, its grid axes, its fixed settings and the experiment it builds on.
 To add one: write a module under `trainables/` (see that package's docstring), and add an entry
@@ -27,37 +27,38 @@ class Experiment:
     axes: Mapping[str, tuple[Any, ...]]
     """Hyperparameters and their values; the cells are the product."""
     fixed: Mapping[str, Any] = field(default_factory=dict)
-    """Settings that are the same in every cell, where they differ from the `Config`'s defaults."""
+    """Settings that are the same in every cell and differ from the `Config`'s defaults."""
     replicates: int = 3
-    """Models a cell."""
+    """Models per cell."""
     recipes: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
-    """By latent dimension: settings that replace those above in its cells."""
+    """Settings that replace those above, by the latent dimension of the cells."""
     needs: str | None = None
-    """The experiment that each cell builds on; replicate r starts from `Config.parent_replicate(r)`
-    of that cell."""
+    """Name of the experiment with the parents of this one's cells. Replicate r of a cell starts
+    from replicate `Config.parent_replicate(r)` of its parent."""
     parent_settings: tuple[str, ...] = ()
-    """Settings that a cell shares with the one it builds on; what that one has besides these is
-    the first value of its axis."""
+    """Settings that a cell shares with its parent. The parent's other axes are at their first
+    value."""
     parent_choices: Mapping[str, Mapping[Any, Mapping[str, Any]]] = field(default_factory=dict)
-    """By a setting of a cell and its value: further settings of the one it builds on."""
+    """Further settings of the parent, by a setting of the cell and its value."""
     builds_on_parent: Callable[[Mapping[str, Any]], bool] = lambda config: True
-    """Whether the cell of this configuration needs the other experiment at all."""
+    """Whether a cell with this configuration needs a parent."""
     check_of: str | None = None
-    """The experiment, part of whose grid this one trains under other settings: see `derived`."""
+    """Name of the experiment whose grid this one trains in part, under other settings: see
+    `derived`."""
     derive: Callable[[Experiment], Experiment] = lambda base: base
-    """From that experiment, options and preset worked in, to the axes and settings of this one."""
+    """Turns the checked experiment, with preset and options applied, into this one."""
     on_gpu: Callable[[Mapping[str, Any]], bool] = lambda config: True
-    """Whether the cell of this configuration gains from a GPU, where there are any. The others
-    stay on CPU cores, beside those on the GPUs."""
+    """Whether a cell with this configuration gains from a GPU. The others run on CPU cores
+    meanwhile."""
     probe_settings: Mapping[str, Any] = field(default_factory=lambda: {"epochs": 1})
-    """Overrides for the run that measures GPU memory: soon over, and no smaller."""
+    """Overrides for the run that measures GPU memory: they shorten it, but need as much memory."""
     metric: str = "val_mse"
     """The column that says how good a cell is, on the validation split."""
     best: str = "min"
     """Whether less (`min`) or more (`max`) of `metric` is better."""
 
     def recipe(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The recipe for cells with the `latent_dim` of `settings`; empty where there is none."""
+        """The recipe for cells with the `latent_dim` of `settings`; empty if there is none."""
         return self.recipes.get(settings.get("latent_dim", 0), {})
 
     def settings_module(self) -> ModuleType:
@@ -65,7 +66,7 @@ class Experiment:
         return trainable_part(self.trainable, "settings")
 
     def setting(self, name: str) -> Any:
-        """The value of a setting that is no axis, recipes aside."""
+        """The value of a setting that is not an axis, without recipes."""
         defaults = {known.name: known.default for known in fields(self.settings_module().Config)}
         return self.fixed.get(name, defaults[name])
 
@@ -75,15 +76,15 @@ class Selection:
     """The experiments that a command asks for, and their data."""
 
     name: str
-    """The study or experiment."""
+    """Name of the study or experiment."""
     dataset: str
     """The dataset's name."""
     experiments: list[Experiment]
-    """With the preset and the options worked in, those that others need first."""
+    """Experiments with preset and options applied; those that others need come first."""
     asked: tuple[str, ...]
-    """Names of those whose whole grid was asked for; of the others, only what these need."""
+    """Names of experiments to compute in full; of the others, only the cells that these need."""
     left_out: tuple[str, ...] = ()
-    """Names of those that need labels, where images have none."""
+    """Names of experiments left out because they need labels and the images have none."""
 
 
 AUTOENCODER = Experiment(
@@ -138,12 +139,14 @@ CHECKED_DIMS = (2, 14, 30)
 """The latent dimensions at which conclusions are checked under other settings."""
 
 ONE_DIM = CHECKED_DIMS[1:2]
-"""The one where one is enough."""
+"""The latent dimension of checks that need only one."""
 
 
 def part(base: Experiment, **wanted: Sequence[Any]) -> Experiment:
-    """The part of a grid with these values on some axes; where an axis has none of them, with its
-    last value alone."""
+    """Restrict some axes of a grid to the `wanted` values.
+
+    An axis that has none of them keeps only its last value.
+    """
     kept = {
         axis: tuple(v for v in base.axes[axis] if v in values) or base.axes[axis][-1:]
         for axis, values in wanted.items()
@@ -152,7 +155,7 @@ def part(base: Experiment, **wanted: Sequence[Any]) -> Experiment:
 
 
 def times(base: Experiment, setting: str, factor: int) -> Experiment:
-    """The experiment with so many times the value of a setting, in its recipes too."""
+    """Multiply a setting of an experiment by `factor`, in its recipes too."""
     recipes = {
         dim: {k: factor * v if k == setting else v for k, v in recipe.items()}
         for dim, recipe in base.recipes.items()
@@ -162,7 +165,7 @@ def times(base: Experiment, setting: str, factor: int) -> Experiment:
 
 
 def at_one_place(base: Experiment) -> Experiment:
-    """The cells of one latent dimension, the deepest networks and the smallest minibatch."""
+    """The cells of one latent dimension, the deepest networks and the first minibatch size."""
     deepest = (max(base.axes["depth"]),)
     small = part(base, latent_dim=ONE_DIM, depth=deepest)
     return (
@@ -171,15 +174,17 @@ def at_one_place(base: Experiment) -> Experiment:
 
 
 def trained_longer(base: Experiment) -> Experiment:
-    """Four times the epochs, by half as many replicates, but by three at least."""
+    """Four times the epochs, with half the replicates, but at least three (or all, if fewer)."""
     checked = part(base, latent_dim=CHECKED_DIMS, batch_size=base.axes["batch_size"][:1])
     replicates = min(base.replicates, max(3, base.replicates // 2))
     return replace(times(checked, "epochs", 4), replicates=replicates)
 
 
 def larger_batches(base: Experiment) -> Experiment:
-    """The largest minibatch, or twice the only one: for as many epochs and for as many updates as
-    the smallest."""
+    """Larger minibatches, for as many epochs and for as many updates as the smallest.
+
+    Their size is the smallest times ⌊largest / smallest⌋, or twice the only one.
+    """
     smallest, largest = min(base.axes["batch_size"]), max(base.axes["batch_size"])
     factor = largest // smallest if largest > smallest else 2
     checked = part(base, latent_dim=CHECKED_DIMS, depth=(max(base.axes["depth"]),))
@@ -189,21 +194,21 @@ def larger_batches(base: Experiment) -> Experiment:
 
 
 def other_widths(base: Experiment) -> Experiment:
-    """Half and twice the channels: fewer and more weights at the same depth."""
+    """Half, once and twice the channels, at the same depth."""
     checked, width = at_one_place(base), base.setting("width")
     widths = {"width": (max(1, width // 2), width, 2 * width)}
     return replace(checked, axes={**checked.axes, **widths})
 
 
 def other_betas(base: Experiment) -> Experiment:
-    """Variational autoencoders at one place, from little weight of the prior to much."""
+    """Variational autoencoders at one place, from a low to a high weight of the prior."""
     checked = at_one_place(base)
     fixed = {**checked.fixed, "objective": "variational"}
     return replace(checked, axes={**checked.axes, "beta": (0.01, 0.1, 1.0)}, fixed=fixed)
 
 
 def fixed_against_full(base: Experiment) -> Experiment:
-    """The two arms at one place with few and with many labels, by half as many replicates."""
+    """Arms `fixed` and `full` at one place, with few and many labels and half the replicates."""
     known = base.axes["labels"]
     labels = known[min(1, len(known) - 1)], known[-1]
     arms = {"freeze": ("fixed", "full"), "pretraining": ("plain",)}
@@ -212,20 +217,20 @@ def fixed_against_full(base: Experiment) -> Experiment:
 
 
 def other_steps(base: Experiment) -> Experiment:
-    """Half, twice and four times the steps."""
+    """Half, once, twice and four times the steps."""
     checked, epochs = fixed_against_full(base), base.setting("epochs")
     steps = {"epochs": (max(1, epochs // 2), epochs, 2 * epochs, 4 * epochs)}
     return replace(checked, axes={**checked.axes, **steps})
 
 
 def other_rates(base: Experiment) -> Experiment:
-    """A third and three times every learning rate."""
+    """A third, once and three times every learning rate."""
     checked = fixed_against_full(base)
     return replace(checked, axes={**checked.axes, "rate_factor": (1 / 3, 1.0, 3.0)})
 
 
 def check(name: str, of: Experiment, derive: Callable[[Experiment], Experiment]) -> Experiment:
-    """An experiment that trains a part of another one's grid under other settings."""
+    """Make an experiment that trains part of another one's grid under other settings."""
     return replace(derive(of), name=name, check_of=of.name, derive=derive)
 
 
@@ -237,7 +242,7 @@ CHECKS = (
     check("steps", FEWSHOT, other_steps),
     check("rates", FEWSHOT, other_rates),
 )
-"""Experiments that check what others conclude."""
+"""Experiments that check the conclusions of others."""
 
 EXPERIMENTS: dict[str, Experiment] = {
     e.name: e for e in (AUTOENCODER, FEWSHOT, SUPERVISED, ROTATION, *CHECKS)
@@ -247,7 +252,7 @@ STUDIES: dict[str, tuple[str, ...]] = {
     "assignment": ("autoencoder", "fewshot", "supervised", *(check.name for check in CHECKS)),
     "few-labels": ("fewshot", "supervised"),
 }
-"""Named lists of experiments. The name of an experiment is a study too: it, and what it needs."""
+"""Named lists of experiments. An experiment's name is a study too: it and those that it needs."""
 
 STUDY_AXES: dict[str, Mapping[str, Mapping[str, tuple[Any, ...]]]] = {
     "few-labels": {
@@ -259,34 +264,37 @@ STUDY_AXES: dict[str, Mapping[str, Mapping[str, tuple[Any, ...]]]] = {
         },
     },
 }
-"""By study, experiment and axis: the values that replace the registry's; a preset's come after."""
+"""Values that replace the registry's, by study, experiment and axis; a preset's replace these."""
 
 STUDY_FIXED: dict[str, Mapping[str, Mapping[str, Any]]] = {
     "few-labels": {"fewshot": {"kernel": 5, "weight_decay": 1.0}},
 }
-"""By study, experiment and setting: the value."""
+"""Values of fixed settings, by study, experiment and setting."""
 
 
 @dataclass(frozen=True)
 class Preset:
-    """How much of everything: changes to the axes and fixed settings of the experiments."""
+    """The size of a study: changes to the axes and fixed settings of the experiments."""
 
     description: str
     """One line for `--help`."""
     dataset: str
     """The dataset unless `--dataset` names another."""
     axes: Mapping[str, Mapping[str, tuple[Any, ...]]] = field(default_factory=dict)
-    """By experiment and axis: the values that replace the registry's."""
+    """Values that replace the registry's, by experiment and axis."""
     fixed: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """By experiment and setting: the value; `replicates` is the number of models a cell."""
+    """Values of settings, by experiment and setting; `replicates` means models per cell."""
     large: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """As `fixed`, for datasets of 10,000 training images and more, where an epoch is long."""
+    """As `fixed`, for datasets of at least 10,000 training images, whose epochs are long."""
     recipes: Mapping[str, Mapping[int, Mapping[str, Any]]] = field(default_factory=dict)
-    """By experiment and latent dimension: settings that replace those of the axes and `fixed`."""
+    """Settings that replace those of the axes and `fixed`, by experiment and latent dimension."""
 
     def recipes_of(self, experiment: Experiment) -> dict[int, dict[str, Any]]:
-        """The recipes of an experiment by latent dimension. Of one that it builds on, it takes
-        the settings that both must share, such as the width of the encoder."""
+        """The recipes of an experiment, by latent dimension.
+
+        The parent's recipes are included for the settings that both must share, such as the width
+        of the encoder.
+        """
         recipes: dict[int, dict[str, Any]] = {}
         for dim, recipe in self.recipes.get(experiment.needs or "", {}).items():
             shared = {k: v for k, v in recipe.items() if k in experiment.parent_settings}
@@ -317,16 +325,16 @@ PRESETS: dict[str, Preset] = {
         dataset="mnist-5k",
         fixed={
             "autoencoder": {
-                # As good in 4 epochs as AdamW at 0.01 in 5 (docs/benchmarks.md). On all of
-                # MNIST, below, that isn't known.
+                # Muon is as good in 4 epochs as AdamW at 0.01 in 5 (docs/benchmarks.md). That
+                # isn't known for all of MNIST, below.
                 "epochs": 4,
                 "optimiser": "muon",
                 "learning_rate": 0.02,
                 "replicates": 4,
                 "contrastive_updates": 200,
             },
-            # The same steps in every arm. In 200 of them each arm gains at most 1.3 points more
-            # (validation images, d = 14, 20 and 160 labels, n = 4): `steps` checks it.
+            # Every arm takes the same steps. With 200 of them, each arm gains at most 1.3 points
+            # more (validation images, d = 14, 20 and 160 labels, n = 4): `steps` checks it.
             "fewshot": {"epochs": 100, "replicates": 8},
             "supervised": {"epochs": 100, "replicates": 8},
             "rotation": {"epochs": 12, "replicates": 6},
@@ -364,7 +372,7 @@ PRESETS: dict[str, Preset] = {
 
 
 def members(name: str) -> list[Experiment]:
-    """The experiments of a study or of a single experiment, those that others need first.
+    """The experiments of a study, or a single experiment, after those that they need.
 
     Raises `KeyError` for a name that is neither.
     """
@@ -391,7 +399,7 @@ def members(name: str) -> list[Experiment]:
 
 
 def derived(experiment: Experiment, base: Experiment) -> Experiment:
-    """The check `experiment` of `base`, whose options and preset are worked in."""
+    """The check `experiment`, made from `base` with preset and options applied."""
     made = experiment.derive(base)
     return replace(
         made, name=experiment.name, check_of=experiment.check_of, derive=experiment.derive

@@ -11,16 +11,16 @@ from typing import Any
 from study.errors import StoreError
 
 TRIES = 4
-"""Tries of a block whose worker dies each time: it may be the block that kills it."""
+"""Tries of a block whose worker dies each time: the block itself may be the cause."""
 
 HOST_LOSSES = 3
-"""Blocks that a host loses in a row before it gets no more."""
+"""Losses in a row that exclude a host."""
 
 GPU_START = re.compile(
     r"CU\w+_STATUS_NOT_INITIALIZED|CUDA initialization|[Nn]o CUDA(-capable device| GPUs)"
     r"|CUDA driver|busy or unavailable|initialization error|ECC|GPU is lost|fallen off the bus"
 )
-"""Messages of CUDA, cuBLAS and cuDNN about a GPU that is out of order."""
+"""Messages of CUDA, cuBLAS and cuDNN about a GPU that doesn't work."""
 
 
 class Fault(Enum):
@@ -44,28 +44,28 @@ class TrialFailed(RuntimeError):
         self.fault = fault
         """The kind of the fault."""
         self.error = error
-        """The traceback of the block that ended it; empty where all of them were tried."""
+        """Traceback of the block that ended the trial; empty if all blocks were tried."""
         self.node = node
-        """Id of the node it ran on."""
+        """Id of the node that the trial ran on."""
         self.own = own
-        """By name: the tracebacks of blocks that failed by themselves."""
+        """Tracebacks of blocks that failed by themselves, by block name."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.fault, self.error, self.node, dict(self.own))
 
 
 def fault_of(error: BaseException) -> Fault:
-    """The kind of an exception, in the worker that raised it."""
+    """The kind of fault of an exception. Called in the worker that raised it."""
     import torch
 
     if isinstance(error, torch.OutOfMemoryError):
         return Fault.GPU_MEMORY
     if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
-        return Fault.HOST_MEMORY  # by Python, by torch's allocator
+        return Fault.HOST_MEMORY  # from Python, or from torch's allocator
     if isinstance(error, RuntimeError) and GPU_START.search(str(error)):
         return Fault.LOST
-    # No configuration makes a file unreadable: a stale handle, a folder that is not mounted, a
-    # bucket out of reach. A damaged block is the same from everywhere.
+    # A configuration can't make a file unreadable, but a stale handle, a folder that isn't mounted
+    # or a bucket out of reach can. A damaged block is damaged on every host.
     from study.store import DamagedBlock
 
     if isinstance(error, OSError | StoreError | OtherCode) and not isinstance(error, DamagedBlock):
@@ -74,7 +74,7 @@ def fault_of(error: BaseException) -> Fault:
 
 
 def failure_message(fault: Fault, error: str, gpus: float) -> str:
-    """The error as the store keeps it: its last line is the reason, and says what to do."""
+    """Error text for the store. Its last line is the reason; if memory ran out, with advice."""
     if fault is Fault.GPU_MEMORY and gpus:
         where = "a whole GPU" if gpus == 1 else f"{gpus:g} GPUs"
         advice = f"one replicate doesn't fit {where}; smaller --batch-sizes take less"
@@ -89,19 +89,19 @@ def failure_message(fault: Fault, error: str, gpus: float) -> str:
 
 
 class Hosts:
-    """Which hosts have lost their latest blocks."""
+    """Counts each host's losses in a row, and excludes hosts."""
 
     def __init__(self) -> None:
         self.excluded: dict[str, str] = {}
-        """By id of the node: why it gets no more blocks."""
+        """Why each excluded node gets no more blocks, by its id."""
         self._losses: Counter[str] = Counter()
 
     def succeeded(self, node: str) -> None:
-        """A block was computed there."""
+        """Forget a node's losses, as it has computed a block."""
         self._losses.pop(node, None)
 
     def lost(self, node: str, why: str) -> bool:
-        """A block was lost there; whether it is one too many, so that the host is excluded."""
+        """Count a node's lost block; return True if this excludes the node."""
         self._losses[node] += 1
         if self._losses[node] < HOST_LOSSES or node in self.excluded:
             return False

@@ -1,4 +1,4 @@
-"""Seconds until a study is done: its queue, played through with expected seconds."""
+"""Seconds until a study is done, by simulating its queue with expected seconds."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from study.store import Block, Store
 from study.words import duration
 
 START_SECONDS = 12.0
-"""Ray's start, and the imports of the first workers."""
+"""Seconds for Ray's start and the imports of the first workers."""
 
 TRIAL_COST = 0.1
-"""Seconds between a trial's start and its blocks' computing, and after."""
+"""Seconds that a trial takes before and after it computes its blocks."""
 
 MOST_PLAYED = 2000
-"""Tasks that are played through. Of more, so many at random stand for all: with as many, whose
-order it is matters less than 1 %."""
+"""Largest number of tasks that are simulated. For more, the total of a random sample of this size
+is scaled up: the order of tasks then matters less than 1 %."""
 
 MOST_READ = 300
-"""Finished blocks whose seconds are read, at random."""
+"""Largest number of finished blocks whose seconds are read, chosen at random."""
 
 UNKNOWN = 1.0
-"""Spread of log seconds from which on nothing is said: a range of 1 to 13."""
+"""Standard deviation of log seconds above which there is no forecast: a range of 1 to 13."""
 
 NORMAL_80 = 1.2816
 """Standard deviations on either side of the mean that hold 80 % of a normal distribution."""
@@ -44,11 +44,11 @@ class Forecast:
     high: float
 
     def plus(self, seconds: float) -> Forecast:
-        """The same after so many seconds more (or, if negative, later), not below 0."""
+        """The forecast plus `seconds` (negative for time that has passed), at least 0."""
         return Forecast(*(max(0.0, s + seconds) for s in (self.seconds, self.low, self.high)))
 
     def __str__(self) -> str:
-        """`about 6 min (4 to 9)`; where the units differ, `about 1 min (40 s to 2 min)`."""
+        """`about 6 min (4 to 9)`, or if the units differ, `about 1 min (40 s to 2 min)`."""
         words = [duration(s, rough=True) for s in (self.seconds, self.low, self.high)]
         if len({word.rpartition(" ")[2] for word in words}) == 1:
             words[1:] = [word.partition(" ")[0] for word in words[1:]]
@@ -63,10 +63,10 @@ def forecast(
     gpus: float = 0.0,
     scale: float = 1.0,
 ) -> Forecast | None:
-    """Seconds until `tasks` are done; None where the rates know too little.
+    """Seconds until `tasks` are done; None if too little is known of the rates.
 
-    `elapsed`: of tasks that run, the seconds since their trial began. `gpus`: how many there are.
-    `scale`: for how many tasks each of these stands.
+    `elapsed`: seconds since each running task's trial began. `gpus`: number of GPUs. `scale`:
+    number of tasks that each of these stands for.
     """
     chosen = list(tasks)
     if len(chosen) > MOST_PLAYED:
@@ -97,7 +97,7 @@ def forecast(
 
 
 def started(seconds: Mapping[Task, float], elapsed: Mapping[Task, float]) -> dict[Task, float]:
-    """Seconds of each task less what its trial, which may have several, has done already."""
+    """Remaining seconds of each task. A trial's tasks have the same fraction left, at least 5 %."""
     of_trial: dict[int, float] = {}
     for task in elapsed.keys() & seconds.keys():
         of_trial[task.trial] = of_trial.get(task.trial, 0.0) + seconds[task]
@@ -116,12 +116,12 @@ def makespan(
     running: Collection[Task] = (),
     gpus: float = 0.0,
 ) -> float:
-    """Seconds until tasks of these `seconds` are done, taken from a queue as they will be."""
+    """Seconds until tasks with these expected `seconds` are done, by simulating their queue."""
     expected: dict[Task, float] = {}
     each: dict[Cell, float] = {}
     for task, its in seconds.items():
         copy = Task(task.cell, task.replicates, task.gpus, begun=task.begun)
-        copy.losses = int(task in running)  # so that a queue hands it out first, and alone
+        copy.losses = int(task in running)  # so the queue takes it first, in a trial of its own
         expected[copy] = its
         if task not in running:
             each[task.cell] = its / len(task.replicates)
@@ -146,7 +146,7 @@ def makespan(
 def learn(
     rates: Rates, store: Store, cells: Sequence[Cell], finished: Mapping[str, Sequence[range]]
 ) -> None:
-    """Learn from finished blocks of these cells, the oldest first."""
+    """Train `rates` on finished blocks of these cells, the oldest first; skip resumed blocks."""
     blocks = [(cell, found) for cell in cells for found in finished.get(cell.id, ())]
     if len(blocks) > MOST_READ:
         blocks = random.Random(0).sample(blocks, MOST_READ)

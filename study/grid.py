@@ -1,4 +1,4 @@
-"""From axes to cells, and from a cell to its id."""
+"""The cells of experiments' grids, their ids, and their missing replicates."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ class Cell:
     """One point of an experiment's grid."""
 
     experiment: Experiment
-    """Whose point it is."""
+    """The experiment that it belongs to."""
     settings: Settings
-    """The trainable's `Config`: it exists, so its values are within bounds."""
+    """The trainable's `Config`, which has checked its values."""
     parent: Cell | None
-    """The cell that it builds on."""
+    """The cell that it builds on, if any."""
     replicates: int
     """How many replicates are wanted. Not part of the id."""
     id: str = ""
-    """Hash of all that determines the results; empty until `identify`."""
+    """Hash of everything that determines the results; empty before `identify`."""
 
     @property
     def config(self) -> dict[str, Any]:
@@ -44,18 +44,18 @@ class Cell:
 
     @property
     def ancestors(self) -> int:
-        """Cells that have to be there before this one."""
+        """Number of cells that must be computed before this one."""
         return 1 + self.parent.ancestors if self.parent else 0
 
 
 def cell_id(
     trainable: str, version: int, config: Mapping[str, Any], data: str, parent: str | None
 ) -> str:
-    """16 hexadecimal digits that name a cell by what its results depend on.
+    """Id of a cell: 16 hexadecimal digits, a hash of everything that its results depend on.
 
     `data` is the dataset's fingerprint, `parent` the id of the cell that this one builds on.
     """
-    # -0.0 + 0.0 is 0.0: the two are equal and give the same results.
+    # -0.0 becomes 0.0: they give the same results, so they get the same id.
     settings = {k: v + 0.0 if v.__class__ is float else v for k, v in config.items()}
     content = [trainable, version, settings, data, parent]
     return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
@@ -70,10 +70,10 @@ def has_setting(experiment: Experiment, name: str) -> bool:
 def override(
     experiment: Experiment, axes: Mapping[str, tuple[Any, ...]], fixed: Mapping[str, Any]
 ) -> Experiment:
-    """The experiment with other values on some axes and other settings.
+    """The experiment with some of its axes and settings replaced.
 
-    `fixed` may have `replicates`. What the experiment doesn't have is left out, as `labels` means
-    nothing to an autoencoder.
+    `fixed` may contain `replicates`. Settings that the experiment doesn't have are ignored, such as
+    `labels` for an autoencoder.
     """
     own_axes = {name: values for name, values in axes.items() if has_setting(experiment, name)}
     settings = {name: value for name, value in fixed.items() if has_setting(experiment, name)}
@@ -102,7 +102,7 @@ def settings_of(experiment: Experiment) -> list[Settings]:
 
 
 def parent_settings(experiment: Experiment, parent: Experiment, settings: Settings) -> Settings:
-    """The settings of the cell that the one with `settings` builds on."""
+    """The settings of the parent of a cell with `settings`."""
     config = vars(settings)
     wanted = {**{axis: values[0] for axis, values in parent.axes.items()}, **parent.fixed}
     shared = {name: config[name] for name in experiment.parent_settings}
@@ -115,21 +115,20 @@ def parent_settings(experiment: Experiment, parent: Experiment, settings: Settin
 def lay_out(
     experiments: Sequence[Experiment], asked: Collection[str] | None = None
 ) -> list[list[Cell]]:
-    """The cells of each experiment, without ids, and with them the cells that these build on. A
-    cell that several experiments have is the same object in each.
+    """The cells of each experiment, and the parents that they build on, all without ids.
 
-    Of an experiment that is not in `asked` (default: all are) only the cells that others build on.
-    A parent that is not on its own experiment's grid (few-shot on a depth for which no autoencoder
-    was asked, say) is added to that experiment's cells. A parent has as many replicates as its
-    children start from, or more.
+    A cell that several experiments have is the same object in each. An experiment that is not in
+    `asked` (default: all are) has only the cells that others build on. A parent that is not on its
+    experiment's grid (for example, at a depth asked only of few-shot) is added to that experiment's
+    cells. A parent has at least the replicates that its children start from.
 
     Raises `trainables.contract.ConfigError` for the first cell that is out of bounds.
     """
     by_name = {experiment.name: experiment for experiment in experiments}
     groups: dict[str, dict[Settings, Cell]] = {experiment.name: {} for experiment in experiments}
-    # By what trains it: a cell that two experiments have is one.
+    # The key is the trainable, not the experiment: two experiments share a cell that both have.
     cells: dict[tuple[str, Settings], Cell] = {}
-    # Many cells build on one, which depends on nothing but the settings that they share.
+    # Many cells have the same parent, which depends only on the settings that they share.
     parents: dict[tuple[Any, ...], Cell] = {}
 
     def add(experiment: Experiment, settings: Settings, replicates: int) -> Cell:
@@ -160,7 +159,7 @@ def lay_out(
 
 
 def with_replicates(cell: Cell, replicates: int) -> None:
-    """Have at least so many replicates of a cell, and of its parent those that they start from."""
+    """Raise a cell's replicates to at least `replicates`, and its parent's to what they need."""
     cell.replicates = max(cell.replicates, replicates)
     if cell.parent:
         last = max(map(cell.settings.parent_replicate, range(cell.replicates)))
@@ -168,14 +167,14 @@ def with_replicates(cell: Cell, replicates: int) -> None:
 
 
 def identify(groups: Sequence[Sequence[Cell]], fingerprint: str) -> None:
-    """Give the cells of a layout, parents first, their ids on the data of this fingerprint."""
+    """Set the id of every cell, for data with this fingerprint; `groups` has parents first."""
     for cells in groups:
         if not cells:
             continue
         experiment = cells[0].experiment
         module = experiment.settings_module()
         added = added_defaults(module.Config)
-        trainable = experiment.trainable.rpartition("/")[2]  # of a file, the name alone
+        trainable = experiment.trainable.rpartition("/")[2]  # a file's name without its folder
         for cell in cells:
             config = cell.config
             if is_own(config.get("network", "")):
@@ -202,7 +201,7 @@ def check_data(groups: Sequence[Sequence[Cell]], data: Dataset) -> None:
 
 
 def gaps(wanted: int, finished: Sequence[range]) -> list[range]:
-    """The replicates of 0 … `wanted` - 1 that are in none of the `finished` ranges, as ranges."""
+    """Ranges of the replicates in 0 … `wanted` - 1 that are in none of the `finished` ranges."""
     if len(finished) == 1 and finished[0].start == 0 and finished[0].stop >= wanted:
         return []
     there = set().union(*finished)

@@ -1,6 +1,6 @@
-"""A driver without torch: it computes nothing, and torch takes half a GiB and two seconds.
+"""Keep torch out of the driver, which computes nothing: torch takes half a GiB and two seconds.
 
-It is loaded after all by who is asked about GPUs of this machine, and where a trial has failed.
+The driver still imports it for questions about this machine's GPUs, and after a failed trial.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def torch_hidden() -> Iterator[None]:
-    """In the block an import of torch fails, unless it has been imported already."""
+    """Make imports of torch fail inside the block, unless it has been imported already."""
     if "torch" in sys.modules:
         yield
         return

@@ -1,4 +1,4 @@
-"""The cores and the memory that this process may use: affinity and control groups count."""
+"""CPU cores and memory that this process may use, by its affinity and control groups."""
 
 from __future__ import annotations
 
@@ -25,8 +25,10 @@ def cores(groups: Path = GROUPS) -> int:
 
 
 def memory(groups: Path = GROUPS) -> int | None:
-    """Bytes of memory that control groups leave to this process and the others of its group; None
-    where that is all that the machine has."""
+    """Bytes of memory that control groups allow this process and the others of its group.
+
+    None if they allow all of the machine's memory.
+    """
     everything = found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for folder in _folders(groups, "memory"):
         for name in ("memory.max", "memory.limit_in_bytes"):
@@ -36,9 +38,9 @@ def memory(groups: Path = GROUPS) -> int | None:
 
 
 def _folders(groups: Path, controller: str) -> Iterator[Path]:
-    """Folders that may limit this process: its group's and those above, of both versions.
+    """Folders that may limit this process: its control group's and all above it, v1 and v2.
 
-    In a container the group that /proc names may be mounted as the topmost folder.
+    In a container, the group that /proc names may be mounted as the topmost folder.
     """
     try:
         lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
@@ -54,7 +56,7 @@ def _folders(groups: Path, controller: str) -> Iterator[Path]:
 
 
 def _numbers(path: Path) -> list[float]:
-    """The numbers in a file, up to a word such as `max`; none where there is no such file."""
+    """The numbers in a file, up to a word such as `max`; empty if it can't be read."""
     numbers: list[float] = []
     try:
         for word in path.read_text(encoding="ascii").split():

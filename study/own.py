@@ -1,4 +1,4 @@
-"""Experiments of a user's own: declared in a file, or by an installed package."""
+"""Users' own experiments, declared in a file or by an installed package."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def register_installed() -> None:
 
 
 def register(file: str) -> str:
-    """Add the experiments that a file declares; the name of the last. Raises `OwnCodeError`.
+    """Add the experiments that a file declares; return the last one's name.
 
-    Each is trained by the file itself, which has `Config`, `VERSION` and `train`.
+    The file itself trains them: it defines `Config`, `VERSION` and `train`. Raises `OwnCodeError`.
     """
     path = Path(os.path.expanduser(file)).resolve()
     module = module_of(str(path))
@@ -79,7 +79,7 @@ def require_sound(experiment: Experiment, config: type, origin: str) -> None:
 
 
 def add(experiment: Experiment, origin: str) -> None:
-    """Add one to the registry. Raises `OwnCodeError` where its name is taken by another."""
+    """Add an experiment to the registry. Raises `OwnCodeError` if its name is taken."""
     known = EXPERIMENTS.get(experiment.name)
     if experiment.name in STUDIES or (known and known.trainable != experiment.trainable):
         raise OwnCodeError(f"{origin}: the name {experiment.name!r} is taken; choose another")

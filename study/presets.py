@@ -1,4 +1,4 @@
-"""Presets by name or as a TOML file, such as `study search` writes and `study run` takes.
+"""Presets by name or as a TOML file, which `study search` writes and `study run` reads.
 
     description = "d = 14, from a search of 40 trials"
     dataset = "mnist"
@@ -8,17 +8,17 @@
     depth = [3]
 
     [fixed.autoencoder]           # settings that are the same in every cell
-    replicates = 5                # models a cell; no setting, so a recipe can't have it
+    replicates = 5                # models per cell; not a setting, so not allowed in a recipe
 
-    [large.autoencoder]           # as `fixed`, for data of 10,000 training images and more
+    [large.autoencoder]           # as `fixed`, for data of at least 10,000 training images
     epochs = 2
 
     [recipes.autoencoder.14]      # by latent dimension: settings that replace all of the above
     learning_rate = 0.005
     width = 24
 
-The tables are the fields of `study.experiments.Preset`; all but `dataset` may be left out. What
-the command line sets replaces what a preset says, recipes included.
+The tables are the fields of `study.experiments.Preset`; all but `dataset` may be left out. Options
+of the command line replace a preset's values, recipes included.
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ SUFFIX = ".toml"
 KINDS: dict[str, tuple[type, ...]] = {
     "int": (int,), "float": (int, float), "str": (str,), "bool": (bool,),
 }  # fmt: skip
-"""TOML's values that a setting of each type can have."""
+"""Types of TOML's values that are allowed for a setting of each type."""
 
 
 class PresetError(ValueError):
-    """A preset that isn't there, or a file that is none: names it and the key at fault."""
+    """An unknown preset, or a file that isn't one. The message names it and the wrong key."""
 
 
 def read(path: Path) -> Preset:
-    """The preset in a file. Raises `PresetError` for the first thing about it that is wrong."""
+    """Read a preset from a file. Raises `PresetError` for the first error in it."""
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -125,7 +125,7 @@ def _table(content: Any, where: str) -> dict[str, Any]:
 def _tables(
     content: dict[str, Any], group: str
 ) -> Iterator[tuple[Experiment, dict[str, Any], str]]:
-    """The experiments that a group has tables for, these, and what they are called."""
+    """Each table of a group: its experiment, its content and its full name."""
     for name, table in _table(content.get(group, {}), group).items():
         where = f"{group}.{name}"
         if name not in EXPERIMENTS:
@@ -140,7 +140,7 @@ def _dimension(text: str, where: str) -> int:
 
 
 def _value(experiment: Experiment, setting: str, value: Any, where: str) -> Any:
-    """A setting's value, of the type that it has; whole numbers may stand for others."""
+    """A setting's value, checked against its type; an integer for a float is converted."""
     types = {known.name: known.type for known in fields(experiment.settings_module().Config)}
     if not where.startswith("recipes."):
         types["replicates"] = "int"
@@ -151,7 +151,7 @@ def _value(experiment: Experiment, setting: str, value: Any, where: str) -> Any:
     kind = getattr(types[setting], "__name__", str(types[setting]))
     if kind not in KINDS:
         return value  # the trainable's own check says more
-    # A bool is an int to Python, and to nobody else.
+    # In Python a bool is an int; here it isn't.
     if isinstance(value, bool) != (kind == "bool") or not isinstance(value, KINDS[kind]):
         raise _Wrong(where, f"{value!r} is not of type {kind}")
     return float(value) if isinstance(value, int) and kind == "float" else value
@@ -167,7 +167,7 @@ def _values(experiment: Experiment, axis: str, values: Any, where: str) -> Itera
 
 
 def _check_bounds(preset: Preset) -> None:
-    """Raise for a value that the trainable refuses, by making a `Config` with it."""
+    """Raise `_Wrong` for a value that the trainable refuses: make a `Config` with it."""
     groups: list[tuple[str, str, Mapping[str, Any], Mapping[str, Any]]] = []
     for name, table in preset.fixed.items():
         groups.append((f"fixed.{name}", name, table, {}))
@@ -192,7 +192,7 @@ def _check_bounds(preset: Preset) -> None:
 
 
 def checked(experiment: Experiment, name: str, value: Any) -> Any:
-    """A setting's value, of the type that it has. Raises `PresetError`."""
+    """A setting's value, checked against its type. Raises `PresetError`."""
     try:
         return _value(experiment, name, value, name)
     except _Wrong as error:
@@ -200,7 +200,7 @@ def checked(experiment: Experiment, name: str, value: Any) -> Any:
 
 
 def write(path: Path, preset: Preset, comment: str = "") -> None:
-    """Write a preset as a file that `read` gives back. Raises `OSError`."""
+    """Write a preset to a file that `read` can read. Raises `OSError`."""
     lines = [f"# {printable(line)}".rstrip() for line in comment.splitlines()]
     lines += [""] if lines else []
     lines += [f"description = {_toml(preset.description)}", f"dataset = {_toml(preset.dataset)}"]
@@ -217,20 +217,20 @@ def write(path: Path, preset: Preset, comment: str = "") -> None:
 
 
 def _toml(value: Any) -> str:
-    """Numbers, words and lists of them look in TOML as they do in JSON, except DEL."""
+    """A value in TOML: numbers, strings and lists as in JSON, with DEL escaped."""
     content = list(value) if isinstance(value, tuple) else value
     return json.dumps(content, ensure_ascii=False).replace("\x7f", r"\u007f")
 
 
 NAMED: dict[str, Preset] = {**PRESETS, "best": read(Path(__file__).with_name("best.toml"))}
-"""All presets that have a name; `best` says in its file how it was found."""
+"""All presets that have a name. The file of `best` says how it was found."""
 
 
 @cache
 def find(name: str) -> Preset:
     """A preset by its name, or by the path of its file.
 
-    Raises `PresetError` for a name that there isn't, and for a file that isn't a preset.
+    Raises `PresetError` for an unknown name, and for a file that isn't a preset.
     """
     if name.endswith(SUFFIX):
         return read(Path(os.path.expanduser(name)))

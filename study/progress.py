@@ -21,18 +21,22 @@ from study.queue import Queue, Task
 from study.words import describe, duration
 
 FORECASTS = 50
-"""The forecast is made anew when one in so many of the tasks left then has ended: each looks at
-all of them, and together they must not look at each more than so often."""
+"""The forecast is repeated when 1 in `FORECASTS` of the remaining tasks has ended.
+
+A forecast visits all remaining tasks, so each is visited about `FORECASTS` times on average.
+"""
 
 
 BETWEEN_STATES, QUIET = 5.0, 60.0
-"""Seconds: states between two events are at least so far apart; and when there was none for so
-long, a file gets a line on a trial that runs, and the time left is worked out anew."""
+"""Seconds. Between events, the state is shown at most once per `BETWEEN_STATES`. After `QUIET`
+without a line, a file gets one on a running trial. A forecast is repeated after `QUIET`."""
 
 
 class StudyProgress:
-    """A `study.dispatch.Listener` that shows a live bar on a terminal, and one line an event on a
-    dumb one or in a file."""
+    """A `study.dispatch.Listener` that shows a live bar on a terminal.
+
+    On a dumb terminal or in a file it prints one line per event.
+    """
 
     def __init__(
         self,
@@ -43,7 +47,7 @@ class StudyProgress:
         clock: Callable[[], float] = time.monotonic,
         tell: Callable[[str], object] = lambda state: None,
     ) -> None:
-        """`workers` trials run at once, on so many `gpus` in all. `tell` is given every state."""
+        """`workers` trials run at once, on `gpus` GPUs in total. `tell` is given each state."""
         self.tell = tell
         self.console = console
         self.queue = queue
@@ -51,15 +55,15 @@ class StudyProgress:
         self.gpus = gpus
         self.clock = clock
         self.begun: dict[Task, float] = {}
-        """When the trials of running tasks began."""
+        """When the trial of each running task began, by `clock`."""
         self._forecast: Forecast | None = None
         self._made = (-math.inf, -1)
-        """When the forecast was made, and with how many tasks ended."""
+        """When the forecast was made, and how many tasks had ended then."""
         self._shown = self._printed = -math.inf
-        """When there was a state, and a line, last."""
+        """Times of the latest state and of the latest line."""
         self.ended = self.failures = 0
         self.best: dict[str, tuple[float, str]] = {}
-        """By experiment: the best value of its metric, and whose it is."""
+        """Best value of each experiment's metric, and its block in words."""
         self.latest = ""
         """The experiment of the latest event."""
         self.live: Progress | None = None
@@ -78,14 +82,14 @@ class StudyProgress:
     # --- events ------------------------------------------------------------------------------
 
     def started(self, task: Task) -> None:
-        """A worker has begun with the task."""
+        """Record when a worker started the task."""
         self.begun[task] = self.clock()
         self._printed = max(self._printed, self.begun[task])
-        if self.live is not None:  # a state is worth its time where it is shown
+        if self.live is not None:  # a state takes time to compute, and a file wouldn't show it
             self._show()
 
     def reported(self, task: Task, result: Mapping[str, Any]) -> None:
-        """An epoch of the task is over."""
+        """Show the state, at most once per `BETWEEN_STATES` seconds."""
         now = self.clock()
         if now - self._shown >= BETWEEN_STATES:
             if self.live is None and now - self._printed >= QUIET:
@@ -95,10 +99,10 @@ class StudyProgress:
                 self._show()
 
     def stopped(self, task: Task, result: Mapping[str, Any]) -> None:
-        """Only searches stop trials."""
+        """Do nothing: only searches stop trials."""
 
     def done(self, task: Task, value: float | None) -> None:
-        """The block is in the store."""
+        """Count a finished block, and show it with its value."""
         self.ended += 1
         self.begun.pop(task, None)
         experiment, text = task.cell.experiment, ""
@@ -111,7 +115,7 @@ class StudyProgress:
         self._show(task, f"done    {words(task)}{text}")
 
     def failed(self, task: Task, error: str) -> None:
-        """The block has failed for good; its reason is printed when all is over."""
+        """Count a block that failed for good; its reason is printed at the end."""
         self.ended += 1
         self.failures += 1
         self.begun.pop(task, None)
@@ -126,7 +130,7 @@ class StudyProgress:
     def state(self) -> str:
         """`7 done, 0 failed, 2 running of 28; best val_mse 0.0119 (…); about 2 min left`."""
         done = self.ended - self.failures
-        # Tune is given a block more than there are workers, so that none waits for the driver.
+        # Tune gets one block more than there are workers, so that none waits for the driver.
         running = min(len(self.queue.running), self.workers)
         parts = [f"{done} done, {self.failures} failed, {running} running of {self.queue.total}"]
         if self.latest in self.best:
@@ -138,7 +142,7 @@ class StudyProgress:
         return "; ".join(parts)
 
     def time_left(self) -> Forecast | None:
-        """Seconds until all is done; None where nothing like what is left has ended yet."""
+        """Forecast of the time left; None while too little is known."""
         now, (made, ended) = self.clock(), self._made
         some = max(1.0, len(self.queue.left) / FORECASTS) if self._forecast else 1.0
         if self.ended >= ended + some or now - made >= QUIET:
@@ -161,13 +165,13 @@ class StudyProgress:
             self.console.print(f"{task.cell.experiment.name}: {event}  [{state}]")
 
     def close(self) -> None:
-        """Leave the last state on the screen."""
+        """Stop the live bar; its last state stays on the screen."""
         if self.live is not None:
             self.live.stop()
 
 
 def words(task: Task) -> str:
-    """`latent_dim=14 depth=3, replicates 4-19`; the replicates only where they aren't all."""
+    """`latent_dim=14 depth=3, replicates 4-19`; the replicates only if they aren't all."""
     experiment = task.cell.experiment
     cell = describe(task.cell.config, experiment.axes)
     if len(task.replicates) == task.cell.replicates:

@@ -15,12 +15,11 @@ PACKAGES = ("torch", "torchvision", "ray", "optuna", "numpy", "pandas", "scikit-
 
 @cache
 def code_version() -> str:
-    """The git commit of the checkout, `+changes` if it isn't clean; outside a checkout the hash
-    of the package's sources."""
+    """The git commit of the checkout, with `+changes` if it isn't clean; else the sources' hash."""
     root = Path(__file__).resolve().parent.parent
     if (root / ".git").exists():
-        # This repository and no other: a hook's environment names its own, and whom the checkout
-        # belongs to (safe.directory) doesn't matter when it is named.
+        # The repository is named, as a git hook's environment names another one. When it is named,
+        # git doesn't check who owns the checkout (safe.directory).
         repository = [f"--git-dir={root / '.git'}", f"--work-tree={root}"]
         try:
             commit = subprocess.run(
@@ -33,13 +32,13 @@ def code_version() -> str:
             )
             return f"git {commit.stdout.strip()}"
         except (OSError, subprocess.CalledProcessError):
-            pass  # no git, or a checkout without a commit: the sources speak for themselves
+            pass  # no git, or a checkout without a commit
     return f"sources {sources('study', 'trainables', 'analysis')}"
 
 
 @cache
 def sources(*names: str) -> str:
-    """12 hexadecimal digits that change with any source file of these packages."""
+    """Hash of all source files of these packages: 12 hexadecimal digits."""
     root = Path(__file__).resolve().parent.parent
     digest = hashlib.sha256()
     for package in names:
@@ -49,7 +48,7 @@ def sources(*names: str) -> str:
 
 
 def processor() -> str:
-    """The processor's name, as far as the system tells it."""
+    """Name of the processor, or else of its architecture."""
     info = Path("/proc/cpuinfo")
     if info.is_file():
         for line in info.read_text(encoding="utf-8", errors="replace").splitlines():

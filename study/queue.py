@@ -1,7 +1,6 @@
-"""The queue of a study: the block that is next, and the parts that it is computed in; what follows
-when one has failed.
+"""The queue of a study: which block is next, how it is divided, and what follows a failure.
 
-Knows nothing of Ray: `study.dispatch` takes tasks from it and tells it how they ended.
+It knows nothing of Ray: `study.dispatch` takes tasks from it and tells it how they ended.
 """
 
 from __future__ import annotations
@@ -20,15 +19,15 @@ from study.rates import Rates
 from study.store import Block
 
 TRIAL_SECONDS = 10.0
-"""Shorter blocks travel together in trials that take about so long, where there are many more of
-them than workers: a trial costs the driver some 15 ms, whatever is in it."""
+"""Shorter blocks are combined into trials of about this length, if there are many more blocks than
+workers. A trial costs the driver some 15 ms, whatever is in it."""
 
 LARGEST_BATCH = 50
-"""Blocks a trial at most: what is lost when its worker dies."""
+"""Largest number of blocks in a trial. If its worker dies, unfinished ones are tried again."""
 
 FEW_TASKS = 4
-"""Tasks a worker up to which a block that takes longer than its share of them is divided. With
-more of them, whoever is free finds another one."""
+"""Tasks per worker up to which long blocks are divided. With more, a free worker always finds
+another task."""
 
 
 @dataclass(eq=False)
@@ -36,38 +35,38 @@ class Task:
     """A block to compute, and what has happened to it so far."""
 
     cell: Cell
-    """Whose replicates they are."""
+    """The cell of the block."""
     replicates: range
-    """Which of them."""
+    """The replicates of the block."""
     gpus: float = 0.0
-    """GPUs, or a fraction of one, that it is given."""
+    """GPUs that it gets, or a fraction of one."""
     losses: int = 0
-    """Tries that its worker, its host or the host's memory ended."""
+    """Tries that ended because its worker, its host or the host's memory failed."""
     alone: bool = False
-    """Whether it is given a whole host, after the tasks that are ready."""
+    """Whether it gets a whole host, after all other ready tasks."""
     begun: bool = False
-    """Whether it goes on from a checkpoint, which is of all its replicates."""
+    """Whether it may have a checkpoint of all its replicates, and so must not be divided."""
     failed_on: str = ""
     """Id of the node of the latest loss."""
     trial: int = 0
-    """Number of the trial that it was last taken for."""
+    """Number of the latest trial that it was taken for."""
     rank: int = 0
-    """How many tasks before it build on the same cell."""
+    """Number of earlier tasks that build on the same cell."""
     order: int = 0
-    """How many tasks were before it."""
+    """Number of earlier tasks."""
     waits_for: int = 0
-    """Blocks that it builds on and that are not there yet."""
+    """Number of unfinished tasks that it builds on; -1 once it is dropped."""
     children: list[Task] = field(default_factory=list)
     """Tasks that wait for this one."""
 
     @property
     def block(self) -> Block:
-        """The same as the store has it."""
+        """The task's block as the store names it."""
         return Block(self.cell.id, self.replicates)
 
     @property
     def kind(self) -> tuple[object, ...]:
-        """Tasks of one kind take about as long: the experiment, and the words on its axes."""
+        """Experiment and words on its axes. Tasks of the same kind take about the same time."""
         experiment, config = self.cell.experiment, self.cell.config
         words = (config[axis] for axis in experiment.axes if isinstance(config[axis], str))
         return (experiment.name, *words)
@@ -83,8 +82,11 @@ def missing_tasks(
     finished: Mapping[str, Sequence[range]],
     begun: Mapping[str, Sequence[range]] = {},
 ) -> list[Task]:
-    """Tasks for the replicates that are missing: all that a cell lacks, as they are cheaper
-    together. Blocks that were `begun` stay as they are, to go on from their checkpoints."""
+    """Tasks for the replicates that are missing.
+
+    Adjacent replicates of a cell are one task, as they are cheaper together. Blocks that were
+    `begun` keep their replicates, to resume from their checkpoints.
+    """
     tasks: list[Task] = []
     for cell in cells:
         there = list(finished.get(cell.id, ()))
@@ -102,7 +104,7 @@ def overlap(one: range, other: range) -> bool:
 
 
 def divided(replicates: range, parts: int) -> list[range]:
-    """`replicates` in so many parts of nearly equal size, none of them empty."""
+    """Divide `replicates` into at most `parts` ranges of nearly equal size, none empty."""
     parts = max(1, min(parts, len(replicates)))
     cuts = [replicates.start + len(replicates) * part // parts for part in range(parts + 1)]
     return [range(start, stop) for start, stop in pairwise(cuts)]
@@ -118,8 +120,8 @@ class Queue:
         rates: Rates | None = None,
         gpus: float = 0.0,
     ) -> None:
-        """`more`, where given, makes another task when none is ready, or None: a search. `rates`
-        are those known before; they learn from every task that ends. `gpus`: how many there are."""
+        """`more`, given by a search, returns another task when none is ready, or None. `rates`
+        learn from every finished task. `gpus` is the number of GPUs."""
         self.total = len(tasks)
         self.running: set[Task] = set()
         self.left = dict.fromkeys(tasks)
@@ -129,7 +131,7 @@ class Queue:
         self._more = more
         self._pushes = count()
         self._totals: dict[int, tuple[int, float]] = {}
-        """By identity of `left` or `_parents`: how many there were, and the seconds of `_total`."""
+        """Number of tasks and result of the latest sum of `_total`, by `id` of its `peers`."""
         self._trials = count(1)
         self._ready: list[tuple[bool, bool, int, int, int, int, Task]] = []
         siblings: Counter[str | None] = Counter()
@@ -153,10 +155,10 @@ class Queue:
                 self._push(task)
 
     def _push(self, task: Task) -> None:
-        # A lost task is tried again at once. Then children first: a classifier starts as soon as
-        # its encoder is there. A task that needs a whole host comes last, as cores would be idle
-        # while it waits for the others of its host. Of one encoder's classifiers, one after those
-        # of others: two at once would both encode the images, which are kept for the others.
+        # Lost tasks come first. Then children: a classifier starts as soon as its encoder is done.
+        # A task that needs a whole host comes last: while it waits for the other tasks of a host,
+        # cores are idle. Classifiers of one encoder alternate with those of other encoders: two at
+        # once would both encode the images, while a later one reuses the codes.
         key = (task.alone, task.losses == 0, -task.cell.ancestors, task.rank, task.order)
         heapq.heappush(self._ready, (*key, next(self._pushes), task))
 
@@ -168,7 +170,7 @@ class Queue:
             self._push(task)
 
     def take(self, workers: int) -> list[Task]:
-        """The tasks of the next trial, mostly one; empty while none is ready."""
+        """Take the tasks of the next trial, usually one; empty while none is ready."""
         if not self._ready and self._more and (task := self._more()):
             task.order = self.total
             self.total += 1
@@ -193,7 +195,7 @@ class Queue:
         return batch
 
     def _expected(self, task: Task) -> float:
-        """Seconds; while nothing at all is known, many, in proportion to the work."""
+        """Expected seconds; while no rates are known, a high number in proportion to the work."""
         count = len(task.replicates)
         known = self.rates.seconds(task.cell, count)
         if known is not None:
@@ -201,11 +203,12 @@ class Queue:
         return TRIAL_SECONDS * count * max(1.0, task.cell.settings.work(self.rates.images))
 
     def _parts(self, task: Task, workers: int) -> int:
-        """The number of parts that a task is computed in, so that no worker is idle.
+        """Number of parts to divide a task into, so that no worker is idle.
 
-        1 while there are more than `FEW_TASKS` tasks a worker. A task that others wait for is
-        compared with such tasks alone, one on a GPU is divided among GPUs. Parts are no shorter
-        than a trial of several blocks; a search compares blocks as they are.
+        1 for more than `FEW_TASKS` tasks per worker, for a task that failed or may have a
+        checkpoint, and in a search, which compares whole blocks. If others wait for the task, only
+        such tasks are counted; on a GPU, only workers that fit on the GPUs are. A part takes at
+        least about `TRIAL_SECONDS`.
         """
         if task.gpus:
             workers = min(workers, int(self.gpus / task.gpus))
@@ -221,10 +224,10 @@ class Queue:
         return min(most, math.ceil(count / size))
 
     def _total(self, peers: Collection[Task]) -> float:
-        """Expected seconds of those of `peers` that wait for no others.
+        """Total expected seconds of the `peers` that wait for no other task.
 
-        Summed again when a twentieth of them has ended, or others have become ready: for each of
-        2,000 tasks on 500 workers a sum would take 12 s.
+        Repeated only when a twentieth of them has ended or others have become ready. For each of
+        2,000 tasks on 500 workers, the sum would take 12 s.
         """
         number, total = self._totals.get(id(peers), (0, 0.0))
         if abs(len(peers) - number) > number / 20:
@@ -238,7 +241,7 @@ class Queue:
         self._parents.pop(task, None)
 
     def finish(self, task: Task, seconds: float | None = None) -> None:
-        """The block is there, computed in so many seconds: those that waited for it are ready."""
+        """Remove a finished task that took `seconds`; tasks that waited only for it are ready."""
         self._end(task)
         if seconds is not None:
             self.rates.observe(task.cell, len(task.replicates), seconds)
@@ -249,11 +252,11 @@ class Queue:
                 self._totals.clear()
 
     def retry(self, task: Task, fault: Fault, node: str = "") -> bool:
-        """Queue a task that failed on a `node` once more, if that can help; whether it can.
+        """Queue a task that failed on `node` again if that can help; return whether it can.
 
-        Short of a GPU's memory it gets twice the share; with a whole GPU, half the replicates. A
-        lost task is tried again at once, `TRIES` times in all. The last try has the host to itself;
-        after a failure of the host's memory, so has the one before it.
+        If a GPU's memory was too small, the task gets twice the share, or on a whole GPU is divided
+        in two. A lost task is tried again at once, `TRIES` times in total. The last try has the
+        host to itself; after a host ran out of memory, so has the one before it.
         """
         if fault is Fault.GPU_MEMORY and 0 < task.gpus < 1:
             task.gpus = share_of(max(1, trials_of(task.gpus) // 2))
@@ -273,16 +276,16 @@ class Queue:
         return True
 
     def _divide(self, task: Task, parts: int) -> None:
-        """Leave the task the first part of its replicates, and queue the others beside it."""
+        """Divide a task: it keeps the first part of its replicates, and new tasks get the rest."""
         task.replicates, *others = divided(task.replicates, parts)
         for replicates in others:
             self._enter(self._beside(task, replicates))
 
     def drop(self, task: Task) -> list[Task]:
-        """The task has failed for good. Returns the tasks that waited for it and can't run.
+        """Remove a task that failed for good; return the tasks that can't run without it.
 
-        A task that waits for other parts of the same cell, too, loses only the replicates that
-        start from this part's.
+        A task that also waits for other parts of the same cell loses only the replicates that
+        start from this part.
         """
         self._end(task)
         dropped: list[Task] = []
@@ -297,8 +300,11 @@ class Queue:
         return dropped
 
     def _lost_with(self, parent: Task, child: Task) -> Task | None:
-        """Take from a child the replicates that start from a failed parent, and return them as a
-        task: the whole child where they are scattered, None where there are none."""
+        """Remove from a child the replicates that start from a failed parent.
+
+        Returns them as a task: the whole child if they are all or not contiguous, None if there
+        are none.
+        """
         all_of_it = child.cell.parent_id != parent.cell.id
         first = child.cell.settings.parent_replicate
         lost = [r for r in child.replicates if all_of_it or first(r) in parent.replicates]
@@ -327,8 +333,8 @@ class Queue:
         return gone
 
     def _beside(self, task: Task, replicates: range) -> Task:
-        """Another part of the same task; those that wait for the task wait for it, too."""
-        # A dropped child stays dropped: one more parent to wait for would make it count again.
+        """Make another part of a task; tasks that wait for the task wait for it, too."""
+        # A dropped child stays dropped: one more parent to wait for would bring it back.
         children = [child for child in task.children if child.waits_for >= 0]
         for child in children:
             child.waits_for += 1

@@ -1,10 +1,10 @@
-"""Seconds of a block: a regression on settings, learned from blocks that are done.
+"""Expected seconds of a block: a regression on its settings, learned from finished blocks.
 
     seconds = replicates × work × rate
 
-The work is what the settings say (`Settings.work`). The logarithm of the rate is a sum of effects
-of the settings: one for each word, one for each doubling of an integer. What has not been seen has
-no effect, and widens the range.
+The work is computed from the settings (`Settings.work`). The logarithm of the rate is a sum of
+effects of the settings: one for each word, one for each doubling of an integer. A setting that has
+not been seen has no effect, and widens the range.
 """
 
 from __future__ import annotations
@@ -20,40 +20,40 @@ import numpy as np
 from study.grid import Cell
 
 BASE, WORD, DOUBLING, OWN_DOUBLING = 10.0, 0.6, 0.3, 0.1
-"""Standard deviations of the effects before anything is seen, of log seconds: of what all have,
-of a word, and of a doubling, for all cells and for those of one kind of work."""
+"""Prior standard deviations of effects on log seconds: of the intercept, of a word, and of a
+doubling, for all cells and for those of one kind of work."""
 
 NOISE, KIND, LOAD, EARLIER = 0.25, 0.2, 0.25, 0.5
-"""Standard deviations of log seconds: of blocks of one kind, of kinds around the sum of effects,
-of all that is left together, as what else the machine does changes, and of earlier runs."""
+"""Standard deviations of log seconds: of blocks of one kind; of kinds around the sum of effects; of
+all remaining blocks together, as the machine's other load changes; and of earlier runs."""
 
 SHIFT = 0.3
-"""The same of how much faster or slower all was in earlier runs."""
+"""Prior standard deviation of how much slower earlier runs were, in log seconds."""
 
 MEMORY, FIRM = 0.8, 2.0
-"""How fast a slower machine is believed: each block keeps this share of the earlier evidence, and
-after so many seconds of blocks half of the slowdown seen is believed."""
+"""How fast a slower machine is believed. Each block keeps the share `MEMORY` of the earlier
+evidence. After `FIRM` seconds of blocks, half of their slowdown is believed."""
 
 NO_MATTER = ("seed", "epochs", "contrastive_updates", "pseudo_epochs")
-"""Settings that don't change the time of a unit of work: all but the seed count in the work."""
+"""Settings that don't change the time of a unit of work. All but the seed are part of the work."""
 
 MOST_KINDS = 400
-"""Kinds that are learned from: the latest."""
+"""Largest number of kinds in the regression; of more, the latest."""
 
 Features = Mapping[str, float]
 
 
 @dataclass
 class Kind:
-    """Blocks with the same settings, as far as these matter."""
+    """Blocks with the same features."""
 
     features: Features
     log_rate: float = 0.0
-    """Logarithm of seconds a replicate and unit of work: later blocks count more."""
+    """Logarithm of seconds per replicate and unit of work; later blocks count more."""
     count: int = 0
-    """Blocks seen."""
+    """Number of blocks seen."""
     earlier: bool = False
-    """Whether in an earlier run alone."""
+    """Whether they were seen only in earlier runs."""
 
     @property
     def deviation(self) -> float:
@@ -63,22 +63,22 @@ class Kind:
 
 @dataclass(frozen=True)
 class Fit:
-    """The effects of settings."""
+    """Effects of features on the log rate."""
 
     effects: Mapping[str, float]
-    """By feature."""
+    """Effect of each feature."""
     covariance: np.ndarray
-    """Of the effects, in their order."""
+    """Covariance of the F effects, in their order, (F, F)."""
     seen: int
-    """Blocks it was made from."""
+    """Number of blocks seen before it was made."""
 
     def log_rate(self, features: Features) -> float:
-        """The sum of the effects that are known."""
+        """The sum of the known effects of these features."""
         return sum(self.effects.get(name, 0.0) * value for name, value in features.items())
 
 
 class Rates:
-    """Seconds of the blocks of a study on data of so many training `images`."""
+    """Expected seconds of a study's blocks, on data with `images` training images."""
 
     def __init__(self, images: int = 1) -> None:
         self.images = images
@@ -92,8 +92,10 @@ class Rates:
         self._described: dict[tuple[Cell, int], tuple[tuple[Any, ...], Kind, float]] = {}
 
     def observe(self, cell: Cell, replicates: int, seconds: float, earlier: bool = False) -> None:
-        """So many replicates of a cell took `seconds`, now or in an `earlier` run, when the machine
-        may have been more or less busy."""
+        """Learn from a block that took `seconds`.
+
+        In an `earlier` run, the machine may have been more or less busy.
+        """
         seconds = max(seconds, 1e-3)
         key, kind, work = self._describe(cell, replicates)
         kind = self._kinds.pop(key, kind)
@@ -111,12 +113,12 @@ class Rates:
         self._seen += 1
 
     def knows(self, cell: Cell) -> bool:
-        """Whether a block of its trainable was seen."""
+        """Return whether a block of the cell's trainable was seen."""
         return cell.experiment.trainable in self._trainables
 
     @property
     def slowness(self) -> float:
-        """How many times the expected seconds the latest blocks took, long ones above all."""
+        """Ratio of actual to expected seconds of the latest blocks; long ones count more."""
         if self._slowness is None:
             off, weight, fit = 0.0, FIRM, self._fitted()
             for age, (features, log_rate, seconds) in enumerate(self._latest):
@@ -127,12 +129,12 @@ class Rates:
         return self._slowness
 
     def seconds(self, cell: Cell, replicates: int) -> float | None:
-        """Expected seconds of a block; None where nothing was seen."""
+        """Expected seconds of a block; None if no block was seen."""
         expected = self._expected(cell, replicates)
         return None if expected is None else expected * self.slowness
 
     def _expected(self, cell: Cell, replicates: int) -> float | None:
-        """The same on a machine that is as busy as it was."""
+        """Expected seconds of a block before the correction by `slowness`."""
         if not self._kinds:
             return None
         key, kind, work = self._describe(cell, replicates)
@@ -144,8 +146,10 @@ class Rates:
         return work * math.exp(log_rate)
 
     def spread(self, blocks: Iterable[tuple[Cell, int, float]]) -> float:
-        """Standard deviation of the logarithm of the sum of blocks' seconds: cell, replicates and
-        seconds of each."""
+        """Standard deviation of the logarithm of the total seconds of `blocks`.
+
+        A block is its cell, replicates and seconds.
+        """
         sums: dict[str, float] = {}
         total = squares = 0.0
         for cell, replicates, seconds in blocks:
@@ -162,7 +166,7 @@ class Rates:
         return math.sqrt(variance + float(known @ fit.covariance @ known))
 
     def _describe(self, cell: Cell, replicates: int) -> tuple[tuple[Any, ...], Kind, float]:
-        """Key and kind of a block, and its work; kept, as a progress asks again and again."""
+        """Key, kind and work of a block; cached, as the progress asks again and again."""
         known = self._described.get((cell, replicates))
         if known is None:
             found = features(cell, replicates)
@@ -172,17 +176,17 @@ class Rates:
         return known
 
     def _fitted(self) -> Fit:
-        """Kept until a tenth more blocks were seen."""
+        """The regression, which is repeated when a tenth more blocks were seen."""
         if self._fit is None or self._seen >= 1.1 * self._fit.seen:
             self._fit = fitted(list(self._kinds.values())[-MOST_KINDS:], self._seen)
         return self._fit
 
 
 def features(cell: Cell, replicates: int) -> Features:
-    """Features that may change the rate: words, whether a float is 0, logarithms of integers.
+    """Features that may change the rate: words, whether a float is above 0, log2 of integers.
 
-    Cells of the same trainable and with the same words on the axes, such as `freeze`, have an
-    effect of their own, and own effects of integers.
+    Cells of the same trainable with the same words on the axes, such as `freeze`, also have a
+    common effect and effects of integers of their own.
     """
     axes = (cell.config.get(axis) for axis in cell.experiment.axes)
     own = " ".join((cell.experiment.trainable, *(word for word in axes if isinstance(word, str))))
@@ -198,8 +202,10 @@ def features(cell: Cell, replicates: int) -> Features:
 
 
 def fitted(kinds: list[Kind], seen: int) -> Fit:
-    """Ridge regression of the kinds' rates. What is far off counts less: the first block of a
-    worker imports what it needs."""
+    """Ridge regression of the kinds' log rates.
+
+    Outliers count less: the first block of a worker includes the imports.
+    """
     rows = [{**kind.features, "earlier": float(kind.earlier)} for kind in kinds]
     names = list(dict.fromkeys(name for row in rows for name in row))
     inputs = np.array([[row.get(name, 0.0) for name in names] for row in rows])
@@ -217,7 +223,7 @@ def fitted(kinds: list[Kind], seen: int) -> Fit:
 
 
 def prior(name: str) -> float:
-    """Standard deviation of an effect before anything is seen."""
+    """Prior standard deviation of the effect of a feature."""
     if name in ("", "earlier"):
         return SHIFT if name else BASE
     return WORD if "=" in name else OWN_DOUBLING if ":" in name else DOUBLING

@@ -1,7 +1,7 @@
-"""All that the study uses of Ray's private parts: each with the reason, and a test.
+"""Every use of Ray's private API, each with its reason and a test.
 
-`pyproject.toml` has a ceiling on Ray's version, and tests on Ray (`tests/study/faults`) say what
-broke when that is raised.
+`pyproject.toml` has a ceiling on Ray's version. When it is raised, tests on Ray
+(`tests/study/faults`) show what broke.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class Evicted(RayActorError):
 def evictions_fail_their_trial() -> Iterator[None]:
     """Treat a worker that the memory monitor ends as a failure of its trial alone.
 
-    Whoever waits for such a worker gets an `OutOfMemoryError`. Ray Tune 2.60 knows only
-    `RayActorError` and `RayTaskError` as failures of a trial; any other ends the whole run.
+    Calls to such a worker raise `OutOfMemoryError`. Ray Tune 2.60 treats only `RayActorError` and
+    `RayTaskError` as failures of a trial; any other error ends the whole run.
     """
     before = RayActorManager._actor_task_failed
 
@@ -45,8 +45,8 @@ def evictions_fail_their_trial() -> Iterator[None]:
 def signals_kept() -> Iterator[None]:
     """Keep the handler of SIGTERM, which `ray.init` replaces twice.
 
-    Ray's handler in Python exits with code 15. That of its core worker, in C++, dumps the stack
-    and aborts; a SIGTERM that comes while it is made is dealt with after.
+    Ray's handler in Python exits with code 15. The handler of its core worker, in C++, dumps the
+    stack and aborts. A SIGTERM that comes while the core worker is made is handled afterwards.
     """
     handler = signal.getsignal(signal.SIGTERM)
     before = ray._raylet.CoreWorker  # type: ignore[attr-defined]

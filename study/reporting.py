@@ -1,6 +1,6 @@
-"""The report, written by a process of its own, with a second one beside it; exported models too.
+"""Reports, exports and comparisons, each made by a process of its own.
 
-Its memory, torch's above all, is free again when the page is there.
+Its memory, mostly torch's, is free again when it ends. A report uses two if there are two cores.
 """
 
 from __future__ import annotations
@@ -37,27 +37,27 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 FIRST_PAGE, BETWEEN_PAGES = 30.0, 60.0
-"""Seconds until a study that runs has a page, and between two of them at least."""
+"""Seconds until a running study has a page, and the fewest seconds between two pages."""
 
 BETWEEN_PAGES_IN_A_BUCKET = 300.0
-"""The same in a bucket, where each page asks for every block: 10,000 blocks are 10 ct an hour."""
+"""The fewest in a bucket, where each page requests every block: 10,000 cost 10 ct an hour."""
 
 FAILURES = 3
-"""Pages in a row that may fail in a bucket, which may be out of reach for a while."""
+"""Failed pages in a row after which a bucket gets no more. It may be out of reach for a while."""
 
 PAGES_SHARE = 0.02
-"""Of the machine's cores: what these pages take at most."""
+"""Largest share of the machine's cores that these pages take."""
 
 
 class Killed(RuntimeError):
-    """Another process has ended before it was done."""
+    """Another process ended before its work was done."""
 
 
 def write(folder: Path | str, damaged: Mapping[Block, str], data_dir: Path | None = None) -> str:
-    """Write the report of the results in a folder, or on object storage; where its page is.
+    """Write the report of the results in a folder or a bucket; return where its page is.
 
-    `damaged` is what `Store.verify` has just found: neither process verifies the blocks again.
-    `data_dir` is where the images are now, if the user says.
+    `damaged` is the result of `Store.verify`: the blocks aren't verified again. `data_dir` is where
+    the images are now, if the user says.
 
     Raises what `analysis.report.write` does, and `Killed`.
     """
@@ -66,11 +66,11 @@ def write(folder: Path | str, damaged: Mapping[Block, str], data_dir: Path | Non
 
 @contextmanager
 def growing(folder: Path | str, console: Console) -> Iterator[Callable[[str], None]]:
-    """A page in the folder or bucket that grows while a study runs, written by a process of its
-    own. Yields a function that tells it how far the study is. The report comes in its place.
+    """Write a page that grows while a study runs; the report replaces it.
 
-    The process begins when the first page is due, with the lowest priority. What goes wrong there
-    is told at the end and stops nothing.
+    Yields a function that takes the study's progress. A process of its own writes the page, with
+    the lowest priority. It starts when the first page is due. If it fails, that is printed at the
+    end and stops nothing.
     """
     context = multiprocessing.get_context("spawn")
     process: multiprocessing.process.BaseProcess | None = None
@@ -81,7 +81,7 @@ def growing(folder: Path | str, console: Console) -> Iterator[Callable[[str], No
         nonlocal process, due
         if time.monotonic() < due:
             return
-        due = time.monotonic() + 1  # a pipe that nobody reads meanwhile is full after 64 kB
+        due = time.monotonic() + 1  # an unread pipe is full after 64 kB
         if process is None:
             between = BETWEEN_PAGES_IN_A_BUCKET if is_uri(str(folder)) else BETWEEN_PAGES
             process = context.Process(target=_grow, args=(str(folder), heard, between), daemon=True)
@@ -97,14 +97,14 @@ def growing(folder: Path | str, console: Console) -> Iterator[Callable[[str], No
         if process is not None:
             if process.exitcode == 1:
                 console.print("the page that grows while a study runs could not be written")
-            process.kill()  # the report comes in its place
+            process.kill()  # the report replaces its page
             process.join()
         told.close()
         heard.close()
 
 
 def _grow(folder: str, heard: Connection, between: float) -> None:
-    """Write the page again and again, with the latest of what is heard, until nothing can be."""
+    """Rewrite the page with the latest progress, until the pipe is closed or pages fail."""
     _configure_process()
     os.nice(19)
     from analysis import report
@@ -122,7 +122,7 @@ def _grow(folder: str, heard: Connection, between: float) -> None:
             try:
                 report.grow(folder, progress, between)
                 failures = 0
-            except Exception:  # the report, which comes in its place, meets the same and says it
+            except Exception:  # the report will meet the same error, and tell it
                 failures += 1
                 if failures == FAILURES or not is_uri(folder):
                     sys.exit(1)
@@ -134,8 +134,9 @@ def _grow(folder: str, heard: Connection, between: float) -> None:
 
 
 def export(folder: Path | str, out: Path, data_dir: Path | None) -> list[str]:
-    """Write the best models of the results in a folder, or on object storage, into the folder
-    `out`; a line on each.
+    """Write the best models of the results in a folder or a bucket into the folder `out`.
+
+    Returns a line on each.
 
     Raises what `analysis.export.write` does, and `Killed`.
     """
@@ -143,7 +144,7 @@ def export(folder: Path | str, out: Path, data_dir: Path | None) -> list[str]:
 
 
 def open_questions(folder: Path | str, matters: float) -> list[Question]:
-    """The comparisons of a study that are not decided yet: `analysis.decisions`.
+    """The comparisons of a study that are not decided yet (see `analysis.decisions`).
 
     Raises what `analysis.results.load` does, and `Killed`.
     """
@@ -151,7 +152,7 @@ def open_questions(folder: Path | str, matters: float) -> list[Question]:
 
 
 def compare(folders: Sequence[Path | str], out: Path) -> Path:
-    """Write a page that compares the studies in these folders; its path: `analysis.compare`.
+    """Write a page that compares the studies in these folders; return its path.
 
     Raises what `analysis.compare.write` does, and `Killed`.
     """
@@ -159,7 +160,7 @@ def compare(folders: Sequence[Path | str], out: Path) -> Path:
 
 
 def _elsewhere(task: str, function: Callable[..., T], *arguments: object) -> T:
-    """Call a function in another process, which Ctrl-C doesn't reach."""
+    """Call a function in another process, which Ctrl-C doesn't reach. Raises `Killed`."""
     with _another_process() as another:
         try:
             with blocking_interrupts():  # Ctrl-C is for the driver
@@ -174,8 +175,8 @@ def _elsewhere(task: str, function: Callable[..., T], *arguments: object) -> T:
 
 @contextmanager
 def _another_process() -> Iterator[ProcessPoolExecutor]:
-    """A process that ends with the block or with this process, however either is ended."""
-    # A fork would have this one's memory, and the locks of its threads.
+    """A process that ends with the block or with this process, even if that is killed."""
+    # A fork would copy this process's memory, and the locks of its threads.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, context, initializer=_configure_process) as processes:
         try:
@@ -188,8 +189,8 @@ def _another_process() -> Iterator[ProcessPoolExecutor]:
 
 @contextmanager
 def blocking_interrupts() -> Iterator[None]:
-    """Deal with SIGINT after the block. Processes started there never get one."""
-    resource_tracker.ensure_running()  # which would unblock it
+    """Block SIGINT until the block ends. Processes started inside never get one."""
+    resource_tracker.ensure_running()  # its start would unblock SIGINT
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         yield
@@ -198,14 +199,14 @@ def blocking_interrupts() -> Iterator[None]:
 
 
 def _configure_process() -> None:
-    """End this process with the one that started it, keep the memory of freed tensors, and import
-    matplotlib as it is by default."""
+    """End this process with its parent, keep the memory of freed tensors, and import matplotlib
+    with its default configuration."""
     end_with_parent()
     keep_freed_memory()
-    # The import fails for an unknown backend and a matplotlibrc that isn't text. It reads one such
-    # file, that of the current folder before others: here its own.
+    # The import fails for an unknown backend and for a matplotlibrc that isn't text. It reads the
+    # matplotlibrc of the current folder before any other: here matplotlib's own.
     os.environ.pop("MPLBACKEND", None)
-    # It logs two lines where it can't write to the user's home, and works all the same.
+    # It logs two lines if it can't write to the user's home, and works nevertheless.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     package = importlib.util.find_spec("matplotlib")
     assert package and package.origin
@@ -220,7 +221,7 @@ def _export(folder: Path | str, out: Path, data_dir: Path | None) -> list[str]:
 
 
 def end_with_parent() -> None:
-    """End this process with the one that started it."""
+    """End this process when its parent ends."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -245,11 +246,11 @@ def _compare(folders: Sequence[Path | str], out: Path) -> Path:
 
 def _write(folder: Path | str, damaged: Mapping[Block, str], data_dir: Path | None) -> str:
     if cores() < 2:
-        from analysis import report  # pandas, torch, matplotlib: only where they are needed
+        from analysis import report  # pandas, torch, matplotlib: only if they are needed
 
         return str(report.write(folder, damaged, data_dir=data_dir))
     with _another_process() as beside:
-        beside.submit(import_module, "analysis.report")  # 3 s each, at the same time
+        beside.submit(import_module, "analysis.report")  # 3 s in each process, at the same time
         from analysis import report
 
         return str(report.write(folder, damaged, beside, data_dir))

@@ -1,4 +1,4 @@
-"""Where a study computes, and what a trial is given."""
+"""Where a study computes, and what each trial gets."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Resources:
-    """Where to run, and what a trial is given."""
+    """Where a study computes, and what each trial gets."""
 
     address: str = "local"
-    """`local` starts a Ray on this machine; `auto` or HOST:PORT joins a running cluster."""
+    """`local` starts Ray on this machine; `auto` or HOST:PORT joins a running cluster."""
     cpus_per_trial: float = 1
-    """CPU cores; a trial uses as many threads. One each is fastest for these small networks."""
+    """CPU cores; a trial uses as many threads. One is fastest for these small networks."""
     gpus_per_trial: float | Literal["auto"] = "auto"
-    """GPUs or a fraction of one; `auto` is what an experiment's cells need of their memory where
-    there are any, else none."""
+    """GPUs or a fraction of one; `auto` is the fraction whose memory an experiment's cells need,
+    or none without GPUs."""
     cpus: int | None = None
     """CPU cores of a local Ray; None: as many as this process may use."""
 

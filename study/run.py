@@ -1,4 +1,4 @@
-"""From a plan to a report: what `study run` and `study search` share."""
+"""Run a study from its plan to its report: shared by `study run` and `study search`."""
 
 from __future__ import annotations
 
@@ -24,54 +24,54 @@ from study.store.lock import Hold, exclusive_lock
 from study.words import counted, duration, few, shown
 from trainables.data import WHOLE, Dataset, Options
 
-if TYPE_CHECKING:  # a driver with nothing to compute starts no Ray
+if TYPE_CHECKING:  # a driver with nothing to compute imports no Ray
     from study.launch import Session
     from study.resources import Resources
 
 
 @dataclass(frozen=True)
 class Until:
-    """When the replicates are enough."""
+    """When to stop adding replicates."""
 
     matters: float
     """Percentage points of accuracy below which a difference is of no interest."""
     most: int
-    """Replicates of a cell at most."""
+    """Largest number of replicates of a cell."""
 
 
 @dataclass(frozen=True)
 class Study:
-    """One command's experiments, data and places."""
+    """The experiments, data, store and resources of one command."""
 
     selection: Selection
     """Its experiments."""
     data: Dataset
     """The images."""
     data_dir: Path | None
-    """Where the images were read, if anywhere in particular."""
+    """Folder of the images, if the user named one."""
     store: Store
     """Where results are kept."""
     resources: Resources
     """The resources of a trial."""
     console: Console
-    """Where to tell the user."""
+    """Where messages are printed."""
     command: str
     """The command as it was typed."""
     until: Until | None = None
-    """Whether to add replicates until conclusions are decided."""
+    """When to stop adding replicates; None adds none."""
     log: str = "auto"
     """Whether Tune writes TensorBoard files: see `study.launch.Session`."""
     data_options: Options = WHOLE
-    """Which part of the data, and in which form."""
+    """The part and form of the data that are used."""
     pairs: tuple[tuple[str, str], ...] = ()
-    """Classes to interpolate between, where the user named some."""
+    """Classes to interpolate between, if the user named any."""
     report: bool = True
-    """Whether the page is written."""
+    """Whether the report is written."""
 
     def write_plan(
         self, name: str, experiments: Sequence[Experiment], groups: Sequence[Sequence[Cell]]
     ) -> dict[str, Any]:
-        """Leave in the results folder what was asked for, and return it."""
+        """Write the plan to the results folder, and return it."""
         plan = record(name, self.command, self.data, self.data_dir, experiments, groups)
         plan["data"] = self.data_options.record()
         plan["pairs"] = [list(pair) for pair in self.pairs]
@@ -80,7 +80,7 @@ class Study:
         return plan
 
     def growing_page(self) -> AbstractContextManager[Callable[[str], object]]:
-        """A function that passes the study's progress on to its growing page."""
+        """Yield a function that takes the progress for the growing page, if a report is wanted."""
         if self.report:
             return reporting.growing(self.store.address, self.console)
         return nullcontext(lambda state: None)
@@ -93,8 +93,7 @@ class Study:
 
     @contextmanager
     def session(self) -> Iterator[Session]:
-        """A Ray to compute with, for the block, and a page that grows meanwhile; says how long it
-        took."""
+        """Run Ray during the block, with the growing page; print how long it took."""
         from study.cluster.nodes import require_shared
         from study.launch import open_session
 
@@ -111,9 +110,10 @@ class Study:
 def alone(
     store: Store, console: Console, work: Callable[[Hold], int], summary: Callable[[], str]
 ) -> int:
-    """Do the work as the only driver of these results, and return its exit code.
+    """Do the work as the only driver of these results; return its exit code.
 
-    What ends it too early is said in one line, with a `summary` of what is kept.
+    An interruption or a storage failure is printed in one line, with a `summary` of what is kept.
+    Other errors are raised.
     """
     store.create()
     with exclusive_lock(store.place) as hold:
@@ -129,17 +129,17 @@ def alone(
                 stopped = f"ended: while this host was cut off, {hold.lost} took over"
                 code = FAILED
         except Exception as error:
-            # On a full disk whatever writes next fails, and Ray Tune in words of its own.
+            # On a full disk any write may fail first; Ray Tune's raises an error of its own.
             trouble = store.place.trouble()
             if trouble is None and isinstance(error, StoreError):
-                trouble = str(error)  # it has come back since
+                trouble = str(error)  # the storage has recovered since
             if trouble is None:
                 raise
             stopped, code = f"failed: {trouble}", FAILED
         try:
             with store.place.once():
                 kept = summary()
-        except StoreError:  # that it is out of reach has been said
+        except StoreError:  # the storage is out of reach
             kept = "what is done is kept"
         tell("")
         tell(f"{stopped}: {kept}; the same command goes on from here")
@@ -156,7 +156,7 @@ def replicates_done(store: Store, groups: Sequence[Sequence[Cell]]) -> str:
 def replicates_missing(
     groups: Sequence[Sequence[Cell]], finished: Mapping[str, Sequence[range]]
 ) -> int:
-    """How many replicates are missing, each counted once."""
+    """Number of missing replicates, each counted once."""
     return sum(
         len(gap)
         for cell in distinct(groups)
@@ -175,7 +175,7 @@ def ids(groups: Sequence[Sequence[Cell]]) -> list[str]:
 
 
 def finished_blocks(store: Store, damaged: Mapping[Block, str]) -> dict[str, list[range]]:
-    """By cell: the replicates that are there and whole."""
+    """Replicates of the finished blocks that aren't damaged, by cell."""
     finished = store.blocks()
     for block in damaged:
         finished[block.cell] = [r for r in finished[block.cell] if r != block.replicates]
@@ -190,12 +190,11 @@ def show_plan(
     experiments: Sequence[Experiment],
     groups: Sequence[Sequence[Cell]],
 ) -> int:
-    """Print how many cells and replicates there are, done and missing; return how many replicates
-    are missing."""
+    """Print the cells and replicates of each experiment; return how many replicates are missing."""
     failures = store.failures()
     broken = {block.cell for block in damaged}
     for experiment, cells in zip(experiments, groups, strict=True):
-        if not cells:  # of an experiment that is only the base of a check
+        if not cells:  # the experiment is only the base of a check
             continue
         missing = {cell.id: gaps(cell.replicates, finished.get(cell.id, ())) for cell in cells}
         missing_here = sum(len(gap) for found in missing.values() for gap in found)
@@ -220,7 +219,7 @@ def show_plan(
 
 
 def run(study: Study, groups: Sequence[Sequence[Cell]]) -> int:
-    """Compute what is missing of these cells and write the report; return the exit code."""
+    """Compute the missing replicates of these cells and write the report; return the exit code."""
 
     def work(hold: Hold) -> int:
         store, console, selection = study.store, study.console, study.selection
@@ -246,10 +245,10 @@ def run(study: Study, groups: Sequence[Sequence[Cell]]) -> int:
 def add_until_decided(
     study: Study, until: Until, session: Session, groups: Sequence[Sequence[Cell]]
 ) -> dict[str, Any]:
-    """Add replicates to the cells of undecided comparisons until all are decided, or have the most
-    that are allowed; return the plan as it is then.
+    """Add replicates to the cells of undecided comparisons; return the final plan.
 
-    A quarter more at a time, at least two: the test stays valid however often one looks.
+    Ends when all are decided or have the most that `until` allows. Each round adds a quarter, at
+    least two: the test stays valid however often it is repeated.
     """
     console, name = study.console, study.selection.name
     cells = {cell.id: cell for cell in distinct(groups)}
@@ -281,7 +280,7 @@ def add_until_decided(
 
 
 def set_aside_damaged(store: Store, console: Console, cells: Sequence[str]) -> None:
-    """Verify every byte of these cells' blocks; move those that are damaged out of the way."""
+    """Verify these cells' blocks, and move damaged ones out of the way."""
     for block, why in store.verify(cells).items():
         place = store.set_aside(block)
         console.print(f"{block.name} is {why}; set aside as {place}, it is computed again")
@@ -296,11 +295,10 @@ def write_report(
     data_dir: Path | None = None,
     wanted: bool = True,
 ) -> int:
-    """Write the report of a plan, name what is missing, and return the exit code.
+    """Write a plan's report if it is `wanted`, print what is missing, and return the exit code.
 
-    `damaged` is what `Store.verify` has found; blocks aren't verified again. `after_run`: the
-    command has computed them, too. `data_dir` is where the images are now, if the user says. A
-    report that isn't `wanted` is left out.
+    `damaged` is the result of `Store.verify`; blocks aren't verified again. `after_run`: whether
+    the command has also computed them. `data_dir` is where the images are now, if the user says.
     """
     finished, failures = finished_blocks(store, damaged), store.failures()
     reasons = {block.cell: why for block, why in damaged.items()}
@@ -348,6 +346,6 @@ def _report(
         return FAILED
     except DataMissing as error:
         console.print(f"report: {error}", style="red")
-        return FAILED if after_run else BAD_INPUT  # `study run` has computed all the same
+        return FAILED if after_run else BAD_INPUT  # `study run` has computed its blocks
     console.print(f"report: {page}  ({duration(time.monotonic() - started)})")
     return DONE

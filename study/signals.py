@@ -1,4 +1,4 @@
-"""Signal handling: the first signal that asks for the end stops in order, the second kills."""
+"""Signal handling: the first signal ends the command in order, the second kills it."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from contextlib import contextmanager
 from types import FrameType
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Ctrl-C; `docker stop`, `scancel`, SLURM's time limit; a terminal or connection that is gone."""
+"""Sent by Ctrl-C; by `docker stop`, `scancel`, SLURM's time limit; by a lost terminal or
+connection."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """The command is to end early. What treats Ctrl-C as the end treats this so."""
+    """The command must end early. Code that handles Ctrl-C handles it too."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.number = signal.Signals(number)
-        """Why: the signal, or SIGPIPE where nobody reads the output any more."""
+        """The signal, or SIGPIPE if the output can no longer be written."""
 
     @property
     def exit_code(self) -> int:
-        """A shell's exit code for a command that this signal has ended."""
+        """The exit code that a shell gives to a command ended by this signal."""
         return 128 + self.number
 
     def __str__(self) -> str:
@@ -34,28 +35,28 @@ class Interrupted(KeyboardInterrupt):
 
 
 def ending_of(error: KeyboardInterrupt) -> Interrupted:
-    """Why the command is to end.
+    """`error` as an `Interrupted`.
 
-    Where a signal comes while Ray's core waits, Ray raises a KeyboardInterrupt of its own instead
-    of what the signal's handler has raised.
+    If a signal comes while Ray's core waits, Ray raises its own KeyboardInterrupt instead of the
+    error that the signal's handler has raised.
     """
     return error if isinstance(error, Interrupted) else Interrupted(_latest)
 
 
 _latest: int = signal.SIGINT
-"""The latest signal that has asked for the end."""
+"""The latest signal of `ENDING` that has come."""
 
 ENDING_SECONDS = 8.0
-"""Seconds that the ending may take. `docker stop` kills after 10."""
+"""Seconds that an end in order may take. `docker stop` kills after 10."""
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
     """Raise `Interrupted` at the first signal of `ENDING` in the block.
 
-    A second one ends the process at once, and Ray's processes with it; so does an ending that
-    takes longer than `ENDING_SECONDS`, as where Ray waits for a process of its own that has got the
-    signal too. Signals that the process was started to ignore, as by `nohup`, stay ignored.
+    A second one ends the process at once, and Ray's processes with it. So does an end that takes
+    longer than `ENDING_SECONDS`, for example if Ray waits for one of its processes that got the
+    signal too. Signals that were ignored at the start, as by `nohup`, stay ignored.
     """
 
     def first(number: int, frame: FrameType | None) -> None:
@@ -84,10 +85,10 @@ def interruptible() -> Iterator[None]:
 
 
 def _watch(reader: int) -> None:
-    """Read the signals that this process gets, until the pipe is closed. End the process at the
-    second of `ENDING`, or `ENDING_SECONDS` after the first.
+    """Read this process's signals from a pipe until it is closed.
 
-    A handler in Python runs when the main thread is back from whatever call it is in.
+    End the process at the next signal after one of `ENDING`, or `ENDING_SECONDS` after it. A Python
+    handler waits until the main thread returns from its current call; this thread doesn't.
     """
     with open(reader, "rb", buffering=0) as signals:
         while (number := signals.read(1)) and number[0] not in ENDING:

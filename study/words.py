@@ -1,4 +1,4 @@
-"""Cells and durations in words, for progress and reports."""
+"""Words for cells, counts, durations and errors, in messages and reports."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def mean_and_sd(values: Sequence[float]) -> str:
 
 
 def few(values: Sequence[Any], most: int = 12) -> str:
-    """`2 8 14`; of more than `most` values `1 2 3 … 250 (250 values)`."""
+    """`2 8 14`, or for more than `most` values, `1 2 3 … 250 (250 values)`."""
     if len(values) <= most:
         return " ".join(map(str, values))
     first = " ".join(map(str, values[:3]))
@@ -38,7 +38,7 @@ def few(values: Sequence[Any], most: int = 12) -> str:
 
 
 def duration(seconds: float, rough: bool = False) -> str:
-    """`48 s`, `3 min 05 s`, `2 h 07 min`; where it is `rough`, `48 s`, `3 min`, `2.1 h`, `30 h`."""
+    """`48 s`, `3 min 05 s`, `2 h 07 min`; if `rough`, `48 s`, `3 min`, `2.1 h`, `30 h`."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -62,7 +62,7 @@ def reason(error: str) -> str:
 
 
 def redacted(text: str) -> str:
-    """`text` without the secrets of URLs: passwords, and parameters that are called such."""
+    """`text` without the secrets in URLs: passwords, and parameters with names like `token`."""
     return SECRET_PARAMETER.sub(r"\1***", PASSWORD.sub(r"\1***", text))
 
 
@@ -72,10 +72,10 @@ def plain(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    r"""`text` with a backslash for what no terminal and no TOML comment takes: `\x1b`, `\n`."""
+    r"""`text` with unprintable characters escaped, as `\x1b` and `\n`."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def shown(address: str) -> str:
-    """A results folder as messages show it: without the query of a URI."""
+    """The address of a results folder for messages: without the query of a URI."""
     return address.partition("?")[0] if "://" in address else address
