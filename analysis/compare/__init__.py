@@ -1,9 +1,9 @@
-"""Studies side by side: what each is, the same questions, and their differences with intervals.
+"""Comparison of studies: what each is, its results, and the differences with intervals.
 
-- `studies`: their names, and which of their cells correspond
-- `facts`: data, code and settings of each, and what differs
-- `differences`: tables of differences, paired where the data and seeds are the same
-- `figures`: both, drawn
+- `studies`: the studies' names, and which of their cells correspond
+- `facts`: data, code and settings of each study, and what differs
+- `differences`: tables of differences, paired if data and seeds are the same
+- `figures`: plots of results and differences
 - `sections`: the parts of the page
 """
 
@@ -28,15 +28,14 @@ OWN_SECTION = {
     "autoencoder": sections.write_reconstruction,
     "fewshot": sections.write_transfer,
 }
-"""Experiments that have a section of their own."""
+"""Experiments with a section of their own, and its function."""
 
 
 def write(folders: Sequence[str | Path], out: Path) -> Path:
-    """Write a page in `out` that compares the studies in these results folders or buckets, each
-    with the first; return its path.
+    """Write a page in `out` that compares studies with the first of them; return its path.
 
-    Raises `StoreError` where there is no study, or one that has no finished cell in common with the
-    first.
+    `folders` are results folders or buckets. Raises `StoreError` if one has no study, or if a study
+    has no finished cell in common with the first.
     """
     studies = read(folders)
     first = studies[0]
@@ -77,7 +76,10 @@ def write(folders: Sequence[str | Path], out: Path) -> Path:
 
 
 def _common(studies: Sequence[Study]) -> list[str]:
-    """The experiments of which the first study has a finished cell in common with another."""
+    """The experiments in which the first study shares a finished cell with another.
+
+    Raises `StoreError` if a study shares none with the first.
+    """
     first = studies[0]
     names = [planned["name"] for planned in first.results.plan["experiments"]]
     found = {

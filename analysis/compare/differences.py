@@ -1,4 +1,4 @@
-"""Differences between two studies, with their intervals, in tables."""
+"""Tables of the differences between two studies, with their intervals."""
 
 from __future__ import annotations
 
@@ -20,8 +20,11 @@ from analysis.transfer.arms import at_one_setting, ordered
 
 
 def by_replicate(rows: pd.DataFrame, metric: str, logarithm: bool = False) -> pd.DataFrame:
-    """One line a replicate: `value`, its mean of a metric (or of its logarithm) over cells, with
-    its `encoder` and label `subset`; rows whose metric is not finite are left out."""
+    """One row per replicate: `value`, `encoder` and label `subset`.
+
+    `value` is the mean of the metric (or of its logarithm) over cells. Rows whose metric is not
+    finite are left out.
+    """
     values = np.log(rows[metric]) if logarithm else rows[metric]
     rows = with_common_replicates(rows.assign(value=values)[np.isfinite(values.astype(float))])
     subset = rows["label_subset"] if "label_subset" in rows else rows["replicate"]
@@ -33,19 +36,21 @@ def by_replicate(rows: pd.DataFrame, metric: str, logarithm: bool = False) -> pd
 
 
 def over(replicates: pd.DataFrame) -> Interval:
-    """The interval of the mean of what `by_replicate` gives."""
+    """Interval of the mean `value` of a table of `by_replicate`."""
     if replicates.empty:
         return Interval(math.nan, math.nan, math.nan, 0, "no value")
     return over_replicates(*(replicates[name] for name in ("value", "encoder", "subset")))
 
 
 def difference(second: pd.DataFrame, first: pd.DataFrame, paired: bool) -> Interval:
-    """Interval of second − first, each as `by_replicate` gives it: of the differences of common
-    replicates, or Welch's where the two are independent."""
+    """Interval of second − first, two tables of `by_replicate`.
+
+    If `paired`, it is the interval of the differences of common replicates, else Welch's.
+    """
     if not paired:
         return independent_difference(over(second), over(first))
     both = second.join(first.add_suffix("_first"), how="inner")
-    # Where one study's replicates share encoders, pairs do.
+    # If the replicates of one study share encoders, so do the pairs.
     encoder = both[["encoder", "encoder_first"]].nunique().idxmin()
     return over(both.assign(value=both["value"] - both["value_first"], encoder=both[encoder]))
 
@@ -57,10 +62,12 @@ def line(
     metric: str,
     relative: bool = False,
 ) -> dict[str, object]:
-    """One line of a table: a metric over corresponding `cells` of two studies, whose `rows` these
-    are: `comparison`, `first`, `second` (means), `difference` (`relative`: in per cent, from mean
-    logarithms), `low`, `high`, `p`, `n`, `pairing`, `interval`, `cells`; `first_low` … are the
-    means' own bounds."""
+    """Compare a metric over corresponding `cells` of two studies, as one row of a table.
+
+    `rows` are the rows of both studies. The row has `comparison`, `first`, `second` (means), their
+    bounds `first_low` …, `difference` (if `relative`, in per cent, from mean logarithms), `low`,
+    `high`, `p`, `n`, `pairing`, `interval`, `cells`.
+    """
     of_cells = [
         table[table["cell"].isin(cells[f"cell_{side}"])] for side, table in enumerate(rows, 1)
     ]
@@ -99,8 +106,7 @@ def corrected(lines: Iterable[dict[str, object]]) -> pd.DataFrame:
 def by_cell(
     first: Study, second: Study, experiment: str, metric: str, relative: bool = False
 ) -> pd.DataFrame:
-    """`line` for each pair of corresponding cells of an experiment, with the settings that they
-    share."""
+    """`line` for each pair of corresponding cells of an experiment, with their common settings."""
     found = match(first, second, experiment)
     rows = first.results.of(experiment), second.results.of(experiment)
     table = corrected(
@@ -122,8 +128,10 @@ def over_cells(first: Study, second: Study, experiment: str, metric: str) -> pd.
 
 
 def metrics(first: Study, second: Study, experiment: str) -> list[str]:
-    """The columns of validation and test metrics that both have of an experiment; that which its
-    cells are chosen by is first."""
+    """The columns of validation and test metrics of an experiment that both studies have.
+
+    The metric that selects the experiment's best cell comes first.
+    """
     one, two = (study.results.of(experiment) for study in (first, second))
     chosen = first.planned(experiment)["metric"]
     common = [str(c) for c in one if c in two and (MEASURES.fullmatch(str(c)) or c == chosen)]
@@ -132,11 +140,11 @@ def metrics(first: Study, second: Study, experiment: str) -> list[str]:
 
 
 def accuracies(first: Study, second: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Test accuracies of the few-shot arms that both studies have, by number of labels: means over
-    d, replicate by replicate, at one setting of depth and batch size.
+    """Compare the test accuracies of the few-shot arms that both studies have.
 
-    The first table has a `line` for each arm and number of labels, with `arm` and `labels`; the
-    second has every replicate: `study`, `arm`, `labels`, `value`. Both are empty where no arm is.
+    Accuracies are means over d for each replicate, at one setting of depth and batch size. The
+    first table has a `line` for each arm and number of labels, with `arm` and `labels`. The second
+    has every replicate: `study`, `arm`, `labels`, `value`. Both are empty without a common arm.
     """
     experiments = "fewshot", "supervised"
     rows = tuple(transfer.rows_of(study.results) for study in (first, second))

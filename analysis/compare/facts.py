@@ -1,4 +1,4 @@
-"""Facts about each study, and the settings in which they differ."""
+"""Facts about each study, and the settings in which studies differ."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from study.words import counted, few
 
 
 def facts(studies: Sequence[Study]) -> pd.DataFrame:
-    """One line a fact, one column a study."""
+    """One row per fact, one column per study."""
     table = pd.DataFrame({study.name: _facts_of(study) for study in studies})
     return table.rename_axis("fact").reset_index()
 
@@ -48,8 +48,11 @@ def _facts_of(study: Study) -> dict[str, str]:
 
 
 def settings(studies: Sequence[Study]) -> pd.DataFrame:
-    """One line a setting of each experiment that two studies or more have: `experiment`, `setting`,
-    `same` (whether all that have the experiment have the same values), and a column a study."""
+    """One row per setting of each experiment that at least two studies have.
+
+    Columns `experiment`, `setting`, `same` (whether all studies with the experiment have the same
+    values), and one per study.
+    """
     planned = {study.name: {e["name"]: e for e in study.results.plan["experiments"]}
                for study in studies}  # fmt: skip
     names = [name for experiments in planned.values() for name in experiments]
@@ -66,7 +69,7 @@ def settings(studies: Sequence[Study]) -> pd.DataFrame:
 
 
 def _values(cells: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """The values of each setting, the number of replicates included."""
+    """The values of each setting, including the number of replicates."""
     found: dict[str, dict[str, None]] = {}
     for cell in cells:
         for name, value in {**cell["config"], "replicates": cell["replicates"]}.items():

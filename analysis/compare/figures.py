@@ -1,4 +1,4 @@
-"""Two studies side by side, and their differences, drawn."""
+"""Plots of the studies and of their differences."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from study.words import counted
 
 @styled()
 def draw_errors(studies: Sequence[Study]) -> Figure:
-    """Test error against d, a panel a depth, a series a study, at its smallest batch size."""
+    """Draw test error against d by depth and study, each study at its smallest batch size."""
     tables = {study.name: study.results.of("autoencoder") for study in studies}
     tables = {name: rows[rows["batch_size"] == rows["batch_size"].min()]
               for name, rows in tables.items()}  # fmt: skip
@@ -53,8 +53,10 @@ def draw_errors(studies: Sequence[Study]) -> Figure:
 
 @styled()
 def draw_error_differences(table: pd.DataFrame) -> Figure:
-    """Relative differences of the test error with their intervals against d, a series a depth and
-    batch size, as far as these are among the columns."""
+    """Draw relative differences of the test error with their intervals against d.
+
+    One series per depth and batch size, if these are columns of the table.
+    """
     made, axes = figure()
     by = [name for name in ("depth", "batch_size") if name in table]
     groups = list(table.groupby(by)) if by else [((), table)]
@@ -77,8 +79,10 @@ def draw_error_differences(table: pd.DataFrame) -> Figure:
 
 @styled()
 def draw_accuracies(table: pd.DataFrame, dots: pd.DataFrame, names: Sequence[str]) -> Figure:
-    """Test accuracies against the number of labels, a panel an arm, a series a study: every
-    replicate, and means with their intervals, of what `differences.accuracies` gives."""
+    """Draw test accuracies against the number of labels, one panel per arm, one series per study.
+
+    `table` and `dots` are those of `differences.accuracies`: means with intervals, and replicates.
+    """
     arms = list(dict.fromkeys(table["arm"]))
     columns = min(4, len(arms))
     lines = -(-len(arms) // columns)
@@ -117,7 +121,7 @@ def draw_accuracies(table: pd.DataFrame, dots: pd.DataFrame, names: Sequence[str
 
 @styled()
 def draw_accuracy_differences(table: pd.DataFrame) -> Figure:
-    """Differences in accuracy with their intervals, a line an arm, by labels."""
+    """Draw differences in accuracy with their intervals, one line per arm, by labels."""
     made = transfer.draw_against(table.assign(reference=""))
     comparison = literal(table["comparison"].iloc[0])
     made.axes[0].set_xlabel(f"test accuracy, {comparison} (percentage points)")
@@ -125,7 +129,7 @@ def draw_accuracy_differences(table: pd.DataFrame) -> Figure:
 
 
 def _legend(made: Figure, panels: Sequence[Any]) -> None:
-    """One legend of all panels below them."""
+    """Draw one legend for all panels below them."""
     found = {label: handle for axes in np.ravel(panels)
              for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}  # fmt: skip
     made.legend(list(found.values()), list(found), loc="outside lower center", ncols=3)

@@ -1,4 +1,4 @@
-"""The sections of a comparison."""
+"""The sections of a page that compares studies."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from analysis.transfer.arms import name_of
 from study.words import counted
 
 MOST_ARMS = 6
-"""Arms that have a sentence each; the table has all."""
+"""Number of arms with a sentence of their own; the table has all arms."""
 
 HIDDEN = ("settings", "first_low", "first_high", "second_low", "second_high", "interval", "cells")
-"""Columns that the files of tables have, and the page doesn't show."""
+"""Columns that are in the tables' files but not on the page."""
 
 
 def write_studies(document: Document, studies: Sequence[Study]) -> None:
-    """The studies, and their differences."""
+    """Write what each study is, and which settings differ."""
     section = document.section(
         "studies", "What is compared", "What is each study, and which settings differ?"
     )
@@ -62,7 +62,7 @@ def write_studies(document: Document, studies: Sequence[Study]) -> None:
 
 
 def write_reconstruction(document: Document, studies: Sequence[Study]) -> None:
-    """The error of the autoencoders."""
+    """Write the errors of the autoencoders."""
     studies = [study for study in studies if len(study.results.of("autoencoder"))]
     first = studies[0]
     section = document.section(
@@ -110,7 +110,7 @@ def write_reconstruction(document: Document, studies: Sequence[Study]) -> None:
 
 
 def write_transfer(document: Document, studies: Sequence[Study]) -> None:
-    """The accuracies of the few-shot arms."""
+    """Write the accuracies of the few-shot arms."""
     studies = [study for study in studies if len(study.results.of("fewshot"))]
     first = studies[0]
     section = document.section(
@@ -148,7 +148,7 @@ def write_transfer(document: Document, studies: Sequence[Study]) -> None:
 
 
 def _on_arms(table: pd.DataFrame) -> list[str]:
-    """How many of the comparisons are decided, and a sentence each on the first arms."""
+    """Say how many comparisons are decided, and add a sentence on each of the first arms."""
     arms = list(dict.fromkeys(table["arm"]))
     comparison = table["comparison"].iloc[0]
     sentences = [f"{comparison}, accuracies by arm and labels, means over d: {_counts(table)}."]
@@ -165,7 +165,7 @@ def _on_arms(table: pd.DataFrame) -> list[str]:
 
 
 def write_others(document: Document, studies: Sequence[Study], experiments: Sequence[str]) -> None:
-    """Experiments that have no section of their own: every metric of cells that correspond."""
+    """Write the other experiments: every metric of corresponding cells."""
     section = document.section(
         "others", "Other experiments", "By how much do the metrics of common cells differ?"
     )
@@ -196,7 +196,7 @@ def _on_metric(table: pd.DataFrame, experiment: str, metric: str) -> str:
 
 
 def write_alone(document: Document, studies: Sequence[Study]) -> None:
-    """The cells that only one of two studies has, and the experiments."""
+    """Write which finished cells have no counterpart in the other study."""
     section = document.section(
         "alone", "Only in one", "Which finished cells have no counterpart to be compared with?"
     )
@@ -241,15 +241,15 @@ def _interval(line: pd.Series) -> Interval:
 
 
 def _text(line: pd.Series, digits: int, unit: str = "", scale: float = 1) -> str:
-    """A difference with its interval."""
+    """Format a difference with its interval."""
     return _interval(line).text(digits, scale, unit, signed=True)
 
 
 def _word(line: pd.Series) -> str:
-    """The verdict of the p value, corrected where there are several: the interval is of one
-    comparison.
+    """The verdict of the p value, corrected if there are several comparisons.
 
-    Replicates that all differ alike, as accuracies on few images may, decide nothing.
+    The interval is for one comparison only, so it doesn't decide. If all replicates differ by the
+    same amount, as accuracies on few images may, the verdict is "without spread" or, at 0, "equal".
     """
     if line["low"] == line["high"]:
         return "without spread" if line["low"] else "equal"
@@ -259,7 +259,7 @@ def _word(line: pd.Series) -> str:
 
 
 def _counts(table: pd.DataFrame) -> str:
-    """`higher in 2, undecided in 3 of 5 (…)`."""
+    """Count the verdicts: `higher in 2, undecided in 3 of 5 (…)`."""
     said = [_word(line) for _, line in table.iterrows()]
     counts = [f"{word} in {said.count(word)}" for word in dict.fromkeys(sorted(said))]
     return f"{', '.join(counts)} of {len(table)} (p < {LEVEL}, corrected for their number: Holm)"
@@ -270,7 +270,7 @@ def _basis(line: pd.Series) -> str:
 
 
 def _bases(lines: pd.DataFrame) -> str:
-    """The intervals of several lines: their kinds, pairing and n."""
+    """Describe the intervals of several rows: their kinds, pairing and n."""
     return "; ".join(
         f"{unadjusted(kind)}, {_basis(pd.Series({'pairing': pairing, 'n': n}))}"
         for kind, pairing, n in lines[["interval", "pairing", "n"]]

@@ -1,4 +1,4 @@
-"""Studies that are compared: their names, and which of their cells correspond."""
+"""The studies of a comparison: their names, and which of their cells correspond."""
 
 from __future__ import annotations
 
@@ -14,28 +14,31 @@ from study.errors import StoreError
 from study.words import shown
 
 ARM = ("labels", "freeze", "pretraining", "augment")
-"""Axes that say which arm a classifier is: it is compared with the same arm alone."""
+"""Axes that define a classifier's arm: a classifier is compared only with the same arm."""
 
 COLUMNS = {"fact", "experiment", "setting", "same"}
-"""Columns of tables that have one of each study's name too, which must be another."""
+"""Columns of tables that also have a column per study: no study may have one of these names."""
 
 
 @dataclass(frozen=True)
 class Study:
-    """One of the studies that are compared."""
+    """One of the compared studies."""
 
     name: str
-    """Its name on the page: that of its folder."""
+    """Its name on the page, from its folder: see `names`."""
     results: Results
-    """Its finished cells; its autoencoders are plain ones alone."""
+    """Its finished cells; see `Results.with_plain_autoencoders` for the autoencoders."""
 
     def planned(self, experiment: str) -> dict[str, Any]:
-        """The plan of an experiment; one without cells where there is none."""
+        """The plan of an experiment; a plan without cells if the study lacks it."""
         found = (e for e in self.results.plan["experiments"] if e["name"] == experiment)
         return next(found, {"name": experiment, "axes": {}, "metric": "", "cells": []})
 
     def configurations(self, experiment: str) -> pd.DataFrame:
-        """One line a planned cell: its settings, `cell`, and whether it is `finished`."""
+        """One row per planned cell: its settings, `cell`, and whether it is `finished`.
+
+        Raises `StoreError` if a setting in `COUNTS` is text.
+        """
         cells, finished = self.planned(experiment)["cells"], set(self.results.cells(experiment))
         for name in COUNTS:
             if any(isinstance(cell["config"].get(name), str) for cell in cells):
@@ -50,30 +53,32 @@ class Study:
 
 @dataclass(frozen=True)
 class Match:
-    """The cells of an experiment that two studies have in common, and those that one has alone."""
+    """The cells of an experiment that two studies share, and those that only one has."""
 
     keys: list[str]
     """The settings that corresponding cells share."""
     cells: pd.DataFrame
-    """One line a pair of finished cells: `keys`, `cell_1`, `cell_2`, and `paired`: whether
-    replicates have the same data and seeds, so that their luck is common."""
+    """One row per pair of finished cells: `keys`, `cell_1`, `cell_2`, and `paired`: whether both
+    have the same data and seeds, so that their replicates share random variation."""
     alone: pd.DataFrame
-    """One line a finished cell without its counterpart: `study`, `experiment`, `settings`,
+    """One row per finished cell without a counterpart: `study`, `experiment`, `settings`,
     `reason`, `cell`."""
 
 
 def read(folders: Sequence[str | Path]) -> list[Study]:
-    """The studies in these results folders or buckets, under names that tell them apart.
+    """Read the studies in these results folders or buckets, with distinct names.
 
-    Raises `StoreError` where there is no study.
+    Raises `StoreError` if a folder has no study.
     """
     results = [load(folder).with_plain_autoencoders() for folder in folders]
     return [Study(name, of_it) for name, of_it in zip(names(folders), results, strict=True)]
 
 
 def names(folders: Sequence[str | Path]) -> list[str]:
-    """The last part of each path, with as many parts before it as tell all apart; numbered where
-    a folder is given twice."""
+    """Name each folder by the last parts of its path, as many as tell all apart.
+
+    The names are numbered if a folder is given twice.
+    """
     parts = [
         shown(folder).split("://")[-1].strip("/").split("/")
         if isinstance(folder, str)
@@ -89,10 +94,11 @@ def names(folders: Sequence[str | Path]) -> list[str]:
 
 
 def match(first: Study, second: Study, experiment: str) -> Match:
-    """Which cells of an experiment correspond: those with the same values on all axes of either.
+    """Match the cells of an experiment that have the same values on all axes of both studies.
 
-    An axis with one value in each study, that differs between them, is a setting that differs
-    like any other, unless it is in `ARM`. A setting that tells apart cells of one study is an axis.
+    If each study has one value on an axis, and the two values differ, the axis is treated as a
+    setting, unless it is in `ARM`. A setting that distinguishes cells of one study is treated as
+    an axis.
     """
     tables = [study.configurations(experiment) for study in (first, second)]
     columns = dict.fromkeys(column for table in tables for column in table)
@@ -131,7 +137,7 @@ def _keys(one: pd.DataFrame, two: pd.DataFrame, axes: list[str]) -> list[str]:
 
 
 def _tells_apart(name: str, keys: list[str], cells: pd.DataFrame) -> bool:
-    """Whether cells with the same values of `keys` have different ones of a setting."""
+    """Return whether some cells with the same values of `keys` differ in the setting `name`."""
     groups = cells.assign(all_cells=0).groupby(["all_cells", *keys], dropna=False)
     return bool(groups[name].nunique(dropna=False).gt(1).any())
 
@@ -155,7 +161,7 @@ def _alone(
 
 
 def only_here(here: Study, there: Study, experiment: str, keys: Sequence[str]) -> str:
-    """The values of `keys` that one study alone has planned: `latent_dim 30; labels 10, 80`."""
+    """List the values of `keys` that only `here` has planned: `latent_dim 30; labels 10, 80`."""
     one, two = (study.configurations(experiment) for study in (here, there))
     values = {
         key: [v for v in one[key].unique() if v not in set(two[key])]
@@ -168,10 +174,10 @@ def only_here(here: Study, there: Study, experiment: str, keys: Sequence[str]) -
 
 
 def words(values: pd.Series, keys: Sequence[str]) -> str:
-    """`latent_dim 14, depth 3`."""
+    """Return settings as text: `latent_dim 14, depth 3`."""
     return ", ".join(f"{key} {short(values[key])}" for key in keys)
 
 
 def short(value: object) -> str:
-    """A setting's value as text: of a fraction six digits at most."""
+    """A setting's value as text: a float with six digits at most."""
     return f"{value:g}" if isinstance(value, float) else str(value)

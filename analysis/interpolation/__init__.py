@@ -1,19 +1,19 @@
 """Question 2: what lies on the straight line between the codes of two classes.
 
-D(α·E(I₁) + (1 − α)·E(I₂)) for α from 0, which is I₂, to 1, which is I₁. A picture that shows
-both classes at once is the known failure of this, cross-dissolve: it is what averaging the pixels
-gives, without any model. So a midpoint is measured in three ways: does it pass for one class (to
-judges that learnt from real images alone), how far is it from a mere cross-dissolve, and are the
-ends of the line still the two images?
+The line is D(α·E(I₁) + (1 − α)·E(I₂)), from I₂ at α = 0 to I₁ at α = 1. Its known failure is
+cross-dissolve, a picture that shows both classes at once: averaging the pixels gives that without
+any model. So three things are measured. Does the midpoint pass for one class, to judges that
+learnt only from real images? How far is it from a mere cross-dissolve? Are the ends of the line
+still the two images?
 
-- `lines`: which images and which models, and the lines between their codes
-- `judge`: who says what a picture shows
-- `measures`: the numbers that a line gets
+- `lines`: the images, the models, and the lines between their codes
+- `judge`: the classifiers that say what a picture shows
+- `measures`: the numbers computed for a line
 - `scorecard`: the table of all measures of all models
-- `figures`: the scorecard, drawn
-- `strips`: the pictures along one line, drawn
+- `figures`: plots of the scorecard
+- `strips`: the pictures along one line
 - `conclusions`: the sentences that follow from the scorecard
-- `explorer`: the part of the report in which a reader moves along the lines
+- `explorer`: the interactive part of the report, in which a reader moves along the lines
 """
 
 from analysis.interpolation.conclusions import (

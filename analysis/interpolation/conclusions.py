@@ -40,19 +40,22 @@ CRITERIA = {
     "smoothness": (-1, "the evenness of the path of nearest real images"),
     "cycle": (-1, "the cycle error"),
 }
-"""The measures that decide: 1 where more is better, −1 where less is, and what sentences call
-them."""
+"""The measures that decide: 1 if more is better, −1 if less is better, and the measure's name in
+sentences."""
 
 OF_EACH_JUDGE = ("relative", "outside", "both")
-"""Those that every judge has a value of its own for."""
+"""The measures with one value per judge."""
 
 MOST = 0.5
-"""The least share of pairs that count for a d to be compared with others."""
+"""A d is compared with others only if at least this share of its pairs counts."""
 
 
 def conclusions(table: pd.DataFrame) -> list[str]:
-    """Sentences from a scorecard that name the better d and the measures that speak for it; they
-    say "undecided" where an interval includes 0."""
+    """Sentences that name the better d and the measures that speak for it.
+
+    They say "undecided" for measures whose corrected p value is not below `LEVEL`, and for trends
+    of midpoints whose interval includes 0.
+    """
     table = with_common_replicates(table)
     shares = _shares(table)
     if len(shares) < 2:
@@ -78,7 +81,7 @@ def conclusions(table: pd.DataFrame) -> list[str]:
 
 
 def at_a_glance(table: pd.DataFrame) -> str:
-    """Which d is better, and how the judges' confidence changes with it, in two sentences."""
+    """Two sentences: which d is better, and how the judges' confidence changes with d."""
     common = with_common_replicates(table)
     sentences = conclusions(table)[:1]
     if len(_shares(common)) > 1:
@@ -95,18 +98,19 @@ def conclusion(table: pd.DataFrame) -> str:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The part of a scorecard by which latent dimensions are compared.
+    """The rows of a scorecard that are used to compare latent dimensions.
 
-    The same pairs of images at each d: those that count at every d of a replicate. Otherwise a d
-    that keeps the class of easy pairs alone would be measured on easy pairs alone.
+    Except for the measures `OF_EVERY_PAIR`, each d of a replicate is measured on the same pairs of
+    images: those that count at every d. Otherwise a d that keeps the class of easy pairs only would
+    be measured on easy pairs only.
     """
 
     dims: list[int]
     """The latent dimensions at which at least half of the pairs count, ascending."""
     every_pair: pd.DataFrame
-    """The lines of the scorecard of these dimensions."""
+    """The rows of the scorecard with these dimensions."""
     common_pairs: pd.DataFrame
-    """Those of the pairs that count at every d of their replicate."""
+    """The rows of `every_pair` whose pair counts at every d of its replicate."""
 
     @classmethod
     def of(cls, table: pd.DataFrame) -> Comparison:
@@ -118,19 +122,19 @@ class Comparison:
 
     @property
     def counts(self) -> pd.Series:
-        """By replicate: how many pairs of images count at every d."""
+        """Number of pairs of images that count at every d, by replicate."""
         pairs = self.common_pairs.drop_duplicates(["replicate", "pair", "example"])
         return pairs.groupby("replicate").size()
 
     @property
     def measures(self) -> list[str]:
-        """The measures of `CRITERIA` that have values: without labels, judges give none."""
+        """The measures of `CRITERIA` that have values: without labels, there are no judges."""
         table = self.every_pair
         without = [] if table["relative"].notna().any() else ["kept", *OF_EACH_JUDGE]
         return [measure for measure in CRITERIA if measure not in without]
 
     def values(self, measure: str) -> pd.DataFrame:
-        """`measure` by replicate and judge (rows) and d (columns): those finite at every d."""
+        """Mean `measure` by replicate and judge (rows) and d (columns); rows finite at every d."""
         rows = self.every_pair if measure in OF_EVERY_PAIR else self.common_pairs
         rows = rows[rows["control"] == (RECONSTRUCTION if measure == "mse" else INTERPOLATION)]
         wide = rows.pivot_table(
@@ -145,8 +149,11 @@ class Comparison:
         return self.values(measure) @ (centred / (centred @ centred))
 
     def trend(self, measure: str) -> Interval:
-        """Interval for the mean slope of `measure` over log2 d: over replicates, and over judges
-        where these have a part. n counts replicates; without any it is 0."""
+        """Interval for the mean slope of `measure` over log2 d.
+
+        The interval is over replicates, and also over judges for the measures `OF_EACH_JUDGE`. n
+        counts replicates, and may be 0.
+        """
         slopes = self.slopes(measure)
         by_model = slopes.groupby("replicate").mean()
         replicate, judge = (slopes.index.get_level_values(name) for name in slopes.index.names)
@@ -158,11 +165,11 @@ class Comparison:
 
 
 def trends_by_measure(compared: Comparison) -> pd.DataFrame:
-    """One line a measure of `CRITERIA` that has values: its means and its trend with d.
+    """Means and trend with d of each measure of `CRITERIA` that has values, one row each.
 
     Columns `measure`, `speaks_for` ("larger d", "smaller d" or "undecided"), `at d = …` (the least
     and the largest d compared), `a_doubling` (the slope over log2 d), `low`, `high`, `p_holm`
-    (two-sided, corrected for the number of lines), `interval`, `replicates`, `cells`.
+    (two-sided, corrected for the number of rows), `interval`, `replicates`, `cells`.
     """
     least, most = compared.dims[0], compared.dims[-1]
     intervals = {measure: compared.trend(measure) for measure in compared.measures}
@@ -192,8 +199,11 @@ def trends_by_measure(compared: Comparison) -> pd.DataFrame:
 
 
 def after_longer_training(table: pd.DataFrame, longer: pd.DataFrame, epochs: str) -> list[str]:
-    """Compare the scorecards `table` and `longer` at the d of `longer`; `epochs` says how long its
-    models were trained. Returns one sentence, or none where fewer than two d can be compared."""
+    """Compare the scorecards `table` and `longer` at the d of `longer`.
+
+    `epochs` says how long the models of `longer` were trained. Returns one sentence, or none unless
+    both scorecards compare the same d, at least two.
+    """
     if longer["latent_dim"].nunique() < 2:
         return []
     dims = Comparison.of(with_common_replicates(longer)).dims
@@ -220,7 +230,7 @@ def after_longer_training(table: pd.DataFrame, longer: pd.DataFrame, epochs: str
 
 
 def _verdict(trends: pd.DataFrame, dims: Sequence[int]) -> str:
-    """Better, worse, a trade-off or undecided, and by which measures."""
+    """Say whether a larger d is better, worse, a trade-off or undecided, and by which measures."""
     names = {
         side: [CRITERIA[measure][1] for measure in trends.index[trends["speaks_for"] == side]]
         for side in ("larger d", "smaller d", "undecided")
@@ -254,18 +264,18 @@ def _verdict(trends: pd.DataFrame, dims: Sequence[int]) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    """A, B and C."""
+    """Join names as `A, B and C`."""
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
 def _shares(table: pd.DataFrame) -> pd.Series:
-    """By latent dimension: the share of pairs that count, mean over replicates."""
+    """Share of pairs that count, mean over replicates, by latent dimension."""
     models = by_replicate(table, INTERPOLATION)
     return models.groupby("latent_dim")["kept"].mean().sort_index()
 
 
 def _counted(table: pd.DataFrame, compared: Comparison) -> str:
-    """Which pairs count, at which d, and how many are compared."""
+    """Say which pairs count, at which d, and how many are compared."""
     shares = [f"{100 * share:.0f} % at d = {d}" for d, share in _shares(table).items()]
     rule = "where most judges see the right class in both decoded end points"
     sentences = [f"A pair of images counts {rule}: {_listed(shares)}."]
@@ -281,7 +291,7 @@ def _counted(table: pd.DataFrame, compared: Comparison) -> str:
 
 
 def _relative(table: pd.DataFrame, compared: Comparison) -> str:
-    """A sentence on the trend with d of the confidence in midpoints relative to end points."""
+    """Say how the confidence in midpoints, relative to the end points, changes with d."""
     what = "the judges' confidence in midpoints relative to the end points"
     claim = verdict(
         compared.trend("relative"),
@@ -296,7 +306,7 @@ def _relative(table: pd.DataFrame, compared: Comparison) -> str:
 
 
 def _both_at_once(table: pd.DataFrame, compared: Comparison) -> str:
-    """A sentence on the trend of both classes at once, the original's reason for a larger d."""
+    """Say how seeing both classes at once, the original's reason for a larger d, changes with d."""
     claim = verdict(
         compared.trend("both"),
         "Both classes are seen at once more at a larger d",
@@ -322,7 +332,7 @@ def _of_a_blend(table: pd.DataFrame, measure: str) -> str:
 
 
 def _left_out(compared: Comparison) -> list[str]:
-    """How many replicates have no part in the comparison of midpoints; no sentence for none."""
+    """Say how many replicates are left out of the comparison of midpoints; empty if none are."""
     replicates = compared.every_pair["replicate"].nunique()
     without = replicates - len(compared.counts)
     if not without:
@@ -331,7 +341,7 @@ def _left_out(compared: Comparison) -> list[str]:
 
 
 def _same_at_both_ends(table: pd.DataFrame) -> list[str]:
-    """How many models decode the two images of every pair alike; no sentence for none."""
+    """Say how many models decode both images of every pair to one picture; empty if none do."""
     rows = table[table["control"] == INTERPOLATION]
     models = rows.groupby(["cell", "replicate"])["cross_dissolve"].count()
     if models.all():

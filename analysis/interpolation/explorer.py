@@ -1,7 +1,7 @@
-"""The latent explorer: a part of the report in which a reader moves through the latent space.
+"""The latent explorer: the part of the report in which a reader moves through the latent space.
 
-Everything it shows was computed beforehand and is inside it: pictures as PNG sprite sheets, the
-judge's readings as numbers. It needs no server and no network.
+The page contains everything that it shows, computed beforehand: pictures as PNG sprite sheets, the
+judges' readings as numbers. It needs no server and no network.
 """
 
 from __future__ import annotations
@@ -35,43 +35,43 @@ from trainables.data import Dataset, pixels
 from trainables.networks import Autoencoder
 
 ALPHAS = tuple(step / 20 for step in range(21))
-"""The weights of I₁'s code that the slider stops at."""
+"""The weights of I₁'s code at which the slider stops."""
 EXAMPLES = 3
-"""Pairs of test images to choose from for each pair of classes: the scorecard's first ones."""
+"""Pairs of test images offered for each pair of classes: the first of the scorecard."""
 GRID = 25
 """Decoded points along each side of the map."""
 POINTS = 600
-"""Most test images on the map."""
+"""Maximum number of test images on the map."""
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7",
            "#56B4E9", "#B87A00", "#882255", "#7A7A1F", "#332288")  # fmt: skip
-"""One a class, after Okabe & Ito (2008) and Tol (2021). Ten can't be told apart by everybody, so
-that the map draws each image as the first letters of its class."""
+"""One colour per class, after Okabe & Ito (2008) and Tol (2021). Not everybody can tell ten colours
+apart, so the map draws each image as the first letters of its class."""
 LARGEST = 48
-"""Pixels of the longer side of a picture at most: larger ones are scaled down."""
+"""Maximum length of a picture's longer side in pixels; larger pictures are scaled down."""
 
 SCORES = {
-    "confidence": "confi\u00addence",  # may break there on a phone
+    "confidence": "confi\u00addence",  # soft hyphen: a phone may break the word there
     "outside": "outside the two",
     "both": "both at once",
     "cross_dissolve": "from cross-dissolve",
     "nearest": "nearest real",
     "mse": "end-point error",
 }
-"""Columns of the table of scores: measures of the scorecard."""
+"""Columns of the table of scores: measures of the scorecard and their headings."""
 
 
 @dataclass(frozen=True)
 class Content:
-    """All that the explorer shows, computed."""
+    """The computed content of the explorer."""
 
     cells: dict[int, str]
-    """By latent dimension: the cell of the model (its replicate 0)."""
+    """Cell of the model (its replicate 0) by latent dimension."""
     lines: list[dict[str, Any]]
-    """By pair of classes: see `lines_of`."""
+    """One entry per pair of classes: see `lines_of`."""
     plane: dict[str, Any] | None
-    """See `map_of`; None where there is no model with d = 2."""
+    """See `map_of`; None without a model with d = 2."""
     judge: str
-    """A sentence on the judges, their accuracy included; empty where there is nothing to judge."""
+    """A sentence on the judges and their accuracy; empty if there is no model."""
     classes: tuple[str, ...]
     """Names of the classes, by number."""
     size: tuple[int, int]
@@ -79,9 +79,9 @@ class Content:
 
 
 def content(results: Results, judges: Judges | None = None) -> Content:
-    """Compute what the explorer shows of a study, by replicate 0 of each latent dimension.
+    """Compute what the explorer shows of a study, from replicate 0 of each latent dimension.
 
-    What the study doesn't have (no d = 2, no test image of a class) is left out.
+    Parts that the study lacks (no d = 2, no test image of a class) are left out.
     """
     cells = cells_by_dimension(results)
     if not cells:
@@ -99,8 +99,7 @@ def content(results: Results, judges: Judges | None = None) -> Content:
 def values(shown: Content, scorecard: pd.DataFrame) -> dict[str, Any]:
     """The values of the template `explorer.html.j2`.
 
-    `scorecard` gives the scores over many image pairs. For what is left out there is a sentence
-    that says so.
+    `scorecard` gives the scores over many image pairs. The page says which parts are left out.
     """
     replicates = scorecard.groupby("latent_dim")["replicate"].nunique()
     return {
@@ -122,11 +121,11 @@ def values(shown: Content, scorecard: pd.DataFrame) -> dict[str, Any]:
 
 
 def readings(shown: Content) -> pd.DataFrame:
-    """How the judge reads every picture of the lines, as a table.
+    """Table of the judges' readings of every picture of the lines.
 
     Columns `pair`, `images` (which example), `latent_dim` ("pixel blend" without a model),
-    `alpha`, `class`, `percent` (its probability), `percent_first`, `percent_second` (those of
-    I₁'s and I₂'s class), `cells`.
+    `alpha`, `class`, `percent` (its probability), `percent_first`, `percent_second` (the
+    probabilities of I₁'s and I₂'s class), `cells`.
     """
     models = [*shown.cells.items(), (PIXEL_BLEND, "none: images")]
     lines = [
@@ -147,16 +146,16 @@ def readings(shown: Content) -> pd.DataFrame:
 def lines_of(
     models: dict[int, Autoencoder], images: ImagePairs, judges: Judges, data: Dataset
 ) -> dict[str, Any]:
-    """A pair of classes: its sprite sheet, and how the judge reads each picture in it.
+    """Sprite sheet of one pair of classes, and the judges' reading of each picture in it.
 
-    The sheet has a column an α, and for each example a row a model and one for the pixel blend.
-    `readings[row][column]` is [class, its probability, the probabilities of I₁'s and of I₂'s
-    class], in per cent.
+    The sheet has one column per α. For each example it has one row per model and one for the pixel
+    blend. `readings[row][column]` is [class, its probability, the probabilities of I₁'s and of
+    I₂'s class], in per cent.
     """
     first, second = images.first[:EXAMPLES], images.second[:EXAMPLES]
     paths = [interpolate(model, first, second, ALPHAS)[1] for model in models.values()]
     paths.append(pixel_blend(first, second, ALPHAS))
-    # (E, models + 1, A, 28, 28), so that the rows of one example lie together.
+    # (E · (models + 1), A, C, H, W): the rows of one example are adjacent.
     rows = torch.stack(paths, dim=1).flatten(0, 1)
     probabilities = judges(rows.flatten(0, 1)).reshape(*rows.shape[:2], -1)
     percent = np.rint(100 * probabilities).astype(int)
@@ -174,8 +173,10 @@ def lines_of(
 
 
 def scores(scorecard: pd.DataFrame) -> dict[str, list[tuple[str, list[float]]]]:
-    """By pair of classes: the lines of its table, d and the values of `SCORES`, means over
-    replicates; one a latent dimension, and the pixel blend."""
+    """Rows of the table of scores by pair of classes: d, and means of `SCORES` over replicates.
+
+    One row per latent dimension and one for the pixel blend.
+    """
     tables: dict[str, list[tuple[str, list[float]]]] = {}
     averages = means(scorecard, ["pair", "control", "latent_dim"])
     for pair, rows in averages.groupby("pair", sort=False):
@@ -195,10 +196,10 @@ def scores(scorecard: pd.DataFrame) -> dict[str, list[tuple[str, list[float]]]]:
 
 @torch.no_grad()
 def map_of(results: Results, model: Autoencoder, judges: Judges) -> dict[str, Any]:
-    """The plane of a model with d = 2: what a grid of its points decodes to, and test images.
+    """The latent plane of a model with d = 2: a grid of decoded points, and test images.
 
-    The grid spans all but the outermost hundredth of the codes on each side; row 0 has the
-    largest z₂. `points` are [x, y, class], x and y in thousandths of the sides from the top left.
+    The grid spans the codes without the outermost hundredth on each side; row 0 has the largest
+    z₂. `points` are [x, y, class], with x and y in thousandths of the sides from the top left.
     """
     parts = results.test_images[:5000].split(250)
     codes = torch.cat([model.encoder(pixels(part)) for part in parts]).numpy()
@@ -211,7 +212,7 @@ def map_of(results: Results, model: Autoencoder, judges: Judges) -> dict[str, An
     readings = np.stack(
         [probabilities.argmax(axis=1), np.rint(100 * probabilities.max(axis=1)).astype(int)], axis=1
     )
-    # The middles of the outermost tiles are the bounds, so that the tiles reach half a step on.
+    # The bounds are the middles of the outermost tiles, so these reach half a step beyond.
     place = [
         (codes[:, axis] - low) / (high - low) * (GRID - 1) / GRID + 0.5 / GRID
         for axis, (low, high) in enumerate(bounds)
@@ -230,7 +231,7 @@ def map_of(results: Results, model: Autoencoder, judges: Judges) -> dict[str, An
 
 
 def _bounds(codes: NDArray[np.floating]) -> list[tuple[float, float]]:
-    """The range of each coordinate of `codes` (N, 2) without the outermost hundredths."""
+    """The range of each coordinate of `codes` (N, 2) without the outermost hundredth per side."""
     bounds = []
     for low, high in np.percentile(codes, [1, 99], axis=0).T:
         # A coordinate that never changes still needs two ends.
@@ -243,7 +244,7 @@ def _bounds(codes: NDArray[np.floating]) -> list[tuple[float, float]]:
 
 
 def picture_size(sides: Sequence[int]) -> tuple[int, int]:
-    """Height and width of a picture, of images with these `sides`."""
+    """Height and width of the picture of an image with these `sides` (height, width)."""
     height, width = sides
     shrink = min(1.0, LARGEST / max(height, width))
     return max(1, round(height * shrink)), max(1, round(width * shrink))

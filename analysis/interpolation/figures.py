@@ -1,4 +1,4 @@
-"""The scorecard drawn: each measure against d, and what is shown between against the ends."""
+"""Plots of the scorecard: each measure against d, and midpoints against reconstructions."""
 
 from __future__ import annotations
 
@@ -28,16 +28,17 @@ PANELS = ("kept", "confidence", "relative", "outside", "both", "cross_dissolve",
 
 
 POSSIBLE = dict.fromkeys(("kept", "confidence", "outside", "both", "mean_distance"), (0.0, 1.0))
-"""Bounds of the measures, where not anything from 0."""
+"""Bounds of these measures; the others have only the lower bound 0."""
 
 
 @styled()
 def draw_scorecard(table: pd.DataFrame) -> Figure:
-    """Each measure against d: midpoints and end points with every replicate as a dot, the mean
-    and its 95 % Student-t interval, without what is not finite; lines for the controls that no
-    model has a part in.
+    """Draw each measure against d, for midpoints and end points.
 
-    Raises ValueError where `table` has no model.
+    Dots are replicates, markers are means with 95 % Student-t intervals; values that are not finite
+    are left out. Lines are the controls that involve no model.
+
+    Raises ValueError if `table` has no model.
     """
     models = _models(table)
     judged = table["confidence"].notna().any()
@@ -70,7 +71,7 @@ def draw_scorecard(table: pd.DataFrame) -> Figure:
 
 
 def _spaced(dims: Sequence[int]) -> list[int]:
-    """The dimensions whose labels have room on the logarithmic axis of a small panel."""
+    """The dimensions whose labels fit on the logarithmic axis of a small panel."""
     kept: list[int] = []
     for latent_dim in sorted(map(int, dims)):
         if not kept or latent_dim >= 1.25 * kept[-1]:
@@ -86,12 +87,14 @@ def _from_zero(axes: Axes, measure: str) -> None:
 
 @styled()
 def draw_trade_off(table: pd.DataFrame) -> Figure:
-    """Midpoints between two classes against reconstructions of the images: the judges'
-    confidence in midpoints relative to the end points, and their distance from cross-dissolve,
-    over the error of the end points, by d. Every replicate a dot, means with 95 % Student-t
-    intervals; a model without one of the two numbers is left out.
+    """Draw the quality of midpoints against the error of the end points, by d.
 
-    Raises ValueError where `table` has no model.
+    Left: the judges' confidence in midpoints relative to the end points (without labels: the
+    distance to the nearest real image). Right: the distance of midpoints from cross-dissolve. Dots
+    are replicates, markers are means with 95 % Student-t intervals. A model without one of the two
+    numbers is left out.
+
+    Raises ValueError if `table` has no model.
     """
     models = _models(table)
     points = (

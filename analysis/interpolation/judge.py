@@ -1,6 +1,6 @@
-"""Judges: classifiers of images that are trained without any autoencoder.
+"""Judges: image classifiers that are trained without any autoencoder.
 
-`Judges` are small convolutional networks, each trained on the training split from its own seed; the
+`Judges` are small convolutional networks, each trained on the training split from its own seed. The
 report states their accuracy on the test split. `RealImages` measures the distance of a picture from
 the nearest training image.
 """
@@ -23,21 +23,21 @@ from trainables.data import Dataset, pixels
 FloatArray = NDArray[np.float64]
 
 JUDGES = 5
-"""Judges, trained from the seeds 0 … 4."""
+"""Number of judges, trained from the seeds 0 … 4."""
 STEPS = 200
-"""Minibatches that a judge learns from, whatever the dataset: the time is the same on all."""
+"""Minibatches per judge. The number, and so the time, is the same for every dataset."""
 WIDTH = 8
-"""Channels of a judge's first convolution. They read 96.9 % of mnist-5k's validation images rightly
-and 97.7 % of MNIST's (means of 10). With 16 channels it is 97.6 and 98.2 %, but learning and
-reading, half of a report's time then, take 2.5 times as long."""
+"""Channels of a judge's first convolution. Judges classify 96.9 % of mnist-5k's validation images
+correctly and 97.7 % of MNIST's (means of 10). With 16 channels it is 97.6 and 98.2 %, but training
+and reading take 2.5 times as long: half of a report's time."""
 BATCH_SIZE = 64
-"""Images a minibatch."""
+"""Images per minibatch."""
 REFERENCE = 2_000
-"""Most training images among which the nearest real one is sought (all, where there are fewer).
-The time grows with them: with 3,600 it was 0.2 of the 0.47 s that a model takes."""
+"""Maximum number of training images searched for the nearest real one. The time grows with it: with
+3,600 the search took 0.2 of the 0.47 s per model."""
 SHIFT = 1 / 14
-"""Part of the smaller side by which a minibatch is moved at most, so that no judge relies on exact
-places: 2 of 28 pixels."""
+"""Maximum shift of a minibatch, as a fraction of the smaller side: 2 of 28 pixels. Shifts keep a
+judge from relying on exact positions."""
 
 
 class Network(nn.Sequential):
@@ -45,7 +45,7 @@ class Network(nn.Sequential):
 
     def __init__(self, image: tuple[int, int, int], classes: int, width: int = WIDTH) -> None:
         channels, *sides = image
-        # The first one has most pixels: stride 2 instead of pooling halves a judge's time.
+        # The first convolution has the most pixels: stride 2, not pooling, halves a judge's time.
         layers: list[nn.Module] = [nn.Conv2d(channels, width, 5, stride=2, padding=2, bias=False)]
         height, breadth = (-(-side // 2) for side in sides)
         for channels_in, channels_out in ((width, 2 * width), (2 * width, 4 * width)):
@@ -62,18 +62,21 @@ class Network(nn.Sequential):
         self.arguments = image, classes, width
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """To another process as NumPy arrays: torch takes an open file for each tensor, and a
-        socket in the temporary folder, whose path may be too long for one."""
+        """Pickle the weights as NumPy arrays.
+
+        To send a tensor to another process, torch opens a file per tensor, and a socket in the
+        temporary folder, whose path may be too long for a socket.
+        """
         arrays = {name: value.numpy() for name, value in self.state_dict().items()}
         return restored, (self.arguments, arrays)
 
     def forward(self, images: Tensor) -> Tensor:
-        # Channels last, pooling is vectorised on a CPU: 250 images take 14 ms, not 34 (width 16).
+        # With channels last, a CPU vectorises pooling: 250 images take 14 ms, not 34 (width 16).
         return super().forward(images.to(memory_format=torch.channels_last))
 
 
 def restored(arguments: tuple[Any, ...], arrays: dict[str, np.ndarray]) -> Network:
-    """A network of these arguments and weights, in evaluation mode."""
+    """A network with these arguments and weights, in evaluation mode."""
     network = Network(*arguments)
     network.load_state_dict({name: torch.from_numpy(value) for name, value in arrays.items()})
     return network.eval()
@@ -81,29 +84,29 @@ def restored(arguments: tuple[Any, ...], arrays: dict[str, np.ndarray]) -> Netwo
 
 @dataclass(frozen=True)
 class Judges:
-    """Trained classifiers and how far to trust them."""
+    """Trained classifiers and their accuracy."""
 
     networks: Sequence[nn.Module]
     """J networks: images (N, C, H, W) in [0, 1] to class scores (N, K), in evaluation mode."""
     accuracies: Sequence[float]
-    """The share of the test split that each classifies rightly."""
+    """The share of the test split that each judge classifies correctly."""
     confidence: float
-    """Their mean largest probability on the test split; above the accuracy, they are
-    overconfident."""
+    """Mean largest probability on the test split. Judges are overconfident if it exceeds their
+    accuracy."""
     test_images: int
-    """Images in that split."""
+    """Number of images in the test split."""
 
     def each(self, images: Tensor) -> FloatArray:
-        """Each judge's probabilities of the classes of `images` (N, C, H, W): (J, N, K)."""
+        """Each judge's class probabilities (J, N, K) of `images` (N, C, H, W)."""
         return np.stack([_probabilities(network, images) for network in self.networks])
 
     def __call__(self, images: Tensor) -> FloatArray:
-        """Their mean probabilities, (N, K)."""
+        """The mean probabilities over judges, (N, K)."""
         mean: FloatArray = self.each(images).mean(axis=0)
         return mean
 
     def description(self) -> str:
-        """A sentence for captions: what the judges are and how good."""
+        """A sentence for captions: what the judges are and how accurate."""
         least, most = (100 * bound(self.accuracies) for bound in (min, max))
         return (
             f"The judges are {len(self.networks)} convolutional networks, trained on the training "
@@ -126,14 +129,14 @@ def train_judges(data: Dataset, count: int = JUDGES, steps: int = STEPS) -> Judg
 
 
 def _new(data: Dataset, seed: int) -> Network:
-    """A judge before its training. The seed of torch is all threads': none may run beside."""
+    """An untrained judge. No other thread may run: torch's seed is shared by all."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Network(data.image_shape, len(data.classes)).train()
 
 
 def _trained(network: Network, data: Dataset, steps: int, seed: int) -> Network:
-    """One judge: AdamW under a one-cycle schedule (Smith & Topin 2018)."""
+    """Train one judge: AdamW under a one-cycle schedule (Smith & Topin 2018)."""
     images, labels = data.train.on("cpu")
     draw = torch.Generator().manual_seed(seed)
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-2, weight_decay=1e-2)
@@ -152,8 +155,10 @@ _JUDGES: dict[str, Judges] = {}
 
 
 def judges_of(data: Dataset) -> Judges:
-    """The judges of a dataset, trained when they are first asked for: the scorecard and the
-    explorer of one report have the same ones."""
+    """The judges of a dataset, trained on the first call.
+
+    The scorecard and the explorer of one report share them.
+    """
     if data.fingerprint not in _JUDGES:
         _JUDGES[data.fingerprint] = train_judges(data)
     return _JUDGES[data.fingerprint]
@@ -161,7 +166,7 @@ def judges_of(data: Dataset) -> Judges:
 
 @torch.no_grad()
 def _probabilities(network: nn.Module, images: Tensor, batch_size: int = 250) -> FloatArray:
-    """Of `images` (N, C, H, W): bytes, or pixels in [0, 1]."""
+    """Class probabilities (N, K) of `images` (N, C, H, W), bytes or pixels in [0, 1]."""
     as_bytes = not images.is_floating_point()
     parts = images.split(batch_size)
     scores = torch.cat([network(pixels(part) if as_bytes else part) for part in parts])
@@ -170,7 +175,7 @@ def _probabilities(network: nn.Module, images: Tensor, batch_size: int = 250) ->
 
 
 def _moved(images: Tensor, draw: torch.Generator) -> Tensor:
-    """`images` (B, C, H, W), all moved by the same random whole number of pixels."""
+    """Shift `images` (B, C, H, W), all by the same random whole numbers of pixels."""
     most = int(SHIFT * min(images.shape[2:]))
     down, right = torch.randint(0, 2 * most + 1, (2,), generator=draw).tolist()
     padded = functional.pad(images, (most, most, most, most))
@@ -178,12 +183,12 @@ def _moved(images: Tensor, draw: torch.Generator) -> Tensor:
 
 
 def evenly(images: Tensor, most: int) -> Tensor:
-    """At most so many of `images` (N, …), evenly spaced: files may be in the order of classes."""
+    """Up to `most` of `images` (N, …), evenly spaced: files may be ordered by class."""
     return images[torch.linspace(0, len(images) - 1, min(most, len(images))).long()]
 
 
 class RealImages:
-    """Training images to be near to."""
+    """Training images, the reference for distances to real ones."""
 
     def __init__(self, data: Dataset) -> None:
         self.images = pixels(evenly(data.train.on("cpu")[0], REFERENCE)).flatten(1)
@@ -194,8 +199,8 @@ class RealImages:
 
     def _nearest(self, images: Tensor) -> Tensor:
         flat = images.flatten(1)
-        # The argument first, then its distance alone: the fast sum of squares isn't exact near 0.
-        # In parts, as all distances at once would take 40 MB for 1,000 images.
+        # First the index, then the distance to that image only: the fast sum of squares isn't exact
+        # near 0. In parts: all distances at once would take 40 MB for 1,000 images.
         nearest = torch.cat(
             [
                 torch.addmm(self.squares, part, self.images.T, alpha=-2).argmin(dim=1)
@@ -205,16 +210,19 @@ class RealImages:
         return (flat - self.images[nearest]).norm(dim=1)
 
     def distances(self, images: Tensor) -> Tensor:
-        """Euclidean distance of each of `images` (N, C, H, W) to the nearest training image,
-        over the median of that of up to 1,000 test images: (N,). 0 for a training image.
+        """Relative distance (N,) of `images` (N, C, H, W) to the nearest training image.
 
-        Blurred images are near to everything: compare with decoded end points, not with 1.
+        The Euclidean distance over its median for up to 1,000 test images; 0 for a training image.
+        Blurred images are near to everything, so compare with decoded end points, not with 1.
         """
         return self._nearest(images) / self.typical
 
     def nearest_by_cosine(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """1 − the largest cosine between each of `images` (N, C, H, W) and a training image,
-        (N,), from 0 to 1; and that training image, (N, C, H, W)."""
+        """Cosine distances (N,) of `images`, and the nearest training images.
+
+        Both sets of images are (N, C, H, W). A distance is 1 − the largest cosine with a training
+        image, from 0 to 1.
+        """
         similar, index = [], []
         for part in functional.normalize(images.flatten(1), dim=1).split(250):
             largest, at = (part @ self.directions.T).max(dim=1)

@@ -16,40 +16,40 @@ from trainables.data import DIGITS, Dataset, pixels
 from trainables.networks import Autoencoder
 
 PAIRS = ((4, 7), (8, 9), (3, 4), (5, 1))
-"""The assignment's pairs of digits (of I₁ and of I₂)."""
+"""The assignment's pairs of digits: the class of I₁, then that of I₂."""
 MOST_PAIRS = 4
-"""Pairs of classes of other data, unless some are asked for."""
+"""Maximum number of pairs of classes for other data, unless the study names pairs."""
 IMAGES_PER_PAIR = 40
-"""Pairs of test images that a scorecard takes of each pair of classes."""
+"""Pairs of test images in a scorecard, for each pair of classes."""
 ALPHAS = tuple(step / 10 for step in range(11))
 """Weights of I₁'s code: 0, 0.1 … 1."""
 
 
 @dataclass(frozen=True)
 class ImagePairs:
-    """Test images of two classes, the same ones for every model."""
+    """Test images of two classes, the same for every model."""
 
     pair: tuple[int, int]
-    """The classes of `first` and `second`; 0 and 0 where images have no labels."""
+    """The classes of `first` and `second`; 0 and 0 if images have no labels."""
     names: tuple[str, str]
-    """Their names."""
+    """Names of the two classes."""
     first: Tensor
     """I₁, (P, C, H, W) in [0, 1]."""
     second: Tensor
-    """I₂, the same."""
+    """I₂, (P, C, H, W) in [0, 1]."""
 
     @property
     def name(self) -> str:
-        """As the column `pair` has it: "4-7"."""
+        """The value of the column `pair`, such as "4-7"."""
         return "-".join(self.names)
 
 
 def image_pairs(
     results: Results, pair: tuple[int, int], count: int = IMAGES_PER_PAIR, seed: int = 0
 ) -> ImagePairs:
-    """`count` random pairs of test images of two classes, or as many as the rarer class allows.
+    """Draw `count` random pairs of test images of two classes, or as many as the rarer class has.
 
-    No image occurs twice. Raises ValueError where the test split has none of a class.
+    No image occurs twice. Raises ValueError if the test split has no image of one of the classes.
     """
     labels, classes = results.test_labels.numpy(), results.dataset.classes
     draw = np.random.default_rng([seed, *pair])
@@ -68,11 +68,11 @@ def image_pairs(
 
 
 def pairs_of(results: Results) -> list[tuple[int, int]]:
-    """The pairs of classes to interpolate between, of those that have test images.
+    """The pairs of classes to interpolate between; pairs without test images are left out.
 
-    Those that the study was asked for (`--pairs`); of digits, the assignment's; of other classes,
-    those that the judges confuse most often on the validation split. One pair of no classes where
-    images have no labels.
+    The pairs are those given by `--pairs`; else, for digits, the assignment's; for other classes,
+    those that the judges confuse most often on the validation split. Without labels, the only pair
+    is (0, 0).
     """
     data = results.dataset
     if not data.classes:
@@ -84,7 +84,7 @@ def pairs_of(results: Results) -> list[tuple[int, int]]:
 
 
 def most_confused(data: Dataset) -> list[tuple[int, int]]:
-    """The pairs of classes of which judges take most images of one for the other's."""
+    """The `MOST_PAIRS` pairs of classes that judges confuse most, on the validation split."""
     images, labels = data.validation.on("cpu")
     probabilities = judges_of(data)(images)
     classes = len(data.classes)
@@ -99,8 +99,10 @@ def most_confused(data: Dataset) -> list[tuple[int, int]]:
 
 
 def cells_by_dimension(results: Results) -> dict[int, str]:
-    """The cell that stands for each latent dimension, in the order of these: the one with the
-    most layers at the first batch size."""
+    """The cell that represents each latent dimension, by ascending dimension.
+
+    It is the cell with the most layers, at the smallest batch size.
+    """
     rows = results.of("autoencoder")
     if rows.empty:
         return {}
@@ -112,8 +114,10 @@ def cells_by_dimension(results: Results) -> dict[int, str]:
 def interpolate(
     model: Autoencoder, first: Tensor, second: Tensor, alphas: Sequence[float] = ALPHAS
 ) -> tuple[Tensor, Tensor]:
-    """Codes (P, A, d) on the lines from E(second), α = 0, to E(first), α = 1, and what they
-    decode to, (P, A, C, H, W)."""
+    """Codes (P, A, d) on the lines from E(second), α = 0, to E(first), α = 1, and their pictures.
+
+    The decoded pictures are (P, A, C, H, W).
+    """
     weights = torch.tensor(alphas, dtype=first.dtype).view(1, -1, 1)
     ends = [model.encoder(images).unsqueeze(1) for images in (first, second)]
     codes = weights * ends[0] + (1 - weights) * ends[1]

@@ -1,6 +1,6 @@
-"""The measures: of the way that a path of pictures takes, of codes, and of a judge's readings.
+"""The measures of paths of pictures, of codes, and of a judge's readings.
 
-How near a picture is to real ones is in `judge.RealImages`; `scorecard` takes means of all these.
+`judge.RealImages` measures how near a picture is to real ones; `scorecard` averages all of them.
 """
 
 from __future__ import annotations
@@ -14,36 +14,40 @@ from analysis.interpolation.judge import FloatArray
 from analysis.redundancy import RELATIVE_RESOLUTION
 from trainables.networks import Autoencoder
 
-# --- the way that a path takes -------------------------------------------------------------------
+# --- paths ---------------------------------------------------------------------------------------
 
 
 def path_over_chord(path: Tensor) -> Tensor:
-    """How much longer the way through `path` (P, A, C, H, W) is than the straight line between
-    its ends, as Euclidean distances of pixels: (P,), at least 1; NaN where the ends coincide."""
+    """Length of `path` (P, A, C, H, W) over the distance between its ends, (P,).
+
+    Both are Euclidean distances of pixels. At least 1; NaN if the ends coincide.
+    """
     return _steps(path).sum(dim=1) / _chord(path)
 
 
 def smoothness(path: Tensor) -> Tensor:
-    """How uneven the steps of `path` (P, A, C, H, W) are: (P,), 0 for equal steps along a
-    straight line, NaN where the ends coincide.
+    """Unevenness of the steps of `path` (P, A, C, H, W), (P,).
 
-    The longest step over the distance of the ends, less 1/(A − 1). `path` is that of the *nearest
-    real images*, as in ACAI (Berthelot et al. 2018, "Understanding and improving interpolation in
-    autoencoders via an adversarial regularizer", section 4.1; lib/eval.py of brain-research/acai):
-    by the decoded images themselves a pure cross-dissolve would be perfect. ACAI's images are
-    drawn strokes, and its step is the difference of the angles of two strokes; other images have no
-    such parameter, so the step is the distance of two images.
+    It is the longest step over the distance between the ends, minus 1/(A − 1): 0 for equal steps
+    along a straight line, NaN if the ends coincide.
+
+    `path` must be that of the *nearest real images*, as in ACAI (Berthelot et al. 2018,
+    "Understanding and improving interpolation in autoencoders via an adversarial regularizer",
+    section 4.1; lib/eval.py of brain-research/acai). With the decoded images themselves, a pure
+    cross-dissolve would be perfect. ACAI's images are drawn strokes, and its step is the difference
+    of the angles of two strokes. Other images have no such parameter, so here the step is the
+    distance of two images.
     """
     steps = _steps(path)
     return steps.amax(dim=1) / _chord(path) - 1 / steps.shape[1]
 
 
 def distance_from_cross_dissolve(path: Tensor) -> Tensor:
-    """How far the midpoint of `path` (P, A, C, H, W), A odd, is from the pixel blend of its
-    ends, over half the distance of these: (P,).
+    """Distance of the midpoint of `path` from the pixel blend of its ends, (P,).
 
-    0 is pure cross-dissolve: both classes at once, as a linear decoder shows them. 1 is as far
-    from the blend as the ends are.
+    `path` is (P, A, C, H, W), A odd. The unit is half the distance between the ends: 0 is pure
+    cross-dissolve, both classes at once as a linear decoder shows them; 1 is as far from the blend
+    as the ends are. NaN if the ends coincide.
     """
     start, end, middle = path[:, 0], path[:, -1], path[:, path.shape[1] // 2]
     return _norm(middle - (start + end) / 2) / (_chord(path) / 2)
@@ -58,7 +62,7 @@ def _steps(path: Tensor) -> Tensor:
 
 
 def _chord(path: Tensor) -> Tensor:
-    """Distance of the ends of `path` (P, A, C, H, W): (P,), NaN where they coincide."""
+    """Distance between the ends of `path` (P, A, C, H, W), (P,); NaN if they coincide."""
     chord = _norm(path[:, -1] - path[:, 0])
     return torch.where(chord > 0, chord, torch.nan)
 
@@ -73,9 +77,11 @@ def spread(codes: Tensor) -> float:
 
 @torch.no_grad()
 def cycle_error(model: Autoencoder, codes: Tensor, images: Tensor, unit: float) -> Tensor:
-    """‖E(D(z)) − z‖ of `codes` z (N, d) that decode to `images` (N, C, H, W), (N,), over
-    `unit`, the `spread` of the codes of the test images. 1 is as far off as the mean code is; NaN
-    where codes do not spread by more than the rounding of float32."""
+    """‖E(D(z)) − z‖ / `unit` of `codes` z (N, d) that decode to `images` (N, C, H, W), (N,).
+
+    `unit` is the `spread` of the codes of test images: 1 is as far from z as the mean code
+    typically is. NaN if the spread is no more than the rounding of float32.
+    """
     varied = unit > RELATIVE_RESOLUTION * codes.norm(dim=1)
     return torch.where(varied, (model.encoder(images) - codes).norm(dim=1) / unit, torch.nan)
 
@@ -84,8 +90,10 @@ def cycle_error(model: Autoencoder, codes: Tensor, images: Tensor, unit: float) 
 
 
 def judged(probabilities: FloatArray, pair: tuple[int, int]) -> dict[str, FloatArray]:
-    """`confidence` (the largest probability), `entropy`, `outside` and `both`, (...) each, of
-    probabilities (..., C)."""
+    """Readings of `probabilities` (..., C), each of shape (...).
+
+    These are `confidence` (the largest probability), `entropy`, `outside` and `both`.
+    """
     return {
         "confidence": probabilities.max(axis=-1),
         "entropy": entropy(probabilities),
@@ -95,8 +103,10 @@ def judged(probabilities: FloatArray, pair: tuple[int, int]) -> dict[str, FloatA
 
 
 def seen_by_most(probabilities: FloatArray, number: int) -> NDArray[np.bool_]:
-    """Whether more than half of the judges take a picture for the class of this `number`, (N,), by
-    their probabilities (J, N, K)."""
+    """True for each picture, (N,), that more than half of the judges assign to class `number`.
+
+    `probabilities` are the judges', (J, N, K).
+    """
     agree: NDArray[np.bool_] = (probabilities.argmax(axis=2) == number).mean(axis=0) > 0.5
     return agree
 
@@ -108,14 +118,14 @@ def entropy(probabilities: FloatArray) -> FloatArray:
 
 
 def outside(probabilities: FloatArray, first: int, second: int) -> FloatArray:
-    """The probability of every class but two, of each row of (..., C): (...), from 0 to 1."""
+    """Probability of all classes but two, for each row of (..., C), (...), from 0 to 1."""
     return np.clip(1 - probabilities[..., first] - probabilities[..., second], 0, 1)
 
 
 def both(probabilities: FloatArray, first: int, second: int) -> FloatArray:
-    """Twice the probability of the less likely of two classes, of each row of (..., C): (...).
+    """Twice the probability of the less likely of two classes, for each row of (..., C), (...).
 
-    1 where the judge is torn between exactly these two, as it is when it sees both at once; 0
-    where one of them has no probability at all.
+    1 if the judge gives ½ to each, as it does when it sees both at once; 0 if one of them has
+    probability 0.
     """
     return 2 * np.minimum(probabilities[..., first], probabilities[..., second])

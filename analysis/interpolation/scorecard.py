@@ -1,6 +1,6 @@
 """The scorecard: every measure of every model, for the same pairs of test images.
 
-`scorecard` makes the table and says what its columns are; the other functions average it.
+`scorecard` makes the table and documents its columns; the functions below it average the table.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ from trainables.networks import Autoencoder, Decoder
 INTERPOLATION, RECONSTRUCTION = "interpolation", "reconstruction"
 PIXEL_BLEND, REAL = "pixel blend", "real images"
 CONTROLS = (INTERPOLATION, RECONSTRUCTION, PIXEL_BLEND, REAL)
-"""Subjects of a scorecard's rows: decoded midpoints; decoded end points D(E(I)); ½I₁ + ½I₂;
-the images I₁ and I₂ themselves. The last two involve no model."""
+"""The kinds of pictures in a scorecard's rows: decoded midpoints; decoded end points D(E(I));
+½I₁ + ½I₂; the images I₁ and I₂ themselves. The last two involve no model."""
 
 MEASURES = {
     "kept": "share of pairs that count",
@@ -59,16 +59,16 @@ MEASURES = {
     "cycle": "cycle error (spreads of the codes)",
     "mse": "mean squared error per pixel\nof the end points",
 }
-"""The measures of a scorecard and what axes call them; `scorecard` defines them."""
+"""The measures of a scorecard with their axis labels; `scorecard` defines them."""
 
 READINGS = ("confidence", "relative", "entropy", "outside", "both")
-"""The measures that judges give, which images without labels have none of."""
+"""The measures that judges give; NaN for images without labels."""
 
 MODELS_AT_ONCE = 8
-"""Models of a cell that a thread reads together."""
+"""Models of one cell that one thread loads at a time."""
 
 OF_EVERY_PAIR = ("kept", "mse")
-"""The measures of end points that don't ask whether these keep their class."""
+"""The measures of end points that are averaged over all pairs, not only over those that count."""
 
 
 def scorecard(
@@ -78,16 +78,16 @@ def scorecard(
     judges: Judges | None = None,
     cells: Mapping[str, int] | None = None,
 ) -> pd.DataFrame:
-    """One line a model, pair of test images, control and judge; the pairs are always the same.
+    """One row per model, pair of test images, control and judge.
 
     Columns: `cell`, `replicate`, `latent_dim`, `pair` (the two classes), `example` (which pair of
     images), `control` (see `CONTROLS`; `pixel blend` and `real images` have no cell), `judge`, and
-    the measures, NaN where one doesn't apply:
+    the measures, NaN if one doesn't apply:
 
-    - `kept`: 1 where the pair counts, because most judges see the right class in both end points
-      (of the model, or the test images themselves), else 0;
+    - `kept`: 1 if the pair counts, else 0. A pair counts if most judges see the right class in
+      both end points (of the model, or the test images themselves);
     - `confidence`, `entropy` (nats), `outside` (probability of all other classes) and
-      `both` (twice the probability of the less likely of the two classes) to this judge;
+      `both` (twice the probability of the less likely of the two classes), by this judge;
     - `relative`: its confidence in the midpoint over its mean confidence in the end points;
     - `cross_dissolve`: `distance_from_cross_dissolve`; 0 is pure cross-dissolve;
     - `nearest`: distance to the nearest training image over that of a typical test image;
@@ -97,10 +97,11 @@ def scorecard(
     - `cycle`: ‖E(D(z)) − z‖ over the root mean square distance of test codes from their mean;
     - `mse`: squared error per pixel of the end points D(E(I)).
 
-    Of images without labels, every pair counts, and what a judge would say is NaN.
+    For images without labels, every pair counts and the judges' readings are NaN.
 
-    Of end points and images themselves, a line has the mean of the two. The autoencoders are all
-    replicates of `cells`, a mapping from cell to d; by default those of `cells_by_dimension`.
+    Rows of end points and of real images have the mean over the two. All models get the same pairs
+    of images. The autoencoders are all replicates of `cells`, a mapping from cell to d; by default
+    those of `cells_by_dimension`.
     """
     if results.dataset.classes:
         judges = judges or judges_of(results.dataset)
@@ -144,10 +145,10 @@ def _with_model(
     judges: Judges | None,
     real: RealImages,
 ) -> list[pd.DataFrame]:
-    """Of each pair of classes two tables; `test` (N, C, H, W) gives the unit of length of codes."""
+    """Two tables per pair of classes; `test` (N, C, H, W) sets the unit of length of codes."""
     unit = spread(encode(model, test))
-    if isinstance(model.decoder, Decoder):  # a user's own may not allow it
-        model.decoder.to(memory_format=torch.channels_last)  # 45 µs an image on a CPU, not 70
+    if isinstance(model.decoder, Decoder):  # a user's own decoder may not support it
+        model.decoder.to(memory_format=torch.channels_last)  # 45 µs per image on a CPU, not 70
     return [table for pairs in chosen for table in _of_pairs(model, unit, pairs, judges, real)]
 
 
@@ -200,8 +201,10 @@ def _without_model(
 def _read_ends(
     judges: Judges | None, ends: Tensor, images: ImagePairs
 ) -> tuple[dict[str, FloatArray], Tensor]:
-    """Readings of the P pairs of `ends` (2P, C, H, W), all of I₁ before all of I₂, means over
-    the two, (J, P) each; and which pairs keep their class, (P,)."""
+    """Readings of the P pairs of `ends`, (J, P) each, and which pairs count, (P,).
+
+    `ends` is (2P, C, H, W), all of I₁ before all of I₂; readings are means over the two.
+    """
     if judges is None:
         pairs = len(images.first)
         return dict.fromkeys(READINGS, np.full((1, pairs), np.nan)), torch.ones(pairs)
@@ -233,14 +236,14 @@ def _along(path: Tensor, real: RealImages) -> dict[str, Tensor]:
 
 
 def _of_both(values: Tensor) -> Tensor:
-    """(P,), the means of the two ends of each pair: from (2P,), all of I₁ before all of I₂."""
+    """Mean over the two ends of each pair, (P,), of `values` (2P,), all of I₁ before all of I₂."""
     return values.unflatten(0, (2, -1)).mean(dim=0)
 
 
 def _table(
     images: ImagePairs, control: str, readings: dict[str, FloatArray], values: dict[str, Tensor]
 ) -> pd.DataFrame:
-    """A line a judge and pair of images, of `readings` (J, P) and of `values` (P,)."""
+    """One row per judge and pair of images, from `readings` (J, P) and `values` (P,)."""
     count, pairs = readings["confidence"].shape
     about = {
         "pair": images.name,
@@ -257,8 +260,7 @@ def _table(
 
 
 def means(table: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
-    """The measures by `keys`: means over the pairs that count, and over every pair of those that
-    are `OF_EVERY_PAIR`."""
+    """Mean measures by `keys`, over the pairs that count (measures `OF_EVERY_PAIR`: all pairs)."""
     measures = table[list(MEASURES)].where(table["kept"] == 1)
     measures[list(OF_EVERY_PAIR)] = table[list(OF_EVERY_PAIR)]
     groups = measures.groupby([table[key] for key in keys], dropna=False, sort=False)
@@ -266,21 +268,20 @@ def means(table: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
 
 
 def by_replicate(table: pd.DataFrame, control: str) -> pd.DataFrame:
-    """`means` of one control: one line a model (`cell`, `replicate`, `latent_dim`)."""
+    """`means` of one control: one row per model (`cell`, `replicate`, `latent_dim`)."""
     return means(table[table["control"] == control], ["cell", "replicate", "latent_dim"])
 
 
 def by_model(scorecard: pd.DataFrame) -> pd.DataFrame:
-    """`means` by model, control and pair of classes, with `cells` as the other tables have it."""
+    """`means` by model, control and pair of classes, with the column `cells` of other tables."""
     keys = ["cell", "replicate", "latent_dim", "pair", "control"]
     return _with_cells(means(scorecard, keys))
 
 
 def by_pair(scorecard: pd.DataFrame) -> pd.DataFrame:
-    """One line a latent dimension, control and pair of classes: means over replicates.
+    """One row per latent dimension, control and pair of classes: means over replicates.
 
-    Columns `latent_dim`, `control`, `pair`, the measures, `cells` ("none: images" where no model
-    has a part).
+    Columns `latent_dim`, `control`, `pair`, the measures, `cells` ("none: images" without a model).
     """
     models = by_model(scorecard)
     keys = ["latent_dim", "control", "pair", "cells"]
@@ -293,11 +294,11 @@ def _with_cells(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def summary(scorecard: pd.DataFrame) -> pd.DataFrame:
-    """One line a latent dimension, control and measure: its mean over pairs, judges and replicates.
+    """One row per latent dimension, control and measure: means over pairs, judges and replicates.
 
     Columns `latent_dim`, `control`, `measure`, `mean`, `low`, `high`, `n` (replicates),
     `interval` (its kind), `cells`. The interval is over replicates, for these image pairs and
-    judges: what other models, not other images, would give. Controls without a model have none.
+    judges: it covers other models, not other images. Controls without a model have none.
     """
     lines = []
     for control in CONTROLS:

@@ -1,4 +1,4 @@
-"""The strips of the assignment: decoded points of one line, side by side, one row a dimension."""
+"""The strips of the assignment: decoded points of a line, side by side, one row per dimension."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from analysis.results import Results
 from analysis.style import figure, literal, on_paper, styled
 
 STRIP_DIMS = (2, 8, 14, 30)
-"""The latent dimensions that the assignment's strips show."""
+"""The latent dimensions of the assignment's strips."""
 
 
 @dataclass(frozen=True)
@@ -31,17 +31,17 @@ class Strips:
     names: tuple[str, str]
     """Names of the classes of I₁ and I₂."""
     first: FloatArray
-    """I₁, a picture (H, W, 3) in [0, 1]: α = 1."""
+    """I₁ (α = 1), a picture (H, W, 3) in [0, 1]."""
     second: FloatArray
-    """I₂, the same: α = 0."""
+    """I₂ (α = 0), a picture (H, W, 3) in [0, 1]."""
     alphas: tuple[float, ...]
     """The A weights of I₁'s code."""
     decoded: dict[int, FloatArray]
-    """By latent dimension: (A, H, W, 3)."""
+    """Decoded pictures (A, H, W, 3) by latent dimension."""
     blend: FloatArray
     """The control without a model: α·I₁ + (1 − α)·I₂, (A, H, W, 3)."""
     cells: dict[int, str]
-    """By latent dimension: the cell of the model."""
+    """The cell of the model by latent dimension."""
 
 
 def strips(
@@ -52,10 +52,10 @@ def strips(
     example: int = 0,
     alphas: Sequence[float] = ALPHAS,
 ) -> Strips:
-    """The strips of one of the scorecard's pairs of test images, under one replicate a dimension.
+    """The strips of one of the scorecard's pairs of test images, one model per dimension.
 
-    `dims` are those of `STRIP_DIMS` that are finished, or else all that are; dimensions that
-    aren't finished are left out. Raises ValueError where the test split lacks one of the classes.
+    `dims` defaults to `STRIP_DIMS`. Dimensions that aren't finished are left out; if none is left,
+    all finished ones are shown. Raises ValueError if the test split lacks one of the classes.
     """
     cells = cells_by_dimension(results)
     wanted = [d for d in dims or STRIP_DIMS if d in cells] or list(cells)
@@ -77,8 +77,10 @@ def strips(
 
 @styled()
 def draw_strip(shown: Strips, gap: int = 2, margin: int = 10) -> Figure:
-    """One row a latent dimension and one for the pixel blend, α growing to the right, I₂ on the
-    left and I₁ on the right of each."""
+    """Draw one row per latent dimension and one for the pixel blend.
+
+    α grows to the right; each row has I₂ on its left and I₁ on its right.
+    """
     rows = [*shown.decoded.values(), shown.blend]
     names = [*(f"d = {latent_dim}" for latent_dim in shown.decoded), "pixel blend"]
     (height, side), columns = shown.blend.shape[1:3], len(shown.alphas)

@@ -1,9 +1,9 @@
 """Question 1: how the reconstruction error depends on the latent dimension, layers and weights.
 
-- `errors`: means, intervals and slopes, beside the error of PCA
+- `errors`: means, intervals and slopes, and the error of PCA
 - `checks`: the same comparisons with a larger budget, larger minibatches, other widths
-- `figures`: errors and reconstructions, drawn
-- `conclusions`: the sentences that follow
+- `figures`: plots of errors and reconstructions
+- `conclusions`: the sentences that follow from the errors
 """
 
 from analysis.reconstruction.checks import all_rows, checks, draw_checks

@@ -23,10 +23,10 @@ from analysis.style import COLOURS, MARKERS, error_bars, figure, styled, tell_co
 from study.words import counted
 
 KEYS = ["latent_dim", "depth", "batch_size", "epochs", "width", "replicate"]
-"""Settings that two compared models have in common, but for the one in question."""
+"""Settings that two compared models share, except the one being compared."""
 
 CHECKS = ("longer", "batches", "widths")
-"""The experiments that train a part of the autoencoders under other settings."""
+"""The experiments that train some of the autoencoders under other settings."""
 
 
 def all_rows(results: Results) -> pd.DataFrame:
@@ -43,14 +43,14 @@ def change(
     per: list[str],
     matters: float | None = None,
 ) -> pd.DataFrame:
-    """How the test error changes from settings `first` to settings `second`, in per cent.
+    """Change of the test error from settings `first` to settings `second`, in per cent.
 
-    Models are paired by everything else in `KEYS`; a replicate's logarithms are averaged over what
-    is not in `per`, and the interval is over replicates. One line a value of `per`: these columns,
-    `percent`, `low`, `high`, `p`, `n`, `negligible`, `interval`, `cells`.
+    Models are paired by the other settings in `KEYS`. A replicate's log ratios are averaged over
+    settings that are not in `per`; the interval is over replicates. One row per value of `per`:
+    the columns in `per`, `percent`, `low`, `high`, `p`, `n`, `negligible`, `interval`, `cells`.
 
-    With `matters`, a fraction of the error, intervals and p values are those that stay valid
-    however often one looks, and `negligible` says whether the change is known to be smaller.
+    With `matters`, a fraction of the error, intervals and p values are anytime-valid (valid however
+    often one looks), and `negligible` says whether the change is known to be smaller than it.
     """
     common = [key for key in KEYS if key in rows and key not in first]
     one, two = (
@@ -61,7 +61,7 @@ def change(
     groups = list(pairs.groupby(per)) if len(pairs) else []
     lines = []
     for values, group in groups:
-        # Means over several cells have to be of the same cells for each replicate.
+        # Each replicate's mean must be over the same cells.
         group = with_common_replicates(group)
         ratios = group.groupby("replicate")["ratio"].mean()
         if matters is None:
@@ -89,15 +89,17 @@ def change(
 
 
 def in_per_cent(interval: Interval) -> Interval:
-    """The interval of a mean log ratio as a change in per cent."""
+    """Convert the interval of a mean log ratio to a change in per cent."""
     of_logs = (interval.estimate, interval.low, interval.high)
     estimate, low, high = (100 * float(np.expm1(value)) for value in of_logs)
     return Interval(estimate, low, high, interval.n, interval.kind)
 
 
 def layer_changes(rows: pd.DataFrame, matters: float | None = None) -> pd.DataFrame:
-    """`change` from each depth to the next, by d and epochs, with `question` and `p_holm` (for all
-    d of one budget)."""
+    """`change` from each depth to the next, by d and epochs.
+
+    Adds `question` and `p_holm` (corrected for all d of one budget).
+    """
     tables = []
     for fewer, more in pairwise(sorted(rows["depth"].unique())):
         depths = {"depth": fewer}, {"depth": more}
@@ -110,8 +112,10 @@ def layer_changes(rows: pd.DataFrame, matters: float | None = None) -> pd.DataFr
 
 
 def batch_changes(rows: pd.DataFrame) -> pd.DataFrame:
-    """`change` from the smallest minibatch to the largest, over d: at as many epochs, and at as
-    many updates."""
+    """`change` from the smallest minibatch to the largest, by depth, mean over d.
+
+    One comparison is at equal epochs, one at equal updates.
+    """
     smallest, largest = rows["batch_size"].min(), rows["batch_size"].max()
     if smallest == largest:
         return pd.DataFrame()
@@ -127,7 +131,7 @@ def batch_changes(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def width_changes(rows: pd.DataFrame) -> pd.DataFrame:
-    """`change` from each width to the next, by d and depth."""
+    """`change` from each width to the next, by epochs, d and depth."""
     tables = [
         change(rows, {"width": fewer}, {"width": more}, ["epochs", "latent_dim", "depth"]).assign(
             question=f"{more} channels instead of {fewer}"
@@ -138,8 +142,11 @@ def width_changes(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def checks(rows: pd.DataFrame) -> pd.DataFrame:
-    """All changes in one table: `question`, `epochs`, `latent_dim` (NaN: over all that were
-    checked), `percent`, `low`, `high`, `p`, `p_holm`, `n`, `interval`, `cells`."""
+    """All changes in one table.
+
+    Columns `question`, `epochs`, `latent_dim` (NaN: mean over all that were checked), `percent`,
+    `low`, `high`, `p`, `p_holm`, `n`, `interval`, `cells`.
+    """
     tables = [layer_changes(rows), batch_changes(rows), width_changes(rows)]
     table = pd.concat([table for table in tables if len(table)] or tables, ignore_index=True)
     columns = ["question", "epochs", "latent_dim", "percent", "low", "high", "p", "p_holm", "n",
@@ -149,8 +156,7 @@ def checks(rows: pd.DataFrame) -> pd.DataFrame:
 
 @styled()
 def draw_checks(table: pd.DataFrame) -> Figure:
-    """Changes of the test error in per cent with their intervals, one line each; a colour a
-    budget."""
+    """Draw the changes of the test error in per cent with their intervals, a colour per budget."""
     made, axes = figure(width=8, height=1.2 + 0.26 * len(table))
     budgets = sorted(table["epochs"].unique())
     dims = [f", d = {d:.0f}" if d > 0 else "" for d in table["latent_dim"]]

@@ -23,11 +23,11 @@ def conclusions(
     checked: pd.DataFrame | None = None,
     matters: float | None = None,
 ) -> list[str]:
-    """Answers to the assignment's questions, in sentences computed from the rows.
+    """Answer the assignment's questions in sentences computed from the rows.
 
-    `rows` are the autoencoders of the grid; `checked` are all of them, those that were trained
-    longer, on larger minibatches or with other widths included (default: `rows`). `matters`,
-    a fraction of the error, is given where replicates were added until layers were told apart.
+    `rows` are the autoencoders of the grid. `checked` are all autoencoders, including those trained
+    longer, on larger minibatches or with other widths (default: `rows`). `matters`, a fraction of
+    the error, is given if replicates were added until layers were told apart.
     """
     every = rows if checked is None else checked
     return [
@@ -40,7 +40,7 @@ def conclusions(
 
 
 def budget(rows: pd.DataFrame) -> str:
-    """`after 4 epochs`; empty where rows differ in it or don't say it."""
+    """` after 4 epochs`; empty if rows differ in their epochs or have none."""
     epochs = sorted(set(rows.get("epochs", ())))
     return f" after {counted(epochs[0], 'epoch')}" if len(epochs) == 1 else ""
 
@@ -58,7 +58,11 @@ def _best_score(rows: pd.DataFrame, pca: pd.DataFrame) -> str:
 
 
 def _longer(rows: pd.DataFrame, every: pd.DataFrame) -> pd.DataFrame:
-    """The part of `every` that was trained for longer than `rows`, on the same batch size."""
+    """The rows of `every` that have more epochs than `rows`.
+
+    Only rows at the smallest batch size of `rows` are returned; none if the epochs of `rows` differ
+    or are missing.
+    """
     if len(set(rows.get("epochs", ()))) != 1:
         return every[:0]
     same = every["batch_size"] == rows["batch_size"].min()
@@ -66,7 +70,7 @@ def _longer(rows: pd.DataFrame, every: pd.DataFrame) -> pd.DataFrame:
 
 
 def _on_dimension(rows: pd.DataFrame, every: pd.DataFrame) -> list[str]:
-    """By how much the error changes with d: one sentence, or none where there are too few d."""
+    """Say by how much the error changes with d: one sentence, or none with fewer than two d."""
     complete = with_every_dimension(rows)
     slope = slope_over_dimension(complete)
     if slope is None:
@@ -96,7 +100,7 @@ def _on_dimension(rows: pd.DataFrame, every: pd.DataFrame) -> list[str]:
 
 
 def _on_layers(rows: pd.DataFrame, every: pd.DataFrame, matters: float | None) -> list[str]:
-    """Compare more layers with fewer: on the average over d, by d, and with a larger budget."""
+    """Compare more layers with fewer: averaged over d, by d, and with a larger budget."""
     sentences = []
     by_dim = layer_changes(with_settings(rows), matters)
     after = layer_changes(with_settings(_longer(rows, every)))
@@ -124,13 +128,13 @@ def _on_layers(rows: pd.DataFrame, every: pd.DataFrame, matters: float | None) -
 
 
 def with_settings(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows with `epochs` and `width`, 0 where they don't say."""
+    """The rows with columns `epochs` and `width`, 0 if they are missing."""
     missing = {name: 0 for name in ("epochs", "width") if name not in rows}
     return rows.assign(**missing) if missing else rows
 
 
 def _told_apart(table: pd.DataFrame) -> tuple[list[int], list[int]]:
-    """Latent dimensions with a smaller error, and those with a larger one, both by `p_holm`."""
+    """The d whose error is smaller and the d whose error is larger, decided by `p_holm`."""
     decided = table[table["p_holm"] < LEVEL]
     smaller, larger = decided[decided["percent"] < 0], decided[decided["percent"] > 0]
     return [int(d) for d in smaller["latent_dim"]], [int(d) for d in larger["latent_dim"]]
@@ -180,13 +184,13 @@ def _changes(table: pd.DataFrame) -> str:
 
 
 def _per_cent(line: pd.Series) -> str:
-    """A line of `change` with its interval."""
+    """Format a row of `change` with its interval."""
     interval = Interval(*line[["percent", "low", "high", "n", "interval"]])
     return interval.text(1, unit=" %", signed=True)
 
 
 def _on_batches(rows: pd.DataFrame) -> list[str]:
-    """How the minibatch changes the error at equal epochs and at equal updates: one sentence."""
+    """Say how the minibatch changes the error at equal epochs and at equal updates."""
     table = batch_changes(with_settings(rows))
     if table.empty:
         return []
@@ -197,7 +201,7 @@ def _on_batches(rows: pd.DataFrame) -> list[str]:
 
 
 def _on_widths(rows: pd.DataFrame) -> list[str]:
-    """How fewer and more weights at the same depth change the error: one sentence."""
+    """Say how fewer and more weights at the same depth change the error."""
     table = width_changes(with_settings(rows))
     if table.empty:
         return []
@@ -217,11 +221,11 @@ def _basis(table: pd.DataFrame) -> str:
 
 
 def _factor(slope: Interval) -> Interval:
-    """The factor that a doubling of d multiplies the error by."""
+    """The factor by which a doubling of d multiplies the error."""
     return _mapped(slope, lambda exponent: 2.0**exponent)
 
 
 def _mapped(interval: Interval, function: Callable[[float], float]) -> Interval:
-    """The interval of an increasing function of what `interval` is of."""
+    """Apply an increasing function to the estimate and the bounds of an interval."""
     estimate, low, high = map(function, (interval.estimate, interval.low, interval.high))
     return Interval(estimate, low, high, interval.n, interval.kind)

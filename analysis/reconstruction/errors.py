@@ -1,4 +1,4 @@
-"""Reconstruction errors by cell, model, image and class, and as d and depth change."""
+"""Reconstruction errors by cell, model, image and class, and their slope over d."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from analysis.statistics import Interval, mean_interval, trend
 from trainables.data import Dataset, pixels
 
 SETTING = ["depth", "batch_size"]
-"""Settings in which cells of one latent dimension differ."""
+"""Settings in which cells with the same latent dimension differ."""
 
 
 LARGEST_COVARIANCE = 4000
-"""Numbers an image up to which PCA is that of all training images."""
+"""Largest size of an image (C · H · W) for which PCA uses all training images."""
 FEWER = 2000
-"""Training images whose PCA stands for that of all, of larger images."""
+"""Number of training images that PCA uses if images are larger."""
 
 
 def pca_images(data: Dataset) -> str:
-    """Which images PCA is fitted to, in words."""
+    """Say which images PCA is fitted to."""
     of_all = math.prod(data.image_shape) <= LARGEST_COVARIANCE or len(data.train) <= FEWER
     return "the same training images" if of_all else f"the first {FEWER:,} training images"
 
@@ -33,8 +33,8 @@ def pca_images(data: Dataset) -> str:
 def pca_errors(data: Dataset, dims: list[int]) -> pd.DataFrame:
     """Test error per pixel of the d leading principal components of the training split.
 
-    The least that an affine autoencoder of d dimensions can reach on the data that it was fitted
-    to (Baldi & Hornik 1989, Neural Networks 2(1), 53-58), so the line that a network has to beat.
+    No affine autoencoder with d dimensions has a smaller error on the data that it was fitted to
+    (Baldi & Hornik 1989, Neural Networks 2(1), 53-58), so this is the line for a network to beat.
     Columns `latent_dim`, `pca_mse`.
     """
     mean, directions = _principal(data.train.images)
@@ -44,7 +44,7 @@ def pca_errors(data: Dataset, dims: list[int]) -> pd.DataFrame:
         centred = part - mean
         squares = squares + (centred**2).sum()
         kept = kept + ((centred @ directions) ** 2).sum(axis=0)
-    # Directions are orthonormal: what is lost is what the codes left out don't hold.
+    # Directions are orthonormal, so the lost squares are the total minus the squared codes.
     lost = (squares - np.cumsum(kept)) / (255.0**2 * data.test.images.size)
     return pd.DataFrame(
         {"latent_dim": dims, "pca_mse": [lost[min(d, len(lost)) - 1] for d in dims]}
@@ -52,17 +52,18 @@ def pca_errors(data: Dataset, dims: list[int]) -> pd.DataFrame:
 
 
 def _principal(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The mean (P,) of `images` of P numbers and their principal directions (P, K), largest first.
+    """The mean (P,) of `images` of P numbers and their principal directions (P, K).
 
-    Of images of more than `LARGEST_COVARIANCE` numbers those of the first `FEWER` images, from
-    the products of images with images: the covariance of 96 × 96 colours would take 6 GB.
+    The direction with the largest variance comes first. If P exceeds `LARGEST_COVARIANCE`, both
+    are those of the first `FEWER` images, by singular value decomposition: the covariance of
+    96 × 96 colour images would take 6 GB.
     """
     size = math.prod(images.shape[1:])
     if size > LARGEST_COVARIANCE:
         flat = images[:FEWER].reshape(len(images[:FEWER]), size).astype(np.float64)
         mean = flat.mean(axis=0)
         return mean, np.linalg.svd(flat - mean, full_matrices=False)[2].T
-    total, products = np.zeros(size), np.zeros((size, size))  # exact, as sums of whole numbers
+    total, products = np.zeros(size), np.zeros((size, size))  # exact: sums of whole numbers
     for part in _parts(images):
         total, products = total + part.sum(axis=0), products + part.T @ part
     mean = total / len(images)
@@ -72,18 +73,20 @@ def _principal(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _parts(images: np.ndarray) -> Iterator[np.ndarray]:
-    """`images` (N, C, H, W) uint8 as float64 (at most 1,000, C · H · W), part by part: all of MNIST
-    at once would take 345 MB, several times over."""
+    """Yield `images` (N, C, H, W) uint8 as float64 in parts of at most (1,000, C · H · W).
+
+    All of MNIST at once would take 345 MB, several times over.
+    """
     for start in range(0, len(images), 1000):
         part = images[start : start + 1000]
         yield part.reshape(len(part), -1).astype(np.float64)
 
 
 def summary(rows: pd.DataFrame, pca: pd.DataFrame) -> pd.DataFrame:
-    """One line a cell: mean test error over replicates with its interval, and PCA's error.
+    """One row per cell: mean test error over replicates with its interval, and PCA's error.
 
     Columns `latent_dim`, `depth`, `batch_size`, `test_mse`, `low`, `high`, `interval`,
-    `replicates`, `val_mse`, `pca_mse`, `parameters`, `train_seconds` (of a replicate), `cells`.
+    `replicates`, `val_mse`, `pca_mse`, `parameters`, `train_seconds` (per replicate), `cells`.
     """
     lines = []
     for cell, group in rows.groupby("cell", sort=False):
@@ -110,12 +113,12 @@ def summary(rows: pd.DataFrame, pca: pd.DataFrame) -> pd.DataFrame:
 
 
 def best_model(rows: pd.DataFrame) -> pd.Series:
-    """The row of the replicate with the least *validation* error: the test split chose nothing."""
+    """The row with the least *validation* error; the test split chooses nothing."""
     return rows.loc[rows["val_mse"].idxmin()]
 
 
 def image_errors(results: Results, cell: str, replicate: int) -> tuple[np.ndarray, np.ndarray]:
-    """Reconstructions (N, C, H, W) of the test images by one model, and their errors (N,)."""
+    """One model's reconstructions (N, C, H, W) of the test images, and their errors (N,)."""
     model = results.autoencoders(cell, [replicate])[0]
     restored, errors = [], []
     with torch.no_grad():
@@ -127,8 +130,10 @@ def image_errors(results: Results, cell: str, replicate: int) -> tuple[np.ndarra
 
 
 def error_by_class(results: Results, cell: str, replicate: int, errors: np.ndarray) -> pd.DataFrame:
-    """Mean test error of one model on each class, with the interval over its images; empty where
-    they have no labels."""
+    """Mean test error of one model on each class, with the interval over its images.
+
+    Empty if images have no labels.
+    """
     labels, classes = results.test_labels.numpy(), results.classes
     lines = []
     for number in np.unique(labels) if classes else ():
@@ -140,9 +145,11 @@ def error_by_class(results: Results, cell: str, replicate: int, errors: np.ndarr
 
 
 def with_every_dimension(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the settings (depth and batch size) that have every d that any of them has:
-    means over others would differ between d by which cells are missing. Where none has them all,
-    the rows of one of those that have the most."""
+    """The rows of the settings (depth and batch size) that have every d.
+
+    With other settings, means at different d would be over different cells. If no setting has
+    every d, the rows of one setting with the most d are returned.
+    """
     dims = {setting: frozenset(group["latent_dim"]) for setting, group in rows.groupby(SETTING)}
     most = max(dims.values(), key=len)
     complete = [setting for setting, of_it in dims.items() if of_it == most]
@@ -152,11 +159,11 @@ def with_every_dimension(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def slope_over_dimension(rows: pd.DataFrame) -> Interval | None:
-    """Interval for the slope of log2(test error) over log2(d), from rows of settings with the
-    same d; None with fewer than two d.
+    """Interval for the slope of log2(test error) over log2(d); None with fewer than two d.
 
-    The cells of a replicate share its seed, so that replicates alone are independent: the log
-    errors of each are averaged over settings at every d, and give one slope.
+    All settings in `rows` must have the same d. The cells of a replicate share its seed, so only
+    replicates are independent: the log errors of each are averaged over settings at every d, and
+    give one slope.
     """
     if rows["latent_dim"].nunique() < 2:
         return None

@@ -1,4 +1,4 @@
-"""Errors and reconstructions, drawn."""
+"""Plots of errors and reconstructions."""
 
 from __future__ import annotations
 
@@ -36,9 +36,12 @@ ERROR = "mean squared error per pixel, test images"
 
 @styled()
 def draw_error_by_dimension(rows: pd.DataFrame, pca: pd.DataFrame) -> Figure:
-    """Test error against d, a panel a depth: every replicate, means with intervals, and PCA, if
-    `pca` has lines. Where there are several depths, a last panel has what more layers change, in
-    per cent: their curves are too close to tell."""
+    """Draw the test error against d, one panel per depth.
+
+    A panel has every replicate, means with intervals, and PCA if `pca` has rows. With several
+    depths, a last panel has the change from the fewest to the most layers in per cent: the curves
+    themselves are too close to tell apart.
+    """
     depths = sorted(int(depth) for depth in rows["depth"].unique())
     batches = sorted(int(batch) for batch in rows["batch_size"].unique())
     made = StyledFigure(figsize=(max(8.0, 3.6 * (len(depths) + 1)), 4.2), layout="constrained")
@@ -67,7 +70,7 @@ def draw_error_by_dimension(rows: pd.DataFrame, pca: pd.DataFrame) -> Figure:
 
 
 def _draw_changes(axes: Axes, rows: pd.DataFrame, batches: list[int], depths: list[int]) -> None:
-    """How the error of the most layers differs from that of the fewest, by d and batch size."""
+    """Draw the change of the error from the fewest to the most layers, by d and batch size."""
     for index, batch in enumerate(batches):
         of_batch = rows[rows["batch_size"] == batch]
         table = change(of_batch, {"depth": depths[0]}, {"depth": depths[-1]}, ["latent_dim"])
@@ -82,8 +85,11 @@ def _draw_changes(axes: Axes, rows: pd.DataFrame, batches: list[int], depths: li
 
 @styled()
 def draw_cost(rows: pd.DataFrame) -> Figure:
-    """Test error against the number of parameters and against training time, by depth; the
-    cells that no other beats in both are ringed and joined (Pareto front)."""
+    """Draw the test error against the number of parameters and against training time, by depth.
+
+    In each panel, the cells that no other beats in both error and cost are ringed and joined (the
+    Pareto front).
+    """
     made, both = figure(columns=2, width=10, sharey=True)
     columns = {
         "parameters": "parameters (encoder and decoder)",
@@ -103,7 +109,7 @@ def draw_cost(rows: pd.DataFrame) -> Figure:
         axes.set_xscale("log")
         for dim, part in best.groupby("latent_dim"):
             least = part.loc[part["test_mse"].idxmin()]
-            # To the left and below, where a front that falls has no other mark.
+            # To the left and below: a falling front has no other mark there.
             axes.annotate(f"d = {int(dim)}", (least[column], least["test_mse"]), ha="right",
                           va="top", textcoords="offset points", xytext=(-5, -3),
                           fontsize=8)  # fmt: skip
@@ -116,8 +122,10 @@ def draw_cost(rows: pd.DataFrame) -> Figure:
 
 @styled()
 def draw_histories(history: pd.DataFrame) -> Figure:
-    """Validation error (solid) and training error (dotted) by epoch, mean over replicates; one
-    panel a depth, one line a latent dimension, at the first batch size."""
+    """Draw validation error (solid) and training error (dotted) by epoch, mean over replicates.
+
+    One panel per depth, one line per latent dimension, at the smallest batch size.
+    """
     first = history[history["batch_size"] == history["batch_size"].min()]
     depths = sorted(first["depth"].unique())
     made, panels = figure(columns=len(depths), width=5 * len(depths), sharey=True, squeeze=False)
@@ -142,7 +150,7 @@ def draw_histories(history: pd.DataFrame) -> Figure:
 
 @styled()
 def draw_error_by_class(table: pd.DataFrame) -> Figure:
-    """Mean test error of the best model on each class with its interval over images."""
+    """Draw the mean test error of the best model on each class with its interval over images."""
     made, axes = figure(width=max(6.0, min(14.0, 0.35 * len(table))), height=3)
     places = np.arange(len(table))
     reach = error_bars(table["test_mse"], table["low"], table["high"])
@@ -159,8 +167,11 @@ def draw_error_by_class(table: pd.DataFrame) -> Figure:
 def draw_reconstructions(
     results: Results, restored: np.ndarray, errors: np.ndarray, columns: int = 12
 ) -> Figure:
-    """Test images above their reconstructions `restored` (N, C, H, W): those with the least
-    `errors` (N,), those around the median, and those with the largest."""
+    """Draw test images above their reconstructions `restored` (N, C, H, W).
+
+    The three panels have the images with the least `errors` (N,), those around the median, and
+    those with the largest.
+    """
     order = np.argsort(errors)
     columns = min(columns, len(order))
     middle = (len(order) - columns) // 2

@@ -1,9 +1,9 @@
 """Intervals and comparisons for a study whose results vary over encoders and label subsets.
 
-A few-shot accuracy depends on two things that were drawn at random: the pretrained encoder it
-starts from, and the images that were labelled. Rows that share an encoder or a subset are not
-independent, so a t interval over all the rows is too narrow. `crossed_bootstrap` resamples both
-factors at once; everything that compares two arms is built on it.
+A few-shot accuracy depends on two random draws: the pretrained encoder that it starts from, and
+the labelled images. Rows that share an encoder or a subset are not independent, so a t interval
+over all rows is too narrow. `crossed_bootstrap` resamples both factors at once; the comparisons in
+`paired` are built on it.
 
 `python tests/analysis/test_statistics.py` measures the coverages that the docstrings quote.
 """

@@ -30,27 +30,27 @@ def crossed_bootstrap(
 ) -> Interval:
     """Interval for the mean of values that vary over random encoders and random label subsets.
 
-    `values` is either a matrix (E, S), NaN where a cell was not observed, or, with `encoder` and
+    `values` is a matrix (E, S), NaN in cells that were not observed, or, with `encoder` and
     `subset` given, an array (n,) whose row i was observed with `encoder[i]` on `subset[i]`. Not
-    every encoder needs to meet every subset: subset r with encoder r % E, and so each subset with
-    one encoder only, is a valid design.
+    every encoder needs to meet every subset: a design in which subset r meets only encoder r % E
+    is valid.
 
     Each draw resamples the encoders and, independently, the subsets, with replacement; a row's
     weight is the product of its two counts (the pigeonhole bootstrap: Owen 2007, Annals of
-    Applied Statistics 1(2), 386-411). With few levels the percentiles of such draws are not an
-    honest interval (below), so the draws give a standard error, and Student's t the bounds:
+    Applied Statistics 1(2), 386-411). With few levels, the percentiles of such draws have the
+    wrong coverage (table below), so the draws give a standard error, and Student's t the bounds:
 
-    1. The same draws give three variances of the mean: v_e (by the encoders' counts alone), v_s
-       (by the subsets' alone) and v_b (by both). What v_b has beyond v_e + v_s is v_r, the
-       residual noise, which v_e and v_s both contain.
-    2. Resampling k levels underestimates their variance by (k − 1)/k: v_e, v_s and v_r are
-       divided by that factor of theirs.
+    1. The same draws give three variances of the mean: v_e (by the encoders' counts only), v_s
+       (by the subsets' counts only) and v_b (by both). v_r = v_b − v_e − v_s is the residual
+       noise, which v_e and v_s both contain.
+    2. Resampling k levels underestimates their variance by the factor (k − 1)/k. So v_e and v_s
+       are each divided by the factor of their levels, and v_r by the product of both factors.
     3. The variance is v_e + v_s − v_r, but at least v_e and at least v_s, because a variance
        component cannot be negative. In a balanced crossed design this is the variance of the
-       two-way random-effects analysis of variance; where subsets are nested in encoders v_s and
-       v_r cancel, and the variance between encoders remains.
+       two-way random-effects analysis of variance. If subsets are nested in encoders, v_s and v_r
+       cancel, and the variance between encoders remains.
     4. Bounds are mean ± t·√variance with Satterthwaite's degrees of freedom,
-       variance² / (v_e²/(E − 1) + v_s²/(S − 1)), kept within those of the smaller and the larger
+       variance² / (v_e²/(E − 1) + v_s²/(S − 1)), clipped to those of the smaller and the larger
        factor (Satterthwaite 1946, Biometrics Bulletin 2(6), 110-114).
 
     Coverage at 95 %, simulated with normal effects in 8 proportions of encoder, subset and noise,
@@ -62,8 +62,8 @@ def crossed_bootstrap(
     | the same, nothing but residual noise| 0.986 to 0.995 | 0.984 to 0.990    |
     | one encoder a subset, E 3-10, S 5-10| 0.939 to 0.986 | 0.744 to 0.982    |
 
-    With one encoder or one subset the spread over that factor is unknown: the bounds are NaN.
-    Raises ValueError on no values, on lengths that differ, on NaN in the long form.
+    With one encoder or one subset, the spread over that factor is unknown and the bounds are NaN.
+    Raises ValueError on no values, on lengths that differ, and on NaN in an array (n,).
     """
     check_confidence(confidence)
     value, encoder_index, subset_index = long_form(values, encoder, subset)
@@ -78,7 +78,7 @@ def crossed_bootstrap(
 def long_form(
     values: ArrayLike, encoder: ArrayLike | None, subset: ArrayLike | None
 ) -> tuple[FloatArray, NDArray[np.intp], NDArray[np.intp]]:
-    """Values (n,) with the index of each one's encoder and subset, both counted from 0."""
+    """Values (n,) with the indices of their encoders and subsets, counted from 0."""
     if (encoder is None) != (subset is None):
         raise ValueError("give both encoder and subset, or neither and a matrix (E, S)")
     if encoder is None or subset is None:
@@ -101,7 +101,7 @@ def crossed_variance(
     draws: int,
     seed: int,
 ) -> tuple[float, float]:
-    """Variance of the mean over both factors, and its degrees of freedom; see crossed_bootstrap."""
+    """The variance of the mean and its degrees of freedom; see `crossed_bootstrap`."""
     encoders, subsets = int(encoder.max()) + 1, int(subset.max()) + 1
     residuals = np.zeros((encoders, subsets))
     np.add.at(residuals, (encoder, subset), (value - value.mean()) / len(value))
@@ -109,7 +109,7 @@ def crossed_variance(
     generator = np.random.default_rng(seed)
     encoder_counts = _resampling_counts(generator, encoders, draws)
     subset_counts = _resampling_counts(generator, subsets, draws)
-    # Residuals sum to 0, so each draw's deviation has mean 0: its mean square is its variance.
+    # Residuals sum to 0, so a draw's deviation has mean 0 and its mean square is its variance.
     by_encoder = np.mean((encoder_counts @ residuals.sum(axis=1)) ** 2)
     by_subset = np.mean((subset_counts @ residuals.sum(axis=0)) ** 2)
     by_both = np.mean(np.sum((encoder_counts @ residuals) * subset_counts, axis=1) ** 2)
@@ -127,5 +127,5 @@ def crossed_variance(
 
 
 def _resampling_counts(generator: np.random.Generator, levels: int, draws: int) -> FloatArray:
-    """How often each level is drawn when as many as there are, (draws, levels), are drawn."""
+    """Counts (draws, levels) of each level in draws of `levels` levels with replacement."""
     return generator.multinomial(levels, np.full(levels, 1 / levels), size=draws).astype(np.float64)

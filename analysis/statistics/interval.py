@@ -16,30 +16,30 @@ CONFIDENCE = 0.95
 """The confidence of every interval of the report."""
 
 PERCENT = f"{100 * CONFIDENCE:g} %"
-"""The same in words."""
+"""`CONFIDENCE` in words."""
 
 LEVEL = round(1 - CONFIDENCE, 12)
-"""A p value below it, after Holm's correction where there are several, is called a difference."""
+"""A p value below it, after Holm's correction if there are several, counts as a difference."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate, what the data allow it to be, and how that was worked out."""
+    """An estimate with its bounds and its method."""
 
     estimate: float
     """The point estimate, in the unit of the values."""
     low: float
-    """Lower bound; NaN when the data do not determine one."""
+    """Lower bound; NaN if the data do not determine one."""
     high: float
-    """Upper bound; NaN when the data do not determine one."""
+    """Upper bound; NaN if the data do not determine one."""
     n: int
-    """How many observations, pairs or groups the estimate rests on."""
+    """Number of observations, pairs or groups behind the estimate."""
     kind: str
-    """The confidence and the method, in the words that a caption should use."""
+    """The confidence and the method, as worded in captions."""
     standard_error: float = math.nan
     """Standard error behind the bounds; NaN for an interval that is not `estimate ± t·SE`."""
     degrees_of_freedom: float = math.nan
-    """Degrees of freedom of that t; NaN where `standard_error` is."""
+    """Degrees of freedom of that t; NaN if `standard_error` is NaN."""
 
     @property
     def bounded(self) -> bool:
@@ -47,14 +47,14 @@ class Interval:
         return not (math.isnan(self.low) or math.isnan(self.high))
 
     def excludes(self, value: float) -> bool:
-        """Whether `value` lies outside the interval; never, when there are no bounds."""
+        """Return whether `value` lies outside the interval; False without bounds."""
         return self.bounded and not self.low <= value <= self.high
 
     def p_value(self, null: float = 0.0) -> float:
-        """Two-sided p value of `estimate = null`, from the t reference that made the bounds.
+        """Two-sided p value of `estimate = null`, from the t distribution that gave the bounds.
 
-        It is below 1 − confidence exactly when the interval excludes `null`. NaN when the
-        interval has no standard error (one observation, or `probability_of_improvement`).
+        It is below 1 − confidence exactly when the interval excludes `null`. NaN if it has no
+        standard error (one observation, `probability_of_improvement`, `sequential_interval`).
         """
         if math.isnan(self.standard_error):
             return math.nan
@@ -66,9 +66,11 @@ class Interval:
     def text(
         self, digits: int = 3, scale: float = 1.0, unit: str = "", signed: bool = False
     ) -> str:
-        """`estimate unit [low, high]`, each times `scale` (100 for per cent), to `digits` decimals,
-        `signed` with a + before what is not negative. Without bounds it is
-        `estimate unit (n = 1, no interval)`, and `no value (n = 0)` where there is none."""
+        """Format as `estimate unit [low, high]`, times `scale` (100 for per cent).
+
+        Numbers have `digits` decimals and, if `signed`, a + unless negative. Without bounds the
+        text is `estimate unit (n = 1, no interval)`; without an estimate, `no value (n = 0)`.
+        """
         if math.isnan(self.estimate):
             return f"no value (n = {self.n})"
         form = f"{'+' if signed else ''}.{digits}f"
@@ -78,8 +80,10 @@ class Interval:
         return f"{estimate} [{scale * self.low:{form}}, {scale * self.high:{form}}]"
 
     def basis(self, also: str = "") -> str:
-        """The rest of a sentence after `text`: ` (kind, also, n = 4)`; nothing where there are no
-        bounds, of which `text` has said the n."""
+        """The words after `text` in a sentence: ` (kind, also, n = 4)`.
+
+        Empty without bounds: `text` then already has the n.
+        """
         if not self.bounded:
             return ""
         return f" ({', '.join(filter(None, [self.kind, also]))}, n = {self.n})"
@@ -91,8 +95,8 @@ class Interval:
 def mean_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
     """Student's t interval for the mean of independent `values`, shape (n,).
 
-    One value has a mean but no spread: the bounds are NaN. Raises ValueError on no values, on
-    NaN or infinity, and on a confidence outside (0, 1).
+    With one value, the bounds are NaN. Raises ValueError on no values, on NaN or infinity, and on
+    a confidence outside (0, 1).
     """
     sample = finite(values, "values")
     check_confidence(confidence)
@@ -105,11 +109,11 @@ def mean_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval
 
 
 def finite_mean(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
-    """`mean_interval` of those of `values`, shape (n,), that are finite: a model whose code has
-    collapsed has no correlation, or an infinite one, and the others are still worth a mean.
+    """`mean_interval` of the finite ones among `values`, shape (n,).
 
-    The `n` of the result counts the values that are left, and the caller says how many are not.
-    Where none is left, n is 0, and estimate and bounds are NaN.
+    A model whose code has collapsed has a correlation that is NaN or infinite; the mean of the
+    others is still useful. The `n` of the result counts the finite values; the caller reports how
+    many are left out. If none is finite, n is 0, and estimate and bounds are NaN.
     """
     sample = np.asarray(values, dtype=np.float64)
     kept = sample[np.isfinite(sample)]
@@ -122,8 +126,8 @@ def independent_difference(a: Interval, b: Interval, confidence: float = CONFIDE
     """Interval for a − b of two independent estimates, each with a standard error.
 
     Student's t with Welch and Satterthwaite's degrees of freedom (Welch 1947, Biometrika 34(1/2),
-    28-35): of two results of `mean_interval` it is Welch's interval. `n` is both together. Bounds
-    are NaN where one of the two has no standard error.
+    28-35). For two results of `mean_interval` it is Welch's interval. `n` is the sum of both.
+    Bounds are NaN if one of the two has no standard error.
     """
     check_confidence(confidence)
     methods = list(dict.fromkeys(side.kind.partition(" % ")[2] for side in (a, b)))
@@ -143,7 +147,7 @@ def verdict(
 ) -> str:
     """The sentence that the interval supports: above `null`, below it, or neither.
 
-    "Undecided" when the interval includes `null` (its ends included) or has no bounds. For
+    It is `undecided` if the interval includes `null` (its ends included) or has no bounds. For
     `probability_of_improvement`, `null` is 0.5.
     """
     if not interval.excludes(null):
@@ -152,7 +156,10 @@ def verdict(
 
 
 def finite(values: ArrayLike, name: str) -> FloatArray:
-    """`values` as floats of shape (n,), n > 0; ValueError on NaN or infinity."""
+    """`values` as floats of shape (n,).
+
+    Raises ValueError on another shape, on no values, and on NaN or infinity.
+    """
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or array.size == 0:
         raise ValueError(f"{name} must be a non-empty array of shape (n,), got {array.shape}")
@@ -162,7 +169,7 @@ def finite(values: ArrayLike, name: str) -> FloatArray:
 
 
 def same_length(**arrays: NDArray[Any]) -> None:
-    """Raise ValueError, with the shapes, unless all arrays have the same one."""
+    """Raise ValueError, with the shapes, unless all arrays have the same shape."""
     shapes = {name: array.shape for name, array in arrays.items()}
     if len(set(shapes.values())) > 1:
         raise ValueError(f"arrays must have the same shape (n,), got {shapes}")
@@ -180,8 +187,10 @@ def kind_of(confidence: float, method: str) -> str:
 
 
 def unadjusted(kind: str) -> str:
-    """The name of an interval of this kind beside a p value that is corrected for several
-    comparisons: an interval is of one comparison alone."""
+    """Name an interval of this kind next to a p value corrected for several comparisons.
+
+    The interval is for one comparison only.
+    """
     level, percent, method = kind.partition(" % ")
     return f"unadjusted {level}{percent}interval, {method}"
 
@@ -194,7 +203,7 @@ def t_quantile(confidence: float, freedom: float) -> float:
 def student_interval(
     estimate: float, standard_error: float, freedom: float, n: int, confidence: float, method: str
 ) -> Interval:
-    """`estimate` ± t times its standard error."""
+    """The interval `estimate` ± t times its standard error."""
     reach = t_quantile(confidence, freedom) * standard_error
     low, high = estimate - reach, estimate + reach
     return Interval(estimate, low, high, n, kind_of(confidence, method), standard_error, freedom)

@@ -1,4 +1,4 @@
-"""Two arms compared over the encoders and label subsets that they share."""
+"""Comparisons of two arms over the encoders and label subsets that they share."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def common_pairs(
 ) -> pd.DataFrame:
     """The (encoder, subset) pairs that both tables have, with both values.
 
-    Returns a table with the columns `encoder`, `subset`, "first", "second", ordered by the pair:
-    what `paired_difference` takes. Raises ValueError when a table has a pair twice (it mixes
-    arms: filter it first) or when no pair is common.
+    The columns are `encoder`, `subset`, "first", "second", ordered by the pair, as
+    `paired_difference` takes them. Raises ValueError if a table has a pair twice (it mixes arms:
+    filter it first) or if no pair is common.
     """
     keys = [encoder, subset]
     for name, rows in (("first", first), ("second", second)):
@@ -60,10 +60,10 @@ def paired_difference(
     """Interval for the mean of a − b over pairs that share their encoder and their label subset.
 
     `a`, `b`, `encoder`, `subset` have shape (n,); row i of all four is one pair (`common_pairs`
-    makes them). Pairing removes what the two arms share, above all how lucky the label subset
-    was (Bouthillier et al. 2021, "Accounting for variance in machine learning benchmarks",
-    MLSys). The differences then go through `crossed_bootstrap`; `.p_value()` of the result is
-    the two-sided p value of "no difference", consistent with the interval.
+    makes them). Pairing removes the variation that the two arms share, above all that of the label
+    subset (Bouthillier et al. 2021, "Accounting for variance in machine learning benchmarks",
+    MLSys). The interval is `crossed_bootstrap` of the differences; its `.p_value()` is the
+    two-sided p value of "no difference", consistent with the interval.
 
     Raises ValueError on lengths that differ, NaN, or a pair that occurs twice.
     """
@@ -87,14 +87,15 @@ def probability_of_improvement(
 
     The quantity is that of Agarwal et al. 2021, "Deep RL at the edge of the statistical
     precipice" (NeurIPS; rliable), over common pairs instead of all pairs of runs. Its bootstrap
-    collapses to one point when one arm wins everywhere, which is not certainty. So the bounds are
-    Wilson's score interval (1927, JASA 22(158), 209-212) of n_eff = p(1 − p)/variance pairs, at
-    most n, with the variance and the degrees of freedom of `crossed_bootstrap`; when every pair
-    agrees, n_eff is the number of levels of the smaller factor, as if all luck were in that one.
+    collapses to one point if one arm wins every pair, although that is not certainty. So the bounds
+    are Wilson's score interval (1927, JASA 22(158), 209-212) of n_eff = p(1 − p)/variance pairs, at
+    most n, with the variance and the degrees of freedom of `crossed_bootstrap`. If every pair
+    agrees, n_eff is the number of levels of the smaller factor, as if it caused all variation.
 
-    Coverage at 95 % for P = 0.5, 0.8 and 0.95, in the simulation described there: 0.937 to 1.000.
-    It is conservative with 3 encoders or one encoder a subset (0.944 and more, mostly above
-    0.98), and near its rate for 5 encoders x 10 subsets (0.937 to 0.995).
+    Coverage at 95 % for P = 0.5, 0.8 and 0.95 is 0.937 to 1.000, in the simulation that
+    `crossed_bootstrap` describes. The interval is conservative with 3 encoders or with one encoder
+    per subset (0.944 and more, mostly above 0.98), and near its rate for 5 encoders x 10 subsets
+    (0.937 to 0.995).
 
     Bounds are NaN with one encoder or one subset. Raises as `paired_difference` does.
     """
@@ -116,8 +117,8 @@ def probability_of_improvement(
 def holm(p_values: Sequence[float] | FloatArray) -> FloatArray:
     """Holm's adjusted p values, shape (m,), in the order given.
 
-    Step-down Bonferroni: the i-th smallest is multiplied by m − i + 1, made monotone, capped at 1;
-    it bounds the chance of any false finding, whatever the dependence (Holm 1979, Scandinavian
+    Step-down Bonferroni: the i-th smallest is multiplied by m − i + 1, made monotone, capped at 1.
+    It bounds the chance of any false finding under any dependence (Holm 1979, Scandinavian
     Journal of Statistics 6(2), 65-70). A NaN is a comparison that could not be tested: it stays
     NaN and does not count in m. Raises ValueError on values outside [0, 1].
     """
@@ -145,7 +146,10 @@ def _pair_values(
 
 
 def _effective_pairs(p: float, variance: float, n: int, fewest: int) -> float:
-    """How many independent pairs would give a proportion p this variance, at most n."""
+    """Number of independent pairs that would give a proportion p this variance, at most n.
+
+    `fewest` if p is 0 or 1.
+    """
     if p in (0.0, 1.0):
         return fewest
     independent = p * (1 - p)
@@ -153,7 +157,7 @@ def _effective_pairs(p: float, variance: float, n: int, fewest: int) -> float:
 
 
 def _wilson(p: float, n: float, t: float) -> tuple[float, float]:
-    """Wilson's score interval of a proportion p of n, with t in the place of the normal's z."""
+    """Wilson's score interval of a proportion p of n, with t in place of the normal's z."""
     centre = (p + t * t / (2 * n)) / (1 + t * t / n)
     reach = t / (1 + t * t / n) * math.sqrt(p * (1 - p) / n + t * t / (4 * n * n))
     return max(0.0, centre - reach), min(1.0, centre + reach)

@@ -1,4 +1,4 @@
-"""Tests and intervals that stay valid however often one looks, for a mean of unknown variance."""
+"""Anytime-valid tests and intervals for a mean of unknown variance: valid at every look."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from analysis.statistics.interval import (
 )
 
 METHOD = "anytime-valid"
-"""`Interval.kind` of these."""
+"""The method in `Interval.kind`."""
 
 
 def log_e_value(values: ArrayLike, null: float = 0.0, scale: float = 1.0) -> float:
-    """Logarithm of the evidence in `values` (n,) that their mean is not `null`.
+    """Logarithm of the evidence of `values` (n,) against mean `null`.
 
     With xᵢ = valueᵢ − null, S = Σxᵢ, V = Σxᵢ² and c = `scale`:
 
         Mₙ = √(c²/(n + c²)) · (1 − S²/((n + c²)·V))^(−n/2)
 
     It is the likelihood ratio of normal values with effect size μ/σ ~ N(0, 1/c²) against μ = 0,
-    with the right Haar prior on σ, and so an e-process: under mean `null`, whatever σ is, the
-    chance that Mₙ ever reaches 1/α is at most α (Wang & Ramdas 2023, arXiv 2310.03722). Values have
-    to be independent, and near enough to normal: docs/benchmarks.md has the error rates of
-    others. 0 for fewer than two values, and where all equal `null`.
+    with the right Haar prior on σ, and so an e-process: under mean `null`, for every σ, the
+    chance that Mₙ ever reaches 1/α is at most α (Wang & Ramdas 2023, arXiv 2310.03722). Values
+    must be independent and nearly normal; docs/benchmarks.md has the error rates for other values.
+    0 for fewer than two values, and if all equal `null`.
     """
     x = finite(values, "values") - null
     n, square = len(x), scale**2
@@ -46,12 +46,13 @@ def log_e_value(values: ArrayLike, null: float = 0.0, scale: float = 1.0) -> flo
 def sequential_interval(
     values: ArrayLike, confidence: float = CONFIDENCE, scale: float = 1.0
 ) -> Interval:
-    """All means that `log_e_value` doesn't reject: intervals for n = 2, 3 … of which, with the
-    stated confidence, every single one holds the true mean.
+    """Interval of all means that `log_e_value` doesn't reject.
 
-    With x̄ and Q = Σ(xᵢ − x̄)², and k = (α·√(c²/(n + c²)))^(2/n), they are x̄ ± the root of
-    (1 − k)(n + c²)·Q / (n·(n − (1 − k)(n + c²))), and unbounded (NaN) while the last term isn't
-    above 0.
+    With the stated confidence, the intervals for n = 2, 3 … all contain the true mean.
+
+    With x̄, Q = Σ(xᵢ − x̄)² and k = (α·√(c²/(n + c²)))^(2/n), the interval is x̄ ± the root of
+    (1 − k)(n + c²)·Q / (n·(n − (1 − k)(n + c²))). It is unbounded (NaN) while the denominator is
+    not positive, and for n = 1.
     """
     check_confidence(confidence)
     x = finite(values, "values")
@@ -70,7 +71,7 @@ def path(values: ArrayLike, confidence: float = CONFIDENCE) -> pd.DataFrame:
     """The interval after each of `values` (n,), in their order.
 
     Columns `n`, `estimate`, `low`, `high` (of `sequential_interval`), and `p`: the least 1/Mᵢ so
-    far, a p value that stays valid however often one looks, and never rises.
+    far, but at most 1. It is a p value that is valid at every look and never rises.
     """
     x = finite(values, "values")
     lines, p = [], 1.0
@@ -88,10 +89,10 @@ def sequential_p_value(values: ArrayLike) -> float:
 
 
 def negligible(values: ArrayLike, matters: float, comparisons: int = 1) -> bool:
-    """Whether the mean is known to lie within ± `matters`, for one of so many `comparisons`.
+    """Return whether the mean is known to lie within ± `matters`.
 
-    By the intersection of all intervals of the path, at Bonferroni's level, so that looking often
-    or at many comparisons adds no error.
+    This is judged by the intersection of all intervals of the path, at Bonferroni's level for the
+    number of `comparisons`, so that neither many looks nor many comparisons add error.
     """
     known = path(values, 1 - LEVEL / comparisons).dropna()
     return bool(len(known) and known["low"].max() > -matters and known["high"].min() < matters)

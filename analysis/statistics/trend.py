@@ -27,14 +27,15 @@ def trend(
 ) -> Interval:
     """Interval for the slope of y over x: y's unit per unit of x. All arrays have shape (n,).
 
-    With `group` (the replicate of each point) a least-squares slope is fitted in each group, and
+    With `group` (the replicate of each point), a least-squares slope is fitted in each group, and
     the interval is Student's t over the groups' slopes: points of one replicate may depend on one
-    another. A group with one x alone has no slope and is left out: n counts the others. Without
+    another. A group with only one x has no slope and is left out; n counts the others. Without
     `group`, the points must be independent, and the interval is that of one least-squares line
-    with n − 2 degrees of freedom. For "by how much per doubling of d", pass log2(d) as x. Bounds
-    are NaN for one group, or two points.
+    with n − 2 degrees of freedom. For a slope per doubling of d, pass log2(d) as x. Bounds are NaN
+    for one group, or two points.
 
-    Raises ValueError on lengths that differ, NaN, or fewer than two different x (in every group).
+    Raises ValueError on lengths that differ, on NaN, and if x has fewer than two different values
+    (in every group).
     """
     abscissa, ordinate = finite(x, "x"), finite(y, "y")
     same_length(x=abscissa, y=ordinate)

@@ -1,7 +1,7 @@
 """The assignment's theory: every answer stated, derived, and checked by code.
 
-One module a question; each has ``answers()``, the mathematics as HTML, and ``checks(seed)``, the
-same claims measured. ``Check.question`` is the ``Answer.number`` that it belongs to.
+Each question has a module with ``answers()``, the mathematics as HTML, and ``checks(seed)``, which
+measures the same claims. ``Check.question`` is the ``Answer.number`` that the check belongs to.
 
 >>> from analysis import theory
 >>> bool(theory.checks(seed=0)["passed"].all())
@@ -38,10 +38,10 @@ def checks(seed: int = 0) -> pd.DataFrame:
     """Run every numerical check, in float64 on the CPU, in about a second.
 
     Args:
-        seed: of the random maps, functions and points.
+        seed: for the random maps, functions and points.
 
     Returns:
-        One line a check: question, claim, measured, comparison ("at most" or "at least"),
+        One row per check: question, claim, measured, comparison ("at most" or "at least"),
         allowed, passed.
     """
     found = [check for question in _QUESTIONS for check in question.checks(seed)]

@@ -17,11 +17,11 @@ from analysis.theory.common import (
 )
 
 DRAWS = 20
-"""Random functions and points for every formula."""
+"""Number of random functions and points per formula."""
 AUTOGRAD_ERROR = 1e-10
-"""Allowed error against autograd: rounding in float64, through up to six nested functions."""
+"""Allowed error against autograd: float64 rounding through up to six nested functions."""
 DIFFERENCE_ERROR = 1e-6
-"""Allowed error against finite differences: rounding over the step, 1e-3."""
+"""Allowed error against finite differences: rounding divided by the step, 1e-3."""
 
 
 def answers() -> list[Answer]:
@@ -146,7 +146,7 @@ def answer_d(f: RandomFunction, g: RandomFunction, h: RandomFunction, x: Tensor)
     return f.partial(1, u) * (1 + g.partial(1, v) * (1 + h.partial(1, x)))
 
 
-# --- what is differentiated -----------------------------------------------------------------
+# --- the differentiated functions -----------------------------------------------------------
 
 
 def sum_and_double(f: RandomFunction, y: Tensor, z: Tensor, x: Tensor) -> Tensor:
@@ -177,7 +177,7 @@ def nested_sums(f: RandomFunction, g: RandomFunction, h: RandomFunction, x: Tens
 
 
 def central_difference(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """The derivative at x, shape (), by differences of fourth order with step 1e-3."""
+    """The derivative at x, shape (), by fourth-order differences with step 1e-3."""
     step = 1e-3
     near = function(x + step) - function(x - step)
     far = function(x + 2 * step) - function(x - 2 * step)
@@ -188,7 +188,7 @@ def central_difference(function: Callable[[Tensor], Tensor], x: Tensor) -> Tenso
 
 
 def checks(seed: int) -> list[Check]:
-    """Measure the four answers against autograd and finite differences, and the original's."""
+    """Check the four answers by autograd and finite differences, and that wrong formulas differ."""
     generator = generator_for(seed)
     return [
         *_checks_a(generator),
@@ -284,7 +284,7 @@ class _Errors:
         self.by_difference.append(abs(float(answer - central_difference(function, x))))
 
     def checks(self, question: str, formula: str) -> list[Check]:
-        """Largest errors, over the root mean square of the derivative."""
+        """Check the largest errors, relative to the root mean square of the derivative."""
         scale = _root_mean_square(self.exact)
         autograd, difference = max(self.by_autograd) / scale, max(self.by_difference) / scale
         start = f"{formula}: largest relative error against"
@@ -295,7 +295,7 @@ class _Errors:
 
 
 def _differs(question: str, what: str, gaps: list[float]) -> Check:
-    """A wrong formula has to be visibly off: by 0.1 in root mean square over the draws."""
+    """Check that a wrong formula is visibly off: by 0.1 in root mean square over the draws."""
     claim = f"{what}: root mean square difference"
     return Check(question, claim, _root_mean_square(gaps), 0.1, "at least")
 

@@ -1,4 +1,4 @@
-"""Question 3: a loss for an angle that knows 0 and 360 degrees to be the same direction."""
+"""Question 3: a loss for an angle that treats 0 and 360 degrees as the same direction."""
 
 import torch
 from torch import Tensor
@@ -75,13 +75,13 @@ that of the smooth losses shrinks with the error."""
 
 
 def original_loss(prediction: Tensor, target: Tensor) -> Tensor:
-    """The original solution's answer: min(D, 360 - D), D = abs(prediction - target), mod 360."""
+    """The original's loss: min(D, 360 - D) with D = abs(prediction mod 360 - target mod 360)."""
     distance = torch.abs(torch.remainder(prediction, 360.0) - torch.remainder(target, 360.0))
     return torch.minimum(distance, 360.0 - distance)
 
 
 def arccos_loss(prediction: Tensor, target: Tensor) -> Tensor:
-    """arccos(cos(delta)) in degrees: the right value, gradients that are not numbers."""
+    """arccos(cos(delta)) in degrees: right values, but no finite gradient at multiples of 180."""
     return torch.rad2deg(torch.arccos(torch.cos(torch.deg2rad(prediction - target))))
 
 
@@ -216,7 +216,7 @@ def _vector_checks(turn: Tensor) -> list[Check]:
 
 
 def gradient(loss: AngleLoss, prediction: Tensor, target: Tensor | None = None) -> Tensor:
-    """The derivative by the prediction, per degree; shapes (N,), the target 0 if none is given."""
+    """The derivative by the prediction, per degree, (N,); the target defaults to 0."""
     inputs = prediction.detach().clone().requires_grad_()
     truth = torch.zeros_like(prediction) if target is None else target
     return torch.autograd.grad(loss(inputs, truth).sum(), inputs)[0]

@@ -22,10 +22,11 @@ from trainables.rotation.losses import (
 
 @styled()
 def draw_circular_losses() -> Figure:
-    """The losses and their gradients against the difference, -390 to 390 degrees.
+    """Draw the losses and their gradients against the difference, -390 to 390 degrees.
 
-    Left: in degrees, naive and wrapped. Right: the smooth ones. An open circle marks a value, or a
-    one-sided gradient, where there is no derivative; the filled squares are 2 against 360 degrees.
+    Left: the losses in degrees, naive and wrapped. Right: the smooth losses. Open circles mark
+    values and one-sided gradients at points without a derivative. The filled squares are the
+    losses of 2 against 360 degrees.
     """
     figure = StyledFigure(figsize=(9, 6.8), layout="constrained")
     panels = figure.subplots(2, 2, sharex=True)
@@ -58,7 +59,7 @@ def draw_circular_losses() -> Figure:
 
 
 _Curve = tuple[str, AngleLoss, str, str, float]
-"""Label, loss, colour, line style, line width in points: a thin line shows on a wide one."""
+"""Label, loss, colour, line style, line width in points; a thin line is visible on a wide one."""
 
 
 def _against_zero(loss: AngleLoss, turn: Tensor) -> Tensor:
@@ -72,7 +73,7 @@ def _sharper_von_mises(prediction: Tensor, target: Tensor) -> Tensor:
 def _draw_curves(
     axes: Axes, curves: list[_Curve], quantity: Callable[[AngleLoss, Tensor], Tensor]
 ) -> None:
-    # Pieces between the multiples of 180, so that no line crosses a jump of a gradient.
+    # Separate pieces between multiples of 180, so that no line crosses a jump of a gradient.
     ends = [-390, -360, -180, 0, 180, 360, 390]
     for label, loss, colour, style, width in curves:
         for piece, (start, end) in enumerate(pairwise(ends)):
@@ -84,7 +85,7 @@ def _draw_curves(
 
 
 def _mark_kinks(losses: Axes, gradients: Axes) -> None:
-    """Open circles: on the losses, and at both ends of every jump of their gradients."""
+    """Draw open circles on the losses' kinks, and at both ends of each jump of the gradients."""
     at = torch.arange(-360, 361, 180, dtype=torch.float64)
     _draw_rings(losses, at, _against_zero(wrapped_loss, at))
     for side in (-1e-6, 1e-6):

@@ -1,4 +1,4 @@
-"""Shared by the questions: a check, an answer, mathematics as MathML, the plots' style."""
+"""Shared by the questions: checks, answers, mathematics as MathML, random functions, colours."""
 
 import re
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from analysis.document import html
 
 Comparison = Literal["at most", "at least"]
 
-# Okabe and Ito, Color Universal Design (2008): told apart by colour-blind readers.
+# Okabe and Ito, Color Universal Design (2008): colour-blind readers can tell them apart.
 BLACK, ORANGE, SKY, GREEN, BLUE, VERMILION = (
     "#000000",
     "#E69F00",
@@ -27,21 +27,21 @@ BLACK, ORANGE, SKY, GREEN, BLUE, VERMILION = (
 
 @dataclass(frozen=True)
 class Check:
-    """One claim and the number that was measured for it."""
+    """A claim and the number measured for it."""
 
     question: str
-    """The number of the answer that makes the claim, as "4a"."""
+    """Number of the answer that makes the claim, such as "4a"."""
     claim: str
-    """The measure in words; plain text."""
+    """Description of the measured number; plain text."""
     measured: float
     allowed: float
     """The bound that the measured number is compared with."""
     comparison: Comparison
-    """Whether the measured number has to be at most, or at least, the allowed one."""
+    """Whether the measured number must be at most or at least the allowed one."""
 
     @property
     def passed(self) -> bool:
-        """False also where the measurement is NaN."""
+        """Whether the comparison holds; False if the measured number is NaN."""
         if self.comparison == "at most":
             return self.measured <= self.allowed
         return self.measured >= self.allowed
@@ -52,32 +52,32 @@ class Answer:
     """The answer to one question of the assignment."""
 
     number: str
-    """As the assignment numbers it: "1", "2", "3", "4a" ... "4d"."""
+    """The assignment's number: "1", "2", "3", "4a" ... "4d"."""
     title: str
     """Plain text."""
     paragraphs: list[Markup]
-    """HTML, each one a ``<p>`` with its mathematics as MathML: statement, then derivation."""
+    """HTML, one ``<p>`` each, with mathematics as MathML: statement, then derivation."""
     original: Markup
-    """HTML, one ``<p>``: what the original solution answered, and what is wrong with it."""
+    """HTML, one ``<p>``: the original solution's answer, and what is wrong with it."""
 
     def _repr_html_(self) -> str:
-        """As a notebook shows it, which is as the report does."""
+        """The HTML that a notebook shows, the same as in the report."""
         return html("answer", {"answer": self})
 
 
 def mathml(latex: str, display: bool = True) -> str:
-    """LaTeX -> MathML, which browsers draw by themselves: no script, no font, no network.
+    """Convert LaTeX to MathML, which browsers draw without script, font or network.
 
     Args:
-        latex: without dollar signs. Supported is what latex2mathml supports; ``aligned`` and
-            ``\\operatorname`` are not.
+        latex: without dollar signs. latex2mathml must support it; it does not support ``aligned``
+            and ``\\operatorname``.
         display: on a line of its own; otherwise within the text.
 
     Returns:
         A ``<math>`` element.
 
     Raises:
-        ValueError: the formula holds something that latex2mathml leaves untranslated.
+        ValueError: latex2mathml leaves a part of the formula untranslated.
     """
     element = convert(latex, display="block" if display else "inline")
     try:
@@ -90,9 +90,9 @@ def mathml(latex: str, display: bool = True) -> str:
 
 
 def paragraph(text: str) -> Markup:
-    """HTML with ``$inline$`` and ``$$displayed$$`` LaTeX in it -> a ``<p>`` with MathML.
+    """Convert HTML with ``$inline$`` and ``$$displayed$$`` LaTeX to a ``<p>`` with MathML.
 
-    For text that is written in this package, as it is not escaped.
+    The text is not escaped: use it only for text written in this package.
     """
     text = re.sub(r"\$\$([^$]+)\$\$", lambda match: mathml(match[1]), text)
     text = re.sub(r"\$([^$]+)\$", lambda match: mathml(match[1], display=False), text)
@@ -103,8 +103,8 @@ def paragraph(text: str) -> Markup:
 class RandomFunction:
     """A random smooth function of n numbers, u -> sum over k of a_k sin(w_k . u + b_k).
 
-    Smooth, without symmetries that could hide an error, and with partial derivatives that are
-    known in closed form, so that a formula made of them can be compared with autograd.
+    It has no symmetries that could hide an error. Its partial derivatives are known in closed form,
+    so that a formula made of them can be compared with autograd.
     """
 
     amplitude: Tensor
@@ -131,7 +131,7 @@ class RandomFunction:
         return self(*point.unbind())
 
     def partial(self, index: int, *arguments: Tensor) -> Tensor:
-        """The derivative by argument ``index`` (from 1, as in the formulas), at n arguments."""
+        """The derivative by argument ``index`` (from 1, as in formulas) at n arguments."""
         slopes = self.amplitude * self.frequency[:, index - 1]
         return (slopes * torch.cos(self._angles(arguments))).sum()
 
@@ -140,10 +140,10 @@ class RandomFunction:
 
 
 def normal(*shape: int, generator: torch.Generator) -> Tensor:
-    """Standard normal numbers in float64, of the given shape."""
+    """Draw standard normal numbers of the given shape, float64."""
     return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
 
 def generator_for(seed: int) -> torch.Generator:
-    """A generator on the CPU that starts at the seed."""
+    """A CPU generator with this seed."""
     return torch.Generator().manual_seed(seed)

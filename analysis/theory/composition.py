@@ -52,7 +52,10 @@ $x$ and is not linear: $\phi(1 + (-1)) = 0$, but $\phi(1) + \phi(-1) = 1$."""
 
 
 def checks(seed: int) -> list[Check]:
-    """Measure the two claims on random maps R^5 -> R^7 -> R^4 -> R^6 -> R^3, and ReLU against."""
+    """Check both claims on random maps R^5 -> R^7 -> R^4 -> R^6 -> R^3.
+
+    ReLU, which is not linear, is the counterexample.
+    """
     generator = generator_for(seed)
     sizes = [5, 7, 4, 6, 3]
     shapes = list(zip(sizes[1:], sizes[:-1], strict=True))
@@ -115,17 +118,17 @@ def checks(seed: int) -> list[Check]:
 
 
 def linear_map(matrix: Tensor) -> Map:
-    """A matrix (m, n) -> the map of points (..., n) to (..., m)."""
+    """The linear map of a matrix (m, n), from points (..., n) to (..., m)."""
     return lambda points: points @ matrix.T
 
 
 def affine_map(matrix: Tensor, offset: Tensor) -> Map:
-    """A matrix (m, n) and an offset (m,) -> the map of points (..., n) to (..., m)."""
+    """The affine map of a matrix (m, n) and an offset (m,), from (..., n) to (..., m)."""
     return lambda points: points @ matrix.T + offset
 
 
 def compose(maps: list[Map]) -> Map:
-    """The maps one after the other, the first in the list first."""
+    """Compose the maps; the first in the list is applied first."""
 
     def composed(points: Tensor) -> Tensor:
         for each in maps:

@@ -1,4 +1,4 @@
-"""Question 2: when gradient descent stops, and what kind of point it has stopped at."""
+"""Question 2: when gradient descent stops, and at what kind of point."""
 
 import math
 from dataclasses import dataclass
@@ -108,15 +108,15 @@ def gradient_descent(
     """Step against the gradient until its Euclidean norm is at most the tolerance.
 
     Args:
-        function: of a point (n,), to be minimised.
+        function: the function of a point (n,) to minimise.
         start: n numbers.
         step_size: eta, constant.
         tolerance: epsilon, in units of the function over units of the point.
-        max_steps: after these it gives up.
+        max_steps: maximum number of steps.
 
     Returns:
-        The last point, in float64, and why it is the last. "diverged": the gradient is no longer
-        finite.
+        The last point, in float64, and why descent stopped there. "diverged": the gradient is no
+        longer finite.
     """
     point = torch.tensor(start, dtype=torch.float64)
     gradient_at = torch.func.grad(function)
@@ -133,15 +133,15 @@ def gradient_descent(
 
 
 def remainder_order(factor: float, seed: int, functions: int = 32) -> float:
-    """The power of t with which f(x + t h) leaves its expansion of second order shrinks.
+    """The order in t of the remainder of the second-order expansion of f(x + t h).
 
-    The remainder r(t) = f(x + t h) - f(x) - t grad f(x) . h - factor t^2 h . H(x) h, root mean
+    The remainder is r(t) = f(x + t h) - f(x) - t grad f(x) . h - factor t^2 h . H(x) h, root mean
     square over random smooth functions of three numbers at random x and h, for t from 1e-2 to
-    1e-3; the order is the slope of log r against log t.
+    1e-3. The order is the slope of log r against log t.
 
     Args:
-        factor: 1/2 is Taylor's.
-        seed: of the functions, points and directions.
+        factor: of the second-order term; 1/2 is Taylor's.
+        seed: for the functions, points and directions.
         functions: how many.
     """
     generator = generator_for(seed)
@@ -177,7 +177,7 @@ HIMMELBLAU_MINIMA = {
     (-3.0, -3.0): (-3.779310253378, -3.283185991286),
     (3.0, -1.0): (3.584428340330, -1.848126526964),
 }
-"""Start of a descent -> the minimum in whose basin it lies."""
+"""Starts of descents, each with the minimum in whose basin it lies."""
 
 
 def _descent_checks() -> list[Check]:

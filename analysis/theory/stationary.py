@@ -1,4 +1,4 @@
-"""Stationary points: known ones, what the Hessian says of them, and how they look (question 2)."""
+"""Known stationary points, their classification by the Hessian, and their plot (question 2)."""
 
 import warnings
 from collections.abc import Callable
@@ -23,7 +23,7 @@ Verdict = Literal["strict minimum", "strict maximum", "saddle", "undecided"]
 def hessian(function: Function, point: Tensor) -> Tensor:
     """The Hessian at a point (n,), shape (n, n)."""
     with warnings.catch_warnings():
-        # torch.func.hessian uses what torch itself has deprecated.
+        # torch.func.hessian uses a function that torch itself has deprecated.
         warnings.filterwarnings("ignore", message=".*torch.jit.script.*", category=FutureWarning)
         matrix: Tensor = torch.func.hessian(function)(point)
     return matrix
@@ -36,11 +36,11 @@ def hessian_eigenvalues(function: Function, point: Tensor) -> Tensor:
 
 
 def classify(eigenvalues: Tensor, tolerance: float = 1e-9) -> Verdict:
-    """The verdict of the Hessian's eigenvalues on a stationary point.
+    """Classify a stationary point by the Hessian's eigenvalues.
 
     Args:
         eigenvalues: (n,).
-        tolerance: what counts as zero, times the largest absolute eigenvalue or 1.
+        tolerance: eigenvalues up to this times max(1, largest absolute eigenvalue) count as zero.
     """
     zero = tolerance * max(1.0, float(eigenvalues.abs().max()))
     if (eigenvalues > zero).all():
@@ -53,10 +53,10 @@ def classify(eigenvalues: Tensor, tolerance: float = 1e-9) -> Verdict:
 
 
 def nature_nearby(function: Function, point: Tensor, radius: float = 0.01) -> str:
-    """The kind of a stationary point of a function of one or two numbers, by looking around it.
+    """Classify a stationary point of a function of one or two numbers by its values nearby.
 
-    Compares the function on a small circle (360 points; two in one dimension) with its value at
-    the point (n,): evidence that does not use derivatives. Differences below 1e-14 count as none.
+    The function on a small circle (360 points; two in one dimension) is compared with its value at
+    the point (n,), without derivatives. Differences up to 1e-14 count as none.
     """
     if len(point) == 1:
         directions = torch.tensor([[-1.0], [1.0]], dtype=torch.float64)
@@ -74,7 +74,7 @@ def nature_nearby(function: Function, point: Tensor, radius: float = 0.01) -> st
 
 @dataclass(frozen=True)
 class Example:
-    """A function with a stationary point that is known by inspection."""
+    """A function with a stationary point known by inspection."""
 
     formula: str
     function: Function
@@ -82,7 +82,7 @@ class Example:
     verdict: Verdict
     """The Hessian's verdict."""
     nature: str
-    """Its kind; "saddle" is neither minimum nor maximum, "not strict" a flat valley."""
+    """Its true kind: "saddle" is neither minimum nor maximum, "not strict" is a flat valley."""
 
 
 def himmelblau(p: Tensor) -> Tensor:
@@ -131,10 +131,10 @@ EXAMPLES = [
 
 
 def stationary_points() -> pd.DataFrame:
-    """The known stationary points, and what gradient, Hessian and surroundings say of them.
+    """Classify the known stationary points by gradient, Hessian and nearby values.
 
     Returns:
-        One line an example: function, point, gradient_norm, smallest_eigenvalue,
+        One row per example: function, point, gradient_norm, smallest_eigenvalue,
         largest_eigenvalue, verdict (by the Hessian), expected_verdict, nature_nearby (measured),
         nature (known).
     """
@@ -160,9 +160,10 @@ def stationary_points() -> pd.DataFrame:
 
 @styled()
 def draw_stationary_points() -> Figure:
-    """Six stationary points x*, each seen along straight lines through it.
+    """Draw functions along straight lines through six stationary points x*.
 
-    Upper row: the Hessian decides. Lower row: x^4, -x^4 and x^3, where it is 0 and cannot.
+    Upper row: the Hessian decides. Lower row: x^4, -x^4 and x^3, whose Hessian is 0 and cannot
+    decide.
     """
     figure = StyledFigure(figsize=(9, 5.6), layout="constrained")
     panels = figure.subplots(2, 3, sharex=True, sharey=True)

@@ -1,14 +1,14 @@
 """Question 4: a fixed pretrained encoder against training everything, on few labels.
 
-- `arms`: what an arm is, and what to call it
+- `arms`: what an arm is, and its name
 - `accuracies`: means, intervals and paired differences of the arms
-- `baselines`: what classifiers without a network reach on the same labels
-- `decided`: the paths of comparisons to which replicates were added until they were decided
+- `baselines`: accuracies of classifiers without a network on the same labels
+- `decided`: intervals after each replicate, for comparisons that ran until they were decided
 - `sensitivity`: whether steps and rates decide which arm is better
-- `targets`: all arms in one table, beside what they were to reach
-- `original`: the original solution's numbers beside these
-- `figures`: all of it, drawn
-- `conclusions`: the sentences that follow
+- `targets`: all arms in one table, with their target accuracies
+- `original`: the original solution's numbers next to these
+- `figures`: plots of all of these
+- `conclusions`: the sentences that follow from the accuracies
 """
 
 from analysis.transfer.accuracies import (

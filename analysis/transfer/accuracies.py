@@ -20,8 +20,8 @@ from analysis.statistics import (
 from analysis.transfer.arms import SETTING, at_one_setting, ordered, with_arms
 
 ASKED = "full"
-"""The arm that the assignment asks to compare with `fixed`: its comparisons are a family of their
-own, so that further arms don't take its power away."""
+"""The arm that the assignment asks to compare with `fixed`. Holm's correction treats its
+comparisons as a family of their own, so that further arms don't reduce their power."""
 
 
 def accuracy_interval(group: pd.DataFrame, metric: str = "test_accuracy") -> Interval:
@@ -34,8 +34,8 @@ def accuracy_interval(group: pd.DataFrame, metric: str = "test_accuracy") -> Int
 def over_replicates(values: pd.Series, encoders: pd.Series, subsets: pd.Series) -> Interval:
     """Interval of the mean of `values` (n,) over encoders and label subsets.
 
-    Student's t where every replicate has its own encoder and its own label subset, so that they
-    are independent; the crossed bootstrap where some share an encoder.
+    It is Student's t if every replicate has its own encoder and its own label subset, and so is
+    independent of the others; else the crossed bootstrap.
     """
     if encoders.is_unique and subsets.is_unique:
         return mean_interval(values)
@@ -43,7 +43,7 @@ def over_replicates(values: pd.Series, encoders: pd.Series, subsets: pd.Series) 
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
-    """One line a cell: mean test accuracy (a fraction) with its interval.
+    """One row per cell: mean test accuracy (a fraction) with its interval.
 
     Columns `latent_dim`, `depth`, `asked_batch_size`, `labels`, `freeze`, `pretraining`, `arm`,
     `test_accuracy`, `low`, `high`, `interval`, `replicates`, `encoders`, `cells`.
@@ -75,13 +75,13 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def pairs_of(rows: pd.DataFrame, first: str, second: str, keys: list[str]) -> pd.DataFrame:
-    """Rows of arm `first` beside those of arm `second` with the same `keys` and label subset:
-    columns end in `_1` and `_2`; `difference` is first − second, and `encoder` the replicate of
-    the pretrained encoder, of whichever arm has one.
+    """Pair the rows of arm `first` with those of arm `second` by `keys` and label subset.
 
-    Encoders of different d or pretraining share a replicate number only; it stands for the
-    random seed. The supervised network has no d, so that each of its rows is beside those of
-    every d.
+    The arms' columns end in `_1` and `_2`. `difference` is first − second. `encoder` is the
+    replicate of the pretrained encoder of `first`, else of `second`, else the label subset.
+
+    Encoders of different d or pretraining share only a replicate number, which stands for the
+    random seed. The supervised network has no d, so each of its rows is paired with every d.
     """
     rows = with_arms(rows)
     one, two = rows[rows["arm"] == first], rows[rows["arm"] == second]
@@ -103,12 +103,11 @@ def _difference_interval(pairs: pd.DataFrame) -> Interval:
 
 
 def differences(rows: pd.DataFrame, first: str = "fixed", second: str = "full") -> pd.DataFrame:
-    """Paired differences of two arms, `first` − `second`, by d, labels, depth and batch size, on
-    common seeds and label subsets.
+    """Paired differences of two arms, `first` − `second`, by d, labels, depth and batch size.
 
-    Columns `latent_dim`, `labels`, `depth`, `asked_batch_size`, `difference`, `low`, `high`, `p`
-    (two-sided), `p_holm` (corrected for the number of lines), `probability` that `first` beats
-    `second`, `interval`, `pairs`, `cells`.
+    Pairs share their seed and label subset. Columns `latent_dim`, `labels`, `depth`,
+    `asked_batch_size`, `difference`, `low`, `high`, `p` (two-sided), `p_holm` (corrected for the
+    number of rows), `probability` that `first` beats `second`, `interval`, `pairs`, `cells`.
     """
     keys = ["latent_dim", "labels", *SETTING]
     lines = []
@@ -147,8 +146,11 @@ def _corrected(lines: list[dict[str, object]]) -> pd.DataFrame:
 def mean_differences(
     rows: pd.DataFrame, first: str, second: str, labels: int | None = None
 ) -> pd.DataFrame:
-    """Paired differences of two arms, averaged over d: columns `encoder`, `label_subset`,
-    `difference`, one line a pair; at one setting of depth and batch size."""
+    """Paired differences of two arms, averaged over d, at one setting of depth and batch size.
+
+    They are averaged over label counts too, unless `labels` is given. One row per pair: columns
+    `encoder`, `label_subset`, `difference`.
+    """
     rows = at_one_setting(with_arms(rows))
     if labels is not None:
         rows = rows[rows["labels"] == labels]
@@ -158,7 +160,7 @@ def mean_differences(
 def _means(pairs: pd.DataFrame) -> pd.DataFrame:
     """The mean `difference` of `pairs_of` by `encoder` and `label_subset`."""
     groups = pairs.groupby(["label_subset", "encoder"])["difference"]
-    # A mean over fewer cells than the others have is one of something else.
+    # Means over fewer cells than the others are not comparable.
     complete = groups.size() == groups.size().max()
     return groups.mean()[complete].reset_index()
 
@@ -166,9 +168,11 @@ def _means(pairs: pd.DataFrame) -> pd.DataFrame:
 def overall_difference(
     rows: pd.DataFrame, first: str, second: str, labels: int | None = None
 ) -> Interval | None:
-    """Paired difference of two arms, averaged over d (and over label counts, unless one is
-    given) before resampling, since cells of one encoder and subset are not independent; at one
-    setting of depth and batch size."""
+    """Interval of the paired difference of two arms, at one setting of depth and batch size.
+
+    Cells of one encoder and subset are not independent, so differences are averaged over d (and
+    over label counts, unless `labels` is given) before resampling. None without pairs.
+    """
     means = mean_differences(rows, first, second, labels)
     if means.empty:
         return None
@@ -178,14 +182,14 @@ def overall_difference(
 def against(
     rows: pd.DataFrame, reference: str = "fixed", matters: float | None = None
 ) -> pd.DataFrame:
-    """Every other arm minus the reference, by labels, means over d at one setting of depth and
-    batch size: paired differences.
+    """Paired differences of every other arm minus the reference, by labels.
 
-    Columns `arm`, `reference`, `labels`, `difference`, `low`, `high`, `p`, `p_holm`, `interval`,
-    `pairs`, `negligible`, `cells`; empty where the reference is not among the rows.
+    The differences are means over d, at one setting of depth and batch size. Columns `arm`,
+    `reference`, `labels`, `difference`, `low`, `high`, `p`, `p_holm`, `interval`, `pairs`,
+    `negligible`, `cells`; empty if the reference is not among the rows.
 
-    With `matters`, a fraction, intervals and p values are those that stay valid however often one
-    looks, and `negligible` says whether the difference is known to be smaller than that.
+    With `matters`, a fraction, intervals and p values are anytime-valid (valid however often one
+    looks), and `negligible` says whether the difference is known to be smaller than `matters`.
     """
     rows = at_one_setting(with_arms(rows))
     counts = sorted(int(labels) for labels in rows["labels"].unique())

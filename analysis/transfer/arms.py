@@ -1,4 +1,4 @@
-"""Arms: a value of `freeze` together with a value of `pretraining`, and their names."""
+"""Arms and their names. An arm is a value of `freeze` and a value of `pretraining`."""
 
 from __future__ import annotations
 
@@ -22,25 +22,27 @@ WAYS = {
     "neighbours": "nearest neighbour on codes",
     "supervised": "supervised network",
 }
-"""Names of the values of `freeze` in figures, in the order in which they are shown; one that isn't
-here is called by its own name, and comes last."""
+"""Names of the values of `freeze` in figures, in the order shown. A value that is missing here is
+shown under its own name, after the others."""
 
 PLAIN = "plain"
 JOINED = " + "
-"""Between the two parts of the key of an arm that isn't plain."""
+"""Separator of the two parts of an arm's key, if the arm isn't plain."""
 
 SETTING = ["depth", "asked_batch_size"]
-"""Settings that options can vary besides the arm, the latent dimension and the labels."""
+"""Settings that options can vary in addition to arm, latent dimension and labels."""
 
 
 def with_arms(rows: pd.DataFrame, asked: Mapping[str, int] | None = None) -> pd.DataFrame:
-    """The rows with `arm` and `asked_batch_size`.
+    """The rows with columns `arm`, `pretraining` and `asked_batch_size`.
 
-    `arm` is the key of each one's arm: its `freeze` alone where its `pretraining` is plain, as in
-    results from before there was another; else both. `asked_batch_size` is the batch size in the
-    configuration of its cell, which `asked` gives by cell; 0 is all labels at once. The
-    `batch_size` of a row is what that came to: without `asked`, one that is as large as the number
-    of labels counts as 0, and so does that of propagated labels, which has another meaning.
+    `arm` is the arm's key: only `freeze` if `pretraining` is plain, else both. Older results have
+    no `pretraining`; theirs is plain. `asked_batch_size` is the batch size in the cell's
+    configuration, which `asked` gives by cell; 0 is all labels at once.
+
+    The `batch_size` of a row is the size that was used. Without `asked`, a `batch_size` equal to
+    the number of labels counts as 0, and so does that of arms that learn from propagated labels,
+    where it means something else.
     """
     if "arm" not in rows:
         rows = _with_arm(rows)
@@ -65,14 +67,14 @@ def _with_arm(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 WITHOUT_UNLABELLED = ("scratch", "supervised")
-"""Values of `freeze` of arms that see no image but the labelled ones."""
+"""Values of `freeze` of arms that see only labelled images."""
 
 
 def rows_of(results: Results, experiment: str = "fewshot") -> pd.DataFrame:
-    """The few-shot rows of a study and those of the supervised network, `with_arms`.
+    """The rows of a few-shot experiment, `with_arms` and with a guess's accuracy, `chance`.
 
-    The supervised network has no code: its `latent_dim` and `depth` are NaN. `chance` is what a
-    guess would reach.
+    For "fewshot", they include the rows of the supervised network. It has no code: its
+    `latent_dim` and `depth` are NaN.
     """
     asked = {
         cell["id"]: cell["config"].get("batch_size", 0)
@@ -91,21 +93,23 @@ def rows_of(results: Results, experiment: str = "fewshot") -> pd.DataFrame:
 
 
 def chance_of(rows: pd.DataFrame) -> float:
-    """The accuracy of a guess, of rows that `rows_of` gave."""
+    """The accuracy of a guess, from the rows of `rows_of`."""
     return float(rows["chance"].iloc[0])
 
 
 def at_one_setting(table: pd.DataFrame) -> pd.DataFrame:
-    """The part of a table with the columns `SETTING` that is about the deepest encoders and, of
-    these, the least batch size that was asked for: encoders of two depths share nothing but the
-    number of a replicate, so that they are neither averaged nor joined by a line. The
-    supervised network, which has no encoder, is part of it."""
+    """The rows with the deepest encoders and, of these, the least `asked_batch_size`.
+
+    `table` has the columns `SETTING`. Encoders of two depths share only the number of a replicate,
+    so they are neither averaged nor joined by a line. The supervised network has no encoder; it
+    counts as one of the deepest.
+    """
     deepest = table[(table["depth"] == table["depth"].max()) | table["depth"].isna()]
     return deepest[deepest["asked_batch_size"] == deepest["asked_batch_size"].min()]
 
 
 def setting_words(table: pd.DataFrame) -> str:
-    """A sentence on which setting `at_one_setting` takes; empty where there is only one."""
+    """A sentence on the setting that `at_one_setting` takes; empty if there is only one."""
     table = table[table["depth"].notna()]
     if len(table.drop_duplicates(SETTING)) < 2:
         return ""
@@ -118,7 +122,7 @@ def setting_words(table: pd.DataFrame) -> str:
 
 
 def split(arm: str) -> tuple[str, str]:
-    """`freeze` and `pretraining` of an arm's key."""
+    """Split an arm's key into `freeze` and `pretraining`."""
     way, _, pretraining = arm.partition(JOINED)
     return way, pretraining or PLAIN
 
@@ -142,6 +146,6 @@ def ordered(arms: Iterable[str]) -> list[str]:
 
 
 def place_of(row: pd.Series) -> str:
-    """Where a classifier is on the grid: its arm, its d if it has one, and its labels."""
+    """Describe a classifier's place on the grid: its arm, its d if any, and its labels."""
     dim = f", d = {row['latent_dim']:.0f}" if row.get("latent_dim", 0) > 0 else ""
     return f"{name_of(row['arm'])}{dim}, {row['labels']} labels"

@@ -1,4 +1,4 @@
-"""Classifiers without a network, on the same label subsets: what the arms have to beat."""
+"""Classifiers without a network, on the same label subsets: the accuracies for arms to beat."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trainables.data import label_subset
 
 
 def _classifiers() -> list[tuple[str, Any]]:
-    """New classifiers by what figures call them."""
+    """New classifiers with their names in figures."""
     return [
         ("logistic regression, pixels", LogisticRegression(max_iter=300)),
         ("nearest neighbour, pixels", KNeighborsClassifier(1)),
@@ -22,8 +22,7 @@ def _classifiers() -> list[tuple[str, Any]]:
 
 
 def baselines(results: Results) -> pd.DataFrame:
-    """Classifiers without a network, on the same label subsets: logistic regression and the
-    nearest neighbour, on pixels.
+    """Accuracies of logistic regression and the nearest neighbour on pixels, on the label subsets.
 
     Columns `labels`, `classifier`, `label_subset`, `test_accuracy`.
     """
@@ -44,8 +43,7 @@ def baselines(results: Results) -> pd.DataFrame:
 
 
 def baseline_summary(table: pd.DataFrame) -> pd.DataFrame:
-    """One line a classifier and number of labels: mean accuracy over label subsets with its
-    interval."""
+    """One row per classifier and number of labels: mean accuracy over label subsets, interval."""
     lines = []
     for (classifier, labels), group in table.groupby(["classifier", "labels"]):
         interval = mean_interval(group["test_accuracy"])

@@ -1,4 +1,4 @@
-"""Which arm is better, in sentences computed from the rows."""
+"""Sentences on which arm is better, computed from the rows."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from analysis.transfer.arms import (
 from study.words import counted
 
 REFERENCE = "fixed"
-"""The arm that every other one is compared with, in one table."""
+"""The arm with which every other arm is compared in one table."""
 
 COMPARED = ((REFERENCE, "full"), ("full", "scratch"))
 """The pairs of arms that the assignment asks about."""
@@ -37,27 +37,31 @@ COMPARED = ((REFERENCE, "full"), ("full", "scratch"))
 def pair_table(
     rows: pd.DataFrame, first: str, second: str, matters: float | None = None
 ) -> pd.DataFrame:
-    """Lines of `against` on the arms `first` − `second`, one a number of labels: a family of their
-    own."""
-    rows = at_one_setting(with_arms(rows))  # of all arms, not of what these two have
+    """`against` for the arms `first` − `second`, one row per number of labels.
+
+    These comparisons are a family of their own in Holm's correction.
+    """
+    rows = at_one_setting(with_arms(rows))  # the setting of all arms, not of these two
     return against(rows[rows["arm"].isin([first, second])], second, matters)
 
 
 def _lines_of(table: pd.DataFrame, arms: list[str]) -> pd.DataFrame:
-    """The lines of `against` on these arms; a table of none has no columns to choose by."""
+    """The rows of `against` on these arms; an empty table has no columns to choose by."""
     return table[table["arm"].isin(arms)] if len(table) else table
 
 
 def _word(line: pd.Series) -> str:
-    """The verdict of the p value, corrected for the number of comparisons: an interval, which
-    is of one comparison alone, excludes 0 more often than it should in one of many."""
+    """The verdict of the p value, corrected for the number of comparisons.
+
+    An interval is for one comparison only: among many, it excludes 0 too often.
+    """
     if not line["p_holm"] < LEVEL:  # NaN too: nothing could be tested
         return "no difference that matters" if line["negligible"] else "undecided"
     return "better" if line["difference"] > 0 else "worse"
 
 
 def _points(line: pd.Series) -> str:
-    """A difference in percentage points with its interval."""
+    """Format a difference in percentage points with its interval."""
     interval = Interval(
         line["difference"], line["low"], line["high"], line["pairs"], line["interval"]
     )
@@ -65,7 +69,7 @@ def _points(line: pd.Series) -> str:
 
 
 def _on_pair(lines: pd.DataFrame, steps: str = "") -> list[str]:
-    """A sentence: with how many labels one arm beats another; none where there are no lines."""
+    """Say with how many labels one arm beats another: one sentence, or none without lines."""
     if lines.empty:
         return []
     first, second = lines[["arm", "reference"]].iloc[0]
@@ -78,8 +82,11 @@ def _on_pair(lines: pd.DataFrame, steps: str = "") -> list[str]:
 
 
 def best_of(rows: pd.DataFrame, arms: list[str]) -> pd.DataFrame:
-    """The rows of the cell, of these arms, with the best mean validation accuracy for each number
-    of labels: at one d, depth and batch size of one arm."""
+    """The rows of the best cell of these arms for each number of labels.
+
+    The best cell has the highest mean validation accuracy; it is one arm at one d, depth and batch
+    size.
+    """
     mine = rows[rows["arm"].isin(arms)]
     chosen = []
     for _, group in mine.groupby("labels"):
@@ -89,11 +96,11 @@ def best_of(rows: pd.DataFrame, arms: list[str]) -> pd.DataFrame:
 
 
 def gain_of_unlabelled(rows: pd.DataFrame) -> pd.DataFrame:
-    """The gain by unlabelled images over the best that labelled ones alone give.
+    """The gain in accuracy from unlabelled images.
 
-    One line a number of labels: the best arm that starts from a pretrained encoder minus the best
-    that doesn't, both by mean validation accuracy, paired on label subsets. Columns `labels`,
-    `with`, `without` (arms), `difference`, `low`, `high`, `interval`, `pairs`, `cells`.
+    One row per number of labels: the best arm that starts from a pretrained encoder minus the best
+    arm that doesn't, both chosen by mean validation accuracy, paired on label subsets. Columns
+    `labels`, `with`, `without` (arms), `difference`, `low`, `high`, `interval`, `pairs`, `cells`.
     """
     rows = with_arms(rows)
     without = [arm for arm in ordered(rows["arm"]) if split(arm)[0] in WITHOUT_UNLABELLED]
@@ -121,7 +128,7 @@ def gain_of_unlabelled(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _on_unlabelled(rows: pd.DataFrame) -> list[str]:
-    """A sentence on what pretraining adds beyond a good network and augmentation."""
+    """Say what pretraining adds to a good network with augmentation."""
     table = gain_of_unlabelled(rows)
     if table.empty:
         return []
@@ -136,7 +143,7 @@ def _on_unlabelled(rows: pd.DataFrame) -> list[str]:
 
 
 def _best_arms(rows: pd.DataFrame) -> list[str]:
-    """The arm with the best validation accuracy for each number of labels, in one sentence."""
+    """Name the arm with the best validation accuracy for each number of labels, in one sentence."""
     parts = []
     for labels, chosen in best_of(rows, list(rows["arm"].unique())).groupby("labels"):
         interval = accuracy_interval(chosen)
@@ -147,8 +154,10 @@ def _best_arms(rows: pd.DataFrame) -> list[str]:
 
 
 def budget(rows: pd.DataFrame) -> str:
-    """How many steps the arms take that train a network: ` at 100 steps each`; empty where rows
-    don't say."""
+    """The steps of the arms that train a network, such as ` at 100 steps each`.
+
+    Empty if no such arm takes all labels at once, or if `rows` have no epochs.
+    """
     networks = rows[rows["freeze"].isin(["fixed", "full", "scratch", "lp-ft", "supervised"])]
     networks = networks[networks["asked_batch_size"] == 0]
     if networks.empty or "epochs" not in rows:
@@ -160,7 +169,7 @@ def budget(rows: pd.DataFrame) -> str:
 
 
 def _basis(lines: pd.DataFrame, rows: pd.DataFrame, validation: int) -> list[str]:
-    """A note on the differences: their kind, the test of the words, the choice of the settings."""
+    """Explain the differences: their kind, the test behind the words, the choice of settings."""
     if lines.empty:
         return []
     line = lines.iloc[-1]
@@ -185,7 +194,7 @@ def _basis(lines: pd.DataFrame, rows: pd.DataFrame, validation: int) -> list[str
 
 
 def best_score(rows: pd.DataFrame, test_images: int) -> str:
-    """The best classifier by validation accuracy, with the interval over test images."""
+    """Name the best classifier by validation accuracy, with the interval over test images."""
     best = best_classifier(rows)
     accuracy = float(best["test_accuracy"])
     within = ""
@@ -206,11 +215,11 @@ def conclusions(
     validation_images: int = 0,
     matters: float | None = None,
 ) -> list[str]:
-    """Which arm is better, by how much, in sentences computed from the rows.
+    """Say which arm is better and by how much, in sentences computed from the rows.
 
-    `test_images` and `validation_images` are how many there are; 0 leaves out what needs them.
-    `matters`, a fraction, is given where replicates were added until the pairs of `COMPARED` were
-    decided, or known to differ by less.
+    `test_images` and `validation_images` are numbers of images; 0 leaves out the parts that need
+    them. `matters`, a fraction, is given if replicates were added until the pairs of `COMPARED`
+    were decided, or known to differ by less.
     """
     rows = with_arms(rows)
     sentences = [best_score(rows, test_images)]

@@ -1,4 +1,4 @@
-"""The path of each comparison that replicates were added to until it was decided."""
+"""Intervals after each replicate, for comparisons that ran until they were decided."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from analysis.transfer.conclusions import COMPARED, pair_table
 
 
 def decision_table(rows: pd.DataFrame, matters: float) -> pd.DataFrame:
-    """`against`, of the pairs of `COMPARED`, by the test that stays valid at every look."""
+    """`against` for the pairs of `COMPARED`, by the test that stays valid at every look."""
     arms = set(with_arms(rows)["arm"])
     tables = [pair_table(rows, *pair, matters) for pair in COMPARED if set(pair) <= arms]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
@@ -22,7 +22,8 @@ def decision_table(rows: pd.DataFrame, matters: float) -> pd.DataFrame:
 def decision_paths(rows: pd.DataFrame) -> pd.DataFrame:
     """The interval of each comparison after each replicate.
 
-    Columns `arm`, `reference`, `labels` and those of `statistics.path`; differences are fractions.
+    Columns `arm`, `reference`, `labels`, and the columns of `statistics.path`. Differences are
+    fractions.
     """
     rows = with_arms(rows)
     tables = []
@@ -38,8 +39,10 @@ def decision_paths(rows: pd.DataFrame) -> pd.DataFrame:
 
 @styled()
 def draw_decisions(paths: pd.DataFrame, matters: float) -> Figure:
-    """The interval of each comparison against the number of replicates, in percentage points: a
-    row a pair of arms, a panel a number of labels."""
+    """Draw the interval of each comparison against the number of replicates, in percentage points.
+
+    Rows are pairs of arms, columns numbers of labels.
+    """
     pairs = list(paths[["arm", "reference"]].drop_duplicates().itertuples(index=False))
     counts = sorted(paths["labels"].unique())
     made, panels = figure(len(counts), len(pairs), width=2.3 * len(counts) + 0.6,

@@ -1,4 +1,4 @@
-"""Accuracies, differences and confusions, drawn."""
+"""Plots of accuracies, differences and confusions."""
 
 from __future__ import annotations
 
@@ -38,15 +38,18 @@ from analysis.transfer.arms import (
 
 
 def _looks(arms: list[str]) -> dict[str, dict[str, Any]]:
-    """How each arm is drawn: colour and marker by what happens to the encoder; where there are
-    several kinds of pretraining, plain ones are hollow and dashed, the others full and solid."""
+    """The plot style of each arm.
+
+    Colour and marker depend on `freeze`. With several kinds of pretraining, plain arms are hollow
+    and dashed, the others full and solid.
+    """
     ways = ordered(split(arm)[0] for arm in arms)
     several = len({split(arm)[1] for arm in arms}) > 1
     looks = {}
     for arm in arms:
         way, pretraining = split(arm)
         index = ways.index(way)
-        # An eighth has the first one's colour, with a marker of its own.
+        # When colours run out they repeat, with other markers.
         marker = MARKERS[(index + 3 * (index // len(COLOURS))) % len(MARKERS)]
         look: dict[str, Any] = {"color": COLOURS[index % len(COLOURS)], "marker": marker}
         if several:
@@ -59,7 +62,7 @@ def _looks(arms: list[str]) -> dict[str, dict[str, Any]]:
 
 
 def _draw_arms(axes: Axes, table: pd.DataFrame, rows: pd.DataFrame, x: str, spread: float) -> None:
-    """Means with intervals, and the replicates as dots, one series an arm."""
+    """Draw means with intervals, and the replicates as dots, one series per arm."""
     arms = ordered(table["arm"])
     for index, (arm, look) in enumerate(_looks(arms).items()):
         shift = 1 + spread * (index - (len(arms) - 1) / 2)
@@ -78,20 +81,22 @@ def _draw_arms(axes: Axes, table: pd.DataFrame, rows: pd.DataFrame, x: str, spre
 
 
 def of_dimension(table: pd.DataFrame, dim: int) -> pd.DataFrame:
-    """The lines of one latent dimension, those of arms that have none among them."""
+    """The rows of one latent dimension and those of arms without one."""
     return table[(table["latent_dim"] == dim) | table["latent_dim"].isna()]
 
 
 def at_every_dimension(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with the lines of arms that have no latent dimension repeated at every one."""
+    """Repeat the rows of arms without a latent dimension at every latent dimension."""
     dims = table["latent_dim"].dropna().unique()
     return pd.concat([of_dimension(table, dim).assign(latent_dim=dim) for dim in dims])
 
 
 @styled()
 def draw_by_labels(rows: pd.DataFrame, pixel_baselines: pd.DataFrame) -> Figure:
-    """Accuracy against the number of labels by arm, a panel a latent dimension; at one
-    setting of depth and batch size. `pixel_baselines` may be empty."""
+    """Draw accuracy against the number of labels by arm, one panel per latent dimension.
+
+    Only one setting of depth and batch size is shown. `pixel_baselines` may be empty.
+    """
     rows = at_one_setting(with_arms(rows))
     table = summary(rows)
     dims = sorted(int(dim) for dim in table["latent_dim"].dropna().unique())
@@ -130,8 +135,10 @@ def draw_by_labels(rows: pd.DataFrame, pixel_baselines: pd.DataFrame) -> Figure:
 
 @styled()
 def draw_by_dimension(rows: pd.DataFrame) -> Figure:
-    """Accuracy against d by arm, a panel a number of labels; at one setting of depth and batch
-    size."""
+    """Draw accuracy against d by arm, one panel per number of labels.
+
+    Only one setting of depth and batch size is shown.
+    """
     rows = at_one_setting(with_arms(rows))
     table = at_every_dimension(summary(rows))
     rows = at_every_dimension(rows)
@@ -152,15 +159,17 @@ def draw_by_dimension(rows: pd.DataFrame) -> Figure:
 
 @styled()
 def draw_differences(table: pd.DataFrame) -> Figure:
-    """Paired difference fixed − full in percentage points with its interval, by d and labels; at
-    one setting of depth and batch size."""
+    """Draw the paired difference fixed − full in percentage points with its interval.
+
+    One series per number of labels, over d, at one setting of depth and batch size.
+    """
     table = at_one_setting(table)
     made, axes = figure(width=8, height=3.6)
     counts = sorted(table["labels"].unique())
     dims = sorted(table["latent_dim"].unique())
     for index, labels in enumerate(counts):
         part = table[table["labels"] == labels].sort_values("latent_dim")
-        # Evenly spaced: on the scale of d the bars of 12 and 14 would overlap.
+        # Evenly spaced: on the scale of d, the bars of 12 and 14 would overlap.
         shift = 0.16 * (index - (len(counts) - 1) / 2)
         places = [dims.index(dim) + shift for dim in part["latent_dim"]]
         series = Series(f"{labels} labels", index, scale=100)
@@ -175,7 +184,7 @@ def draw_differences(table: pd.DataFrame) -> Figure:
 
 @styled()
 def draw_against(table: pd.DataFrame) -> Figure:
-    """Every arm minus the reference in percentage points with its interval, by labels."""
+    """Draw each arm minus the reference in percentage points with its interval, by labels."""
     arms = ordered(table["arm"])
     counts = sorted(table["labels"].unique())
     made, axes = figure(width=8, height=1.6 + 0.55 * len(arms))
@@ -200,8 +209,10 @@ def draw_against(table: pd.DataFrame) -> Figure:
 
 @styled()
 def draw_original(ours: pd.DataFrame, theirs: pd.DataFrame) -> Figure:
-    """The original's single runs beside this study's means, against d, a panel an arm; at one
-    setting of depth and batch size."""
+    """Draw the original's single runs and this study's means against d, one panel per arm.
+
+    The study's means are at one setting of depth and batch size.
+    """
     ours = at_one_setting(ours)
     made, panels = figure(2, width=9, height=3.6, sharey=True)
     for axes, arm in zip(panels, ("fixed", "full"), strict=True):
@@ -233,7 +244,7 @@ def draw_original(ours: pd.DataFrame, theirs: pd.DataFrame) -> Figure:
 
 @styled()
 def draw_confusion(counts: np.ndarray, names: Sequence[str]) -> Figure:
-    """A confusion matrix in per cent of each true class; of more than 20, without numbers."""
+    """Draw a confusion matrix in per cent of each true class; without numbers above 20 classes."""
     classes = len(names)
     side = min(11.0, max(4.6, 0.35 * classes))
     made, axes = figure(width=side + 0.6, height=side)

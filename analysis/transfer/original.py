@@ -10,8 +10,10 @@ from analysis.transfer.arms import PLAIN, at_one_setting
 
 
 def original() -> pd.DataFrame:
-    """The 56 accuracies of the original solution, as fractions: `freeze`, `labels`,
-    `latent_dim`, `test_accuracy`."""
+    """The 56 accuracies of the original solution, as fractions.
+
+    Columns `freeze`, `labels`, `latent_dim`, `test_accuracy`.
+    """
     with files("analysis").joinpath("original_transfer.csv").open(encoding="utf-8") as file:
         table = pd.read_csv(file)
     table["test_accuracy"] = table.pop("test_accuracy_percent") / 100
@@ -19,9 +21,11 @@ def original() -> pd.DataFrame:
 
 
 def beside_original(ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
-    """The original's accuracies with this study's means, where it has the same cell, at
-    one setting of depth and batch size: `freeze`, `labels`, `latent_dim`, `original`,
-    `test_accuracy`, `low`, `high`, `cells`."""
+    """The original's accuracies with this study's means at one setting of depth and batch size.
+
+    Columns `freeze`, `labels`, `latent_dim`, `original`, `test_accuracy`, `low`, `high`, `cells`;
+    the last four are NaN if the study lacks the cell.
+    """
     plain = ours[ours["pretraining"] == PLAIN]
     shown = at_one_setting(plain)
     keys = ["freeze", "labels", "latent_dim"]
@@ -31,12 +35,11 @@ def beside_original(ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
 
 
 def original_conclusion(theirs: pd.DataFrame) -> str:
-    """A sentence on the original's 56 numbers: chance on the average, with more spread than chance
-    alone would give them."""
+    """Say that the original's 56 numbers average to chance, but spread more than chance gives."""
     means = 100 * theirs.groupby("freeze")["test_accuracy"].mean()
     accuracy = theirs["test_accuracy"]
     mean = accuracy.mean()
-    # Over the variance of 100 images, the fewest that whole per cents can be shares of.
+    # Relative to the variance with 100 images, the fewest that can give every whole per cent.
     spread = ((accuracy - mean) ** 2).sum() / (mean * (1 - mean) / 100)
     return (
         f"The original's means are {means['fixed']:.2f} % (fixed) and {means['full']:.2f} % "

@@ -1,4 +1,4 @@
-"""Does the budget decide it? Two arms compared at other steps and at other rates."""
+"""Whether the budget decides which arm is better: two arms at other steps and other rates."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from analysis.transfer.accuracies import over_replicates
 from analysis.transfer.arms import rows_of
 
 VARIED = {"steps": "epochs", "rates": "rate_factor"}
-"""By experiment: the setting that it varies, all labels in one minibatch."""
+"""The setting that each experiment varies, with all labels in one minibatch."""
 
 AXIS_LABELS = {"steps": "optimiser steps of both arms", "rates": "factor of every learning rate"}
-"""Their names in figures."""
+"""The names of the varied settings in figures."""
 
 
 def sensitivity(results: Results) -> pd.DataFrame:
     """Encoder fixed minus everything trained, at other numbers of steps and at other rates.
 
     Columns `varied` (`steps`, `rates`, or `tuned`: each arm at the steps and the rate with its
-    best validation accuracy), `value` (steps, or the factor of every rate; NaN), `latent_dim`,
-    `labels`, `difference`, `low`, `high`, `p`, `p_holm`, `pairs`, `fixed` and `full` (mean
-    validation accuracies), `interval`, `cells`. Empty where neither experiment is finished.
+    best validation accuracy), `value` (steps, or the factor of every rate; NaN if tuned),
+    `latent_dim`, `labels`, `difference`, `low`, `high`, `p`, `p_holm`, `pairs`, `fixed` and `full`
+    (mean validation accuracies), `interval`, `cells`. Empty if neither experiment has results.
     """
     known = {name: rows_of(results, name) for name in VARIED if len(results.of(name))}
     lines = []
@@ -42,7 +42,7 @@ def sensitivity(results: Results) -> pd.DataFrame:
 
 
 def _line(rows: pd.DataFrame, **setting: object) -> list[dict[str, object]]:
-    """One line of the table; none where an arm is missing."""
+    """One row of the table; none if an arm is missing."""
     keys = ["latent_dim", "label_subset"]
     one, two = (rows[rows["freeze"] == arm] for arm in ("fixed", "full"))
     pairs = one.merge(two, on=keys, suffixes=("", "_full"))
@@ -67,7 +67,7 @@ def _line(rows: pd.DataFrame, **setting: object) -> list[dict[str, object]]:
 
 
 def sensitivity_conclusions(table: pd.DataFrame) -> list[str]:
-    """Whether the steps decide which arm is better: a sentence a number of labels."""
+    """Say whether the steps decide which arm is better, a sentence per number of labels."""
     sentences = []
     for labels, lines in table.groupby("labels") if len(table) else ():
         steps, tuned = (lines[lines["varied"] == name] for name in ("steps", "tuned"))
@@ -87,7 +87,7 @@ def sensitivity_conclusions(table: pd.DataFrame) -> list[str]:
 
 
 def _verdict(steps: pd.DataFrame) -> str:
-    """The verdict of the corrected p values on the differences at all numbers of steps."""
+    """The verdict of the corrected p values over all numbers of steps."""
     decided = steps[steps["p_holm"] < LEVEL]
     if decided.empty:
         return "undecided at each"
@@ -106,8 +106,10 @@ def _points(line: pd.Series) -> str:
 
 @styled()
 def draw_sensitivity(table: pd.DataFrame) -> Figure:
-    """The difference against steps and against the factor of the rates, a series a number of
-    labels, with intervals."""
+    """Draw the difference against steps and against the factor of the rates, with intervals.
+
+    One series per number of labels.
+    """
     shown = [name for name in VARIED if name in set(table["varied"])]
     made, panels = figure(len(shown), width=8, height=3.6, sharey=True, squeeze=False)
     for axes, name in zip(panels[0], shown, strict=True):

@@ -1,4 +1,4 @@
-"""All arms in one table, beside what they were to reach."""
+"""All arms in one table, with their target accuracies."""
 
 from __future__ import annotations
 
@@ -23,12 +23,11 @@ TARGETS = {
     "consistency + contrastive": BEST_ARM,
     "supervised + augmented": {20: 0.827, 40: 0.912, 80: 0.95, 160: 0.968},
 }
-"""By arm and number of labels: the test accuracy that the study set out to reach on all of
-MNIST."""
+"""Test accuracy that the study set out to reach on all of MNIST, by arm and number of labels."""
 
 
 def judged(low: float, high: float, target: float) -> str:
-    """Whether a 95 % interval says that a target is met."""
+    """Return "met", "not met" or "undecided" for a 95 % interval; empty without a target."""
     if math.isnan(target) or math.isnan(low) or math.isnan(high):
         return "" if math.isnan(target) else "undecided"
     if low >= target:
@@ -37,12 +36,13 @@ def judged(low: float, high: float, target: float) -> str:
 
 
 def arms_table(rows: pd.DataFrame, dataset: str) -> pd.DataFrame:
-    """One line an arm and number of labels, at the d, depth and batch size with that arm's best
-    mean validation accuracy, of those that have all the numbers of labels.
+    """One row per arm and number of labels, at the arm's best d, depth and batch size.
+
+    Best is the highest mean validation accuracy; settings that lack numbers of labels are left out.
 
     Columns `arm`, `name`, `labels`, `latent_dim`, `depth`, `asked_batch_size`, `test_accuracy`,
     `low`, `high`, `n` (classifiers), `target`, `verdict`, `interval`, `cells`; accuracies are
-    fractions. Targets are for the dataset `mnist` alone.
+    fractions. Only the dataset `mnist` has targets.
     """
     rows = with_arms(rows)
     lines = []
@@ -77,7 +77,7 @@ def arms_table(rows: pd.DataFrame, dataset: str) -> pd.DataFrame:
 
 
 def target_sentence(table: pd.DataFrame) -> list[str]:
-    """How many of the targets are met, where there are any: none or one sentence."""
+    """Say how many of the targets are met: one sentence, or none without targets."""
     counts = table[table["target"].notna()]["verdict"].value_counts()
     if counts.empty:
         return []
