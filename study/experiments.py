@@ -183,10 +183,10 @@ def trained_longer(base: Experiment) -> Experiment:
 def larger_batches(base: Experiment) -> Experiment:
     """Larger minibatches, for as many epochs and for as many updates as the smallest.
 
-    Their size is the smallest times ⌊largest / smallest⌋, or twice the only one.
+    Their size is the smallest times ⌊largest / smallest⌋, and at least twice the smallest.
     """
     smallest, largest = min(base.axes["batch_size"]), max(base.axes["batch_size"])
-    factor = largest // smallest if largest > smallest else 2
+    factor = max(2, largest // smallest)
     checked = part(base, latent_dim=CHECKED_DIMS, depth=(max(base.axes["depth"]),))
     epochs = base.setting("epochs")
     axes = {"batch_size": (factor * smallest,), "epochs": (epochs, factor * epochs)}
