@@ -1,20 +1,20 @@
-"""The computation of one trial: torch, and nothing of ray, `study` or `analysis`.
+"""The computation of one trial: uses torch, and imports nothing of ray, `study` or `analysis`.
 
 Every experiment is a package with two modules:
 
-    settings   a frozen dataclass `Config`, the complete, validated configuration of a cell; and a
-               `VERSION`, raised when the same configuration starts to mean other numbers. Imports
-               no torch, so that a plan of 100,000 cells takes no longer than that import.
+    settings   the frozen dataclass `Config`, the complete, validated configuration of a cell; and
+               `VERSION`, raised when the same configuration starts to give other numbers. Imports
+               no torch: planning 100,000 cells takes no longer than importing torch would.
     train      the function `train(config, replicates, data, report, parent)`, which returns a
-               `trainables.contract.Outcome`; also `Config` and `VERSION`. With parameters
-               `checkpoint` or `score_after`, it gets these by name.
+               `trainables.contract.Outcome`; also `Config` and `VERSION`. If `train` has
+               parameters `checkpoint` or `score_after`, they are passed by name.
 
-A user's trainable is one module that has all three.
+A user's trainable is one module with all three: `Config`, `VERSION` and `train`.
 """
 
 import os
 
-# A matrix product of Intel's MKL rounds by the addresses of its operands, and those by a
-# replicate's place in its block. Strict reproducibility of MKL ends that, also across numbers of
-# threads, and costs nothing that can be measured. MKL reads this at its first product.
+# Rounding in a matrix product of Intel's MKL depends on the addresses of its operands, and these
+# depend on a replicate's place in its block. MKL's strict reproducibility ends that, also across
+# numbers of threads, at no measurable cost. MKL reads this variable at its first product.
 os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")

@@ -1,4 +1,4 @@
-"""The C library's allocator keeps memory that tensors have freed."""
+"""Make the C library's allocator keep the memory of freed tensors."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 KEPT = 256 * 2**20
 """Bytes at the top of the heap that a process may keep for its next tensors."""
 FROM_HEAP = 32 * 2**20
-"""Tensors up to this size come from the heap, not from a mapping of their own; glibc allows no
-more."""
+"""Tensors up to this many bytes come from the heap, not from a mapping of their own; glibc allows
+no larger value."""
 
 
 def keep_freed_memory() -> bool:
-    """Let this process keep the memory of freed tensors; whether the C library is one that can.
+    """Let this process keep the memory of freed tensors; return whether the C library can.
 
-    By default glibc gives a minibatch's activations back to the system after every step, and the
-    next step pays for each of their pages anew: 3,400 page faults a step of three autoencoders at
-    64 images, and 5 of its 25 ms. No result changes by a bit. Other C libraries (musl, macOS) are
+    By default, glibc returns a minibatch's activations to the system after every step, and the next
+    step pays for each of their pages again: 3,400 page faults, and 5 of 25 ms, in a step of three
+    autoencoders at 64 images. Results stay the same to the bit. Other C libraries (musl, macOS) are
     left as they are.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

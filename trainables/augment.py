@@ -1,8 +1,8 @@
-"""Views of images that keep their label: a little turned, moved, scaled, sheared, bent, and noisy.
+"""Views of images that keep their label: slightly turned, moved, scaled, sheared, bent and noisy.
 
-Never mirrored: that makes another sign of a digit. The transforms of torchvision.transforms.v2
-draw once a call and from the global generator. Here every image of a minibatch needs draws of its
-own, and every replicate a generator of its own, so the sampling grid is made here, by
+Never mirrored, as a mirrored digit is another sign. The transforms of torchvision.transforms.v2
+draw once per call, from the global generator. Here every image of a minibatch needs its own draws,
+and every replicate its own generator. So the sampling grid is made here, by
 `torch.nn.functional.affine_grid`, and read by `grid_sample`.
 """
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 SIDE = 28
-"""Pixels of a side that the distances below are in; of other images they are as large a part."""
+"""The distances below are in pixels of images with this side; they scale with the side."""
 TURN = 15.0
 """Largest turn at strength 1, in degrees to either side."""
 SHIFT = 2.0
@@ -26,7 +26,7 @@ SCALE = 0.15
 SHEAR = 10.0
 """Largest shear at strength 1, in degrees."""
 BEND = 0.8
-"""Standard deviation at strength 1 of how far a control point is displaced, in pixels."""
+"""Standard deviation at strength 1 of a control point's displacement, in pixels."""
 CONTROL = 5
 """Control points of the bend along each side; between them it is interpolated."""
 
@@ -40,11 +40,11 @@ def matrices(
     shift_y: Tensor,
     aspect: float = 1.0,
 ) -> Tensor:
-    """Arguments of `affine_grid`, (N, 2, 3), from angles in radians, scales, and shifts in halves
-    of a side, (N,) each; `aspect` is the height of the images over their width.
+    """Arguments of `affine_grid`, (N, 2, 3), for turns, scales, shears and shifts, (N,) each.
 
-    It maps places of the result to those of the image that they show, so a positive `turn` shows
-    the image turned counter-clockwise.
+    Angles are in radians, shifts in halves of a side; `aspect` is the height of the images over
+    their width. The matrices map places in the result to places in the image, so a positive `turn`
+    turns the image counter-clockwise.
     """
     cos, sin, slope = torch.cos(turn), torch.sin(turn), torch.tan(shear)
     upper = torch.stack([cos / scale_x, aspect * (cos * slope - sin) / scale_y, shift_x], dim=1)
@@ -53,11 +53,11 @@ def matrices(
 
 
 def turned(images: Tensor, degrees: Tensor) -> Tensor:
-    """`images` (N, C, H, W) turned counter-clockwise by `degrees` (N,) about the centre of mass
-    of their ink, which moves to the middle; black around them.
+    """Turn `images` (N, C, H, W) counter-clockwise by `degrees` (N,) about their centre of mass.
 
-    If they turned about the middle of the image, the direction of their ink would give the angle
-    away: to 20.5° on MNIST, whose digits lie half a pixel off the middle.
+    The centre of mass of the ink moves to the middle; the surroundings are black. In images turned
+    about their middle, the direction of the ink would give the angle away: to 20.5° on MNIST, whose
+    digits lie half a pixel off the middle.
     """
     angle = torch.deg2rad(degrees)
     one, zero = torch.ones_like(angle), torch.zeros_like(angle)
@@ -71,8 +71,10 @@ def aspect_of(images: Tensor) -> float:
 
 
 def centres_of_mass(images: Tensor) -> Tensor:
-    """The mean place of the ink of `images` (N, C, H, W), (N, 2): right and down from the middle,
-    in halves of a side. A black image has its centre in the middle."""
+    """Centres of mass (N, 2) of the ink of `images` (N, C, H, W).
+
+    They are right and down from the middle, in halves of a side; (0, 0) for a black image.
+    """
     rows, columns = (
         (2 * torch.arange(side, device=images.device) + 1) / side - 1 for side in images.shape[2:]
     )
@@ -92,9 +94,11 @@ def _sample(images: Tensor, theta: Tensor, displaced: Tensor | None = None) -> T
 def views(
     images: Tensor, strength: float, noise: float, generators: Sequence[torch.Generator]
 ) -> Tensor:
-    """A random view of each of `images` (R, B, C, H, W), pixels in [0, 1]; replicate r's are
-    drawn from `generators[r]`. `strength` multiplies every range above, and Gaussian noise of
-    standard deviation `noise` is added to each pixel, which may leave [0, 1]."""
+    """Draw a random view of each of `images` (R, B, C, H, W), pixels in [0, 1].
+
+    Replicate r's views are drawn from `generators[r]`. `strength` multiplies every range above.
+    Gaussian noise of standard deviation `noise` is added to each pixel, which may leave [0, 1].
+    """
     replicates, batch = images.shape[:2]
     sides = list(images.shape[-2:])
     seen = images
@@ -123,11 +127,11 @@ def views(
 
 
 def restroked(images: Tensor, strength: float, generators: Sequence[torch.Generator]) -> Tensor:
-    """`images` (R, B, C, H, W) with thicker or thinner strokes; `generators[r]` draws how much
-    for each image of replicate r.
+    """Make the strokes of `images` (R, B, C, H, W) thicker or thinner.
 
-    A thicker stroke moves every pixel towards the brightest of the 3 × 3 pixels around it, at
-    strength 1 by up to the whole way; a thinner one towards the darkest, by up to half the way.
+    `generators[r]` draws how much for each image of replicate r. A thicker stroke moves every pixel
+    towards the brightest of the 3 × 3 pixels around it, at strength 1 by up to the whole way. A
+    thinner one moves it towards the darkest, by up to half the way.
     """
     flat = images.flatten(0, 1)
     share = strength * (2 * draw(torch.rand, (images.shape[1],), generators, images) - 1)
@@ -144,6 +148,6 @@ def draw(
     generators: Sequence[torch.Generator],
     like: Tensor,
 ) -> Tensor:
-    """Draws (R · B, …) on `like`'s device: `shape` from every generator, on its own."""
+    """Draw `shape` from each generator separately: (R · B, …), on `like`'s device."""
     each = [how(shape, generator=generator, device=generator.device) for generator in generators]
     return torch.cat(each).to(like.device, like.dtype)

@@ -1,4 +1,4 @@
-"""The whole interface between `trainables` and `study`."""
+"""The interface between `trainables` and `study`."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ if TYPE_CHECKING:  # so that settings can be checked, and cells counted, without
     import torch
 
 Report = Callable[[Mapping[str, float]], None]
-"""Called once an epoch (or once a few) with the metrics so far, averaged over replicates.
+"""Called once an epoch (or once every few) with the metrics so far, averaged over replicates.
 
-A search compares trials by the experiment's metric after a few epochs. A `train` that reports it
-after every epoch does enough. One to which that is too dear has a parameter of the name
-`score_after`, a sequence of epochs, and reports it after these alone.
+A search compares trials by the experiment's metric after a few epochs. Reporting this metric after
+every epoch is enough. If that is too expensive, `train` has a parameter `score_after`, a sequence
+of epochs, and reports the metric only after these.
 """
 
 Parent: TypeAlias = "Mapping[int, Mapping[str, torch.Tensor]]"
-"""By number of the parent's replicate, the weights of that one model."""
+"""Weights of each of the parent's models, by replicate number."""
 
 
 class ConfigError(ValueError):
-    """A setting that no trial could run with: says which, what it was and what is allowed."""
+    """A setting that no trial could run with; names it, its value and what is allowed."""
 
     def __init__(self, field_name: str, value: object, allowed: str) -> None:
         super().__init__(f"{field_name} = {value!r}: {allowed}")
@@ -34,23 +34,29 @@ class ConfigError(ValueError):
         self.value = value
         self.allowed = allowed
 
-    def __reduce__(self) -> tuple[Any, ...]:  # exceptions with own arguments need it to be pickled
+    def __reduce__(self) -> tuple[Any, ...]:  # needed to pickle an exception with own arguments
         return type(self), (self.field_name, self.value, self.allowed)
 
 
 class Settings:
-    """Base of every trainable's `Config`: a frozen dataclass with a field `seed` that checks its
-    values in `__post_init__`."""
+    """Base class of every trainable's `Config`, a frozen dataclass with a field `seed`.
+
+    A `Config` checks its values in `__post_init__`.
+    """
 
     @property
     def scored_epochs(self) -> range:
-        """The epochs after which a search can compare trials, the last included: by default all
-        of the setting `epochs`."""
+        """Epochs after which a search can compare trials, including the last.
+
+        By default, every epoch up to the setting `epochs`.
+        """
         return range(1, getattr(self, "epochs", 1) + 1)
 
     def work(self, images: int) -> float:
-        """Images that a replicate learns from, each as often as it is seen, of so many training
-        images: what its seconds grow with. By default `epochs` passes over all of them."""
+        """Number of images a replicate learns from, each counted as often as it is seen.
+
+        Training time grows with it. By default: `epochs` passes over the `images` training images.
+        """
         return float(getattr(self, "epochs", 1) * images)
 
     def parent_replicate(self, replicate: int) -> int:
@@ -58,14 +64,14 @@ class Settings:
         return replicate
 
     def check_data(self, data: Dataset) -> None:
-        """Raise `ConfigError` where these settings don't fit `data`; by default all do."""
+        """Raise `ConfigError` if these settings don't fit `data`; by default they always fit."""
 
 
 def added(default: Any) -> Any:
-    """A field of a `Config` that came after cells had been computed without it.
+    """Return a `Config` field that was added after cells had been computed without it.
 
-    At its default, which is what those cells did, it is left out of a cell's id: they keep
-    theirs, and nothing is computed again.
+    Its default is what those cells did. At the default, it is left out of a cell's id: they keep
+    their ids, and nothing is computed again.
     """
     return field(default=default, metadata={"added": True})
 
@@ -76,9 +82,9 @@ def added_defaults(config: Any) -> dict[str, Any]:
 
 
 class Diverged(RuntimeError):
-    """A replicate's loss stopped being a finite number, so its whole cell has failed.
+    """A replicate's loss, error or weights are no longer finite, so its whole cell fails.
 
-    Dropping only that replicate would leave the survivors, whose mean is biased.
+    Dropping only that replicate would bias the mean of the others.
     """
 
 
@@ -89,7 +95,7 @@ def require(condition: bool, field_name: str, value: object, allowed: str) -> No
 
 
 def require_finite(values: torch.Tensor, replicates: Iterable[int], what: str) -> None:
-    """Raise `Diverged`, naming the `replicates`, unless all of their `values` (R,) are finite."""
+    """Raise `Diverged`, naming the `replicates` concerned, unless all `values` (R,) are finite."""
     finite = values.isfinite().tolist()
     if not all(finite):
         names = ", ".join(str(r) for r, fine in zip(replicates, finite, strict=True) if not fine)
@@ -98,31 +104,31 @@ def require_finite(values: torch.Tensor, replicates: Iterable[int], what: str) -
 
 @dataclass(frozen=True)
 class Progress:
-    """A cell after one of its epochs: all that the remaining ones depend on."""
+    """The state of a cell after an epoch: all that the remaining epochs depend on."""
 
     epoch: int
-    """The last finished one."""
+    """The last finished epoch."""
     tensors: Mapping[str, torch.Tensor]
-    """Of any shapes, on any device."""
+    """Tensors of any shape, on any device."""
     numbers: Mapping[str, Any]
-    """The rest, as JSON can hold it (which keeps every bit of a float)."""
+    """All else, as JSON values; JSON keeps every bit of a float."""
 
 
 class Checkpoint(Protocol):
-    """Where a cell in progress is kept, so that whoever tries it next goes on from there.
+    """Storage for a cell in progress, so that the next attempt continues from there.
 
-    A `train` that has a parameter of the name `checkpoint` is given one, or None; it hands it to
-    `trainables.training.fit`. One without it starts anew after an interruption.
+    If `train` has a parameter `checkpoint`, it is given a `Checkpoint` or None, and passes it to
+    `trainables.training.fit`. A `train` without it starts again after an interruption.
     """
 
     def due(self) -> bool:
-        """Whether enough time has passed since the last save for another one to be worth it."""
+        """Return whether enough time has passed since the last save to save again."""
 
     def save(self, progress: Progress) -> None:
-        """Replace what is kept, in one step."""
+        """Replace the saved progress, atomically."""
 
     def load(self) -> Progress | None:
-        """The kept progress, its tensors on the CPU; None where nothing is."""
+        """Return the saved progress, with its tensors on the CPU, or None."""
 
 
 @dataclass(frozen=True)
@@ -130,15 +136,15 @@ class Outcome:
     """A finished block, before it is written."""
 
     rows: list[dict[str, Any]]
-    """The final metrics, one dictionary a replicate, in the order of the replicates, whose numbers
-    are under `replicate`."""
+    """Final metrics: one dictionary per replicate, in their order, with its number under
+    `replicate`."""
     history: list[dict[str, Any]] = field(default_factory=list)
-    """Metrics along the way: one dictionary a replicate and epoch."""
+    """Metrics during training: one dictionary per replicate and epoch."""
     weights: dict[str, torch.Tensor] = field(default_factory=dict)
     """Parameters and buffers, stacked over replicates: (R, …) each, on any device."""
     predictions: np.ndarray | None = None
     """Predicted class of every test image, (R, N_test) uint8, or its predicted angle in degrees,
     (R, N_test) float32."""
     networks: Sequence[torch.nn.Module] = ()
-    """The R trained classifiers, where they are networks. No store keeps them: a replicate is
-    trained again where one is needed."""
+    """The R trained classifiers, if they are networks. They aren't stored: a replicate is trained
+    again when its network is needed."""

@@ -1,4 +1,4 @@
-"""The fastest way to compute the steps of replicates on a GPU, by measurement."""
+"""Choose the fastest way to compute the steps of replicates on a GPU, by measurement."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from trainables.graph import EAGER_STEPS, CudaGraph
 from trainables.replicates import LossFunction, Replicates, Strategy
 
 FEW = 8
-"""Replicates up to which `loop` is a candidate: it launches R times as many kernels."""
+"""Largest number of replicates for which `loop` is tried: it launches R times as many kernels."""
 
 REPLAYS = 10
-"""Steps that are timed."""
+"""Timed steps."""
 
 known: dict[tuple[object, ...], Strategy] = {}
-"""What this process has measured, by network, number of replicates and shapes of a minibatch."""
+"""Strategies measured in this process, by network, number of replicates and shapes of a
+minibatch."""
 
 
 def milliseconds_of(step: Callable[[], object]) -> float:
-    """Milliseconds of `step` on the GPU as a graph, which is how it will run."""
+    """Milliseconds that `step` takes on the GPU as a CUDA graph, as it runs in training."""
     graph = CudaGraph(())
     for _ in range(EAGER_STEPS):
         graph.aside(step)
@@ -42,8 +43,10 @@ def fastest(
     batch: tuple[Tensor, ...],
     milliseconds: Callable[[Callable[[], object]], float] = milliseconds_of,
 ) -> Strategy:
-    """The strategy with the shortest step on this `batch`, (R, B, …) each: gradients change, and
-    parameters don't. `vectorised` where none can be measured."""
+    """Return the strategy with the shortest step on this `batch`, (R, B, …) each.
+
+    Measuring changes gradients, but no parameters. Returns `vectorised` if none can be measured.
+    """
     key = (repr(models.members[0]), len(models), *(part.shape for part in batch))
     if key in known:
         return known[key]
@@ -53,7 +56,7 @@ def fastest(
         models.strategy = strategy
         try:
             taken[strategy] = milliseconds(lambda: models.backward(loss, *batch))
-        except RuntimeError:  # too little memory for this one, or a network that no graph can hold
+        except RuntimeError:  # out of memory, or a network that no graph can capture
             continue
     models.strategy = asked
     known[key] = min(taken, key=lambda strategy: taken[strategy], default="vectorised")

@@ -1,7 +1,7 @@
 """A training step as one CUDA graph.
 
-An autoencoder's step is a hundred small kernels, which a GPU computes faster than a CPU can launch
-them one by one. A graph launches them at once, on the same memory each time.
+An autoencoder's step is a hundred small kernels. A GPU computes them faster than a CPU launches
+them one by one. A graph launches all of them at once, on the same memory each time.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ import torch
 from torch import Tensor
 
 Step = Callable[[Tensor], None]
-"""Takes the indices (R, B) of a minibatch, always of one shape."""
+"""Takes the indices (R, B) of a minibatch, which always have the same shape."""
 
 EAGER_STEPS = 3
-"""Steps before the capture, for what libraries allocate and choose at their first calls."""
+"""Steps before the capture, in which libraries allocate memory and choose algorithms."""
 
 
 class Graph(Protocol):
-    """Records the kernels of a function, to launch them again."""
+    """Records the kernels of a function and launches them again."""
 
     def aside(self, function: Callable[[], object]) -> None:
-        """Call `function` as it is, where a capture may follow."""
+        """Call `function` without recording it, such that a capture may follow."""
 
     def capture(self, function: Callable[[], object]) -> None:
-        """Record what `function` would launch, and launch nothing."""
+        """Record what `function` would launch, without launching it."""
 
     def replay(self) -> None:
         """Launch what was recorded."""
@@ -37,20 +37,20 @@ class CudaGraph:
     """`torch.cuda.CUDAGraph` as a `Graph`."""
 
     def __init__(self, generators: Sequence[torch.Generator]) -> None:
-        """`generators`: those that the function draws from, on the GPU."""
+        """`generators` are those on the GPU that the function draws from."""
         self.graph = torch.cuda.CUDAGraph()
         self.generators = generators
         self.stream = torch.cuda.Stream()
 
     def aside(self, function: Callable[[], object]) -> None:
-        """Call `function` on another stream than the default one, which can't be captured."""
+        """Call `function` on a side stream; the default stream can't be captured."""
         self.stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self.stream):
             function()
         torch.cuda.current_stream().wait_stream(self.stream)
 
     def capture(self, function: Callable[[], object]) -> None:
-        """Record what `function` would launch, and launch nothing."""
+        """Record what `function` would launch, without launching it."""
         for generator in self.generators:
             self.graph.register_generator_state(generator)
         with torch.cuda.graph(self.graph, stream=self.stream):
@@ -62,14 +62,14 @@ class CudaGraph:
 
 
 class Replayed:
-    """A step that is captured in `graph` at its fourth call, and replayed from then on."""
+    """A step that is captured in `graph` at its fourth call and replayed from then on."""
 
     def __init__(self, step: Step, graph: Graph) -> None:
         self.step = step
         self.graph = graph
         self.calls = 0
         self.indices: Tensor | None = None
-        """What the captured step reads."""
+        """Input of the captured step; None before the capture."""
 
     def __call__(self, indices: Tensor) -> None:
         self.calls += 1
@@ -82,7 +82,10 @@ class Replayed:
         self.graph.replay()
 
     def capture(self, indices: Tensor) -> None:
-        """Record the step; where it can't be, warn, and leave it as it is."""
+        """Record the step. If it can't be recorded, warn and leave it as it is.
+
+        Raises `torch.OutOfMemoryError`.
+        """
         static = indices.clone()
         try:
             self.graph.capture(lambda: self.step(static))
@@ -96,7 +99,7 @@ class Replayed:
 
 
 def as_graph(step: Step, device: torch.device, generators: Sequence[torch.Generator]) -> Step:
-    """`step` as a graph on a GPU, unless it draws from `generators` on the CPU; else as it is."""
+    """Return `step` as a graph on a GPU; as it is on a CPU, or if a generator is on the CPU."""
     on_device = all(generator.device.type == device.type for generator in generators)
     if device.type == "cuda" and on_device:
         return Replayed(step, CudaGraph(generators))

@@ -1,4 +1,4 @@
-"""A cell's two tables: what its replicates had along the way, and in the end."""
+"""A cell's two tables: its replicates' metrics during training, and at the end."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ def record(
     metrics: Mapping[str, Tensor],
     **also: float,
 ) -> None:
-    """Append the `metrics` (R,) after an epoch to the history, a line for each of `replicates`, and
-    report their means, with what is `also` to be known of the cell."""
+    """Add the `metrics` (R,) of an epoch to the history, and report their means.
+
+    The history gets a line per replicate; the report also gets the cell's values in `also`.
+    """
     columns = {name: values.tolist() for name, values in metrics.items()}
     history += lines(replicates, {"epoch": epoch}, columns)
     means = {name: values.mean().item() for name, values in metrics.items()}
@@ -29,8 +31,10 @@ def record(
 def lines(
     replicates: Iterable[int], common: Mapping[str, Any], columns: Mapping[str, list[Any]]
 ) -> list[dict[str, Any]]:
-    """A line for each of `replicates`: its number, what all have in common, and its value of each
-    of the `columns` of R values."""
+    """One line per replicate: its number, the `common` values, and its value of each column.
+
+    Each of the `columns` holds R values.
+    """
     rows = zip(*columns.values(), strict=True)
     return [
         {"replicate": replicate, **common, **dict(zip(columns, row, strict=True))}

@@ -1,4 +1,4 @@
-"""The networks: convolutional encoder and decoder, and the small classifier on the code."""
+"""The networks: encoders, decoders, autoencoders, and the small classifier on the code."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 }
 
 GRAIN = 32768
-"""Numbers up to which PyTorch leaves an elementwise operation to one thread."""
+"""Largest number of elements for which PyTorch computes an elementwise operation on one thread."""
 
 
 class Residual(nn.Module):
-    """Feature maps (N, C, H, W) and what two convolutions add to them."""
+    """Feature maps (N, C, H, W) plus the output of two convolutions of them."""
 
     def __init__(self, channels: int, activation: str) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class Residual(nn.Module):
 
 
 def after_layer(shape: Shape, channels: int) -> nn.Module:
-    """The activation after a convolution; of a resnet, with a residual block."""
+    """The activation after a convolution; in a resnet, followed by a residual block."""
     activation = ACTIVATIONS[shape.activation]()
     if shape.network != "resnet":
         return activation
@@ -66,11 +66,11 @@ class Encoder(nn.Module):
         self.code = nn.Linear(shape.features, shape.latent_dim)
 
     def layers(self) -> nn.Sequential:
-        """The layers before the code: weighted ones and activations in turn."""
+        """The layers before the code: weighted layers and activations alternate."""
         return self.convolutions
 
     def features(self, images: Tensor) -> Tensor:
-        """Features of which the code is a linear map, (N, features)."""
+        """Features (N, features); the code is a linear map of them."""
         return self.convolutions(images).flatten(1)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -95,7 +95,7 @@ class Decoder(nn.Module):
                     shape.kernel,
                     stride=2,
                     padding=shape.kernel // 2,
-                    # Half of an odd side is rounded up: 4 → 7, but 7 → 14.
+                    # The encoder rounds half of an odd side up: 7 → 4 → 7, but 14 → 7 → 14.
                     output_padding=(before[0] - 2 * height + 1, before[1] - 2 * breadth + 1),
                 ),
             ]
@@ -103,8 +103,8 @@ class Decoder(nn.Module):
         affine = shape.activation == "none"
         if not affine and isinstance(last, nn.ConvTranspose2d) and last.bias is not None:
             # Start near the mean pixel, sigmoid(-2) = 0.12, not at 0.5. From 0.5, one run in six
-            # fell into all-black images for good (validation MSE 0.112), and the others took 8
-            # epochs to where this takes 3 (0.0166; n = 6 seeds, d = 14, mnist-5k, 3 epochs).
+            # collapsed to all-black images (validation MSE 0.112). The others took 8 epochs to get
+            # as far as this does in 3 (0.0166; n = 6 seeds, d = 14, mnist-5k, 3 epochs).
             nn.init.constant_(last.bias, -2.0)
         layers.append(nn.Identity() if affine else nn.Sigmoid())
         self.convolutions = nn.Sequential(*layers)
@@ -114,7 +114,7 @@ class Decoder(nn.Module):
 
 
 def dense_layers(units: list[int], activation: str) -> list[nn.Module]:
-    """Fully connected layers of these `units`, each with the activation after it."""
+    """Fully connected layers with these numbers of `units`, each followed by the activation."""
     layers: list[nn.Module] = []
     for units_in, units_out in itertools.pairwise(units):
         layers += [nn.Linear(units_in, units_out), ACTIVATIONS[activation]()]
@@ -130,11 +130,11 @@ class DenseEncoder(nn.Module):
         self.code = nn.Linear(shape.units[-1], shape.latent_dim)
 
     def layers(self) -> nn.Sequential:
-        """The layers before the code: weighted ones and activations in turn."""
+        """The layers before the code: weighted layers and activations alternate."""
         return self.hidden
 
     def features(self, images: Tensor) -> Tensor:
-        """Features of which the code is a linear map, (N, units)."""
+        """Features (N, units); the code is a linear map of them."""
         return self.hidden(images.flatten(1))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -142,7 +142,7 @@ class DenseEncoder(nn.Module):
 
 
 class DenseDecoder(nn.Module):
-    """Codes (N, d) to images (N, C, H, W), by fully connected layers; pixels as `Decoder`'s."""
+    """Codes (N, d) to images (N, C, H, W), by fully connected layers; pixels as in `Decoder`."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -184,11 +184,11 @@ class Autoencoder(nn.Module):
         return self.decoder(self.encoder(images))
 
     def trained_encoder(self) -> nn.Module:
-        """The encoder as it is used after training."""
+        """The encoder as used after training."""
         return self.encoder
 
     def kept(self) -> nn.Module:
-        """The stored `Autoencoder`, without parts that only training needs."""
+        """The part of this model to store, without what only training needs."""
         return nn.ModuleDict({"encoder": self.trained_encoder(), "decoder": self.decoder})
 
 
@@ -200,8 +200,10 @@ class Variational(Autoencoder):
         self.log_variance = nn.Linear(self.encoder.code.in_features, shape.latent_dim)
 
     def sampled(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Images decoded from codes drawn with standard normal `noise` (N, d), and the divergence
-        of each code's Gaussian from the standard normal one, in nats: (N,)."""
+        """Images decoded from codes with standard normal `noise` (N, d), and divergences (N,).
+
+        A divergence, in nats, is that of a code's Gaussian from the standard normal one.
+        """
         features = self.encoder.features(images)
         mean, log_variance = self.encoder.code(features), self.log_variance(features)
         codes = mean + noise * (log_variance / 2).exp()
@@ -213,12 +215,12 @@ class Variational(Autoencoder):
 
 
 class Contrastive(Autoencoder):
-    """An encoder that learns to tell images apart, and a decoder that learns to reconstruct from
-    its codes.
+    """An encoder that learns to tell images apart, and a decoder that reconstructs from its codes.
 
-    While it trains, batch norm stands between every layer and its activation. Logistic regression
+    During training, batch norm stands between every layer and its activation. Logistic regression
     on the codes of 20 and 160 labelled images then classifies 82.0 and 94.8 % of the validation
-    images, 73.1 and 92.5 % without (all of MNIST, 4 epochs, d = 32; n = 1 encoder, 8 subsets).
+    images correctly; without batch norm, 73.1 and 92.5 % (all of MNIST, 4 epochs, d = 32; n = 1
+    encoder, 8 subsets).
     """
 
     def __init__(self, shape: Shape, units: int = 128) -> None:
@@ -243,8 +245,10 @@ class Contrastive(Autoencoder):
         return self.encoder.code(values.flatten(1))
 
     def compared(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-        """Directions (2 N, units / 2) of two views (N, C, H, W) of each image, and the `first`
-        ones decoded from codes that the decoder's gradient doesn't reach."""
+        """Directions (2 N, units / 2) of two views of each image, and the `first` views, decoded.
+
+        Views are (N, C, H, W). The decoder's gradient doesn't reach the codes.
+        """
         codes = self.codes(torch.cat([first, second]))
         directions = functional.normalize(self.projection(codes), dim=1)
         return directions, self.decoder(codes[: len(first)].detach())
@@ -253,7 +257,10 @@ class Contrastive(Autoencoder):
         return self.decoder(self.codes(images)) if other is None else self.compared(images, other)
 
     def trained_encoder(self) -> nn.Module:
-        """Batch norm under its running statistics is an affine map: it goes into the layers."""
+        """The encoder with batch norm folded into its layers.
+
+        Under its running statistics, batch norm is an affine map.
+        """
         encoder = copy.deepcopy(self.encoder).eval()
         layers: Any = encoder.layers()
         for place, norm in enumerate(copy.deepcopy(self.norms).eval()):
@@ -267,8 +274,8 @@ class Contrastive(Autoencoder):
 class Standardise(nn.Module):
     """Codes (N, d) to mean 0 and standard deviation 1 under fixed statistics (d,).
 
-    An autoencoder's code has whatever scale its decoder undoes, from 1 to 30 in this study; a
-    head with one learning rate for all of them needs it taken out.
+    An autoencoder's codes have any scale that its decoder undoes, from 1 to 30 in this study.
+    Without that scale, one learning rate serves all heads.
     """
 
     mean: Tensor
@@ -280,7 +287,7 @@ class Standardise(nn.Module):
         self.register_buffer("scale", torch.ones(latent_dim))
 
     def fit(self, codes: Tensor) -> None:
-        """Take the statistics of `codes` (N, d); a coordinate that never changes keeps scale 1."""
+        """Compute the statistics of `codes` (N, d); a constant coordinate keeps scale 1."""
         deviation = codes.std(dim=0)
         self.mean.copy_(codes.mean(dim=0))
         self.scale.copy_(torch.where(deviation > 0, deviation, torch.ones_like(deviation)))
@@ -303,10 +310,10 @@ class Head(nn.Sequential):
 
 
 def batched_gelu(inputs: Tensor) -> Tensor:
-    """GELU of `inputs` (R, …), to the same bits for a replicate whatever R is.
+    """GELU of `inputs` (R, …), with the same bits for a replicate at any R.
 
-    A CPU's vector instructions and the scalar ones for what is left over round GELU's gradient
-    differently, and threads have rests of their own.
+    A CPU's vector instructions and the scalar ones for the remaining elements round GELU's gradient
+    differently, and each thread has remaining elements of its own.
     """
     one_thread = inputs.numel() <= GRAIN or torch.get_num_threads() == 1
     if inputs.device.type != "cpu" or (one_thread and not leaves_rest(inputs)):
@@ -315,7 +322,7 @@ def batched_gelu(inputs: Tensor) -> Tensor:
 
 
 def batched_linear(parameters: Mapping[str, Tensor], name: str, inputs: Tensor) -> Tensor:
-    """The outputs (R, N, M) of R linear layers of this `name` for `inputs` (R, N, K)."""
+    """Outputs (R, N, M) of R linear layers of this `name`, for `inputs` (R, N, K)."""
     bias, weight = parameters[f"{name}.bias"], parameters[f"{name}.weight"]
     return torch.baddbmm(bias.unsqueeze(1), inputs, weight.transpose(1, 2))
 
@@ -332,7 +339,7 @@ class Classifier(nn.Module):
 
     @classmethod
     def untrained(cls, shape: Shape, hidden: int = 32) -> Classifier:
-        """One whose parts have random weights."""
+        """A classifier with random weights."""
         return cls(encoder_of(shape), Head(shape.latent_dim, hidden))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -340,5 +347,5 @@ class Classifier(nn.Module):
 
 
 def count_parameters(module: nn.Module) -> int:
-    """How many numbers `module` can learn."""
+    """Number of elements in the parameters of `module`."""
     return sum(parameter.numel() for parameter in module.parameters())

@@ -1,7 +1,8 @@
-"""Code of a user's own, in a file outside of this checkout: trainables and networks.
+"""A user's own code, in a file outside this checkout: trainables and networks.
 
-A network is named `FILE.py:FUNCTION@DIGEST`. The digest is the file's, so that a worker or a later
-report never takes other code for it; of the path, only the file's name is part of a cell's id.
+A network is named `FILE.py:FUNCTION@DIGEST`. The digest is that of the file's content, so a worker
+or a later report never uses other code by mistake. A cell's id holds the file's name without its
+folder.
 """
 
 from __future__ import annotations
@@ -21,12 +22,15 @@ SPEC = re.compile(r"(?s)(?P<path>.+\.py):(?P<function>[A-Za-z_]\w*)@(?P<digest>[
 
 
 class OwnCodeError(ValueError):
-    """A file of a user's own that can't be used: says which and why."""
+    """A user's file can't be used; says which and why."""
 
 
 @lru_cache
 def module_of(name: str) -> ModuleType:
-    """The module of this name, or in the file of this path. Raises `OwnCodeError` for a file."""
+    """Import the module with this name, or the file at this path.
+
+    Raises `OwnCodeError` for a file that can't be imported.
+    """
     if not name.endswith(".py"):
         return importlib.import_module(name)
     path = Path(name)
@@ -38,7 +42,7 @@ def module_of(name: str) -> ModuleType:
     sys.modules[known_as] = module  # where dataclasses look up their annotations
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # whatever a user's code raises
+    except (Exception, SystemExit) as error:  # a user's code may raise anything
         del sys.modules[known_as]
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise OwnCodeError(f"{path} can't be imported ({reason})") from error
@@ -46,14 +50,16 @@ def module_of(name: str) -> ModuleType:
 
 
 def trainable_part(trainable: str, part: str) -> ModuleType:
-    """Of a trainable that is a package, its module `settings`, which imports no torch, or `train`.
-    A user's module, file or package has both itself."""
+    """Return the module `settings` or `train` of a trainable that is a package.
+
+    `settings` imports no torch. A user's trainable holds both parts and is returned itself.
+    """
     module = module_of(trainable)
     return module if hasattr(module, "Config") else module_of(f"{trainable}.{part}")
 
 
 def named(text: str) -> str:
-    """`FILE.py:FUNCTION` with the whole path and the digest. Raises `OwnCodeError`."""
+    """Return `FILE.py:FUNCTION` with the full path and the digest. Raises `OwnCodeError`."""
     file, _, function = re.sub(r"@[0-9a-f]{12}$", "", text).rpartition(":")
     if not file.endswith(".py"):
         raise OwnCodeError(f"{text} must be FILE.py:FUNCTION")
@@ -66,7 +72,7 @@ def named(text: str) -> str:
 
 
 def digest(path: Path) -> str:
-    """12 hexadecimal digits of a file's content. Raises `OwnCodeError`."""
+    """First 12 hexadecimal digits of a file's SHA-256. Raises `OwnCodeError`."""
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
     except OSError as error:
@@ -74,18 +80,18 @@ def digest(path: Path) -> str:
 
 
 def is_own(network: str) -> bool:
-    """Whether this names a network of a user's own."""
+    """Return whether this names a user's own network."""
     return SPEC.fullmatch(network) is not None
 
 
 def portable(network: str) -> str:
-    """A network of a user's own as it is part of a cell's id: without the folder of its file."""
+    """Name of a user's network in a cell's id: without the folder of its file."""
     return network.rpartition("/")[2]
 
 
 @lru_cache
 def function_of(spec: str) -> Any:
-    """The function that makes a network. Raises `OwnCodeError`, also where the file has changed."""
+    """Return the function that makes a network. Raises `OwnCodeError`, also if the file changed."""
     found = SPEC.fullmatch(spec)
     assert found
     path = Path(found["path"])
@@ -125,7 +131,7 @@ def require_fitting(spec: str, image: tuple[int, int, int], latent_dim: int) -> 
             shapes.append(("the decoder", decoder.eval()(codes), (2, *image)))
     except OwnCodeError:
         raise
-    except (Exception, SystemExit) as error:  # whatever a user's code raises
+    except (Exception, SystemExit) as error:  # a user's code may raise anything
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise OwnCodeError(f"{spec} fails on images of {image} ({reason})") from error
     for what, found, wanted in shapes:

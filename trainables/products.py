@@ -1,8 +1,8 @@
 """Convolutions as matrix products, which a GPU's libraries batch well.
 
-Under `torch.vmap` R convolutions become one with R groups, which cuDNN trains slowly
-(pytorch#70954, #73764). As products they are one batched product, of patches that are copied side
-by side first (im2col).
+Under `torch.vmap`, R convolutions become one with R groups, which cuDNN trains slowly
+(pytorch#70954, #73764). As matrix products, they become one batched product of image patches, which
+are first copied side by side (im2col).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 Sizes = int | tuple[int, int]
-"""Along both axes, or of each."""
+"""One size for both axes, or one for each."""
 
 
 def both(sizes: Sizes) -> tuple[int, int]:
@@ -36,7 +36,10 @@ def conv2d(
     dilation: Sizes = 1,
     groups: int = 1,
 ) -> Tensor:
-    """`torch.conv2d` of images (N, C, H, W) and weights (M, C, K, L)."""
+    """`torch.conv2d` of images (N, C, H, W) and weights (M, C, K, L), as a matrix product.
+
+    With groups, dilation or a named padding, PyTorch's own is used.
+    """
     if groups != 1 or both(dilation) != (1, 1) or isinstance(padding, str):
         return torch.conv2d(images, weight, bias, stride, padding, dilation, groups)
     down, across = both(padding)
@@ -59,7 +62,7 @@ def conv_transpose2d(
     groups: int = 1,
     dilation: Sizes = 1,
 ) -> Tensor:
-    """`torch.conv_transpose2d` of images (N, C, H, W) and weights (C, M, K, L)."""
+    """`torch.conv_transpose2d` of images (N, C, H, W) and weights (C, M, K, L), like `conv2d`."""
     if groups != 1 or both(dilation) != (1, 1):
         return torch.conv_transpose2d(
             images, weight, bias, stride, padding, output_padding, groups, dilation
@@ -80,11 +83,11 @@ OURS: dict[Callable[..., Any], Callable[..., Tensor]] = {
     torch.conv2d: conv2d,
     torch.conv_transpose2d: conv_transpose2d,
 }
-"""By PyTorch's function of the same arguments."""
+"""Replacements of PyTorch's functions, with the same arguments."""
 
 
 class ConvolutionsAsProducts(TorchFunctionMode):
-    """Makes convolutions in the block matrix products, of any module."""
+    """Compute all convolutions in the block as matrix products, in any module."""
 
     def __torch_function__(
         self,

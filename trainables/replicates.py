@@ -1,9 +1,9 @@
 """R models of one architecture, trained as one.
 
-The parameters of all replicates live in one tensor each, with a leading replicate dimension, so
-that one optimiser step moves them all, and one batched matrix product serves them all. Losses
-are *summed* over replicates: no term of one replicate's loss depends on another's parameters, so
-every replicate's gradient is the one it would have alone.
+Each parameter is one tensor with a leading replicate dimension. One optimiser step updates all
+replicates, and one batched matrix product serves them all. Losses are *summed* over replicates. No
+term of one replicate's loss depends on another's parameters, so every replicate's gradient is the
+one it would have alone.
 """
 
 from __future__ import annotations
@@ -21,36 +21,37 @@ from torch.func import functional_call, stack_module_state
 from trainables.products import ConvolutionsAsProducts
 
 Strategy = Literal["batched", "vectorised", "products", "loop", "fastest"]
-"""`batched`: by the network's own `batched(parameters, inputs)`, written for stacked parameters;
-`vectorised`: by `torch.vmap` of the network, which any has; `products`: the same, with convolutions
-as matrix products; `loop`: one replicate after another; `fastest`: `vectorised` until training
-begins and measures which of the three is fastest (`trainables.graph`)."""
+"""How to compute all replicates. `batched`: by the network's own `batched(parameters, inputs)`,
+written for stacked parameters; `vectorised`: by `torch.vmap`, which needs no such method;
+`products`: like `vectorised`, with convolutions as matrix products; `loop`: one replicate after
+another; `fastest`: `vectorised` until training begins, then the one of `vectorised`, `products` and
+`loop` that is measured to be fastest (`trainables.fastest`)."""
 
 LossFunction = Callable[..., Tensor]
-"""(model, *its replicate's batch) -> a scalar loss; for `batched`, the model of all replicates and
-their batches (R, B, …) -> losses (R,)."""
+"""(model, *batch of its replicate) -> a scalar loss. For `batched`: (model of all replicates,
+*batches (R, B, …)) -> losses (R,)."""
 
 
 LANES = 64
-"""A multiple of the numbers that one instruction of a CPU computes."""
+"""A multiple of the number of elements that one vector instruction of a CPU computes."""
 
 
 def leaves_rest(stacked: Tensor) -> bool:
-    """Whether a replicate's numbers in `stacked` (R, …), on a CPU, are no multiple of `LANES`.
+    """Return whether a replicate's size in `stacked` (R, …), on a CPU, is no multiple of `LANES`.
 
-    PyTorch computes the rest of a tensor one by one, which rounds some operations differently: of
-    fused AdamW 1 mean square in 4, of the gradient of GELU 1 number in 30,000 (float32, AVX-512).
-    Where a replicate leaves a rest, these take one replicate after another.
+    PyTorch computes the remaining elements one by one, which rounds some operations differently: 1
+    mean square in 4 in fused AdamW, 1 number in 30,000 in the gradient of GELU (float32, AVX-512).
+    If a replicate leaves a rest, these operations take one replicate after another.
     """
     return stacked.device.type == "cpu" and math.prod(stacked.shape[1:]) % LANES != 0
 
 
 @contextmanager
 def steady_products(matrices: int, device: torch.device) -> Iterator[None]:
-    """Compute products of batches of so many `matrices` to bits that don't depend on how many.
+    """Make products of a batch of `matrices` independent of their number, to the last bit.
 
-    Of two or more, MKL gives each to one thread of a CPU. One alone it splits among all threads,
-    which rounds differently, unless there is one thread.
+    On a CPU, MKL computes each of several matrices on one thread. It splits a single one among all
+    threads, which rounds differently, so the block gives it one thread.
     """
     threads = torch.get_num_threads()
     alone = matrices == 1 and device.type == "cpu"
@@ -64,9 +65,9 @@ def steady_products(matrices: int, device: torch.device) -> Iterator[None]:
 
 
 def pick_device() -> torch.device:
-    """The GPU that the process was given, or else the CPU.
+    """Return the GPU that this process was given, or else the CPU.
 
-    A GPU computes in float32, as a CPU does: by default its convolutions round to TF32.
+    A GPU computes in float32, as a CPU does: TF32, the default for its convolutions, is turned off.
     """
     if not torch.cuda.is_available():
         return torch.device("cpu")
@@ -75,11 +76,13 @@ def pick_device() -> torch.device:
 
 
 def fastest_strategy(model: nn.Module, device: torch.device) -> Strategy:
-    """`batched` where the network can, `loop` for others on a CPU, `fastest` on a GPU.
+    """Return the strategy for `model` on `device`.
 
-    On a CPU `torch.vmap` costs a small network more than its arithmetic does, and vectorised
-    convolutions become grouped ones, which lose at every batch size that the study uses
-    (docs/benchmarks.md has the figures).
+    `batched` if the network has that method; `loop` for batch norm, or on a CPU; else `fastest`.
+
+    On a CPU, `torch.vmap` costs a small network more than its arithmetic does. Vectorised
+    convolutions become grouped ones, which are slower at every batch size that the study uses
+    (figures: docs/benchmarks.md).
     """
     if hasattr(model, "batched"):
         return "batched"
@@ -91,9 +94,9 @@ def fastest_strategy(model: nn.Module, device: torch.device) -> Strategy:
 class Replicates:
     """R models of one architecture with stacked parameters.
 
-    `parameters[name]` is (R, …) and is what an optimiser takes. `members[r]` is an ordinary
-    module whose parameters *are* the slices r of them, gradients included: whatever trains the
-    one trains the other. `numbers` are the cell's numbers of these replicates, by default from 0.
+    `parameters[name]` is (R, …), for the optimiser. `members[r]` is an ordinary module whose
+    parameters and gradients *are* slice r of these tensors: training one trains the other.
+    `numbers` are the replicates' numbers in their cell, by default from 0.
     """
 
     def __init__(
@@ -131,7 +134,8 @@ class Replicates:
         return {**values, **self.buffers}
 
     def _as_one(self, function: LossFunction, batches: tuple[Tensor, ...]) -> Tensor:
-        """The value of `function` for every replicate and its slice of `batches`: (R, …)."""
+        """Return the values of `function` for every replicate and its slice of `batches`: (R,
+        …)."""
         template: Any = self.members[0]
         if self.strategy == "batched":
             return function(partial(template.batched, self.parameters), *batches)
@@ -148,9 +152,9 @@ class Replicates:
             return torch.vmap(of_one)(self.parameters, self.buffers, *batches)
 
     def backward(self, loss: LossFunction, *batches: Tensor) -> Tensor:
-        """Leave every replicate's gradient in `.grad` and return the losses (R,), detached.
+        """Compute every replicate's gradient into `.grad`; return the losses (R,), detached.
 
-        `batches` are (R, B, …) each: slice r is what replicate r sees.
+        `batches` are (R, B, …) each; slice r is what replicate r sees.
         """
         for parameter in self.parameters.values():
             assert parameter.grad is not None
@@ -162,7 +166,7 @@ class Replicates:
             return losses.detach()
         each = []
         for member, *batch in zip(self.members, *batches, strict=True):
-            # One backward a member, so that its activations are gone before the next one's.
+            # One backward per member frees its activations before the next one's are made.
             own = loss(member, *batch)
             own.backward()
             each.append(own.detach())
@@ -172,11 +176,13 @@ class Replicates:
     def evaluate(
         self, function: LossFunction, *data: Tensor, batch_size: int | None = None
     ) -> Tensor:
-        """`function(model, *batch)` of every replicate on the same data, concatenated over
-        batches: (R, N, …) if it returns (B, …). Batch norm takes its running statistics."""
+        """Apply `function(model, *batch)` for every replicate to the same data, in batches.
+
+        Returns (R, N, …) if `function` returns (B, …). Batch norm uses its running statistics.
+        """
         if batch_size is None:
-            # What a CPU's cache holds: batches of 250 take 0.7 of the time of 1,000. On a GPU, a
-            # few GiB of activations.
+            # On a CPU, what its cache holds: batches of 250 take 0.7 of the time of 1,000. On a
+            # GPU, a few GiB of activations.
             most = max(1, 64_000 // len(self))
             batch_size = 250 if self.device.type == "cpu" else min(2000, most)
         for member in self.members:

@@ -1,5 +1,7 @@
-"""Where randomness comes from: each replicate draws from generators of its own, one a purpose.
-They depend on its number, and not on which others are computed with it."""
+"""Random generators: each replicate has its own, one per purpose.
+
+They depend on the replicate's number, not on which others are computed with it.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ PURPOSES = {"initialisation": 0, "order": 1, "head": 2, "views": 3, "angles": 4,
 
 
 def seed_of(seed: int, replicate: int, purpose: str) -> int:
-    """A 63-bit seed for one purpose of one replicate, independent of every other one's."""
+    """A 63-bit seed for one purpose of one replicate, independent of all others."""
     sequence = np.random.SeedSequence([seed, replicate, PURPOSES[purpose]])
     return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
 
@@ -24,8 +26,11 @@ def seed_of(seed: int, replicate: int, purpose: str) -> int:
 def generators(
     seed: int, replicates: Iterable[int], purpose: str, device: torch.device | str = "cpu"
 ) -> list[torch.Generator]:
-    """A generator for each of `replicates`. Those on the CPU draw the same numbers everywhere; a
-    GPU's are counter-based (Philox), draw there, and draw others."""
+    """A generator for each of `replicates`.
+
+    CPU generators draw the same numbers on every machine. A GPU's (counter-based, Philox) draw
+    there, and draw others.
+    """
     return [
         torch.Generator(device).manual_seed(seed_of(seed, replicate, purpose))
         for replicate in replicates
@@ -38,8 +43,10 @@ def initialise(
     replicates: Iterable[int],
     purpose: str = "initialisation",
 ) -> list[Model]:
-    """A model from `build` for each of `replicates`, initialised from its own seed; the global
-    state is kept."""
+    """Build a model for each of `replicates`, initialised from its own seed.
+
+    The global random state is kept.
+    """
     members = []
     for replicate in replicates:
         with torch.random.fork_rng(devices=[]):

@@ -11,13 +11,13 @@ from trainables.data import Dataset
 from trainables.own import OwnCodeError, is_own, require_fitting
 
 DEEPEST = 8
-"""Layers at most; images of fewer than 2^8 pixels a side allow fewer."""
+"""Largest number of layers; images of at most 2^7 pixels a side allow fewer."""
 
 NETWORKS = ("convolutional", "resnet", "mlp")
-"""Kinds of networks, which `trainables.networks` has."""
+"""Kinds of networks in `trainables.networks`."""
 
 ACTIVATIONS = ("gelu", "relu", "silu", "none")
-"""Names of nonlinearities, which `trainables.networks` has."""
+"""Names of nonlinearities in `trainables.networks`."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class Shape:
     latent_dim: int
     """d, the length of the code."""
     depth: int
-    """Convolutional layers in the encoder, each halving the side of the image; of an MLP, hidden
-    layers, each with half as many units as the one before."""
+    """Convolutional layers in the encoder; each halves the side of the image. In an MLP: hidden
+    layers; each has half as many units as the one before."""
     width: int
     """Channels after the first convolution; each further one doubles them. An MLP has 32 times as
-    many units in its first hidden layer: 512, 256 and 128 for 16."""
+    many units in its first hidden layer: a width of 16 gives 512, 256 and 128."""
     kernel: int = 3
     """Side of the convolution kernels, in pixels; odd."""
     activation: str = "gelu"
@@ -54,13 +54,16 @@ class Shape:
             self.activation in ACTIVATIONS, "activation", self.activation, " or ".join(ACTIVATIONS)
         )
 
-    @lru_cache  # noqa: B019  # of the few shapes of a study
+    @lru_cache  # noqa: B019  # a study has few shapes
     def of_images(self, image: tuple[int, int, int]) -> Shape:
-        """The same for images of other channels, height and width."""
+        """Return this shape for images with these channels, height and width."""
         return replace(self, image=image)
 
     def check_data(self, data: Dataset) -> None:
-        """Raise `ConfigError` where the images of `data` are too small for so many layers."""
+        """Raise `ConfigError` if the network doesn't fit the images of `data`.
+
+        Each convolution halves the images, so small images allow fewer layers.
+        """
         smaller = min(data.image_shape[1:])
         most = max(1, math.ceil(math.log2(smaller)))
         allowed = f"at most {most}, as images of {smaller} pixels can be halved so often"
@@ -83,7 +86,7 @@ class Shape:
 
     @property
     def channels(self) -> list[int]:
-        """Channels of the image and after each convolution."""
+        """Channels of the image, then after each convolution."""
         return [self.image[0]] + [self.width * 2**layer for layer in range(self.depth)]
 
     @property
@@ -95,7 +98,7 @@ class Shape:
 
     @property
     def features(self) -> int:
-        """Numbers in the last feature map."""
+        """Number of elements in the last feature map."""
         return self.channels[-1] * math.prod(self.sides[-1])
 
 
@@ -108,5 +111,5 @@ def shape_of(
     activation: str,
     network: str = "convolutional",
 ) -> Shape:
-    """`Shape` of the same arguments, made once for the many cells that share it."""
+    """Return `Shape` with the same arguments, made once for the many cells that share it."""
     return Shape(latent_dim, depth, width, kernel, activation, network)

@@ -1,4 +1,4 @@
-"""The training loop of all replicates, which goes on from a checkpoint to the same bits."""
+"""The training loop of all replicates, which resumes from a checkpoint to the same bits."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ Gather = Callable[[Tensor], tuple[Tensor, ...]]
 
 
 class Minibatches:
-    """Which images each replicate sees at each step: a fresh permutation every epoch, drawn from
-    the replicate's own generator. The last, incomplete minibatch of an epoch is left out, as a
-    permutation puts others there the next time."""
+    """The images that each replicate sees at each step.
+
+    Every epoch is a fresh permutation from the replicate's own generator. The last, incomplete
+    minibatch of an epoch is left out; the next permutation leaves out other images.
+    """
 
     def __init__(
         self, images: int, batch_size: int, orders: Sequence[torch.Generator], gather: Gather
     ) -> None:
-        """`gather` turns indices (R, B) into the arguments of a loss after the model,
-        (R, B, …) each."""
+        """`gather` maps indices (R, B) to the loss's arguments after the model, (R, B, …) each."""
         self.images = images
         self.batch_size = min(batch_size, images)
         self.orders = list(orders)
@@ -36,13 +37,13 @@ class Minibatches:
 
     @property
     def steps(self) -> int:
-        """Minibatches an epoch."""
+        """Minibatches per epoch."""
         return self.images // self.batch_size
 
     def epoch(self, device: torch.device | str = "cpu") -> Iterator[Tensor]:
-        """Indices (R, B) int64 on `device`, `steps` times; an epoch's go there at once."""
+        """Yield `steps` tensors of indices (R, B) int64 on `device`, all moved there at once."""
         if self.batch_size == self.images:
-            # The whole set at once: its order is of no consequence, so none is drawn.
+            # One minibatch holds the whole set: its order doesn't matter, so none is drawn.
             yield torch.arange(self.images, device=device).expand(len(self.orders), -1)
             return
         shuffled = torch.stack(
@@ -58,20 +59,20 @@ class Recipe:
     epochs: int
     """Passes over the images."""
     learning_rates: Mapping[str, float]
-    """Peaks by the prefix of a parameter's name; a parameter takes that of the first that fits."""
+    """Peak rates by prefix of a parameter's name; the first prefix that matches counts."""
     weight_decay: float
     warm_up: float = 0.1
-    """Share of the steps for which the rates rise."""
+    """Share of the steps during which the rates rise."""
     optimiser: Make = AdamW
     """Makes the optimiser."""
 
 
 @dataclass(frozen=True)
 class Resumable:
-    """State that a training goes on from, beside models and optimiser."""
+    """The state that a training resumes with, besides models and optimiser."""
 
     checkpoint: Checkpoint | None
-    """Where its state is kept; None: nowhere."""
+    """Where progress is saved; None: nowhere."""
     history: list[dict[str, Any]]
     """The list that `after_epoch` appends to."""
     draws: Sequence[torch.Generator] = ()
@@ -88,9 +89,9 @@ def fit(
 ) -> float:
     """Train all replicates. `after_epoch(epoch, losses)` gets the mean training losses (R,).
 
-    With a checkpoint, training goes on after the epoch that it holds, if any, and ends with the
-    same bits on a CPU as if it had never stopped. Returns the seconds that earlier tries took up to
-    there, which the caller's clock knows nothing of.
+    With a checkpoint, training continues after the saved epoch, if any. On a CPU, it then ends with
+    the same bits as without the interruption. Returns the seconds that earlier attempts took up to
+    the saved epoch, which the caller's clock doesn't include.
 
     Raises `Diverged` at the end of the first epoch with a loss that isn't finite.
     """
@@ -107,7 +108,7 @@ def fit(
         kept.history[:] = saved.numbers["history"]
     earlier = saved.numbers["seconds"] if saved else 0.0
     if models.strategy == "fastest":
-        # Measured once: whoever goes on gets the same bits.
+        # Measured once, so that a resumed training gets the same bits.
         models.strategy = (
             saved.numbers["strategy"]
             if saved
@@ -141,7 +142,7 @@ def fit(
 def _example(
     models: Replicates, minibatches: Minibatches, draws: Sequence[torch.Generator]
 ) -> tuple[Tensor, ...]:
-    """A minibatch to measure with; generators stay as they are."""
+    """Return a minibatch to measure with; the generators keep their states."""
     states = [generator.get_state() for generator in draws]
     first = torch.arange(minibatches.batch_size, device=models.device)
     batch = minibatches.gather(first.expand(len(models), -1))
@@ -157,7 +158,7 @@ def _progress(
     optimiser: Optimiser,
     draws: Sequence[torch.Generator],
 ) -> Progress:
-    """All that the epochs after this one depend on, and `numbers`."""
+    """Return all that the epochs after this one depend on, and `numbers`."""
     tensors = {f"parameter {name}": value.detach() for name, value in models.parameters.items()}
     tensors |= {f"buffer {name}": value for name, value in models.buffers.items()}
     tensors |= {f"optimiser {name}": value for name, value in optimiser.tensors().items()}
@@ -172,7 +173,7 @@ def _restore(
     optimiser: Optimiser,
     draws: Sequence[torch.Generator],
 ) -> None:
-    """The inverse of `_progress`, on what was just built."""
+    """Load `saved` into new models, optimiser and generators: the inverse of `_progress`."""
     for name, parameter in models.parameters.items():
         parameter.detach().copy_(saved.tensors[f"parameter {name}"])
     for name, buffer in models.buffers.items():

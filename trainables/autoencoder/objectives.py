@@ -1,4 +1,4 @@
-"""Objectives of autoencoders: the losses, and what each sees of a minibatch."""
+"""Objectives of autoencoders: their losses, and the losses' inputs from a minibatch."""
 
 from __future__ import annotations
 
@@ -25,32 +25,36 @@ class Objective:
     """A kind of autoencoder and how it learns."""
 
     network: type[Autoencoder]
-    """Made of a `Shape`."""
+    """Made from a `Shape`."""
     loss: Callable[[Config], LossFunction]
-    """From the settings."""
+    """Makes the loss from the settings."""
     see: Callable[[Config, Tensor, Draws], Batch]
-    """(settings, pixels (R, B, C, H, W), R generators) to what the networks see, (R, B, …)."""
+    """Maps (settings, pixels (R, B, C, H, W), R generators) to the loss's arguments after the
+    model, each (R, B, …)."""
     loss_name: str = "train_loss"
     """The loss's name in the history."""
 
 
 def restoration_error(model: Any, seen: Tensor, wanted: Tensor) -> Tensor:
-    """Mean squared error per pixel of what is made of `seen` (B, C, H, W) against `wanted`."""
+    """Mean squared error per pixel of the output for `seen` (B, C, H, W) against `wanted`."""
     return (model(seen) - wanted).square().mean()
 
 
 def evidence_bound(
     model: Any, seen: Tensor, wanted: Tensor, noise: Tensor, *, beta: float
 ) -> Tensor:
-    """`restoration_error` from noisy codes, and beta times their divergence in nats per pixel."""
+    """`restoration_error` from noisy codes, plus beta times their divergence in nats per pixel."""
     restored, divergence = model(seen, noise)
     per_pixel = divergence.mean() / wanted[0].numel()
     return (restored - wanted).square().mean() + beta * per_pixel
 
 
 def contrast(model: Any, first: Tensor, second: Tensor, *, temperature: float) -> Tensor:
-    """Mean cross-entropy, in nats, of finding each view's other one among all of the minibatch,
-    and the squared error per pixel of the decoder, which has gradients of its own."""
+    """Contrastive cross-entropy in nats, plus the decoder's squared error per pixel.
+
+    The cross-entropy is the mean, over views, of finding the image's other view among all of the
+    minibatch. The decoder's gradients don't reach the encoder.
+    """
     directions, restored = model(first, second)
     count = len(first)
     similarities = directions @ directions.T / temperature
@@ -61,20 +65,20 @@ def contrast(model: Any, first: Tensor, second: Tensor, *, temperature: float) -
 
 
 def see_view(config: Config, clean: Tensor, draws: Draws) -> Batch:
-    """A noisy view, and what is to be made of it."""
+    """A noisy view of each image, and the target of its reconstruction."""
     moved = views(clean, config.augment, 0.0, draws)
     return views(moved, 0.0, config.noise, draws), clean if config.target == "clean" else moved
 
 
 def see_view_and_noise(config: Config, clean: Tensor, draws: Draws) -> Batch:
-    """The same, and the noise of the codes (R, B, d)."""
+    """`see_view`, and the noise of the codes (R, B, d)."""
     seen, wanted = see_view(config, clean, draws)
     noise = draw(torch.randn, (clean.shape[1], config.latent_dim), draws, clean)
     return seen, wanted, noise.unflatten(0, clean.shape[:2])
 
 
 def see_two_views(config: Config, clean: Tensor, draws: Draws) -> Batch:
-    """Two views of each image, with strokes of another width."""
+    """Two views of each image, with different stroke widths."""
     first, second = (
         restroked(views(clean, config.augment, config.noise, draws), config.augment, draws)
         for _ in range(2)
@@ -91,4 +95,4 @@ OBJECTIVES = {
         Contrastive, lambda config: partial(contrast, temperature=config.temperature), see_two_views
     ),
 }
-"""By the setting `objective`."""
+"""Objectives by value of the setting `objective`."""

@@ -12,13 +12,13 @@ from trainables.shape import Shape, shape_of
 VERSION = 1
 
 OPTIMISERS = ("adamw", "muon")
-"""Optimisers of the decoder's matrices; all else is always AdamW's."""
+"""Optimisers of the decoder's matrices; AdamW always trains the rest."""
 
 OBJECTIVES = ("reconstruction", "variational", "contrastive")
 """Objectives of an encoder: see `Config.objective`."""
 
 TARGETS = ("clean", "view")
-"""Targets of a view's reconstruction: the image before, or after, it was augmented."""
+"""Targets of a view's reconstruction: the image before or after it was augmented."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Config(Settings):
     depth: int = 3
     """Convolutional layers in the encoder; the decoder mirrors them."""
     batch_size: int = 32
-    """Images a minibatch."""
+    """Images per minibatch."""
     epochs: int = 8
     """Passes over the training split."""
     learning_rate: float = 1e-2
@@ -44,19 +44,20 @@ class Config(Settings):
     activation: str = "gelu"
     """`gelu`, `relu`, `silu`, or `none` for an affine autoencoder, which can at best equal PCA."""
     network: str = added("convolutional")
-    """`convolutional`, or `mlp`: fully connected layers (see `Shape`)."""
+    """`convolutional`, `resnet`, `mlp` (fully connected), or `FILE.py:FUNCTION` (see `Shape`)."""
     augment: float = 0.0
-    """Strength of the random views that the network sees while it trains: 0 is none, 1 turns by
-    up to 15°, moves by up to 2 pixels, and so on (`trainables.augment`)."""
+    """Strength of the random views that the network sees in training: 0 is none, 1 turns by up to
+    15°, moves by up to 2 pixels, and so on (`trainables.augment`)."""
     noise: float = 0.0
-    """Standard deviation of the noise on the pixels that it sees while it trains."""
+    """Standard deviation of the noise on the pixels that it sees in training."""
     target: str = "clean"
-    """Target of a noisy, augmented view's reconstruction: the `clean` image as it was, or the
-    `view` itself without the noise."""
+    """Target of the reconstruction of a noisy, augmented view: the `clean` image, or the `view`
+    itself without the noise."""
     objective: str = added("reconstruction")
     """`reconstruction`; `variational`: a β-VAE, whose codes are the means (Higgins et al. 2017,
-    ICLR); `contrastive`: two views of an image have codes nearer to each other than to those of
-    other images (SimCLR: Chen et al. 2020, ICML), and the decoder learns from codes as they are."""
+    ICLR); `contrastive`: two views of an image get codes nearer to each other than to those of
+    other images (SimCLR: Chen et al. 2020, ICML), and the decoder learns from these codes as they
+    are."""
     beta: float = added(1.0)
     """Weight of the divergence of codes from the standard normal distribution, in `variational`;
     at 1 the loss is the evidence bound for pixels with Gaussian noise of variance ½."""
@@ -64,17 +65,17 @@ class Config(Settings):
     """Divisor of similarities, in `contrastive`."""
     contrastive_updates: int = added(500)
     """Minibatches that `contrastive` learns from, rounded up to whole passes, instead of `epochs`:
-    it needs as many on a small training split as on a large one."""
+    small and large training splits need equally many."""
     warm_up: float = 0.1
     """Share of the steps in which the one-cycle schedule rises to its peak."""
     optimiser: str = "adamw"
-    """`adamw`, or `muon`, which moves the decoder's matrices by Muon, all else by AdamW, and needs
-    fewer epochs and a larger learning rate."""
+    """`adamw`, or `muon`, which uses Muon for the decoder's matrices and AdamW for the rest, and
+    needs fewer epochs and a larger learning rate."""
     seed: int = 0
     """Replicate r's generators are seeded from this and r."""
 
     def __post_init__(self) -> None:
-        # A plan makes 100,000 of these: what an error says is put together where there is one.
+        # A plan makes 100,000 of these, so a message is built only if there is an error.
         if not (self.batch_size >= 1 and self.epochs >= 1 and self.contrastive_updates >= 1):
             for name in ("batch_size", "epochs", "contrastive_updates"):
                 value = getattr(self, name)
@@ -94,7 +95,7 @@ class Config(Settings):
             raise ConfigError("optimiser", self.optimiser, " or ".join(OPTIMISERS))
         require(0 < self.warm_up < 1, "warm_up", self.warm_up, "a number between 0 and 1")
         require(self.seed >= 0, "seed", self.seed, "an integer of at least 0")
-        _ = self.shape  # which checks what is its own
+        _ = self.shape  # checks the fields of `Shape`
 
     @property
     def shape(self) -> Shape:
@@ -104,17 +105,17 @@ class Config(Settings):
         )
 
     def passes(self, minibatches: int) -> int:
-        """Passes over the training split, of so many minibatches each."""
+        """Passes over a training split of this many `minibatches`."""
         if self.objective == "contrastive":
             return -(-self.contrastive_updates // minibatches)
         return self.epochs
 
     def work(self, images: int) -> float:
-        """Images seen in training, of so many."""
+        """Images seen in training, for a training split of `images`."""
         return float(self.passes(-(-images // self.batch_size)) * images)
 
     def check_data(self, data: Dataset) -> None:
-        """Raise `ConfigError` where `data` is too small for this configuration."""
+        """Raise `ConfigError` if `data`, or a user's network, doesn't fit this configuration."""
         most = len(data.train)
         if self.batch_size > most:
             raise ConfigError("batch_size", self.batch_size, f"at most {most} images")

@@ -1,16 +1,16 @@
 """Image datasets as arrays with fixed splits: by name, or a user's own files.
 
-- `dataset`: what every source makes: three splits, and nested label subsets
-- `options`: another size, grey, some of the classes, a part
+- `dataset`: the three splits that every source gives, and nested label subsets
+- `options`: another image size, grey, some of the classes, some of the images
 - `mnist`, `embedded`, `vision`: datasets by name
 - `folder`, `arrays`, `tables`: image files, NumPy files, CSV and Parquet
-- `collection`: images of a user, not divided yet; `kept`: decoded images, kept for the next time
-- `sources`: finds out which of these a name or path means
+- `collection`: a user's images, not divided yet; `kept`: a cache of decoded images
+- `sources`: finds the reader for a name or path
 
-Images stay bytes; a trainable puts them on its device once and converts the minibatch it is about
-to use. NumPy arrays, not tensors, because Ray hands those to every worker of a node from one shared
-copy. Nothing here imports torch until images become tensors, nor pandas, scikit-learn or
-torchvision until a source needs them: planning takes no time.
+Images stay bytes: a trainable puts them on its device once, and converts each minibatch before its
+use. They are NumPy arrays, not tensors, because all workers of a node share Ray's one copy of an
+array. torch is imported only when images become tensors; pandas, scikit-learn and torchvision only
+when a source needs them. So planning takes no time.
 """
 
 from trainables.data.dataset import DIGITS as DIGITS

@@ -1,4 +1,4 @@
-"""NumPy files: `.npz` with `images`, and `labels` and `split` if there are any; `.npy`, images."""
+"""NumPy files: `.npz` with `images`, and optionally `labels` and `split`; `.npy` with images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trainables.data.options import Options
 
 
 def read(path: Path, options: Options) -> Collection:
-    """The images of a file. Raises `DataError`."""
+    """Read the images of a file. Raises `DataError`."""
     try:
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
@@ -27,7 +27,7 @@ def read(path: Path, options: Options) -> Collection:
             )
     except DataError:
         raise
-    # zlib's and the tokenizer's errors too: whatever damage makes of a header.
+    # A damaged header can raise anything, also errors of zlib and of the tokenizer.
     except Exception as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{path}: can't be read as NumPy's ({reason})") from error
@@ -39,13 +39,13 @@ def read(path: Path, options: Options) -> Collection:
 
 
 def pictures(path: Path, images: np.ndarray) -> np.ndarray:
-    """An array of a file as images (N, C, H, W) uint8."""
+    """Convert an array of a file to images (N, C, H, W) uint8. Raises `DataError`."""
     require_memory(str(path), len(images) if images.ndim else 0, images.shape[1:])
     return as_bytes(str(path), channels_first(str(path), images))
 
 
 def label_names(path: Path, labels: np.ndarray, images: int) -> list[str]:
-    """Names of classes, from words or whole numbers of at least 0."""
+    """Names of classes, from words or whole numbers of at least 0. Raises `DataError`."""
     if labels.shape != (images,):
         raise DataError(f"{path}: {images} images, but labels of shape {labels.shape}")
     if labels.dtype.kind == "f":

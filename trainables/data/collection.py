@@ -18,13 +18,14 @@ SPLITS = {
     **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
-"""Names of splits in files and folders."""
+"""The split that each name in files and folders means."""
 
 FEWEST = 3
-"""Images of a class, one for each split."""
+"""Fewest images of a class: one for each split."""
 
 TEST, VALIDATION = 0.2, 0.1
-"""Shares held out where the files bring no such split: of all images, and of those left then."""
+"""Shares held out for missing splits: `test` from the images in no other split, then `validation`
+from the rest."""
 
 
 @dataclass(frozen=True)
@@ -34,19 +35,21 @@ class Collection:
     images: np.ndarray
     """(N, C, H, W) uint8."""
     labels: Sequence[str] | None = None
-    """The name of each image's class; None where images have no labels."""
+    """Class name of each image; None if images have no labels."""
     splits: Sequence[str] | None = None
-    """Of each image `train`, `validation` or `test`; None where that isn't known."""
+    """`train`, `validation` or `test` for each image; None if unknown."""
     groups: Sequence[str] | None = None
-    """Groups that must not be in two splits, such as persons; None: every image stands alone."""
+    """Group of each image, such as a person; no group may be in two splits. None: no groups."""
 
     def __post_init__(self) -> None:
         for values in (self.labels, self.splits, self.groups):
             assert values is None or len(values) == len(self.images)
 
     def divided(self, name: str) -> Dataset:
-        """The images in three splits: those that the files bring, else stratified ones, or whole
-        groups. Raises `DataError`."""
+        """Divide the images into three splits, those of the files if given. Raises `DataError`.
+
+        Missing splits are held out, stratified or in whole groups.
+        """
         classes, labels = numbered(name, self.labels, len(self.images))
         groups = None if self.groups is None else np.asarray(self.groups)
         if self.splits is None:
@@ -69,7 +72,7 @@ class Collection:
         return checked(Dataset(name, train, validation, test, classes))
 
     def of_classes(self, wanted: Sequence[str]) -> Collection:
-        """The images of these classes; all where none is wanted, or none of them is there."""
+        """The images of the `wanted` classes; all images if none is wanted or none is present."""
         kept = [n for n, label in enumerate(self.labels or ()) if label in wanted]
         if not kept or len(kept) == len(self.images):
             return self
@@ -79,14 +82,14 @@ class Collection:
 
 
 def require_apart(name: str, groups: Sequence[set[str]]) -> None:
-    """Raise `DataError` where a group is in two splits, as the files may bring them."""
+    """Raise `DataError` if a group is in two splits, which can happen in a user's files."""
     for one, other in itertools.combinations(groups, 2):
         if both := one & other:
             raise DataError(f"{name}: the group {str(min(both))!r} is in two of its splits")
 
 
 def checked(data: Dataset) -> Dataset:
-    """`data`, if every split has images and the training split has some of every class."""
+    """Return `data`. Raises `DataError` if a split has no images, or a class no training image."""
     for what, split in zip(("training", "validation", "test"), data.splits, strict=True):
         if not len(split):
             raise DataError(f"{data.name}: there is no {what} image; more images are needed")
@@ -100,7 +103,7 @@ def checked(data: Dataset) -> Dataset:
 def numbered(
     name: str, labels: Sequence[str] | None, images: int
 ) -> tuple[tuple[str, ...], np.ndarray]:
-    """Names of the classes in their natural order, and the number of each image's."""
+    """Names of the classes in natural order, and the number of each image's. Raises `DataError`."""
     if not images:
         raise DataError(f"{name}: there is no image in it")
     if labels is None:
@@ -125,7 +128,7 @@ def numbered(
 
 
 def natural(text: str) -> list[tuple[int, str]]:
-    """Sort key by which 10 comes after 9, and words after numbers."""
+    """Sort key that puts 10 after 9, and words after numbers."""
     parts = re.split(r"([0-9]+)", text)
     return [
         (0, f"{len(part.lstrip('0')):04}{part.lstrip('0')}") if part.isdecimal() else (1, part)
@@ -142,8 +145,11 @@ def held_out(
     share: float,
     leave: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Divide the images `rest` in (kept, held out), the same on every machine and in every run:
-    each class in its share, or whole groups, of which so many at least are kept."""
+    """Divide the images `rest` into (kept, held out), the same on every machine and in every run.
+
+    Each class is divided by its share, or groups stay whole and at least `leave` of them are kept.
+    Raises `DataError`.
+    """
     count = max(round(share * len(rest)), len(np.unique(labels[rest])), 1)
     if count >= len(rest):
         raise DataError(
@@ -156,7 +162,7 @@ def held_out(
     order = np.random.RandomState(0).permutation(len(names))
     taken: list[int] = []
     held_images = 0
-    for group in order:  # a group of half the images stays in training
+    for group in order:  # a group larger than the share stays in training
         fits = held_images + sizes[group] <= share * len(rest)
         if fits and len(taken) < len(names) - leave:
             taken.append(group)
@@ -168,7 +174,7 @@ def held_out(
 
 
 def require_memory(name: str, count: int, shape: tuple[int, ...]) -> None:
-    """Raise `DataError` where so many images of this shape don't fit into half of the memory."""
+    """Raise `DataError` if `count` images of this shape don't fit into half of the memory."""
     needed = count * int(np.prod(shape))
     there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needed > there / 2:
@@ -180,14 +186,14 @@ def require_memory(name: str, count: int, shape: tuple[int, ...]) -> None:
 
 
 ROUNDING = 1e-3
-"""By how much fractions may be outside of 0 … 1."""
+"""How far fractions may lie outside 0 … 1."""
 
 DARKEST = 32
-"""The least that the brightest pixel of all images is, if they are 0 … 255."""
+"""Smallest allowed value of the brightest pixel in images of 0 … 255."""
 
 
 def as_bytes(name: str, images: np.ndarray) -> np.ndarray:
-    """Numbers from 0 to 255, or fractions from 0 to 1, as uint8. Raises `DataError`."""
+    """Convert numbers from 0 to 255, or fractions from 0 to 1, to uint8. Raises `DataError`."""
     if images.dtype == np.uint8 and images.max(initial=0) > 1:
         return images
     if images.dtype == bool:
@@ -209,7 +215,10 @@ def as_bytes(name: str, images: np.ndarray) -> np.ndarray:
 
 
 def channels_first(name: str, images: np.ndarray) -> np.ndarray:
-    """Images (N, H, W), (N, H, W, C) or (N, C, H, W), C = 1 or 3, as (N, C, H, W)."""
+    """Convert images (N, H, W), (N, H, W, C) or (N, C, H, W), C = 1 or 3, to (N, C, H, W).
+
+    Raises `DataError` for other shapes.
+    """
     if 0 in images.shape[1:]:
         raise DataError(f"{name}: images of shape {images.shape} have no pixel")
     if images.ndim == 3:

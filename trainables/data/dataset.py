@@ -17,11 +17,11 @@ DIGITS = tuple("0123456789")
 """Names of MNIST's classes."""
 
 MOST_CLASSES = 256
-"""Classes at most: labels and predictions are bytes."""
+"""Largest number of classes: labels and predictions are bytes."""
 
 
 class DataError(ValueError):
-    """A dataset that is missing, damaged or of no use: says what, and what to do about it."""
+    """A dataset is missing, damaged or unusable; says what is wrong, and what to do about it."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Split:
     """(N, C, H, W) uint8, 0 … 255, with one channel (grey) or three (colour). Grey images may be
     given as (N, H, W)."""
     labels: np.ndarray
-    """(N,) uint8, numbers of classes; all 0 where images have no labels."""
+    """(N,) uint8, numbers of classes; all 0 if images have no labels."""
 
     def __post_init__(self) -> None:
         if self.images.ndim == 3:
@@ -59,15 +59,15 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Three disjoint splits: models learn from `train`, are chosen by `validation`, and are
-    judged by `test`, once."""
+    """Three disjoint splits: `train` to learn from, `validation` to choose models, `test` to judge
+    them once."""
 
     name: str
     train: Split
     validation: Split
     test: Split
     classes: tuple[str, ...] = DIGITS
-    """Names of the classes, by number; none where the images have no labels."""
+    """Names of the classes, by number; empty if the images have no labels."""
 
     @property
     def splits(self) -> tuple[Split, Split, Split]:
@@ -82,13 +82,15 @@ class Dataset:
 
     @cached_property
     def is_dark(self) -> bool:
-        """Whether images are light on black, as MNIST's; paper shows them black on white."""
+        """Whether images are light on black, like MNIST's; figures show them black on white."""
         return self.image_shape[0] == 1 and bool(self.train.images[:1000].mean() < 0.3 * 255)
 
     @cached_property
     def fingerprint(self) -> str:
-        """The first 16 hexadecimal digits of a SHA-256 over every image and label in order, so
-        that other data or another split can't be taken for this one."""
+        """First 16 hexadecimal digits of a SHA-256 over every image and label in order.
+
+        Other data or another split has another fingerprint.
+        """
         digest = hashlib.sha256()
         for split in self.splits:
             digest.update(np.int64(len(split)).tobytes())
@@ -100,18 +102,18 @@ class Dataset:
         return digest.hexdigest()[:16]
 
     def most_labels(self) -> int:
-        """The largest class-balanced label subset that the training split allows."""
+        """Size of the largest class-balanced label subset of the training split."""
         return self._most_labels
 
     @cached_property
     def _most_labels(self) -> int:
-        # Kept: every few-shot cell of a plan is checked against it.
+        # Cached, as every few-shot cell of a plan is checked against it.
         classes = len(self.classes)
         return int(np.bincount(self.train.labels, minlength=classes).min()) * classes
 
 
 def pixels(images: torch.Tensor) -> torch.Tensor:
-    """Bytes 0 … 255 of any shape as floating-point pixels in [0, 1]."""
+    """Convert bytes 0 … 255 of any shape to floating-point pixels in [0, 1]."""
     import torch
 
     return images.to(torch.get_default_dtype()).div_(255)
@@ -120,10 +122,10 @@ def pixels(images: torch.Tensor) -> torch.Tensor:
 def label_subset(
     labels: np.ndarray, size: int, seed: int, subset: int, classes: int = len(DIGITS)
 ) -> np.ndarray:
-    """Indices (size,) of a class-balanced subset of `labels` (N,).
+    """Indices (size,) of a class-balanced subset of `labels` (N,). Raises `DataError` if none fits.
 
-    Subsets with the same `seed` and `subset` are nested: the first 20 indices of the subset of
-    160 are the subset of 20, so that more labels means these labels and some more.
+    Subsets with the same `seed` and `subset` are nested: the first 20 indices of the subset of 160
+    are the subset of 20. So more labels are the same labels and some more.
     """
     per_class, rest = divmod(size, classes)
     counts = np.bincount(labels, minlength=classes)
@@ -147,10 +149,10 @@ def held_out(images: np.ndarray, labels: np.ndarray, count: int) -> tuple[Split,
 
 
 def stratified(labels: np.ndarray, held_out: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of `labels` (N,) in (kept, held out), each class in its share of both.
+    """Indices of `labels` (N,) in (kept, held out), each class by its share in both.
 
-    Draw for draw scikit-learn's `train_test_split(…, stratify=labels, random_state=seed)`, by
-    which results on disk are named; its import takes longer than planning 100,000 cells.
+    The draws are those of scikit-learn's `train_test_split(…, stratify=labels, random_state=seed)`:
+    results on disk are named by its splits. Its import takes longer than planning 100,000 cells.
     """
     draw = np.random.RandomState(seed)
     _, which, counts = np.unique(labels, return_inverse=True, return_counts=True)
@@ -167,8 +169,10 @@ def stratified(labels: np.ndarray, held_out: int, seed: int) -> tuple[np.ndarray
 
 
 def _shares(counts: np.ndarray, total: int, draw: np.random.RandomState) -> np.ndarray:
-    """`total` in whole numbers in proportion to `counts` (C,): largest remainders first, ties by
-    lot."""
+    """Divide `total` into whole numbers in proportion to `counts` (C,).
+
+    Largest remainders come first, ties at random.
+    """
     exact = counts / counts.sum() * total
     shares = np.floor(exact)
     missing = int(total - shares.sum())

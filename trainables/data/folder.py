@@ -1,4 +1,4 @@
-"""Image files: a folder a class, or all in one; in `train`, `val` and `test` or not."""
+"""Image files: a folder per class or all in one, with or without `train`, `val` and `test`."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from trainables.data.options import Options
 from trainables.data.pictures import together
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp")
-"""Of the files that are read; others are no images and are left out."""
+"""Endings of the files that are read; files with other endings are left out."""
 
 
 class File(NamedTuple):
-    """An image file and what its place says of it."""
+    """An image file, with the class and split that its folders give."""
 
     path: Path
     label: str | None
@@ -25,7 +25,7 @@ class File(NamedTuple):
 
 
 def read(folder: Path, options: Options) -> Collection:
-    """The images below a folder. Raises `DataError`."""
+    """Read the images below a folder. Raises `DataError`."""
     files = list(listed(folder))
     if options.classes:
         files = [file for file in files if file.label in options.classes] or files
@@ -44,7 +44,7 @@ def read(folder: Path, options: Options) -> Collection:
         except UnicodeEncodeError:
             raise DataError(f"{file.path.parent!r}: its name is no text; rename it") from None
     labels = None if False in labelled else [str(file.label) for file in files]
-    numbered(str(folder), labels, len(files))  # what it refuses is refused before all is decoded
+    numbered(str(folder), labels, len(files))  # refuses labels before images are decoded
     paths = [file.path for file in files]
     images = kept.images(
         kept.key(paths, options.image_size, options.grey),
@@ -59,7 +59,7 @@ def read(folder: Path, options: Options) -> Collection:
 
 
 def listed(folder: Path) -> Iterator[File]:
-    """The image files below a folder, in the order of their names."""
+    """Yield the image files below a folder, in the order of their names. Raises `DataError`."""
     inside = visible(folder)
     splits = {path: SPLITS.get(path.name.lower()) for path in inside if path.is_dir()}
     if not any(splits.values()):
@@ -74,7 +74,7 @@ def listed(folder: Path) -> Iterator[File]:
 
 
 def classified(folder: Path, split: str | None) -> Iterator[File]:
-    """The image files of one split: each subfolder is a class, whatever is below it."""
+    """Yield the image files of one split. Each subfolder is a class, with all that is below it."""
     for path in visible(folder):
         if path.is_dir():
             inside = [file for file in sorted(path.rglob("*"))
@@ -88,7 +88,7 @@ def classified(folder: Path, split: str | None) -> Iterator[File]:
 
 
 def visible(folder: Path) -> list[Path]:
-    """The entries of a folder, hidden files aside. Raises `DataError`."""
+    """The entries of a folder, without hidden files. Raises `DataError`."""
     try:
         return sorted(path for path in folder.iterdir() if not hidden(Path(path.name)))
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Decoded images, kept for the next time under the content of their files."""
+"""A cache of decoded images, by the content of their files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from trainables.data.mnist import default_data_dir
 
 
 def key(paths: Sequence[Path], *form: object) -> str:
-    """Name of what decoding these files in this form gives: changes with any byte of theirs."""
+    """Name for the images decoded from these files in this form. Raises `DataError`.
+
+    It changes with any byte of the files.
+    """
     content = hashlib.blake2b(repr(form).encode(), digest_size=16)
     for path in paths:
         try:
@@ -27,15 +30,16 @@ def key(paths: Sequence[Path], *form: object) -> str:
 
 
 def images(name: str, count: int, decode: Callable[[], np.ndarray]) -> np.ndarray:
-    """The `count` images (N, C, H, W) kept under this name, or else what `decode` gives.
+    """Return the `count` images (N, C, H, W) cached under this name, else `decode` and cache them.
 
-    A kept file is read as memory is needed. What can't be kept is decoded again the next time.
+    A cached file is read only as it is accessed. What can't be cached is decoded again the next
+    time.
     """
     try:
         path = default_data_dir() / "decoded" / f"{name}.npy"
-    except DataError:  # there is no home to keep them in
+    except DataError:  # there is no home folder to cache them in
         return decode()
-    with suppress(Exception):  # whatever damage makes of it: then it is written anew
+    with suppress(Exception):  # damage may raise anything; the file is then replaced
         known = np.load(path, mmap_mode="r", allow_pickle=False)
         if known.dtype == np.uint8 and known.ndim == 4 and len(known) == count:
             return known

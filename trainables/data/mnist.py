@@ -17,14 +17,14 @@ from trainables.data.dataset import DIGITS, DataError, Dataset, Split, held_out
 SIDE = 28
 
 CLASS_NAMES = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "kmnist": "KMNIST"}
-"""torchvision's class by the name of the dataset."""
+"""torchvision's class, by name of the dataset."""
 
 CLASSES = {
     "fashion-mnist": ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt",
                       "Sneaker", "Bag", "Ankle boot"),
     "kmnist": ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
 }  # fmt: skip
-"""By dataset: the names of its classes, where they are no digits."""
+"""Names of the classes, by dataset, if they aren't digits."""
 
 RAW_SIZES = {
     "train-images-idx3-ubyte": 47_040_016,
@@ -32,7 +32,7 @@ RAW_SIZES = {
     "t10k-images-idx3-ubyte": 7_840_016,
     "t10k-labels-idx1-ubyte": 10_008,
 }
-"""Bytes of the four files that MNIST and its drop-in replacements consist of."""
+"""Sizes in bytes of the four files of MNIST and its drop-in replacements."""
 
 HEADERS = {
     "train-images-idx3-ubyte": struct.pack(">4I", 2051, 60_000, SIDE, SIDE),
@@ -40,7 +40,7 @@ HEADERS = {
     "t10k-images-idx3-ubyte": struct.pack(">4I", 2051, 10_000, SIDE, SIDE),
     "t10k-labels-idx1-ubyte": struct.pack(">2I", 2049, 10_000),
 }
-"""The first bytes of each: a magic number for bytes in three or one dimensions, and the sizes."""
+"""First bytes of each file: a magic number for bytes in three or one dimensions, and the sizes."""
 
 REPAIR = "delete it and run again to download it, or copy a good one there"
 
@@ -56,15 +56,15 @@ FASHION_LABELS = {
     "train-labels-idx1-ubyte": bytes([9, 0, 0, 3, 0, 2, 7, 2, 5, 5]),
     "t10k-labels-idx1-ubyte": bytes([9, 2, 1, 1, 6, 1, 4, 6, 5, 7]),
 }
-"""Fashion-MNIST's first labels, as its users print them. What is published of it and of KMNIST are
-the MD5s of compressed files, which are gone once unpacked."""
+"""Fashion-MNIST's first labels, as its users print them. For it and KMNIST, only the MD5s of
+compressed files are published, and these files are gone once unpacked."""
 
 
 def check_raw_files(folder: Path, name: str) -> None:
-    """Raise `DataError` for the first file that is missing or isn't what was published.
+    """Raise `DataError` for the first file that is missing or isn't as published.
 
-    MNIST's own are known by their MD5, Fashion-MNIST's labels by the first ten; another dataset's
-    files mustn't be these.
+    MNIST's files are recognised by their MD5, Fashion-MNIST's labels by the first ten. The files of
+    another dataset must not be these.
     """
     for file, size in RAW_SIZES.items():
         path = folder / file
@@ -93,7 +93,7 @@ def check_raw_files(folder: Path, name: str) -> None:
 
 
 def check_labels(path: Path, name: str) -> None:
-    """Raise `DataError` for labels of another dataset than this."""
+    """Raise `DataError` if the labels are damaged or are another dataset's."""
     labels = path.read_bytes()[len(HEADERS[path.name]) :]
     fashion = labels.startswith(FASHION_LABELS[path.name])
     if max(labels) >= len(DIGITS):
@@ -110,8 +110,10 @@ def check_labels(path: Path, name: str) -> None:
 def download(
     dataset_class: type, root: Path, name: str, missing: object, fetch: bool, **options: Any
 ) -> Any:
-    """torchvision's dataset under `root`, downloaded there if `fetch`. Raises `DataError`, and
-    then leaves no new folder that is empty."""
+    """Return torchvision's dataset under `root`, downloaded there if `fetch`.
+
+    Raises `DataError`, and then removes the new folders that are empty.
+    """
     inside, new = root / dataset_class.__name__, list[Path]()
     try:
         folders = (inside / "raw", inside, root, *root.parents)
@@ -133,7 +135,7 @@ def download(
 
 
 def read(name: str, data_dir: Path | None, fetch: bool = True) -> Dataset:
-    """One of `CLASS_NAMES`: of the 60,000 training images, 5,000 are for validation."""
+    """Read one of `CLASS_NAMES`; 5,000 of the 60,000 training images are for validation."""
     root, class_name = data_dir or default_data_dir(), CLASS_NAMES[name]
     raw = root / class_name / "raw"
     missing = [raw / file for file in RAW_SIZES if not (raw / file).exists()]
@@ -159,8 +161,10 @@ def read(name: str, data_dir: Path | None, fetch: bool = True) -> Dataset:
 
 
 def default_data_dir() -> Path:
-    """`STUDY_DATA_DIR`, or else a folder in the user's cache. Raises `DataError` where there is
-    no such user."""
+    """`STUDY_DATA_DIR`, or else a folder in the user's cache.
+
+    Raises `DataError` if the user's home folder can't be found.
+    """
     chosen = os.environ.get("STUDY_DATA_DIR")
     try:
         if chosen:
@@ -173,6 +177,9 @@ def default_data_dir() -> Path:
 
 
 def cache_folder() -> Path:
-    """Our folder in the user's cache. Raises RuntimeError where there is no such user."""
+    """The study's folder in the user's cache.
+
+    Raises RuntimeError if the user's home folder can't be found.
+    """
     cache = os.environ.get("XDG_CACHE_HOME")
     return (Path(cache) if cache else Path.home() / ".cache") / "latent-study"

@@ -18,26 +18,26 @@ class Options:
     """Options of a dataset besides its name."""
 
     image_size: tuple[int, int] | None = None
-    """Height and width that images are scaled to; None: as they are. Of a CSV of pixels, the shape
-    that they have."""
+    """Height and width that images are scaled to; None: as they are. For a CSV of pixels, the shape
+    of its images."""
     grey: bool = False
     """Whether colours become shades of grey."""
     classes: tuple[str, ...] = ()
-    """The classes to take; none: all."""
+    """The classes to take; empty: all."""
     limit: int = 0
-    """Images to take in all, each class in its share; 0: all."""
+    """Total number of images to take, each class by its share; 0: all."""
     group_by: str = ""
-    """The column of a CSV or Parquet file whose values are never in two splits."""
+    """Column of a CSV or Parquet file; images with the same value are never in two splits."""
 
     def record(self) -> dict[str, Any]:
-        """Those that are not the default, as JSON."""
+        """The options that aren't at their default, as JSON values."""
         asked = dataclasses.asdict(self)
         defaults = dataclasses.asdict(Options())
         return {name: value for name, value in asked.items() if value != defaults[name]}
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Options:
-        """From what `record` gave. Raises `DataError` for anything else."""
+        """Return the options that gave this `record`. Raises `DataError` for anything else."""
         try:
             size, classes = record.get("image_size"), record.get("classes", ())
             return cls(
@@ -51,7 +51,7 @@ class Options:
             raise DataError(f"options of the data that can't be read ({error})") from error
 
     def applied(self, data: Dataset) -> Dataset:
-        """The part of `data` that is asked for, in the form that is. Raises `DataError`."""
+        """Apply these options to `data`. Raises `DataError`."""
         if self.classes:
             data = checked(with_classes(data, self.classes))
         if self.limit and self.limit < sum(map(len, data.splits)):
@@ -80,7 +80,7 @@ def with_splits(data: Dataset, splits: Sequence[Split], classes: tuple[str, ...]
 
 
 def with_classes(data: Dataset, wanted: tuple[str, ...]) -> Dataset:
-    """The images of these classes, which are numbered in the order they are named in."""
+    """The images of the `wanted` classes, which are numbered in this order. Raises `DataError`."""
     unknown = [name for name in wanted if name not in data.classes]
     if unknown or len(set(wanted)) < 2:
         known = ", ".join(data.classes) or "none: its images have no labels"
@@ -101,7 +101,7 @@ def with_classes(data: Dataset, wanted: tuple[str, ...]) -> Dataset:
 
 
 def limited(data: Dataset, limit: int) -> Dataset:
-    """So many images in all, each split and each class in its share. Raises `DataError`."""
+    """Take `limit` images in all, each split and each class by its share. Raises `DataError`."""
     total, splits = sum(map(len, data.splits)), []
     for split in data.splits:
         count = round(limit * len(split) / total)
@@ -120,13 +120,13 @@ def limited(data: Dataset, limit: int) -> Dataset:
 def grey(images: np.ndarray) -> np.ndarray:
     """Luma (ITU-R BT.601) of colour `images` (N, 3, H, W): (N, 1, H, W) uint8."""
     weights = np.array([299, 587, 114], np.uint32)[None, :, None, None]
-    parts = np.array_split(images, max(1, len(images) // 1000))  # four bytes a number
+    parts = np.array_split(images, max(1, len(images) // 1000))  # saves memory: 4 bytes per number
     luma = [((weights * part).sum(axis=1, keepdims=True) + 500) // 1000 for part in parts]
     return np.concatenate(luma).astype(np.uint8)
 
 
 def scaled(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """`images` (N, C, H, W) uint8 scaled to `size` (height, width)."""
+    """Scale `images` (N, C, H, W) uint8 to `size` (height, width). Raises `DataError`."""
     from PIL import Image
 
     height, width = size

@@ -19,14 +19,17 @@ from trainables.data.options import Options
 T = TypeVar("T")
 
 SLOW = 2000
-"""Images from which reading shows its progress."""
+"""Number of images from which reading shows its progress."""
 
 
 def together(
     name: str, places: Sequence[T], content: Callable[[T], bytes], options: Options
 ) -> np.ndarray:
-    """The images whose files have this `content` at `places`, as (N, C, H, W) uint8: grey if none
-    has colours. Raises `DataError`, naming the place, for one that can't be read."""
+    """Decode the images at `places` to (N, C, H, W) uint8: grey if none has colours.
+
+    `content` returns the bytes of the file at a place. Raises `DataError`, naming the place, if an
+    image can't be read or differs in size.
+    """
 
     def one(place: T) -> np.ndarray:
         try:
@@ -34,7 +37,7 @@ def together(
                 return converted(image, options)
         except MemoryError:
             raise
-        except Exception as error:  # of Pillow and of what damage makes of EXIF
+        except Exception as error:  # from Pillow, or from damaged EXIF data
             why = " ".join(str(error).split()) or type(error).__name__
             why = why.replace("<_io.BytesIO object", "<the file").partition(" at 0x")[0]
             message = f"{place}: can't be read as an image ({why}); replace or remove it"
@@ -63,14 +66,15 @@ def together(
 
 
 def by(image: np.ndarray) -> str:
-    """`40 × 60`."""
+    """Height × width, such as `40 × 60`."""
     return f"{image.shape[0]} × {image.shape[1]}"
 
 
 def converted(image: Image.Image, options: Options) -> np.ndarray:
     """The pixels of an image as it is shown, (H, W) or (H, W, 3) uint8.
 
-    Turned as its EXIF says, on white where it is transparent, of 16 bits the upper eight.
+    The image is turned as its EXIF data say. Transparent parts become white. 16 bits are scaled to
+    eight.
     """
     image = ImageOps.exif_transpose(image)
     if image.mode == "F":

@@ -1,4 +1,4 @@
-"""The sources that `--dataset` can name, and who reads each."""
+"""The sources that `--dataset` can name, and the reader of each."""
 
 from __future__ import annotations
 
@@ -20,40 +20,43 @@ EMBEDDED: dict[str, Callable[[], Dataset]] = {
 
 VISION = ("emnist-balanced", "emnist-byclass", "emnist-bymerge", "emnist-digits", "emnist-letters",
           "emnist-mnist", "usps", "svhn", "cifar10", "cifar100", "stl10")  # fmt: skip
-"""Those that `trainables.data.vision` reads, which is imported for them alone."""
+"""Datasets that `trainables.data.vision` reads; it is imported only for torchvision's datasets."""
 
 NAMES = (*EMBEDDED, *mnist.CLASS_NAMES, *VISION)
-"""Datasets by name."""
+"""Names of all datasets."""
 
 FILES = {".npz": "arrays", ".npy": "arrays", ".csv": "tables", ".parquet": "tables"}
-"""The module that reads a file with this ending."""
+"""Module that reads a file, by the file's ending."""
 
 
 def is_path(name: str) -> bool:
-    """Whether this dataset has no name: it is a user's own, at this path."""
+    """Return whether this is a path to a user's own data, not the name of a dataset."""
     return name not in NAMES and not name.startswith("torchvision:")
 
 
 def is_source(text: str) -> bool:
-    """Whether this is a name, or looks like a path: it has a `/` or a known ending, or is there."""
+    """Return whether this is the name of a dataset or looks like a path.
+
+    A path has a `/` or a known ending, starts with `~` or `.`, or exists.
+    """
     if not is_path(text):
         return True
     path = Path(text)
     looks_like_one = "/" in text or path.suffix.lower() in FILES or text.startswith(("~", "."))
     try:
         return bool(text.strip()) and (looks_like_one or path.exists())
-    except OSError:  # longer than any name of a file
+    except OSError:  # too long for the name of a file
         return False
 
 
 def load(
     name: str, data_dir: Path | None = None, options: Options = WHOLE, fetch: bool = True
 ) -> Dataset:
-    """The dataset of a name, from `data_dir` (default: `default_data_dir()`) where it isn't
-    embedded; or that of a path: a folder, or a file of `FILES`. What is missing is downloaded, if
-    `fetch`.
+    """Load the dataset with a name, or at a path: a folder, or a file of `FILES`.
 
-    Raises `DataError` for what isn't there, is damaged or of no use, or can't be downloaded.
+    A named dataset that isn't embedded comes from `data_dir` (default: `default_data_dir()`); it is
+    downloaded if missing and `fetch`. Raises `DataError` if the dataset is missing, damaged or
+    unusable, or can't be downloaded.
     """
     if not is_source(name):
         raise DataError(f"there is no dataset {name!r}; there are {', '.join(NAMES)}, or a path")
@@ -81,8 +84,8 @@ def _load(name: str, data_dir: Path | None, options: Options, fetch: bool) -> Da
 
 
 def collection(path: Path, options: Options) -> Collection:
-    """The images of a folder or file of a user. Raises `DataError`."""
-    # Imported for the source at hand alone: pandas, pyarrow and PIL take time.
+    """Read the images of a user's folder or file. Raises `DataError`."""
+    # Each reader is imported only if needed: importing pandas, pyarrow and PIL takes time.
     if path.is_dir():
         from trainables.data import folder, tables
 

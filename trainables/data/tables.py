@@ -1,4 +1,4 @@
-"""Tables: CSV with a column a pixel, and Parquet with the bytes of image files."""
+"""Tables: CSV with one column per pixel, and Parquet with the bytes of image files."""
 
 from __future__ import annotations
 
@@ -21,24 +21,26 @@ from trainables.data.options import Options
 from trainables.data.pictures import together
 
 LABEL_COLUMNS = ("label", "labels", "class", "target", "y", "digit", "fine_label")
-"""Names of the column with the classes, in any case."""
+"""Names of the column with the classes, ignoring case."""
 
 INDICES = ("", "unnamed: 0", "index", "id", "idx", "row")
-"""Names of columns that number the lines, in any case."""
+"""Names of columns that number the lines, ignoring case."""
 
 IMAGE_COLUMNS = ("image", "img", "images", "picture")
-"""Names of a Parquet file's column with the images."""
+"""Names of a Parquet file's column with the images, ignoring case."""
 
 
 def column(names: Sequence[str], known: Sequence[str]) -> str | None:
-    """The first column with one of the `known` names, in any case."""
+    """The column whose name comes first in `known`, ignoring case, or None."""
     return next((name for want in known for name in names if name.lower() == want), None)
 
 
 def read_csv(path: Path, options: Options) -> Collection:
-    """A line an image: its pixels, and a column with its class, if there is one. All columns but
-    those of the class, the split and the group are pixels: row by row, of colour images all red
-    ones first, then green, then blue. Raises `DataError`."""
+    """Read one image per line, with its class, split and group if it has such columns.
+
+    All other columns are pixels, row by row; in colour images all red ones come first, then green,
+    then blue. Raises `DataError`.
+    """
     import pandas as pd
 
     try:
@@ -48,7 +50,7 @@ def read_csv(path: Path, options: Options) -> Collection:
         words = [name for name in (label, split, group) if name]
         empty = {name: [""] for name in names if name not in words}
         with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)  # of longer lines
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # for lines that are too long
             table = pd.read_csv(
                 path, header=0, names=names, index_col=False, dtype=dict.fromkeys(words, str),
                 keep_default_na=False, na_values=empty, dtype_backend="numpy_nullable",
@@ -82,8 +84,11 @@ def read_csv(path: Path, options: Options) -> Collection:
 def special_columns(
     path: Path, names: Sequence[str], options: Options
 ) -> tuple[str | None, str | None, str | None]:
-    """The columns of the class, the split and the group. Raises `DataError` for a first line that
-    doesn't name columns, names one twice, or names an index, which would pass for a pixel."""
+    """The columns of the class, the split and the group.
+
+    Raises `DataError` if the first line doesn't name columns, names one twice, or names an index,
+    which would count as a pixel.
+    """
     twice = next((name for name, count in Counter(names).items() if count > 1), None)
     numbers = all(re.fullmatch(r"[\d.]+", name) for name in names)
     if twice is not None or (numbers and names != [str(n) for n in range(len(names))]):
@@ -101,7 +106,7 @@ def special_columns(
 
 
 def grouping(path: Path, names: Sequence[str], options: Options) -> str | None:
-    """The column of `--group-by`. Raises `DataError` where there is none."""
+    """The column of `--group-by`, if any. Raises `DataError` if it doesn't exist."""
     if options.group_by and options.group_by not in names:
         few = ", ".join(names[:8])
         raise DataError(f"{path}: no column {options.group_by!r} to group by; there are {few} …")
@@ -109,8 +114,10 @@ def grouping(path: Path, names: Sequence[str], options: Options) -> str | None:
 
 
 def words_of(path: Path, values: Any) -> list[str]:
-    """A column of classes as words: whole numbers of at least 0, or any text. Raises `DataError`
-    where one is missing."""
+    """A column of classes as words: whole numbers of at least 0, or any text.
+
+    Raises `DataError` if one is missing or is neither.
+    """
     array = values.to_numpy()
     if array.dtype != object:
         return label_names(path, array, len(array))
@@ -124,13 +131,16 @@ def words_of(path: Path, values: Any) -> list[str]:
     if all(re.fullmatch(r"-?\d+(\.\d+)?", text) for text in texts):
         numbers = np.array(list(map(float, texts)))
         if (numbers != np.rint(numbers)).any() or (numbers < 0).any():
-            return label_names(path, numbers, len(numbers))  # says which
+            return label_names(path, numbers, len(numbers))  # raises, and says which
         texts = [text.partition(".")[0] for text in texts]
     return texts
 
 
 def picture_shape(path: Path, count: int, options: Options) -> tuple[int, int, int]:
-    """Channels, height and width of images of so many numbers: `--image-size`, or a square."""
+    """Channels, height and width of images of `count` numbers: `--image-size`, or a square.
+
+    Raises `DataError` if neither fits.
+    """
     if options.image_size:
         height, width = options.image_size
         if count in (height * width, 3 * height * width):
@@ -156,8 +166,11 @@ class Rows(NamedTuple):
 
 
 def read_parquet(path: Path, options: Options) -> Collection:
-    """Rows with the bytes of image files: one file, or a folder of them. The split of a row is in
-    its column `split`, or in the name of its file or of a folder. Raises `DataError`."""
+    """Read rows with the bytes of image files, from one file or a folder of them.
+
+    The split of a row is in its column `split`, or in the name of its file or of a folder. Raises
+    `DataError`.
+    """
     files = [path] if path.is_file() else parquet_files(path)
     parts = {file: rows(file, path, options) for file in files}
     parts = {file: part for file, part in parts.items() if part.images}
@@ -182,7 +195,7 @@ def read_parquet(path: Path, options: Options) -> Collection:
 
 
 def parquet_files(folder: Path) -> list[Path]:
-    """The Parquet files below a folder, hidden ones aside."""
+    """The Parquet files below a folder, without hidden ones."""
     return sorted(
         path
         for path in folder.rglob("*")
@@ -193,14 +206,14 @@ def parquet_files(folder: Path) -> list[Path]:
 
 
 def split_of(file: Path, top: Path) -> str | None:
-    """The split that the name of a file, or of a folder between it and `top`, says."""
+    """The split named by a file, or by a folder between it and `top`, if any."""
     folders = file.relative_to(top).parts[:-1] if file != top else ()
     words = (re.split(r"[-_.]", name)[0].lower() for name in (file.name, *reversed(folders)))
     return next((SPLITS[word] for word in words if word in SPLITS), None)
 
 
 def rows(file: Path, top: Path, options: Options) -> Rows:
-    """The rows of one Parquet file of those in or below `top`."""
+    """Read one Parquet file, which is `top` or lies below it. Raises `DataError`."""
     import pyarrow
     from pyarrow import parquet
 
@@ -226,7 +239,7 @@ def rows(file: Path, top: Path, options: Options) -> Rows:
 
     labels = words(label) if label else None
     if labels and (known := class_names(table.schema.metadata, label)):
-        # Numbers that have no name stay what they are.
+        # Numbers without a name are kept.
         by_number = {str(number): name for number, name in enumerate(known)}
         labels = [by_number.get(one, one) for one in labels]
     whole = split_of(file, top)
@@ -236,7 +249,7 @@ def rows(file: Path, top: Path, options: Options) -> Rows:
 
 
 def class_names(metadata: dict[bytes, bytes] | None, label: str | None) -> list[str]:
-    """Names of the classes as data hubs write them into a Parquet file; none where they didn't."""
+    """Names of the classes as data hubs write them into a Parquet file; empty if there are none."""
     try:
         features = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
         return [str(name) for name in features[label]["names"]]

@@ -1,4 +1,4 @@
-"""torchvision's datasets as arrays: those with names of their own, and `torchvision:CLASS`."""
+"""torchvision's datasets as arrays: those in `NAMED`, and `torchvision:CLASS`."""
 
 from __future__ import annotations
 
@@ -26,12 +26,14 @@ NAMED: dict[str, tuple[str, Mapping[str, str]]] = {
     "cifar100": ("CIFAR100", {}),
     "stl10": ("STL10", {}),
 }  # fmt: skip
-"""torchvision's class and its arguments, by the name of the dataset."""
+"""torchvision's class and its arguments, by name of the dataset."""
 
 
 def read(name: str, data_dir: Path | None, options: Options, fetch: bool) -> Dataset:
-    """One of `NAMED`, or `torchvision:CLASS`, downloaded if missing and `fetch`. Raises
-    `DataError`."""
+    """Read one of `NAMED`, or `torchvision:CLASS`, downloaded if missing and `fetch`.
+
+    Raises `DataError`.
+    """
     import torchvision.datasets
 
     class_name, arguments = NAMED.get(name, (name.removeprefix(PREFIX), {}))
@@ -52,7 +54,7 @@ def read(name: str, data_dir: Path | None, options: Options, fetch: bool) -> Dat
 
 
 def halves(dataset_class: type) -> list[tuple[str, dict[str, Any]]]:
-    """The splits that a class has, and the argument that asks for each."""
+    """The splits that a class has, with the argument that selects each."""
     accepted = inspect.signature(dataset_class).parameters
     if "train" in accepted:
         return [("train", {"train": True}), ("test", {"train": False})]
@@ -64,7 +66,7 @@ def halves(dataset_class: type) -> list[tuple[str, dict[str, Any]]]:
 
 
 def part_of(dataset_class: type, name: str, root: Path, fetch: bool, given: dict[str, Any]) -> Any:
-    """One split of a torchvision dataset."""
+    """One split of a torchvision dataset. Raises `DataError`."""
     accepted = inspect.signature(dataset_class).parameters
     if "download" in accepted or name.startswith("emnist-"):
         missing = f"{root}/{dataset_class.__name__}"
@@ -78,19 +80,19 @@ def part_of(dataset_class: type, name: str, root: Path, fetch: bool, given: dict
 
 
 def collected(name: str, part: Any, options: Options) -> Collection:
-    """The images and labels of one split, from its arrays, or else one by one."""
+    """Images and labels of one split, from its arrays if it has any, else one by one."""
     targets = next((getattr(part, a) for a in ("targets", "labels") if hasattr(part, a)), None)
     data = getattr(part, "data", None)
     if data is None or targets is None or len(data) != len(targets):
         return one_by_one(name, part, options)
     images = channels_first(name, as_bytes(name, np.asarray(data)))
     if type(part).__name__ == "EMNIST":
-        images = np.ascontiguousarray(images.transpose(0, 1, 3, 2))  # published lying on its side
+        images = np.ascontiguousarray(images.transpose(0, 1, 3, 2))  # published transposed
     return Collection(images, names_of(name, part, np.asarray(targets)))
 
 
 def one_by_one(name: str, part: Any, options: Options) -> Collection:
-    """The same of a class that opens its images as they are asked for."""
+    """Images and labels of a split whose class opens each image on access. Raises `DataError`."""
     from trainables.data.pictures import by, converted
 
     arrays, targets = [], []
@@ -111,7 +113,7 @@ def one_by_one(name: str, part: Any, options: Options) -> Collection:
 
 
 def names_of(name: str, part: Any, targets: np.ndarray) -> list[str] | None:
-    """Names of the classes of `targets`, as torchvision knows them; None for unlabelled images."""
+    """Class names of `targets`, as torchvision knows them; None for unlabelled images."""
     if (targets < 0).all():
         return None
     names = list(getattr(part, "classes", ()))

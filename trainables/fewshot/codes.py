@@ -1,6 +1,6 @@
-"""Codes of images by an encoder that doesn't change, each computed once a machine.
+"""Codes of images by an encoder that doesn't change, computed once per machine.
 
-A cell of `fixed` for each number of labels needs the same ones, and so do its replicates.
+Cells of `fixed` with different numbers of labels need the same codes, and so do their replicates.
 """
 
 from __future__ import annotations
@@ -20,20 +20,22 @@ from trainables.data import pixels
 from trainables.networks import Autoencoder, Classifier
 
 FEWEST = 1000
-"""Images from which codes are kept: fewer are computed as fast as they are found."""
+"""Fewest images whose codes are kept: for fewer, computing is as fast as looking up."""
 
 KEPT = 64 * 2**20
-"""Bytes of codes that a process keeps: 58 sets of 10,000 images at d = 30."""
+"""Bytes of codes that a process keeps: 55 sets of 10,000 images at d = 30."""
 
 _kept: OrderedDict[str, Tensor] = OrderedDict()
 _keeping = Lock()
-"""A report encodes in several threads."""
+"""Guards `_kept`, as a report encodes in several threads."""
 _shared: Path | None = None
 
 
 def share(folder: Path) -> None:
-    """Let this process find what others have computed in `folder`, of this machine and of this
-    user alone, and leave there what it computes."""
+    """Share codes with other processes through `folder`: read theirs, and write new ones.
+
+    The folder is on this machine, for this user alone.
+    """
     global _shared
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     _shared = folder
@@ -42,9 +44,9 @@ def share(folder: Path) -> None:
 def encode(member: Classifier | Autoencoder, images: Tensor) -> Tensor:
     """Codes (N, d), not standardised, of `images` (N, C, H, W): bytes, or pixels in [0, 1].
 
-    On a CPU those of the latest encoders and images of bytes are kept, by the hash of every byte
-    of both and by all else that the bits depend on. Hashing takes a hundredth of the time of
-    encoding.
+    On a CPU, the codes of the latest encoders and byte images are kept. Their key is a hash of
+    every byte of both and of all else that the bits depend on. Hashing takes a hundredth of the
+    time of encoding.
     """
     if images.device.type != "cpu" or images.is_floating_point() or len(images) < FEWEST:
         return _encode(member.encoder, images)
@@ -64,7 +66,7 @@ def encode(member: Classifier | Autoencoder, images: Tensor) -> Tensor:
 
 
 def _found(key: str) -> Tensor | None:
-    """Codes that another process of this machine has left; None where they can't be read."""
+    """Codes that another process of this machine has written; None if they can't be read."""
     if _shared is None:
         return None
     try:
@@ -74,7 +76,7 @@ def _found(key: str) -> Tensor | None:
 
 
 def _leave(key: str, codes: Tensor) -> None:
-    """For other processes, in one step: they see all of it or nothing."""
+    """Write codes for other processes, atomically."""
     if _shared is None:
         return
     part = _shared / f"{key}.{os.getpid()}"
@@ -82,7 +84,7 @@ def _leave(key: str, codes: Tensor) -> None:
         with part.open("wb") as file:
             np.save(file, codes.numpy())
         part.replace(_shared / f"{key}.npy")
-    except OSError:  # a full disk, say: the others compute it themselves
+    except OSError:  # for example a full disk: the others compute the codes
         part.unlink(missing_ok=True)
 
 

@@ -1,4 +1,4 @@
-"""Heads that are no network: scikit-learn's classifiers on the codes of the labelled images."""
+"""Heads that aren't networks: scikit-learn's classifiers on the codes of the labelled images."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from trainables.networks import Classifier
 
 
 def untrained(kind: str, latent_dim: int) -> Any:
-    """A new classifier of a kind of `trainables.fewshot.settings.HEADS`, for standardised codes.
+    """A new classifier for standardised codes, of a `kind` in `trainables.fewshot.settings.HEADS`.
 
-    C and gamma are those with the best accuracy on the 400 validation images of mnist-5k, of five
-    C for the regression and of 3 × 3 for the machine, at 20 and 160 labels and d = 14 and 30
-    (n = 8): the regression within 0.3 points of its best from C = 0.3 to 3, the machine within
-    0.8 points of its best everywhere.
+    C and gamma have the best accuracy on the 400 validation images of mnist-5k, among five C for
+    the regression and 3 × 3 pairs for the support vector machine, at 20 and 160 labels and d = 14
+    and 30 (n = 8). The regression is within 0.3 points of its best from C = 0.3 to 3; the support
+    vector machine is within 0.8 points of its best everywhere.
     """
     if kind == "logistic":
         return LogisticRegression(C=1.0, max_iter=1000)

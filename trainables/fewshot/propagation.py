@@ -1,14 +1,14 @@
-"""Labels that spread from a few images to all the others along a graph of similar codes.
+"""Spread labels from a few images to all the others, along a graph of similar codes.
 
-Label spreading (Zhou et al. 2004, "Learning with local and global consistency", NeurIPS): the
-scores F = (I − αS)⁻¹ Y of N images, with Y the few labels and S the symmetrically normalised
-graph of nearest neighbours. scikit-learn's LabelSpreading solves one label set by fixed-point
-steps on a dense class matrix of its own graph; here the graph of an encoder is made once, and the
-classes are columns of one sparse system, solved by conjugate gradients.
+Label spreading (Zhou et al. 2004, "Learning with local and global consistency", NeurIPS) gives N
+images the scores F = (I − αS)⁻¹ Y. Y holds the few labels; S is the symmetrically normalised graph
+of nearest neighbours. scikit-learn's LabelSpreading solves one label set by fixed-point steps on a
+dense class matrix of its own graph. Here the graph of an encoder is made once, and the classes are
+columns of one sparse system, solved by conjugate gradients.
 
 Scores of well-connected classes drown the others. Label subsets are class-balanced, as digits
-nearly are, so classes are rescaled until all have the same mass (class mass normalisation, Zhu et
-al. 2003, ICML), and images until their probabilities sum to 1, in turns (Sinkhorn & Knopp 1967).
+nearly are. So classes are rescaled until all have the same mass (class mass normalisation, Zhu et
+al. 2003, ICML), and images until their probabilities sum to 1, alternately (Sinkhorn & Knopp 1967).
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ import scipy.sparse as sparse
 from sklearn.neighbors import NearestNeighbors
 
 STEPS = 60
-"""Conjugate-gradient steps, the same for every column, so that a column's result doesn't depend
-on the others. At α = 0.99 the condition number is below 200, and the error shrinks by
-(√200 − 1)/(√200 + 1) a step: to 2·10⁻⁴ of what it was."""
+"""Conjugate-gradient steps: the same number for every column, so that a column's result doesn't
+depend on the others. At α = 0.99 the condition number is below 200, and each step shrinks the error
+by (√200 − 1)/(√200 + 1): in all to 2·10⁻⁴."""
 
 BALANCING_STEPS = 30
 """Rounds of rescaling classes, then images."""
 
 
 KEPT = 8
-"""Graphs that a process remembers: the cells of one encoder differ in their labels alone."""
+"""Graphs that a process keeps: the cells of one encoder differ only in their labels."""
 
 _known: OrderedDict[tuple[bytes, int], sparse.csr_array] = OrderedDict()
 
 
 def known_graph(codes: np.ndarray, neighbours: int) -> sparse.csr_array:
-    """`neighbour_graph`, made once for the same codes in a process."""
+    """Return `neighbour_graph`, made once per process for the same codes."""
     key = (hashlib.sha256(np.ascontiguousarray(codes)).digest(), neighbours)
     if key not in _known:
         _known[key] = neighbour_graph(codes, neighbours)
@@ -50,8 +50,9 @@ def known_graph(codes: np.ndarray, neighbours: int) -> sparse.csr_array:
 def neighbour_graph(codes: np.ndarray, neighbours: int) -> sparse.csr_array:
     """The normalised graph S = D^(-½) W D^(-½), (N, N), of `codes` (N, d).
 
-    W joins each code with its `neighbours` nearest ones, by exp(−4 r²/r_k²) with r_k the distance
-    to the farthest of them (the weights of Calder et al. 2020), made symmetric by the mean.
+    W joins each code with its `neighbours` nearest ones. The weights are exp(−4 r²/r_k²), with r_k
+    the distance to the farthest of them (Calder et al. 2020). W is made symmetric by the mean of
+    both directions.
     """
     count = len(codes)
     distances, indices = (
@@ -59,7 +60,7 @@ def neighbour_graph(codes: np.ndarray, neighbours: int) -> sparse.csr_array:
         .fit(codes)
         .kneighbors()
     )
-    # Where all the neighbours coincide with the code itself, 0/0 stands for "as close as can be".
+    # If all neighbours coincide with the code, their distance ratio is 0, not 0/0.
     farthest = np.maximum(distances[:, -1:], np.finfo(distances.dtype).tiny)
     weights = np.exp(-4 * (distances / farthest) ** 2).astype(np.float64)
     rows = np.repeat(np.arange(count), indices.shape[1])
@@ -72,15 +73,18 @@ def neighbour_graph(codes: np.ndarray, neighbours: int) -> sparse.csr_array:
 def spread(
     graph: sparse.csr_array, subset: np.ndarray, labels: np.ndarray, alpha: float, classes: int
 ) -> np.ndarray:
-    """Scores (N, K) of all images for each of `classes`, from the `subset` (labels,) of indices
-    whose `labels` (labels,) are known; alpha < 1 says how far labels reach."""
+    """Scores (N, K) of all images for each of `classes`.
+
+    The images with indices `subset` (labels,) have the known classes `labels` (labels,). alpha < 1
+    sets how far labels reach.
+    """
     known = np.zeros((graph.shape[0], classes))
     known[subset, labels] = 1.0
     return np.maximum(_conjugate_gradients(graph, known, alpha), 0)
 
 
 def _conjugate_gradients(graph: sparse.csr_array, right: np.ndarray, alpha: float) -> np.ndarray:
-    """The solution (N, C) of (I − αS) X = `right` (N, C), column by column."""
+    """Solve (I − αS) X = `right` (N, C), column by column."""
     solution = np.zeros_like(right)
     residual, direction = right.copy(), right.copy()
     squared = np.einsum("nc,nc->c", residual, residual)
@@ -97,8 +101,11 @@ def _conjugate_gradients(graph: sparse.csr_array, right: np.ndarray, alpha: floa
 
 
 def balanced(scores: np.ndarray) -> np.ndarray:
-    """Class probabilities (N, K) from `scores` (N, K) of one replicate, classes rescaled until
-    each holds as much of all the probability. An image that no label reaches has equal ones."""
+    """Class probabilities (N, K) from `scores` (N, K) of one replicate.
+
+    Classes are rescaled until each has the same share of all probability. An image that no label
+    reaches starts with equal probabilities.
+    """
     total, classes = scores.sum(axis=1, keepdims=True), scores.shape[1]
     shares = np.where(total > 0, scores / np.where(total > 0, total, 1), 1 / classes)
     for _ in range(BALANCING_STEPS):
@@ -118,12 +125,12 @@ def spread_in_rounds(
 ) -> np.ndarray:
     """Class probabilities (N, K) of all images from the few `labels` of `subset`.
 
-    The labels spread and are `balanced`. Then, in each of up to `rounds`, every image takes its
-    most probable class, and all of these spread again, until no class changes. This is the MBO
-    scheme of Calder et al. (2020, "Poisson learning", ICML): a threshold after each diffusion
-    shortens the borders between classes, whose sizes are fixed. On the codes of a contrastive
-    encoder (all of MNIST, 4 label subsets) ten rounds raise the share of right classes from 87.3
-    to 96.2 % with 10 labels and from 94.2 to 96.2 % with 40.
+    The labels spread and are `balanced`. Then, in up to `rounds` rounds, every image takes its most
+    probable class, and all these classes spread again, until none changes. This is the MBO scheme
+    of Calder et al. (2020, "Poisson learning", ICML): a threshold after each diffusion shortens the
+    borders between classes, whose sizes are fixed. On the codes of a contrastive encoder (all of
+    MNIST, 4 label subsets), ten rounds raise the share of right classes from 87.3 to 96.2 % with 10
+    labels and from 94.2 to 96.2 % with 40.
     """
     probabilities = balanced(spread(graph, subset, labels, alpha, classes))
     everyone, before = np.arange(len(probabilities)), np.empty(0)
@@ -137,7 +144,10 @@ def spread_in_rounds(
 
 
 def certainty(probabilities: np.ndarray) -> np.ndarray:
-    """How sure (…,) class probabilities (…, K) are: 1 minus their entropy over that of K equal
-    ones (Iscen et al. 2019, "Label propagation for deep semi-supervised learning", CVPR)."""
+    """Certainty (…,) of class probabilities (…, K).
+
+    This is 1 minus their entropy divided by that of K equal ones (Iscen et al. 2019, "Label
+    propagation for deep semi-supervised learning", CVPR).
+    """
     safe = np.where(probabilities > 0, probabilities, 1.0)
     return 1 + (probabilities * np.log(safe)).sum(axis=-1) / math.log(probabilities.shape[-1])

@@ -14,7 +14,7 @@ from trainables.shape import Shape, shape_of
 VERSION = 3
 
 HEADS = ("logistic", "svm", "neighbours")
-"""Values of `freeze` whose head is no network: see `Config.freeze`."""
+"""Values of `freeze` whose head isn't a network: see `Config.freeze`."""
 
 ON_ALL_IMAGES = ("propagation", "consistency")
 """Values of `freeze` that learn from all training images: see `Config.freeze`."""
@@ -34,7 +34,7 @@ PRETRAINING: Mapping[str, Mapping[str, Any]] = {
         "optimiser": "adamw", "learning_rate": 0.01,
     },
 }  # fmt: skip
-"""By name: the settings of the autoencoder whose encoder a classifier starts from."""
+"""Settings of the autoencoder whose encoder a classifier starts from, by value of `pretraining`."""
 
 WITH_VIEWS = ("augmented", "contrastive")
 """Kinds of pretraining whose classifiers learn from augmented views of the labelled images."""
@@ -50,47 +50,49 @@ class Config(Settings):
     """Labelled training images, class-balanced."""
     freeze: str
     """`fixed`: the pretrained encoder is excluded from training; `full`: everything trains;
-    `scratch`: everything trains, with no pretraining (the control); `lp-ft`: the head trains on
-    the fixed encoder, then everything does, slowly (Kumar et al. 2022, "Fine-tuning can distort
-    pretrained features", ICLR); `propagation`: the labels spread along a graph of the codes of
-    all training images, whose labels stay unknown, and the head on the fixed encoder learns
-    from all of them; `consistency`: a network without a bottleneck learns these labels, from new
+    `scratch`: everything trains, with no pretraining (the control); `lp-ft`: the head trains on the
+    fixed encoder, then everything does, slowly (Kumar et al. 2022, "Fine-tuning can distort
+    pretrained features", ICLR); `propagation`: the labels spread along a graph of the codes of all
+    training images, whose own labels stay unknown, and the head on the fixed encoder learns from
+    all of them; `consistency`: a network without a bottleneck learns the spread labels, from new
     views of the images in every pass; `logistic`, `svm`, `neighbours`: the encoder is fixed, and
     the head is a logistic regression, a support vector machine or the nearest neighbour on its
     codes."""
     pretraining: str = "plain"
-    """Whose encoder it is: `plain`: an autoencoder's; `augmented`: one's that saw noisy, augmented
-    images; `variational`: a β-VAE's; `contrastive`: one that learnt to tell images apart. With
-    `augmented` and `contrastive`, the labelled images are augmented too, whatever the encoder."""
+    """Source of the encoder: `plain`: an autoencoder; `augmented`: an autoencoder that saw noisy,
+    augmented images; `variational`: a β-VAE; `contrastive`: an encoder that learnt to tell images
+    apart. With `augmented` and `contrastive`, the labelled images are augmented too, whatever the
+    encoder, except in `propagation`."""
     depth: int = 3
     """Convolutional layers in the encoder."""
     batch_size: int = 0
-    """Labelled images a minibatch; 0 is all of them at once."""
+    """Labelled images per minibatch; 0 is all of them at once."""
     epochs: int = 200
     """Passes over the labelled images, the same in every arm: arms are compared at equal steps."""
     learning_rate: float = 1e-2
     """Peak of the head's one-cycle schedule."""
     encoder_learning_rate: float = 1e-3
-    """Peak of the encoder's one-cycle schedule, where it trains."""
+    """Peak of the encoder's one-cycle schedule, if it trains."""
     tuning_learning_rate: float = 1e-3
     """Peak of the second one-cycle schedule of `lp-ft`, for encoder and head."""
     rate_factor: float = added(1.0)
-    """Factor of every peak rate, to see how much an answer depends on them."""
+    """Factor of every peak rate, to see how much a result depends on them."""
     views: int = 50
-    """Augmented views of every labelled image, where `pretraining` has them; an epoch is still as
+    """Augmented views of every labelled image, if `pretraining` has them; an epoch still has as
     many of them as there are labels."""
     view_strength: float = 1.0
-    """How far these views are from the image (`trainables.augment`)."""
+    """Strength of these views (`trainables.augment`)."""
     neighbours: int = 10
-    """Nearest codes that each one is joined with, in `propagation` and `consistency`."""
+    """Nearest codes that each code is joined with, in `propagation` and `consistency`."""
     alpha: float = 0.99
-    """How far labels spread, in both: 0 is nowhere, 1 without end."""
+    """How far labels spread, in `propagation` and `consistency`: 0 is nowhere, 1 without end."""
     rounds: int = 10
-    """Times that the classes they give spread again, at most, in both."""
+    """Maximum number of times that the predicted classes spread again, in `propagation` and
+    `consistency`."""
     pseudo_epochs: int = 8
-    """Passes over all training images, in both."""
+    """Passes over all training images, in `propagation` and `consistency`."""
     pseudo_batch_size: int = 256
-    """Images a minibatch of these."""
+    """Images per minibatch of these passes."""
     weight_decay: float = 1e-2
     """AdamW's decoupled weight decay."""
     hidden: int = 32
@@ -104,9 +106,9 @@ class Config(Settings):
     network: str = added("convolutional")
     """Kind of the encoder: one of `trainables.shape.NETWORKS`, or `FILE.py:FUNCTION`."""
     encoders: int = 0
-    """Pretrained encoders that the classifiers share; 0: as many as there are classifiers."""
+    """Pretrained encoders that the classifiers share; 0: one for each classifier."""
     seed: int = 0
-    """Seeds of label subsets, heads and data order are made from this and r."""
+    """Seeds of label subsets, heads and data order come from this and the replicate's number."""
 
     def __post_init__(self) -> None:
         require(self.freeze in FREEZE, "freeze", self.freeze, " or ".join(FREEZE))
@@ -135,16 +137,21 @@ class Config(Settings):
         for name in ("encoders", "rounds", "seed"):
             value = getattr(self, name)
             require(value >= 0, name, value, "an integer of at least 0")
-        _ = self.shape  # which checks what is its own
+        _ = self.shape  # checks the fields of `Shape`
 
     def parent_replicate(self, replicate: int) -> int:
-        """Number of the autoencoder whose encoder classifier `replicate` starts from; in `scratch`,
-        each has its own."""
+        """Number of the autoencoder whose encoder classifier `replicate` starts from.
+
+        In `scratch`, each has its own.
+        """
         shared = self.encoders and self.freeze != "scratch"
         return replicate % self.encoders if shared else replicate
 
     def work(self, images: int) -> float:
-        """Images learned from. Heads on a fixed encoder learn from codes, made once."""
+        """Images learned from, plus `STEP_COST` per epoch of labelled images.
+
+        In `fixed` and `HEADS`, codes are computed once, and an image counts `CODES_COST`.
+        """
         if self.freeze in ON_ALL_IMAGES:
             return float(self.pseudo_epochs * images)
         if self.freeze in HEADS:
@@ -162,14 +169,16 @@ class Config(Settings):
 
     @property
     def stages(self) -> tuple[int, int]:
-        """Epochs of the probe of `lp-ft`, half of all, and of the stage that follows."""
+        """Epochs of the probe (in `lp-ft`, half of all; else 0) and of the stage that follows."""
         probe = -(-self.epochs // 2) if self.freeze == "lp-ft" else 0
         return probe, max(1, self.epochs - probe)
 
     @property
     def scored_epochs(self) -> range:
-        """Those with which a pass ends of the stage that makes the classifier: in `lp-ft`, of the
-        second. A pass over `views` of each labelled image is so many epochs."""
+        """Epochs that end a pass of the stage that makes the classifier: in `lp-ft`, the second.
+
+        A pass over `views` views of each labelled image counts as `views` epochs.
+        """
         if self.freeze in HEADS:
             return range(1, 2)
         if self.freeze in ON_ALL_IMAGES:
@@ -185,6 +194,7 @@ class Config(Settings):
         return self.pretraining in WITH_VIEWS and self.freeze not in ON_ALL_IMAGES
 
     def check_data(self, data: Dataset) -> None:
-        """Raise `ConfigError` where `data` has too few labels for this configuration."""
+        """Raise `ConfigError` unless `data` has these labels, class-balanced, and fits the
+        encoder."""
         check_labels(self.labels, data)
         self.shape.check_data(data)

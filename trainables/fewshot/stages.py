@@ -1,4 +1,4 @@
-"""The stages that a few-shot arm is made of: what trains, on what, and for how long."""
+"""The stages of a few-shot arm: what trains, on what, and for how long."""
 
 from __future__ import annotations
 
@@ -25,37 +25,39 @@ REPORT_EVERY = 20
 
 
 def cross_entropies(model: Any, inputs: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy in nats of each of `inputs` (…, B, …) with its label (…, B): (…, B)."""
+    """Cross-entropies (…, B), in nats, of `inputs` (…, B, …) with their labels (…, B)."""
     scores = model(inputs)
     each = functional.cross_entropy(scores.flatten(0, -2), labels.flatten(), reduction="none")
     return each.view(labels.shape)
 
 
 def cross_entropy(model: Any, inputs: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy in nats of `inputs` (B, …) with `labels` (B,): a scalar; of R replicates,
-    (R, B, …) with (R, B): (R,)."""
+    """Mean cross-entropy in nats of `inputs` (B, …) with `labels` (B,): a scalar.
+
+    For R replicates, (R, B, …) with (R, B) gives (R,).
+    """
     return cross_entropies(model, inputs, labels).mean(dim=-1)
 
 
 def weighted_cross_entropy(model: Any, inputs: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
-    """`cross_entropy`, each of the inputs counted by its weight: (B,), or (R, B)."""
+    """`cross_entropy` with a weight for each input: (B,), or (R, B)."""
     return (weights * cross_entropies(model, inputs, labels)).mean(dim=-1)
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Inputs and targets of the classifiers: M images or views of images each."""
+    """Inputs and targets of the classifiers: M images, or views of images, for each."""
 
     images: Tensor
-    """(R, M, C, H, W): bytes, or pixels in [0, 1] where they are augmented views."""
+    """(R, M, C, H, W): bytes, or pixels in [0, 1] for augmented views."""
     targets: Tensor
     """(R, M) int64, classes."""
     views: int = 1
-    """How many of the M each labelled image makes: so many epochs of labels is one pass."""
+    """Views of each labelled image among the M: a pass over all M is this many epochs."""
 
 
 class FewLabels(Protocol):
-    """The settings that everything which learns from few labels has."""
+    """The settings shared by all models that learn from few labels."""
 
     @property
     def labels(self) -> int:
@@ -67,11 +69,11 @@ class FewLabels(Protocol):
 
     @property
     def view_strength(self) -> float:
-        """How far the views are from the image."""
+        """Strength of the views."""
 
     @property
     def sees_views(self) -> bool:
-        """Whether it learns from views instead of the images."""
+        """Whether the model learns from views instead of the images."""
 
     @property
     def weight_decay(self) -> float:
@@ -79,7 +81,7 @@ class FewLabels(Protocol):
 
     @property
     def seed(self) -> int:
-        """Of label subsets, views and data order."""
+        """Seed of label subsets, views and data order."""
 
 
 def label_subsets(data: Dataset, config: FewLabels, replicates: Sequence[int]) -> Tensor:
@@ -92,8 +94,10 @@ def label_subsets(data: Dataset, config: FewLabels, replicates: Sequence[int]) -
 def labelled_examples(
     config: FewLabels, replicates: Sequence[int], images: Tensor, targets: Tensor
 ) -> Examples:
-    """The labelled uint8 `images` (R, labels, C, H, W), or augmented views of them, drawn once:
-    each replicate's from its own generator."""
+    """The labelled uint8 `images` (R, labels, C, H, W), or augmented views of them.
+
+    Views are drawn once, each replicate's from its own generator.
+    """
     if not config.sees_views:
         return Examples(images, targets)
     draws = generators(config.seed, replicates, "views")
@@ -104,7 +108,7 @@ def labelled_examples(
 
 @dataclass(frozen=True)
 class Training:
-    """The trained part of the classifiers, and its inputs."""
+    """The part of the classifiers that trains, and its inputs."""
 
     models: Replicates
     """The parts that train."""
@@ -115,28 +119,28 @@ class Training:
     learning_rates: dict[str, float]
     """Peak rates by the prefix of a parameter's name."""
     epochs: int
-    """Passes over the labelled images (in `propagation`, over all of them)."""
+    """Passes over the labelled images (in `propagation` and `consistency`, over all images)."""
     batch_size: int
-    """Inputs a minibatch."""
+    """Inputs per minibatch."""
     predict: Callable[[Tensor], Tensor]
     """Uint8 images (N, C, H, W) to predicted classes (R, N)."""
     views: int = 1
-    """Inputs a labelled image: a pass over all inputs is so many epochs."""
+    """Inputs per labelled image: a pass over all inputs is this many epochs."""
     certainty: Tensor | None = None
-    """How much each input counts, (R, M); None where all count the same."""
+    """Weight of each input, (R, M); None if all count the same."""
     see: Callable[[Tensor], Tensor] | None = None
-    """From a minibatch of inputs (R, B, …) to what is learnt from; None: these themselves."""
+    """Maps a minibatch of inputs (R, B, …) to what is learnt from; None: the inputs themselves."""
     draws: Sequence[Generator] = ()
     """The generators that `see` draws from."""
 
     @property
     def passes(self) -> int:
-        """Passes over all inputs: at least one, though it be more epochs than asked for."""
+        """Passes over all inputs: at least one, even if that is more than `epochs`."""
         return -(-self.epochs // self.views)
 
     @property
     def epochs_trained(self) -> int:
-        """Passes over the labelled images that this makes."""
+        """Passes over the labelled images in all `passes`."""
         return self.passes * self.views
 
 
@@ -147,17 +151,17 @@ class Learnt:
     predict: Callable[[Tensor], Tensor]
     """Uint8 images (N, C, H, W) to predicted classes (R, N)."""
     epochs: int
-    """Passes over the labelled images (in `propagation`, over all training images)."""
+    """Passes over the labelled images (in `propagation` and `consistency`, over all images)."""
     batch_size: int
-    """Images a minibatch."""
+    """Images per minibatch."""
     trained_parameters: int
-    """Numbers of a replicate that gradients move."""
+    """Numbers per replicate that gradients change."""
     earlier_seconds: float = 0.0
-    """Seconds that interrupted tries took."""
+    """Seconds that interrupted attempts took."""
 
 
 class Scoring:
-    """The history and the scores of a cell's replicates, along the way and in the end."""
+    """The history and the scores of a cell's replicates, during training and at the end."""
 
     def __init__(
         self,
@@ -176,10 +180,10 @@ class Scoring:
         self.score_after = score_after
         self.history: list[dict[str, Any]] = []
         self.seconds = 0.0
-        """Seconds of the scores along the way: no part of training."""
+        """Seconds that scores during training took; not counted as training."""
 
     def after(self, epoch: int, training: Training) -> Mapping[str, float]:
-        """The validation accuracy after this epoch, if a search asks for it."""
+        """Validation accuracy and parameters after this epoch, if a search asks for them."""
         if epoch not in self.score_after:
             return {}
         began = time.perf_counter()
@@ -194,8 +198,11 @@ class Scoring:
         columns: Mapping[str, list[Any]],
         networks: Sequence[nn.Module] = (),
     ) -> Outcome:
-        """Rows and predictions of what has been learnt since `started` (`time.perf_counter`), with
-        these further `columns` of R values, and the R classifiers where they are `networks`."""
+        """Rows and predictions of what has been learnt since `started` (`time.perf_counter`).
+
+        `columns` are further columns of R values. `networks` are the R classifiers, if they are
+        networks.
+        """
         _, on_validation = judge(learnt.predict, *self.validation)
         predictions, on_test = judge(learnt.predict, *self.test)
         seconds = learnt.earlier_seconds + time.perf_counter() - started - self.seconds
@@ -216,14 +223,16 @@ class Scoring:
 def judge(
     predict: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Predicted classes (R, N) of uint8 `images` (N, C, H, W), and the fractions (R,) of them
-    that are `labels` (N,)."""
+    """Predicted classes (R, N) and accuracies (R,) on uint8 `images` (N, C, H, W).
+
+    The accuracy is the fraction of classes that are the `labels` (N,).
+    """
     predicted = predict(images)
     return predicted, (predicted == labels).double().mean(dim=1)
 
 
 def predictor(models: Replicates) -> Callable[[Tensor], Tensor]:
-    """From uint8 images (N, C, H, W) to the classes (R, N) that networks predict for them."""
+    """Return a function from uint8 images (N, C, H, W) to their predicted classes (R, N)."""
 
     def predict(images: Tensor) -> Tensor:
         scores = models.evaluate(lambda model, part: model(pixels(part)), images)
@@ -239,7 +248,10 @@ def learn(
     earlier_epochs: int = 0,
     checkpoint: Checkpoint | None = None,
 ) -> Learnt:
-    """Train the stage that makes the classifiers, which comes after `earlier_epochs` of others."""
+    """Train the stage that makes the classifiers, after `earlier_epochs` of other stages.
+
+    Raises `Diverged` if a weight isn't finite.
+    """
     earlier_seconds = fit_stage(config, training, scoring, earlier_epochs, checkpoint)
     models = training.models
     sums = [value.detach().flatten(1).sum(dim=1) for value in models.parameters.values()]
@@ -260,10 +272,11 @@ def fit_stage(
     earlier_epochs: int = 0,
     checkpoint: Checkpoint | None = None,
 ) -> float:
-    """Train one stage of an arm, which comes after `earlier_epochs` of others. Returns the
-    seconds that earlier tries took; see `trainables.training.fit`.
+    """Train one stage of an arm, after `earlier_epochs` of other stages.
 
-    Scores along the way are reported; the history is the same with them and without."""
+    Returns the seconds that earlier attempts took; see `trainables.training.fit`. Scores during
+    training are reported, but don't change the history.
+    """
 
     def after_epoch(number: int, losses: Tensor) -> None:
         trained = number * training.views
@@ -285,7 +298,7 @@ def fit_stage(
 
     def gather(indices: Tensor) -> tuple[Tensor, ...]:
         if indices.shape == training.targets.shape:
-            inputs, *rest = everything  # in whatever order
+            inputs, *rest = everything  # their order doesn't matter
         else:
             inputs, *rest = (part[each, indices] for part in everything)
         return training.see(inputs) if training.see else inputs, *rest

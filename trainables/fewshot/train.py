@@ -44,8 +44,8 @@ from trainables.shape import Shape
 from trainables.supervised.train import Network
 
 STATISTICS_IMAGES = 1000
-"""Unlabelled training images that codes are standardised by: they fix a standard deviation to
-2 %, and all of them would take as long as training a fixed encoder's head does."""
+"""Unlabelled training images that the standardisation of codes is fitted to. They fix a standard
+deviation to 2 %; all images would take as long as training a fixed encoder's head."""
 
 
 def build_classifiers(
@@ -55,9 +55,9 @@ def build_classifiers(
     image: tuple[int, int, int] = (1, 28, 28),
     classes: int = len(DIGITS),
 ) -> list[Classifier]:
-    """An untrained classifier for each of `replicates`, of images of this shape.
+    """An untrained classifier for each of `replicates`, for images of this shape.
 
-    Heads come from seeds of their own, so that `fixed`, `full` and `scratch` start from the same.
+    Heads have seeds of their own, so that `fixed`, `full` and `scratch` start from the same heads.
     """
     heads = initialise(
         lambda: Head(config.latent_dim, config.hidden, classes), config.seed, replicates, "head"
@@ -74,7 +74,7 @@ def build_classifiers(
 
 
 def pretrained_encoder(shape: Shape, weights: Mapping[str, Tensor]) -> nn.Module:
-    """An encoder with a copy of its part of an autoencoder's `weights`."""
+    """An encoder with a copy of the encoder's part of an autoencoder's `weights`."""
     with torch.device("meta"):  # without random weights, which take a tenth of a cell's time
         encoder = encoder_of(shape)
     own = {
@@ -87,8 +87,10 @@ def pretrained_encoder(shape: Shape, weights: Mapping[str, Tensor]) -> nn.Module
 
 
 def standardise(members: list[Classifier], sources: list[int], images: Tensor) -> None:
-    """Fit every member's standardisation to its codes of uint8 `images` (N, C, H, W), running
-    each encoder once: members with the same source have the same."""
+    """Fit every member's standardisation to its codes of uint8 `images` (N, C, H, W).
+
+    Each encoder runs once: members with the same source share the result.
+    """
     fitted: dict[int, Classifier] = {}
     for member, source in zip(members, sources, strict=True):
         if source not in fitted:
@@ -98,8 +100,10 @@ def standardise(members: list[Classifier], sources: list[int], images: Tensor) -
 
 
 def peak_rates(config: Config) -> dict[str, float]:
-    """Peaks of the learning rates of the stage that makes the classifier (of `lp-ft`, the second),
-    by the prefix of the name of a parameter that trains in it."""
+    """Peak learning rates of the stage that makes the classifier, by prefix of parameter name.
+
+    In `lp-ft`, this is the second stage. Only parameters that train in the stage count.
+    """
     if config.freeze == "lp-ft":
         rates = {"": config.tuning_learning_rate}
     elif config.freeze in WHOLE_NETWORKS:
@@ -116,8 +120,10 @@ def heads_alone(
     sources: list[int],
     examples: Examples,
 ) -> Training:
-    """The heads train on codes of the examples. The encoders don't change, so these are computed
-    once."""
+    """Training of the heads on codes of the examples.
+
+    The encoders don't change, so the codes are computed once.
+    """
     codes = [
         member.standardise(encode(member, images))
         for member, images in zip(members, examples.images, strict=True)
@@ -138,8 +144,10 @@ def heads_alone(
 def codes_by_source(
     members: list[Classifier], sources: list[int], images: Tensor
 ) -> dict[int, Tensor]:
-    """Standardised codes (N, d) of `images` (N, C, H, W) by the number of the pretrained encoder,
-    each encoder run once."""
+    """Standardised codes (N, d) of `images` (N, C, H, W), by number of the pretrained encoder.
+
+    Each encoder runs once.
+    """
     distinct = dict(zip(sources, members, strict=True))
     return {
         source: member.standardise(encode(member, images)) for source, member in distinct.items()
@@ -147,10 +155,12 @@ def codes_by_source(
 
 
 def predictor_on_codes(members: list[Classifier], sources: list[int]) -> Callable[[Tensor], Tensor]:
-    """Uint8 images (N, C, H, W) to predicted classes (R, N), their codes computed once a
-    pretrained encoder."""
+    """Return a function from uint8 images (N, C, H, W) to their predicted classes (R, N).
 
-    @lru_cache(maxsize=1)  # for a search, which asks for the same images again and again
+    Codes are computed once per pretrained encoder.
+    """
+
+    @lru_cache(maxsize=1)  # a search asks for the same images again and again
     def codes(images: Tensor) -> dict[int, Tensor]:
         return codes_by_source(members, sources, images)
 
@@ -169,7 +179,7 @@ def whole_networks(
     examples: Examples,
     strategy: Strategy | None,
 ) -> Training:
-    """Everything trains."""
+    """Training of encoders and heads together."""
     device = examples.images.device
     batch_size = config.batch_size or config.labels
     strategy = strategy or fastest_strategy(members[0], device)
@@ -188,12 +198,12 @@ def whole_networks(
 
 
 class PropagatedLabels(NamedTuple):
-    """Labels that have spread to all N training images."""
+    """Labels spread to all N training images."""
 
     classes: Tensor
-    """(R, N) int64; those that were known are kept."""
+    """(R, N) int64; known labels are kept."""
     certainty: Tensor
-    """How much each counts, (R, N), from 0 to 1; 1 where it was known."""
+    """Weight of each label, (R, N), from 0 to 1; 1 if it was known."""
 
 
 def propagated_labels(
@@ -204,11 +214,13 @@ def propagated_labels(
     targets: Tensor,
     classes: int,
 ) -> PropagatedLabels:
-    """Spread the classes `targets` (R, labels) of the images `subsets` (R, labels) to all training
-    images, on the graph of the `codes` (N, d) of each replicate's source. No other label is seen.
+    """Spread the labels of the images `subsets` (R, labels) to all training images.
+
+    `targets` (R, labels) are their classes; no other label is seen. The graph is that of the
+    `codes` (N, d) of each replicate's source.
     """
     from trainables.fewshot import (
-        propagation,  # scipy and scikit-learn: a second that only this arm needs
+        propagation,  # imports scipy and scikit-learn: a second that only these arms need
     )
 
     graphs = {
@@ -240,7 +252,7 @@ def heads_on_all_images(
     codes: Mapping[int, Tensor],
     labels: PropagatedLabels,
 ) -> Training:
-    """The heads train on `codes` (N, d) of all training images of each replicate's source."""
+    """Training of the heads on `codes` (N, d), by source, of all training images."""
     heads = [member.head for member in members]
     return Training(
         Replicates(heads, labels.classes.device, "batched", replicates),
@@ -261,14 +273,16 @@ def networks_on_all_images(
     labels: PropagatedLabels,
     network: Callable[[], Network],
 ) -> Training:
-    """Networks without a bottleneck train on all uint8 training `images` (N, C, H, W), on new
-    views of them in every pass: all views of an image have to have its class.
+    """Training of networks without a bottleneck on all uint8 training `images` (N, C, H, W).
 
-    FixMatch (Sohn et al. 2020, NeurIPS), whose consistency this is, takes classes from the network
-    itself. Here that was worse. Of the classes that spread from 40 labels of MNIST 97.1 and 98.0 %
-    are right (2 subsets, codes of one contrastive encoder). Trained on them, networks classify 97.0
-    and 98.1 % of the validation images; 96.9 and 97.7 % where an image counts less if the network
-    doubts its class; below 96 % where the network chooses the classes anew before each pass.
+    They see new views in every pass: all views of an image must have its class.
+
+    This is the consistency of FixMatch (Sohn et al. 2020, NeurIPS), which takes classes from the
+    network itself. Here that was worse. Of the classes that spread from 40 labels of MNIST, 97.1
+    and 98.0 % are right (2 subsets, codes of one contrastive encoder). Trained on them, networks
+    classify 97.0 and 98.1 % of the validation images correctly. The figures are 96.9 and 97.7 % if
+    an image counts less when the network doubts its class, and below 96 % if the network chooses
+    the classes anew before each pass.
     """
     members = initialise(network, config.seed, replicates, "consistency")
     models = Replicates(members, images.device, "loop", replicates)
@@ -290,7 +304,7 @@ def networks_on_all_images(
 def predicting_network(
     config: Config, member: Classifier, network: Callable[[], Network]
 ) -> nn.Module:
-    """The networks of an arm that have a part in its predictions."""
+    """The part of an arm's predictor that is a network."""
     if config.freeze in HEADS:
         return member.encoder
     if config.freeze == "consistency":
@@ -309,12 +323,11 @@ def train(
     checkpoint: Checkpoint | None = None,
     score_after: Sequence[int] = (),
 ) -> Outcome:
-    """Train these `replicates` of a cell on their label subsets of `data`; accuracies are
-    fractions.
+    """Train these `replicates` of a cell on their label subsets of `data`.
 
-    `parent` holds the autoencoders whose encoders these start from.
-    `score_after`: those of `Config.scored_epochs` after which the validation accuracy is reported
-    too. The time that this takes is not training's.
+    Accuracies are fractions. `parent` holds the autoencoders whose encoders the classifiers start
+    from. After the epochs in `score_after`, some of `Config.scored_epochs`, the validation accuracy
+    is reported too. This time doesn't count as training.
     """
     started = time.perf_counter()
     device = pick_device()
@@ -331,7 +344,7 @@ def train(
     scoring = Scoring(replicates, data, report, parameters, score_after)
     if config.freeze in HEADS:
         from trainables.fewshot.heads import (
-            fit_heads,  # scikit-learn: a second that the others don't need
+            fit_heads,  # imports scikit-learn: a second that the other arms don't need
         )
 
         learnt = Learnt(fit_heads(config.freeze, members, examples), 1, config.labels, 0)
@@ -348,8 +361,8 @@ def train(
             else:
                 training = networks_on_all_images(config, replicates, images, spread, network)
         elif config.freeze == "lp-ft":
-            # The probe takes seconds, which no checkpoint is worth: whoever tries again gets the
-            # same bits.
+            # The probe takes seconds, too few for a checkpoint; another attempt gets the same
+            # bits.
             probe_epochs, tuning_epochs = config.stages
             as_fixed = replace(config, freeze="fixed", epochs=probe_epochs)
             probe = heads_alone(as_fixed, replicates, members, sources, examples)

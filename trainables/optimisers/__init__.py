@@ -1,4 +1,4 @@
-"""Optimisers of stacked parameters (R, …): a module each, and the schedule that all follow."""
+"""Optimisers of stacked parameters (R, …), one per module, and the schedule they share."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ class Optimiser(Protocol):
         """Steps so far."""
 
     def step(self) -> None:
-        """Move every parameter by its gradient."""
+        """Update every parameter from its gradient."""
 
     def tensors(self) -> dict[str, Tensor]:
         """All that the next step depends on, besides the parameters and `taken`."""
 
     def resume(self, taken: int, tensors: Mapping[str, Tensor]) -> None:
-        """Go on after so many steps, with what `tensors()` was then."""
+        """Continue after `taken` steps, from what `tensors()` returned then."""
 
 
 Make = Callable[[Mapping[str, Tensor], Mapping[str, float], int, float, float], Optimiser]
-"""Makes an optimiser of parameters by name, peak learning rates by prefix, the number of steps, the
-weight decay and the share of the steps for which the rates rise: `AdamW`, `Muon`."""
+"""Makes an optimiser from parameters by name, peak learning rates by prefix, the number of steps,
+the weight decay, and the share of the steps during which the rates rise: `AdamW`, `Muon`."""

@@ -1,8 +1,8 @@
-"""AdamW, of stacked parameters.
+"""AdamW for stacked parameters.
 
-The update is PyTorch's; what is kept from one to the next is kept here. The class
-`torch.optim.AdamW` under `OneCycleLR` gives the same bits, but takes a process two seconds to
-start, as it imports PyTorch's compiler, and a head's step 0.19 ms where this takes 0.08.
+The update is PyTorch's function; its state is kept here. The class `torch.optim.AdamW` with
+`OneCycleLR` gives the same bits. But it imports PyTorch's compiler, so a process takes two seconds
+to start, and a head's step takes 0.19 ms instead of 0.08.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from torch.optim.adamw import adamw
 from trainables.optimisers.schedule import Schedule, by_peak, device_of
 from trainables.replicates import leaves_rest
 
-# β₂ = 0.95: the runs are a few hundred to a few thousand steps, too few for a memory of 1,000
-# steps. Test MSE at d = 14 on mnist-5k after 8 epochs of batch 32: 0.0143 against 0.0148.
+# β₂ = 0.95, not 0.999: runs of a few hundred to a few thousand steps are too short for a memory of
+# 1,000 steps. Test MSE at d = 14 on mnist-5k after 8 epochs of batch 32: 0.0143 against 0.0148.
 BETA_1, BETA_2 = 0.9, 0.95
 EPSILON = 1e-8
 
@@ -25,8 +25,8 @@ EPSILON = 1e-8
 class AdamW:
     """AdamW (Loshchilov & Hutter 2019) for `parameters` by name, whose gradients are in `.grad`.
 
-    `peaks` are the largest learning rates of the one-cycle schedule, by the prefix of a parameter's
-    name; a parameter takes that of the first prefix that fits. The schedule is for `steps` steps.
+    `peaks` are the peak learning rates of the one-cycle schedule, by prefix of a parameter's name;
+    the first prefix that matches counts. The schedule covers `steps` steps.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class AdamW:
 
     @torch.no_grad()
     def step(self) -> None:
-        """Move every parameter by its gradient."""
+        """Update every parameter from its gradient."""
         for group in self.groups:
             adamw(
                 group.parts,
@@ -76,7 +76,7 @@ class AdamW:
         return {name: tensor for group in self.groups for name, tensor in group.named().items()}
 
     def resume(self, taken: int, tensors: Mapping[str, Tensor]) -> None:
-        """Go on after so many steps, with what `tensors()` was then."""
+        """Continue after `taken` steps, from what `tensors()` returned then."""
         self.schedule.taken.fill_(taken)
         for name, tensor in self.tensors().items():
             tensor.copy_(tensors[name])
@@ -86,8 +86,10 @@ class AdamW:
 
 
 class _Group:
-    """Parameters of one learning rate, with the running means of their gradients and of the
-    squares of these, and the number of steps of each of their parts."""
+    """Parameters with one learning rate, with running means of gradients and squared gradients.
+
+    Each part of a tensor (`_parts`) has its own count of steps.
+    """
 
     def __init__(self, peak: float, parameters: Mapping[str, Tensor]) -> None:
         self.peak = peak
@@ -98,7 +100,7 @@ class _Group:
         self.parts = _parts(self.parameters)
         self.parts_of_means = _parts(self.means)
         self.parts_of_squares = _parts(self.squares)
-        # On the device, and of this type, for a fused step.
+        # A fused step needs them on the device and in float32.
         self.counts = [
             torch.zeros((), dtype=torch.float32, device=part.device) for part in self.parts
         ]
@@ -113,8 +115,11 @@ class _Group:
 
 
 def _parts(stacked: Iterable[Tensor]) -> list[Tensor]:
-    """These tensors (R, …), whole where no replicate leaves a rest, and else a replicate each, so
-    that the rounding of a step doesn't depend on R."""
+    """Split tensors (R, …) so that the rounding of a step doesn't depend on R.
+
+    A tensor stays whole if no replicate leaves a rest (`leaves_rest`); else each replicate is a
+    part.
+    """
     parts: list[Tensor] = []
     for tensor in stacked:
         parts += tensor.detach().unbind() if leaves_rest(tensor) else [tensor]

@@ -10,15 +10,17 @@ from torch import Tensor
 
 
 class Schedule:
-    """One-cycle learning rates on the device, where a step reads its own without the CPU, so that
-    a CUDA graph can hold it."""
+    """One-cycle learning rates, kept on the device.
+
+    A step reads its own rate without the CPU, so that a CUDA graph can hold it.
+    """
 
     def __init__(
         self, peaks: Iterable[float], steps: int, warm_up: float, device: torch.device
     ) -> None:
         self.taken = torch.zeros((), dtype=torch.int64, device=device)
         """Steps so far."""
-        # Fused AdamW on a GPU takes no other type than float32.
+        # Fused AdamW on a GPU accepts only float32.
         dtype = torch.float64 if device.type == "cpu" else torch.float32
         self._rates = {
             peak: torch.tensor(
@@ -30,14 +32,17 @@ class Schedule:
         }
 
     def rate(self, peak: float) -> Tensor:
-        """The learning rate of the next step under this peak: a scalar."""
+        """Learning rate (a scalar) of the next step, for this peak."""
         return self._rates[peak].take(self.taken)
 
 
 def one_cycle(peak: float, step: int, steps: int, warm_up: float) -> float:
-    """The learning rate of step 0 … `steps`: for the share `warm_up` of them it rises from a
-    twenty-fifth of `peak`, then it falls to a ten thousandth of that, along half a cosine each
-    (Smith & Topin 2018, as `torch.optim.lr_scheduler.OneCycleLR` has it)."""
+    """Learning rate at step 0 … `steps`.
+
+    For the share `warm_up` of the steps it rises from a twenty-fifth of `peak` to `peak`. Then it
+    falls to a ten-thousandth of its start. Both follow half a cosine (Smith & Topin 2018, as in
+    `torch.optim.lr_scheduler.OneCycleLR`).
+    """
     first = peak / 25
     last = first / 1e4
     turn = warm_up * (steps + 1) - 1
@@ -51,13 +56,15 @@ def _half_cosine(start: float, end: float, share: float) -> float:
 
 
 def device_of(parameters: Mapping[str, Tensor]) -> torch.device:
-    """The device of all of `parameters`; the CPU where there are none."""
+    """The device of all `parameters`; the CPU if there are none."""
     return next((value.device for value in parameters.values()), torch.device("cpu"))
 
 
 def by_peak(names: Iterable[str], peaks: Mapping[str, float]) -> dict[float, list[str]]:
-    """The names of parameters by the peak of their rate: a parameter has that of the first prefix
-    in `peaks` that its name starts with."""
+    """Group parameter `names` by the peak of their learning rate.
+
+    A parameter has the peak of the first prefix in `peaks` that its name starts with.
+    """
     groups: dict[float, list[str]] = {}
     for name in names:
         peak = next(peak for prefix, peak in peaks.items() if name.startswith(prefix))

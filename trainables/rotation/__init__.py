@@ -1,1 +1,1 @@
-"""Networks that say by which angle an image was turned."""
+"""Networks that predict the angle by which an image was turned."""

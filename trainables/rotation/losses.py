@@ -1,4 +1,4 @@
-"""Losses for an angle in degrees that know 0 and 360 to be the same direction.
+"""Losses for angles in degrees that treat 0 and 360 as the same direction.
 
 Every loss takes predictions and targets in degrees, of any size and sign, and returns one loss per
 element; the caller averages or sums. All but :func:`absolute_loss` have period 360 in both
@@ -13,8 +13,8 @@ cosine               1 - cos(delta)           none                 nowhere
 von_mises            -log density of delta    nat                  nowhere
 ==================== ======================== ==================== =============================
 
-Where a loss is not differentiable, autograd returns a subgradient or a one-sided derivative, so
-no gradient is ever NaN or infinite for finite angles. That is why none of them is written as
+At the points in the last column, autograd returns a subgradient or a one-sided derivative. So no
+gradient is ever NaN or infinite for finite angles. This is why no loss is written as
 arccos(cos(delta)), whose gradient is NaN or infinite at 0 and 180 degrees.
 
 :func:`sine_cosine_loss` is the fifth: its network predicts a vector instead of an angle, so it is
@@ -41,8 +41,8 @@ def signed_difference(prediction: Tensor, target: Tensor) -> Tensor:
         target: degrees, a shape that broadcasts with the prediction's.
 
     Returns:
-        Degrees in [-180, 180), up to rounding. The derivative by the prediction is 1; at a
-        difference of 180 the value jumps, and autograd returns the one-sided derivative 1.
+        Degrees in [-180, 180), up to rounding. The derivative is 1 with respect to the prediction.
+        At a difference of 180 the value jumps; autograd returns the one-sided derivative 1.
     """
     difference = prediction - target
     # The same number as the formula with mod, but small differences are not rounded by adding 180.
@@ -53,7 +53,7 @@ def signed_difference(prediction: Tensor, target: Tensor) -> Tensor:
 def absolute_loss(prediction: Tensor, target: Tensor) -> Tensor:
     """The naive loss, abs(prediction - target): 2 against 360 degrees costs 358.
 
-    Degrees in, degrees out, any broadcasting shapes. Here to be compared with the circular losses.
+    Degrees in, degrees out, any broadcasting shapes. For comparison with the circular losses.
     Not differentiable at difference 0, where autograd returns 0.
     """
     return torch.abs(prediction - target)
@@ -71,8 +71,9 @@ def wrapped_loss(prediction: Tensor, target: Tensor) -> Tensor:
 def cosine_loss(prediction: Tensor, target: Tensor) -> Tensor:
     """1 - cos(delta): smooth everywhere, and delta^2 / 2 (delta in radians) for small differences.
 
-    Degrees in, a number without unit in [0, 2] out, any broadcasting shapes. The gradient by the
-    prediction in degrees is (pi / 180) sin(delta); it is also 0 at delta 180, the worst prediction.
+    Degrees in, a number without unit in [0, 2] out, any broadcasting shapes. The gradient with
+    respect to the prediction in degrees is (pi / 180) sin(delta). It is also 0 at delta 180, the
+    worst prediction.
     """
     half_turn = torch.deg2rad(signed_difference(prediction, target)) / 2.0
     # 1 - cos(delta) would round to 0 in float32 below 0.02 degrees; 2 sin^2(delta / 2) does not.
@@ -96,12 +97,12 @@ def von_mises_loss(
             is 1 / sqrt(kappa) radians.
 
     Returns:
-        Nats, of the density per radian; negative where the density exceeds 1. Differentiable in
+        Nats, of the density per radian; negative if the density exceeds 1. Differentiable in
         all three arguments.
 
     Raises:
         ValueError: a concentration given as a number is negative or not finite. A tensor is not
-            looked at, which would stall an accelerator.
+            checked, as that would stall an accelerator.
     """
     if isinstance(concentration, (int, float)):
         if not (math.isfinite(concentration) and concentration >= 0):
@@ -170,4 +171,4 @@ LOSSES: dict[str, AngleLoss] = {
     "cosine": cosine_loss,
     "von_mises": von_mises_loss,
 }
-"""Name -> a loss that compares predicted with true angles, both in degrees, element by element."""
+"""Losses by name. Each compares predicted with true angles, in degrees, element by element."""

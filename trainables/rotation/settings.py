@@ -11,10 +11,11 @@ from trainables.shape import Shape, shape_of
 VERSION = 2
 
 LOSSES = ("absolute", "wrapped", "cosine", "von_mises", "sine_cosine")
-"""Names of the losses of `trainables.rotation.losses`; all but the first know that 0° is 360°."""
+"""Names of the losses in `trainables.rotation.losses`; all but the first treat 0° and 360° as
+equal."""
 
 OUTPUTS = 2
-"""Numbers that the network gives: a vector, whose direction is the angle."""
+"""Outputs of the network: a vector, whose direction is the angle."""
 
 
 @dataclass(frozen=True)
@@ -22,14 +23,14 @@ class Config(Settings):
     """The complete configuration of a rotation cell."""
 
     loss: str
-    """`absolute` (naive: 2° against 360° costs 358), `wrapped`, `cosine`, `von_mises` or
-    `sine_cosine`: what the network learns from."""
+    """Loss that the network learns from: `absolute` (naive: 2° against 360° costs 358), `wrapped`,
+    `cosine`, `von_mises` or `sine_cosine`."""
     depth: int = 3
     """Convolutional layers."""
     batch_size: int = 32
-    """Images a minibatch."""
+    """Images per minibatch."""
     epochs: int = 12
-    """Passes over the training split, every image turned anew each time."""
+    """Passes over the training split; each turns every image by a new angle."""
     learning_rate: float = 5e-3
     """Peak of the one-cycle schedule."""
     weight_decay: float = 1e-2
@@ -52,7 +53,7 @@ class Config(Settings):
         require(self.learning_rate > 0, "learning_rate", self.learning_rate, "a number above 0")
         require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or a number above")
         require(self.seed >= 0, "seed", self.seed, "an integer of at least 0")
-        _ = self.shape  # which checks what is its own
+        _ = self.shape  # checks the fields of `Shape`
 
     @property
     def shape(self) -> Shape:
@@ -60,7 +61,7 @@ class Config(Settings):
         return shape_of(OUTPUTS, self.depth, self.width, self.kernel, self.activation)
 
     def check_data(self, data: Dataset) -> None:
-        """Raise `ConfigError` where `data` is too small for this configuration."""
+        """Raise `ConfigError` if `data` is too small for this configuration."""
         most = len(data.train)
         require(self.batch_size <= most, "batch_size", self.batch_size, f"at most {most} images")
         self.shape.check_data(data)

@@ -1,10 +1,9 @@
-"""By how much was a digit turned? Networks that differ in nothing but the loss they learn from.
+"""Networks that predict the angle by which a digit was turned, and differ only in their loss.
 
-Every network gives a vector (sin, cos), read by atan2, so that any angle can be predicted and the
-step from 360° to 0° is as easy as any other. What the naive loss loses, it loses by what it says
-about that step, and not by an output that could not go across. The von Mises loss takes the
-vector's length for its concentration, sine-cosine regression the vector as it is; the others see
-the angle alone.
+Every network outputs a vector (sin, cos), decoded by atan2. So any angle can be predicted, and the
+step from 360° to 0° is as easy as any other. If the naive loss does worse, the reason is how it
+treats that step, not an output that can't cross it. The von Mises loss takes the vector's length as
+its concentration. Sine-cosine regression takes the vector as it is. The others see only the angle.
 """
 
 from __future__ import annotations
@@ -38,15 +37,19 @@ SPLITS = ("validation", "test")
 
 
 def held_out_angles(seed: int, images: int, split: str) -> np.ndarray:
-    """Degrees in [0, 360), (N,), by which the images of `validation` or `test` are turned: the
-    same for every loss and replicate."""
+    """Degrees in [0, 360), (N,), by which the images of `validation` or `test` are turned.
+
+    They are the same for every loss and replicate.
+    """
     draw = np.random.default_rng([seed, SPLITS.index(split)])
     return draw.uniform(0.0, 360.0, images)
 
 
 def loss_function(name: str) -> LossFunction:
-    """The mean loss of this name as a function of a network, images (B, C, H, W) and the
-    degrees (B,) by which they were turned: a scalar."""
+    """Return the mean loss with this name, a scalar.
+
+    Its arguments are a network, images (B, C, H, W) and the degrees (B,) by which they were turned.
+    """
 
     def loss(model: Any, images: Tensor, degrees: Tensor) -> Tensor:
         vectors = model(images)
@@ -62,7 +65,7 @@ def loss_function(name: str) -> LossFunction:
 
 
 def predicted_angles(model: Any, images: Tensor) -> Tensor:
-    """Degrees in [0, 360), (B,), that the network reads from `images` (B, C, H, W)."""
+    """Degrees in [0, 360), (B,), that the network predicts for `images` (B, C, H, W)."""
     return decode_direction(model(images))
 
 
@@ -75,8 +78,10 @@ def train(
     strategy: Strategy | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> Outcome:
-    """Train these `replicates` of a cell on turned images of `data`; errors are the lengths of the
-    shortest turn from the predicted to the true angle, in degrees."""
+    """Train these `replicates` of a cell on turned images of `data`.
+
+    Errors are the lengths of the shortest turn from the predicted to the true angle, in degrees.
+    """
     started = time.perf_counter()
     device = pick_device()
     shape = config.shape.of_images(data.image_shape)
@@ -102,7 +107,7 @@ def train(
         require_finite(errors, replicates, f"the validation error after epoch {epoch}")
         record(history, report, replicates, epoch, {"train_loss": losses, "val_error": errors})
 
-    # The same turns under every loss: these generators know nothing of it.
+    # The same turns under every loss: these generators don't depend on it.
     draws = generators(config.seed, replicates, "angles", device)
 
     def gather(indices: Tensor) -> tuple[Tensor, Tensor]:
@@ -133,5 +138,5 @@ def train(
         "train_seconds": seconds / len(replicates),
     }
     rows = lines(replicates, common, columns)
-    # The test split was the last: its predictions are kept.
+    # The test split came last, so `predicted` holds its angles.
     return Outcome(rows, history, predictions=predicted.float().cpu().numpy())

@@ -18,12 +18,12 @@ class Config(Settings):
     labels: int
     """Labelled training images, class-balanced."""
     augment: float = 1.0
-    """Strength of the views of the labelled images that it learns from (`trainables.augment`);
-    0: from the images themselves."""
+    """Strength of the views of the labelled images that it learns from (`trainables.augment`); 0:
+    the images themselves."""
     views: int = 50
-    """Views of every labelled image; an epoch is still as many of them as there are labels."""
+    """Views of every labelled image; an epoch still has as many of them as there are labels."""
     batch_size: int = 0
-    """Labelled images a minibatch; 0 is all of them at once."""
+    """Labelled images per minibatch; 0 is all of them at once."""
     epochs: int = 200
     """Passes over the labelled images."""
     learning_rate: float = 1e-2
@@ -33,7 +33,8 @@ class Config(Settings):
     width: int = 16
     """Channels after the first convolution; each further one doubles them."""
     seed: int = 0
-    """Seeds of label subsets, weights, views and data order are made from this and r."""
+    """Seeds of label subsets, weights, views and data order come from this and the replicate's
+    number."""
 
     def __post_init__(self) -> None:
         require_labels(self.labels, self.batch_size)
@@ -52,13 +53,13 @@ class Config(Settings):
 
     @property
     def view_strength(self) -> float:
-        """How far these views are from the image."""
+        """Strength of these views."""
         return self.augment
 
     def work(self, images: int) -> float:
-        """Labelled images, or views of them, learned from."""
+        """Labelled images, or views of them, learned from, plus `STEP_COST` per epoch."""
         return float(self.epochs * (self.labels + STEP_COST))
 
     def check_data(self, data: Dataset) -> None:
-        """Raise `ConfigError` where `data` has too few labels for this configuration."""
+        """Raise `ConfigError` unless `data` has these labels, class-balanced."""
         check_labels(self.labels, data)
