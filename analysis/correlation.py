@@ -49,17 +49,18 @@ NAMES = {
 REDUNDANT = {"total_correlation_per_dimension": " nats", "effective_rank_share": ""}
 """The measures whose trends with d answer the question, and their units."""
 
-FEWEST = 3000
+MIN_TEST_IMAGES = 3000
 """Fewest test images to use; with fewer, the noise floor is too high for weak correlations."""
 
 
 def encoded_images(results: Results) -> tuple[torch.Tensor, str]:
     """Images to encode, (N, C, H, W) uint8, and their description in words.
 
-    Up to 5,000 test images. If there are fewer than `FEWEST`, up to 5,000 training images instead.
+    Up to 5,000 test images. If there are fewer than `MIN_TEST_IMAGES`, up to 5,000 training
+    images instead.
     """
     test, training = _splits(results)
-    if len(test) >= FEWEST:
+    if len(test) >= MIN_TEST_IMAGES:
         return test, f"{len(test):,} test images"
     return training, f"{len(training):,} training images (there are {len(test):,} test images)"
 
@@ -123,7 +124,7 @@ def measures(results: Results, rows: pd.DataFrame | None = None) -> pd.DataFrame
     rows = deepest(results.of("autoencoder")) if rows is None else rows
     images, _ = encoded_images(results)
     test, training = _splits(results)
-    others = training if len(test) >= FEWEST else test
+    others = training if len(test) >= MIN_TEST_IMAGES else test
     # Both samples add noise: the whitened one, and the one that whitening is fitted on.
     both = len(images) * len(others) // (len(images) + len(others))
     lines = []

@@ -42,7 +42,7 @@ from trainables.rotation import train as rotation
 from trainables.rotation.losses import LOSSES
 from trainables.supervised import train as supervised
 
-ENOUGH = 400.0
+TIME_LIMIT = 400.0
 """Seconds after which no further part starts."""
 
 Values = dict[str, Any]
@@ -314,7 +314,7 @@ def main() -> None:
         "cuda": torch.version.cuda,
     }
     for name, part in parts.items():
-        if time.perf_counter() - started > ENOUGH:
+        if time.perf_counter() - started > TIME_LIMIT:
             report[name] = {"not measured": "no time was left"}
             continue
         begun = time.perf_counter()

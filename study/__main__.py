@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from study.signals import ENDING, ending_of, interruptible
+from study.signals import ENDING_SIGNALS, as_interrupted, interruptible
 
 UNFIT = ("PYTHONOPTIMIZE", "PYTHONWARNINGS")
 """Environment variables that break Ray's import: it needs its docstrings, and it warns."""
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             return run_command(arguments)
     except KeyboardInterrupt as error:
-        ending = ending_of(error)
+        ending = as_interrupted(error)
         if ending.number == signal.SIGPIPE:
             # As in `study plan | head -1`. Python's last flush of stdout must not fail again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -52,8 +52,8 @@ def have_home() -> None:
 
 
 def let_signals_kill() -> None:
-    """Let `ENDING` signals kill this process, unless ignored: there is nothing to end in order."""
-    for number in ENDING:
+    """Let signals that end the study kill this process, unless it ignores them."""
+    for number in ENDING_SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
 

@@ -71,7 +71,7 @@ class Dispatcher(Searcher):
         """Tasks of the trials that have not ended, by Tune's id."""
         self.waiting: set[str] = set()
         """Ids of the trials that have no worker yet."""
-        self.moved: dict[str, float] = {}
+        self.moving_since: dict[str, float] = {}
         """When each trial that waits for another host was suggested."""
 
     def __getstate__(self) -> dict[str, Any]:
@@ -91,7 +91,9 @@ class Dispatcher(Searcher):
         None while no task is ready, enough trials wait, or (for `OTHER_HOST_SECONDS`) a trial
         waits for another host.
         """
-        if any(time.monotonic() - since < OTHER_HOST_SECONDS for since in self.moved.values()):
+        if any(
+            time.monotonic() - since < OTHER_HOST_SECONDS for since in self.moving_since.values()
+        ):
             return None  # the next free cores are for those trials, not for a reused actor
         computing = len(self.trials) - len(self.waiting)
         if len(self.waiting) >= max(1, self.workers - computing):
@@ -103,7 +105,7 @@ class Dispatcher(Searcher):
         self.waiting.add(trial_id)
         cpus, avoid = self._placement(tasks[0])
         if set(avoid) - self.hosts.excluded.keys():
-            self.moved[trial_id] = time.monotonic()
+            self.moving_since[trial_id] = time.monotonic()
         return trial_config(tasks, cpus, avoid)
 
     def _placement(self, task: Task) -> tuple[float, list[str]]:
@@ -157,7 +159,7 @@ class Dispatcher(Searcher):
 
     def _placed(self, trial_id: str) -> None:
         self.waiting.discard(trial_id)
-        self.moved.pop(trial_id, None)
+        self.moving_since.pop(trial_id, None)
 
     def _ended(self, trial_id: str) -> list[Task]:
         self._placed(trial_id)

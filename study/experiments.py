@@ -142,7 +142,7 @@ ONE_DIM = CHECKED_DIMS[1:2]
 """The latent dimension of checks that need only one."""
 
 
-def part(base: Experiment, **wanted: Sequence[Any]) -> Experiment:
+def restrict_axes(base: Experiment, **wanted: Sequence[Any]) -> Experiment:
     """Restrict some axes of a grid to the `wanted` values.
 
     An axis that has none of them keeps only its last value.
@@ -154,7 +154,7 @@ def part(base: Experiment, **wanted: Sequence[Any]) -> Experiment:
     return replace(base, axes={**base.axes, **kept})
 
 
-def times(base: Experiment, setting: str, factor: int) -> Experiment:
+def scale_setting(base: Experiment, setting: str, factor: int) -> Experiment:
     """Multiply a setting of an experiment by `factor`, in its recipes too."""
     recipes = {
         dim: {k: factor * v if k == setting else v for k, v in recipe.items()}
@@ -164,20 +164,22 @@ def times(base: Experiment, setting: str, factor: int) -> Experiment:
     return replace(base, fixed=fixed, recipes=recipes)
 
 
-def at_one_place(base: Experiment) -> Experiment:
+def one_cell_per_arm(base: Experiment) -> Experiment:
     """The cells of one latent dimension, the deepest networks and the first minibatch size."""
     deepest = (max(base.axes["depth"]),)
-    small = part(base, latent_dim=ONE_DIM, depth=deepest)
+    small = restrict_axes(base, latent_dim=ONE_DIM, depth=deepest)
     return (
-        part(small, batch_size=base.axes["batch_size"][:1]) if "batch_size" in base.axes else small
+        restrict_axes(small, batch_size=base.axes["batch_size"][:1])
+        if "batch_size" in base.axes
+        else small
     )
 
 
 def trained_longer(base: Experiment) -> Experiment:
     """Four times the epochs, with half the replicates, but at least three (or all, if fewer)."""
-    checked = part(base, latent_dim=CHECKED_DIMS, batch_size=base.axes["batch_size"][:1])
+    checked = restrict_axes(base, latent_dim=CHECKED_DIMS, batch_size=base.axes["batch_size"][:1])
     replicates = min(base.replicates, max(3, base.replicates // 2))
-    return replace(times(checked, "epochs", 4), replicates=replicates)
+    return replace(scale_setting(checked, "epochs", 4), replicates=replicates)
 
 
 def larger_batches(base: Experiment) -> Experiment:
@@ -187,7 +189,7 @@ def larger_batches(base: Experiment) -> Experiment:
     """
     smallest, largest = min(base.axes["batch_size"]), max(base.axes["batch_size"])
     factor = max(2, largest // smallest)
-    checked = part(base, latent_dim=CHECKED_DIMS, depth=(max(base.axes["depth"]),))
+    checked = restrict_axes(base, latent_dim=CHECKED_DIMS, depth=(max(base.axes["depth"]),))
     epochs = base.setting("epochs")
     axes = {"batch_size": (factor * smallest,), "epochs": (epochs, factor * epochs)}
     return replace(checked, axes={**checked.axes, **axes})
@@ -195,14 +197,14 @@ def larger_batches(base: Experiment) -> Experiment:
 
 def other_widths(base: Experiment) -> Experiment:
     """Half, once and twice the channels, at the same depth."""
-    checked, width = at_one_place(base), base.setting("width")
+    checked, width = one_cell_per_arm(base), base.setting("width")
     widths = {"width": (max(1, width // 2), width, 2 * width)}
     return replace(checked, axes={**checked.axes, **widths})
 
 
 def other_betas(base: Experiment) -> Experiment:
     """Variational autoencoders at one place, from a low to a high weight of the prior."""
-    checked = at_one_place(base)
+    checked = one_cell_per_arm(base)
     fixed = {**checked.fixed, "objective": "variational"}
     return replace(checked, axes={**checked.axes, "beta": (0.01, 0.1, 1.0)}, fixed=fixed)
 
@@ -212,7 +214,7 @@ def fixed_against_full(base: Experiment) -> Experiment:
     known = base.axes["labels"]
     labels = known[min(1, len(known) - 1)], known[-1]
     arms = {"freeze": ("fixed", "full"), "pretraining": ("plain",)}
-    checked = part(at_one_place(base), labels=labels, **arms)
+    checked = restrict_axes(one_cell_per_arm(base), labels=labels, **arms)
     return replace(checked, replicates=max(2, base.replicates // 2))
 
 

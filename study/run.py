@@ -18,7 +18,7 @@ from study.console import print_error
 from study.errors import BAD_INPUT, DONE, FAILED, DataMissing, StoreError
 from study.experiments import Experiment, Selection
 from study.grid import Cell, gaps, record, with_replicates
-from study.signals import ending_of
+from study.signals import as_interrupted
 from study.store import Block, Store
 from study.store.lock import Hold, exclusive_lock
 from study.words import counted, duration, few, shown
@@ -121,7 +121,7 @@ def alone(
         try:
             return work(hold)
         except KeyboardInterrupt as error:
-            ending = ending_of(error)
+            ending = as_interrupted(error)
             stopped, code = str(ending), ending.exit_code
             if ending.number == signal.SIGPIPE:
                 tell = print_error

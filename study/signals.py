@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Sent by Ctrl-C; by `docker stop`, `scancel`, SLURM's time limit; by a lost terminal or
 connection."""
 
@@ -34,7 +34,7 @@ class Interrupted(KeyboardInterrupt):
         return "interrupted" if self.number == signal.SIGINT else f"ended by {self.number.name}"
 
 
-def ending_of(error: KeyboardInterrupt) -> Interrupted:
+def as_interrupted(error: KeyboardInterrupt) -> Interrupted:
     """`error` as an `Interrupted`.
 
     If a signal comes while Ray's core waits, Ray raises its own KeyboardInterrupt instead of the
@@ -44,7 +44,7 @@ def ending_of(error: KeyboardInterrupt) -> Interrupted:
 
 
 _latest: int = signal.SIGINT
-"""The latest signal of `ENDING` that has come."""
+"""The latest signal of `ENDING_SIGNALS` that has come."""
 
 ENDING_SECONDS = 8.0
 """Seconds that an end in order may take. `docker stop` kills after 10."""
@@ -52,7 +52,7 @@ ENDING_SECONDS = 8.0
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Raise `Interrupted` at the first signal of `ENDING` in the block.
+    """Raise `Interrupted` at the first signal of `ENDING_SIGNALS` in the block.
 
     A second one ends the process at once, and Ray's processes with it. So does an end that takes
     longer than `ENDING_SECONDS`, for example if Ray waits for one of its processes that got the
@@ -68,7 +68,7 @@ def interruptible() -> Iterator[None]:
 
     before = {
         number: signal.signal(number, first)
-        for number in ENDING
+        for number in ENDING_SIGNALS
         if signal.getsignal(number) != signal.SIG_IGN
     }
     reader, writer = os.pipe()
@@ -87,11 +87,11 @@ def interruptible() -> Iterator[None]:
 def _watch(reader: int) -> None:
     """Read this process's signals from a pipe until it is closed.
 
-    End the process at the next signal after one of `ENDING`, or `ENDING_SECONDS` after it. A Python
-    handler waits until the main thread returns from its current call; this thread doesn't.
+    End the process at the next signal after one of `ENDING_SIGNALS`, or `ENDING_SECONDS` after it.
+    A Python handler waits until the main thread returns from its current call; this thread doesn't.
     """
     with open(reader, "rb", buffering=0) as signals:
-        while (number := signals.read(1)) and number[0] not in ENDING:
+        while (number := signals.read(1)) and number[0] not in ENDING_SIGNALS:
             pass
         if not number:
             return

@@ -14,7 +14,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from trainables.data import DIGITS
 from trainables.own import build, is_own
-from trainables.replicates import leaves_rest
+from trainables.replicates import has_remainder
 from trainables.shape import Shape
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -24,7 +24,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "none": nn.Identity,
 }
 
-GRAIN = 32768
+ONE_THREAD_ELEMENTS = 32768
 """Largest number of elements for which PyTorch computes an elementwise operation on one thread."""
 
 
@@ -57,10 +57,12 @@ class Encoder(nn.Module):
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        for taken, given in zip(shape.channels, shape.channels[1:], strict=False):
+        for channels_in, channels_out in itertools.pairwise(shape.channels):
             layers += [
-                nn.Conv2d(taken, given, shape.kernel, stride=2, padding=shape.kernel // 2),
-                after_layer(shape, given),
+                nn.Conv2d(
+                    channels_in, channels_out, shape.kernel, stride=2, padding=shape.kernel // 2
+                ),
+                after_layer(shape, channels_out),
             ]
         self.convolutions = nn.Sequential(*layers)
         self.code = nn.Linear(shape.features, shape.latent_dim)
@@ -315,8 +317,8 @@ def batched_gelu(inputs: Tensor) -> Tensor:
     A CPU's vector instructions and the scalar ones for the remaining elements round GELU's gradient
     differently, and each thread has remaining elements of its own.
     """
-    one_thread = inputs.numel() <= GRAIN or torch.get_num_threads() == 1
-    if inputs.device.type != "cpu" or (one_thread and not leaves_rest(inputs)):
+    one_thread = inputs.numel() <= ONE_THREAD_ELEMENTS or torch.get_num_threads() == 1
+    if inputs.device.type != "cpu" or (one_thread and not has_remainder(inputs)):
         return functional.gelu(inputs)
     return torch.stack([functional.gelu(own) for own in inputs])
 

@@ -32,18 +32,18 @@ LossFunction = Callable[..., Tensor]
 *batches (R, B, …)) -> losses (R,)."""
 
 
-LANES = 64
+VECTOR_MULTIPLE = 64
 """A multiple of the number of elements that one vector instruction of a CPU computes."""
 
 
-def leaves_rest(stacked: Tensor) -> bool:
-    """Return whether a replicate's size in `stacked` (R, …), on a CPU, is no multiple of `LANES`.
+def has_remainder(stacked: Tensor) -> bool:
+    """Whether, on a CPU, a replicate's size in `stacked` (R, …) is no multiple of a vector's.
 
     PyTorch computes the remaining elements one by one, which rounds some operations differently: 1
     mean square in 4 in fused AdamW, 1 number in 30,000 in the gradient of GELU (float32, AVX-512).
-    If a replicate leaves a rest, these operations take one replicate after another.
+    Then these operations take one replicate after another.
     """
-    return stacked.device.type == "cpu" and math.prod(stacked.shape[1:]) % LANES != 0
+    return stacked.device.type == "cpu" and math.prod(stacked.shape[1:]) % VECTOR_MULTIPLE != 0
 
 
 @contextmanager

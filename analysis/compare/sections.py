@@ -229,8 +229,8 @@ def _table(document: Document, name: str, tables: list[pd.DataFrame], caption: s
     document.table(
         name,
         table,
-        f"{caption}; first and second are means, unadjusted {PERCENT} intervals; p values corrected "
-        "for the number of lines of a comparison (Holm)",
+        f"{caption}; first and second are means, unadjusted {PERCENT} intervals; p values "
+        "corrected for the number of lines of a comparison (Holm)",
         shown=table.drop(columns=hidden),
     )
 

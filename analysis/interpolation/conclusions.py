@@ -46,7 +46,7 @@ sentences."""
 OF_EACH_JUDGE = ("relative", "outside", "both")
 """The measures with one value per judge."""
 
-MOST = 0.5
+MIN_SHARE_OF_PAIRS = 0.5
 """A d is compared with others only if at least this share of its pairs counts."""
 
 
@@ -115,7 +115,7 @@ class Comparison:
     @classmethod
     def of(cls, table: pd.DataFrame) -> Comparison:
         shares = _shares(table)
-        dims = [int(d) for d in shares.index[shares >= MOST]]
+        dims = [int(d) for d in shares.index[shares >= MIN_SHARE_OF_PAIRS]]
         rows = table[table["latent_dim"].isin(dims)]
         always = rows.groupby(["replicate", "pair", "example"])["kept"].transform("min") == 1
         return cls(dims, rows, rows[always])

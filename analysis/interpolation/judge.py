@@ -32,7 +32,7 @@ correctly and 97.7 % of MNIST's (means of 10). With 16 channels it is 97.6 and 9
 and reading take 2.5 times as long: half of a report's time."""
 BATCH_SIZE = 64
 """Images per minibatch."""
-REFERENCE = 2_000
+MAX_REFERENCE_IMAGES = 2_000
 """Maximum number of training images searched for the nearest real one. The time grows with it: with
 3,600 the search took 0.2 of the 0.47 s per model."""
 SHIFT = 1 / 14
@@ -191,7 +191,7 @@ class RealImages:
     """Training images, the reference for distances to real ones."""
 
     def __init__(self, data: Dataset) -> None:
-        self.images = pixels(evenly(data.train.on("cpu")[0], REFERENCE)).flatten(1)
+        self.images = pixels(evenly(data.train.on("cpu")[0], MAX_REFERENCE_IMAGES)).flatten(1)
         self.squares = self.images.square().sum(dim=1)
         self.directions = functional.normalize(self.images, dim=1)
         unseen = pixels(evenly(data.test.on("cpu")[0], 1000))

@@ -19,7 +19,7 @@ from analysis.statistics import (
 )
 from analysis.transfer.arms import SETTING, at_one_setting, ordered, with_arms
 
-ASKED = "full"
+ASSIGNED_ARM = "full"
 """The arm that the assignment asks to compare with `fixed`. Holm's correction treats its
 comparisons as a family of their own, so that further arms don't reduce their power."""
 
@@ -223,8 +223,8 @@ def against(
                     "cells": " ".join(sorted(set(of_pair["cell"]))),
                 }
             )
-    asked = [line for line in lines if line["arm"] == ASKED]
-    others = [line for line in lines if line["arm"] != ASKED]
+    asked = [line for line in lines if line["arm"] == ASSIGNED_ARM]
+    others = [line for line in lines if line["arm"] != ASSIGNED_ARM]
     tables = [_corrected(part) for part in (asked, others) if part]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 

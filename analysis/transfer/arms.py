@@ -10,7 +10,7 @@ import pandas as pd
 from analysis.results import Results
 from trainables.fewshot.settings import ON_ALL_IMAGES
 
-WAYS = {
+FREEZE_NAMES = {
     "fixed": "encoder fixed",
     "full": "everything trained",
     "scratch": "not pretrained",
@@ -130,13 +130,13 @@ def split(arm: str) -> tuple[str, str]:
 def name_of(arm: str) -> str:
     """The name of an arm in figures and sentences."""
     way, pretraining = split(arm)
-    name = WAYS.get(way, way)
+    name = FREEZE_NAMES.get(way, way)
     return name if pretraining == PLAIN else f"{name}, {pretraining}"
 
 
 def ordered(arms: Iterable[str]) -> list[str]:
     """Distinct arms in the order in which they are shown: plain ones first."""
-    known = list(WAYS)
+    known = list(FREEZE_NAMES)
 
     def place(arm: str) -> tuple[bool, int]:
         way, pretraining = split(arm)

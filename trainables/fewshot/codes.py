@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from trainables.data import pixels
 from trainables.networks import Autoencoder, Classifier
 
-FEWEST = 1000
+MIN_CACHED_IMAGES = 1000
 """Fewest images whose codes are kept: for fewer, computing is as fast as looking up."""
 
 KEPT = 64 * 2**20
@@ -48,7 +48,7 @@ def encode(member: Classifier | Autoencoder, images: Tensor) -> Tensor:
     every byte of both and of all else that the bits depend on. Hashing takes a hundredth of the
     time of encoding.
     """
-    if images.device.type != "cpu" or images.is_floating_point() or len(images) < FEWEST:
+    if images.device.type != "cpu" or images.is_floating_point() or len(images) < MIN_CACHED_IMAGES:
         return _encode(member.encoder, images)
     key = _key(member.encoder, images)
     codes = _kept.get(key)

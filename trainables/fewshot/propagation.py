@@ -30,7 +30,7 @@ BALANCING_STEPS = 30
 """Rounds of rescaling classes, then images."""
 
 
-KEPT = 8
+MAX_KNOWN = 8
 """Graphs that a process keeps: the cells of one encoder differ only in their labels."""
 
 _known: OrderedDict[tuple[bytes, int], sparse.csr_array] = OrderedDict()
@@ -42,7 +42,7 @@ def known_graph(codes: np.ndarray, neighbours: int) -> sparse.csr_array:
     if key not in _known:
         _known[key] = neighbour_graph(codes, neighbours)
     _known.move_to_end(key)
-    while len(_known) > KEPT:
+    while len(_known) > MAX_KNOWN:
         _known.popitem(last=False)
     return _known[key]
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.optim.adamw import adamw
 
 from trainables.optimisers.schedule import Schedule, by_peak, device_of
-from trainables.replicates import leaves_rest
+from trainables.replicates import has_remainder
 
 # β₂ = 0.95, not 0.999: runs of a few hundred to a few thousand steps are too short for a memory of
 # 1,000 steps. Test MSE at d = 14 on mnist-5k after 8 epochs of batch 32: 0.0143 against 0.0148.
@@ -117,10 +117,10 @@ class _Group:
 def _parts(stacked: Iterable[Tensor]) -> list[Tensor]:
     """Split tensors (R, …) so that the rounding of a step doesn't depend on R.
 
-    A tensor stays whole if no replicate leaves a rest (`leaves_rest`); else each replicate is a
+    A tensor stays whole if no replicate leaves a rest (`has_remainder`); else each replicate is a
     part.
     """
     parts: list[Tensor] = []
     for tensor in stacked:
-        parts += tensor.detach().unbind() if leaves_rest(tensor) else [tensor]
+        parts += tensor.detach().unbind() if has_remainder(tensor) else [tensor]
     return parts
