@@ -2,8 +2,8 @@
 
     python tests/chaos.py --minutes 5 --seed 0        (make chaos)
 
-Ray's hosts are raylets on this machine, with a core each. The study is computed once undisturbed,
-then again and again while a seeded hand kills with SIGKILL; what was killed is started again. In
+Ray's hosts are raylets on this machine, with a core each. The study runs once undisturbed, then
+again and again while a seeded draw picks what SIGKILL ends; what was killed is started again. In
 the end rows and histories must equal the undisturbed ones to the last bit: exit code 0, else 1.
 """
 
@@ -36,7 +36,7 @@ WITHOUT_REPORT = "import study.reporting; study.reporting.write = lambda *argume
 MAIN = "import sys; from study.__main__ import main; sys.exit(main())"
 HOSTS = 3
 KINDS = {"worker": 5, "host": 2, "driver": 2}
-"""What is killed, and how often in relation."""
+"""What is killed, with relative frequencies."""
 
 
 class Ray:
@@ -56,12 +56,12 @@ class Ray:
             subprocess.run(command, check=True, stdout=log, stderr=log)
 
     def fill(self) -> None:
-        """Start the hosts that are not there."""
+        """Start the missing hosts."""
         while len(self.hosts()) < HOSTS:
             self.start(f"--address={self.address}", "--num-cpus=1")
 
     def processes(self, name: str = "") -> list[psutil.Process]:
-        """Those of this Ray, the oldest first."""
+        """Processes of this Ray, the oldest first."""
         found = []
         for process in psutil.process_iter(["name", "cmdline"]):
             ours = any(str(self.port) in word for word in process.info["cmdline"] or ())
@@ -70,7 +70,7 @@ class Ray:
         return sorted(found, key=psutil.Process.create_time)
 
     def hosts(self) -> list[psutil.Process]:
-        """The raylets of hosts: all but the head's."""
+        """Raylets of the hosts, without the head's."""
         return self.processes("raylet")[1:]
 
     def workers(self) -> list[psutil.Process]:
@@ -82,7 +82,7 @@ class Ray:
         return found
 
     def stop(self) -> None:
-        """End all of it, and forget that it was this machine's cluster."""
+        """Kill all of it, and forget that it was this machine's cluster."""
         Path("/tmp/ray/ray_current_cluster").unlink(missing_ok=True)
         for process in reversed(self.processes()):
             with contextlib.suppress(psutil.Error):
@@ -91,7 +91,7 @@ class Ray:
 
 
 def kill(processes: list[psutil.Process], hand: random.Random) -> bool:
-    """SIGKILL to one of them; whether there was one."""
+    """Kill one of them with SIGKILL; whether there was one."""
     with contextlib.suppress(psutil.Error, IndexError):
         hand.choice(processes).kill()
         return True
@@ -99,7 +99,7 @@ def kill(processes: list[psutil.Process], hand: random.Random) -> bool:
 
 
 def study(out: Path, log: Path, *options: str) -> subprocess.Popen:
-    """The command as a process; what it prints goes to the end of a file."""
+    """Start the command as a process that appends its output to a file."""
     program = f"{WITHOUT_REPORT}; {MAIN}"
     with log.open("a") as file:
         return subprocess.Popen(
@@ -110,15 +110,15 @@ def study(out: Path, log: Path, *options: str) -> subprocess.Popen:
 
 
 def tables(out: Path) -> list[pd.DataFrame]:
-    """Rows and histories of all blocks, without what a clock has measured."""
+    """Rows and histories of all blocks, without measured times."""
     store = Store(out)
     wanted = {cell: max(r.stop for r in found) for cell, found in sorted(store.blocks().items())}
     return [store.rows(wanted).drop(columns="train_seconds"), store.history(wanted)]
 
 
 def disturb(ray: Ray, folder: Path, log: Path, minutes: float, hand: random.Random) -> list[Path]:
-    """Compute the study under a killing hand, each time anew when it is done, and the last time to
-    its end; the results folders."""
+    """Compute the study again and again under kills, the last time to its end; the results
+    folders."""
     killed: Counter[str] = Counter()
     outs = [folder / "disturbed-1"]
     driver = study(outs[-1], log, "--address", ray.address)
@@ -139,7 +139,7 @@ def disturb(ray: Ray, folder: Path, log: Path, minutes: float, hand: random.Rand
             killed[what] += kill(ray.workers() if what == "worker" else ray.hosts(), hand)
         ray.fill()
     print(f"killed in {minutes:g} minutes: {dict(killed)}")
-    for _ in range(5):  # a block that was lost four times counts as failed, and is tried again
+    for _ in range(5):  # a block lost four times counts as failed, and is tried again
         if driver.wait() == 0:
             break
         driver = study(outs[-1], log, "--address", ray.address)
@@ -160,13 +160,13 @@ def is_same(out: Path, wanted: list[pd.DataFrame]) -> bool:
 
 
 def main() -> int:
-    """Compare studies that were disturbed with one that was not."""
+    """Compare disturbed studies with an undisturbed one."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--minutes", type=float, default=5)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     os.environ["PYTHONPATH"] = str(Path(__file__).resolve().parents[1])
-    # A head asks for a token where it finds one, and hosts give none unless they are told to.
+    # A head asks for a token if it finds one; hosts give one only when told to.
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     folder = Path(tempfile.mkdtemp(prefix="study-chaos-"))
     log = folder / "log.txt"

@@ -1,5 +1,5 @@
-"""What several tests share: real digits, few of them, and double precision; the command
-line as a process; an S3 server on this machine."""
+"""Shared fixtures: real digits, few of them, double precision, the command line as a process, an
+S3 server on this machine."""
 
 import itertools
 import logging
@@ -29,13 +29,13 @@ def one_thread():
 
 @pytest.fixture(scope="session", autouse=True)
 def no_kept_sections():
-    """A report is written anew, whatever a test has changed of what writes it."""
+    """Write every report anew, whatever a test has changed in what writes it."""
     os.environ.setdefault("STUDY_CACHE_DIR", "")
 
 
 @pytest.fixture(scope="session", autouse=True)
 def interrupts():
-    """A script's background ignores SIGINT, and commands that a test starts there would too."""
+    """Handle SIGINT: a script's background ignores it, and commands started there would too."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -57,7 +57,7 @@ def digits():
 
 @pytest.fixture
 def large_data():
-    """What options look at in a large dataset of ten classes."""
+    """The parts of a large dataset of ten classes that options look at."""
     return SimpleNamespace(
         train=range(10_000), classes=tuple("0123456789"), most_labels=lambda: 9000
     )
@@ -71,7 +71,7 @@ def first_of_each_class(split, count):
 
 @pytest.fixture(scope="session")
 def few_digits(digits):
-    """100 training, 30 validation and 50 test images of `mnist-5k`, as many of each class."""
+    """100 training, 30 validation and 50 test images of `mnist-5k`, equally many of each class."""
     return Dataset(
         "few-digits",
         first_of_each_class(digits.train, 10),
@@ -91,8 +91,8 @@ def copied_packages(tmp_path):
 
 @pytest.fixture(scope="session")
 def run_study():
-    """`python -m study …` as a process of its own, from the checkout or a copy of it, after
-    some lines of Python if need be."""
+    """Run `python -m study …` as a process, from the checkout or a copy of it, optionally after
+    some lines of Python."""
 
     def run(*arguments, folder=ROOT, first=None):
         program = ["-m", "study"]
@@ -115,12 +115,12 @@ CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "anyone",
     "AWS_SECRET_ACCESS_KEY": "anything",
     "AWS_DEFAULT_REGION": "us-east-1",
-    "AWS_EC2_METADATA_DISABLED": "true",  # else a machine without it is asked for seconds
+    "AWS_EC2_METADATA_DISABLED": "true",  # otherwise a machine without it is asked for seconds
 }
 
 
 class S3:
-    """moto's S3 server on a port of its own, with a client of another maker than the study's.
+    """moto's S3 server on its own port, with another client library than the study's.
 
     `STUDY_TEST_S3=PORT` names a real one on this machine instead (`make test-s3` starts Ceph's).
     """
@@ -151,7 +151,7 @@ class S3:
         self.server.start()
 
     def uri(self, bucket, path="results"):
-        """What `--out` takes for a place on this server."""
+        """The value of `--out` for a place on this server."""
         return f"s3://{bucket}/{path}?endpoint_override=127.0.0.1:{self.port}&scheme=http"
 
     def keys(self, bucket):

@@ -65,14 +65,14 @@ class Command:
         )
 
     def end(self, after: float, number: signal.Signals, group: bool) -> None:
-        """Send a signal after so many seconds, unless it has ended by then."""
+        """Send a signal after so many seconds, unless the process has ended by then."""
         try:
             self.process.wait(after)
         except subprocess.TimeoutExpired:
             (os.killpg if group else os.kill)(self.process.pid, number)
 
     def outcome(self) -> tuple[int, str]:
-        """Exit code, and what was printed; -9 where it had to be killed."""
+        """Exit code and output; -9 if it had to be killed."""
         try:
             said, _ = self.process.communicate(timeout=PATIENCE)
         except subprocess.TimeoutExpired:
@@ -95,7 +95,7 @@ class Command:
 
 
 def disturbed(name: str, folder: Path, times: int, hand: random.Random) -> int:
-    """End a command so many times; how often it ended wrongly."""
+    """End a command so many times; the number of wrong endings."""
     calm = folder / f"{name}-calm"
     if name not in COMPUTING:
         shutil.copytree(folder / "run-calm", calm)
@@ -136,8 +136,8 @@ def disturbed(name: str, folder: Path, times: int, hand: random.Random) -> int:
 
 
 def same(name: str, out: Path, calm: Path) -> bool:
-    """Whether a results folder has the undisturbed rows. Of a search, whose trials depend on the
-    order in which others end: those that both have."""
+    """Whether a results folder has the undisturbed rows. A search's trials depend on the order in
+    which others end: those that both have are compared."""
     found, wanted = tables(out), tables(calm)
     for one, other in zip(found, wanted, strict=True):
         if name == "search":

@@ -1,8 +1,8 @@
-"""A tiny study to its report on machines as users have them, each timed.
+"""Run a tiny study to its report on machines as users have them, each timed.
 
     python -m tests.environments        (make environments; needs root, util-linux and iproute2)
 
-Each condition is a command that runs another one under it, so that any of them can be joined.
+Each condition is a command that runs another command, so conditions can be combined.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TINY = ("--preset", "smoke", "--dataset", "digits", "--latent-dims", "2", "--rep
 
 
 def mounted(*commands: str) -> list[str]:
-    """Run a command where these have changed what is mounted."""
+    """Words that run a command after these have changed the mounts."""
     return ["unshare", "-m", "bash", "-ec", "; ".join([*commands, 'exec "$@"']), "--"]
 
 
@@ -33,7 +33,7 @@ CONDITIONS = {
     "read-only checkout": mounted(
         f"mount --bind '{ROOT}' '{ROOT}'", f"mount -o remount,ro,bind '{ROOT}'"
     ),
-    "another user": [  # who may read root's files, where the interpreter may be
+    "another user": [  # may read root's files, where the interpreter may be
         *("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"),
         *("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"),
     ],
@@ -53,11 +53,11 @@ FOREIGN = {
     "torch.py": "raise SystemExit('not torch')",
     "matplotlibrc": "text.usetex: True\nfigure.dpi: 7\n",
 }
-"""Files of a user's own in the folder that the study is started in."""
+"""A user's files in the folder that the study is started in."""
 
 
 def run(*conditions: str) -> subprocess.CompletedProcess[str]:
-    """A tiny study under these conditions, started in a folder with foreign files."""
+    """Run a tiny study under these conditions, in a folder with foreign files."""
     folder = Path(tempfile.mkdtemp(prefix="study-environment-"))
     for name, content in FOREIGN.items():
         (folder / name).write_text(content)

@@ -1,4 +1,4 @@
-"""A small finished study, computed without Ray: every block by its trainable's `train`."""
+"""A small finished study, computed without Ray by each trainable's `train`."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def compute_all(
     folder: Path,
     asked: Sequence[str] | None = None,
 ) -> Store:
-    """Leave a study of these experiments in a folder, each cell with one block."""
+    """Write a study of these experiments to a folder, with one block per cell."""
     groups = plan(experiments, data.fingerprint, asked)
     store = Store(folder)
     store.create()
@@ -110,7 +110,7 @@ def remove(folder: Path, cell: str) -> None:
 
 @pytest.fixture(scope="session")
 def remove_cell() -> Callable[[Path, str], None]:
-    """`remove`, for tests of what is missing."""
+    """`remove`, for tests of missing cells."""
     return remove
 
 

@@ -1,4 +1,4 @@
-"""What β does: the changes and sentences follow from the numbers."""
+"""Effects of β: the changes and sentences follow from the numbers."""
 
 import numpy as np
 import pandas as pd
@@ -31,7 +31,7 @@ def table():
         )
         for beta in (0.0, 0.1, 1.0)
     ]
-    # Replicates of β = 0 that no other one has, which would pull its mean away.
+    # Replicates of β = 0 that no other β has; they would shift its mean.
     more = parts[0].assign(replicate=range(6, 12), a=100.0)
     return pd.concat([*parts, more], ignore_index=True)
 
@@ -50,7 +50,7 @@ def test_changes_are_paired_by_replicate(table):
     assert set(line["cells"].split(" ")) == {"cell", "0.0", "1.0"}
 
 
-def test_sentences_name_what_is_decided_and_what_is_not(table):
+def test_sentences_name_decided_and_undecided_measures(table):
     small, large = betas.conclusions(betas.changes(table, MEASURES), 14)
     assert small == (
         "With β = 0.1 at d = 14, no change is decided (p < 0.05, Holm over 4 changes, n = 6)."
@@ -79,8 +79,8 @@ def test_a_control_has_the_same_settings():
     assert betas.models(Rows(autoencoder=rows_of("other", width=8), betas=varied)).empty
 
 
-def test_midpoints_are_of_the_pairs_that_count_in_all_models():
-    """By two judges; example 1 counts for one model alone, and end points are no midpoints."""
+def test_midpoints_use_pairs_that_count_in_all_models():
+    """Two judges; example 1 counts for one model alone, and end points are no midpoints."""
     results = Rows(autoencoder=rows_of("p"), betas=rows_of("v", beta=0.1))
     lines = [
         {"cell": cell, "replicate": 0, "pair": "4-7", "example": example, "judge": judge,
@@ -94,8 +94,8 @@ def test_midpoints_are_of_the_pairs_that_count_in_all_models():
         assert found[measure].to_dict() == {0.0: 1.5, 0.1: 2.5}
 
 
-def test_every_measure_of_a_study_is_there_and_drawn(tmp_path, digits, compute_study):
-    """Tiny models: the numbers are only to be finite, and of the cells asked for."""
+def test_every_measure_is_computed_and_drawn(tmp_path, digits, compute_study):
+    """Tiny models: the numbers must only be finite and of the cells asked for."""
     small = {"latent_dim": (3,), "depth": (2,), "batch_size": (128,)}
     settings = {"epochs": 1, "width": 4, "replicates": 2}
     autoencoder = override(EXPERIMENTS["autoencoder"], small, settings)

@@ -1,4 +1,4 @@
-"""Studies compared: constructed differences are found, with the intervals of scipy."""
+"""Comparing studies finds constructed differences, with SciPy's intervals."""
 
 import hashlib
 import json
@@ -37,8 +37,8 @@ def scores(values):
 
 
 def make(folder, data="one", **experiments):
-    """Leave a study in a folder: of each experiment the cells, each a configuration and its rows
-    (none: not finished)."""
+    """Write a study to a folder: the cells by experiment, each a configuration and its rows (none:
+    not finished)."""
     store = Store(folder)
     store.create()
     plan = {"study": "made", "command": "study run made", "dataset": data, "data_dir": None,
@@ -156,8 +156,8 @@ def test_cells_of_one_study_are_listed(tmp_path):
 
 
 def few_shot(tmp_path, name, data, shift, encoders=8):
-    """A study of two arms, two numbers of labels and two d: accuracies are 0.5, the luck of the
-    subset, and `shift` for the arm `fixed`."""
+    """A study of two arms, two numbers of labels and two d: accuracies are 0.5 + d / 100, plus the
+    luck of the subset, plus `shift` for the arm `fixed`."""
     luck = np.array([0.01, -0.02, 0.03, 0.0, 0.02, -0.01, 0.04, -0.03])
     cells = []
     for dim in (2, 8):

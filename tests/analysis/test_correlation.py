@@ -1,4 +1,4 @@
-"""Question 3's sentences against known truths; the measures are test_redundancy's."""
+"""Question 3's sentences against known truths; test_redundancy tests the measures."""
 
 import dataclasses
 
@@ -53,7 +53,7 @@ RISING, FALLING = (lambda dim, replicate: 0.1 * np.log2(dim) + 0.002 * replicate
                    lambda dim, replicate: 0.9 - 0.1 * np.log2(dim) + 0.002 * replicate)  # fmt: skip
 
 
-def test_more_redundant_codes_are_said_to_be():
+def test_growing_redundancy_is_stated():
     said = correlation.conclusions(table_where(flat(0.2), RISING, FALLING))
     assert said[0].startswith(
         "The total correlation per dimension rises with d: from 0.103 nats at d = 2 to 0.403 nats "
@@ -69,7 +69,7 @@ def test_more_redundant_codes_are_said_to_be():
     assert pairs_too.endswith("Single pairs of coordinates are more correlated, too.")
 
 
-def test_less_redundant_codes_are_said_to_be():
+def test_falling_redundancy_is_stated():
     said = correlation.conclusions(table_where(FALLING, FALLING, RISING))
     assert said[3].startswith("So codes grow less redundant with d.")
     assert "fills a larger share" in said[3]
@@ -77,7 +77,7 @@ def test_less_redundant_codes_are_said_to_be():
 
 
 def longer_where(total, share):
-    """As `table_where`, of three replicates at d = 4 and 16."""
+    """Like `table_where`, with three replicates at d = 4 and 16."""
     table = table_where(flat(0.2), total, share)
     return table[table["latent_dim"].isin([4, 16]) & (table["replicate"] < 3)]
 
@@ -109,7 +109,7 @@ def test_measures_that_do_not_agree_decide_nothing(total, share):
     assert said.startswith("The two together don't decide")
 
 
-def test_the_unexplained_variance_is_that_of_regressions_on_the_coordinates_before():
+def test_total_correlation_matches_regression_residuals():
     draw = np.random.default_rng(0)
     codes = draw.normal(size=(500, 4)) @ draw.normal(size=(4, 4))
     codes -= codes.mean(axis=0)
@@ -122,8 +122,8 @@ def test_the_unexplained_variance_is_that_of_regressions_on_the_coordinates_befo
     assert np.exp(-2 * total) == pytest.approx(np.exp(np.mean(np.log(left))))
 
 
-def test_one_pair_of_coordinates_has_no_weight_in_the_trend_of_pairs():
-    """|r| is 0.1 at each d but 2, where it is an accident of the seed."""
+def test_trend_of_pairs_leaves_out_a_single_pair():
+    """|r| is 0.1 at every d except 2, where it depends on the seed."""
     accident = lambda dim, replicate: 0.1 + (dim == 2) * 0.2 * replicate  # noqa: E731
     said = correlation.conclusions(table_where(lambda d, r: accident(d, r) + 0.01 * np.log2(d)))[2]
     assert said.startswith("The mean |r| between different coordinates rises with d: from 0.120 at")
@@ -136,7 +136,7 @@ def test_one_pair_of_coordinates_has_no_weight_in_the_trend_of_pairs():
     assert "left out" not in correlation.conclusions(two)[2]
 
 
-def test_uncorrelated_codes_still_make_the_original_number_fall():
+def test_original_number_falls_even_without_correlation():
     sentences = correlation.conclusions(table_where(lambda dim, replicate: 1e-4 * replicate))
     assert "undecided" in sentences[2] or "-0.0000" in sentences[2]
     assert "at d = 2 the diagonal is 100 % of it" in sentences[4]
@@ -149,13 +149,13 @@ def test_one_dimension_shows_no_trend():
     assert only == ["One latent dimension above 1 alone shows no trend."]
 
 
-def test_the_figure_has_the_noise_floor_of_the_images_used():
+def test_figure_has_the_noise_floor_of_its_images():
     drawn = correlation.draw_correlation(table_where(lambda dim, replicate: 0.1))
     floor = [line for line in drawn.axes[0].lines if "noise floor" in str(line.get_label())]
     assert floor[0].get_ydata()[0] == pytest.approx(redundancy.noise_floor(5000))
 
 
-def test_bars_stay_inside_what_is_possible():
+def test_bars_stay_within_possible_values():
     table = table_where(lambda dim, replicate: 0.5 + 0.15 * (-1) ** replicate * (dim == 2),
                         share=lambda dim, replicate: 0.97 + 0.03 * (-1) ** replicate)  # fmt: skip
     table.loc[table["latent_dim"] == 2, "whitened"] = [0.0, 0.2, 0.0, 0.0]
@@ -167,7 +167,7 @@ def test_bars_stay_inside_what_is_possible():
     assert min(end.min() for end in ends) == 0
 
 
-def test_training_images_are_encoded_where_there_are_few_test_images(small_results):
+def test_training_images_replace_too_few_test_images(small_results):
     images, which = correlation.encoded_images(small_results)
     assert which == "3,600 training images (there are 1,000 test images)"
     assert len(images) == 3600
@@ -178,7 +178,7 @@ def test_training_images_are_encoded_where_there_are_few_test_images(small_resul
     assert correlation.encoded_images(results)[1] == "3,600 test images"
 
 
-def test_what_is_not_finite_is_left_out_of_sentence_table_and_figure_and_counted():
+def test_nonfinite_models_are_left_out_and_counted():
     table = table_where(lambda dim, replicate: 0.4 / dim + 0.001 * replicate)
     table = table.assign(
         total_correlation_per_dimension=0.1, effective_rank_share=0.5, participation_ratio=1.5

@@ -20,5 +20,5 @@ def test_the_assignments_comparisons_name_their_cells(small_results):
     assert len(open_questions(small_results.store.address, 0.5)) == 4
 
 
-def test_what_hardly_differs_is_decided_where_more_matters(small_results):
+def test_two_replicates_decide_nothing(small_results):
     assert not [q for q in questions(small_results, 1e9) if q.decided]  # n = 2 has no bounds

@@ -1,4 +1,4 @@
-"""What a page holds of large tables and figures, and what lies beside it."""
+"""Large tables and figures: what the page holds, and what lies beside it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_the_page_shows_the_first_rows_of_a_long_table(page: Document) -> None:
     assert len(pd.read_csv(page.tables / "long.csv")) == 1200
 
 
-def test_the_page_links_to_a_large_file_and_holds_a_small_one(
+def test_page_links_to_large_files_and_embeds_small_ones(
     page: Document, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(document, "LARGEST", 200)
@@ -44,7 +44,7 @@ def test_the_page_links_to_a_large_file_and_holds_a_small_one(
     assert links["large.csv"] == "tables/large.csv"
 
 
-def test_a_large_figure_is_a_picture_on_the_page_and_a_file_beside_it(
+def test_large_figure_is_a_picture_with_a_file_beside_it(
     page: Document, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, most in (("asked", 10**6), ("shown", 10)):
@@ -58,7 +58,7 @@ def test_a_large_figure_is_a_picture_on_the_page_and_a_file_beside_it(
     assert (page.figures / "shown.svg").read_text() == (page.figures / "asked.svg").read_text()
 
 
-def test_parquet_has_words_where_a_column_has_words_and_numbers(page: Document) -> None:
+def test_parquet_stores_mixed_columns_as_words(page: Document) -> None:
     mixed = pd.DataFrame({"d": [2, "pixel blend", None], "x": [0.5, np.nan, 1.0]})
     page.table("mixed", mixed, "Mixed")
     kept = pd.read_parquet(page.tables / "mixed.parquet")

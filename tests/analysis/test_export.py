@@ -1,4 +1,4 @@
-"""Exported models: the numbers of the study, chosen on validation images, for torch alone."""
+"""Exported models: chosen on validation images, with the study's numbers, for torch alone."""
 
 import re
 import shutil
@@ -41,7 +41,7 @@ FIXED = {
     "supervised": {"epochs": 10, "width": 4, "replicates": 2},
 }
 NASTY = 'a|b <img src=x> [c](d) `e` "f": *g*'
-"""A class, that is, a folder of images."""
+"""Name of a class, that is, of a folder of images."""
 
 
 def experiments(axes=AXES):
@@ -64,7 +64,7 @@ def out(results, tmp_path_factory):
 
 @pytest.fixture
 def in_process(monkeypatch):
-    """Commands do here what they do in another process."""
+    """Do in this process what commands do in another."""
     monkeypatch.setattr("study.reporting._elsewhere", lambda task, do, *given: do(*given))
 
 
@@ -82,7 +82,7 @@ def front_matter(card):
 
 
 @pytest.mark.parametrize(("measure", "sign"), [(ERROR, 1), (ACCURACY, -1)])
-def test_choice_is_made_on_validation_where_test_disagrees(measure, sign):
+def test_choice_follows_validation_not_test(measure, sign):
     validation = [0.30, 0.34, 0.10, 0.50, 0.31, 0.31]  # means 0.32, 0.30, 0.31
     test = [0.10, 0.10, 0.60, 0.60, 0.50, 0.40]
     rows = pd.DataFrame({
@@ -124,7 +124,7 @@ def test_best_cells_are_exported(results, out):
 # --- the programs ------------------------------------------------------------------------------
 
 
-def test_autoencoder_program_and_weights_are_the_stored_ones(results, out):
+def test_exported_autoencoder_matches_the_stored_one(results, out):
     row = next(iter(export.by_validation(results.of("autoencoder"), ERROR))).iloc[0]
     (model,) = results.autoencoders(row["cell"], [row["replicate"]])
     encode, decode = (torch.export.load(out / f"{n}.pt2").module() for n in ("encoder", "decoder"))
@@ -142,7 +142,7 @@ def test_autoencoder_program_and_weights_are_the_stored_ones(results, out):
 
 
 @pytest.mark.parametrize("arm", [*(arm for arm in FREEZE if arm not in HEADS), "supervised"])
-def test_classifier_of_each_arm_is_trained_again_to_the_bit(arm, results, tmp_path):
+def test_each_arms_classifier_is_retrained_bit_for_bit(arm, results, tmp_path):
     rows = rows_of(results)
     rows = rows[(rows["freeze"] == arm) & (rows["labels"] == 20)]
     group = next(iter(export.by_validation(rows, ACCURACY)))
@@ -154,7 +154,7 @@ def test_classifier_of_each_arm_is_trained_again_to_the_bit(arm, results, tmp_pa
     scores = classify(pixels(results.test_images))
     assert scores.shape == (1000, 10) and not scores.requires_grad
     predicted = scores.argmax(dim=1).numpy()
-    # Other batches round differently: a tie or two may fall to the other side.
+    # Other batches round differently: a tie or two may be broken the other way.
     stored_predictions = results.predictions(stored["cell"], [stored["replicate"]])[0]
     assert (predicted != stored_predictions).sum() <= 2
     weights = load_weights(model.files["classifier-20-labels.safetensors"])
@@ -186,7 +186,7 @@ def test_programs_hold_no_path_of_this_machine(out):
 
 
 def with_requirements(name, found):
-    """The distributions that one needs, itself among them."""
+    """The distributions that this one needs, including itself."""
     if name in found:
         return found
     try:
@@ -203,7 +203,7 @@ def with_requirements(name, found):
 
 @pytest.fixture(scope="module")
 def torch_alone(tmp_path_factory):
-    """A folder of packages that has torch and what it needs, and nothing else."""
+    """A folder of packages: torch and its requirements, nothing else."""
     site = tmp_path_factory.mktemp("site")
     for found in with_requirements("torch", {}).values():
         for file in found.files or ():
@@ -231,7 +231,7 @@ torch.save((classify(images), decode(encode(images))), "../given.pt")
 
 
 @pytest.mark.slow
-def test_card_s_five_lines_run_where_there_is_torch_alone(results, out, torch_alone):
+def test_cards_five_lines_run_with_torch_alone(results, out, torch_alone):
     card = (out / "README.md").read_text()
     blocks = re.findall(r"```python\n(.+?)```", card, re.DOTALL)
     assert len(blocks) == 2
@@ -254,7 +254,7 @@ def test_card_s_five_lines_run_where_there_is_torch_alone(results, out, torch_al
 # --- the card ----------------------------------------------------------------------------------
 
 
-def test_front_matter_has_the_hub_s_keys(out, results):
+def test_front_matter_has_the_hubs_keys(out, results):
     found = front_matter((out / "README.md").read_text())
     assert found["license"] == "apache-2.0" and found["datasets"] == ["ylecun/mnist"]
     assert found["metrics"] == ["mse", "accuracy"]
@@ -295,7 +295,7 @@ def photos(tmp_path_factory):
     return folder
 
 
-def test_folder_of_coloured_images_with_foreign_names(photos, compute_study, tmp_path, in_process):
+def test_own_coloured_images_are_exported_and_escaped(photos, compute_study, tmp_path, in_process):
     data = load_data(str(photos))
     axes = {
         "autoencoder": {"latent_dim": (3,), "depth": (2,), "batch_size": (8,)},
@@ -323,7 +323,7 @@ def refusal(capsys, *arguments):
     return line
 
 
-def test_results_without_a_finished_cell_or_a_model_are_refused(tmp_path, in_process, capsys):
+def test_results_without_cells_or_models_are_refused(tmp_path, in_process, capsys):
     store = Store(tmp_path / "results")
     store.create()
     cell = {"id": "a" * 16, "config": {"size": 1}, "parent": None, "replicates": 1}
@@ -353,7 +353,7 @@ def test_moved_images_are_asked_for(results, tmp_path, in_process, capsys):
     assert not (tmp_path / "out").exists()
 
 
-def test_results_in_a_bucket(results, tmp_path, s3, bucket):
+def test_results_in_a_bucket_are_exported(results, tmp_path, s3, bucket):
     folder = Path(results.store.address)
     for file in folder.rglob("*"):
         if file.is_file():
@@ -364,7 +364,7 @@ def test_results_in_a_bucket(results, tmp_path, s3, bucket):
 
 
 @pytest.mark.slow
-def test_command_as_a_process_into_an_empty_folder(results, tmp_path, run_study):
+def test_command_exports_into_an_empty_folder(results, tmp_path, run_study):
     ran = run_study("export", results.store.address, "--best", tmp_path)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     row = next(iter(export.by_validation(results.of("autoencoder"), ERROR))).iloc[0]

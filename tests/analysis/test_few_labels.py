@@ -51,7 +51,7 @@ def test_every_other_arm_is_paired_with_the_fixed_one(results):
     assert (compared["pairs"] == 3).all()
 
 
-def test_arms_share_label_subsets_and_those_of_one_pretraining_their_encoders(results):
+def test_arms_share_subsets_and_encoders_per_pretraining(results):
     rows = results.of("fewshot")
     pretrained = rows[rows["freeze"] != "scratch"]
     assert len(pretrained.drop_duplicates(["pretraining", "encoder_cell"])) == 3
@@ -59,7 +59,7 @@ def test_arms_share_label_subsets_and_those_of_one_pretraining_their_encoders(re
         assert group["label_subset"].tolist() == [0, 1, 2]
 
 
-def test_autoencoders_that_learnt_otherwise_are_no_answer_to_the_first_question(results):
+def test_reconstruction_shows_plain_autoencoders_only(results):
     assert len(results.cells("autoencoder")) == 3
     shown = table(results, "reconstruction")
     (plain,) = results.with_plain_autoencoders().cells("autoencoder")
@@ -67,14 +67,14 @@ def test_autoencoders_that_learnt_otherwise_are_no_answer_to_the_first_question(
     assert results.store.config(plain)["augment"] == 0
 
 
-def test_an_autoencoder_with_noise_that_nothing_builds_on_is_one_like_the_others(results):
-    """As the winner of a search may be."""
+def test_autoencoders_alone_all_count_as_plain(results):
+    """The winner of a search may use noise though nothing builds on it."""
     alone = [e for e in results.plan["experiments"] if e["name"] == "autoencoder"]
     searched = dataclasses.replace(results, plan={**results.plan, "experiments": alone})
     assert len(searched.with_plain_autoencoders().cells("autoencoder")) == 3
 
 
-def test_the_supervised_network_is_an_arm_without_a_dimension(results):
+def test_supervised_network_is_an_arm_without_dimension(results):
     arms = table(results, "transfer_arms").set_index("arm")
     assert arms.loc["supervised", "latent_dim"].tolist() == [0, 0]
     found = results.of("supervised").query("augment == 0 and labels == 20")["test_accuracy"].mean()
@@ -89,7 +89,7 @@ def test_the_supervised_network_is_an_arm_without_a_dimension(results):
     assert line["interval"] == "95 % Student t"  # every replicate has an encoder of its own
 
 
-def test_what_unlabelled_images_add_is_said_of_the_best_arms(results):
+def test_best_arms_show_what_unlabelled_images_add(results):
     added = table(results, "transfer_unlabelled")
     assert added["labels"].tolist() == [20, 40]
     assert set(added["without"]) <= {"scratch", "supervised", "scratch + augmented",

@@ -18,7 +18,7 @@ from trainables.contract import Outcome
 MARKUP = '"><img src=x onerror=alert(1)>'
 PATH = "../../../x"
 FORMULA = r"$\frac{$"
-"""What matplotlib takes for a formula, and can't read."""
+"""Matplotlib takes it for a formula and can't parse it."""
 HOSTILE = [MARKUP, PATH, FORMULA]
 CELL = "a" * 16
 
@@ -102,7 +102,7 @@ def test_literal_text_is_drawn_as_it_is(text, monkeypatch):
 
 
 def search_content(text):
-    """A search of two trials, with `text` wherever any word may be."""
+    """A search of two trials, with `text` wherever a word may be."""
     kind = {"name": "CategoricalDistribution", "attributes": {"choices": [text, "b"]}}
     trial = {"number": 0, "state": "complete", "params": {"shape": text}, "values": [0.5],
              "curve": [[1, 0.5]], "cell": CELL, "parameters": 10, "seconds": 1.0}  # fmt: skip
@@ -114,8 +114,8 @@ def search_content(text):
 
 
 def hostile_results(folder, data, text, name="other"):
-    """A results folder of an experiment that the report has no section for, with `text` in
-    its axis, settings, rows, reasons, provenance and search; one of its two cells has failed."""
+    """Results of an experiment without a section in the report, with `text` in its axis, settings,
+    rows, reasons, provenance and search; one of its two cells has failed."""
     store = Store(folder)
     store.create()
     config = {"shape": text, "size": text, "seed": 0}

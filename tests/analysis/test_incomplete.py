@@ -1,5 +1,5 @@
-"""Reports of studies that are not as they should be: cells that failed, models that collapsed,
-one replicate alone, several networks where one was expected."""
+"""Reports of incomplete studies: failed cells, collapsed models, a single replicate, several
+networks where one was expected."""
 
 import re
 
@@ -25,7 +25,7 @@ TINY = {
 
 @pytest.fixture(scope="module")
 def study(digits, compute_study, tmp_path_factory):
-    """A finished study with these axes by experiment, computed without Ray: its folder."""
+    """Compute a study with these axes by experiment, without Ray; its folder."""
 
     def compute(axes, **fixed):
         experiments = [
@@ -51,7 +51,7 @@ def table(folder, name):
 # --- cells that failed -------------------------------------------------------------------------
 
 
-def test_a_report_without_one_autoencoder_has_a_slope_over_the_other_settings(study, remove_cell):
+def test_slope_leaves_out_settings_with_a_missing_cell(study, remove_cell):
     axes = {"latent_dim": (2, 8), "depth": (2, 3), "batch_size": (64, 128)}
     folder = study({"autoencoder": axes})
     rows = load(folder).rows
@@ -67,7 +67,7 @@ def test_a_report_without_one_autoencoder_has_a_slope_over_the_other_settings(st
 # --- cells with different numbers of replicates ------------------------------------------------
 
 
-def test_encoders_with_more_replicates_than_other_autoencoders(digits, compute_study, tmp_path):
+def test_encoders_may_have_more_replicates_than_others(digits, compute_study, tmp_path):
     autoencoders = {"depth": (2,), "batch_size": (64,), "latent_dim": (2, 8)}
     classifiers = {"depth": (2,), "latent_dim": (8,), "labels": (20,), "freeze": ("fixed", "full")}
     experiments = [
@@ -83,7 +83,7 @@ def test_encoders_with_more_replicates_than_other_autoencoders(digits, compute_s
     assert fewshot["encoder_replicate"].tolist() == [0, 1, 2, 0] * 2
     shown = table(tmp_path, "reconstruction").set_index("latent_dim")
     assert shown["replicates"].to_dict() == {2: 2, 8: 3}
-    # What compares the two d is over the two replicates that both have.
+    # The two d are compared over the two replicates that both have.
     assert "n = 2)" in sentences(tmp_path, "correlation")[0]
     assert all("n = 3" not in said for said in sentences(tmp_path, "interpolation"))
     (slope,) = [s for s in sentences(tmp_path, "reconstruction") if "a doubling" in s]
@@ -117,11 +117,11 @@ def collapse(folder, remove_cell, latent_dim, replicates):
     ("latent_dim", "replicates", "trend", "left_out"),
     [
         (8, [0, 1], "Too few models have codes that vary", "2 of 4 models (d = 8)"),
-        # Replicate 0 is the one whose pictures and whose plane are shown.
+        # The pictures and the plane shown are those of replicate 0.
         (2, [0], "(n = 1, no interval)", "1 of 4 models (d = 2)"),
     ],
 )
-def test_models_whose_code_never_varies_are_left_out_and_counted(
+def test_collapsed_models_are_left_out_and_counted(
     copied, remove_cell, latent_dim, replicates, trend, left_out
 ):
     folder = copied
@@ -143,7 +143,7 @@ def test_models_whose_code_never_varies_are_left_out_and_counted(
 
 
 def test_one_replicate_has_values_and_no_intervals(study):
-    """Nor do captions speak of bars where there are none."""
+    """Captions mention no bars either."""
     folder = study(
         {
             "autoencoder": {"latent_dim": (2, 8), "depth": (2, 3), "batch_size": (64,)},
@@ -165,7 +165,7 @@ def test_one_replicate_has_values_and_no_intervals(study):
 # --- several networks --------------------------------------------------------------------------
 
 
-def test_few_shot_with_two_depths_and_two_batch_sizes_has_a_report_at_one_of_each(study):
+def test_report_shows_few_shot_at_one_depth_and_batch(study):
     axes = {"latent_dim": (2,), "depth": (2, 3), "labels": (20, 40), "batch_size": (20, 10)}
     folder = study(
         {
@@ -180,7 +180,7 @@ def test_few_shot_with_two_depths_and_two_batch_sizes_has_a_report_at_one_of_eac
     shown = transfer.at_one_setting(rows)
     assert set(shown["arm"]) == {"fixed", "full", "scratch", "propagation"}
     assert len(shown) == len(rows) / 4
-    # Every setting has its own line, and what is paired is of one setting.
+    # Every setting has its own line; pairs are within one setting.
     assert len(table(folder, "transfer_differences")) == 2 * 2 * 2
     against = table(folder, "transfer_against_fixed")
     assert len(against) == 3 * 2

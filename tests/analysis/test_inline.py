@@ -1,4 +1,4 @@
-"""Figures for a page: their marks stand where the drawing has them, and say its values."""
+"""Figures for a page: marks are where the drawing has them and give its values."""
 
 import re
 
@@ -36,7 +36,7 @@ def says(shown, text):
     return [mark for mark in shown.marks if text in mark.says]
 
 
-def test_a_mean_says_its_series_values_interval_count_and_cell(drawn):
+def test_mean_tells_series_value_interval_n_and_cell(drawn):
     (at_two, at_eight) = says(inline(drawn), "mean, n = 2")
     # mean 0.05 of 0.04 and 0.06: half-width t(0.975, 1) · s / √2 = 12.706 · 0.01
     assert at_two.says.split("\n") == [
@@ -61,7 +61,7 @@ def test_a_level_has_no_x(drawn):
 
 
 def test_marks_stand_where_the_svg_draws_them(drawn):
-    """The drawing's own positions of the two means, read from its `<use>` elements."""
+    """The drawing's `<use>` elements have the positions of the two means."""
     shown = inline(drawn)
     means = says(shown, "mean, n = 2")
     places = np.array(
@@ -74,7 +74,7 @@ def test_marks_stand_where_the_svg_draws_them(drawn):
         assert np.abs(places - [mark.x, mark.y]).max(axis=1).min() < 0.1
 
 
-def test_series_and_legend_entries_carry_the_number_of_their_series(drawn):
+def test_marks_and_legend_carry_their_series_number(drawn):
     shown = inline(drawn)
     assert shown.series == ["batch 64", "PCA"]
     # Dots, line, bars and caps of the first; one line of the second; a legend entry each.
@@ -83,14 +83,14 @@ def test_series_and_legend_entries_carry_the_number_of_their_series(drawn):
     assert sorted(re.findall(r'data-legend="(\d)"', shown.svg)) == ["0", "1"]
 
 
-def test_colours_follow_the_page_and_numbers_on_pixels_do_not(drawn):
+def test_colours_follow_the_page_except_in_matrices(drawn):
     assert "var(--c0,#0072b2)" in inline(drawn).svg
     confusion = draw_confusion(np.eye(3, dtype=int) * 10, ["a", "b", "c"])
     shown = inline(confusion)
     assert not shown.themed and "var(--c" not in shown.svg
 
 
-def test_a_matrix_says_its_pixels():
+def test_matrix_marks_give_classes_and_values():
     shown = inline(draw_confusion(np.array([[3, 1], [0, 4]]), ["cat", "dog"]))
     assert [mark.says.split("\n") for mark in shown.marks] == [
         [f"true class: {y}", f"predicted class: {x}", value]
@@ -105,7 +105,7 @@ def test_texts_keep_their_digits(drawn):
     assert ">0.12345<" in inline(drawn).svg
 
 
-def test_bars_across_have_their_interval_on_x():
+def test_horizontal_bars_have_their_interval_on_x():
     made, axes = figure()
     axes.errorbar([1.5], [0], xerr=[[0.5], [1.0]], label="a")
     axes.set_xlabel("change")
@@ -131,14 +131,14 @@ def test_estimates_say_their_pairs():
     assert mark.says == "20 labels\nvalue: 1 [0, 2]\nat: 2\nn = 8" and mark.cell == "aa bb"
 
 
-def test_the_alternative_text_tells_the_course(drawn):
+def test_alternative_text_describes_the_curves(drawn):
     assert inline(drawn).alt == (
         "mean squared error by latent dimension d. "
         "batch 64: from 0.05 at 2 to 0.02 at 8; PCA: 0.02."
     )
 
 
-def test_letters_are_ten_pixels_high_at_least(drawn):
+def test_letters_are_at_least_ten_pixels_high(drawn):
     shown = inline(drawn)
     smallest = min(
         map(float, re.findall(r"font-size: ([\d.]+)px|font: ([\d.]+)px", shown.file)[0][:1])
@@ -152,7 +152,7 @@ def test_pictures_stay_pictures(drawn):
     assert shows_pictures(made) and not shows_pictures(drawn)
 
 
-def test_a_figure_of_very_many_marks_has_a_limit():
+def test_number_of_marks_is_limited():
     made, axes = figure()
     axes.plot(np.arange(MOST_MARKS + 50), np.zeros(MOST_MARKS + 50), label="long")
     made.canvas.draw()

@@ -1,4 +1,4 @@
-"""Results whose images have been moved, or are gone: what is found again, and what is left out."""
+"""Results whose images are moved or gone: what is found again, and what is left out."""
 
 import json
 
@@ -25,7 +25,7 @@ NEED_IMAGES = {"interpolation", "correlation", "transfer_baselines", "error_by_c
 
 @pytest.fixture(scope="module")
 def computed(compute_study, tmp_path_factory):
-    """A study of a user's own images: its folder, and the folder with the images, moved away."""
+    """A folder with a study of a user's own images, and the images, moved away."""
     top, draw = tmp_path_factory.mktemp("moved"), np.random.default_rng(0)
     (top / "before").mkdir()
     images = draw.integers(0, 255, (200, 8, 8), dtype=np.uint8)
@@ -50,7 +50,7 @@ def tables(top):
     return {path.stem for path in (top / "results" / "report" / "tables").iterdir()}
 
 
-def test_what_needs_no_images_is_written_and_the_rest_is_named(computed, capsys):
+def test_report_without_images_names_what_is_left_out(computed, capsys):
     results = computed / "results"
     assert main(["report", str(results)]) == 2
     said = capsys.readouterr()
@@ -82,7 +82,7 @@ def test_images_are_found_where_the_user_says(computed, capsys):
         page = (results / "report" / "index.html").read_text()
         assert "Left out" not in page and 'id="left-out"' not in page
         assert report.is_current(results, {})
-    # The page is less than it was: it is not up to date.
+    # The page has less than before, so it is not up to date.
     with pytest.raises(DataMissing):
         report.write(results)
     assert not report.is_current(results, {})
@@ -101,7 +101,7 @@ def test_a_loaded_study_takes_its_images_from_a_folder(computed):
         _ = without.dataset
 
 
-def test_other_images_are_refused_before_anything_is_written(computed, tmp_path, capsys):
+def test_other_images_are_refused_before_writing(computed, tmp_path, capsys):
     np.savez(tmp_path / "mine.npz", images=np.eye(50 * 8, dtype=np.uint8).reshape(-1, 8, 8) * 9)
     with pytest.raises(DataMissing):
         report.write(computed / "results")
@@ -115,7 +115,7 @@ def test_other_images_are_refused_before_anything_is_written(computed, tmp_path,
     assert page.read_bytes() == before
 
 
-def test_a_plan_of_before_leaves_out_what_it_does_not_say(computed):
+def test_old_plan_leaves_out_what_it_does_not_record(computed):
     path = computed / "results" / "study.json"
     kept = path.read_text()
     old = {k: v for k, v in json.loads(kept).items() if k not in ("classes", "images")}
@@ -135,7 +135,7 @@ def test_a_plan_with_other_classes_or_counts_is_refused(computed, bad):
     assert not is_plan({**known, **bad})
 
 
-def test_recorded_folder_comes_before_the_cache_which_alone_is_downloaded_to(tmp_path, monkeypatch):
+def test_recorded_folder_is_read_before_a_download(tmp_path, monkeypatch):
     asked = []
 
     def load_or_not(name, folder, options, fetch):

@@ -22,7 +22,7 @@ FIGURES = {
     "4_transfer": 4,
     "5_theory": 2,
 }
-"""How many figures each notebook shows."""
+"""Number of figures that each notebook shows."""
 OF_A_STUDY = [name for name in FIGURES if name != "5_theory"]
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -57,7 +57,7 @@ def test_no_outputs_are_committed(name):
         assert cell.outputs == []
         assert cell.execution_count is None
         assert cell.metadata == {}
-    # Ids that say what a cell is stay the same when the notebook is written again.
+    # Descriptive ids stay the same when the notebook is saved again.
     assert all(re.fullmatch(r"[a-z]+(-[a-z]+)*", cell.id) for cell in notebook.cells)
     assert {"question", "imports", "try"} <= {cell.id for cell in notebook.cells}
 
@@ -90,7 +90,7 @@ def test_without_a_study_the_message_says_what_to_do(name, tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize("name", OF_A_STUDY)
-def test_a_study_on_object_storage_is_opened_there(name, s3, bucket, monkeypatch):
+def test_notebook_looks_for_the_study_in_the_bucket(name, s3, bucket, monkeypatch):
     opening = compile(source(read(name), "open"), name, "exec")
     monkeypatch.setenv("STUDY_RESULTS", s3.uri(bucket))
     with pytest.raises(StoreError, match=f"s3://{bucket}/results.* holds no study"):
@@ -102,7 +102,7 @@ def test_a_study_on_object_storage_is_opened_there(name, s3, bucket, monkeypatch
 
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory, request):
-    """A notebook by its name, run once in a kernel of its own."""
+    """Run a notebook by name, once, in its own kernel."""
     finished = {}
 
     def run(name):
@@ -112,7 +112,7 @@ def executed(tmp_path_factory, request):
             "STUDY_RESULTS": str(study or tmp_path_factory.mktemp("empty")),
             "PYTHONPATH": str(ROOT),
             "OMP_NUM_THREADS": "1",
-            # Not the settings of whoever runs the test.
+            # Without the settings of whoever runs the test.
             "IPYTHONDIR": str(tmp_path_factory.mktemp("ipython")),
         }
         notebook = read(name)
@@ -164,7 +164,7 @@ def test_runs_and_shows_its_figures(name, executed):
 
 
 @pytest.mark.slow
-def test_the_conclusions_are_those_of_the_report(executed, small_results):
+def test_conclusions_match_the_report(executed, small_results):
     [cell] = [cell for cell in executed("4_transfer").cells if cell.id == "conclusions"]
     sentences = transfer.conclusions(transfer.rows_of(small_results))
     assert cell.outputs[0].data["text/markdown"] == "\n".join(f"- {s}" for s in sentences)

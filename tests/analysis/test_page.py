@@ -84,7 +84,7 @@ class Reader:
         chain.perform()
 
     def tip(self) -> list[str]:
-        """Lines of what is shown beside a mark; none where nothing is."""
+        """Lines shown beside a mark; none if nothing is shown."""
         return str(self.find(".tip").text).split("\n") if self.find(".tip").is_displayed() else []
 
     def press(self, selector: str, *names: str) -> None:
@@ -102,7 +102,7 @@ def reader(browser: Any, page: Path) -> Iterator[Reader]:
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
 
 
-def test_pointing_at_a_mean_tells_value_interval_n_and_cell(reader: Reader) -> None:
+def test_mean_tooltip_has_value_interval_n_and_cell(reader: Reader) -> None:
     x, y, _, says, cell = next(m for m in reader.marks() if m[4] == "two4" and "mean" in m[3])
     reader.point(x + 3, y - 2)
     name, error, dim, count, told = reader.tip()
@@ -178,7 +178,7 @@ def test_a_long_table_filters(reader: Reader) -> None:
     assert set(column(reader, 1)) == {"a"} and all("3" in n for n in column(reader, 0))
 
 
-def test_colours_follow_the_dark(reader: Reader) -> None:
+def test_colours_follow_dark_mode(reader: Reader) -> None:
     line = "getComputedStyle(document.querySelector('[data-series=\"0\"] path')).stroke"
     light = reader.run(f"return [getComputedStyle(document.body).backgroundColor, {line}]")
     dark = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
@@ -191,7 +191,7 @@ def test_colours_follow_the_dark(reader: Reader) -> None:
     assert seen == ["rgb(21, 24, 28)", "rgb(74, 163, 223)"]
 
 
-def test_contents_follow_the_reading_and_open_what_is_folded(reader: Reader) -> None:
+def test_contents_link_opens_and_marks_its_section(reader: Reader) -> None:
     wait = ui.WebDriverWait(reader.driver, 5)
     reader.run("document.querySelector('#other > details').open = false")
     reader.find(".contents a[href='#other']").click()
@@ -199,7 +199,7 @@ def test_contents_follow_the_reading_and_open_what_is_folded(reader: Reader) -> 
     wait.until(lambda _: reader.find("[aria-current]").get_attribute("hash") == "#other")
 
 
-def test_a_word_is_explained_at_its_first_place(reader: Reader) -> None:
+def test_word_is_explained_at_first_use(reader: Reader) -> None:
     (term,) = reader.driver.find_elements("css selector", "a.term[href='#word-replicate']")
     assert term.get_attribute("title").startswith("One trained model of a cell")
     assert reader.find("#word-replicate").text == "replicate"
@@ -222,7 +222,7 @@ def test_a_narrow_page_scrolls_its_figures_alone(reader: Reader) -> None:
     assert min(heights) >= 9.9
 
 
-def test_without_its_script_the_page_has_all_the_same(reader: Reader, page: Path) -> None:
+def test_page_is_complete_without_its_script(reader: Reader, page: Path) -> None:
     reader.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     try:
         reader.driver.get(page.as_uri())
@@ -233,7 +233,7 @@ def test_without_its_script_the_page_has_all_the_same(reader: Reader, page: Path
         reader.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
 
 
-def test_a_figure_is_handed_out_as_a_file_without_the_pages_colours(reader: Reader) -> None:
+def test_downloaded_figure_has_no_page_colours(reader: Reader) -> None:
     svg = reader.run("return plain(document.querySelector('.canvas > svg'))")
     assert svg.startswith("<svg") and "var(" not in svg and "#0072b2" in svg
     png = reader.driver.execute_async_script(
@@ -243,7 +243,7 @@ def test_a_figure_is_handed_out_as_a_file_without_the_pages_colours(reader: Read
 
 
 def test_the_page_is_accessible(reader: Reader) -> None:
-    """axe-core's rules, in the light and in the dark."""
+    """axe-core's rules, in light and dark mode."""
     axe = pytest.importorskip("axe_core_python.base").AXE_FILE_PATH.read_text()
     for scheme in ("light", "dark"):
         media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
@@ -257,7 +257,7 @@ def test_the_page_is_accessible(reader: Reader) -> None:
         assert len(found["passes"]) > 20
 
 
-def test_an_open_page_of_a_study_that_runs_becomes_the_report(
+def test_open_page_of_a_running_study_becomes_the_report(
     browser: Any, small_results: Results, tmp_path: Path
 ) -> None:
     folder = Path(shutil.copytree(small_results.store.address, tmp_path / "results"))

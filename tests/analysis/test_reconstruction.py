@@ -39,7 +39,7 @@ def rows_where(error, depths=(2, 3), dims=(2, 4, 8), replicates=3):
 PCA_LINE = pd.DataFrame({"latent_dim": [2, 4, 8], "pca_mse": [0.06, 0.05, 0.04]})
 
 
-def test_pca_errors_are_those_of_scikit_learn(digits):
+def test_pca_errors_match_scikit_learn(digits):
     train = digits.train.images.reshape(len(digits.train), -1) / 255
     test = digits.test.images.reshape(len(digits.test), -1) / 255
     fitted = PCA(8, svd_solver="full").fit(train)
@@ -49,7 +49,7 @@ def test_pca_errors_are_those_of_scikit_learn(digits):
     assert error[2] == pytest.approx(0.0566, abs=5e-4)
 
 
-def test_a_linear_autoencoder_reaches_pca_through_the_whole_chain(digits, tmp_path):
+def test_stored_linear_autoencoder_reaches_pca(digits, tmp_path):
     config = autoencoder.Config(
         8, depth=1, width=8, epochs=6, activation="none", learning_rate=1e-2
     )
@@ -82,7 +82,7 @@ def test_summary_gives_means_intervals_and_names_cells():
     assert (line["replicates"], line["cells"], line["pca_mse"]) == (3, "2-4", 0.05)
 
 
-def test_the_best_model_is_chosen_by_validation_not_by_test():
+def test_best_model_is_chosen_by_validation():
     rows = rows_where(lambda depth, dim: 0.1 / dim)
     rows.loc[0, "val_mse"], rows.loc[1, "test_mse"] = 1e-6, 1e-6
     assert reconstruction.best_model(rows).name == 0
@@ -93,7 +93,7 @@ def test_the_best_model_is_chosen_by_validation_not_by_test():
 )
 def test_the_sentence_on_d_follows_the_data(exponent, word):
     rows = rows_where(lambda depth, dim: 0.01 * dim**exponent)
-    if exponent == 0:  # every replicate with a trend of its own, half of them up
+    if exponent == 0:  # each replicate has its own trend: up, down or none
         signs = np.where(rows["replicate"] == 0, 1, np.where(rows["replicate"] == 1, -1, 0))
         rows["test_mse"] *= rows["latent_dim"] ** (0.1 * signs)
     sentence = reconstruction.conclusions(rows, PCA_LINE)[1]
@@ -109,7 +109,7 @@ def test_the_sentence_on_layers_follows_the_data(factor, word):
     assert f"{100 * (factor - 1):+.0f}" in sentence
 
 
-def test_replicates_are_what_is_independent_in_the_slope_over_d():
+def test_interval_of_the_slope_is_over_replicates():
     rows = rows_where(lambda depth, dim: 0.1 / dim)
     rows["test_mse"] *= rows["latent_dim"] ** (0.1 * rows["replicate"])
     slope = reconstruction.slope_over_dimension(reconstruction.with_every_dimension(rows))
@@ -120,15 +120,15 @@ def test_replicates_are_what_is_independent_in_the_slope_over_d():
     assert "n = 3)" in reconstruction.conclusions(rows, PCA_LINE)[1]
 
 
-def test_settings_with_a_missing_cell_have_no_part_in_the_slope_over_d():
+def test_slope_over_d_uses_complete_settings_only():
     rows = rows_where(lambda depth, dim: 0.1 * depth**3 / dim)
-    # By means over what is there, d = 8 would be better because the bad depth is missing.
+    # In means over all rows, d = 8 would be better because the bad depth is missing.
     part = rows[(rows["depth"] != 3) | (rows["latent_dim"] == 2)]
     assert set(reconstruction.with_every_dimension(part)["depth"]) == {2}
     sentence = reconstruction.conclusions(part, PCA_LINE)[1]
     assert "multiplies it by 0.500 [0.500, 0.500]" in sentence
     assert "over the 1 of 2 settings" in sentence
-    # Where no setting has every d: one of those that have the most.
+    # If no setting has every d: one of those that have the most.
     part = rows[(rows["depth"] == 2) != (rows["latent_dim"] == 2)]
     assert set(reconstruction.with_every_dimension(part)["depth"]) == {2}
     assert set(reconstruction.with_every_dimension(part)["latent_dim"]) == {4, 8}
@@ -147,8 +147,8 @@ def test_one_replicate_has_values_without_intervals():
     assert not bars.has_yerr  # one of length 0 would look like certainty
 
 
-def test_the_last_panel_has_what_more_layers_change():
-    """3 layers have 10 % less error at d = 2, and as much more at d = 4 and 8."""
+def test_last_panel_shows_the_change_by_more_layers():
+    """3 layers have 10 % less error at d = 2, and 10 % more at d = 4 and 8."""
     rows = rows_where(lambda depth, dim: 0.1 * ((0.9 if dim == 2 else 1.1) if depth == 3 else 1))
     *_, changes = reconstruction.draw_error_by_dimension(rows, PCA_LINE).axes
     assert changes.get_title() == "3 layers instead of 2"
@@ -157,7 +157,7 @@ def test_the_last_panel_has_what_more_layers_change():
 
 
 @pytest.mark.parametrize(("noise", "depends"), [(0.001, True), (0.5, False)])
-def test_it_depends_on_d_only_where_both_signs_are_significant(noise, depends):
+def test_dependence_on_d_needs_both_signs_significant(noise, depends):
     better = {2: 0.8, 4: 1.0, 8: 1.25}
     rows = rows_where(lambda depth, dim: 0.1 / dim * (better[dim] if depth == 3 else 1))
     draw = np.random.default_rng(0)
@@ -173,8 +173,8 @@ def test_it_depends_on_d_only_where_both_signs_are_significant(noise, depends):
 
 def at_other_settings():
     """A grid at 4 epochs, where 3 layers are better at d = 2 and worse at d = 8; at 16 epochs they
-    are better at both. Batch 64 costs 10 % at as many epochs and gains 5 % at as many updates; a
-    doubling of the width gains 20 %."""
+    are better at both. Batch 64 costs 10 % at equal epochs and gains 5 % at equal updates;
+    doubling the width gains 20 %."""
 
     def lines(depths, dims, batch, epochs, width, error, replicates=4):
         return [
@@ -202,7 +202,7 @@ def at_other_settings():
     return pd.DataFrame(grid).drop_duplicates(), pd.DataFrame(every).drop_duplicates()
 
 
-def test_changes_are_those_that_were_put_in():
+def test_checks_find_the_constructed_changes():
     _, every = at_other_settings()
     table = reconstruction.checks(every)
     found = {
@@ -224,7 +224,7 @@ def test_changes_are_those_that_were_put_in():
     assert len(table) == 8
 
 
-def test_a_sentence_that_turns_round_with_a_larger_budget_says_so():
+def test_order_reversed_by_a_larger_budget_is_stated():
     grid, every = at_other_settings()
     said = " ".join(reconstruction.conclusions(grid, PCA_LINE, every))
     assert "It depends on d after 4 epochs: 3 layers have the smaller mean error at d = 2" in said
@@ -243,7 +243,7 @@ def test_a_sentence_that_turns_round_with_a_larger_budget_says_so():
     )
 
 
-def test_one_replicate_has_changes_and_no_intervals_and_no_pca_is_no_error():
+def test_one_replicate_without_pca_has_no_intervals():
     alone = [table[table["replicate"] == 0] for table in at_other_settings()]
     said = " ".join(reconstruction.conclusions(alone[0], PCA_LINE[:0], alone[1]))
     assert not re.search(r"nan|95 %|PCA", said)
@@ -251,7 +251,7 @@ def test_one_replicate_has_changes_and_no_intervals_and_no_pca_is_no_error():
         assert re.search(change + r" % \(n = 1, no interval\);", said), change
 
 
-def test_layers_are_decided_or_known_to_differ_by_less_than_matters():
+def test_layer_changes_are_decided_or_negligible():
     rows = rows_where(lambda depth, dim: 0.1 / dim * (0.8 if (depth, dim) == (3, 2) else 1),
                       replicates=12).assign(epochs=4, width=16)  # fmt: skip
     rows["test_mse"] *= np.exp(1e-4 * np.sin(np.arange(len(rows))))

@@ -88,7 +88,7 @@ def test_rms_weighs_the_strong_correlation_more() -> None:
 
 
 @pytest.mark.parametrize("dimensions", [2, 5, 14, 30])
-def test_the_original_number_is_mostly_its_diagonal(dimensions: int) -> None:
+def test_original_number_includes_its_diagonal(dimensions: int) -> None:
     mixing = np.random.default_rng(dimensions).normal(size=(dimensions, dimensions))
     codes = independent_codes(300, dimensions) @ mixing
     number, off_diagonal = original_number(codes), mean_absolute_off_diagonal(codes)
@@ -187,7 +187,7 @@ def test_dead_coordinates_are_counted_and_left_out(constant: float) -> None:
     assert participation_ratio(codes) == pytest.approx(participation_ratio(live), rel=1e-5)
 
 
-def test_rounding_is_not_life() -> None:
+def test_coordinate_that_varies_by_rounding_is_dead() -> None:
     jitter = np.float32(0.1) + np.spacing(np.float32(0.1)) * (np.arange(100) % 2).astype(np.float32)
     codes = np.column_stack([independent_codes(100, 2).astype(np.float32), jitter])
     assert np.ptp(codes[:, 2]) > 0

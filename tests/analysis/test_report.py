@@ -22,7 +22,7 @@ from study.errors import StoreError
 from study.store import Block, Store
 
 WITHOUT_CELLS = {"theory", "missing"}
-"""Tables that no cell has a part in."""
+"""Tables that come from no cell."""
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +35,8 @@ def written(small_results, tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_a_process_beside_changes_nothing_of_it(written, tmp_path):
-    """The sections are in the same order, though another is written last."""
+def test_second_process_writes_the_same_report(written, tmp_path):
+    """The sections keep their order, though another one is written last."""
     folder = tmp_path / "results"
     shutil.copytree(written, folder, ignore=shutil.ignore_patterns("report"))
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as beside:
@@ -108,7 +108,7 @@ def test_the_page_is_one_file_that_needs_no_network(page):
     assert not re.search(r"url\((?!['\"]?(data:|#))", page)
 
 
-def test_the_contract_of_files(written):
+def test_report_has_its_promised_files(written):
     folder = written / "report"
     assert {"reconstruction", "interpolation", "correlation", "transfer"} <= set(tables(written))
     figures = {path.name for path in (folder / "figures").iterdir()}
@@ -116,7 +116,7 @@ def test_the_contract_of_files(written):
     assert all((folder / "figures" / name).stat().st_size > 1000 for name in figures)
 
 
-def test_every_number_in_a_table_of_the_page_is_in_its_csv(visible, written):
+def test_numbers_of_page_tables_are_in_their_csv(visible, written):
     stored = tables(written)
     assert len(visible.cells) >= 10
     for name, cells in visible.cells.items():
@@ -139,7 +139,7 @@ def test_every_table_is_there_as_parquet_too(written):
         pd.testing.assert_frame_equal(again, tables(written)[name])
 
 
-def test_every_computed_sentence_is_in_a_csv_with_its_cells(visible, written):
+def test_every_sentence_is_in_a_csv_with_its_cells(visible, written):
     stored = tables(written)["conclusions"]
     assert sorted(sentence.strip() for sentence in visible.sentences) == sorted(stored["sentence"])
     done = set(load(written).rows["cell"])
@@ -159,7 +159,7 @@ def test_every_row_of_every_csv_names_its_cells(written):
             assert value.startswith("none") or set(value.split()) <= done, (name, value)
 
 
-def test_an_error_an_accuracy_and_a_correlation_recomputed_from_what_is_stored(written):
+def test_numbers_match_those_recomputed_from_the_store(written):
     results, stored = load(written), tables(written)
     images = results.test_images.numpy() / np.float32(255)
 
@@ -186,7 +186,7 @@ def test_an_error_an_accuracy_and_a_correlation_recomputed_from_what_is_stored(w
     assert len(correlation.encoded_images(results)[0]) == len(training) == 3600
 
 
-def test_what_is_missing_is_said_and_counted_nowhere(written, tmp_path, remove_cell):
+def test_missing_cells_are_named_and_not_counted(written, tmp_path, remove_cell):
     folder = tmp_path / "results"
     shutil.copytree(written, folder)
     gone = load(folder).cells("fewshot")[0]
@@ -212,7 +212,7 @@ def test_autoencoders_alone_still_give_a_report(written, tmp_path, remove_cell):
     assert "not computed yet" in text
 
 
-def test_a_folder_without_a_study_or_without_cells_is_a_one_line_error(written, tmp_path):
+def test_folder_without_study_or_cells_is_an_error(written, tmp_path):
     with pytest.raises(StoreError, match=r"holds no study \(no study.json\)"):
         report.write(tmp_path)
     for name in ("study.json", "format.json"):
@@ -221,9 +221,7 @@ def test_a_folder_without_a_study_or_without_cells_is_a_one_line_error(written, 
         report.write(tmp_path)
 
 
-def test_a_report_is_current_until_something_that_it_depends_on_changes(
-    written, tmp_path, remove_cell
-):
+def test_report_is_current_until_its_inputs_change(written, tmp_path, remove_cell):
     assert report.is_current(written, {})
     folder = tmp_path / "results"
     shutil.copytree(written, folder)
@@ -247,9 +245,7 @@ def test_the_provenance_is_at_the_foot(page, written):
         assert word in foot
 
 
-def test_the_report_of_results_on_object_storage_is_the_same_and_is_put_there(
-    small_results, written, s3, bucket
-):
+def test_report_in_a_bucket_is_the_same(small_results, written, s3, bucket):
     folder = Path(small_results.store.address)
     for path in folder.rglob("*"):
         if path.is_file():
@@ -275,7 +271,7 @@ def test_the_report_of_results_on_object_storage_is_the_same_and_is_put_there(
 # --- while a study runs ------------------------------------------------------------------------
 
 
-def test_the_page_of_a_study_that_runs_becomes_the_report(small_results, tmp_path):
+def test_page_of_a_running_study_becomes_the_report(small_results, tmp_path):
     folder = tmp_path / "results"
     shutil.copytree(small_results.store.address, folder)
     store = Store(folder)
@@ -294,7 +290,7 @@ def test_the_page_of_a_study_that_runs_becomes_the_report(small_results, tmp_pat
     assert "refresh" not in text.partition("<body>")[0] and "Still running" not in text
 
 
-def test_a_study_of_which_nothing_is_done_has_a_page(small_results, tmp_path):
+def test_study_without_results_has_a_page(small_results, tmp_path):
     folder = tmp_path / "results"
     whole = small_results.store.address
     shutil.copytree(whole, folder, ignore=shutil.ignore_patterns("blocks", "report"))

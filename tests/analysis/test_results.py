@@ -43,7 +43,7 @@ def write(store, cell, replicates, **more):
 
 @pytest.fixture
 def store(tmp_path):
-    """Two replicates of one cell, and six of another in two blocks, of which five are asked for."""
+    """Two replicates of one cell; six of another in two blocks, five of them asked for."""
     store = Store(tmp_path)
     store.create()
     store.write_plan(plan(WANTED))
@@ -95,7 +95,7 @@ def test_a_cell_with_a_damaged_block_is_missing(store):
     assert results.missing["reason"].tolist() == ["damaged: too short"]
 
 
-def test_a_damaged_block_of_replicates_beyond_those_asked_for_does_no_harm(store):
+def test_damaged_block_of_extra_replicates_is_harmless(store):
     store.write_plan(plan({SMALL: 2, LARGE: 3}))
     damaged = {Block(LARGE, range(3, 6)): "damaged: too short"}
     assert load(store.address, damaged).missing.empty

@@ -20,7 +20,7 @@ IMAGES = 720
 
 def rows_with(cost, seed=0):
     """Rows where the naive loss errs by `cost` degrees more than every other on each seed, up to
-    noise of 0.1; the luck of a seed, SD 3, is common to all."""
+    noise of 0.1. All losses share the luck of a seed, SD 3."""
     draw = np.random.default_rng(seed)
     luck = draw.normal(0, 3, REPLICATES)
     lines = []
@@ -51,7 +51,7 @@ def errors_with(excess):
     return pd.concat(tables, ignore_index=True)
 
 
-def test_paired_differences_find_what_the_luck_of_the_seed_hides():
+def test_pairing_removes_the_luck_of_the_seed():
     table = rotation.differences(rows_with(1.0))
     assert table["loss"].tolist() == ["wrapped", "cosine", "von_mises", "sine_cosine"]
     assert table["difference"].to_numpy() == pytest.approx(1.0, abs=0.2)
@@ -78,7 +78,7 @@ def test_the_sentences_follow_the_data(cost, phrase, all_of_them):
 
 
 @pytest.mark.parametrize(("excess", "word"), [(20, "larger"), (-20, "smaller"), (-0.25, "same")])
-def test_where_the_naive_loss_breaks_is_said_as_it_is(excess, word):
+def test_excess_error_near_the_break_is_stated(excess, word):
     sentences = rotation.conclusions(rows_with(1.0), errors_with(excess))
     (naive,) = [s for s in sentences if s.startswith("Under “naive")]
     assert word in naive
@@ -110,7 +110,7 @@ def test_words_are_decided_by_the_corrected_p_value():
     assert "(unadjusted 95 % interval, Student t, in pairs of the same seed, n = 6)" in sentence
 
 
-def test_a_network_without_the_hard_loss_is_not_the_best():
+def test_network_without_the_naive_loss_is_not_chosen():
     deep, flat = rows_with(20.0), rows_with(20.0).assign(depth=2)
     flat["val_error"] += 1
     deep["val_error"] += 2
@@ -135,7 +135,7 @@ def test_one_replicate_has_values_without_intervals():
     rotation.draw_by_digit(rotation.by_digit(table))
 
 
-def test_errors_are_binned_by_ten_degrees_with_an_interval_over_replicates():
+def test_ten_degree_bins_have_intervals_over_replicates():
     table = rotation.by_angle(errors_with(20)).set_index(["loss", "angle"])
     assert len(table) == 5 * 36
     assert table.loc[("absolute", 5.0), "error"] == pytest.approx(10 + 2.5 + 20 + 0.25)
@@ -146,7 +146,7 @@ def test_errors_are_binned_by_ten_degrees_with_an_interval_over_replicates():
 
 
 def errors_of_half_turns(share, alike_more=0.0):
-    """Errors of 10, `alike_more` more on 0, 1, 6, 8 and 9, of which this share is off by 180."""
+    """Errors of 10; 0, 1, 6, 8 and 9 have `alike_more` more, or 180 in this share of images."""
     table = errors_with(0)
     alike = table["digit"].isin(rotation.HALF_TURN)
     table.loc[alike, "error"] += alike_more
@@ -155,7 +155,7 @@ def errors_of_half_turns(share, alike_more=0.0):
     return table
 
 
-def test_digits_that_half_a_turn_makes_ambiguous_are_told_from_the_others():
+def test_half_turn_digits_are_compared_with_the_others():
     by_digit = rotation.by_digit(errors_of_half_turns(0.5)).set_index(["loss", "digit"])
     assert len(by_digit) == 5 * 10
     assert by_digit.loc[("cosine", 3), "error"] == pytest.approx(12.5, abs=0.1)
@@ -192,7 +192,7 @@ def test_one_replicate_has_means_and_no_interval():
     rotation.draw_by_angle(rotation.by_angle(errors))
 
 
-def test_of_several_networks_the_best_by_validation_is_shown():
+def test_best_network_by_validation_is_shown():
     rows = rows_with(1.0)
     deeper = rows.assign(depth=4, cell=rows["cell"] + "-4", val_error=rows["val_error"] - 5)
     both = pd.concat([rows, deeper], ignore_index=True)
@@ -214,7 +214,7 @@ def results(few_digits, compute_study, tmp_path_factory):
     return renamed
 
 
-def test_errors_from_stored_angles_are_those_of_the_rows(results):
+def test_errors_from_stored_angles_match_the_rows(results):
     rows = results.of("rotation")
     errors = rotation.errors(results, rows)
     assert len(errors) == 5 * 2 * 50

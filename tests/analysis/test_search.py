@@ -61,12 +61,12 @@ def test_epochs_spent_against_all_trials_in_full(content):
     assert search.epochs_used(content) == (7, 12)
 
 
-def test_a_cell_that_was_there_counts_in_full(content):
+def test_cell_computed_before_counts_in_full(content):
     content["trials"][0]["curve"] = []
     assert search.epochs_used(content) == (7, 12)
 
 
-def test_places_are_on_the_scale_that_was_drawn_from(content):
+def test_coordinates_use_the_scale_of_their_dimension(content):
     placed = search.coordinates(content).set_index("trial")
     assert placed["learning_rate"].tolist() == pytest.approx([0.5, 1.0, 0.0, 1.0])
     assert placed["width"].tolist() == pytest.approx([0.0, 1.0, 0.5, 0.0])
@@ -86,7 +86,7 @@ def noisy(content, matters, count=40):
 
 
 @pytest.mark.parametrize("matters", ["width", "activation"])
-def test_what_alone_matters_is_all_that_is_important(matters, content):
+def test_only_setting_that_matters_is_important(matters, content):
     table = search.importances(noisy(content, matters))
     assert table["stage"].unique().tolist() == [
         "after epoch 1, all trials", "at the end, those in full",
@@ -109,7 +109,7 @@ def rows_of(scores):
     )
 
 
-def test_sentences_tell_the_score_that_chose_from_the_one_that_judges(content):
+def test_verdicts_separate_choosing_and_fresh_seeds(content):
     rows = rows_of({"a" * 16: [0.21, 0.23], "b" * 16: [0.27, 0.28]})
     content |= {"winner": 1, "winner_cell": "a" * 16, "start_cell": "b" * 16}
     first, second, third = search.verdicts(content, rows)
@@ -121,7 +121,7 @@ def test_sentences_tell_the_score_that_chose_from_the_one_that_judges(content):
     assert "0.27500 ± 0.00707 SD on the same seeds (-20.0 %)." in third
 
 
-def test_one_fresh_seed_and_one_trial_have_no_spread_and_no_plural(content):
+def test_one_seed_and_trial_have_no_spread_or_plural(content):
     rows = rows_of({"a" * 16: [0.21], "b" * 16: [0.28]})
     content |= {"winner": 1, "winner_cell": "a" * 16, "start_cell": "b" * 16}
     content["trials"] = [trial for trial in content["trials"] if trial["number"] == 1]
@@ -149,8 +149,8 @@ def drawn(figure):
     return figure
 
 
-def test_a_curve_of_a_trial_in_full_goes_to_its_end(content):
-    """Few-shot trials are scored at the rungs alone, and a cell that was there not at all."""
+def test_curve_of_a_full_trial_reaches_its_end(content):
+    """Few-shot trials have scores at rungs only, cells computed before have none."""
     content["trials"][0]["curve"] = [[1, 0.4]]
     content["trials"][1]["curve"] = []
     table = search.curves(content)
@@ -159,8 +159,8 @@ def test_a_curve_of_a_trial_in_full_goes_to_its_end(content):
     assert table[table["trial"] == 2][["epoch", "value"]].values.tolist() == [[1, 0.5]]
 
 
-def test_epochs_of_a_stage_before_the_comparison_are_neither_spent_nor_saved(content):
-    """As of a search of `lp-ft`, the second stage of which has three epochs."""
+def test_epochs_before_the_comparison_do_not_count(content):
+    """As in a search of `lp-ft`, whose second stage has three epochs."""
     for trial in content["trials"]:
         trial["curve"] = [[epoch + 200, value] for epoch, value in trial["curve"]]
     content |= {"epochs": 203, "epochs_before": 200}
@@ -191,7 +191,7 @@ def test_the_most_important_setting_is_on_top(content):
 
 
 def test_one_trial_in_full_is_drawn_too(content):
-    """One point has no range to draw it in: of a scale, of colours, of a front."""
+    """A single point has no range for a scale, colours or a front."""
     content["trials"] = content["trials"][:1]
     (curve,) = (
         line for line in drawn(search.draw_curves(content)).axes[0].lines
@@ -213,7 +213,7 @@ def test_one_trial_in_full_is_drawn_too(content):
         assert points.get_ydata()[0] == ringed.get_ydata()[0] == content["trials"][0]["values"][0]
 
 
-def test_the_store_gives_back_a_search_and_refuses_what_is_none(content, tmp_path):
+def test_store_returns_a_search_and_refuses_bad_ones(content, tmp_path):
     store = Store(tmp_path)
     store.create()
     assert store.searches() == {}

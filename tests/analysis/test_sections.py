@@ -1,4 +1,4 @@
-"""Sections of a report that are kept, and which of them are written anew."""
+"""Cached sections of a report, and which of them are rewritten."""
 
 import shutil
 
@@ -50,12 +50,12 @@ def copied(first, tmp_path):
 
 
 def files(folder):
-    """Of a report: without the page, which says when it was written."""
+    """Files of a report, without the page, which says when it was written."""
     paths = [p for kind in ("figures", "tables") for p in (folder / "report" / kind).iterdir()]
     return {path.name: path.read_bytes() for path in paths}
 
 
-def test_of_the_same_cells_nothing_is_written_again(first, written, tmp_path):
+def test_same_cells_rewrite_nothing(first, written, tmp_path):
     folder = copied(first, tmp_path)
     shutil.rmtree(folder / "report")
     page = report.write(folder)
@@ -65,7 +65,7 @@ def test_of_the_same_cells_nothing_is_written_again(first, written, tmp_path):
     assert len(text) == len(before) and text.count("<figure") == before.count("<figure") > 10
 
 
-def test_a_missing_few_shot_cell_rewrites_the_transfer_alone(first, written, tmp_path):
+def test_missing_few_shot_cell_rewrites_transfer_alone(first, written, tmp_path):
     folder = copied(first, tmp_path)
     store = Store(folder)
     cell = next(
@@ -89,7 +89,7 @@ def test_a_section_sees_only_what_it_reads(small_results):
     assert seen.of("autoencoder").empty and len(seen.of("fewshot")) > 0
 
 
-def test_what_is_cut_off_or_foreign_is_written_anew(first, written, cache, tmp_path, monkeypatch):
+def test_damaged_or_foreign_sections_are_rewritten(first, written, cache, tmp_path, monkeypatch):
     other = tmp_path / "cache"
     shutil.copytree(cache, other)
     for index, path in enumerate(sorted(other.iterdir())):
@@ -109,7 +109,7 @@ def test_a_part_that_lacks_images_is_not_kept(tmp_path, monkeypatch):
     assert kept.read("whole") is not None and kept.read("partial") is None
 
 
-def test_the_latest_are_kept(tmp_path, monkeypatch):
+def test_latest_read_sections_are_kept(tmp_path, monkeypatch):
     monkeypatch.setenv("STUDY_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(kept, "MOST", 3)
     for index in range(5):
@@ -125,7 +125,7 @@ def test_without_a_cache_all_is_written(where, monkeypatch):
     assert kept.read("one") is None
 
 
-def test_two_processes_have_about_as_much_to_do():
+def test_two_processes_share_the_work_evenly():
     half = sections._half(list(sections.SECTIONS))
     seconds = sum(part.seconds for part in half)
     assert abs(2 * seconds - sum(part.seconds for part in sections.SECTIONS)) <= 10

@@ -25,7 +25,7 @@ def test_evidence_is_the_formula_by_hand():
 
 
 @pytest.mark.parametrize("values", [[3.0], [0.0, 0.0, 0.0]])
-def test_nothing_is_no_evidence(values):
+def test_single_or_zero_values_are_no_evidence(values):
     assert log_e_value(values) == 0.0
 
 
@@ -37,7 +37,7 @@ def test_evidence_has_no_unit_and_no_sign():
     assert log_e_value(values + 7, null=7) == pytest.approx(evidence)
 
 
-def test_equal_differences_are_evidence_that_grows_without_end():
+def test_evidence_of_equal_differences_keeps_growing():
     values = [log_e_value(np.full(n, 0.01)) for n in (5, 20, 2000)]
     assert values == sorted(values) and math.isfinite(values[-1])
 
@@ -45,7 +45,7 @@ def test_equal_differences_are_evidence_that_grows_without_end():
 @pytest.mark.parametrize("n", [2, 3, 5, 12, 60])
 @pytest.mark.parametrize("confidence", [0.3, 0.95])
 @pytest.mark.parametrize("scale", [0.5, 1.0])
-def test_the_interval_is_what_the_evidence_does_not_reject(n, confidence, scale):
+def test_interval_holds_what_evidence_does_not_reject(n, confidence, scale):
     values = np.random.default_rng(n).normal(0.3, 1, n)
     interval = sequential_interval(values, confidence, scale)
     assert (interval.estimate, interval.n) == (pytest.approx(values.mean()), n)
@@ -62,7 +62,7 @@ def test_the_interval_is_what_the_evidence_does_not_reject(n, confidence, scale)
     assert log_e_value(values, interval.estimate, scale) < limit
 
 
-def test_two_values_have_bounds_where_little_is_promised():
+def test_two_values_have_bounds_at_low_confidence():
     assert sequential_interval([1.0, 2.0], 0.3).bounded
 
 
@@ -78,7 +78,7 @@ def test_few_values_have_no_bounds():
     assert sequential_interval([1.0, 2.0, 3.0, 1.5, 2.5, 2.0]).bounded
 
 
-def test_the_path_never_takes_back_what_it_has_decided():
+def test_path_never_revokes_a_decision():
     values = np.r_[np.full(8, 1.0) + 0.01 * np.arange(8), np.full(7, -1.0)]
     found = path(values)
     assert found["n"].tolist() == list(range(1, 16))
@@ -92,7 +92,7 @@ def test_the_path_never_takes_back_what_it_has_decided():
     assert sequential_p_value([1.0, 2.0]) == pytest.approx(math.sqrt(3) / 2.5)
 
 
-def test_looking_after_every_value_decides_falsely_as_seldom_as_promised():
+def test_repeated_looks_keep_the_false_positive_rate():
     """2,000 studies without a difference, a look after each of 40 values."""
     draw = np.random.default_rng(0)
     values = draw.normal(size=(2000, 40))
@@ -105,7 +105,7 @@ def test_looking_after_every_value_decides_falsely_as_seldom_as_promised():
 
 
 def test_a_real_difference_is_found():
-    """Of 0.8 standard deviations: 99 of 100 studies by n = 64, as in the table of the issue."""
+    """0.8 standard deviations: 99 of 100 studies find it by n = 64, as in the issue's table."""
     draw = np.random.default_rng(1)
     found = [sequential_p_value(draw.normal(0.8, 1, 64)) < 0.05 for _ in range(60)]
     assert np.mean(found) > 0.95

@@ -81,7 +81,7 @@ def of_mean(draws: int) -> MakeInterval:
 
 
 def of_improvement(design: Design, truth: float, draws: int) -> MakeInterval:
-    """Intervals for the chance that an arm, ahead by as much as makes that `truth`, wins."""
+    """Intervals for the probability that an arm wins, shifted so that this is `truth`."""
     total = math.hypot(design.encoder_sd, design.subset_sd, design.noise_sd)
     ahead = total * float(stats.norm.ppf(truth))
     return lambda values, encoder, subset, seed: probability_of_improvement(
@@ -90,7 +90,7 @@ def of_improvement(design: Design, truth: float, draws: int) -> MakeInterval:
 
 
 def percentiles(values: FloatArray, encoder: Indices, subset: Indices, seed: int) -> Interval:
-    """The plain pigeonhole bootstrap, 2.5 to 97.5 % of 300 draws: what the study does not use."""
+    """The plain pigeonhole bootstrap, 2.5 to 97.5 % of 300 draws; the study does not use it."""
     generator = np.random.default_rng(seed)
     counts = [
         generator.multinomial(levels, np.full(levels, 1 / levels), size=300)[:, factor]
@@ -134,7 +134,7 @@ def test_values_without_spread_are_certain() -> None:
     assert (interval.p_value(2.0), interval.p_value(1.9)) == (1.0, 0.0)
 
 
-def test_what_is_not_finite_is_left_out_and_not_counted() -> None:
+def test_nonfinite_values_are_left_out_and_not_counted() -> None:
     assert finite_mean([0.5, math.nan, 0.7, math.inf], 0.9) == mean_interval([0.5, 0.7], 0.9)
     nothing = finite_mean([math.nan])
     assert (nothing.n, nothing.kind) == (0, "95 % Student t")
@@ -162,7 +162,7 @@ def test_one_value_has_no_bounds() -> None:
 
 
 @pytest.mark.parametrize("values", [[], [1.0, math.nan], [[1.0, 2.0]]])
-def test_mean_interval_refuses_what_has_no_mean(values: list[float]) -> None:
+def test_mean_interval_refuses_values_without_a_mean(values: list[float]) -> None:
     with pytest.raises(ValueError, match="values"):
         mean_interval(values)
 
@@ -173,7 +173,7 @@ def test_confidence_is_a_probability(confidence: float) -> None:
         mean_interval([1.0, 2.0], confidence=confidence)
 
 
-def test_what_is_missing_is_counted() -> None:
+def test_error_counts_missing_values() -> None:
     with pytest.raises(ValueError, match="values has 1 NaN or infinite entries"):
         mean_interval([1.0, math.nan, 3.0])
 
@@ -190,7 +190,7 @@ def test_the_difference_of_two_samples_is_welchs() -> None:
 
 
 def test_the_difference_of_samples_without_spread() -> None:
-    """It has the fewer degrees of freedom, of which nothing follows."""
+    """It takes the fewer degrees of freedom, which have no effect."""
     found = independent_difference(mean_interval([2.0] * 4), mean_interval([1.5] * 3))
     assert (found.low, found.high, found.degrees_of_freedom) == (0.5, 0.5, 2)
 
@@ -204,7 +204,7 @@ def test_a_difference_says_what_its_sides_vary_over() -> None:
 
 
 @pytest.mark.parametrize("other", [[1.0], [1.0, 2.0, 4.0]])
-def test_without_a_spread_on_one_side_there_is_no_interval(other: list[float]) -> None:
+def test_side_without_spread_gives_no_interval(other: list[float]) -> None:
     for sides in (([3.0], other), (other, [3.0])):
         found = independent_difference(*map(mean_interval, sides))
         assert found.estimate == pytest.approx(np.mean(sides[0]) - np.mean(sides[1]))
@@ -249,9 +249,9 @@ def test_balanced_design_gives_the_analysis_of_variance() -> None:
 @pytest.mark.parametrize(
     ("of_encoders", "of_subsets", "freedom"),
     [
-        # Variances of the mean of 3 : 8, as their degrees of freedom, have (3 + 8) of these.
+        # Variances of the mean in the ratio of their degrees of freedom, 3 : 8, would give 3 + 8.
         (3.0, 8.0, 8),
-        # As 1 : 0, those of the one.
+        # At 1 : 0, the degrees of freedom of the one.
         (1.0, 0.0, 3),
         (0.0, 1.0, 8),
     ],
@@ -269,8 +269,7 @@ def test_degrees_of_freedom_are_at_most_those_of_a_factor(
 
 @pytest.mark.parametrize("transposed", [False, True])
 def test_the_variance_is_at_least_that_of_each_factor(transposed: bool) -> None:
-    """Where noise is all that differs between the levels of the other: it is subtracted from
-    nothing."""
+    """The other factor's levels differ by noise alone: it is subtracted from nothing."""
     rows = np.array([3.0, 1, -1, -3])
     noise = 2.0 * np.outer([1, -1, -1, 1], [1, -1, 1, -1, 0, 0])
     matrix = rows[:, None] + noise
@@ -288,7 +287,7 @@ def test_nested_subsets_leave_the_variance_between_encoders() -> None:
     encoder, subset = design.indices()
     values = design.sample(np.random.default_rng(1))
     of_encoders = [values[encoder == i].mean() for i in range(5)]
-    # Exact but for the factor S/(S - 1) that the docstring's step 2 leaves.
+    # Exact up to the factor S/(S - 1) that the docstring's step 2 leaves.
     expected = np.var(of_encoders, ddof=1) / 5 * 20 / 19
 
     interval = crossed_bootstrap(values, encoder, subset, draws=200_000)
@@ -350,7 +349,7 @@ def test_crossed_bootstrap_covers_the_truth(design: Design) -> None:
     assert 0.92 <= coverage(design, of_mean(draws=400), truth=0, simulations=2000) <= 0.995
 
 
-def test_percentiles_of_few_levels_do_not() -> None:
+def test_percentiles_of_few_levels_undercover() -> None:
     design = Design(3, 6, encoder_sd=1, subset_sd=0.1, noise_sd=0.1)
     assert coverage(design, percentiles, truth=0, simulations=500) < 0.8
 
@@ -361,7 +360,7 @@ def test_percentiles_of_few_levels_do_not() -> None:
 def arms(difference: float, seed: int = 0) -> tuple[FloatArray, FloatArray, Indices, Indices]:
     """Accuracies of two arms on 5 encoders x 10 subsets, `difference` apart on average.
 
-    What the subset contributes (SD 0.06) is common to both; what is not has an SD of 0.005.
+    Both share the subset's contribution (SD 0.06); what they don't share has an SD of 0.005.
     """
     common = Design(5, 10, encoder_sd=0.02, subset_sd=0.06, noise_sd=0)
     generator = np.random.default_rng(seed)
@@ -456,7 +455,7 @@ def test_common_pairs_keeps_what_both_have() -> None:
     assert pairs.index.tolist() == [0, 1]
 
 
-def test_common_pairs_refuses_mixed_arms_and_nothing_in_common() -> None:
+def test_common_pairs_refuses_mixed_or_disjoint_arms() -> None:
     with pytest.raises(ValueError, match="second has 1 more rows"):
         common_pairs(rows([(0, 0)], [0.5]), rows([(0, 0), (0, 0)], [0.5, 0.6]))
     with pytest.raises(ValueError, match="first has 1 more rows"):
@@ -465,7 +464,7 @@ def test_common_pairs_refuses_mixed_arms_and_nothing_in_common() -> None:
         common_pairs(rows([(0, 0)], [0.5]), rows([(0, 1)], [0.5]))
 
 
-def test_probability_of_improvement_counts_wins_and_half_ties() -> None:
+def test_improvement_counts_wins_and_half_of_ties() -> None:
     first = np.array([[1.0, 1.0, 0.0], [1.0, 0.5, 0.0]])
     encoder, subset = np.nonzero(first >= 0)
     interval = probability_of_improvement(first.ravel(), np.full(6, 0.5), encoder, subset)
@@ -523,7 +522,7 @@ def test_holm_caps_and_leaves_out_what_was_not_tested() -> None:
         holm([0.5, 1.5])
 
 
-def test_trend_is_the_interval_of_the_slopes_of_the_groups() -> None:
+def test_trend_is_the_interval_of_group_slopes() -> None:
     dimension = np.array([2.0, 4, 8, 16, 32])
     slopes = [-0.9, -1.0, -1.1, -1.4]
     x = np.tile(np.log2(dimension), 4)
@@ -578,7 +577,7 @@ def test_trend_needs_two_places() -> None:
         trend([1.0, 2.0], [0.0, 1.0], [0, 1])
 
 
-def test_a_group_with_one_x_has_no_slope_and_does_not_count() -> None:
+def test_group_with_one_x_does_not_count() -> None:
     interval = trend([1.0, 2, 1, 2, 1], [0.0, 1, 0, 3, 7], [0, 0, 1, 1, 2])
     assert (interval.estimate, interval.n) == (pytest.approx(2.0), 2)
 
@@ -598,7 +597,7 @@ def test_the_opposite_trend_gives_the_opposite_sentence() -> None:
     assert verdict(one_replicate, *SENTENCES) == "undecided"
 
 
-def test_verdict_has_no_opinion_at_its_ends() -> None:
+def test_verdict_is_undecided_at_a_touching_bound() -> None:
     def says(low: float, high: float, null: float = 0.0) -> str:
         return verdict(Interval((low + high) / 2, low, high, 9, "given"), "+", "-", "?", null)
 
@@ -608,7 +607,7 @@ def test_verdict_has_no_opinion_at_its_ends() -> None:
 
 
 def print_coverages(simulations: int) -> None:
-    """Tables of coverage, of the intervals used and of plain bootstrap percentiles."""
+    """Print the coverage of the intervals used and of plain bootstrap percentiles."""
     mixes = [(1, 0, 1), (0, 1, 1), (1, 1, 1), (1, 3, 1), (3, 1, 0.3), (1, 0, 0.1), (0, 1, 0.1)]
     shapes = [(3, 6, True), (3, 10, True), (5, 6, True), (5, 10, True)]
     shapes += [(3, 9, False), (5, 10, False), (5, 5, False), (10, 10, False)]

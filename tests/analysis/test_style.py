@@ -46,7 +46,7 @@ def test_figure_starts_from_the_defaults():
 def test_figure_can_be_shown_under_other_settings():
     figure = theory.draw_stationary_points()
     before = figure.canvas.print_figure(io.BytesIO(), format="png")
-    with matplotlib.rc_context({"text.usetex": True}):  # needs LaTeX, if it were heeded
+    with matplotlib.rc_context({"text.usetex": True}):  # would need LaTeX
         assert figure.canvas.print_figure(io.BytesIO(), format="png") == before
 
 

@@ -59,7 +59,7 @@ def test_a_check_compares() -> None:
 # --- 1: composition -------------------------------------------------------------------------
 
 
-def test_one_x_for_both_arguments_does_not_find_out_relu() -> None:
+def test_equal_arguments_do_not_detect_relu() -> None:
     x, y = double(1, -2)[:, None], double(-1, 3)[:, None]
     assert composition.additivity_error(torch.relu, x, x) == 0
     assert composition.additivity_error(torch.relu, x, y) == 2 / 3  # 0, 1, not 1, 3
@@ -140,9 +140,7 @@ def test_table_of_stationary_points() -> None:
 
 
 @pytest.mark.parametrize(("factor", "order"), [(0.5, 3), (1.0, 2), (0.0, 2)])
-def test_only_the_factor_one_half_leaves_a_remainder_of_third_order(
-    factor: float, order: float
-) -> None:
+def test_only_factor_half_leaves_third_order_remainder(factor: float, order: float) -> None:
     assert remainder_order(factor, seed=3) == pytest.approx(order, abs=0.1)
 
 
@@ -169,7 +167,7 @@ def sine(*frequency: float) -> RandomFunction:
     return RandomFunction(double(1), double(*frequency)[None], double(0))
 
 
-def test_partial_derivatives_are_those_of_autograd() -> None:
+def test_partial_derivatives_match_autograd() -> None:
     f = RandomFunction.draw(3, generator_for(1))
     point = double(0.3, -1.2, 0.7)
     by_autograd = torch.func.grad(f.at)(point)
@@ -232,7 +230,7 @@ def test_answers_are_well_formed_and_need_no_network() -> None:
         assert any("<math" in html for html in answer.paragraphs)
 
 
-def test_mathml_in_the_line_and_on_its_own() -> None:
+def test_mathml_is_inline_or_a_block() -> None:
     assert 'display="inline"' in theory.mathml("x^2", display=False)
     displayed = ElementTree.fromstring(theory.mathml(r"\frac{1}{2} h"))
     assert displayed.get("display") == "block"

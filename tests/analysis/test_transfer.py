@@ -12,8 +12,8 @@ ENCODERS, SUBSETS = 4, 8
 
 
 def rows_with(advantage, spread=0.05, dims=(2, 8), labels=(20, 40), seed=0):
-    """Rows where `fixed` beats `full` by `advantage` on every pair, up to noise of 0.002; luck of
-    the label subset, SD `spread`, is common to both."""
+    """Rows where `fixed` beats `full` by `advantage` on every pair, up to noise of 0.002. Both
+    share the luck of the label subset, SD `spread`."""
     draw = np.random.default_rng(seed)
     luck = draw.normal(0, spread, SUBSETS)
     lines = []
@@ -34,7 +34,7 @@ def rows_with(advantage, spread=0.05, dims=(2, 8), labels=(20, 40), seed=0):
     return pd.DataFrame(lines)
 
 
-def test_paired_differences_find_what_the_luck_of_the_subset_hides():
+def test_pairing_removes_the_luck_of_the_subset():
     rows = rows_with(advantage=0.02)
     table = transfer.differences(rows)
     assert len(table) == 4
@@ -76,7 +76,7 @@ def test_the_best_classifier_is_chosen_by_validation():
     assert transfer.best_classifier(rows).name == 5
 
 
-def test_the_original_numbers_are_the_56_and_at_chance():
+def test_original_56_numbers_are_at_chance():
     theirs = transfer.original()
     assert len(theirs) == 56
     means = theirs.groupby("freeze")["test_accuracy"].mean()
@@ -85,7 +85,7 @@ def test_the_original_numbers_are_the_56_and_at_chance():
     assert "11.18 %" in transfer.original_conclusion(theirs)
 
 
-def test_an_arm_that_is_not_known_is_drawn_under_its_own_name():
+def test_unknown_arm_is_drawn_under_its_own_name():
     rows = rows_with(0.02)
     rows.loc[rows["freeze"] == "scratch", "freeze"] = "new-way"
     pixels = pd.DataFrame({"classifier": ["one", "one"], "labels": [20, 40],
@@ -131,7 +131,7 @@ def many_arms(base=0.65, labels=(20, 40), dims=(32,), noise=0.002):
     return pd.DataFrame(lines)
 
 
-def test_an_arm_is_freeze_with_pretraining_and_plain_ones_keep_their_names():
+def test_arm_joins_freeze_and_pretraining_unless_plain():
     rows = transfer.with_arms(many_arms())
     assert list(dict.fromkeys(rows["arm"]))[:2] == ["fixed", "lp-ft"]
     assert "lp-ft + augmented" in set(rows["arm"])
@@ -156,14 +156,14 @@ def test_every_arm_is_paired_with_the_fixed_one():
         assert f"{freeze}-{pretraining}-32-20" in line["cells"]
 
 
-def test_arms_without_shared_encoders_are_compared_over_label_subsets():
+def test_arms_without_shared_encoders_compare_by_subset():
     interval = transfer.overall_difference(many_arms(), "scratch + augmented", "scratch", 20)
     assert interval.estimate == pytest.approx(0.05, abs=0.003)
     assert interval.kind == "95 % Student t"
     assert interval.n == SUBSETS
 
 
-def test_sentences_say_of_each_further_arm_how_it_compares():
+def test_sentences_compare_each_further_arm():
     sentences = transfer.conclusions(many_arms())
     (lp_ft,) = [s for s in sentences if s.startswith("“probe, then tuned” against")]
     assert "better with 20 labels (+2." in lp_ft
@@ -175,7 +175,7 @@ def test_sentences_say_of_each_further_arm_how_it_compares():
     assert any("undecided with 20 labels" in sentence for sentence in undecided)
 
 
-def test_the_arms_are_judged_by_their_intervals_on_mnist_alone():
+def test_arms_are_judged_against_targets_on_mnist_only():
     table = transfer.arms_table(many_arms(base=0.75, noise=0.0), "mnist")
     lines = table.set_index(["arm", "labels"])
     assert len(table) == len(SHIFTS) * 2
@@ -200,7 +200,7 @@ def test_the_arms_are_judged_by_their_intervals_on_mnist_alone():
     assert transfer.target_sentence(elsewhere) == []
 
 
-def test_the_arms_table_takes_the_d_with_the_best_validation_accuracy():
+def test_arms_table_takes_the_d_best_in_validation():
     rows = many_arms(dims=(8, 32))
     fixed = (rows["freeze"] == "fixed") & (rows["pretraining"] == "plain")
     rows.loc[fixed & (rows["latent_dim"] == 8), "val_accuracy"] += 0.1
@@ -238,8 +238,8 @@ def drawn_with(p, n=SUBSETS):
 
 
 def rows_of_arms(p_values, labels=(20, 40)):
-    """Rows of `scratch` arms, so that label subsets alone are random, whose advantage over the
-    first one has these p values at every number of labels."""
+    """Rows of arms without a pretrained encoder, so that label subsets alone are random. Their
+    advantage over the first one has these p values at every number of labels."""
     lines = []
     for count in labels:
         for arm, p in p_values.items():
@@ -271,7 +271,7 @@ def test_words_are_decided_by_the_corrected_p_value():
     assert "p < 0.05 after Holm's correction" in basis
 
 
-def test_a_pair_without_the_reference_is_corrected_for_its_own_labels():
+def test_pair_without_reference_is_corrected_by_labels():
     rows = rows_of_arms({"scratch": None, "full": 0.03})
     pair = "“everything trained” against “not pretrained”, in percentage points: "
     assert transfer.conclusions(rows)[1].startswith(f"{pair}undecided with 20 labels")
@@ -282,12 +282,12 @@ def test_a_pair_without_the_reference_is_corrected_for_its_own_labels():
 # --- what is missing, and what is alone --------------------------------------------------------
 
 
-def test_a_shape_without_the_hard_cells_is_not_the_best():
+def test_shape_without_the_hard_cells_is_not_chosen():
     rows = many_arms(dims=(8, 32))
     easy = (rows["labels"] == 40) & (rows["freeze"] == "fixed")
     rows.loc[easy, "val_accuracy"] += 0.2
     rows.loc[rows["latent_dim"] == 32, "val_accuracy"] += 0.02
-    # d = 8 has the easy cell alone: the better mean, of less.
+    # d = 8 has the easy cell alone: a better mean of fewer cells.
     rows = rows[~((rows["latent_dim"] == 8) & (rows["labels"] == 20))]
     table = transfer.arms_table(rows, "mnist")
     assert set(table["latent_dim"]) == {32}
@@ -308,7 +308,7 @@ def test_one_replicate_has_no_bars():
     assert "undecided with 20 labels (+" in said
 
 
-def test_the_batch_size_that_was_asked_for_is_not_the_one_it_came_to():
+def test_asked_batch_size_differs_from_the_one_used():
     rows = many_arms().assign(batch_size=lambda rows: rows["labels"])
     rows.loc[rows["freeze"] == "propagation", "batch_size"] = 256
     assert set(transfer.with_arms(rows)["asked_batch_size"]) == {0}
@@ -330,7 +330,7 @@ def with_own_encoders(rows):
     return rows.assign(encoder_replicate=rows["label_subset"])
 
 
-def test_decided_comparisons_have_the_test_that_stays_valid():
+def test_decisions_use_the_anytime_valid_test():
     rows = with_own_encoders(rows_with(advantage=0.02))
     table = transfer.decision_table(rows, 0.005)
     assert table["arm"].tolist() == ["fixed", "fixed", "full", "full"]
@@ -347,14 +347,14 @@ def test_decided_comparisons_have_the_test_that_stays_valid():
     assert any("stay valid however often one looks" in sentence for sentence in sentences)
 
 
-def test_what_is_too_small_to_matter_is_said_to_be():
+def test_differences_too_small_to_matter_are_named():
     rows = with_own_encoders(rows_with(advantage=0.0))
     rows["test_accuracy"] = rows["test_accuracy"].round(2)
     said = transfer.conclusions(rows, matters=0.05)[1]
     assert said.count("no difference that matters") == 2
 
 
-def test_paths_are_drawn_a_panel_a_comparison():
+def test_each_comparison_has_a_panel_with_its_path():
     rows = with_own_encoders(rows_with(advantage=0.02))
     paths = transfer.decision_paths(rows)
     assert len(paths) == 2 * 2 * SUBSETS

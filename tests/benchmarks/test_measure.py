@@ -1,4 +1,4 @@
-"""What is computed from measurements. The measurements themselves are not asserted."""
+"""Values computed from measurements. The measurements themselves are not asserted."""
 
 import json
 import math
@@ -20,12 +20,12 @@ def test_a_sample_has_a_median_and_needs_a_value():
 
 
 def test_ratios_are_taken_turn_by_turn():
-    """So that a machine that is slow in one turn is slow for both."""
+    """A machine that is slow in one turn is slow for both."""
     assert Sample((10.0, 40.0)).over(Sample((5.0, 10.0))).values == (2, 4)
     assert Sample((10.0, 40.0)).over(Sample((5.0,))).values == (2, 8)
 
 
-def test_functions_take_turns_and_the_first_rounds_do_not_count():
+def test_functions_take_turns_after_the_warm_up():
     now, calls = [0.0], []
 
     def takes(name, seconds):
@@ -51,7 +51,7 @@ def test_a_sample_of_fits_is_extrapolated_with_its_spread():
     assert extrapolate([exact, exact]) == (40, 0)
 
 
-def test_what_is_reached_is_judged_by_the_median():
+def test_targets_are_judged_by_the_median():
     value = Sample((7.0, 9.0, 20.0))
     assert Line("a", value, "×", at_least=8).reached is True
     assert Line("a", value, "×", at_least=9.1).reached is False
@@ -61,18 +61,18 @@ def test_what_is_reached_is_judged_by_the_median():
     assert Line("a", None, "×", at_least=20).reached is None
 
 
-def test_the_notebooks_time_to_an_error_is_that_of_the_first_epoch_with_it():
+def test_first_epoch_with_an_error_gives_its_time():
     epochs = [{"seconds": s, "test_mse": e} for s, e in ((5, 0.03), (10, 0.02), (15, 0.01))]
     assert first_reaching(epochs, 0.02) == 10
     assert first_reaching(epochs, 0.001) == 15
 
 
-def test_the_share_of_others_is_the_cores_time_in_which_no_cell_computed():
+def test_share_of_others_is_core_time_without_cells():
     computed = Computed(seconds=[4.0, 5.0], started=100.0, ended=105.0)
     assert computed.share_of_others(cores=2) == pytest.approx(0.1)
 
 
-def test_the_table_shows_medians_ranges_and_what_was_missed():
+def test_table_shows_medians_ranges_and_missed_targets():
     console = Console(record=True, width=160, file=open("/dev/null", "w"))  # noqa: SIM115
     lines = [
         Line("slow", Sample((7.0, 9.0, 784.2)), "×", at_least=10, quality="MSE 0.01", note="once"),
@@ -96,7 +96,7 @@ def test_the_file_has_every_single_value(tmp_path):
     assert found["details"] == {"x": 1}
 
 
-def test_a_command_is_timed_line_by_line_and_fails_with_what_it_printed():
+def test_command_times_its_lines_and_fails_with_output():
     done = run("-c", "print('one'); print('two')")
     assert [line for _, line in done.lines] == ["one", "two"]
     assert 0 < done.when("one") <= done.when("two") <= done.seconds
@@ -106,7 +106,7 @@ def test_a_command_is_timed_line_by_line_and_fails_with_what_it_printed():
         run("-c", "import sys; print('the reason'); sys.exit(3)")
 
 
-def test_a_command_is_stopped_at_the_line_that_was_waited_for():
+def test_command_stops_at_the_awaited_line():
     done = run("-c", "import time; print('here'); time.sleep(60)", stop_at="here")
     assert [line for _, line in done.lines] == ["here"]
     assert done.seconds < 50

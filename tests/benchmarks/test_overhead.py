@@ -1,4 +1,4 @@
-"""Which fits the common way is given, and that its results are compared with the same ones."""
+"""The fits that the common way gets, and the comparison of its results with the same fits."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ from trainables.contract import Outcome
 DATA = "0123456789abcdef"
 
 
-def test_every_replicate_of_every_cell_is_a_fit_of_its_kind(tmp_path):
+def test_every_replicate_is_a_fit_of_its_cells_kind(tmp_path):
     dataset, experiments = few_shot_grid(Options())
     assert dataset == "mnist"
     encoders, classifiers = plan(experiments, DATA)
@@ -46,7 +46,7 @@ def test_the_same_fits_are_compared(tmp_path):
     )
 
 
-def test_the_common_recipe_is_given_the_same_autoencoders_errors(tmp_path):
+def test_common_recipe_gets_the_errors_to_reach(tmp_path):
     store = Store(tmp_path)
     store.create()
     rows = [{"replicate": r, "test_mse": error} for r, error in enumerate((0.05, 0.06, 0.07))]
@@ -60,7 +60,7 @@ def test_the_common_recipe_is_given_the_same_autoencoders_errors(tmp_path):
     )
 
 
-def test_the_common_recipe_stops_where_it_is_good_enough(monkeypatch):
+def test_common_recipe_stops_at_a_good_enough_error(monkeypatch):
     settings = {"latent_dim": 8, "depth": 2, "width": 4, "batch_size": 32}
     monkeypatch.setattr(plain_tune, "MOST_EPOCHS", 3)
     torch.manual_seed(0)
@@ -82,7 +82,7 @@ def test_the_common_way_learns(tmp_path):
     assert 0.25 < fit_classifier({**settings, **few}, 1, "mnist-5k", "", "") < 0.9
 
 
-def test_the_common_ways_data_are_the_studys(digits):
+def test_common_way_reads_the_studys_data(digits):
     train, labels, test = read("mnist-5k", "")
     assert (len(train), len(test)) == (3600, 1000)
     assert labels.tolist() == digits.train.labels.tolist()

@@ -1,4 +1,4 @@
-"""The steps that are timed do what they are said to, and the modules run at tiny sizes."""
+"""The timed steps do what they say, and the modules run at tiny sizes."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ QUIET = Options(repeats=1, tiny=True, say=lambda text: None)
 
 @pytest.mark.usefixtures("double_precision")
 @pytest.mark.parametrize("strategy", ["loop", "vectorised"])
-def test_together_and_one_after_another_are_the_same_training(strategy):
+def test_training_together_matches_one_after_another(strategy):
     workload = steps.classifier(10, 3, width=2)
     batch = workload.batch(3)
     losses = []
@@ -36,14 +36,14 @@ def test_together_and_one_after_another_are_the_same_training(strategy):
     assert torch.allclose(found, expected, rtol=0, atol=1e-8)
 
 
-def test_operations_of_a_head_are_those_of_its_matrix_products():
+def test_flops_of_a_head_match_its_matrix_products():
     # [14, 32], [32, 10] forward and for the weights' gradients; the first layer's input needs none.
     labels = 20
     forward = 2 * labels * (14 * 32 + 32 * 10)
     assert flops_of(steps.head(labels, 8)) == forward * 2 + 2 * labels * 32 * 10
 
 
-def test_bytes_are_at_least_those_of_weights_inputs_and_gradients():
+def test_bytes_cover_weights_inputs_and_gradients():
     parameters = 14 * 32 + 32 + 32 * 10 + 10
     assert bytes_of(steps.head(20, 8)) >= 4 * (2 * parameters + 20 * 14)
 
@@ -71,7 +71,7 @@ def test_without_a_gpu_nothing_is_measured_on_one(monkeypatch):
 
 @pytest.mark.slow
 def test_all_ways_to_use_a_device_are_compared():
-    """On a CPU: the same code, but for the device."""
+    """On a CPU: the same code except for the device."""
     sizes = gpu.Sizes(batch_size=4, width=2, steps=2, replicates=(1, 32), processes=(1, 2))
     lines = gpu.compare(QUIET, sizes, CPU)
     names = [line.what for line in lines]
@@ -99,7 +99,7 @@ def test_an_unknown_name_is_refused(capsys):
     assert "there is no 'nonsense'; there are " + ", ".join(QUESTIONS) in capsys.readouterr().err
 
 
-def test_without_full_mnist_one_line_says_what_to_do(tmp_path, capsys, monkeypatch):
+def test_notebook_says_that_full_mnist_is_needed(tmp_path, capsys, monkeypatch):
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)
     for name in ("train-images", "train-labels", "t10k-images", "t10k-labels"):

@@ -26,7 +26,7 @@ class Cluster:
         (self.laptop.home / "cluster.yaml").write_text(yaml.safe_dump(self.configuration()))
 
     def configuration(self):
-        """The committed one on these hosts: other provider, authentication and node types."""
+        """The committed one, with the provider, authentication and node types of these hosts."""
         config = yaml.safe_load((ROOT / "cluster.yaml").read_text())
         del config["available_node_types"], config["head_node_type"]
         config["provider"] = {
@@ -36,7 +36,7 @@ class Cluster:
         }
         config["auth"] = {"ssh_user": "root", "ssh_private_key": "~/.ssh/id"}
         config["max_workers"] = len(self.workers)
-        # A worker stops by itself a minute after it has lost the head, by default: most of the time
+        # By default a worker stops a minute after it has lost the head, which is most of the time
         # that the test of `ray down` waits.
         config["worker_start_ray_commands"] = [
             f"export RAY_gcs_rpc_server_reconnect_timeout_s=15; {command}"
@@ -45,7 +45,7 @@ class Cluster:
         return config
 
     def on_laptop(self, command, seconds=180):
-        """What a command on the laptop printed; fails with it where the command does."""
+        """Output of a command on the laptop; fails with it if the command fails."""
         done = self.laptop.run(f"RAY_UP_enable_autoscaler_v2=0 {command}", seconds)
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
         return plain(done.stdout + done.stderr)
@@ -55,14 +55,14 @@ class Cluster:
         return [self.head, *self.workers]
 
     def up(self):
-        # What the laptop may remember of a head that has died: connections that SSH keeps for later
-        # commands (ControlPersist), and the address of its network card.
+        # The laptop forgets a head that has died: connections that SSH keeps for later commands
+        # (ControlPersist), and the address of its network card.
         self.laptop.run("pkill -x ssh; rm -rf /tmp/ray_ssh_*; ip neigh flush all")
         self.on_laptop(f"ray up --yes --no-config-cache {CONFIG}")
         self.wait_for_hosts(len(self.hosts))
 
     def restore(self):
-        """Bring the cluster up again, if a test before has left a host dead or cut off."""
+        """Bring the cluster up again if an earlier test left a host dead or cut off."""
         whole = all(host.process for host in self.hosts)
         for host in self.hosts:
             if host.process is None:
@@ -70,27 +70,27 @@ class Cluster:
             host.mend()
         if not whole or self.count_hosts() != len(self.hosts):
             self.up()
-        self.head.run("pkill -f '[s]tudy run|[m]ain[()]+ run'")  # of a test that has failed
+        self.head.run("pkill -f '[s]tudy run|[m]ain[()]+ run'")  # left by a failed test
 
     def wait_for_hosts(self, count, seconds=120):
-        """Until Ray counts so many live nodes. `ray status` says so too, for seconds of a core."""
+        """Wait until Ray counts so many live nodes. `ray status` would take seconds of a core."""
         wait_for(lambda: self.count_hosts() == count, f"{count} hosts are up",
                  lambda: f"{self.count_hosts()} are", seconds, every=1)  # fmt: skip
 
     def count_hosts(self):
-        """How many live nodes Ray counts."""
+        """Number of live nodes by Ray's count."""
         ask = ("curl --silent --header \"Authorization: Bearer $(cat ~/.ray/auth_token)\" "
                "http://127.0.0.1:8265/api/v0/nodes")  # fmt: skip
         return self.head.run(ask).stdout.count('"state": "ALIVE"')
 
     def on_head(self, command, seconds=180):
-        """What a command on the head printed, through SSH as a user would."""
+        """Output of a command on the head, through SSH as a user would."""
         return self.on_laptop(f"ray exec {CONFIG} {shlex.quote(command)}", seconds)
 
     def submit(self, name, command):
         """Start a job on the cluster and return without waiting for it."""
-        # What it prints and its exit code are left where they can be seen at no cost to the
-        # machine's two cores.
+        # Output and exit code go to the shared folder, where reading them costs the machine's two
+        # cores nothing.
         line = (f"cd ~/latent-study && {command} 2>&1 | tee /mnt/{name}.said; "
                 f"echo ${{PIPESTATUS[0]}} > /mnt/{name}.exit")  # fmt: skip
         job = f"ray job submit --no-wait --submission-id {name} -- bash -c {shlex.quote(line)}"
@@ -98,7 +98,7 @@ class Cluster:
         assert done.returncode == 0, done.stdout + done.stderr
 
     def logs(self, name):
-        """What a job has printed so far; `ray job logs` says the same, for seconds of a core."""
+        """Output of a job so far; `ray job logs` has it too, but takes seconds of a core."""
         said = self.shared / f"{name}.said"
         return plain(said.read_text()) if said.exists() else ""
 
@@ -112,7 +112,7 @@ class Cluster:
         return said
 
     def ray_processes(self, host):
-        """How many processes of Ray there are on a host."""
+        """Number of Ray processes on a host."""
         return int(host.run("pgrep --count 'raylet|gcs_server|ray::' || true").stdout)
 
 
@@ -140,6 +140,6 @@ def launched(network):
 
 @pytest.fixture
 def cluster(launched):
-    """The cluster, up: three hosts with the machine's cores each, whatever the test before did."""
+    """The running cluster: three hosts with the machine's cores each, whatever happened before."""
     launched.restore()
     return launched

@@ -1,6 +1,6 @@
-"""Real hosts on one machine: a namespace each, with an address, a process tree, a home, a /tmp and
-a /dev/shm of its own, and sshd. They see the machine's programs and this checkout, and share one
-folder as they would over NFS.
+"""Real hosts on one machine. Each is a namespace with its own address, process tree, home, /tmp,
+/dev/shm and sshd. They see the machine's programs and this checkout, and share one folder as over
+NFS.
 
 Needs root, and Debian's openssh-server, iproute2 and rsync.
 """
@@ -18,7 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 SUBNET = "10.231.57"
-"""Of the hosts' bridge, which lives in a namespace of its own and leads nowhere."""
+"""Subnet of the hosts' bridge, which has its own namespace and leads nowhere."""
 SWITCH = "latent-study-switch"
 PROGRAMS = ("sshd", "ssh", "ssh-keygen", "ip", "rsync", "unshare", "nsenter", "setpriv",
             "make")  # fmt: skip
@@ -66,7 +66,7 @@ while :; do sleep 3600 & wait $!; done
 
 
 def what_is_missing() -> str | None:
-    """Why there can be no hosts here; None where there can."""
+    """Why there can be no hosts here, or None."""
     if os.geteuid() != 0:
         return "hosts are namespaces, which need root"
     path = os.environ["PATH"] + ":/usr/sbin:/sbin"
@@ -81,7 +81,7 @@ def what_is_missing() -> str | None:
 
 
 def quietly(*command: str | Path) -> str:
-    """What a command prints; raises with all it said where it fails."""
+    """Output of a command; raises with all of it if the command fails."""
     done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(map(str, command))}: {done.stderr}{done.stdout}")
@@ -90,7 +90,7 @@ def quietly(*command: str | Path) -> str:
 
 @dataclass
 class Host:
-    """One host; `start` boots it, `kill` is the power cord, `cut` and `mend` the network's."""
+    """One host: `start` boots it, `kill` pulls its power cord, `cut` and `mend` its network's."""
 
     network: Network
     name: str
@@ -108,11 +108,11 @@ class Host:
 
     @property
     def home(self) -> Path:
-        """Its ~, seen from outside."""
+        """Its home folder, seen from outside."""
         return self.folder / "home"
 
     def start(self) -> None:
-        """Boot, with an empty /tmp and the home that it had."""
+        """Boot with an empty /tmp and the previous home."""
         shutil.rmtree(self.folder / "tmp", ignore_errors=True)
         for part in ("tmp", "home/.ssh", "home/latent-study/.venv"):
             (self.folder / part).mkdir(parents=True, exist_ok=True)
@@ -149,7 +149,7 @@ class Host:
         wait_for((self.folder / "up").exists, f"{self.name} is up", self._console)
 
     def _configure(self) -> None:
-        """Accounts and SSH, which are the host's own."""
+        """Write the host's own accounts and SSH settings."""
         lines = Path("/etc/passwd").read_text().splitlines()
         root = f"root:x:0:0:root:{self.network.home}:/bin/bash"
         others = [line for line in lines if not line.startswith("root:")]
@@ -182,18 +182,18 @@ class Host:
         return (self.folder / "console").read_text()
 
     def run(self, command: str, timeout: float = 120) -> subprocess.CompletedProcess:
-        """A command in a shell of the host, in this checkout."""
+        """Run a command in a shell of the host, in this checkout."""
         shell = ["nsenter", "--target", str(self.pid), "--all", "--wd=" + str(ROOT)]
-        # In the host, as a signal to nsenter doesn't reach what it has started: a `ray up` that
-        # hung once kept its cluster's lock, and the tests after it failed as well.
+        # `timeout` runs in the host, as a signal to nsenter doesn't reach its children: a `ray up`
+        # that hung once kept its cluster's lock, and the tests after it failed as well.
         shell += ["timeout", "--kill-after=5", str(timeout), "bash", "-c"]
         home = str(self.network.home)
         path = f"{Path(sys.prefix) / 'bin'}:{os.environ['PATH']}:/usr/sbin:/sbin"
         return subprocess.run(
             [*shell, command],
             env={"HOME": home, "USER": "root", "PATH": path, "LANG": "C.UTF-8"},
-            # Ray runs `ssh -tt`, which reads a terminal: stopped for ever where pytest is in the
-            # background of one.
+            # Ray runs `ssh -tt`, which reads a terminal: it stops for ever if pytest is in the
+            # background.
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -202,15 +202,15 @@ class Host:
         )
 
     def cut(self) -> None:
-        """Off the network, with everything on it running on."""
+        """Disconnect from the network; everything on the host keeps running."""
         quietly("ip", "-n", SWITCH, "link", "set", f"ls-{self.number}", "down")
 
     def mend(self) -> None:
-        """Back on the network."""
+        """Reconnect to the network."""
         quietly("ip", "-n", SWITCH, "link", "set", f"ls-{self.number}", "up")
 
     def kill(self) -> None:
-        """Every process of the host ends at once, its memory and /tmp are gone."""
+        """Kill every process of the host at once; its memory and /tmp are gone."""
         if self.process is None:
             return
         os.kill(self.pid, signal.SIGKILL)
@@ -219,14 +219,14 @@ class Host:
 
 
 class Network:
-    """A bridge in a namespace of its own, and the hosts on it."""
+    """A bridge in its own namespace, and the hosts on it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.home = Path("/srv")
-        """Where root's home is on every host: Debian has that folder, few use it."""
+        """Root's home on every host: Debian has that folder, few use it."""
         self.shared_at = Path("/mnt")
-        """Where every host has the folder that all of them share."""
+        """Where every host mounts the shared folder."""
         self.environment = Path(sys.prefix)
         self.shared = folder / "shared"
         self.shared.mkdir(parents=True)
@@ -241,14 +241,14 @@ class Network:
         self.hosts: list[Host] = []
 
     def host(self, name: str) -> Host:
-        """A host that is up."""
+        """Create and boot a host."""
         host = Host(self, name, len(self.hosts) + 1)
         self.hosts.append(host)
         host.start()
         return host
 
     def close(self) -> None:
-        """The end of every host and of the bridge."""
+        """Kill every host and remove the bridge."""
         for host in self.hosts:
             host.kill()
         quietly("ip", "netns", "delete", SWITCH)
@@ -257,8 +257,8 @@ class Network:
 def wait_for(
     condition, what: str, explain=lambda: "", seconds: float = 60, every: float = 0.1
 ) -> None:
-    """Return once `condition()` holds, looked at `every` so many seconds; raise, with what
-    `explain()` says, where it never does."""
+    """Wait until `condition()` holds, checked `every` so many seconds; raise with what `explain()`
+    says if it never does."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:

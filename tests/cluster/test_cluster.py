@@ -1,6 +1,6 @@
 """The study on three real hosts, from `ray up` to `ray down`, and through the faults of hosts.
 
-The cluster is one; what a test has left dead or cut off is brought up again before the next.
+Tests share the cluster; hosts that one left dead or cut off are up again before the next.
 """
 
 import shlex
@@ -15,7 +15,7 @@ from tests.cluster.hosts import wait_for
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 core = pytest.mark.cluster_core
-"""Of the tests that continuous integration runs."""
+"""Marks the tests that continuous integration runs."""
 
 GRID = "autoencoder --latent-dims 4 8 12 --depths 2 --batch-sizes 32 64 --epochs 4 --replicates 2"
 """Six cells of some three to ten seconds of one core each."""
@@ -24,7 +24,7 @@ WITHOUT_REPORT = (
     "import sys, study.reporting; study.reporting.write = lambda *arguments: 'none'; "
     "from study.__main__ import main; sys.exit(main())"
 )
-"""It takes as long as all the rest; one of the tests has it."""
+"""The report takes as long as all the rest; one of the tests has it."""
 
 RUN = f"python -c {shlex.quote(WITHOUT_REPORT)} run {GRID} --address auto"
 
@@ -35,7 +35,7 @@ SHORT_CELLS = RUN.replace("4 8 12", " ".join(map(str, range(2, 14)))).replace(
 
 
 def table(folder):
-    """Rows and histories of the cells, without what a clock has measured."""
+    """Rows and histories of the cells, without measured times."""
     store = Store(folder)
     wanted = dict.fromkeys(sorted(store.blocks()), 2)
     assert store.verify(wanted) == {}
@@ -44,7 +44,7 @@ def table(folder):
 
 
 def assert_same(found, wanted):
-    """To the last bit."""
+    """Assert equality to the last bit."""
     for mine, theirs in zip(found, wanted, strict=True):
         assert len(theirs)
         pd.testing.assert_frame_equal(mine, theirs, check_exact=True)
@@ -52,7 +52,7 @@ def assert_same(found, wanted):
 
 @pytest.fixture(scope="module")
 def undisturbed(run_study, tmp_path_factory):
-    """The table of this machine alone, without a cluster."""
+    """The table computed by this machine alone, without a cluster."""
     out = tmp_path_factory.mktemp("alone") / "results"
     done = run_study("run", *GRID.split(), "--out", out, first=WITHOUT_REPORT.rpartition(";")[0])
     assert done.returncode == 0, done.stdout + done.stderr
@@ -92,14 +92,14 @@ def test_nobody_gets_in_without_the_token(cluster):
     assert "CPU" in with_it.stdout, with_it.stderr
 
 
-def test_the_dashboard_listens_on_the_heads_loopback_alone(cluster):
+def test_dashboard_listens_on_the_heads_loopback_only(cluster):
     ask = "curl --silent --show-error --max-time 5 --output /dev/null http://{}:8265"
     assert "code 0" in cluster.on_head(ask.format("127.0.0.1") + "; echo code $?")
     assert cluster.laptop.run(ask.format(cluster.head.address)).returncode == 7  # refused
 
 
 @core
-def test_a_study_on_three_hosts_is_the_one_of_a_single_machine(cluster, undisturbed):
+def test_three_hosts_give_a_single_machines_results(cluster, undisturbed):
     cluster.submit("whole", f"study run {GRID} --address auto --out /mnt/whole")
     said = cluster.finish("whole")
     assert "6 done, 0 failed" in said
@@ -112,14 +112,14 @@ def test_a_study_on_three_hosts_is_the_one_of_a_single_machine(cluster, undistur
     cluster.on_laptop("ray rsync-down ~/cluster.yaml /mnt/whole/report/ ~/report/")
     page = (cluster.laptop.home / "report" / "index.html").read_text()
     assert "reconstruction" in page and len(page) > 100_000
-    # The same again computes nothing. From the laptop, as a user submits it.
+    # Submitted again, from the laptop as a user does it, it computes nothing.
     again = f"cd ~/latent-study && study run {GRID} --address auto --out /mnt/whole"
     said = cluster.on_head(f"ray job submit -- bash -c {shlex.quote(again)}")
     assert "nothing to compute" in said and "succeeded" in said
 
 
 def in_progress(cluster, name, done=0):
-    """Wait until so many cells are done and, on a machine that is too slow to be done with one
+    """Wait until so many cells are done, and until one is done or, on a machine too slow for that
     within 10 s, blocks in progress have left checkpoints."""
     store = Store(cluster.shared / name)
 
@@ -132,12 +132,12 @@ def in_progress(cluster, name, done=0):
 
 
 def when_written(store):
-    """By name of a finished block's marker: when it was written, in nanoseconds."""
+    """When each finished block's marker was written, in nanoseconds, by its path."""
     markers = Path(store.address, "blocks").rglob("*.json")
     return {path: path.stat().st_mtime_ns for path in markers}
 
 
-def test_a_host_cut_off_the_network_and_back(cluster, undisturbed):
+def test_study_survives_a_host_cut_off_and_back(cluster, undisturbed):
     cluster.submit("cut", f"{RUN} --out /mnt/cut")
     in_progress(cluster, "cut")
     cluster.workers[0].cut()
@@ -148,7 +148,7 @@ def test_a_host_cut_off_the_network_and_back(cluster, undisturbed):
 
 
 @core
-def test_a_host_that_dies_in_the_middle(cluster, undisturbed):
+def test_study_survives_a_host_that_dies(cluster, undisturbed):
     cluster.wait_for_hosts(3)
     cluster.submit("death", f"{RUN} --out /mnt/death")
     store = in_progress(cluster, "death")
@@ -161,7 +161,7 @@ def test_a_host_that_dies_in_the_middle(cluster, undisturbed):
     cluster.wait_for_hosts(3)
 
 
-def test_host_without_the_results_folder_gets_no_more_blocks(cluster):
+def test_host_without_the_results_folder_gets_no_blocks(cluster):
     cluster.submit("unmounted", f"{SHORT_CELLS} --out /mnt/unmounted")
     in_progress(cluster, "unmounted")
     worker = cluster.workers[0]
@@ -176,10 +176,10 @@ def test_host_without_the_results_folder_gets_no_more_blocks(cluster):
     store = Store(cluster.shared / "unmounted")
     wanted = dict.fromkeys(store.blocks(), 2)
     assert len(wanted) == 24 and store.verify(wanted) == {}
-    assert "unmounted" not in left  # nothing was written to what lies beneath
+    assert "unmounted" not in left  # nothing was written below the mount point
 
 
-def test_the_head_dies_and_the_same_command_goes_on(cluster, undisturbed):
+def test_same_command_resumes_after_the_head_dies(cluster, undisturbed):
     cluster.submit("head", f"{RUN} --out /mnt/head")
     store = in_progress(cluster, "head", done=1)
     cluster.head.kill()
@@ -245,7 +245,7 @@ def test_a_study_on_object_storage_survives_a_host(cluster, bucket, undisturbed)
 
 
 def bucket_list(bucket):
-    """The address that lists what is in a bucket."""
+    """The address that lists a bucket."""
     server = bucket.rpartition("=")[2]
     return shlex.quote(f"http://{server}/results?list-type=2")
 

@@ -1,4 +1,4 @@
-"""`cluster.yaml` itself: what Ray makes of it, and what AWS would be asked for (a mock of it)."""
+"""`cluster.yaml` itself: what Ray makes of it, and what it asks of AWS (a mock)."""
 
 import copy
 
@@ -21,7 +21,7 @@ def written():
 
 @pytest.fixture
 def aws(monkeypatch):
-    """An AWS account in which what docs/cluster.md asks for has been made, and nothing else."""
+    """An AWS account with what docs/cluster.md asks for, and nothing else."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
         monkeypatch.setenv(name, "testing")
     monkeypatch.delenv("AWS_PROFILE", raising=False)
@@ -39,13 +39,13 @@ def bootstrapped(written, aws, monkeypatch, tmp_path):
     return aws_config.bootstrap_aws(prepare_config(copy.deepcopy(written)))
 
 
-def test_ray_takes_it(written):
+def test_ray_accepts_the_configuration(written):
     config = prepare_config(copy.deepcopy(written))
     validate_config(config)  # Ray's own schema
     assert config["available_node_types"]["head"]["max_workers"] == 0
 
 
-def test_workers_are_spot_hosts_with_several_gpus_from_none_to_many(written):
+def test_workers_are_spot_gpu_hosts_from_none_to_many(written):
     workers = written["available_node_types"]["workers"]
     assert (workers["min_workers"], workers["max_workers"]) == (0, written["max_workers"])
     assert workers["resources"]["GPU"] > 1
@@ -55,7 +55,7 @@ def test_workers_are_spot_hosts_with_several_gpus_from_none_to_many(written):
     assert "InstanceMarketOptions" not in head["node_config"]
 
 
-def test_every_host_gets_the_same_of_everything_and_asks_for_the_token(written):
+def test_hosts_have_equal_versions_and_ask_for_the_token(written):
     setup = " ".join(written["setup_commands"])
     assert "uv venv --seed --python 3.12." in setup  # to the patch level
     assert "make -C ~/latent-study setup" in setup  # which installs requirements.lock
@@ -67,7 +67,7 @@ def test_every_host_gets_the_same_of_everything_and_asks_for_the_token(written):
     assert "--dashboard-host=127.0.0.1" in starts[0]
 
 
-def test_what_is_sent_to_the_hosts_is_there_and_is_what_an_installation_needs(written):
+def test_hosts_get_the_files_an_installation_needs(written):
     sent = {
         remote.removeprefix("~/latent-study/"): local
         for remote, local in written["file_mounts"].items()

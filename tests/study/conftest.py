@@ -1,5 +1,5 @@
-"""A study as a process of its own, to which things happen: `study run victim`, and its table; and
-commands in this process, without Ray."""
+"""A study as a process that faults hit: `study run victim`, and its table; and commands in this
+process, without Ray."""
 
 import os
 import shutil
@@ -70,12 +70,12 @@ EXPERIMENTS["victim"] = Experiment(
 """
 
 WITHOUT_REPORT = "import study.reporting; study.reporting.write = lambda *arguments: 'none'"
-"""It takes as long as all the rest, and has tests of its own."""
+"""The report takes as long as all the rest, and has its own tests."""
 
 
 class Driver:
-    """`study run victim` as a process of its own, from a copy of the packages in which a
-    checkpoint is left after every epoch."""
+    """`study run victim` as a process, from a copy of the packages that leaves a checkpoint after
+    every epoch."""
 
     def __init__(self, packages, folder, out=None):
         self.packages, self.orders = packages, folder / "orders"
@@ -84,7 +84,7 @@ class Driver:
         self.store = Store(self.out)
 
     def start(self, order=None, first=None, options=(), **environment):
-        """The process, after some lines of Python if need be, with more options and with other
+        """Start the process, optionally after some lines of Python, with more options and other
         environment variables."""
         if order:
             (self.orders / "order").write_text(order)
@@ -104,13 +104,13 @@ class Driver:
         )
 
     def run(self, order=None, **others):
-        """Exit code and what was printed."""
+        """Exit code and output."""
         process = self.start(order, **others)
         said, _ = process.communicate(timeout=120)
         return process.returncode, said
 
     def start_and_wait(self):
-        """The process, and the worker that has stopped in epoch 4 of the second cell; the first
+        """The started process, and the worker that waits in epoch 4 of the second cell; the first
         cell is done."""
         process = self.start(order="wait")
         pid = self.orders / "pid"
@@ -118,11 +118,11 @@ class Driver:
         return process, int(pid.read_text())
 
     def done(self):
-        """Ids of the cells of which some replicates are there."""
+        """Ids of the cells with some finished replicates."""
         return set(self.store.blocks())
 
     def resumed_after(self):
-        """By d: the epoch that the cell went on from."""
+        """The epoch from which each cell resumed, by d."""
         return {
             self.store.config(cell)["latent_dim"]: provenance["resumed_after_epoch"]
             for cell in self.done()
@@ -135,7 +135,7 @@ class Driver:
         return rows.drop(columns="train_seconds"), history
 
     def assert_as(self, undisturbed):
-        """To the last bit, and nothing else is left behind."""
+        """Assert equality to the last bit, and that nothing else is left behind."""
         for found, wanted in zip(self.table(), undisturbed, strict=True):
             assert len(wanted)
             pd.testing.assert_frame_equal(found, wanted, check_exact=True)
@@ -152,7 +152,7 @@ class Driver:
         self.wait_for(lambda: not alive(pid), seconds=30)
 
     def left_over(self):
-        """What is in the folders of blocks, finished or in progress, and belongs to none."""
+        """Files among blocks, finished or in progress, that belong to no block."""
         place = self.store.place
         blocks = [Block(cell, r) for cell, found in self.store.blocks().items() for r in found]
         expected = 2 * len(blocks)  # a marker and arrays each
@@ -186,7 +186,7 @@ def packages(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def undisturbed(packages, tmp_path_factory):
-    """The tables of a study to which nothing happened."""
+    """The tables of an undisturbed study."""
     driver = Driver(packages, tmp_path_factory.mktemp("undisturbed"))
     code, said = driver.run()
     assert code == 0, said
@@ -209,7 +209,7 @@ def driver_in(packages):
 
 @pytest.fixture(autouse=True)
 def nothing_measured(monkeypatch):
-    """Plans in this process train nothing: that has tests of its own, and takes seconds."""
+    """Plans in this process train nothing: that takes seconds and has its own tests."""
     monkeypatch.setattr("study.ahead.measured", lambda *others: "")
 
 
@@ -237,8 +237,8 @@ class PretendSession:
 
 @pytest.fixture
 def pretend(monkeypatch, data_at_hand):
-    """Makes commands compute nothing: the value is called with the error of every block, or none,
-    and gives a list of the blocks that are asked for."""
+    """Makes commands compute nothing. Call the value with the error of every block, or none; it
+    returns a list of the blocks asked for."""
 
     def install(error=None):
         asked = []

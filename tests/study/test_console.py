@@ -1,4 +1,4 @@
-"""Where the program prints to: terminals, files, and what nobody reads any more."""
+"""Where the program prints: terminals, files, and outputs that nobody reads."""
 
 import contextlib
 import io
@@ -19,7 +19,7 @@ ESCAPE = b"\x1b"
 
 
 def printed_on(stream, monkeypatch, **environment):
-    """What the study's console prints on a file, a pipe, or nothing."""
+    """Print with the study's console on a file, a pipe, or nothing."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(sys, "stdout", stream)
@@ -52,7 +52,7 @@ def test_terminals_get_what_they_can_show(environment, coloured, live, monkeypat
 
 
 @pytest.mark.parametrize("sink", ["closed pipe", "/dev/full"])
-def test_output_that_nobody_gets_ends_the_command(sink, monkeypatch):
+def test_unwritable_output_ends_the_command(sink, monkeypatch):
     if sink == "closed pipe":
         reader, sink = os.pipe()
         os.close(reader)
@@ -63,7 +63,7 @@ def test_output_that_nobody_gets_ends_the_command(sink, monkeypatch):
     assert ending.value.exit_code == 141
 
 
-def test_no_stdout_at_all_is_silence(monkeypatch):
+def test_console_without_stdout_is_silent(monkeypatch):
     printed_on(None, monkeypatch)
 
 

@@ -1,4 +1,4 @@
-"""A newcomer's machine: all that may be unusual about one, at the same time."""
+"""A newcomer's machine: everything unusual about one, at the same time."""
 
 import os
 
@@ -7,7 +7,7 @@ import pytest
 from tests.environments import CONDITIONS, run
 
 LEFT_OUT = ("HOME unset", "a terminal without colours")
-"""The opposites of others."""
+"""Opposites of other conditions."""
 
 
 @pytest.mark.ray

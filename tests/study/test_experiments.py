@@ -31,7 +31,7 @@ def settings_of(experiment):
     return {setting.name for setting in dataclasses.fields(experiment.settings_module().Config)}
 
 
-def test_the_assignment_is_the_grid_that_was_asked_for():
+def test_assignment_has_the_grid_asked_for():
     autoencoder, fewshot, supervised, *checks = members("assignment")
     assert autoencoder.name == "autoencoder"
     assert autoencoder.axes["latent_dim"] == (2, 6, 8, 10, 12, 14, 30)
@@ -61,7 +61,7 @@ def test_arms_are_compared_at_equal_steps(preset):
 
 
 def test_checks_follow_what_they_check():
-    """The preset's and the command line's settings of the base are worked in."""
+    """They include the preset's and the command line's settings of the base."""
     asked = ["plan", "assignment", "--epochs", "3", "--latent-dims", "2", "5", "14",
              "--batch-sizes", "10", "40", "--replicates", "8"]  # fmt: skip
     chosen = select(parser().parse_args(asked))
@@ -85,7 +85,7 @@ def test_checks_follow_what_they_check():
     assert few == {50, 100, 200, 400}
     assert {cell.config["labels"] for cell in grids["steps"]} == {20, 160}
     assert {cell.config["freeze"] for cell in grids["rates"]} == {"fixed", "full"}
-    # What a check has in common with the grid is the same cell, computed once.
+    # A check and the grid share their common cells, computed once.
     common = grids["widths"][1]
     assert any(cell is common for cell in grids["autoencoder"])
     assert common.replicates == 8
@@ -105,12 +105,12 @@ def test_recipes_of_a_base_are_trained_longer_too():
     assert {(c.config["latent_dim"], c.config["epochs"]) for c in cells} == {(2, 28), (14, 20)}
 
 
-def test_an_experiment_brings_what_it_needs_before_itself():
+def test_needed_experiments_come_first():
     assert [e.name for e in members("autoencoder")] == ["autoencoder"]
     assert [e.name for e in members("fewshot")] == ["autoencoder", "fewshot"]
 
 
-def test_few_labels_has_every_arm_with_the_best_kinds_of_pretraining():
+def test_few_labels_crosses_all_arms_with_pretraining():
     autoencoder, fewshot, supervised = members("few-labels")
     assert fewshot.axes["freeze"] == FREEZE
     assert fewshot.axes["pretraining"] == ("plain", "augmented", "contrastive")
@@ -146,8 +146,8 @@ def test_an_experiment_keeps_the_contract_of_trainables(name):
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_a_preset_changes_only_what_there_is(name):
-    """What an experiment doesn't have would be left out silently."""
+def test_preset_changes_existing_settings_only(name):
+    """A setting that an experiment lacks would be left out silently."""
     preset = PRESETS[name]
     for changes in (preset.axes, preset.fixed, preset.large):
         for experiment, settings in changes.items():
@@ -166,14 +166,14 @@ def test_every_preset_of_every_study_makes_a_grid(study, preset):
             assert set(cell.config) == settings_of(experiment)
 
 
-def test_a_few_shot_cell_starts_from_an_autoencoder_that_is_on_the_grid_anyway():
+def test_few_shot_adds_no_autoencoders_to_the_grid():
     for preset in PRESETS:
         autoencoders = plan(adjusted("autoencoder", preset), "0" * 16)[0]
         with_few_shot = plan(adjusted("fewshot", preset), "0" * 16)[0]
         assert [cell.id for cell in with_few_shot] == [cell.id for cell in autoencoders]
 
 
-def test_the_smoke_preset_runs_and_gives_the_metric_that_is_promised(few_digits):
+def test_smoke_preset_gives_the_promised_metric(few_digits):
     smoke = ["plan", "assignment", "--preset", "smoke", "--batch-sizes", "20"]
     experiments = select(parser().parse_args(smoke)).experiments
     weights = {}

@@ -1,4 +1,4 @@
-"""How long a study takes: the model of seconds, the queue played through, and what a plan says.
+"""How long a study takes: the model of seconds, the simulated queue, and what a plan says.
 
 Recorded runs are in `tests/study/recorded`: each block's start and seconds, and how they were made.
 """
@@ -29,7 +29,7 @@ RECORDED = sorted((Path(__file__).parent / "recorded").glob("*.json"))
 BUSY = [path for path in RECORDED if path.stem.startswith("busy")]
 """Real runs, by the clock, on a machine whose load went from 4 to 22 while they ran."""
 STEADY = [path for path in RECORDED if path not in BUSY]
-"""CPU seconds of real blocks, their starts played, and `QUIET`."""
+"""CPU seconds of real blocks with simulated starts, and `QUIET`."""
 QUIET = [path for path in RECORDED if path.stem.startswith("quiet")]
 """Real runs, by the clock, on a machine with little else to do."""
 
@@ -48,7 +48,7 @@ def tasks_of_seconds(seconds, replicates=1):
     return missing_tasks(cells, {}), rates
 
 
-# --- the queue played through ----------------------------------------------------------------
+# --- the simulated queue ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -69,21 +69,21 @@ def test_children_wait_for_their_parent(workers, seconds):
     assert not any(task.losses or task.trial for task in tasks)  # they are as they were
 
 
-def test_the_longest_of_many_blocks_may_be_what_is_waited_for():
+def test_longest_block_bounds_the_forecast():
     tasks, rates = tasks_of_seconds([30.0, 30.0, 30.0])
     assert forecast(tasks, 1, rates).seconds == pytest.approx(90.3, rel=0.01)
     assert forecast(tasks, 2, rates).seconds == pytest.approx(60.2, rel=0.01)
     assert forecast(tasks, 8, rates).seconds == pytest.approx(30.1, rel=0.01)
 
 
-def test_a_long_last_block_is_divided_as_it_will_be():
+def test_forecast_divides_a_long_last_block():
     tasks, rates = tasks_of_seconds([80.0], replicates=4)
     assert forecast(tasks, 1, rates).seconds == pytest.approx(80.1, rel=0.01)
     assert forecast(tasks, 2, rates).seconds == pytest.approx(40.1, rel=0.01)
     assert forecast(tasks, 2, rates, {tasks[0]: 0.0}).seconds == pytest.approx(80.1, rel=0.01)
 
 
-def test_what_running_trials_have_done_is_not_left():
+def test_forecast_subtracts_what_running_trials_did():
     tasks, rates = tasks_of_seconds([30.0, 30.0])
     queue = Queue(tasks, rates=rates)
     (first,) = queue.take(2)
@@ -92,20 +92,20 @@ def test_what_running_trials_have_done_is_not_left():
     assert forecast([first], 2, rates, {first: 99.0}).seconds < 3
 
 
-def test_what_runs_already_is_first():
-    """With the one of 40 s under way, the other two follow one another beside it."""
+def test_running_blocks_come_first():
+    """While the one of 40 s runs, the other two follow one another beside it."""
     tasks, rates = tasks_of_seconds([30.0, 30.0, 40.0])
     assert forecast(tasks, 2, rates, {tasks[2]: 0.0}).seconds == pytest.approx(60.2, rel=0.05)
 
 
-def test_of_one_cell_a_part_that_runs_says_nothing_of_one_that_waits():
+def test_running_part_of_a_cell_is_not_its_waiting_part():
     (cell,) = autoencoders([2], replicates=4)
     waits, runs = Task(cell, range(2)), Task(cell, range(2, 4))
     seconds = makespan({waits: 50.0, runs: 2.0}, 1, Rates(), [runs])
     assert seconds == pytest.approx(52, rel=0.01)
 
 
-def test_many_blocks_are_stood_for_by_some(monkeypatch):
+def test_some_blocks_stand_for_many(monkeypatch):
     tasks, rates = tasks_of_seconds([float(10 + number % 7) for number in range(300)])
     exact = forecast(tasks, 4, rates).seconds
     monkeypatch.setattr("study.forecast.MOST_PLAYED", 100)
@@ -115,13 +115,13 @@ def test_many_blocks_are_stood_for_by_some(monkeypatch):
 # --- seconds of a block ----------------------------------------------------------------------
 
 
-def test_nothing_is_said_before_anything_is_done():
+def test_no_forecast_before_a_block_is_done():
     tasks = missing_tasks(autoencoders([2, 8]), {})
     assert forecast(tasks, 2, Rates()) is None
     assert forecast([], 2, Rates()) == Forecast(0, 0, 0)
 
 
-def test_work_scales_seconds_and_other_settings_have_the_nearest_rate():
+def test_seconds_scale_with_work_from_the_nearest_rate():
     rates = Rates(images=3600)
     for cell in autoencoders([2, 4, 8, 16], epochs=2):
         rates.observe(cell, 2, 10.0 + (cell.config["latent_dim"] == 16))
@@ -139,7 +139,7 @@ def test_an_outlier_is_not_believed():
     assert rates.seconds(cell, 2) == pytest.approx(4.0, rel=0.4)
 
 
-def test_a_machine_that_is_slower_now_is_slower_for_all():
+def test_slower_machine_slows_all_forecasts():
     earlier = Rates()
     cells = autoencoders(range(2, 22))
     for cell in cells:
@@ -164,14 +164,14 @@ def test_the_range_widens_with_what_is_unknown():
 
 
 def recorded(path):
-    """A run: its blocks as tasks, with when each started and ended."""
+    """A run: its blocks as tasks, with their starts and ends."""
     run, cells = json.loads(path.read_text()), {}
     for block in run["blocks"]:
         experiment = EXPERIMENTS[block["experiment"]]
         settings = experiment.settings_module().Config(**block["config"])
         cell = Cell(experiment, settings, cells.get(block["parent"]), 0, block["cell"])
         block["cell"] = cells.setdefault(block["cell"], cell)
-        # As they were computed: nobody divided them.
+        # As they were computed: undivided.
         block["task"] = Task(block["cell"], range(*block["replicates"]), begun=True)
         block["end"] = block["start"] + block["seconds"]
     return run
@@ -194,8 +194,9 @@ def left_after(run, part, before=None):
 
 
 def errors(paths, before=()):
-    """Relative errors of the forecasts after a tenth, a quarter, a half and three quarters of each
-    run, and whether the range holds the truth. Earlier runs are those `before`, one at a time."""
+    """Forecasts after a tenth, a quarter, a half and three quarters of each run: their number, the
+    median of relative errors, and the share of ranges that hold the truth. Earlier runs are those
+    `before`, one at a time."""
     found = []
     for path in paths:
         for earlier in [other for other in before if other != path] or [None]:
@@ -221,15 +222,15 @@ def test_the_time_left_is_right_to_a_quarter():
         assert number >= least and error < 0.25 and inside >= 0.7
 
 
-def test_the_time_left_where_the_machine_becomes_slower():
-    """No forecast knows that. Medians seen: 36 % within a run (n = 14), 38 % after another one
-    (n = 48); the ranges hold 86 and 73 %. A quarter is missed here."""
+def test_time_left_errs_more_when_the_machine_slows():
+    """No forecast knows of the load. Medians seen: 36 % within a run (n = 14), 38 % after another
+    one (n = 48); the ranges hold 86 and 73 %. The target of a quarter is missed here."""
     number, error, inside = errors(BUSY)
     assert number >= 14 and error < 0.4 and inside >= 0.7
 
 
-def test_the_play_itself_is_right_to_a_few_percent():
-    """With the seconds that blocks did take, two workers end when they ended."""
+def test_simulated_queue_is_right_to_ten_percent():
+    """With the true seconds of blocks, the simulated workers end when the real ones did."""
     for path in RECORDED:
         run = recorded(path)
         end = max(block["end"] for block in run["blocks"])
@@ -268,7 +269,7 @@ def cells_of(digits, dims):
     return plan([override(AUTOENCODER, axes, fixed)], digits.fingerprint)[0]
 
 
-def test_finished_blocks_say_how_long_and_how_much(plan_of, tmp_path, digits):
+def test_finished_blocks_give_time_and_cost(plan_of, tmp_path, digits):
     """Of 16 blocks of 100 s four are done; the other twelve take two workers 600 s."""
     dims = tuple(range(2, 18))
     finish(tmp_path / "results", cells_of(digits, dims[:4]), 100.0)
@@ -286,7 +287,7 @@ def test_all_done_is_nothing_to_compute(plan_of, tmp_path, digits):
 
 
 @pytest.mark.slow
-def test_where_nothing_is_done_some_steps_are_measured(plan_of, monkeypatch, tmp_path):
+def test_plan_measures_steps_if_nothing_is_done(plan_of, monkeypatch, tmp_path):
     monkeypatch.setattr("study.ahead.measured", MEASURED)
     said = plan_of()
     assert re.search("from a few steps of (1 cell|2 cells) on this machine", said)
@@ -312,7 +313,7 @@ def test_prices_multiply():
     assert cost(hour, 1.2, four) == "cost: about 4.8 (2.4 to 9.6) at 1.2 an hour of each of 4 nodes"
 
 
-def test_a_cluster_is_as_many_nodes_as_its_configuration_allows(request, tmp_path):
+def test_cluster_size_is_that_of_its_configuration(request, tmp_path):
     machine = machine_of(Resources(cpus_per_trial=2), request.config.rootpath / "cluster.yaml")
     assert (machine.workers, machine.nodes) == (4 * 24, 4)
     assert machine_of(Resources("head:6379"), None) is None

@@ -1,4 +1,4 @@
-"""Cells and their ids: what is computed once is known again, and nothing else is."""
+"""Cells and their ids: a computed result is found again, and no other one is."""
 
 import dataclasses
 import json
@@ -90,7 +90,7 @@ class LaterConfig(AutoencoderConfig):
     later: int = added(0)
 
 
-def test_a_setting_that_came_later_leaves_older_ids_alone(monkeypatch):
+def test_later_setting_leaves_older_ids_alone(monkeypatch):
     """At its default it is no part of the id."""
     chosen = override(AUTOENCODER, {"latent_dim": (2,)}, {})
     before = ids(plan([chosen], DATA)[0])
@@ -131,7 +131,7 @@ def with_recipes(recipes, few_shot=None):
     ]
 
 
-def test_a_recipe_replaces_settings_and_axes_at_its_latent_dimension_alone():
+def test_recipe_applies_at_its_latent_dimension_only():
     (experiment, _) = with_recipes({14: {"width": 24, "batch_size": 128}})
     (cells,) = plan([experiment], DATA)
     found = [(c.config["latent_dim"], c.config["width"], c.config["batch_size"]) for c in cells]
@@ -162,7 +162,7 @@ def test_an_id_does_not_depend_on_the_experiments_name():
 # --- cells -----------------------------------------------------------------------------------
 
 
-def test_the_assignment_has_as_many_cells_as_its_axes_multiply_to():
+def test_assignment_has_the_product_of_its_axes():
     autoencoders, few_shot = plan([AUTOENCODER, FEWSHOT], DATA)
     assert len(autoencoders) == 7 * 2 * 1
     assert len(few_shot) == 7 * 1 * 5 * 6
@@ -184,7 +184,7 @@ def test_a_cells_configuration_is_complete():
     assert cells[0].config == expected
 
 
-def test_a_value_that_is_asked_for_twice_is_one_cell():
+def test_value_asked_for_twice_is_one_cell():
     assert len(plan([override(AUTOENCODER, {"latent_dim": (2, 8, 2)}, {})], DATA)[0]) == 2 * 2
 
 
@@ -207,7 +207,7 @@ def test_changed_data_keep_no_id():
         assert not set(ids(old)) & set(ids(new))
 
 
-def test_an_option_changes_only_experiments_that_have_the_setting():
+def test_option_changes_only_experiments_that_have_it():
     autoencoder = override(AUTOENCODER, {"labels": (20,), "latent_dim": (3,)}, {"hidden": 8})
     assert autoencoder.axes == {**AUTOENCODER.axes, "latent_dim": (3,)}
     assert autoencoder.fixed == AUTOENCODER.fixed
@@ -237,7 +237,7 @@ def test_the_record_of_a_plan_is_plain_data(few_digits, tmp_path):
 # --- cells that build on others --------------------------------------------------------------
 
 
-def test_a_few_shot_cell_builds_on_the_autoencoder_of_the_same_shape():
+def test_few_shot_builds_on_the_autoencoder_of_its_shape():
     autoencoders, few_shot = plan(small(), DATA)
     by_id = {cell.id: cell for cell in autoencoders}
     pretrained = [cell for cell in few_shot if cell.config["freeze"] != "scratch"]
@@ -258,13 +258,13 @@ def test_scratch_builds_on_nothing():
     assert all(cell.parent is None for cell in only_scratch)
 
 
-def test_of_several_batch_sizes_the_first_is_built_on():
+def test_few_shot_builds_on_the_first_batch_size():
     autoencoders, few_shot = plan(small(batch_size=(16, 64)), DATA)
     by_id = {cell.id: cell.config["batch_size"] for cell in autoencoders}
     assert {by_id[cell.parent_id] for cell in few_shot if cell.parent} == {16}
 
 
-def test_a_parent_that_is_not_on_its_grid_is_added():
+def test_parent_missing_from_its_grid_is_added():
     autoencoder, _ = small()
     fewshot = override(FEWSHOT, {"latent_dim": (2, 5), "depth": (3,), "labels": (20,)}, {})
     autoencoders, few_shot = plan([autoencoder, fewshot], DATA)
@@ -287,7 +287,7 @@ def test_the_kind_of_pretraining_chooses_the_autoencoder():
             assert by_id[cell.parent_id]["latent_dim"] == cell.config["latent_dim"]
 
 
-def test_an_autoencoder_that_changes_changes_what_builds_on_it():
+def test_changed_autoencoder_changes_its_children():
     autoencoder, fewshot = small()
     before = plan([autoencoder, fewshot], DATA)[1]
     after = plan([override(autoencoder, {}, {"epochs": 99}), fewshot], DATA)[1]
@@ -296,7 +296,7 @@ def test_an_autoencoder_that_changes_changes_what_builds_on_it():
         assert (old.id == new.id) == (old.config["freeze"] == "scratch")
 
 
-def test_the_parents_fixed_settings_are_its_experiments():
+def test_parent_has_the_fixed_settings_of_its_experiment():
     autoencoder = override(AUTOENCODER, {"batch_size": (16,)}, {"epochs": 3})
     parents, _ = plan([autoencoder, override(FEWSHOT, {}, {"epochs": 200})], DATA, ("fewshot",))
     for found in (parent.config for parent in parents):
@@ -307,9 +307,7 @@ def test_the_parents_fixed_settings_are_its_experiments():
     ("asked", "few_shot", "encoders", "wanted"),
     [(3, 8, 0, 8), (3, 8, 4, 4), (10, 8, 4, 10), (3, 8, 20, 8), (1, 1, 0, 1)],
 )
-def test_a_parent_has_the_replicates_that_its_children_start_from(
-    asked, few_shot, encoders, wanted
-):
+def test_parent_has_the_replicates_its_children_need(asked, few_shot, encoders, wanted):
     autoencoder, fewshot = small(latent_dim=(2,), freeze=("fixed",))
     autoencoder = override(autoencoder, {}, {"replicates": asked})
     fewshot = override(fewshot, {}, {"replicates": few_shot, "encoders": encoders})
@@ -318,7 +316,7 @@ def test_a_parent_has_the_replicates_that_its_children_start_from(
     assert {cell.replicates for cell in children} == {few_shot}
 
 
-def test_parents_that_nobody_asked_for_have_what_is_needed_alone():
+def test_implied_parent_has_only_needed_replicates():
     autoencoder, fewshot = small(latent_dim=(2,), freeze=("fixed",))
     fewshot = override(fewshot, {}, {"replicates": 8, "encoders": 2})
     (parent,), _ = plan([override(autoencoder, {}, {"replicates": 5}), fewshot], DATA, ("fewshot",))

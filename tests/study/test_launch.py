@@ -59,7 +59,7 @@ def tiny(**fixed):
 
 
 def test_tunes_keys_are_the_settings_themselves():
-    """So that its tables and TensorBoard have columns like `config/latent_dim`."""
+    """Tune's tables and TensorBoard then have columns like `config/latent_dim`."""
     _, few_shot = plan(tiny(), DATA)
     config = trial_config([Task(few_shot[0], range(4, 6), gpus=0.5)], 1, [])
     assert {name: config[name] for name in few_shot[0].config} == few_shot[0].config
@@ -67,7 +67,7 @@ def test_tunes_keys_are_the_settings_themselves():
     assert (config["experiment"], config["gpus"], config["avoid"]) == ("fewshot", 0.5, "")
 
 
-def test_blocks_of_one_trial_have_beside_them_what_they_do_not_share():
+def test_blocks_of_a_trial_hold_the_settings_that_differ():
     _, few_shot = plan(tiny(), DATA)
     config = trial_config([Task(cell, range(2)) for cell in few_shot], 1, [])
     assert "freeze" not in config
@@ -88,7 +88,7 @@ def test_a_trial_avoids_nodes_by_their_ids():
 
 @pytest.fixture
 def reports(monkeypatch):
-    """What a trial reports to Tune, with no Tune to report to."""
+    """What a trial reports to Tune, without Tune."""
     metrics = []
     without_ray = SimpleNamespace(get_context=lambda: None, report=metrics.append)
     monkeypatch.setattr(adapter, "tune", without_ray)
@@ -129,8 +129,8 @@ def test_a_trial_writes_its_block_and_reports_the_means(reports, few_digits, tmp
     assert store.predictions(fixed.id, range(2)).shape == (2, 50)
 
 
-def test_more_replicates_are_a_block_of_their_own(reports, few_digits, tmp_path):
-    """Replicates 2 and 3, computed later, are what they are when all are computed at once."""
+def test_more_replicates_make_their_own_block(reports, few_digits, tmp_path):
+    """Replicates 2 and 3, computed later, equal those computed with all at once."""
     (cell,), _ = plan(tiny(), few_digits.fingerprint)
     parts, whole = Store(tmp_path / "parts"), Store(tmp_path / "whole")
     run_cells([cell], few_digits, parts, range(2))
@@ -152,12 +152,12 @@ def test_reports_keep_their_interval(interval, reports, few_digits, tmp_path, mo
     (autoencoder,), _ = plan(tiny(epochs=9), few_digits.fingerprint)
     run_cells([autoencoder], few_digits, Store(tmp_path), report_interval=interval)
     *epochs, last = [report.get("epoch") for report in reports]
-    assert last is None  # the end's means are never left out
+    assert last is None  # the means at the end are never left out
     assert epochs == ([1, 4, 7] if interval else list(range(1, 10)))
 
 
 def test_a_node_without_the_results_folder_makes_none(reports, few_digits, tmp_path):
-    """It would be the node's own, and what is computed lost with it."""
+    """The folder would be the node's own, and results would be lost with it."""
     (cell,) = plan(tiny()[:1], few_digits.fingerprint)[0]
     gone = Store(tmp_path / "gone")
     gone.create = lambda: None
@@ -188,7 +188,7 @@ def test_a_worker_with_another_version_computes_nothing(reports, few_digits, tmp
         run_trial(config, data=few_digits, run=run)
 
 
-def test_a_block_that_diverges_writes_nothing_and_stops_no_other(reports, few_digits, tmp_path):
+def test_diverging_block_writes_and_stops_nothing(reports, few_digits, tmp_path):
     store = Store(tmp_path)
     rates = override(tiny()[0], {"learning_rate": (1e30, 0.01)}, {})
     ((bad, good),) = plan([rates], few_digits.fingerprint)
@@ -204,7 +204,7 @@ def test_a_block_that_diverges_writes_nothing_and_stops_no_other(reports, few_di
 
 
 class Heard:
-    """A `study.dispatch.Listener` that keeps what it hears."""
+    """A `study.dispatch.Listener` that records its events."""
 
     def __init__(self):
         self.events = []
@@ -281,8 +281,8 @@ def test_a_lost_block_is_tried_again_on_another_node(dispatch):
     assert store.failures() == {}
 
 
-def test_nothing_else_starts_while_a_lost_block_waits_for_another_node(dispatch, monkeypatch):
-    """Tune would hand the cores that become free to the next block, whose actor it can reuse."""
+def test_no_block_starts_while_a_lost_one_awaits_a_node(dispatch, monkeypatch):
+    """Tune would give freed cores to the next block, whose actor it can reuse."""
     dispatcher, _, _ = dispatch(autoencoders(*range(2, 12)), workers=4)
     start(dispatcher, "1")
     dispatcher.on_trial_error("1", lost("a"))
@@ -298,7 +298,7 @@ def test_nothing_else_starts_while_a_lost_block_waits_for_another_node(dispatch,
     assert dispatcher.suggest("5")["avoid"] == ""
 
 
-def test_a_block_that_kills_every_worker_is_alone_the_last_time_and_then_fails(dispatch):
+def test_deadly_block_runs_alone_last_and_then_fails(dispatch):
     (cell,) = autoencoders(2)
     dispatcher, store, heard = dispatch([cell])
     cores = []
@@ -311,8 +311,8 @@ def test_a_block_that_kills_every_worker_is_alone_the_last_time_and_then_fails(d
     assert dispatcher.suggest("5") == dispatcher.FINISHED
 
 
-def test_a_host_that_loses_three_blocks_in_a_row_gets_no_more(dispatch):
-    """Its results folder isn't mounted, say: it would end the whole queue's tries."""
+def test_host_losing_three_blocks_in_a_row_gets_no_more(dispatch):
+    """If its results folder isn't mounted, it would use up the whole queue's tries."""
     dispatcher, store, heard = dispatch(autoencoders(*range(2, 12)), workers=3)
     for name in ("1", "2", "3"):
         start(dispatcher, name)
@@ -347,7 +347,7 @@ def test_the_only_host_is_never_excluded_for_good(dispatch, nodes):
     assert start(dispatcher, "4")["avoid"] == ""
 
 
-def test_a_block_that_was_written_before_its_worker_died_is_done(dispatch):
+def test_block_written_before_its_worker_died_is_done(dispatch):
     (cell,) = autoencoders(2)
     dispatcher, store, heard = dispatch([cell])
     start(dispatcher, "1")
@@ -359,14 +359,14 @@ def test_a_block_that_was_written_before_its_worker_died_is_done(dispatch):
 
 
 def test_a_trial_without_result_and_error_is_lost(dispatch):
-    """All that Tune has of one whose host died while it started."""
+    """Tune has neither for a trial whose host died while it started."""
     dispatcher, _, heard = dispatch(autoencoders(2))
     start(dispatcher, "1")
     dispatcher.on_trial_error("1", None)
     assert "2 of 4 tries" in heard.named("say")[0][0]
 
 
-def test_an_error_of_its_own_is_not_tried_again_and_takes_its_children_along(dispatch):
+def test_own_error_is_final_and_fails_the_children(dispatch):
     groups = plan(tiny(), DATA)
     (autoencoder,), (fixed, full, scratch) = groups
     dispatcher, store, heard = dispatch([cell for cells in groups for cell in cells])
@@ -386,7 +386,7 @@ def test_an_error_of_its_own_is_not_tried_again_and_takes_its_children_along(dis
     assert heard.named("say") == []
 
 
-def test_workers_ended_by_the_memory_monitor_run_alone_in_the_end(dispatch):
+def test_evicted_workers_run_alone_in_the_end(dispatch):
     (cell,) = autoencoders(2)
     dispatcher, store, _heard = dispatch([cell])
     cores = []
@@ -398,7 +398,7 @@ def test_workers_ended_by_the_memory_monitor_run_alone_in_the_end(dispatch):
     assert reason.startswith("OutOfMemoryError: the host's memory ran out in 4 tries, the last one")
 
 
-def test_no_more_trials_wait_than_there_are_workers_free(dispatch):
+def test_no_more_trials_wait_than_workers_are_free(dispatch):
     dispatcher, _, _ = dispatch(autoencoders(*range(2, 12)), workers=2)
     assert dispatcher.suggest("1")
     assert dispatcher.suggest("2")
@@ -414,7 +414,7 @@ def test_no_more_trials_wait_than_there_are_workers_free(dispatch):
 
 @pytest.fixture
 def fake_ray(monkeypatch, tmp_path):
-    """A cluster of two nodes with 2 cores each that isn't there; the value lists the calls."""
+    """A fake cluster of two nodes with 2 cores each; the value lists the calls."""
     calls = []
     monkeypatch.setattr(ray, "init", lambda **options: calls.append(("init", options)))
     monkeypatch.setattr(ray, "shutdown", lambda: calls.append(("shutdown", None)))
@@ -445,7 +445,7 @@ def test_a_running_cluster_is_joined(fake_ray):
     assert fake_ray[-1][0] == "shutdown"
 
 
-def test_an_address_where_nobody_answers_is_refused_before_ray_tries_for_minutes(fake_ray):
+def test_silent_address_is_refused_before_ray_tries(fake_ray):
     with socket.create_server(("127.0.0.1", 0)) as head:
         port = head.getsockname()[1]
     with (
@@ -467,7 +467,7 @@ def test_an_address_where_nobody_answers_is_refused_before_ray_tries_for_minutes
         (ConnectionError("Could not find any running Ray instance"), "Could not find any"),
     ],
 )
-def test_a_cluster_that_refuses_the_driver_is_said_in_one_line(error, said, fake_ray, monkeypatch):
+def test_cluster_refusal_is_told_in_one_line(error, said, fake_ray, monkeypatch):
     def refuse(**options):
         raise error
 
@@ -488,7 +488,7 @@ def test_rays_logs_go_unless_they_may_explain_an_error(error, kept, fake_ray, tm
     assert logs.exists() is kept
 
 
-def test_auto_stays_where_there_are_gpus_and_is_none_elsewhere():
+def test_auto_means_no_gpus_where_there_are_none():
     nodes = [{"CPU": 8.0}, {"CPU": 4.0, "GPU": 2.0}]
     assert resolved(Resources(), nodes).gpus_per_trial == "auto"
     assert resolved(Resources(), nodes[:1]).gpus_per_trial == 0
@@ -502,7 +502,7 @@ def test_auto_stays_where_there_are_gpus_and_is_none_elsewhere():
     [(1, 0, {"CPU": 8}, 8), (2, 0, {"CPU": 7}, 3), (1, 1, {"CPU": 8, "GPU": 2}, 2),
      (1, 0.3, {"CPU": 48, "GPU": 4}, 12), (1, 2, {"CPU": 48, "GPU": 5}, 2), (4, 0, {"CPU": 2}, 1)],
 )  # fmt: skip
-def test_as_many_trials_as_the_cluster_holds_run_at_once(cpus, gpus, node, count, monkeypatch):
+def test_cluster_runs_as_many_trials_as_it_holds(cpus, gpus, node, count, monkeypatch):
     monkeypatch.setattr("study.cluster.connect.may_come", list)
     monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": node}])
     assert count_workers(cpus, gpus) == count
@@ -519,7 +519,7 @@ def test_a_trial_that_fits_nowhere_is_refused(cpus, gpus, named, fake_ray):
     assert fake_ray[-1][0] == "shutdown"
 
 
-def test_a_worker_that_an_autoscaled_cluster_may_start_counts(fake_ray, monkeypatch):
+def test_worker_that_autoscaling_may_start_counts(fake_ray, monkeypatch):
     monkeypatch.setattr("study.cluster.connect.may_come", lambda: [{"CPU": 48.0, "GPU": 4.0}])
     with cluster(Resources("auto", 8)) as resources:
         assert resources == Resources("auto", 8, "auto")
@@ -547,7 +547,7 @@ def test_a_cluster_too_small_for_a_trial_is_bad_input(fake_ray, tmp_path, capsys
         OSError("AF_UNIX path length cannot exceed 107 bytes: /a/long/RAY_TMPDIR"),
     ],
 )
-def test_where_ray_can_not_start_or_join_is_bad_input(error, monkeypatch, tmp_path, capsys):
+def test_ray_that_cannot_start_or_join_is_bad_input(error, monkeypatch, tmp_path, capsys):
     def refuse(**options):
         raise error
 
@@ -559,9 +559,7 @@ def test_where_ray_can_not_start_or_join_is_bad_input(error, monkeypatch, tmp_pa
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:{port}", "127.0.0.1:x", "127.0.0.1:99999999"])
-def test_an_address_of_nobody_in_the_environment_is_refused(
-    address, fake_ray, monkeypatch, tmp_path, capsys
-):
+def test_silent_ray_address_variable_is_refused(address, fake_ray, monkeypatch, tmp_path, capsys):
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = address.format(port=server.getsockname()[1])
     monkeypatch.setenv("RAY_ADDRESS", address)
@@ -571,7 +569,7 @@ def test_an_address_of_nobody_in_the_environment_is_refused(
     assert fake_ray == []
 
 
-def test_the_check_says_what_is_there(fake_ray, tmp_path, capsys):
+def test_check_reports_everything_ready(fake_ray, tmp_path, capsys):
     assert main(["check", "--out", str(tmp_path / "results")]) == 0
     shown = capsys.readouterr().out
     for what in ("versions", "processor", "GPUs", "data", "storage", "ray"):
@@ -580,7 +578,7 @@ def test_the_check_says_what_is_there(fake_ray, tmp_path, capsys):
     assert "3,600 train, 400 val, 1,000 test" in shown
 
 
-def test_the_check_says_what_is_missing(fake_ray, tmp_path, monkeypatch, capsys):
+def test_check_reports_what_is_missing(fake_ray, tmp_path, monkeypatch, capsys):
     def unreadable(*source):
         raise check.DataError("no such data")
 
@@ -634,7 +632,7 @@ def test_only_missing_replicates_are_computed(computed, tmp_path, capsys):
     assert "nothing to compute: every replicate is there" in capsys.readouterr().out
 
 
-def test_two_studies_in_one_folder_share_what_they_have_in_common(computed, tmp_path):
+def test_studies_in_one_folder_share_common_cells(computed, tmp_path):
     places = ["--preset", "smoke", "--out", str(tmp_path)]
     assert main(["run", "autoencoder", *places]) == 0
     computed.clear()

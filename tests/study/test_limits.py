@@ -65,7 +65,7 @@ def test_a_local_ray_uses_what_this_process_may(monkeypatch):
 
 
 @pytest.mark.parametrize(("folder", "moved"), [("/tmp", False), ("/" + 60 * "x", True)])
-def test_a_long_temporary_folder_is_not_for_rays_sockets(folder, moved, monkeypatch):
+def test_long_temporary_folder_is_not_used_for_sockets(folder, moved, monkeypatch):
     monkeypatch.delenv("RAY_TMPDIR", raising=False)
     monkeypatch.setenv("TMPDIR", folder)
     assert ("_temp_dir" in local_options(Resources())) is moved
@@ -78,7 +78,7 @@ def test_workers_python_may_have_spaces_in_its_path(monkeypatch):
     assert local_options(Resources())["runtime_env"] == {"py_executable": "'/my study/bin/python'"}
 
 
-def test_own_logs_go_and_those_of_others_stay(tmp_path):
+def test_own_logs_are_removed_and_others_kept(tmp_path):
     ours, theirs = tmp_path / "session_1", tmp_path / "session_2"
     for session in (ours, theirs):
         control(session, logs__raylet_dot_out="…")

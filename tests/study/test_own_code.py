@@ -62,7 +62,7 @@ def tables_of(out):
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_folder_of_colour_images_to_the_complete_report(pictures, run_study, tmp_path):
+def test_folder_of_colour_images_gives_a_complete_report(pictures, run_study, tmp_path):
     out = tmp_path / "results"
     options = ["--preset", "smoke", "--freeze", "fixed", "full", "scratch"]
     ran = run_study("run", "assignment", "--dataset", pictures, *options, "--out", out)
@@ -86,7 +86,7 @@ def test_folder_of_colour_images_to_the_complete_report(pictures, run_study, tmp
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_images_without_labels_have_the_first_three_sections(pictures, run_study, tmp_path):
+def test_unlabelled_images_give_the_first_three_sections(pictures, run_study, tmp_path):
     flat, out = tmp_path / "flat", tmp_path / "results"
     flat.mkdir()
     for number, path in enumerate(sorted(pictures.rglob("*.png"))):
@@ -106,7 +106,7 @@ def test_images_without_labels_have_the_first_three_sections(pictures, run_study
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_hundred_classes(run_study, tmp_path):
+def test_study_of_a_hundred_classes_runs(run_study, tmp_path):
     draw, out = np.random.default_rng(0), tmp_path / "results"
     centres = draw.integers(0, 256, (100, 8, 8))
     labels = np.repeat(np.arange(100), 8)
@@ -127,7 +127,7 @@ def test_a_hundred_classes(run_study, tmp_path):
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_network_and_an_experiment_of_ones_own(run_study, tmp_path):
+def test_own_network_and_experiment_of_the_docs_run(run_study, tmp_path):
     """With the code of docs/extending.md, to the letter; an interrupted run goes on."""
     folder, out = tmp_path / "my code", tmp_path / "results"
     folder.mkdir()
@@ -182,7 +182,7 @@ def test_id_has_a_networks_content_and_not_its_folder(file, tmp_path):
 
 
 @pytest.mark.parametrize("name", NASTY_NAMES)
-def test_code_of_ones_own_may_lie_in_a_folder_of_any_name(name, file, tmp_path, monkeypatch):
+def test_own_code_may_lie_in_a_folder_of_any_name(name, file, tmp_path, monkeypatch):
     """A `~` in front is the home folder, and `./~` is a folder of that name."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("study.own.EXPERIMENTS", {})
@@ -197,7 +197,7 @@ def test_code_of_ones_own_may_lie_in_a_folder_of_any_name(name, file, tmp_path, 
 
 
 @pytest.mark.parametrize("use", [register, lambda path: own.named(f"{path}:build")])
-def test_home_of_nobody_is_a_folder_that_is_not_there(use):
+def test_unknown_users_home_is_a_missing_folder(use):
     with pytest.raises(OwnCodeError, match=r"nobody-has-this-name/mine\.py"):
         use("~nobody-has-this-name/mine.py")
 
@@ -220,7 +220,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("code", WRONG)
-def test_network_of_no_use_is_refused_in_one_line(code, file, few_digits):
+def test_unusable_network_is_refused_in_one_line(code, file, few_digits):
     path = file(code)
 
     def use():
@@ -249,7 +249,7 @@ def test_experiments_of_a_file_are_registered(file, monkeypatch):
     monkeypatch.setattr("study.own.EXPERIMENTS", dict(EXPERIMENTS))
     path = file(EXPERIMENT.replace("NAME", "tilt"), "mine.py")
     assert register(path) == "tilt"
-    assert register(path) == "tilt"  # the same again is no other
+    assert register(path) == "tilt"  # registering it again is no conflict
     for code, problem in {
         EXPERIMENT.replace("NAME", "autoencoder"): "the name 'autoencoder' is taken",
         EXPERIMENT.replace("NAME", "assignment"): "the name 'assignment' is taken",
@@ -272,7 +272,7 @@ def test_experiments_of_a_file_are_registered(file, monkeypatch):
         register("/nowhere/x.py")
 
 
-def test_presets_may_set_what_an_experiment_of_ones_own_has(file, monkeypatch):
+def test_presets_may_set_an_own_experiments_settings(file, monkeypatch):
     known = dict(EXPERIMENTS)
     for module in ("own", "presets"):
         monkeypatch.setattr(f"study.{module}.EXPERIMENTS", known)

@@ -22,14 +22,14 @@ WHOLE = Preset(
 )
 
 
-def test_what_is_written_is_read_back(tmp_path):
+def test_written_preset_is_read_back(tmp_path):
     write(tmp_path / "a" / "found.toml", WHOLE, comment="how\n\nit was found")
     assert read(tmp_path / "a" / "found.toml") == WHOLE
     assert (tmp_path / "a" / "found.toml").read_text().startswith("# how\n#\n# it was found\n\n")
 
 
 @pytest.mark.parametrize("name", NASTY_NAMES)
-def test_a_preset_may_be_about_any_path_and_lie_there(name, tmp_path):
+def test_preset_may_name_any_path_and_lie_there(name, tmp_path):
     preset = replace(WHOLE, description=f"found on {name}", dataset=f"/data/{name}")
     path = tmp_path / name / "found.toml"
     write(path, preset, comment=f"study search --dataset /data/{name}\nData: {name}")
@@ -78,7 +78,7 @@ def test_every_named_preset_survives_a_file(tmp_path):
          "recipes.autoencoder.14: 3 is not a table"),
     ],
 )  # fmt: skip
-def test_a_wrong_file_is_refused_in_one_line_with_file_and_key(text, said, tmp_path, capsys):
+def test_wrong_file_is_refused_with_file_and_key(text, said, tmp_path, capsys):
     path = tmp_path / "wrong.toml"
     path.write_text(text)
     with pytest.raises(PresetError) as caught:
@@ -91,7 +91,7 @@ def test_a_wrong_file_is_refused_in_one_line_with_file_and_key(text, said, tmp_p
     assert line.startswith(f"study plan: --preset: {path}: {said}")
 
 
-def test_a_file_that_is_not_there_and_a_name_that_there_is_not():
+def test_missing_file_and_unknown_name_are_refused():
     with pytest.raises(PresetError, match=r"gone\.toml: can't be read \(No such file"):
         find("gone.toml")
     with pytest.raises(PresetError, match="'huge' is not a preset: smoke, quick, full, best, or a"):
@@ -110,7 +110,7 @@ def cells(path, *options):
     return plan(selection.experiments, "0" * 16)
 
 
-def test_the_command_line_takes_a_file_and_replaces_what_it_says(tmp_path):
+def test_options_override_a_preset_file(tmp_path):
     path = tmp_path / "found.toml"
     write(path, WHOLE)
     autoencoders, few_shot, *_ = cells(path, "--latent-dims", "14", "--depths", "3")
@@ -127,7 +127,7 @@ def test_the_command_line_takes_a_file_and_replaces_what_it_says(tmp_path):
     assert cells(path, *asked)[0][0].config["learning_rate"] == 0.02
 
 
-def test_the_best_preset_has_a_recipe_for_each_of_its_latent_dimensions():
+def test_best_preset_has_a_recipe_for_each_dimension():
     best = NAMED["best"]
     dims = set(best.axes["autoencoder"]["latent_dim"])
     assert dims == set(best.recipes["autoencoder"])

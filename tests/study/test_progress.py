@@ -14,7 +14,7 @@ from study.words import describe, duration, mean_and_sd, plain, reason
 
 
 def follow(experiment=AUTOENCODER, dims=(2, 8, 14), finished=None, workers=1, **options):
-    """A progress on a screen, its queue, and the tasks in the order in which they are taken."""
+    """A progress, its queue, and the screen that it prints on."""
     axes = {"latent_dim": dims, "depth": (2,)}
     axes |= {"batch_size": (32,)} if experiment is AUTOENCODER else {"freeze": ("scratch",)}
     chosen = override(experiment, axes, {"replicates": 2})
@@ -37,7 +37,7 @@ def finish(progress, queue, task, value, seconds=10.0):
     progress.done(task, value)
 
 
-def test_off_a_terminal_every_event_is_one_line():
+def test_piped_output_has_one_line_per_event():
     progress, queue, screen = follow()
     one, two = start(progress, queue), start(progress, queue)
     assert screen.getvalue() == ""
@@ -57,7 +57,7 @@ def test_off_a_terminal_every_event_is_one_line():
     ]
 
 
-def test_a_long_block_says_its_epoch_once_a_minute_and_its_state_every_five_seconds():
+def test_long_block_reports_epoch_and_state_at_intervals():
     progress, queue, screen = follow()
     now, states = [0.0], []
     progress.clock, progress.tell = lambda: now[0], states.append
@@ -98,7 +98,7 @@ def test_a_failure_is_counted_and_is_never_the_best():
 @pytest.mark.parametrize(
     ("experiment", "best"), [(AUTOENCODER, 0.1), (FEWSHOT, 0.9)]
 )  # fmt: skip
-def test_the_best_is_the_least_error_or_the_greatest_accuracy(experiment, best):
+def test_best_is_the_least_error_or_highest_accuracy(experiment, best):
     progress, queue, _ = follow(experiment)
     for value in (0.5, best, 0.7):
         finish(progress, queue, start(progress, queue), value)
@@ -113,7 +113,7 @@ def test_no_time_is_left_when_all_have_ended():
     assert "left" not in progress.state()
 
 
-def test_less_than_a_second_is_not_said():
+def test_less_than_a_second_left_is_not_shown():
     progress, queue, _ = follow()
     finish(progress, queue, start(progress, queue), 0.05, seconds=0.2)
     assert "left" not in progress.state()
@@ -137,7 +137,7 @@ def test_the_best_is_that_of_the_latest_experiment():
     assert "fewshot" not in screen.getvalue()
 
 
-def test_a_block_that_is_tried_again_is_running_once():
+def test_retried_block_counts_as_running_once():
     progress, queue, _ = follow(dims=(2,))
     task = start(progress, queue)
     assert queue.retry(task, Fault.LOST, "a")
@@ -146,14 +146,14 @@ def test_a_block_that_is_tried_again_is_running_once():
     assert "1 running of 1" in progress.state()
 
 
-def test_a_block_that_was_there_already_has_no_value():
+def test_block_found_finished_has_no_value():
     progress, queue, screen = follow()
     finish(progress, queue, start(progress, queue), None)
     assert "1 done" in screen.getvalue()
     assert "best" not in screen.getvalue()
 
 
-def test_on_a_terminal_there_is_a_bar_and_no_line_an_event():
+def test_terminal_has_a_bar_and_no_event_lines():
     progress, queue, screen = follow(force_terminal=True, color_system=None)
     one, bad = start(progress, queue), start(progress, queue)
     finish(progress, queue, one, 0.05)
@@ -175,7 +175,7 @@ def test_a_cell_is_described_by_what_varies():
     assert describe(config, axes) == "latent_dim=8 freeze=full"
 
 
-def test_a_cell_of_a_grid_of_one_is_described_by_its_first_axis():
+def test_only_cell_is_described_by_its_first_axis():
     assert describe({"latent_dim": 8, "depth": 3}, {"latent_dim": (8,), "depth": (3,)}) == (
         "latent_dim=8"
     )
@@ -211,7 +211,7 @@ def test_durations_are_in_the_largest_two_units(seconds, words):
         ("not tried: the cell 0.1 that it builds on", "not tried: the cell 0.1 that it builds on"),
     ],
 )
-def test_the_reason_of_a_failure_is_the_last_line_of_its_traceback(error, words):
+def test_reason_is_the_last_line_of_the_traceback(error, words):
     assert reason(error) == words
 
 

@@ -1,4 +1,4 @@
-"""Which code numbers come from."""
+"""The code that numbers come from."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ from study import provenance
 
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
-    """A function that makes a checkout with a commit, of any file name."""
+    """A function that makes a checkout with a commit, under any file name."""
     for name in [name for name in os.environ if name.startswith("GIT_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -48,7 +48,7 @@ def test_code_is_named_by_its_commit(name, repository, monkeypatch):
     assert code_of(folder, monkeypatch) == f"{commit}+changes"
 
 
-def test_another_repository_in_the_environment_is_not_asked(repository, monkeypatch):
+def test_repository_in_the_environment_is_ignored(repository, monkeypatch):
     folder, commit = repository("ours")
     other, foreign = repository("other")
     assert commit != foreign
@@ -59,7 +59,7 @@ def test_another_repository_in_the_environment_is_not_asked(repository, monkeypa
     assert code_of(folder, monkeypatch) == commit
 
 
-def test_folder_in_another_repository_is_not_named_by_its_commit(repository, monkeypatch):
+def test_folder_inside_another_repository_has_no_commit(repository, monkeypatch):
     folder, _ = repository("outer")
     inner = folder / "inner"
     shutil.copytree(folder / "study", inner / "study")

@@ -51,7 +51,7 @@ def test_a_task_has_all_replicates_that_a_cell_lacks():
     assert tasks[0].block == Block(cells[0].id, range(4, 20))
 
 
-def test_a_block_that_was_begun_goes_on_as_it_is():
+def test_begun_block_resumes_unchanged():
     (cell,) = autoencoders(1, replicates=8)
     begun = {cell.id: [range(2, 6)]}
     tasks = missing_tasks([cell], {}, begun)
@@ -70,7 +70,7 @@ def test_parts_are_of_nearly_equal_size():
 # --- order -----------------------------------------------------------------------------------
 
 
-def test_a_classifier_is_next_as_soon_as_its_encoder_is_there():
+def test_classifier_is_next_once_its_encoder_is_done():
     cells = [*family(), *autoencoders(9)[2:]]
     queue = Queue(missing_tasks(cells, {}))
     first, second = take_one(queue), take_one(queue)
@@ -86,7 +86,7 @@ def test_a_classifier_is_next_as_soon_as_its_encoder_is_there():
     assert second.cell.config["freeze"] == "scratch"
 
 
-def test_classifiers_of_one_encoder_take_turns_with_those_of_others():
+def test_classifiers_of_different_encoders_take_turns():
     axes = {"latent_dim": (2, 3), "depth": (2,)}
     fewshot = override(FEWSHOT, {**axes, "labels": (20, 40), "freeze": ("fixed",)}, {})
     autoencoder = override(AUTOENCODER, {**axes, "batch_size": (64,)}, {})
@@ -96,14 +96,14 @@ def test_classifiers_of_one_encoder_take_turns_with_those_of_others():
     assert [(c["latent_dim"], c["labels"]) for c in found] == [(2, 20), (3, 20), (2, 40), (3, 40)]
 
 
-def test_an_encoder_that_is_there_is_waited_for_by_nobody():
+def test_nothing_waits_for_a_finished_encoder():
     cells = family()
     queue = Queue(missing_tasks(cells, {cells[0].id: [range(2)]}))
     assert {take_one(queue).cell.config["freeze"] for _ in range(3)} == {"fixed", "full", "scratch"}
 
 
-def test_a_block_waits_for_the_parts_of_its_parent_that_it_starts_from_alone():
-    """With four replicates of the encoder in two blocks and the first two classifiers' done."""
+def test_block_waits_only_for_the_parent_parts_it_needs():
+    """The encoder's four replicates are in two blocks; the first two classifiers' are done."""
     cells = family(classifiers=4)
     finished = {cell.id: [range(2)] for cell in cells[1:]}
     halves = [Task(cells[0], range(2)), Task(cells[0], range(2, 4))]
@@ -130,7 +130,7 @@ def test_shared_encoders_are_few():
     ("cells", "replicates", "workers", "blocks"),
     [(1, 8, 4, 4), (1, 2, 4, 2), (2, 8, 4, 4), (3, 8, 4, 6), (4, 8, 4, 4), (1, 8, 1, 1)],
 )
-def test_where_workers_would_be_idle_blocks_are_divided(cells, replicates, workers, blocks):
+def test_blocks_are_divided_for_idle_workers(cells, replicates, workers, blocks):
     queue = Queue(missing_tasks(autoencoders(cells, replicates), {}))
     while queue.take(workers):
         pass
@@ -139,9 +139,9 @@ def test_where_workers_would_be_idle_blocks_are_divided(cells, replicates, worke
 
 
 @pytest.mark.parametrize(("workers", "blocks"), [(1, 1), (2, 2), (3, 2), (8, 4)])
-def test_blocks_that_others_wait_for_are_divided_among_all_workers(workers, blocks):
+def test_awaited_blocks_are_divided_among_all_workers(workers, blocks):
     """One encoder cell of four replicates, and 18 cells that build on it or on nothing. Its parts
-    are the first that are taken."""
+    are taken first."""
     cells = family(classifiers=4) + autoencoders(18)[2:]
     queue = Queue(missing_tasks(cells, {}))
     taken = [queue.take(workers)[0].cell for _ in range(blocks + 1)]
@@ -177,7 +177,7 @@ def test_a_long_last_block_is_divided_among_idle_workers():
 
 
 @pytest.mark.parametrize("known", ["nothing", "the encoder"])
-def test_what_is_not_known_yet_is_divided_by_its_work(known):
+def test_block_of_unknown_seconds_is_divided_by_its_work(known):
     """Seen: 100 replicates of `full` on one core of two, in a study's first minutes."""
     cells = family(classifiers=40)
     queue = Queue(missing_tasks(cells[1:3], {}), rates=Rates(images=3600))
@@ -188,7 +188,7 @@ def test_what_is_not_known_yet_is_divided_by_its_work(known):
     assert [name.split()[0] for name in found[1:]] == ["full"] * 2
 
 
-def test_parts_of_a_block_are_worth_a_trial_each():
+def test_each_part_of_a_block_is_worth_a_trial():
     assert taken(last_two(12.0), 4) == ["fixed 40", "full 40"]
     assert taken(last_two(32.0), 4) == ["fixed 40", "full 13", "full 13", "full 14"]
 
@@ -200,14 +200,14 @@ def test_equal_blocks_stay_whole():
 
 
 @pytest.mark.parametrize("replicates", [1, 2, 3])
-def test_few_replicates_on_many_workers(replicates):
+def test_few_replicates_are_split_among_many_workers(replicates):
     queue = Queue(missing_tasks(autoencoders(1, replicates), {}))
     found = [len(batch[0].replicates) for batch in iter(lambda: queue.take(500), [])]
     assert found == [1] * replicates
 
 
-def test_shares_of_many_tasks_are_not_summed_for_each(monkeypatch):
-    """Counted: for each of 1,000 tasks on 250 workers, how often seconds are asked for."""
+def test_taking_a_task_does_not_sum_over_all_tasks(monkeypatch):
+    """Counts how often seconds are asked for, with 1,000 tasks on 250 workers."""
     queue, count = Queue(missing_tasks(autoencoders(1000, replicates=8), {})), 0
     queue.rates.observe(next(iter(queue.left)).cell, 8, 100.0)
     expected = queue._expected
@@ -224,7 +224,7 @@ def test_shares_of_many_tasks_are_not_summed_for_each(monkeypatch):
     assert count < 60 * queue.total
 
 
-def test_an_only_block_of_an_unknown_kind_is_divided_when_its_parent_is_there():
+def test_only_block_of_unknown_kind_is_divided():
     queue = Queue(missing_tasks(family(classifiers=8)[:2], {}))
     encoder = take_one(queue)
     assert encoder.replicates == range(8)
@@ -232,7 +232,7 @@ def test_an_only_block_of_an_unknown_kind_is_divided_when_its_parent_is_there():
     assert taken(queue, 2) == ["fixed 4", "fixed 4"]
 
 
-def test_blocks_that_have_become_ready_count_at_once():
+def test_newly_ready_blocks_count_at_once():
     """30 classifiers of one encoder on ten workers: nobody is idle when it is done."""
     axes = {"latent_dim": (2,), "depth": (2,)}
     arms = {**axes, "labels": tuple(range(10, 310, 10)), "freeze": ("full",)}
@@ -267,7 +267,7 @@ def test_a_block_on_gpus_is_divided_among_them(gpus, each, parts):
     assert queue.total == parts
 
 
-def test_what_waits_for_a_divided_block_waits_for_all_its_parts():
+def test_child_waits_for_all_parts_of_a_divided_block():
     cells = family(classifiers=8)[:2]
     queue = Queue(missing_tasks(cells, {}))
     queue.rates.observe(cells[0], 8, 100.0)
@@ -295,7 +295,7 @@ def test_short_blocks_travel_together_where_there_are_many():
 
 
 @pytest.mark.parametrize(("seconds", "together"), [(20.0, 1), (6.0, 1), (4.0, 2), (1.0, 10)])
-def test_a_trial_of_several_blocks_takes_about_ten_seconds(seconds, together):
+def test_short_blocks_fill_trials_of_about_ten_seconds(seconds, together):
     queue = Queue(missing_tasks(autoencoders(400), {}))
     queue.finish(take_one(queue), seconds)
     assert len(queue.take(1)) == together
@@ -312,8 +312,8 @@ def test_a_block_that_was_lost_travels_alone():
         assert batch == [lost]
 
 
-def test_work_grows_with_the_number_of_blocks_and_no_faster():
-    """Counted: how often tasks are looked at in a heap of 20,000, by a type that counts."""
+def test_queue_work_scales_with_the_number_of_blocks():
+    """Counts comparisons in a heap of 20,000 tasks, by a type that counts."""
     queue = Queue(missing_tasks(autoencoders(20_000), {}))
     count = 0
 
@@ -349,7 +349,7 @@ def tries(task, fault):
 @pytest.mark.parametrize(
     ("trials", "next_ones"), [(8, [8, 4, 2, 1]), (7, [7, 3, 1]), (2, [2, 1]), (1, [1])]
 )
-def test_a_block_too_large_for_its_share_of_a_gpu_gets_twice_as_much(trials, next_ones):
+def test_block_too_large_for_its_gpu_share_gets_double(trials, next_ones):
     (task,) = missing_tasks(autoencoders(1, replicates=1), {})
     task.gpus = share_of(trials)
     assert [gpus for gpus, _, _ in tries(task, Fault.GPU_MEMORY)] == [
@@ -373,7 +373,7 @@ def test_a_block_too_large_for_a_whole_gpu_is_divided():
     assert {take_one(queue).cell.config["freeze"] for _ in range(2)} == {"fixed", "full"}
 
 
-def test_one_replicate_too_large_for_a_whole_gpu_fails_with_that_reason():
+def test_replicate_too_large_for_a_gpu_fails_saying_so():
     text = failure_message(Fault.GPU_MEMORY, "Traceback …", 1.0)
     assert text.splitlines()[-1] == (
         "OutOfMemoryError: one replicate doesn't fit a whole GPU; smaller --batch-sizes take less"
@@ -382,7 +382,7 @@ def test_one_replicate_too_large_for_a_whole_gpu_fails_with_that_reason():
     assert failure_message(Fault.GPU_MEMORY, "no", 0.0) == "no"
 
 
-def test_a_block_too_large_for_a_host_fails_with_that_reason():
+def test_block_too_large_for_a_host_fails_saying_so():
     text = failure_message(Fault.HOST_MEMORY, "Traceback …", 0.0)
     assert text.splitlines()[-1] == (
         "OutOfMemoryError: the host's memory ran out in 4 tries, the last one alone; "
@@ -403,12 +403,12 @@ def test_a_block_without_a_gpu_is_never_given_one():
         (Fault.OWN, [False]),
     ],
 )
-def test_how_often_a_block_is_tried(fault, alone):
+def test_fault_decides_the_number_of_tries(fault, alone):
     (task,) = missing_tasks(autoencoders(1), {})
     assert [how for _, _, how in tries(task, fault)] == alone
 
 
-def test_what_must_run_alone_waits_until_the_others_are_out():
+def test_block_that_must_run_alone_waits_for_the_others():
     """One block on its last try doesn't slow the others."""
     queue = Queue(missing_tasks(autoencoders(4), {}))
     unlucky = take_one(queue)
@@ -425,7 +425,7 @@ def test_what_must_run_alone_waits_until_the_others_are_out():
     assert order[-1] is first
 
 
-def test_what_builds_on_a_failed_block_is_dropped():
+def test_children_of_a_failed_block_are_dropped():
     cells = family()
     queue = Queue(missing_tasks(cells, {}))
     parent = take_one(queue)
@@ -437,7 +437,7 @@ def test_what_builds_on_a_failed_block_is_dropped():
 
 
 def linked(*links, blocks=4):
-    """Tasks of one replicate each, of which each first builds on each second."""
+    """Tasks of one replicate each; the first of each link builds on the second."""
     tasks = missing_tasks(autoencoders(blocks, replicates=1), {})
     for child, parent in links:
         tasks[parent].children.append(tasks[child])
@@ -464,8 +464,8 @@ def test_descendants_are_dropped_once():
         (range(4, 8), [range(4, 8)], [range(4), range(8, 12)]),
     ],
 )
-def test_of_a_divided_encoder_a_failed_part_takes_its_own_classifiers_along(failed, lost, kept):
-    """They had waited for all parts: a replicate that diverges would fail them all, on each run."""
+def test_failed_encoder_part_fails_only_its_classifiers(failed, lost, kept):
+    """If they waited for all parts, a diverging replicate would fail them all, on each run."""
     encoder, classifier = family(classifiers=12)[:2]
     parts = [Task(encoder, range(start, start + 4)) for start in (0, 4, 8)]
     queue = Queue(parts + missing_tasks([classifier], {}))
@@ -486,7 +486,7 @@ def test_of_a_divided_encoder_a_failed_part_takes_its_own_classifiers_along(fail
     assert queue.total == len(parts) + len(found) + len(dropped)
 
 
-def test_what_fails_of_all_parts_is_dropped_part_by_part():
+def test_classifiers_of_failed_parts_drop_part_by_part():
     encoder, classifier = family(classifiers=8)[:2]
     parts = [Task(encoder, range(4)), Task(encoder, range(4, 8))]
     queue = Queue(parts + missing_tasks([classifier], {}))
@@ -497,7 +497,7 @@ def test_what_fails_of_all_parts_is_dropped_part_by_part():
 
 
 def test_classifiers_of_shared_encoders_fail_together():
-    """Those of one of two encoders are every second one: no block."""
+    """Each of two encoders has every second classifier, which is no block."""
     encoder, classifier = family(encoders=2, classifiers=8)[:2]
     parts = [Task(encoder, range(1)), Task(encoder, range(1, 2))]
     queue = Queue(parts + missing_tasks([classifier], {}))
@@ -517,7 +517,7 @@ def test_a_block_short_of_gpu_memory_keeps_its_checkpoint():
     assert queue.take(8)[0].replicates == range(40)
 
 
-def test_a_dropped_block_is_not_ready_when_its_other_parent_is_done():
+def test_dropped_block_never_becomes_ready():
     tasks, queue = linked((2, 0), (2, 1), blocks=3)
     first, second = take_one(queue), take_one(queue)
     assert queue.drop(first) == [tasks[2]]
@@ -526,7 +526,7 @@ def test_a_dropped_block_is_not_ready_when_its_other_parent_is_done():
     assert not queue.left
 
 
-def test_a_dropped_block_stays_dropped_when_its_other_parent_is_divided():
+def test_dropped_block_stays_dropped_after_a_division():
     axes = {"latent_dim": (2,), "depth": (2,)}
     full = {**axes, "labels": (20,), "freeze": ("full",)}
     fewshot = override(FEWSHOT, full, {"replicates": 16, "encoders": 8})
@@ -581,7 +581,7 @@ def test_a_search_makes_tasks_when_none_is_ready():
         (RuntimeError("no"), Fault.OWN),
     ],
 )  # fmt: skip
-def test_what_ended_a_trial_is_known_by_its_error(error, kind):
+def test_error_tells_what_ended_a_trial(error, kind):
     assert fault_of(error) is kind
 
 

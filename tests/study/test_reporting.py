@@ -1,5 +1,5 @@
-"""The report has a process of its own, whose errors arrive as they are; and so has torch, which the
-driver doesn't load."""
+"""The report has its own process, whose errors arrive unchanged. The driver loads no torch, which
+stays in other processes."""
 
 import contextlib
 import os
@@ -24,7 +24,7 @@ def killed(*arguments):
     os._exit(9)
 
 
-def test_what_is_wrong_with_results_is_said_as_if_there_were_no_other_process(tmp_path):
+def test_error_of_the_report_process_arrives_unchanged(tmp_path):
     with pytest.raises(StoreError, match=f"^{tmp_path} holds no study"):
         reporting.write(tmp_path, {})
 
@@ -37,13 +37,13 @@ def test_a_damaged_block_arrives_with_its_reason():
     assert error.reason == "damaged: 0-1.json: too short"
 
 
-def test_a_process_that_is_killed_is_an_error_of_its_own(monkeypatch, tmp_path):
+def test_killed_process_raises_its_own_error(monkeypatch, tmp_path):
     monkeypatch.setattr(reporting, "_write", killed)
     with pytest.raises(reporting.Killed, match="has ended before it was done"):
         reporting.write(tmp_path, {})
 
 
-def test_of_a_killed_report_the_command_says_how_to_go_on(computed, monkeypatch, tmp_path, capsys):
+def test_command_says_how_to_retry_a_killed_report(computed, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr("study.reporting.write", real_write)
     monkeypatch.setattr(reporting, "_write", killed)
     command = ["run", "autoencoder", "--preset", "smoke", "--out", str(tmp_path)]
@@ -53,7 +53,7 @@ def test_of_a_killed_report_the_command_says_how_to_go_on(computed, monkeypatch,
     assert f"`study report {tmp_path}` tries again" in said
 
 
-def test_a_home_that_cannot_be_written_to_is_worth_no_line(monkeypatch, capfd):
+def test_unwritable_home_prints_nothing(monkeypatch, capfd):
     monkeypatch.setenv("HOME", "/proc/1")
     for name in ("MPLCONFIGDIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
@@ -62,7 +62,7 @@ def test_a_home_that_cannot_be_written_to_is_worth_no_line(monkeypatch, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_no_configuration_of_matplotlib_ends_the_report(monkeypatch, tmp_path):
+def test_bad_matplotlib_settings_do_not_end_the_report(monkeypatch, tmp_path):
     (tmp_path / "matplotlibrc").write_bytes(b"\xff\xfe")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLCONFIGDIR", str(tmp_path))
@@ -80,8 +80,8 @@ def test_the_driver_loads_no_torch():
 
 
 @pytest.mark.parametrize(("module", "set_there"), [("analysis.results", 0), ("study.launch", 1)])
-def test_who_reads_results_keeps_rays_settings(module, set_there):
-    """A notebook may run a Tune of its own, with the loggers and the checkpoints that it has."""
+def test_reading_results_keeps_rays_settings(module, set_there):
+    """A notebook may run its own Tune, with its own loggers and checkpoints."""
     program = f"import os, sys, {module}; sys.exit('TUNE_GLOBAL_CHECKPOINT_S' in os.environ)"
     env = {key: value for key, value in os.environ.items() if not key.startswith("TUNE_")}
     done = subprocess.run([sys.executable, "-c", program], env=env, check=False)
@@ -102,7 +102,7 @@ def test_torch_is_hidden_in_the_block_alone():
     assert ran.stdout == "hidden\n[0.0, 0.0]\n"
 
 
-def test_a_torch_that_is_there_stays():
+def test_torch_already_loaded_stays():
     import torch
 
     with torch_hidden():
@@ -148,9 +148,9 @@ def spawned(driver):
         (signal.SIGKILL, False),
     ],
 )
-def test_it_does_not_outlive_the_driver(how, group, when, tmp_path):
-    """Nor does the one beside it; nor have they anything to say of Ctrl-C, which a terminal sends
-    to all processes."""
+def test_report_process_does_not_outlive_the_driver(how, group, when, tmp_path):
+    """Nor does the one beside it. Neither prints anything on Ctrl-C, which a terminal sends to all
+    processes."""
     (tmp_path / "sleeper.py").write_text(SLEEPER)
     driver = subprocess.Popen(
         [sys.executable, "-c", SLEEPING],
@@ -168,8 +168,8 @@ def test_it_does_not_outlive_the_driver(how, group, when, tmp_path):
     os.killpg(driver.pid, how) if group else driver.send_signal(how)
     _, said = driver.communicate(timeout=10)
     assert driver.returncode != 0
-    if (how, when) != (signal.SIGKILL, "at once"):  # one that begins may say that it reads no more
-        # So may the one beside, where the writer is killed in the moment of starting it.
+    if (how, when) != (signal.SIGKILL, "at once"):  # a starting one may report that input ended
+        # So may the one beside it, if the writer is killed while starting it.
         begun = said.count("EOFError: Ran out of input") if when == "at once" else 0
         assert said.count("Traceback") - begun == (how != signal.SIGKILL)  # the driver's own
     _, alive = psutil.wait_procs(writers, timeout=10)

@@ -17,7 +17,7 @@ from study.store import Store
 
 
 class Session:
-    """Remembers what it was to compute, and computes nothing."""
+    """Records what it is asked to compute, and computes nothing."""
 
     def __init__(self):
         self.computed = []
@@ -85,7 +85,7 @@ def test_only_cells_of_undecided_comparisons_grow(study, monkeypatch):
     assert counts[cells_of(groups, 20)[0].id] == 12
 
 
-def test_it_ends_with_the_most_that_is_allowed(study, monkeypatch):
+def test_it_ends_at_the_maximum_of_replicates(study, monkeypatch):
     made, groups = study
     ask(monkeypatch, groups, {20: 99, 40: 99})
     session = Session()
@@ -97,8 +97,8 @@ def test_it_ends_with_the_most_that_is_allowed(study, monkeypatch):
     assert "undecided with 16 replicates: 20 labels; 40 labels" in said
 
 
-def test_it_ends_where_replicates_are_of_no_pair(study, monkeypatch):
-    """As where one arm has failed: its question never has more pairs."""
+def test_it_ends_if_replicates_add_no_pairs(study, monkeypatch):
+    """As when one arm has failed: its question never gets more pairs."""
     made, groups = study
     ids = tuple(cell.id for cell in cells_of(groups, 20))
     stuck = Question("20 labels", ids, 6)
@@ -109,7 +109,7 @@ def test_it_ends_where_replicates_are_of_no_pair(study, monkeypatch):
     assert "no more are added" in made.console.file.getvalue()
 
 
-def test_a_killed_reader_is_said_in_one_line(study, monkeypatch):
+def test_killed_reader_is_reported_in_one_line(study, monkeypatch):
     made, groups = study
 
     def killed(*arguments):
@@ -135,7 +135,7 @@ def test_every_classifier_has_its_own_encoder(large_data):
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_rows_of_a_decided_study_are_those_of_one_with_as_many_replicates(run_study, tmp_path):
+def test_decided_study_equals_one_of_equal_replicates(run_study, tmp_path):
     """The whole loop on Ray."""
     grid = ["run", "fewshot", "--preset", "smoke", "--dataset", "digits", "--latent-dims", "2",
             "--depths", "2", "--labels", "10", "--freeze", "fixed", "full", "--encoders", "0",

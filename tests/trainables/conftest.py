@@ -1,4 +1,4 @@
-"""What several tests of trainables share."""
+"""Fixtures that several tests of trainables share."""
 
 import dataclasses
 
@@ -32,7 +32,7 @@ def first_epoch():
 
 @pytest.fixture
 def encoded(monkeypatch):
-    """How many images each call of an encoder has had."""
+    """The number of images in each call of an encoder."""
     calls = []
     forward = Encoder.forward
 

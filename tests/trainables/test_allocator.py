@@ -1,4 +1,4 @@
-"""Freed memory stays with the process, in a process of its own: the setting can't be undone."""
+"""Freed memory stays with the process: tested in another one, as the setting can't be undone."""
 
 import os
 import platform

@@ -99,7 +99,7 @@ def test_judges_and_principal_components_take_any_shape(shape):
     assert errors.is_monotonic_decreasing and errors.iloc[-1] > 0
 
 
-def test_pca_of_large_images_is_that_of_the_covariance(monkeypatch):
+def test_pca_of_large_images_matches_the_covariance(monkeypatch):
     from analysis.reconstruction import errors
 
     data = dataset(3, 12, 10, 4, images=20)

@@ -1,4 +1,4 @@
-"""Views of digits: where pixels go, whose draws they are, and that none is a mirror image."""
+"""Views of digits: where pixels go, which generators draw them, and that none is mirrored."""
 
 import math
 
@@ -26,7 +26,7 @@ def two_dots(row, column):
     return dot(row, column) + dot(row + 2, column) / 2
 
 
-def test_a_turn_is_about_the_centre_of_mass_which_comes_to_the_middle():
+def test_turn_centres_the_image_at_its_centre_of_mass():
     for row, column in ((4, 5), (13, 20)):
         for degrees in (0.0, 90.0, 137.0):
             seen = turned(two_dots(row, column), torch.tensor([degrees]))
@@ -38,7 +38,7 @@ def test_a_turn_is_about_the_centre_of_mass_which_comes_to_the_middle():
     ("degrees", "down", "right"), [(0, 1, 0), (90, 0, 1), (180, -1, 0), (270, 0, -1)]
 )
 def test_a_quarter_turn_is_counter_clockwise(degrees, down, right):
-    """What was above comes to the left: seen from the faint pixel, the bright one."""
+    """The bright pixel, above the faint one before, comes to its left."""
     image = dot(12, 13) + dot(15, 13) / 2  # its centre of mass lies in row 13
     seen = turned(image, torch.tensor([float(degrees)]))
     # The middle lies between pixels 13 and 14.
@@ -61,8 +61,8 @@ def test_a_turn_of_a_black_image_is_black():
     assert not turned(torch.zeros(1, 1, 28, 28), torch.tensor([45.0])).any()
 
 
-def test_the_centre_of_mass_says_nothing_about_the_angle_of_a_digit(digits):
-    """About the middle of the image, its direction alone would give the angle to 20°."""
+def test_centre_of_mass_does_not_reveal_the_angle(digits):
+    """After turns about the image's middle, its direction alone would give the angle to 20°."""
     images = pixels(digits.validation.on("cpu")[0])
     angles = 360 * torch.rand(len(images), generator=torch.Generator().manual_seed(0))
     right, down = centres_of_mass(turned(images, angles)).unbind(dim=1)
@@ -82,7 +82,7 @@ def test_strokes_become_thicker_and_thinner(strength):
     assert seen.min() >= 0 and seen.max() <= 1
 
 
-def test_strokes_of_a_replicate_are_drawn_from_its_own_generator():
+def test_replicates_draw_strokes_from_their_generators():
     images = torch.rand(1, 4, 1, 28, 28).repeat(2, 1, 1, 1, 1)
     together = restroked(images, 1.0, generators(1, 2))
     assert torch.equal(together[1], restroked(images[:1], 1.0, generators(2))[0])
@@ -94,7 +94,7 @@ def test_a_view_of_strength_0_without_noise_is_the_image():
     assert torch.equal(views(images, 0.0, 0.0, generators(1, 2)), images)
 
 
-def test_replicates_draw_from_generators_of_their_own():
+def test_replicates_draw_views_from_their_generators():
     images = torch.rand(1, 4, 1, 28, 28).repeat(2, 1, 1, 1, 1)
     together = views(images, 1.0, 0.3, generators(1, 2))
     for replicate, seed in enumerate((1, 2)):
@@ -104,7 +104,7 @@ def test_replicates_draw_from_generators_of_their_own():
     assert not torch.allclose(together[0, 0], together[0, 1])
 
 
-def test_noise_has_the_standard_deviation_that_is_asked_for():
+def test_noise_has_the_standard_deviation_asked_for():
     images = torch.full((1, 50, 1, 28, 28), 0.5)
     noise = views(images, 0.0, 0.3, generators(3)) - images
     assert noise.std().item() == pytest.approx(0.3, rel=0.02)
@@ -122,8 +122,8 @@ def test_no_view_is_a_mirror_image():
     assert (torch.linalg.det(theta[:, :, :2]) > 0).all()
 
 
-def test_a_view_moves_a_pixel_by_a_few_and_not_by_many():
-    """Within what turn, shift, scale, shear and bend (4 SD) allow 6 pixels from the centre."""
+def test_view_moves_a_pixel_by_a_few_pixels_only():
+    """At most what turn, shift, scale, shear and bend (4 SD) allow 6 pixels from the centre."""
     images = dot(13, 19).repeat(400, 1, 1, 1)[None]
     seen = views(images, 1.0, 0.0, generators(5))[0, :, 0]
     weight = seen.sum(dim=(1, 2))

@@ -1,4 +1,4 @@
-"""Autoencoders: what a cell reports is true, reproducible, and possible."""
+"""Autoencoders: a cell's report is true and reproducible, and bad settings are refused."""
 
 import dataclasses
 import time
@@ -38,7 +38,7 @@ def reconstruct(outcome, config, replicate, split):
         return images, model.double()(images)
 
 
-def test_the_reported_errors_are_those_of_the_stored_weights(outcome, few_digits):
+def test_reported_errors_match_the_stored_weights(outcome, few_digits):
     for replicate, row in enumerate(outcome.rows):
         for split, name in ((few_digits.validation, "val_mse"), (few_digits.test, "test_mse")):
             images, reconstructed = reconstruct(outcome, TINY, replicate, split)
@@ -46,7 +46,7 @@ def test_the_reported_errors_are_those_of_the_stored_weights(outcome, few_digits
             assert row[name] == pytest.approx(mse, abs=1e-6)
 
 
-def test_there_is_a_row_a_replicate(outcome):
+def test_each_replicate_has_a_row(outcome):
     assert [row["replicate"] for row in outcome.rows] == [4, 5]
     assert {row["parameters"] for row in outcome.rows} == {
         sum(value[0].numel() for value in outcome.weights.values())
@@ -56,7 +56,7 @@ def test_there_is_a_row_a_replicate(outcome):
     assert outcome.predictions is None
 
 
-def test_the_time_of_a_cell_is_shared_among_its_replicates(few_digits):
+def test_replicates_share_the_time_of_their_cell(few_digits):
     started = time.perf_counter()
     rows = train(TINY, BLOCK, few_digits, nothing).rows
     took = time.perf_counter() - started
@@ -64,7 +64,7 @@ def test_the_time_of_a_cell_is_shared_among_its_replicates(few_digits):
     assert rows[0]["train_seconds"] == rows[1]["train_seconds"]
 
 
-def test_the_history_has_a_line_a_replicate_and_epoch(outcome):
+def test_history_has_a_line_per_replicate_and_epoch(outcome):
     assert [(line["epoch"], line["replicate"]) for line in outcome.history] == [
         (epoch, replicate) for epoch in (1, 2, 3) for replicate in BLOCK
     ]
@@ -74,7 +74,7 @@ def test_the_history_has_a_line_a_replicate_and_epoch(outcome):
         assert row["train_mse"] == last["train_mse"]
 
 
-def test_an_epoch_is_reported_as_the_mean_over_replicates(few_digits):
+def test_epoch_report_is_the_mean_over_replicates(few_digits):
     reports = []
     outcome = train(TINY, BLOCK, few_digits, lambda metrics: reports.append(dict(metrics)))
     assert [report["epoch"] for report in reports] == [1, 2, 3]
@@ -98,8 +98,8 @@ def test_another_seed_gives_other_models(outcome, few_digits):
     assert len(set(errors)) == 4
 
 
-def test_what_is_seen_and_what_is_wanted(few_digits, monkeypatch):
-    """Noise is never wanted; the augmented image is where the target is the view."""
+def test_target_is_clean_or_the_view_without_noise(few_digits, monkeypatch):
+    """Noise is never part of the target; the augmentation is if the target is the view."""
     asked = []
 
     def record(model, seen, wanted):
@@ -123,7 +123,7 @@ def test_what_is_seen_and_what_is_wanted(few_digits, monkeypatch):
             assert seen.min() >= 0 and seen.max() <= 1 + 1e-6
 
 
-def test_without_augmentation_the_target_is_of_no_consequence(outcome, few_digits):
+def test_target_has_no_effect_without_augmentation(outcome, few_digits):
     other = train(dataclasses.replace(TINY, target="view"), BLOCK, few_digits, nothing)
     assert other.history == outcome.history
 
@@ -139,7 +139,7 @@ def test_a_longer_code_reconstructs_better(digits):
 
 
 @pytest.mark.parametrize("network", ["convolutional", "mlp"])
-def test_an_affine_autoencoder_almost_equals_pca_and_never_beats_it(network, digits):
+def test_affine_autoencoder_nears_but_never_beats_pca(network, digits):
     settings = {"depth": 1, "width": 4, "epochs": 4, "batch_size": 32}
     rate = 1e-2 if network == "convolutional" else 3e-3
     config = Config(2, activation="none", network=network, learning_rate=rate, **settings)
@@ -202,7 +202,7 @@ def test_a_batch_larger_than_the_data_is_named(few_digits):
     not (REAL_DATA / "MNIST" / "raw" / "train-images-idx3-ubyte").is_file(),
     reason="full MNIST is not in ../shared/data",
 )
-def test_a_cell_of_full_mnist():
+def test_cell_of_full_mnist_beats_pca():
     data = load("mnist", REAL_DATA)
     config = Config(8, depth=2, width=4, epochs=1, batch_size=250)
     config.check_data(data)

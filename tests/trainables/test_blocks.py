@@ -22,8 +22,7 @@ from trainables.supervised import train as supervised
 WHOLE = range(5)
 BLOCKS = [*(range(r, r + 1) for r in WHOLE), range(1, 4)]
 
-# Sizes that leave rests after full vectors, and one that leaves none: latent_dim, depth, width,
-# batch_size.
+# Sizes with a remainder after full vectors, and one without: latent_dim, depth, width, batch_size.
 SIZES = [(3, 2, 2, 7), (7, 3, 5, 13), (16, 2, 16, 16)]
 
 
@@ -68,7 +67,7 @@ def trained(monkeypatch):
 
 
 def facts(outcome, block, members):
-    """All that is known of each replicate of a block, but for its time."""
+    """All facts of each replicate of a block except its time."""
     found = {}
     for position, replicate in enumerate(block):
         (row,) = (row for row in outcome.rows if row["replicate"] == replicate)
@@ -173,7 +172,7 @@ def test_an_mlp_is_the_same_in_every_block(odd_digits):
 
 
 def test_a_gelu_is_the_same_in_every_block(threads):
-    """In a vector, the gradient of 1 number in 30,000 is another than in the rest after them."""
+    """In a full vector, the gradient of 1 number in 30,000 differs from that in a remainder."""
     inputs, gradient = torch.randn(2, 8000, 15, generator=torch.Generator().manual_seed(0))
 
     def backward(chosen):
@@ -227,14 +226,14 @@ def assert_vectorised_as_looped(module, config, data):
 
 @pytest.mark.usefixtures("double_precision")
 @pytest.mark.parametrize("loss", LOSSES)
-def test_vectorised_rotation_is_that_of_a_loop(loss, few_digits):
+def test_vectorised_rotation_matches_a_loop(loss, few_digits):
     config = rotation.Config(loss, depth=2, width=2, batch_size=20, epochs=3)
     assert_vectorised_as_looped(rotation, config, few_digits)
 
 
 @pytest.mark.usefixtures("double_precision")
 @pytest.mark.parametrize("target", TARGETS)
-def test_vectorised_augmentation_is_that_of_a_loop(target, few_digits):
+def test_vectorised_augmentation_matches_a_loop(target, few_digits):
     config = autoencoder.Config(
         3, depth=2, width=2, batch_size=16, epochs=3, augment=1.0, noise=0.2, target=target
     )

@@ -1,4 +1,4 @@
-"""A cell that was interrupted and goes on ends with the same bits as one that was not."""
+"""An interrupted and resumed cell ends with the same bits as an undisturbed one."""
 
 import dataclasses
 import os
@@ -20,7 +20,7 @@ BLOCK = range(3, 5)
 
 
 class Killed(BaseException):
-    """Ends a `train` like a signal would, after what it has saved."""
+    """Ends a `train` like a signal would, after its last save."""
 
 
 def checkpoint(folder, key="this", interval=0.0):
@@ -28,7 +28,7 @@ def checkpoint(folder, key="this", interval=0.0):
 
 
 def run(module, config, data, parent=None, strategy=None, kept=None, killed_in=None):
-    """The outcome of a cell, or None where it was killed before its `killed_in`-th report."""
+    """The outcome of a cell, or None if it was killed in its `killed_in`-th report."""
     reports = []
 
     def report(metrics):
@@ -58,11 +58,11 @@ def assert_same_bits(one, other):
 
 @pytest.mark.parametrize("optimiser", ["adamw", "muon"])
 @pytest.mark.parametrize("strategy", ["loop", "vectorised"])
-def test_an_autoencoder_goes_on_where_it_was_killed(strategy, optimiser, few_digits, tmp_path):
+def test_autoencoder_resumes_where_it_was_killed(strategy, optimiser, few_digits, tmp_path):
     config = dataclasses.replace(AUTOENCODER, optimiser=optimiser)
     undisturbed = run(autoencoder, config, few_digits, strategy=strategy)
     first = checkpoint(tmp_path)
-    # In the report of epoch 4, which is before its save: the one of epoch 3 is the last.
+    # Killed in the report of epoch 4, which comes before its save: the last save is epoch 3's.
     options = {"strategy": strategy, "kept": first, "killed_in": 4}
     assert run(autoencoder, config, few_digits, **options) is None
     second = checkpoint(tmp_path)
@@ -87,7 +87,7 @@ AUGMENTED = {"augment": 1.0, "noise": 0.2}
 
 
 @pytest.mark.parametrize("objective", ["reconstruction", "variational", "contrastive"])
-def test_augmentation_and_noise_go_on_with_their_own_draws(objective, few_digits, tmp_path):
+def test_augmentation_and_noise_resume_their_draws(objective, few_digits, tmp_path):
     settings = {"objective": objective, "contrastive_updates": 6 * 5, **AUGMENTED}
     config = dataclasses.replace(AUTOENCODER, **settings)
     undisturbed = run(autoencoder, config, few_digits)
@@ -98,7 +98,7 @@ def test_augmentation_and_noise_go_on_with_their_own_draws(objective, few_digits
 
 
 @pytest.mark.parametrize("loss", ["absolute", "von_mises"])
-def test_turns_go_on_with_their_own_draws(loss, few_digits, tmp_path):
+def test_turns_resume_their_draws(loss, few_digits, tmp_path):
     config = rotation.Config(loss, depth=1, width=2, batch_size=20, epochs=6)
     undisturbed = run(rotation, config, few_digits)
     assert run(rotation, config, few_digits, kept=checkpoint(tmp_path), killed_in=4) is None
@@ -110,7 +110,7 @@ def test_turns_go_on_with_their_own_draws(loss, few_digits, tmp_path):
 @pytest.mark.parametrize(
     "freeze", ["fixed", "full", "scratch", "lp-ft", "propagation", "consistency"]
 )
-def test_a_classifier_goes_on_where_it_was_killed(freeze, few_digits, tmp_path):
+def test_classifier_resumes_where_it_was_killed(freeze, few_digits, tmp_path):
     config = fewshot.Config(
         latent_dim=3, labels=20, freeze=freeze, depth=1, width=2, batch_size=10,
         epochs=120 if freeze == "lp-ft" else 60, pseudo_epochs=60, pseudo_batch_size=50,
@@ -128,7 +128,7 @@ def test_a_classifier_goes_on_where_it_was_killed(freeze, few_digits, tmp_path):
     assert_same_bits(resumed, undisturbed)
 
 
-def test_a_supervised_network_goes_on_with_its_batch_norms(few_digits, tmp_path):
+def test_supervised_network_resumes_with_its_batch_norms(few_digits, tmp_path):
     config = supervised.Config(labels=20, augment=0.0, batch_size=10, epochs=60, width=2)
     undisturbed = supervised.train(config, BLOCK, few_digits, lambda metrics: None)
     reports = []
@@ -166,7 +166,7 @@ def test_time_of_earlier_tries_counts(few_digits, tmp_path, monkeypatch):
     assert [row["train_seconds"] for row in outcome.rows] == [60.0 / 2] * 2
 
 
-def test_without_a_checkpoint_nothing_is_kept_and_nothing_changes(few_digits, tmp_path):
+def test_checkpoint_never_due_keeps_and_changes_nothing(few_digits, tmp_path):
     kept = checkpoint(tmp_path, interval=1e9)
     assert_same_bits(run(autoencoder, AUTOENCODER, few_digits, kept=kept),
                      run(autoencoder, AUTOENCODER, few_digits))  # fmt: skip
@@ -195,7 +195,7 @@ def test_a_checkpoint_is_read_as_it_was_written(tmp_path):
     assert os.listdir(tmp_path / "progress") == ["cell.safetensors"]
 
 
-def test_the_last_save_is_the_one_that_counts(tmp_path):
+def test_last_save_counts(tmp_path):
     kept = checkpoint(tmp_path)
     kept.save(PROGRESS)
     kept.save(Progress(4, {"weight": torch.zeros(1)}, {}))

@@ -1,4 +1,4 @@
-"""Codes that are computed once are those that would be computed again."""
+"""Kept codes equal codes computed again."""
 
 import copy
 import errno
@@ -22,7 +22,7 @@ def nothing_kept(monkeypatch):
     monkeypatch.setattr(codes, "_shared", None)
 
 
-def test_kept_codes_are_those_of_the_same_encoder_and_images(digits, encoded):
+def test_kept_codes_need_the_same_encoder_and_images(digits, encoded):
     one, other = initialise(lambda: Classifier.untrained(SHAPE), 3, range(2))
     images = torch.from_numpy(digits.test.images)
     first = encode(one, images)
@@ -39,7 +39,7 @@ def test_kept_codes_are_those_of_the_same_encoder_and_images(digits, encoded):
     assert sum(encoded) == 4000
 
 
-def test_no_more_codes_are_kept_than_said(digits, monkeypatch):
+def test_number_of_kept_codes_is_limited(digits, monkeypatch):
     monkeypatch.setattr(codes, "KEPT", 2 * 1000 * 3 * 4)
     images = torch.from_numpy(digits.test.images)
     for member in initialise(lambda: Classifier.untrained(SHAPE), 4, range(4)):
@@ -47,7 +47,7 @@ def test_no_more_codes_are_kept_than_said(digits, monkeypatch):
     assert len(codes._kept) == 2
 
 
-def test_what_one_process_has_computed_others_find(digits, encoded, tmp_path):
+def test_processes_share_computed_codes(digits, encoded, tmp_path):
     """To the last bit; a process that doesn't share has only its own."""
     folder = tmp_path / "session" / "codes"
     (one,) = initialise(lambda: Classifier.untrained(SHAPE), 5, range(1))
@@ -61,7 +61,7 @@ def test_what_one_process_has_computed_others_find(digits, encoded, tmp_path):
     assert folder.stat().st_mode & 0o077 == 0
 
 
-def test_a_file_that_is_no_array_runs_no_code_and_is_replaced(digits, encoded, tmp_path):
+def test_foreign_file_runs_no_code_and_is_replaced(digits, encoded, tmp_path):
     codes.share(tmp_path)
     (one,) = initialise(lambda: Classifier.untrained(SHAPE), 5, range(1))
     images = torch.from_numpy(digits.test.images)
@@ -76,7 +76,7 @@ def test_a_file_that_is_no_array_runs_no_code_and_is_replaced(digits, encoded, t
     assert file.read_bytes() == whole
 
 
-def test_on_a_full_disk_nothing_half_written_stays(digits, monkeypatch, tmp_path):
+def test_full_disk_leaves_no_half_written_file(digits, monkeypatch, tmp_path):
     def half(file, array):
         file.write(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -89,7 +89,7 @@ def test_on_a_full_disk_nothing_half_written_stays(digits, monkeypatch, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_is_gone_costs_no_result(digits, tmp_path):
+def test_missing_folder_costs_no_result(digits, tmp_path):
     codes.share(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
     (one,) = initialise(lambda: Classifier.untrained(SHAPE), 5, range(1))

@@ -1,5 +1,5 @@
-"""Shapes in colours, of 32 × 32 pixels and ten classes, as CIFAR-10 has them: what is learnt from
-them is more than chance, and more with more of everything."""
+"""Coloured shapes of 32 × 32 pixels in ten classes, like CIFAR-10: what is learnt from them beats
+chance, and improves with more of everything."""
 
 import numpy as np
 import pytest

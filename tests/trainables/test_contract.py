@@ -1,4 +1,4 @@
-"""What all settings have in common, and who is named where a replicate diverges."""
+"""What all settings have in common, and which replicates a divergence names."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from trainables.rotation import settings as rotation
 
 @dataclass(frozen=True)
 class Later(Settings):
-    """Settings of which one came later."""
+    """Settings, one of which was added later."""
 
     width: int = 16
     tied: bool = added(False)
@@ -37,12 +37,12 @@ def test_a_replicate_builds_on_the_one_of_its_number():
     ("freeze", "encoders", "sources"),
     [("fixed", 0, [0, 1, 2, 3, 4]), ("full", 2, [0, 1, 0, 1, 0]), ("scratch", 2, [0, 1, 2, 3, 4])],
 )
-def test_classifiers_share_as_many_encoders_as_are_asked_for(freeze, encoders, sources):
+def test_classifiers_share_the_encoders_asked_for(freeze, encoders, sources):
     config = fewshot.Config(2, 20, freeze, encoders=encoders)
     assert [config.parent_replicate(replicate) for replicate in range(5)] == sources
 
 
-def test_what_diverged_is_named_by_its_number():
+def test_diverged_replicates_are_named_by_number():
     require_finite(torch.ones(3), range(7, 10), "a loss")
     values = torch.tensor([1.0, torch.nan, torch.inf])
     with pytest.raises(Diverged, match="a loss of replicate 8, 9 is not a finite number"):

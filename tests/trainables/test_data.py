@@ -56,7 +56,7 @@ def test_the_split_of_mnist_5k_never_changes(digits):
 
 
 def test_the_images_of_mnist_5k_belong_to_their_labels(digits):
-    """The nearest class mean is right for four digits in five, for a wrong pairing for one in
+    """The nearest class mean is right for four digits in five; in a wrong pairing, for one in
     ten."""
     flat = digits.train.images.reshape(3600, -1).astype(float)
     means = np.stack([flat[digits.train.labels == digit].mean(axis=0) for digit in range(10)])
@@ -65,8 +65,8 @@ def test_the_images_of_mnist_5k_belong_to_their_labels(digits):
     assert (nearest == digits.test.labels).mean() > 0.75
 
 
-def test_splits_are_those_of_scikit_learn():
-    """By which the results on disk are named; class counts with every kind of remainder."""
+def test_splits_match_scikit_learn():
+    """Results on disk are named by them; class counts have every kind of remainder."""
     draw = np.random.default_rng(0)
     for seed in range(40):
         labels = np.arange(draw.integers(100, 300)) ** 2 % draw.integers(2, 10)
@@ -126,7 +126,7 @@ def test_pixels_are_from_0_to_1():
 
 
 @pytest.mark.parametrize("size", [10, 20, 40, 80, 160, 3600])
-def test_label_subsets_are_class_balanced_and_without_repetition(digits, size):
+def test_label_subsets_are_balanced_and_distinct(digits, size):
     for subset in range(3):
         indices = label_subset(digits.train.labels, size, seed=0, subset=subset)
         assert indices.shape == (size,)
@@ -161,7 +161,7 @@ def test_a_label_subset_never_changes(digits):
 
 
 @pytest.mark.parametrize("size", [15, 0, -10, 5, 3610, 5000])
-def test_an_impossible_label_subset_names_the_possible_ones(digits, size):
+def test_impossible_label_subset_names_possible_sizes(digits, size):
     with pytest.raises(DataError, match=f"^{size} labels .* multiple of 10 from 10 to 3600"):
         label_subset(digits.train.labels, size, seed=0, subset=0)
 
@@ -199,7 +199,7 @@ def write_raw_files(folder):
 
 
 def as_published(folder, monkeypatch):
-    """Have the labels of these files count as Fashion-MNIST's."""
+    """Make the labels of these files count as Fashion-MNIST's."""
     for name in data.FASHION_LABELS:
         monkeypatch.setitem(data.FASHION_LABELS, name, (folder / name).read_bytes()[8:18])
 
@@ -216,7 +216,7 @@ def no_network(monkeypatch):
 
 @pytest.fixture
 def own_mnist(tmp_path, monkeypatch, no_network):
-    """Files in the place of MNIST's, with checksums that say that they are the right ones."""
+    """Files in the place of MNIST's, with matching checksums."""
     folder = write_raw_files(tmp_path / "MNIST" / "raw")
     for name in data.MNIST_MD5:
         digest = hashlib.md5((folder / name).read_bytes()).hexdigest()
@@ -259,7 +259,7 @@ def test_mnist_with_the_published_checksums_is_read(own_mnist):
     assert len(load("mnist", own_mnist.parents[1]).test) == 10_000
 
 
-def test_mnist_in_the_place_of_another_dataset_is_refused(own_mnist, tmp_path):
+def test_mnist_in_place_of_another_dataset_is_refused(own_mnist, tmp_path):
     (tmp_path / "FashionMNIST").mkdir()
     own_mnist.rename(tmp_path / "FashionMNIST" / "raw")
     with pytest.raises(DataError, match="this is MNIST's file, not fashion-mnist's"):
@@ -301,7 +301,7 @@ def test_a_truncated_file_is_named(name, own_mnist):
 
 
 @pytest.mark.parametrize("name", list(data.RAW_SIZES))
-def test_a_file_with_one_flipped_byte_is_named_by_its_checksum(name, own_mnist):
+def test_flipped_byte_is_found_by_the_checksum(name, own_mnist):
     expected = data.MNIST_MD5[name]
     with (own_mnist / name).open("r+b") as file:
         file.seek(5000)
@@ -338,7 +338,7 @@ def test_a_damaged_header_is_a_data_error(tmp_path, no_network):
 
 
 @pytest.mark.parametrize("name", list(CLASS_NAMES))
-def test_without_files_and_network_the_error_names_folder_and_remedy(name, tmp_path, no_network):
+def test_missing_data_error_names_folder_and_remedy(name, tmp_path, no_network):
     with pytest.raises(DataError) as caught:
         load(name, tmp_path / "nowhere")
     message = str(caught.value)
@@ -360,14 +360,14 @@ def test_a_failed_download_leaves_no_empty_folder(tmp_path, no_network):
 
 
 @pytest.mark.parametrize("name", ["mnist", "emnist-letters", "usps", "svhn", "torchvision:GTSRB"])
-def test_what_is_not_to_be_downloaded_is_not_and_nothing_is_made(name, tmp_path, no_network):
+def test_no_fetch_downloads_and_makes_nothing(name, tmp_path, no_network):
     with pytest.raises(DataError, match=f"nowhere has no {name} [^;]*$"):
         load(name, tmp_path / "nowhere", fetch=False)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_error_of_a_failed_download_is_one_line(tmp_path, no_network):
-    """It ends up on the command line, which promises one."""
+    """It goes to the command line, which promises one line."""
     with pytest.raises(DataError) as caught:
         load("mnist", tmp_path)
     assert len(str(caught.value).splitlines()) == 1
@@ -416,7 +416,7 @@ def mirror(tmp_path, monkeypatch):
     server.server_close()
 
 
-def test_what_is_not_there_is_downloaded_once(mirror, tmp_path):
+def test_missing_files_are_downloaded_once(mirror, tmp_path):
     dataset = load("kmnist", tmp_path / "data")
     assert set(mirror) == {f"/{name}.gz" for name in data.RAW_SIZES}
     asked = len(mirror)

@@ -1,4 +1,4 @@
-"""A GPU's strategy is the one that a measurement finds fastest; here the times are given."""
+"""A GPU uses the strategy that is measured to be fastest; here the times are given."""
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ def squared(model, inputs):
 
 
 def clock(models, times, asked):
-    """Milliseconds by strategy, of `times`; an error where there are none."""
+    """Milliseconds by strategy, from `times`; an error if there are none."""
 
     def milliseconds(step):
         step()
@@ -67,9 +67,7 @@ def test_many_replicates_are_not_tried_one_by_one():
     assert asked == ["vectorised", "products"]
 
 
-def test_measuring_takes_no_draws_and_a_resumed_training_keeps_its_strategy(
-    few_digits, monkeypatch, first_epoch
-):
+def test_measuring_takes_no_draws_and_is_not_repeated(few_digits, monkeypatch, first_epoch):
     config = autoencoder.Config(3, depth=2, width=2, batch_size=20, epochs=3, augment=1.0)
     found = iter(["products", "loop", "vectorised"])
     monkeypatch.setattr(training, "fastest", lambda *arguments: next(found))

@@ -1,5 +1,5 @@
-"""Few-shot classifiers: what is frozen stays so, what is common is common, and what is reported
-is true, and far above chance."""
+"""Few-shot classifiers: frozen parts stay frozen, common parts are common, and reported numbers are
+true and far above chance."""
 
 import dataclasses
 import itertools
@@ -108,16 +108,16 @@ def test_a_fixed_encoder_stays_as_it_was_to_the_bit(classifiers, few_digits, par
             assert torch.equal(value, before[replicate % 2][f"encoder.{name}"])
 
 
-def test_training_everything_changes_every_layer_of_the_encoder(classifiers, few_digits, parent):
+def test_full_training_changes_every_encoder_layer(classifiers, few_digits, parent):
     before = copy_of(parent)
     train(config("full"), BLOCK, few_digits, nothing, parent)
     for replicate, member in enumerate(classifiers):
         for name, value in member.encoder.state_dict().items():
             assert not torch.equal(value, before[replicate % 2][f"encoder.{name}"])
-    assert_same(parent, before)  # what was handed in is not what is trained
+    assert_same(parent, before)  # the weights handed in are not the ones trained
 
 
-def test_pretrained_encoders_start_from_the_autoencoders_and_scratch_does_not(parent):
+def test_all_encoders_but_scratch_start_pretrained(parent):
     for freeze in ("fixed", "full", "lp-ft", "propagation"):
         members = build_classifiers(config(freeze), BLOCK, parent)
         for member, source in zip(members, (0, 1, 0), strict=True):
@@ -130,7 +130,7 @@ def test_pretrained_encoders_start_from_the_autoencoders_and_scratch_does_not(pa
         assert not torch.equal(first, second)
 
 
-def test_all_ways_start_from_the_same_heads(parent):
+def test_all_arms_start_from_the_same_heads(parent):
     heads = {
         freeze: [
             member.head.state_dict() for member in build_classifiers(config(freeze), BLOCK, parent)
@@ -146,7 +146,7 @@ def test_all_ways_start_from_the_same_heads(parent):
         assert not torch.equal(first, second)
 
 
-def test_label_subsets_are_common_to_all_ways_and_latent_dimensions(subsets, few_digits, parent):
+def test_all_arms_and_dimensions_share_label_subsets(subsets, few_digits, parent):
     drawn = []
     for latent_dim, depth, freeze in (
         *((3, 2, freeze) for freeze in FREEZE if freeze != "scratch"), (5, 1, "scratch")
@@ -168,7 +168,7 @@ def test_label_subsets_follow_the_seed(subsets, few_digits):
 
 
 @pytest.mark.usefixtures("double_precision")
-def test_codes_are_standardised_by_the_unlabelled_training_images(classifiers, few_digits, parent):
+def test_codes_are_standardised_by_all_training_images(classifiers, few_digits, parent):
     doubled = copy_of(parent, torch.Tensor.double)
     train(config("fixed"), BLOCK, few_digits, nothing, doubled)
     images, _ = few_digits.train.on("cpu")
@@ -178,7 +178,7 @@ def test_codes_are_standardised_by_the_unlabelled_training_images(classifiers, f
         assert (codes.std(dim=0) - 1).abs().max() < 1e-10
 
 
-def test_codes_are_standardised_by_no_more_images_than_it_takes(
+def test_standardisation_uses_a_limited_number_of_images(
     classifiers, encoded, few_digits, parent, monkeypatch
 ):
     monkeypatch.setattr(fewshot, "STATISTICS_IMAGES", 60)
@@ -192,7 +192,7 @@ def test_codes_are_standardised_by_no_more_images_than_it_takes(
 
 
 @pytest.mark.parametrize("freeze", FREEZE)
-def test_accuracies_are_those_of_the_predictions(freeze, few_digits, parent):
+def test_accuracies_match_the_predictions(freeze, few_digits, parent):
     outcome = train(config(freeze), BLOCK, few_digits, nothing, parent)
     assert outcome.predictions.shape == (3, 50)
     assert outcome.predictions.dtype == np.uint8
@@ -202,7 +202,7 @@ def test_accuracies_are_those_of_the_predictions(freeze, few_digits, parent):
         assert row["val_accuracy"] * 30 == pytest.approx(round(row["val_accuracy"] * 30), abs=1e-4)
 
 
-def test_a_row_says_what_was_trained_from_what(few_digits, parent):
+def test_row_states_encoder_parameters_and_epochs(few_digits, parent):
     # Encoder 2·9 + 2, 2·4·9 + 4, 4·49·3 + 3 = 687; head 3·6 + 6, 6·10 + 10 = 94.
     trained = {"fixed": 94, "full": 781, "scratch": 781, "lp-ft": 781, "propagation": 94}
     # The supervised network of 2, 4 and 8 channels, each with batch norm, and 8·9·10 + 10.
@@ -222,7 +222,7 @@ def test_a_row_says_what_was_trained_from_what(few_digits, parent):
             assert row["batch_size"] == (50 if freeze in ON_ALL_IMAGES else 20)
 
 
-def test_the_history_has_a_point_every_20_epochs_and_the_last(few_digits, parent):
+def test_history_has_every_20th_epoch_and_the_last(few_digits, parent):
     reports = []
     outcome = train(config("fixed", epochs=50), BLOCK, few_digits, reports.append, parent)
     assert [report["epoch"] for report in reports] == [20, 40, 50]
@@ -244,7 +244,7 @@ def test_the_history_has_a_point_every_20_epochs_and_the_last(few_digits, parent
      ("fixed", {"epochs": 9, "pretraining": "augmented", "views": 4}, [4, 8], [4, 8]),
      ("lp-ft", {"epochs": 9, "pretraining": "augmented", "views": 4}, [12], [12])],
 )  # fmt: skip
-def test_a_search_gets_the_accuracy_on_the_way_and_the_cell_stays_what_it_is(
+def test_scoring_midway_does_not_change_the_cell(
     freeze, settings, score_after, scored, few_digits, parent
 ):
     reports, quiet = [], []
@@ -267,14 +267,14 @@ def test_a_search_gets_the_accuracy_on_the_way_and_the_cell_stays_what_it_is(
     assert accuracies == [row["val_accuracy"] for row in plain.rows]
 
 
-def test_scores_follow_the_heads_and_codes_are_computed_once(encoded, few_digits, parent):
+def test_scores_follow_heads_on_codes_computed_once(encoded, few_digits, parent):
     reports = []
     settings = config("fixed", epochs=50, learning_rate=0.1)
     outcome = train(settings, BLOCK, few_digits, reports.append, parent, score_after=[1, 25, 50])
     first, _, last = [r["val_accuracy"] for r in reports if "val_accuracy" in r]
     assert last == pytest.approx(np.mean([row["val_accuracy"] for row in outcome.rows]))
     assert first != last
-    assert encoded.count(len(few_digits.validation)) == 2  # an encoder each, three scores or not
+    assert encoded.count(len(few_digits.validation)) == 2  # once per encoder, three scores or not
 
 
 @pytest.mark.parametrize("freeze", FREEZE)
@@ -285,7 +285,7 @@ def test_the_same_configuration_gives_the_same_bits(freeze, few_digits, parent):
 
 
 def test_lp_ft_tunes_what_fixed_has_trained(classifiers, few_digits, parent):
-    """At a rate of next to nothing, it ends where `fixed` does."""
+    """With a rate of almost zero, it ends where `fixed` does."""
     fixed = config("fixed", epochs=5, weight_decay=0.0)
     fixed = train(fixed, BLOCK, few_digits, nothing, parent)
     probed = [member.head.state_dict() for member in classifiers]
@@ -298,7 +298,7 @@ def test_lp_ft_tunes_what_fixed_has_trained(classifiers, few_digits, parent):
     assert [line["epoch"] for line in tuned.history] == [5] * 3 + [10] * 3
 
 
-def test_views_are_of_the_labelled_images_and_as_many_as_are_asked_for(few_digits, parent):
+def test_labelled_images_have_the_views_asked_for(few_digits, parent):
     images, labels = few_digits.train.on("cpu")
     chosen = torch.arange(20).expand(3, 20)
     examples = fewshot.labelled_examples(
@@ -314,7 +314,7 @@ def test_views_are_of_the_labelled_images_and_as_many_as_are_asked_for(few_digit
         assert examples.images.dtype == torch.uint8 and examples.views == 1
 
 
-def test_with_views_an_epoch_is_as_many_of_them_as_there_are_labels(few_digits, parent):
+def test_views_do_not_change_the_number_of_epochs(few_digits, parent):
     reports = []
     settings = config("fixed", pretraining="augmented", views=10, epochs=40)
     rows = train(settings, BLOCK, few_digits, reports.append, parent).rows
@@ -323,7 +323,7 @@ def test_with_views_an_epoch_is_as_many_of_them_as_there_are_labels(few_digits, 
 
 
 @pytest.mark.parametrize("freeze", ON_ALL_IMAGES)
-def test_no_label_is_seen_but_those_of_the_subset(freeze, few_digits, parent):
+def test_only_the_subsets_labels_are_seen(freeze, few_digits, parent):
     """Other labels for all other training images change nothing."""
     settings = config(freeze)
     subset = label_subset(few_digits.train.labels, 20, 0, 0)
@@ -341,7 +341,7 @@ def test_no_label_is_seen_but_those_of_the_subset(freeze, few_digits, parent):
     assert first.history == second.history
 
 
-def test_consistency_sees_new_views_of_all_images_in_every_pass(few_digits, parent, monkeypatch):
+def test_consistency_sees_new_views_in_every_pass(few_digits, parent, monkeypatch):
     seen = []
     views = fewshot.views
 
@@ -358,7 +358,7 @@ def test_consistency_sees_new_views_of_all_images_in_every_pass(few_digits, pare
 
 
 def test_known_classes_stay_and_count_in_full():
-    """On codes that are noise, so that their neighbours say something else."""
+    """The codes are noise, so that their neighbours say something else."""
     codes = {0: torch.randn(100, 3, generator=torch.Generator().manual_seed(0))}
     subsets = torch.stack([torch.arange(20), torch.arange(40, 60)])
     targets = torch.arange(20).remainder(10).expand(2, -1)
@@ -372,9 +372,7 @@ def test_known_classes_stay_and_count_in_full():
         assert (labels.certainty[replicate, others] >= 0).all()
 
 
-def test_the_graph_of_an_encoder_is_made_once_for_all_that_start_from_it(
-    few_digits, parent, monkeypatch
-):
+def test_each_encoders_graph_is_made_once(few_digits, parent, monkeypatch):
     monkeypatch.setattr(propagation, "_known", OrderedDict())
     made = []
     neighbour_graph = propagation.neighbour_graph
@@ -389,7 +387,7 @@ def test_the_graph_of_an_encoder_is_made_once_for_all_that_start_from_it(
     assert len(made) == 4
 
 
-def test_labels_that_spread_are_worth_more_than_the_few_alone(digits):
+def test_propagated_labels_beat_the_few_alone(digits):
     """A good encoder of real digits, 20 labels: 77 % against 55 % (n = 4)."""
     shape = {"latent_dim": 16, "depth": 2, "width": 8}
     parent = pretrained(autoencoder.Config(**shape, epochs=3, batch_size=32), digits)
@@ -401,7 +399,7 @@ def test_labels_that_spread_are_worth_more_than_the_few_alone(digits):
     assert means["propagation"] > means["fixed"] + 0.1
 
 
-def test_a_pretrained_encoder_and_160_labels_are_far_above_chance(digits):
+def test_pretrained_with_160_labels_is_far_above_chance(digits):
     """Results at chance level, 10 %, are a bug. This is 74 % (n = 4)."""
     shape = {"latent_dim": 8, "depth": 2, "width": 8}
     parent = pretrained(autoencoder.Config(**shape, epochs=2, batch_size=32), digits)

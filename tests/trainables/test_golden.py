@@ -1,4 +1,4 @@
-"""Numbers of tiny cells: where they change, so does what stored results with the same ids mean."""
+"""Numbers of tiny cells: if they change, stored results with the same ids mean something else."""
 
 import pytest
 
@@ -60,7 +60,7 @@ GOLDEN = {
 
 
 def outcome(name, data):
-    """Of the cell of this name in `CELLS`."""
+    """The outcome of the cell of this name in `CELLS`."""
     module, settings = CELLS[name]
     config = module.Config(**settings)
     parent = None
@@ -71,8 +71,8 @@ def outcome(name, data):
 
 
 def numbers(name, data):
-    """The last loss in training of each replicate, and the last error where there is one; of heads
-    that are no network, the accuracies."""
+    """The last training loss of each replicate, and the last error if there is one; for heads that
+    are no network, the accuracies."""
     found = outcome(name, data)
     if not found.history:
         return [row[key] for row in found.rows for key in ("val_accuracy", "test_accuracy")]
@@ -85,7 +85,7 @@ def numbers(name, data):
 
 
 @pytest.mark.parametrize("name", CELLS)
-def test_numbers_are_those_of_the_version(name, few_digits):
+def test_numbers_match_their_version(name, few_digits):
     """SSE, AVX2 and AVX-512 agree in all six digits of so short a training."""
     module, _ = CELLS[name]
     found = numbers(name, few_digits)

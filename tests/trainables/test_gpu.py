@@ -123,7 +123,7 @@ def test_float32_is_not_rounded_to_tf32():
 
 
 @pytest.mark.parametrize("name", ["autoencoder, views", "full, plain", "supervised", "rotation"])
-def test_a_graph_computes_what_its_steps_do(name, few_digits, monkeypatch):
+def test_graph_computes_the_same_as_its_steps(name, few_digits, monkeypatch):
     replays = []
     replay = CudaGraph.replay
     monkeypatch.setattr(CudaGraph, "replay", lambda self: (replays.append(self), replay(self)))

@@ -1,5 +1,5 @@
-"""A step can be captured, and replayed from then on: on a CPU by a stand-in of a CUDA graph, which
-as a graph does launches the same operations on the same memory with the same numbers."""
+"""A step can be captured, and replayed from then on. A CPU uses a stand-in for a CUDA graph, which
+like a graph launches the same operations on the same memory with the same numbers."""
 
 import numpy as np
 import pytest
@@ -63,7 +63,7 @@ class Tape(TorchDispatchMode):
 
 @pytest.fixture
 def tapes(monkeypatch):
-    """The stand-ins of the graphs of every training."""
+    """The stand-ins for the graphs of every training."""
     made = []
 
     def as_graph(step, device, generators):
@@ -96,7 +96,7 @@ def test_replayed_steps_compute_the_same_bits(name, few_digits, request):
 
 
 @pytest.mark.parametrize("optimiser", ["adamw", "muon"])
-def test_replayed_steps_go_on_from_a_checkpoint(optimiser, few_digits, tapes, first_epoch):
+def test_replayed_steps_resume_from_a_checkpoint(optimiser, few_digits, tapes, first_epoch):
     config = autoencoder.Config(
         3, depth=2, width=2, batch_size=20, epochs=3, augment=1.0, optimiser=optimiser
     )
@@ -112,8 +112,8 @@ def test_replayed_steps_go_on_from_a_checkpoint(optimiser, few_digits, tapes, fi
         assert torch.equal(value, resumed.weights[name]), name
 
 
-def test_a_number_of_the_cpu_would_be_that_of_the_capture():
-    """So a learning rate that Python computed would stay the same: the stand-in shows it."""
+def test_cpu_number_is_frozen_at_the_capture():
+    """So a learning rate computed by Python would never change: the stand-in shows it."""
     value, calls = torch.zeros(2), iter(range(1, 100))
     step = graph.Replayed(lambda indices: value.add_(indices).mul_(next(calls)), Tape())
     for _ in range(graph.EAGER_STEPS + 3):
@@ -124,7 +124,7 @@ def test_a_number_of_the_cpu_would_be_that_of_the_capture():
     assert value.tolist() == [by_hand, by_hand]
 
 
-def test_a_step_that_waits_for_the_gpu_goes_on_without_a_graph():
+def test_step_that_waits_for_the_gpu_runs_without_graph():
     seen = []
     step = graph.Replayed(lambda indices: seen.append(indices.sum().item()), Tape())
     for number in range(graph.EAGER_STEPS):
@@ -135,7 +135,7 @@ def test_a_step_that_waits_for_the_gpu_goes_on_without_a_graph():
     assert seen == [*range(graph.EAGER_STEPS), 10, 11]
 
 
-def test_memory_that_runs_out_is_no_reason_to_go_on():
+def test_running_out_of_memory_is_raised():
     class Full(Tape):
         def capture(self, function):
             raise torch.OutOfMemoryError("CUDA out of memory")

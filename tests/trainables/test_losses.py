@@ -62,7 +62,7 @@ def test_signed_difference_is_the_formula(angles: tuple[torch.Tensor, torch.Tens
     torch.testing.assert_close(signed_difference(prediction, target), formula, rtol=0, atol=1e-10)
 
 
-def test_signed_difference_keeps_small_differences_in_float32() -> None:
+def test_signed_difference_keeps_small_float32_values() -> None:
     small = torch.tensor([1e-7])
     assert signed_difference(small, torch.zeros(1)).item() == small.item()
 
@@ -107,7 +107,7 @@ def test_gradient_against_finite_differences(
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", LOSSES)
-def test_gradient_is_finite_where_there_may_be_no_derivative(name: str, dtype: torch.dtype) -> None:
+def test_gradient_is_finite_at_possible_kinks(name: str, dtype: torch.dtype) -> None:
     inputs = torch.tensor([-540, -360, -180, 0, 180, 360, 540], dtype=dtype, requires_grad=True)
     loss = LOSSES[name](inputs, torch.zeros(7, dtype=dtype))
     assert torch.isfinite(loss).all()

@@ -1,4 +1,4 @@
-"""A cell's tables: one line a replicate, and means for whoever watches."""
+"""A cell's tables: one line per replicate, and reported means."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch
 from trainables.metrics import lines, record
 
 
-def test_a_line_a_replicate_in_order_and_their_means_reported():
+def test_record_keeps_lines_and_reports_their_means():
     history, reported = [{"replicate": 0, "epoch": 1}], []
     metrics = {"train_loss": torch.tensor([1.0, 2.0]), "val_error": torch.tensor([10.0, 40.0])}
     record(history, reported.append, (4, 5), 2, metrics, parameters=7)

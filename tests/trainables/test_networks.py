@@ -69,7 +69,7 @@ def test_an_mlp_mirrors_its_layers(activation):
     assert pixels_near_mean == (activation == "gelu")
 
 
-def test_parameter_counts_are_those_worked_out_by_hand():
+def test_parameter_counts_match_those_by_hand():
     shape = Shape(latent_dim=14, depth=3, width=16, kernel=3)
     encoder = (1 * 16 * 9 + 16) + (16 * 32 * 9 + 32) + (32 * 64 * 9 + 64) + (64 * 16 * 14 + 14)
     decoder = (14 * 64 * 16 + 64 * 16) + (64 * 32 * 9 + 32) + (32 * 16 * 9 + 16) + (16 * 9 + 1)
@@ -82,7 +82,7 @@ def test_parameter_counts_are_those_worked_out_by_hand():
     assert count_parameters(Classifier.untrained(shape)) == 38_456
 
 
-def test_reconstructions_start_near_the_mean_pixel_and_stay_between_0_and_1():
+def test_reconstructions_start_near_mean_and_stay_in_0_1():
     torch.manual_seed(0)
     images = Autoencoder(Shape(8, 3, 16))(torch.rand(20, 1, 28, 28))
     assert images.mean().item() == pytest.approx(0.12, abs=0.02)
@@ -112,7 +112,7 @@ def test_standardised_codes_have_mean_0_and_deviation_1(double_precision):
     assert (result.std(dim=0) - 1).abs().max() < 1e-12
 
 
-def test_a_coordinate_that_never_changes_is_standardised_to_0():
+def test_constant_coordinate_is_standardised_to_0():
     codes = torch.tensor([[1.0, 4.0], [3.0, 4.0]])
     standardise = Standardise(2)
     standardise.fit(codes)

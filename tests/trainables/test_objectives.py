@@ -1,4 +1,4 @@
-"""What autoencoders learn to do: the losses are what their formulas say."""
+"""Objectives of autoencoders: the losses match their formulas."""
 
 import dataclasses
 
@@ -35,7 +35,7 @@ def contrastive():
     return Contrastive(SHAPE)
 
 
-def test_the_divergence_is_that_of_gaussians(variational, images):
+def test_divergence_matches_that_of_gaussians(variational, images):
     features = variational.encoder.features(images)
     mean, log_variance = variational.encoder(images), variational.log_variance(features)
     posterior = Independent(Normal(mean, (log_variance / 2).exp()), 1)
@@ -52,7 +52,7 @@ def test_noise_moves_codes_by_their_standard_deviation(variational, images):
     assert torch.equal(variational(images, noise)[0], drawn)
 
 
-def test_without_noise_and_divergence_it_is_an_autoencoder(variational, images):
+def test_bound_without_noise_and_beta_is_plain_error(variational, images):
     bound = evidence_bound(variational, images, images, torch.zeros(6, 3), beta=0.0)
     assert bound.item() == pytest.approx(restoration_error(variational, images, images).item())
 
@@ -75,7 +75,7 @@ def kept(config, outcome):
 
 
 class Directions(torch.nn.Module):
-    """Gives these directions, and the first views as they are."""
+    """Returns these directions, and the first views unchanged."""
 
     def __init__(self, directions):
         super().__init__()
@@ -85,7 +85,7 @@ class Directions(torch.nn.Module):
         return self.directions, first
 
 
-def test_views_of_one_direction_are_found(images):
+def test_contrastive_loss_matches_the_formula(images):
     """Two images with opposite directions: of the three others, one has similarity 1, two −1."""
     directions = torch.tensor([[1.0, 0], [-1, 0], [1, 0], [-1, 0]])
     loss = contrast(Directions(directions), images[:2], images[:2], temperature=0.5)
@@ -98,7 +98,7 @@ def test_equal_directions_tell_nothing(images):
     assert loss.item() == pytest.approx(torch.tensor(11.0).log().item(), rel=1e-5)
 
 
-def test_the_decoder_learns_and_leaves_the_encoder_alone(contrastive, images):
+def test_decoder_learns_and_leaves_the_encoder_alone(contrastive, images):
     _, restored = contrastive(images, images.flip(3))
     error = functional.mse_loss(restored, images)
     error.backward()
@@ -119,7 +119,7 @@ def test_both_strategies_learn_the_same(objective, few_digits):
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
-def test_a_larger_beta_draws_codes_to_the_standard_normal_ones(few_digits):
+def test_larger_beta_shrinks_the_codes(few_digits):
     def spread(beta):
         config = dataclasses.replace(TINY, objective="variational", beta=beta, epochs=8)
         outcome = autoencoder.train(config, range(1), few_digits, lambda metrics: None)
@@ -143,7 +143,7 @@ def test_batch_norm_is_folded_into_the_layers(network, images):
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_what_is_kept_is_an_autoencoder(objective, few_digits):
+def test_kept_weights_are_an_autoencoder(objective, few_digits):
     config = dataclasses.replace(TINY, objective=objective)
     outcome = autoencoder.train(config, range(2), few_digits, lambda metrics: None)
     test = pixels(few_digits.test.on("cpu")[0])
@@ -153,7 +153,7 @@ def test_what_is_kept_is_an_autoencoder(objective, few_digits):
         assert error == pytest.approx(row["test_mse"], rel=1e-5)
 
 
-def test_what_has_no_objective_is_refused():
+def test_bad_objective_settings_are_refused():
     for name, value in {"objective": "fame", "beta": -1.0, "temperature": 0.0}.items():
         with pytest.raises(ValueError, match=name):
             dataclasses.replace(TINY, **{name: value})

@@ -1,5 +1,5 @@
-"""AdamW and the one-cycle schedule are PyTorch's to the last bit; Muon is PyTorch's but for the 16
-bits in which that computes, and what its theory says of singular values."""
+"""AdamW and the one-cycle schedule equal PyTorch's to the last bit. Muon equals PyTorch's except
+for the 16 bits in which that computes, and does to singular values what its theory says."""
 
 import subprocess
 import sys
@@ -31,7 +31,7 @@ def ours(parameters, steps=30):
 
 
 def theirs(parameters, steps=30):
-    """Of a replicate each."""
+    """PyTorch's optimiser and schedule, with a tensor per replicate."""
     encoder, weights, biases = parameters.values()
     optimiser = torch.optim.AdamW(
         [{"params": encoder}, {"params": [*weights, *biases]}],
@@ -99,7 +99,7 @@ def test_a_warm_up_of_a_single_step_starts_at_the_peak():
 @pytest.mark.parametrize(
     "make", [AdamW, Muon, partial(Muon, prefix="encoder."), partial(Muon, prefix="head.")]
 )
-def test_it_goes_on_where_another_has_stopped(make):
+def test_optimiser_resumes_where_another_stopped(make):
     def ours(parameters):
         return make(parameters, {"encoder.": 1e-3, "head.": 1e-1}, 30, 0.3, 0.2)
 
@@ -130,7 +130,7 @@ def stretched(count, rows, columns, seed=0):
     return left @ torch.diag(torch.logspace(0, -1, min(rows, columns))) @ right
 
 
-def test_singular_values_become_nearly_equal_and_keep_their_vectors():
+def test_singular_values_even_out_and_keep_vectors():
     matrices = stretched(3, 6, 20)
     left, values, right = torch.linalg.svd(matrices, full_matrices=False)
     made = left.mT @ orthogonalise(matrices) @ right.mT  # in the basis of singular vectors
@@ -173,7 +173,7 @@ def test_every_replicate_moves_as_it_would_alone():
 
 
 def test_a_matrix_moves_as_under_pytorchs_muon():
-    """Which multiplies in bfloat16, hence the 2 %."""
+    """PyTorch's multiplies in bfloat16, hence the 2 %."""
     start, mine = moved(slice(0, 3), steps=0), moved(slice(0, 3))
     for name in ("first", "last", "wide"):
         for replicate in range(3):
@@ -199,7 +199,7 @@ def test_a_matrix_moves_as_under_pytorchs_muon():
             assert (ours - theirs).norm() < 0.02 * theirs.norm(), (name, replicate)
 
 
-def test_what_has_no_matrix_moves_as_under_adamw():
+def test_parameters_other_than_matrices_use_adamw():
     start, mine = moved(slice(0, 3), steps=0), moved(slice(0, 3))
     bias = start["bias"].clone()
     optimiser = AdamW({"bias": bias}, {"": 0.05}, 20, 0.3, warm_up=0.2)
@@ -227,7 +227,7 @@ def test_muon_moves_only_what_it_is_given():
 
 
 def test_a_step_is_as_long_as_one_of_adamw():
-    """Of a matrix whose singular values are alike: an entry moves by a fifth of the rate."""
+    """For a matrix with similar singular values: an entry moves by a fifth of the rate."""
     value = torch.zeros(2, 32, 48)
     value.grad = torch.randn(2, 32, 48, generator=torch.Generator().manual_seed(0))
     optimiser = Muon({"": value}, {"": 0.1}, 1000, 0.0, warm_up=0.5)
@@ -236,7 +236,7 @@ def test_a_step_is_as_long_as_one_of_adamw():
 
 
 def test_training_does_not_import_pytorchs_compiler():
-    """It takes a process seconds."""
+    """Importing it takes seconds."""
     program = """
 import sys
 import torch

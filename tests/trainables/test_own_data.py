@@ -38,7 +38,7 @@ def cache(tmp_path_factory, monkeypatch):
 
 
 def picture(number, colour=True, size=(H, W)):
-    """An image of its own for every number."""
+    """A different image for every number."""
     draw = np.random.default_rng(number)
     return draw.integers(0, 256, (*size, 3) if colour else size).astype(np.uint8)
 
@@ -74,7 +74,7 @@ def sizes(data):
 # --- sources ---------------------------------------------------------------------------------
 
 
-def test_folder_with_a_subfolder_a_class(tmp_path):
+def test_subfolders_of_a_folder_are_classes(tmp_path):
     data = load(str(folder_of(tmp_path / "pets")))
     assert data.image_shape == (3, H, W)
     assert data.classes == ("cat", "dog", "owl")
@@ -96,12 +96,12 @@ def test_folders_of_images_and_classes_may_have_any_name(name, tmp_path, monkeyp
     assert load(data.name).fingerprint == data.fingerprint
 
 
-def test_home_of_nobody_is_not_there():
+def test_unknown_users_home_is_not_there():
     with pytest.raises(DataError, match="nobody-has-this-name/pets is not there"):
         load("~nobody-has-this-name/pets")
 
 
-def test_grey_images_have_one_channel_and_what_is_no_image_is_left_out(tmp_path):
+def test_grey_folder_has_one_channel_and_skips_non_images(tmp_path):
     folder = folder_of(tmp_path / "grey", colour=False)
     (folder / "cat" / "notes.txt").write_text("no image")
     (folder / ".hidden").mkdir()
@@ -147,7 +147,7 @@ def test_flat_folder_has_no_labels(tmp_path):
     ],
     ids=["grey", "channels last", "channels first", "fractions", "integers"],
 )
-def test_arrays_of_any_form(images, tmp_path):
+def test_arrays_of_any_form_are_read(images, tmp_path):
     labels = np.arange(20) % 2 + 1
     np.savez(tmp_path / "x.npz", images=images, labels=labels)
     np.save(tmp_path / "x.npy", images)
@@ -170,14 +170,14 @@ def test_splits_of_an_array_file_stay(tmp_path):
 
 
 def table_of(count=20, side=4):
-    """A line an image, as competitions for digit recognisers hand them out."""
+    """A line per image, as competitions for digit recognisers hand them out."""
     pixels = np.stack([picture(n, False, (side, side)).ravel() for n in range(count)])
     table = pd.DataFrame(pixels, columns=[f"pixel{n}" for n in range(side * side)])
     table.insert(0, "label", [10 * (n % 2) for n in range(count)])
     return table
 
 
-def test_csv_of_pixels(tmp_path):
+def test_csv_of_pixels_is_read(tmp_path):
     table_of().to_csv(tmp_path / "digits.csv", index=False)
     data = load(str(tmp_path / "digits.csv"))
     assert data.image_shape == (1, 4, 4) and data.classes == ("0", "10")
@@ -199,7 +199,7 @@ def test_groups_are_never_in_two_splits(tmp_path):
     assert all(writers)
 
 
-def test_parquet_of_image_files(tmp_path):
+def test_parquet_of_image_files_is_read(tmp_path):
     images = [{"bytes": png(picture(n)), "path": None} for n in range(20)]
     labels = [n % 2 for n in range(20)]
     table = pyarrow.table({"image": images, "label": labels})
@@ -229,7 +229,7 @@ def test_digits_are_scikit_learns():
     )
 
 
-def test_torchvisions_class_by_name():
+def test_torchvision_class_is_read_by_name():
     options = Options(image_size=(8, 10), limit=200)
     data = load("torchvision:FakeData", options=options)
     assert data.image_shape == (3, 8, 10) and sum(sizes(data)) == 200 and len(data.classes) == 10
@@ -267,7 +267,7 @@ class SVHN:
     [("emnist-letters", EMNIST, ("a", "b")), ("cifar10", CIFAR10, ("cat", "dog")),
      ("svhn", SVHN, ("0", "1"))],
 )  # fmt: skip
-def test_torchvisions_arrays_of_any_form(name, theirs, classes, monkeypatch):
+def test_torchvision_arrays_of_any_form_are_read(name, theirs, classes, monkeypatch):
     monkeypatch.setattr(torchvision.datasets, theirs.__name__, theirs)
     data = load(name)
     assert data.classes == classes and len(data.test) == 20
@@ -281,7 +281,7 @@ def test_torchvisions_arrays_of_any_form(name, theirs, classes, monkeypatch):
     assert everything(data)[expected.tobytes()] == classes[0]
 
 
-def test_names_of_torchvisions_datasets_are_those_that_it_reads():
+def test_torchvision_names_have_their_classes():
     assert set(sources.VISION) == set(vision.NAMED)
     for class_name, _ in vision.NAMED.values():
         assert hasattr(torchvision.datasets, class_name)
@@ -327,7 +327,7 @@ def test_images_are_turned_as_exif_says(tmp_path):
     assert shown.shape == (3, 2) and shown[0, 1] == 255
 
 
-def test_size_and_grey_are_what_is_asked_for(tmp_path):
+def test_size_and_grey_follow_the_options(tmp_path):
     folder = folder_of(tmp_path / "x", size=(9, 7))
     data = load(str(folder), options=Options(image_size=(5, 8), grey=True))
     assert data.image_shape == (1, 5, 8)
@@ -335,7 +335,7 @@ def test_size_and_grey_are_what_is_asked_for(tmp_path):
     assert Options(grey=True).applied(colour).image_shape == (1, 9, 7)
 
 
-def test_some_classes_and_some_images():
+def test_options_choose_classes_and_limit_images():
     data = load("digits", options=Options(classes=("7", "3", "1")))
     assert data.classes == ("7", "3", "1")
     assert set(data.train.labels) == {0, 1, 2}
@@ -381,7 +381,7 @@ def test_second_reading_decodes_nothing(tmp_path, monkeypatch, cache):
         load(str(folder))
 
 
-def test_cache_that_can_not_be_written_costs_no_result(tmp_path, monkeypatch):
+def test_unwritable_or_damaged_cache_costs_no_result(tmp_path, monkeypatch):
     folder = folder_of(tmp_path / "x")
     (tmp_path / "file").touch()
     monkeypatch.setenv("STUDY_DATA_DIR", str(tmp_path / "file"))
@@ -456,7 +456,7 @@ FOLDERS = {
 
 
 @pytest.mark.parametrize("make", FOLDERS)
-def test_folder_of_no_use_is_refused(make, tmp_path, cache):
+def test_unusable_folder_is_refused(make, tmp_path, cache):
     make(tmp_path / "data")
     with pytest.raises(DataError, match=FOLDERS[make]) as caught:
         load(str(tmp_path / "data"))
@@ -492,7 +492,7 @@ ARRAYS = {
 
 
 @pytest.mark.parametrize("name", ARRAYS)
-def test_array_file_of_no_use_is_refused(name, tmp_path):
+def test_unusable_array_file_is_refused(name, tmp_path):
     arrays, problem = ARRAYS[name]
     np.savez(tmp_path / "x.npz", **arrays)
     with pytest.raises(DataError, match=problem) as caught:
@@ -522,7 +522,7 @@ TABLES = {
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_csv_of_no_use_is_refused(name, tmp_path):
+def test_unusable_csv_is_refused(name, tmp_path):
     make, problem = TABLES[name]
     make(table_of()).to_csv(tmp_path / "x.csv", index=False)
     with pytest.raises(DataError, match=problem) as caught:
@@ -545,7 +545,7 @@ def test_csv_with_a_line_too_long_is_refused(tmp_path):
         ({"image": [b"no image"] * 9, "label": [0, 1, 2] * 3}, "row 0: can't be read as an image"),
     ],
 )
-def test_parquet_of_no_use_is_refused(content, problem, tmp_path):
+def test_unusable_parquet_is_refused(content, problem, tmp_path):
     parquet.write_table(pyarrow.table(content), tmp_path / "x.parquet")
     with pytest.raises(DataError, match=problem):
         load(str(tmp_path / "x.parquet"))
@@ -562,7 +562,7 @@ def test_parquet_of_no_use_is_refused(content, problem, tmp_path):
         ("digits", Options(group_by="person"), "no column 'person'"),
     ],
 )
-def test_options_of_no_use_are_refused(name, options, problem, tmp_path, monkeypatch):
+def test_unusable_options_are_refused(name, options, problem, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match=problem):
         load(name, options=options)
@@ -578,7 +578,7 @@ def test_random_bytes_are_refused(suffix, tmp_path):
         assert str(path) in str(caught.value)
 
 
-def test_images_that_do_not_fit_are_refused_with_the_figure(tmp_path, monkeypatch):
+def test_images_too_large_for_memory_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("os.sysconf", lambda name: 2**12)
     with pytest.raises(DataError, match=r"take 2\.1 GiB, this machine has 0\.0"):
         collection.require_memory("x", 3_000_000, (32, 24))
@@ -604,7 +604,7 @@ def parquet_with(path, numbers, **columns):
     parquet.write_table(pyarrow.table({"image": images, **columns}), path)
 
 
-def test_labels_of_one_parquet_file_are_not_anothers(tmp_path):
+def test_parquet_file_lacking_labels_is_refused(tmp_path):
     parquet_with(tmp_path / "a.parquet", range(9))
     parquet_with(tmp_path / "b.parquet", range(9, 18), label=[0, 1, 2] * 3)
     with pytest.raises(DataError, match=r"a\.parquet: has no labels, other files have"):
@@ -634,7 +634,7 @@ def test_split_of_only_some_parquet_files_is_refused(tmp_path):
         load(str(tmp_path))
 
 
-def test_groups_in_two_of_the_files_own_splits_are_refused(tmp_path):
+def test_groups_in_two_splits_of_a_file_are_refused(tmp_path):
     table = table_of(40).assign(split=["train", "test"] * 20, person=[n // 4 for n in range(40)])
     table.to_csv(tmp_path / "x.csv", index=False)
     with pytest.raises(DataError, match="the group '0' is in two of its splits"):
@@ -679,13 +679,13 @@ def test_pixels_of_another_scale_are_refused(tmp_path):
         (lambda table: table.rename(columns={"pixel3": "pixel2"}).to_csv(index=False), "twice"),
     ],
 )
-def test_csv_whose_columns_are_no_pixels_is_refused(text, problem, tmp_path):
+def test_csv_with_wrong_columns_is_refused(text, problem, tmp_path):
     (tmp_path / "x.csv").write_text(text(table_of()))
     with pytest.raises(DataError, match=problem):
         load(str(tmp_path / "x.csv"))
 
 
-def test_csv_of_words_with_spaces_in_the_first_line(tmp_path):
+def test_csv_may_have_words_and_a_spaced_header(tmp_path):
     table = table_of()
     table["label"] = ["NA", "01"] * 10
     first, rest = table.to_csv(index=False).split("\n", 1)
@@ -704,7 +704,7 @@ def test_parts_without_a_class_are_refused(tmp_path):
         load(str(tmp_path / "other"), options=Options(limit=50))
 
 
-def test_classes_that_are_not_wanted_are_no_hindrance(tmp_path):
+def test_unwanted_classes_do_no_harm(tmp_path):
     folder_of(tmp_path / "x")
     (tmp_path / "x" / "one").mkdir()
     (tmp_path / "x" / "one" / "0.png").write_bytes(png(picture(0, size=(9, 9))))
@@ -715,7 +715,7 @@ def test_classes_that_are_not_wanted_are_no_hindrance(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["²", "5²", "9" * 100])
-def test_names_of_classes_that_look_like_numbers(name, tmp_path):
+def test_class_names_may_look_like_numbers(name, tmp_path):
     assert name in load(str(folder_of(tmp_path / "x", ("a", name), count=4))).classes
 
 
@@ -752,7 +752,7 @@ def test_damaged_cache_is_written_anew(tmp_path, cache):
         assert path.read_bytes() == whole
 
 
-def test_random_damage_to_files_is_one_line(tmp_path):
+def test_error_of_random_damage_is_one_line(tmp_path):
     folder_of(tmp_path / "x", count=4)
     np.savez_compressed(tmp_path / "x.npz", images=np.stack([picture(n) for n in range(20)]))
     np.save(tmp_path / "x.npy", np.stack([picture(n) for n in range(20)]))

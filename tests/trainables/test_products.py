@@ -16,7 +16,7 @@ def random(*shape):
 
 
 def assert_same(ours, theirs, inputs):
-    """Values, and the gradients of their squares by `inputs`."""
+    """Compare values, and the gradients of their squares by `inputs`."""
     torch.testing.assert_close(ours, theirs)
     one = torch.autograd.grad(ours.square().sum(), inputs)
     other = torch.autograd.grad(theirs.square().sum(), inputs)
@@ -26,7 +26,7 @@ def assert_same(ours, theirs, inputs):
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("kernel", [(1, 1), (3, 3), (5, 3)])
 @pytest.mark.parametrize(("stride", "padding"), [(1, 0), (2, 1), ((1, 2), (2, 1)), (3, 2)])
-def test_a_convolution(kernel, stride, padding, bias):
+def test_convolution_matches_pytorch(kernel, stride, padding, bias):
     inputs = [random(2, 3, 9, 8), random(4, 3, *kernel)] + ([random(4)] if bias else [])
     ours = products.conv2d(*inputs, stride=stride, padding=padding)
     theirs = functional.conv2d(*inputs, stride=stride, padding=padding)
@@ -38,7 +38,7 @@ def test_a_convolution(kernel, stride, padding, bias):
 @pytest.mark.parametrize(
     ("stride", "padding", "more"), [(1, 0, 0), (2, 1, 1), (2, 1, (0, 1)), ((3, 2), (1, 0), (2, 1))]
 )
-def test_a_transposed_convolution(kernel, stride, padding, more, bias):
+def test_transposed_convolution_matches_pytorch(kernel, stride, padding, more, bias):
     inputs = [random(2, 3, 4, 5), random(3, 4, *kernel)] + ([random(4)] if bias else [])
     options = {"stride": stride, "padding": padding, "output_padding": more}
     ours = products.conv_transpose2d(*inputs, **options)
@@ -62,7 +62,7 @@ NETWORKS = {
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_any_network_gives_what_it_gave(name):
+def test_any_network_gives_the_same_output(name):
     network = NETWORKS[name].double()
     inputs = [random(3, 2, 8, 8), *network.parameters()]
     with ConvolutionsAsProducts():
@@ -70,7 +70,7 @@ def test_any_network_gives_what_it_gave(name):
     assert_same(ours, network(inputs[0]), inputs)
 
 
-def test_a_network_has_no_other_convolutions():
+def test_no_other_convolution_is_left():
     def fail(*arguments, **options):
         raise AssertionError("a convolution")
 

@@ -24,7 +24,7 @@ def blobs():
     return centres[labels] + draw.normal(0, 0.7, (400, 2)), labels
 
 
-def test_the_graph_is_symmetric_and_joins_as_many_as_are_asked_for(blobs):
+def test_graph_is_symmetric_with_enough_neighbours(blobs):
     graph = neighbour_graph(blobs[0], 5)
     assert abs(graph - graph.T).max() < 1e-15
     assert graph.diagonal().max() == 0
@@ -46,8 +46,8 @@ def test_scores_solve_the_system(blobs):
         assert np.abs(scores - exact).max() < 1e-3 * exact.max()
 
 
-def test_scores_are_those_of_scikit_learn():
-    """On its own dense graph, whose clamping 0.2 is our α, up to one factor for all."""
+def test_scores_match_scikit_learn():
+    """On scikit-learn's dense graph, whose clamping 0.2 is our α, up to a common factor."""
     points, classes = make_moons(60, noise=0.05, random_state=0)
     seen = np.full(60, -1)
     subset = np.array([np.flatnonzero(classes == c)[0] for c in (0, 1)])
@@ -86,15 +86,15 @@ def right(badly_labelled, rounds):
     return (probabilities.argmax(axis=1) == labels).mean()
 
 
-def test_rounds_move_the_borders_to_where_they_are_short(badly_labelled):
+def test_rounds_correct_labels_at_the_borders(badly_labelled):
     """From labels at the borders: 93.5 % right at first, 99.2 % after one round."""
     assert right(badly_labelled, 0) < 0.95
     assert right(badly_labelled, 1) > 0.985
     assert right(badly_labelled, 10) > 0.985
 
 
-def test_what_is_known_spreads_as_it_is_in_every_round(blobs, monkeypatch):
-    """Even a label that its neighbours outvote: here one in the midst of another cluster."""
+def test_known_labels_spread_unchanged_in_every_round(blobs, monkeypatch):
+    """Even a label that its neighbours outvote: here one inside another cluster."""
     points, labels = blobs
     subset = np.arange(20)
     known = labels[subset].copy()
@@ -134,7 +134,7 @@ def test_balancing_gives_every_class_its_share():
     assert np.abs(after - 500).max() < 100
 
 
-def test_an_image_that_no_label_reaches_is_sure_of_nothing():
+def test_unreached_image_is_finite_and_certainty_exact():
     scores = np.ones((4, 10)) + np.eye(10)[:4]
     scores[3] = 0
     probabilities = balanced(scores)

@@ -1,4 +1,4 @@
-"""Replicates trained as one are what each would be alone.
+"""Replicates trained together equal those trained alone.
 
 The loops that train one alone are written out here, in plain PyTorch, and share nothing with the
 code under test but the networks, the seeds and the label subsets.
@@ -28,7 +28,7 @@ STRATEGIES = ["loop", "vectorised", "products"]
 
 
 class PlainMuon(torch.optim.Optimizer):
-    """Muon a matrix at a time, filters as matrices, and AdamW for all that is not in `matrices`."""
+    """Muon one matrix at a time, filters as matrices, and AdamW for all not in `matrices`."""
 
     def __init__(self, groups, weight_decay, matrices):
         super().__init__(groups, {"weight_decay": weight_decay})
@@ -114,7 +114,7 @@ AUTOENCODER = autoencoder.Config(latent_dim=3, depth=2, width=2, batch_size=16, 
 @pytest.mark.usefixtures("double_precision")
 @pytest.mark.parametrize("optimiser", ["adamw", "muon"])
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_an_autoencoder_replicate_is_what_it_would_be_alone(strategy, optimiser, few_digits):
+def test_autoencoder_replicate_equals_one_trained_alone(strategy, optimiser, few_digits):
     config = dataclasses.replace(AUTOENCODER, optimiser=optimiser)
     outcome = autoencoder.train(
         config, range(3), few_digits, lambda metrics: None, strategy=strategy
@@ -225,9 +225,7 @@ def few_shot_alone(config, data, parent, replicate):
     [("fixed", None), *((freeze, s) for freeze in ("full", "scratch") for s in STRATEGIES)],
 )
 @pytest.mark.parametrize("batches", ["minibatches", "all at once"])
-def test_a_few_shot_replicate_is_what_it_would_be_alone(
-    freeze, strategy, batches, few_digits, made
-):
+def test_few_shot_replicate_equals_one_trained_alone(freeze, strategy, batches, few_digits, made):
     config = few_shot_config(freeze)
     if batches == "all at once":
         config = few_shot_config(freeze, batch_size=0, epochs=50)
@@ -268,7 +266,7 @@ def three(double_precision):
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_every_gradient_is_that_of_the_replicates_own_loss(strategy, three):
+def test_gradients_are_of_each_replicates_own_loss(strategy, three):
     members, inputs, targets = three
     alone = copy.deepcopy(members)
     losses = []
@@ -383,7 +381,7 @@ def train_heads(strategy, codes, labels, loss, *weights):
 @pytest.mark.usefixtures("double_precision")
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize(("replicates", "images"), [(1, 20), (3, 40), (8, 160)])
-def test_batched_heads_are_vectorised_ones_and_those_of_a_loop(replicates, images, weighted):
+def test_batched_heads_match_vectorised_and_looped_ones(replicates, images, weighted):
     torch.manual_seed(1)
     codes = torch.randn(replicates, images, 5)
     labels = torch.randint(0, 10, (replicates, images))
@@ -399,7 +397,7 @@ def test_batched_heads_are_vectorised_ones_and_those_of_a_loop(replicates, image
     assert largest_difference(batched, looped) < 1e-12
 
 
-def test_networks_with_batches_of_their_own_use_them_and_convolutions_on_a_processor_a_loop():
+def test_fastest_strategy_depends_on_network_and_device():
     convolutional, plain = Autoencoder(Shape(2, 1, 2)), nn.Linear(2, 1)
     assert fastest_strategy(convolutional, torch.device("cpu")) == "loop"
     assert fastest_strategy(convolutional, torch.device("cuda")) == "fastest"

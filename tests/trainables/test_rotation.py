@@ -34,13 +34,13 @@ def turns(monkeypatch):
     return calls
 
 
-def test_the_losses_are_those_of_the_library_and_the_vector_one():
+def test_losses_are_the_library_and_the_vector_loss():
     assert set(LOSSES) == {*losses.LOSSES, "sine_cosine"}
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_a_loss_is_the_one_it_is_called_by(loss):
-    """Of a network that says 350° with a vector of length 2, where 10° is true."""
+def test_each_name_gives_its_loss(loss):
+    """The network says 350° with a vector of length 2; 10° is true."""
     vector = 2 * losses.encode_direction(torch.tensor([350.0], dtype=torch.float64))
     value = loss_function(loss)(lambda images: vector, None, torch.tensor([10.0]).double()).item()
     expected = {
@@ -76,7 +76,7 @@ def test_held_out_angles_follow_seed_and_split_alone():
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_the_reported_errors_are_those_of_the_stored_angles(loss, few_digits):
+def test_reported_errors_match_the_stored_angles(loss, few_digits):
     outcome = train(dataclasses.replace(TINY, loss=loss), BLOCK, few_digits, nothing)
     assert outcome.predictions.shape == (2, 50)
     assert outcome.predictions.dtype == np.float32

@@ -1,4 +1,4 @@
-"""Every draw has a seed of its own, and its seed for good."""
+"""Every draw has its own seed, which never changes."""
 
 import torch
 from torch import nn
@@ -18,7 +18,7 @@ def test_no_two_seeds_are_the_same():
 
 
 def test_a_seed_never_changes():
-    """Results would no longer be reproducible, with ids that say they are."""
+    """Otherwise results would no longer be reproducible, though their ids say they are."""
     assert seed_of(0, 0, "initialisation") == 7896617691693857887
     assert seed_of(3, 7, "order") == 888946925548604815
 

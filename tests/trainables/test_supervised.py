@@ -16,7 +16,7 @@ def nothing(metrics):
     pass
 
 
-def test_sees_the_label_subsets_and_views_of_the_few_shot_classifiers(few_digits, monkeypatch):
+def test_control_sees_the_few_shot_subsets_and_views(few_digits, monkeypatch):
     seen = []
     labelled_examples = stages.labelled_examples
 

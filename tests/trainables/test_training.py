@@ -1,5 +1,5 @@
-"""What each replicate sees in which order, and what ends its training. That it learns what it
-would alone is in test_replicates.py, that it goes on from a checkpoint in test_checkpoint.py."""
+"""What each replicate sees in which order, and what ends its training. test_replicates.py tests
+that it learns what it would alone, test_checkpoint.py that it resumes from a checkpoint."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ def test_an_epoch_shows_no_image_twice():
     assert len(shown) == 9  # another order in every epoch and for every replicate
 
 
-def test_an_epoch_shows_every_image_where_the_minibatches_fit():
+def test_epoch_shows_every_image_if_minibatches_fit():
     order = order_of(12, 4, 2)
     minibatches = list(order.epoch())
     assert [batch.shape for batch in minibatches] == [(2, 4)] * 3
@@ -37,14 +37,14 @@ def test_an_epoch_shows_every_image_where_the_minibatches_fit():
 
 
 @pytest.mark.parametrize("batch_size", [7, 100])
-def test_a_minibatch_of_everything_is_everything(batch_size):
+def test_full_minibatch_has_all_images_in_order(batch_size):
     order = order_of(7, batch_size, 2)
     assert order.steps == 1
     (batch,) = order.epoch()
     assert batch.tolist() == [list(range(7))] * 2
 
 
-def test_the_order_of_a_replicate_is_its_own_generators():
+def test_order_of_a_replicate_is_independent_of_others():
     three, one = (order_of(50, 10, n) for n in (3, 1))
     for _ in range(3):
         for together, alone in zip(three.epoch(), one.epoch(), strict=True):

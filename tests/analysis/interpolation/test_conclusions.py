@@ -40,10 +40,10 @@ def synthetic(
     judge_noise: float = 0.0,
     replicates: int = 4,
 ) -> pd.DataFrame:
-    """A scorecard whose measures are 0.5 at d = 4 and change by `slopes` (default 0) a doubling
-    of d, up to normal `noise` of each model and `judge_noise` of each judge's slope.
+    """A scorecard whose measures are 0.5 at d = 4 and change by `slopes` (default 0) per doubling
+    of d, plus normal `noise` per model and `judge_noise` in each judge's slope.
 
-    `kept` is the share of pairs that count, by d: the first of the examples.
+    `kept` maps d to the share of pairs that count: the first examples.
     """
     draw = np.random.default_rng(0)
     whims = judge_noise * draw.standard_normal((JUDGES, len(MEASURES)))
@@ -90,7 +90,7 @@ def test_summary_has_means_and_intervals_over_replicates() -> None:
     assert line["cells"] == f"{4:016x}"
 
 
-def test_means_are_of_the_pairs_that_count_but_for_the_end_points_own_measures() -> None:
+def test_only_end_point_measures_include_all_pairs() -> None:
     table = synthetic({}, noise=0, kept={4: 0.8, 8: 1.0})
     outside = (table["example"] >= 8) & (table["latent_dim"] == 4)
     table.loc[outside, ["relative", "mse"]] = 0.0
@@ -112,7 +112,7 @@ def test_trends_are_slopes_over_doublings_of_d() -> None:
     assert set(trends["replicates"]) == {4}
 
 
-def test_every_measure_can_speak_for_the_larger_or_for_the_smaller_d() -> None:
+def test_every_measure_can_favour_larger_or_smaller_d() -> None:
     larger = conclusions(synthetic(LARGER_BETTER, kept={4: 0.6, 8: 0.8, 16: 1.0}))[0]
     assert larger.startswith("A larger d interpolates better from d = 4 to d = 16: the share of")
     assert "and nothing against it" in larger
@@ -122,7 +122,7 @@ def test_every_measure_can_speak_for_the_larger_or_for_the_smaller_d() -> None:
     assert smaller.startswith("A smaller d interpolates better from d = 4 to d = 16: the share of")
 
 
-def test_a_trade_off_is_called_one_and_names_the_measures_of_both_sides() -> None:
+def test_trade_off_names_the_measures_of_both_sides() -> None:
     found = conclusions(synthetic(TRADE_OFF, kept={4: 0.6, 8: 0.8, 16: 1.0}))[0]
     assert found.startswith("Which d interpolates better is a trade-off from d = 4 to d = 16.")
     larger, smaller = found.split("; for a smaller d ")
@@ -158,7 +158,7 @@ def test_longer_training_at_one_d_says_nothing() -> None:
     assert after_longer_training(table, few, "16 epochs") == []
 
 
-def test_flat_relative_confidence_gives_no_better() -> None:
+def test_flat_relative_confidence_decides_nothing() -> None:
     found = conclusions(synthetic({"confidence": 0.1}, noise=0.02))
     assert found[0] == (
         "Whether a larger or a smaller d interpolates better from d = 4 to d = 16 is undecided by "
@@ -168,7 +168,7 @@ def test_flat_relative_confidence_gives_no_better() -> None:
     assert not any("better from" in sentence for sentence in found[1:])
 
 
-def test_better_end_points_alone_are_not_better_interpolation() -> None:
+def test_better_end_points_are_no_better_interpolation() -> None:
     found = conclusions(synthetic({"mse": -0.05}, kept={4: 0.6, 8: 0.8, 16: 1.0}))[0]
     assert found == (
         "A larger d has better end points from d = 4 to d = 16: the share of pairs whose end "
@@ -178,7 +178,7 @@ def test_better_end_points_alone_are_not_better_interpolation() -> None:
 
 
 @pytest.mark.parametrize(("slope", "word"), [(0.05, "rises"), (-0.05, "falls")])
-def test_relative_confidence_is_said_with_its_trend_and_the_blend(slope: float, word: str) -> None:
+def test_confidence_sentence_has_trend_and_pixel_blend(slope: float, word: str) -> None:
     found = conclusions(synthetic({"relative": slope}, noise=0))[2]
     assert found.startswith(
         f"The judges' confidence in midpoints relative to the end points {word} with d: 0.500 at "
@@ -200,11 +200,11 @@ def test_judges_that_disagree_widen_the_interval() -> None:
     assert "is undecided" in said
     slopes = Comparison.of(disputed).slopes("relative").groupby("judge").mean()
     assert f"by judge {slopes.min():+.3f} to {slopes.max():+.3f}" in said
-    # A measure without a judge is of the replicates alone.
+    # A measure without judges varies over replicates alone.
     assert Comparison.of(disputed).trend("nearest").kind == "95 % Student t"
 
 
-def test_a_d_at_which_few_pairs_count_is_not_compared() -> None:
+def test_d_with_few_counted_pairs_is_not_compared() -> None:
     table = synthetic({"relative": 0.05}, kept={2: 0.2, 4: 0.7, 8: 0.9, 16: 1.0})
     table.loc[table["latent_dim"] == 2, "relative"] = 9.0
     compared = Comparison.of(table)
@@ -224,14 +224,14 @@ def test_the_same_pairs_are_compared_at_every_d() -> None:
     assert Comparison.of(table).trend("nearest").estimate == pytest.approx(0)
 
 
-def test_intervals_without_a_trend_are_undecided_and_one_replicate_has_none() -> None:
+def test_one_replicate_is_undecided_without_interval() -> None:
     single = conclusions(synthetic(TRADE_OFF, replicates=1, noise=0))
     assert single[0].endswith("is undecided by all 10 measures.")
     assert "(n = 1, no interval)" in single[2]
     assert not any("nan" in sentence for sentence in single)
 
 
-def test_both_digits_at_once_are_no_merit() -> None:
+def test_seeing_both_digits_counts_as_failure() -> None:
     more = conclusions(synthetic({"both": 0.03}))[3]
     assert more.startswith("Both classes are seen at once more at a larger d: 0.50")
     assert more.endswith("it is 0.200, without any model: more of it is a failure to interpolate.")
@@ -252,7 +252,7 @@ def test_too_little_to_conclude() -> None:
         draw_scorecard(nothing)
 
 
-def test_replicates_without_a_number_are_left_out_and_counted() -> None:
+def test_nonfinite_replicates_are_left_out_and_counted() -> None:
     table = synthetic(TRADE_OFF)
     collapsed = (table["latent_dim"] == 8) & (table["replicate"] == 0)
     table.loc[collapsed, "kept"] = 0.0
@@ -267,7 +267,7 @@ def test_replicates_without_a_number_are_left_out_and_counted() -> None:
     assert trends.loc["mse", "replicates"] == 4
     draw_scorecard(table)
     draw_trade_off(table)
-    # Pairs count in every replicate, but none at each d.
+    # Pairs count in every replicate, but no pair counts at every d.
     table.loc[table["latent_dim"] == 4, "kept"] = (table["example"] < 5).astype(float)
     table.loc[table["latent_dim"] == 16, "kept"] = (table["example"] >= 5).astype(float)
     apart = conclusions(table)

@@ -78,7 +78,7 @@ class Reader:
         return int(canvas.get_attribute("data-column")), int(canvas.get_attribute("data-row"))
 
     def picture(self, selector: str) -> np.ndarray:
-        """What a canvas shows, (28, 28) in [0, 1] with 1 for ink."""
+        """Pixels of a canvas, (28, 28) in [0, 1], 1 for ink."""
         red = self.driver.execute_script(
             "return [...arguments[0].getContext('2d').getImageData(0, 0, 28, 28).data]"
             ".filter((_, index) => index % 4 === 0)",
@@ -167,7 +167,7 @@ def test_choosing_digits_and_images(
     reader.screenshot(tmp_path / "chosen.png")
 
 
-def test_the_plane_by_keyboard_and_pointer(reader: Reader, small_results: Results) -> None:
+def test_plane_follows_keyboard_and_pointer(reader: Reader, small_results: Results) -> None:
     assert reader.place(".seen") == (12, 12)
     reader.press(".plane", "ARROW_RIGHT", "ARROW_UP", "ARROW_UP")
     assert reader.place(".seen") == (13, 10)
@@ -192,7 +192,7 @@ def test_the_plane_by_keyboard_and_pointer(reader: Reader, small_results: Result
     assert reader.place(".seen") == (24, 12)
 
 
-def test_the_legend_shows_digits_alone(reader: Reader) -> None:
+def test_legend_filters_digits(reader: Reader) -> None:
     def pressed() -> list[str]:
         buttons = reader.driver.find_elements("css selector", ".classes [aria-pressed='true']")
         return [button.text for button in buttons]
@@ -214,7 +214,7 @@ def test_the_legend_shows_digits_alone(reader: Reader) -> None:
     assert drawn() == everything
 
 
-def test_on_a_phone(reader: Reader, tmp_path: Path) -> None:
+def test_explorer_fits_a_phone(reader: Reader, tmp_path: Path) -> None:
     size = {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True}
     reader.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     try:
@@ -227,7 +227,7 @@ def test_on_a_phone(reader: Reader, tmp_path: Path) -> None:
         reader.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
-def test_in_print_it_stands_at_the_midpoint(reader: Reader) -> None:
+def test_print_shows_the_midpoint(reader: Reader) -> None:
     reader.press(".alpha", "HOME")
     reader.driver.execute_script(
         "window.addEventListener('beforeprint', () => { window.printed = "
@@ -283,7 +283,7 @@ def test_without_the_digits_it_says_so(
     assert "lack the classes of these pairs" in markup
 
 
-def test_the_readings_are_those_of_the_pictures(small_results, judges):
+def test_readings_match_the_pictures(small_results, judges):
     shown = explorer.content(small_results, judges)
     table = explorer.readings(shown)
     assert len(table) == len(shown.lines) * explorer.EXAMPLES * 3 * len(explorer.ALPHAS)

@@ -34,7 +34,7 @@ def test_training_images_are_nearest_to_themselves() -> None:
     assert torch.equal(nearest, known)
     unseen = torch.from_numpy(data.test.images) / 255
     assert float(real.distances(unseen).quantile(0.5, interpolation="lower")) == pytest.approx(1)
-    # Euclid by hand.
+    # Euclidean distance by hand.
     flat = data.train.images.reshape(60, -1) / 255
     by_hand = np.linalg.norm(flat - data.test.images[0].reshape(-1) / 255, axis=1).min()
     assert real.distances(unseen[:1]).item() * real.typical == pytest.approx(by_hand, rel=1e-5)
@@ -55,7 +55,7 @@ def test_the_judges_learn_from_the_training_split_alone(small_results: Results) 
     assert f"{least:.1f} to {most:.1f} % of the 1,000 test images" in judges.description()
 
 
-def test_each_judge_has_a_seed_of_its_own_and_together_they_are_their_mean(
+def test_judges_differ_and_predict_their_mean(
     small_results: Results,
 ) -> None:
     judges = train_judges(small_results.dataset, count=3, steps=5)
@@ -67,7 +67,7 @@ def test_each_judge_has_a_seed_of_its_own_and_together_they_are_their_mean(
     assert judges(pictures) == pytest.approx(each.mean(axis=0))
 
 
-def test_images_in_the_order_of_their_classes_are_taken_from_all_of_them() -> None:
+def test_ordered_images_are_sampled_from_every_class() -> None:
     images = torch.arange(10_000)
     chosen = evenly(images, 2000)
     assert len(set(chosen.tolist())) == 2000

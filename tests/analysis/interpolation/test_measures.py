@@ -1,4 +1,4 @@
-"""Lines between codes and their measures return what is known beforehand."""
+"""Lines between codes, and their measures, against known values."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def images(count: int, seed: int = 0) -> torch.Tensor:
 
 
 @torch.no_grad()
-def test_the_ends_are_reconstructions_and_the_codes_lie_between() -> None:
+def test_codes_are_interpolated_between_reconstructions() -> None:
     network, first, second = model("gelu"), images(4), images(4, seed=1)
     codes, path = interpolate(network, first, second)
     assert path.shape == (4, 11, 1, 28, 28)
@@ -45,7 +45,7 @@ def test_the_ends_are_reconstructions_and_the_codes_lie_between() -> None:
     torch.testing.assert_close(codes[:, 3], weighted)
 
 
-def test_an_affine_decoder_does_nothing_but_cross_dissolve() -> None:
+def test_affine_decoder_only_cross_dissolves() -> None:
     _, path = interpolate(model("none"), images(4), images(4, seed=1))
     middle = len(ALPHAS) // 2
     torch.testing.assert_close(path[:, middle], (path[:, 0] + path[:, -1]) / 2)
@@ -54,7 +54,7 @@ def test_an_affine_decoder_does_nothing_but_cross_dissolve() -> None:
     assert smoothness(path).tolist() == pytest.approx([0] * 4, abs=1e-4)
 
 
-def test_a_nonlinear_decoder_does_more_than_cross_dissolve() -> None:
+def test_nonlinear_decoder_differs_from_cross_dissolve() -> None:
     _, path = interpolate(model("gelu"), images(4), images(4, seed=1))
     assert (distance_from_cross_dissolve(path) > 1e-4).all()
     assert (path_over_chord(path) >= 1).all()
@@ -71,7 +71,7 @@ def test_measures_of_a_path_with_known_lengths() -> None:
     assert distance_from_cross_dissolve(path).item() == pytest.approx(1)
 
 
-def test_a_path_that_goes_nowhere_has_no_measure() -> None:
+def test_path_of_zero_length_has_no_measure() -> None:
     path = torch.ones(1, 3, 1, 28, 28)
     for measure in (path_over_chord, smoothness, distance_from_cross_dissolve):
         assert measure(path).isnan().all()
@@ -93,7 +93,7 @@ def test_spread_and_cycle_error() -> None:
     wanted = (found + torch.tensor([[0.0, 2.0], [1.5, 0.0]])).detach()
     errors = cycle_error(network, wanted, images(2), unit=0.5)
     assert errors.tolist() == pytest.approx([4, 3], abs=1e-4)
-    # Codes that are all the same but for rounding have no unit of length.
+    # Codes equal up to rounding have no unit of length.
     assert cycle_error(network, wanted, images(2), unit=1e-8).isnan().all()
 
 
@@ -111,7 +111,7 @@ def test_entropy_outside_and_both_of_known_probabilities() -> None:
 
 
 def test_most_judges_have_to_see_the_digit() -> None:
-    """Four judges, one picture of which three, two and none see a 4."""
+    """Of four judges, three, two and none see a 4 in the three pictures."""
     probabilities = np.zeros((4, 3, 10))
     probabilities[:, :, 7] = 0.4
     probabilities[:3, 0, 4] = probabilities[:2, 1, 4] = 0.6
@@ -119,7 +119,7 @@ def test_most_judges_have_to_see_the_digit() -> None:
     assert seen_by_most(probabilities, 7).tolist() == [False, False, True]
 
 
-def test_smoothness_of_nearest_real_images_is_not_perfect_for_a_cross_dissolve() -> None:
+def test_cross_dissolve_is_uneven_by_nearest_images() -> None:
     data = images(30, seed=2)
     path = pixel_blend(data[:2], data[2:4])
     assert smoothness(path).tolist() == pytest.approx([0, 0], abs=1e-5)

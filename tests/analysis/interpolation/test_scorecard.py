@@ -1,4 +1,4 @@
-"""The scorecard of a study: one line a model, pair of digits and control, each recomputable."""
+"""The scorecard of a study: one line per model, pair of digits and control, each recomputable."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def table(small_results: Results) -> pd.DataFrame:
     return scorecard(small_results, images_per_pair=6, judges=judges)
 
 
-def test_image_pairs_are_of_their_digits_and_always_the_same(small_results: Results) -> None:
+def test_image_pairs_have_their_digits_and_never_change(small_results: Results) -> None:
     chosen = image_pairs(small_results, (4, 7), 6)
     again = image_pairs(small_results, (4, 7), 6)
     assert torch.equal(chosen.first, again.first)
@@ -56,7 +56,7 @@ def test_image_pairs_are_of_their_digits_and_always_the_same(small_results: Resu
     assert len(everything.first) == len(everything.second) == 100
 
 
-def test_one_line_a_model_pair_of_images_control_and_judge(
+def test_one_line_per_model_pair_control_and_judge(
     table: pd.DataFrame, small_results: Results
 ) -> None:
     cells = small_results.cells("autoencoder")
@@ -69,7 +69,7 @@ def test_one_line_a_model_pair_of_images_control_and_judge(
     without = table[table["control"].isin([PIXEL_BLEND, REAL])]
     assert len(without) == 4 * 6 * 2 * 2
     assert without["latent_dim"].isna().all()
-    # To these judges every picture is a 4, so that no pair of different digits counts.
+    # To these judges every picture is a 4, so no pair of different digits counts.
     assert (table["kept"] == 0).all()
     assert table["confidence"].to_numpy() == pytest.approx(1)
     outside_by_pair = table.groupby("pair")["outside"].mean()
@@ -78,7 +78,7 @@ def test_one_line_a_model_pair_of_images_control_and_judge(
     between = table[table["control"] == INTERPOLATION]
     applies = ["nearest", "path", "mean_distance", "cycle", "cross_dissolve"]
     assert np.isfinite(between[applies].to_numpy()).all()
-    # NaN where both ends are nearest to the same real image, as of models that hardly learnt.
+    # NaN where both ends have the same nearest real image, as in models that hardly learnt.
     assert between["smoothness"].notna().any()
     assert between["mse"].isna().all()
     blend = table[table["control"] == PIXEL_BLEND]
@@ -87,9 +87,7 @@ def test_one_line_a_model_pair_of_images_control_and_judge(
     assert (blend["smoothness"] > 0.1).all()  # by the nearest real images a blend is uneven
 
 
-def test_a_line_recomputed_from_the_stored_weights(
-    table: pd.DataFrame, small_results: Results
-) -> None:
+def test_line_matches_the_stored_weights(table: pd.DataFrame, small_results: Results) -> None:
     cell = small_results.cells("autoencoder")[1]
     network = small_results.autoencoders(cell)[1]
     chosen = image_pairs(small_results, (3, 4), 6)
@@ -112,7 +110,7 @@ def test_a_line_recomputed_from_the_stored_weights(
     assert rows.loc[RECONSTRUCTION, "mse"] == pytest.approx(np.mean(error), rel=1e-4)
 
 
-def test_pairs_count_where_most_judges_see_both_end_points_digits(small_results: Results) -> None:
+def test_pairs_count_if_most_judges_see_both_digits(small_results: Results) -> None:
     judges = train_judges(small_results.dataset, count=3, steps=40)
     table = scorecard(small_results, [(4, 7)], images_per_pair=30, judges=judges)
     chosen = image_pairs(small_results, (4, 7), 30)
@@ -139,7 +137,7 @@ def test_pairs_count_where_most_judges_see_both_end_points_digits(small_results:
         assert average["kept"] == pytest.approx(kept.mean())
         counted = lines[lines["kept"] == 1]["outside"]
         assert average["outside"] == pytest.approx(counted.mean(), nan_ok=True)
-    assert 0.5 < kept.mean() < 1  # of the images themselves: both cases are tested
+    assert 0.5 < kept.mean() < 1  # of the images themselves, so both cases are tested
 
 
 def test_it_can_be_drawn(table: pd.DataFrame) -> None:
@@ -152,7 +150,7 @@ def test_it_can_be_drawn(table: pd.DataFrame) -> None:
 
 
 def test_a_users_own_network_keeps_its_memory_format(digits: Dataset) -> None:
-    """Its layers may ask for a view, which channels last does not allow."""
+    """Its layers may call `view`, which fails on channels-last tensors."""
 
     class Encoder(nn.Module):
         def __init__(self) -> None:

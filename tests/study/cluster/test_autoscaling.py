@@ -1,4 +1,4 @@
-"""What an autoscaled cluster may still bring."""
+"""Nodes that an autoscaled cluster may still start."""
 
 import copy
 
@@ -15,11 +15,11 @@ def home(monkeypatch, tmp_path):
     return tmp_path
 
 
-def test_elsewhere_than_on_a_head_nothing_comes(home):
+def test_no_nodes_come_outside_a_head(home):
     assert may_come() == []
 
 
-def test_the_workers_of_the_committed_configuration_may_come_and_no_second_head(home, request):
+def test_committed_workers_may_come_but_no_second_head(home, request):
     written = yaml.safe_load((request.config.rootpath / "cluster.yaml").read_text())
     prepared = prepare_config(copy.deepcopy(written))
     (home / CONFIGURATION.removeprefix("~/")).write_text(yaml.safe_dump(prepared))
@@ -27,7 +27,7 @@ def test_the_workers_of_the_committed_configuration_may_come_and_no_second_head(
     assert (workers["CPU"], workers["GPU"]) == (48, 4)
 
 
-def test_of_a_cluster_of_fixed_hosts_nothing_is_known_beforehand(home):
+def test_fixed_hosts_have_unknown_resources(home):
     config = {"available_node_types": {"local": {"resources": {}, "max_workers": 2}}}
     (home / CONFIGURATION.removeprefix("~/")).write_text(yaml.safe_dump(config))
     assert may_come() == [{}]

@@ -1,4 +1,4 @@
-"""What the nodes of a cluster say of themselves, and what the driver makes of it."""
+"""What the nodes of a cluster report, and what the driver makes of it."""
 
 import io
 from dataclasses import replace
@@ -47,7 +47,7 @@ def test_each_difference_is_named(different, said):
     assert troubles(WORKER, answer, HERE) == [said]
 
 
-def test_a_node_without_an_answer_is_trouble_enough():
+def test_node_without_an_answer_is_trouble():
     assert troubles(WORKER, "no answer within 60 s", HERE) == ["no answer within 60 s"]
 
 
@@ -65,13 +65,13 @@ def test_a_folder_with_the_drivers_mark_is_the_drivers(tmp_path):
     ]
 
 
-def test_a_folder_that_is_not_there_is_not_made(tmp_path):
+def test_missing_folder_is_not_made(tmp_path):
     assert "is not there" in storage_trouble(Store(tmp_path / "gone"), ".mark.x")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("mode", "private"), [(0o600, True), (0o640, False), (0o604, False)])
-def test_who_can_read_a_file(mode, private, tmp_path):
+def test_private_file_is_readable_by_its_owner_only(mode, private, tmp_path):
     token = tmp_path / "auth_token"
     assert nodes.is_private(token)  # there is none
     token.touch(mode=mode)
@@ -89,7 +89,7 @@ def test_facts_of_this_machine(tmp_path):
 
 @pytest.fixture
 def answers(monkeypatch):
-    """What the nodes of a cluster answer, by name; it may be filled."""
+    """The answers of a cluster's nodes by name, for a test to fill."""
     given = {}
     monkeypatch.setattr(nodes, "alive", lambda: [Node(n, n, {"CPU": 2.0}) for n in given])
     monkeypatch.setattr(check, "alive", nodes.alive)
@@ -98,7 +98,7 @@ def answers(monkeypatch):
     return given
 
 
-def test_results_that_only_the_driver_sees_are_refused_with_what_to_do(answers, tmp_path):
+def test_unshared_results_are_refused_with_a_remedy(answers, tmp_path):
     answers |= {"head": HERE, "worker-1": replace(HERE, storage="is not there"),
                 "worker-2": replace(HERE, storage="is not there")}  # fmt: skip
     with pytest.raises(BadInput) as caught:
@@ -108,14 +108,14 @@ def test_results_that_only_the_driver_sees_are_refused_with_what_to_do(answers, 
     assert "s3://BUCKET/PATH" in line
 
 
-def test_results_that_all_see_are_fine_and_who_is_silent_is_named(answers, tmp_path):
+def test_shared_results_pass_and_silent_nodes_are_named(answers, tmp_path):
     answers |= {"head": HERE, "worker-1": "no answer within 60 s"}
     said = io.StringIO()
     require_shared(Store(tmp_path), Console(file=said))
     assert said.getvalue().startswith("worker-1: no answer within 60 s")
 
 
-def test_a_study_on_such_a_cluster_is_bad_input(answers, monkeypatch, tmp_path, capsys):
+def test_study_refuses_unshared_results_on_a_cluster(answers, monkeypatch, tmp_path, capsys):
     from contextlib import nullcontext
 
     from study import launch

@@ -32,7 +32,7 @@ from trainables.data.mnist import HEADERS, RAW_SIZES
 ROOT = Path(__file__).resolve().parents[3]
 
 NOBODY = 65534
-"""The user who may read nothing, in whose name a test for permissions goes when it is root's."""
+"""The user who may read nothing; root runs tests of permissions as this user."""
 
 
 class Row(NamedTuple):
@@ -294,7 +294,7 @@ def as_nobody(world):
     if user := os.geteuid():
         yield user
     else:
-        # pytest's folders are its user's alone, one more of them where tests run side by side.
+        # pytest's folders are private to its user, one more of them if tests run side by side.
         closed = takewhile(lambda folder: not folder.stat().st_mode & 0o001, world.parents)
         for folder in (world, *list(closed)):
             folder.chmod(0o755)
@@ -341,7 +341,7 @@ def test_bad_input_is_refused_in_one_line(row, world, monkeypatch, capsys, reque
     assert (world / "file").read_text() == (world / "cells" / "blocks").read_text() == "precious"
 
 
-def test_an_address_of_nobody_is_refused_before_ray_tries_for_minutes(tmp_path, capsys):
+def test_silent_address_is_refused_before_ray_tries(tmp_path, capsys):
     with socket.create_server(("127.0.0.1", 0)) as server:
         nobody = f"127.0.0.1:{server.getsockname()[1]}"
     places = ["--out", str(tmp_path / "results"), "--address", nobody]
@@ -351,7 +351,7 @@ def test_an_address_of_nobody_is_refused_before_ray_tries_for_minutes(tmp_path, 
     assert line.startswith(f"study run: --address {nobody}: no Ray cluster answers there")
 
 
-def test_a_file_system_for_reading_alone_is_named(tmp_path, capsys):
+def test_read_only_file_system_is_named(tmp_path, capsys):
     if os.geteuid() != 0:
         pytest.skip("mounting a file system needs root")
     mount = ["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(tmp_path)]
@@ -399,7 +399,7 @@ def test_bad_input_imports_no_ray(run_study):
 PLAN = [sys.executable, "-m", "study", "plan", "autoencoder", "--preset", "smoke"]
 
 
-def test_a_reader_who_has_seen_enough_is_no_error(tmp_path):
+def test_closed_pipe_is_no_error(tmp_path):
     command = f"{shlex.join([*PLAN, '--out', str(tmp_path / 'x')])} | true; exit ${{PIPESTATUS[0]}}"
     ran = subprocess.run(
         ["bash", "-c", command],
@@ -423,7 +423,7 @@ def test_a_terminal_without_unicode_is_no_error(tmp_path):
     assert re.fullmatch(rb"study plan: --depths 9: must be .*1 \? 8\n", ran.stderr)
 
 
-def test_names_that_no_file_of_results_can_hold_are_refused(capsys, tmp_path, monkeypatch):
+def test_undecodable_name_or_deleted_folder_is_refused(capsys, tmp_path, monkeypatch):
     line = refusal(capsys, "plan", "autoencoder", "--out", os.fsdecode(b"x\xff"))
     assert line == (
         r"study: argument 'x\udcff': is not utf-8 text, this system's encoding of names"
@@ -437,7 +437,7 @@ def test_names_that_no_file_of_results_can_hold_are_refused(capsys, tmp_path, mo
 
 
 @pytest.mark.parametrize("setting", ["PYTHONOPTIMIZE=2", "PYTHONWARNINGS=error"])
-def test_python_runs_so_that_ray_can_be_imported(setting, tmp_path):
+def test_python_settings_that_break_ray_are_dropped(setting, tmp_path):
     name, value = setting.split("=")
     (tmp_path / "probe.py").write_text(
         "import os, sys\n"
@@ -503,12 +503,12 @@ def what_runs_code(source):
         "exec(text)", "pd.read_pickle('x')", "subprocess.run('x', shell=True)",
     ],
 )  # fmt: skip
-def test_what_runs_code_is_recognised(source):
+def test_calls_that_run_code_are_recognised(source):
     assert len(list(what_runs_code(source))) >= 1
 
 
 @pytest.mark.parametrize("package", ["study", "trainables", "analysis"])
-def test_nothing_in_the_packages_makes_code_of_data(package):
+def test_packages_never_run_data_as_code(package):
     sources = sorted((ROOT / package).rglob("*.py"))
     assert len(sources) > 5
     found = {s.name: list(what_runs_code(s.read_text(encoding="utf-8"))) for s in sources}

@@ -17,15 +17,15 @@ LISTED = EVERY + 1 + 2 + 2
 COMMAND = ["run", "assignment", "--preset", "smoke"]
 
 WITHOUT_RAY = "import sys; sys.modules['ray'] = None"
-"""Importing it is an error then."""
+"""Makes importing Ray an error."""
 
 WITHOUT_ANYTHING_LARGE = (
     "import sys; sys.modules |= dict.fromkeys(['ray', 'torch', 'torchvision', 'pandas', 'sklearn'])"
 )
-"""Importing any of these is an error then: they take longer than planning 100,000 cells."""
+"""Makes importing any of these an error: they take longer than planning 100,000 cells."""
 
 WITHOUT_REPORT = "import study.reporting; study.reporting.write = lambda *arguments: 'none'"
-"""It takes as long as all the rest, and has tests of its own."""
+"""The report takes as long as all the rest, and has its own tests."""
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_every_cell_is_done(results, out):
     assert results.missing.empty
 
 
-def test_rows_have_the_columns_that_are_promised(results):
+def test_rows_have_the_promised_columns(results):
     rows = results.rows
     assert len(rows) == 2 * LISTED
     assert {
@@ -100,7 +100,7 @@ def test_stored_models_give_the_stored_numbers(results):
         assert right.mean(axis=1) == pytest.approx(rows["test_accuracy"].to_numpy(), abs=1e-6)
 
 
-def test_the_data_are_those_of_the_study(results):
+def test_results_have_the_studys_data(results):
     assert results.plan["dataset"] == "mnist-5k"
     assert results.plan["fingerprint"] == load_data("mnist-5k").fingerprint
     assert results.dataset.name == "mnist-5k"
@@ -119,7 +119,7 @@ def test_a_trial_leaves_one_file_for_tensorboard(results, out):
     assert not list((out / "tune").rglob("result.json"))
 
 
-def test_off_a_terminal_every_event_is_a_line_and_ray_is_silent(finished):
+def test_piped_output_has_event_lines_and_no_ray_noise(finished):
     lines = finished.stdout.splitlines()
     assert sum(line.startswith("autoencoder: done ") for line in lines) == AUTOENCODERS
     assert sum(line.startswith("fewshot: done ") for line in lines) == FEW_SHOT
@@ -129,7 +129,7 @@ def test_off_a_terminal_every_event_is_a_line_and_ray_is_silent(finished):
         assert noise not in finished.stdout + finished.stderr
 
 
-def test_planning_and_finding_all_done_import_nothing_large(finished, out, run_study):
+def test_planning_and_finished_runs_import_nothing_large(finished, out, run_study):
     for arguments in (["plan", *COMMAND[1:]], COMMAND):
         ran = run_study(*arguments, "--out", out, first=WITHOUT_ANYTHING_LARGE)
         assert ran.returncode == 0, ran.stdout + ran.stderr
@@ -148,10 +148,8 @@ def test_the_second_time_nothing_is_computed(finished, out, run_study):
     assert "(up to date)" in again.stdout
 
 
-def test_more_replicates_are_added_and_fewer_are_taken_of_those_that_there_are(
-    finished, out, run_study, tmp_path
-):
-    """Two, then four, then three; and four at once: to the last bit."""
+def test_replicates_are_added_or_taken_from_existing_ones(finished, out, run_study, tmp_path):
+    """Two, then four, then three; to the last bit the same as four at once."""
     before = files_of_blocks(out)
     first_two = dict.fromkeys(sorted(Store(out).blocks()), 2)
     rows_before = Store(out).rows(first_two)

@@ -1,4 +1,4 @@
-"""Whatever options say is understood or refused. Files: `tests/study/store/test_foreign.py`."""
+"""Any options are understood or refused. Files: `tests/study/store/test_foreign.py`."""
 
 import contextlib
 import io

@@ -28,10 +28,10 @@ OPTIONS = [
     "--epochs", "--learning-rate", "--seed",
     "--address", "--cpus-per-trial", "--gpus-per-trial", "--log",
 ]  # fmt: skip
-"""Of `plan` and `run`."""
+"""Options of `plan` and `run`."""
 
 PLACES = ["--dataset", "--data-dir", "--out", "--address", "--cpus-per-trial", "--gpus-per-trial"]
-"""Of `check`."""
+"""Options of `check`."""
 
 
 @pytest.fixture(autouse=True)
@@ -124,8 +124,8 @@ def test_the_plan_of_the_assignment_counts_its_cells(tmp_path, capsys):
     assert "autoencoder: 14 cells, 0 done, 14 missing; 42 replicates, 42 missing" in shown
     assert "fewshot: 210 cells, 0 done, 210 missing; 630 replicates, 630 missing" in shown
     assert "supervised: 10 cells, 0 done, 10 missing; 30 replicates, 30 missing" in shown
-    # Checks have cells in common with the grids, which count once: of 3 widths one, of steps and
-    # rates the four at 100 steps and at the rates that all have.
+    # Checks share cells with the grids, which count once: one of 3 widths; of steps and rates, the
+    # four at 100 steps and at the rates that all have.
     checks = 6 * 3 + 6 * 3 + 2 * 3 + 3 * 3 + 12 * 2 + 8 * 2
     wanted = 42 + 630 + 30 + checks
     assert f"{wanted} replicates to compute, each trial on 1 CPU and a share of a GPU" in shown
@@ -144,7 +144,7 @@ def test_the_plan_follows_the_options(tmp_path, capsys):
     assert "28 replicates to compute, each trial on 0.5 CPU" in shown
 
 
-def test_the_plan_counts_what_is_done_and_what_has_failed(tmp_path, capsys, digits):
+def test_plan_counts_done_and_failed_cells(tmp_path, capsys, digits):
     command = ["fewshot", "--preset", "smoke", "--out", str(tmp_path)]
     selection = select(parser().parse_args(["plan", *command]))
     autoencoders, few_shot = plan(selection.experiments, digits.fingerprint)
@@ -169,7 +169,7 @@ def selected(*arguments, data=None):
     return {experiment.name: experiment for experiment in chosen.experiments}
 
 
-def test_axes_are_replaced_in_every_experiment_that_has_them():
+def test_axes_are_replaced_in_all_experiments_with_them():
     chosen = selected("fewshot", "--latent-dims", 3, 4, "--depths", 1, "--labels", 30)
     for experiment in chosen.values():
         assert experiment.axes["latent_dim"] == (3, 4)
@@ -178,7 +178,7 @@ def test_axes_are_replaced_in_every_experiment_that_has_them():
     assert "labels" not in chosen["autoencoder"].axes
 
 
-def test_the_seed_and_the_replicates_are_everyones():
+def test_seed_and_replicates_apply_to_all_experiments():
     for experiment in selected("assignment", "--seed", 7, "--replicates", 5).values():
         assert experiment.fixed["seed"] == 7
         fewer = {"longer": 3, "steps": 2, "rates": 2}  # checks that cost several times as much
@@ -195,7 +195,7 @@ def test_encoders_are_a_setting_of_few_shot_alone():
     ("name", "changed"),
     [("assignment", "autoencoder"), ("autoencoder", "autoencoder"), ("fewshot", "fewshot")],
 )
-def test_training_options_are_those_of_the_experiment_named(name, changed):
+def test_training_options_apply_to_the_named_experiment(name, changed):
     options = ["--epochs", 3, "--learning-rate", 0.5, "--batch-sizes", 10, 20]
     for experiment in selected(name, *options).values():
         if experiment.check_of:
@@ -206,7 +206,7 @@ def test_training_options_are_those_of_the_experiment_named(name, changed):
         assert (experiment.axes.get("batch_size") == (10, 20)) == mine
 
 
-def test_one_experiment_brings_only_the_cells_that_it_needs(tmp_path, capsys):
+def test_one_experiment_brings_only_needed_cells(tmp_path, capsys):
     assert main(["plan", "fewshot", "--latent-dims", "3", "--out", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
     assert "autoencoder: 1 cell, 0 done, 1 missing; 8 replicates, 8 missing" in shown
@@ -215,7 +215,7 @@ def test_one_experiment_brings_only_the_cells_that_it_needs(tmp_path, capsys):
     assert "248 replicates to compute, each trial on 1 CPU and a share of a GPU" in shown
 
 
-def test_a_preset_changes_axes_and_settings_and_an_option_changes_them_again():
+def test_options_override_a_presets_axes_and_settings():
     smoke = selected("assignment", "--preset", "smoke")
     assert smoke["autoencoder"].axes["latent_dim"] == (2, 8)
     assert smoke["autoencoder"].replicates == 2

@@ -1,4 +1,4 @@
-"""A worker whose clock and locale are not the driver's: the table is the same in the end."""
+"""A worker with another clock and locale than the driver's computes the same table."""
 
 import json
 import os
@@ -63,7 +63,7 @@ def turkish(tmp_path):
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_worker_with_another_clock_and_locale_goes_on_with_what_others_began(
+def test_worker_with_another_clock_and_locale_resumes(
     driver_in, packages, turkish, undisturbed, tmp_path
 ):
     driver, odd_ones = driver_in(tmp_path), tmp_path / "odd"

@@ -1,4 +1,4 @@
-"""What goes wrong while a study runs, with real processes: the table is the same in the end."""
+"""Faults while a study runs, with real processes: the table is the same in the end."""
 
 import os
 import platform
@@ -22,9 +22,7 @@ ROOT = Path(__file__).resolve().parents[3]
 # --- two drivers on one results folder -------------------------------------------------------
 
 
-def test_a_second_driver_is_refused_in_one_line_and_writes_nothing(
-    data_at_hand, holder, tmp_path, capsys
-):
+def test_second_driver_is_refused_and_writes_nothing(data_at_hand, holder, tmp_path, capsys):
     command = ["run", "autoencoder", "--preset", "smoke", "--out", str(tmp_path)]
     assert main(command) == 2
     captured = capsys.readouterr()
@@ -90,7 +88,7 @@ def test_tables_leave_a_damaged_block_out_and_say_so(computed, tmp_path):
     assert missing["reason"] == "damaged: 0-1.json: its checksum is not the recorded one"
 
 
-def test_storage_that_fails_in_the_middle_is_a_failure_and_no_bad_input(tmp_path, capsys):
+def test_storage_failing_midway_is_no_bad_input(tmp_path, capsys):
     def work(hold):
         raise StoreError("s3://bucket/results can't be written (503 Slow Down)")
 
@@ -106,7 +104,7 @@ def test_storage_that_fails_in_the_middle_is_a_failure_and_no_bad_input(tmp_path
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_worker_killed_in_a_trial_is_replaced_and_goes_on(driver, undisturbed):
+def test_killed_worker_is_replaced_and_its_trial_resumes(driver, undisturbed):
     code, said = driver.run(order="die")
     assert code == 0, said
     assert "1 block of victim tried again (2 of 4 tries): its worker or host failed" in said
@@ -117,7 +115,7 @@ def test_a_worker_killed_in_a_trial_is_replaced_and_goes_on(driver, undisturbed)
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_driver_killed_and_started_again_finishes_the_study(driver, undisturbed):
+def test_restarted_driver_finishes_the_study(driver, undisturbed):
     process, worker = driver.start_and_wait()
     (marker,) = (driver.out / "blocks").rglob("*.json")
     written = marker.stat().st_mtime_ns
@@ -163,14 +161,14 @@ def test_a_signal_ends_in_order_and_says_how_to_go_on(
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_output_that_nobody_reads_any_more_ends_in_order(driver, undisturbed):
-    """As of `study run … | head -5`."""
+def test_closed_output_ends_the_study_in_order(driver, undisturbed):
+    """As in `study run … | head -5`."""
     process = driver.start(order="wait", first="import sys; sys.stderr = open('stderr', 'w')")
     pid = driver.orders / "pid"
     driver.wait_for(lambda: pid.exists() and pid.read_text() and len(driver.done()) == 1)
     worker = int(pid.read_text())
     process.stdout.close()
-    os.kill(worker, signal.SIGKILL)  # which the driver has something to say of
+    os.kill(worker, signal.SIGKILL)  # the driver prints a line about it
     assert process.wait(timeout=60) == 141
     last = (driver.packages / "stderr").read_text().splitlines()[-1]
     assert last.startswith("ended, as nobody reads the output: 2 of 4 replicates are done; ")
@@ -183,10 +181,10 @@ def test_output_that_nobody_reads_any_more_ends_in_order(driver, undisturbed):
 @pytest.mark.slow
 def test_ctrl_c_twice_ends_at_once(driver):
     process, worker = driver.start_and_wait()
-    while process.poll() is None:  # two that come as one are one
+    while process.poll() is None:  # two at once count as one
         os.killpg(process.pid, signal.SIGINT)
         time.sleep(0.2)
-    assert process.returncode in (-signal.SIGINT, 130)  # the second's work; the same to a shell
+    assert process.returncode in (-signal.SIGINT, 130)  # by the second; the same to a shell
     said, _ = process.communicate(timeout=60)
     assert "Traceback" not in said
     driver.wait_for_the_death_of(worker)
@@ -195,10 +193,8 @@ def test_ctrl_c_twice_ends_at_once(driver):
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_on_object_storage_too_a_killed_driver_is_gone_on_from(
-    driver_in, undisturbed, s3, bucket, tmp_path
-):
-    """At once, as a driver that died on the same machine holds no lease."""
+def test_killed_driver_is_resumed_on_object_storage(driver_in, undisturbed, s3, bucket, tmp_path):
+    """At once, because a driver that died on the same machine holds no lease."""
     driver = driver_in(tmp_path, out=s3.uri(bucket))
     process, worker = driver.start_and_wait()
     (finished,) = driver.done()
@@ -244,9 +240,7 @@ def small_disk(tmp_path):
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_on_a_full_disk_cells_fail_with_the_reason_and_the_rest_is_whole(
-    driver_in, small_disk, undisturbed
-):
+def test_full_disk_fails_cells_and_keeps_the_rest_whole(driver_in, small_disk, undisturbed):
     driver = driver_in(small_disk)
     filler = small_disk / "filler"
     filler.write_bytes(bytes(4 * 2**20 - 50_000))

@@ -8,13 +8,13 @@ import ray._private.utils
 # --- with real processes ---------------------------------------------------------------------
 
 ROOM = 4 * 2**30
-"""Bytes that Ray's processes of a small study may take: twice what they do."""
+"""Bytes that Ray's processes of a small study may take: twice what they take."""
 
 
 @pytest.fixture
 def watched():
     """Environment variables with which Ray's memory monitor ends a worker when this machine's
-    memory in use is `ROOM` more than now. Read by Ray's own means, which know of containers."""
+    memory in use is `ROOM` more than now. Ray's own functions read it, which know of containers."""
     total = ray._private.utils.get_system_memory()
     used = ray._private.utils.get_used_memory()
     if total - used < 2 * ROOM:
@@ -27,7 +27,7 @@ def watched():
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_trial_that_eats_all_memory_is_ended_and_goes_on(driver, undisturbed, watched):
+def test_trial_ended_for_its_memory_resumes(driver, undisturbed, watched):
     code, said = driver.run(order="eat", **watched)
     assert code == 0, said
     # Ray's monitor may end the other worker as well, which has done nothing wrong.

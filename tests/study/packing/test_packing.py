@@ -1,4 +1,4 @@
-"""How many trials share a GPU: counted, measured, kept to, and said."""
+"""How many trials share a GPU: counted, measured, enforced and reported."""
 
 import os
 import shutil
@@ -38,25 +38,25 @@ H100S = Hardware(gpus=2, cores=8, usable=int(79.2 * GIB))
         (10, None, 28, 2, 64, 1, 1),
     ],
 )
-def test_trials_a_gpu_are_what_memory_blocks_and_cores_allow(
+def test_memory_blocks_and_cores_limit_trials_per_gpu(
     need, usable, cells, gpus, cores, cpus, trials
 ):
     assert trials_per_gpu(need, Hardware(gpus, cores, usable), cells, cpus) == trials
 
 
 @pytest.mark.parametrize("trials", range(1, 100))
-def test_shares_fill_a_gpu_and_no_more_in_rays_counting(trials):
+def test_shares_fill_a_gpu_by_rays_counting(trials):
     units = round(share_of(trials) * 10_000)
     assert units == pytest.approx(share_of(trials) * 10_000, abs=1e-9)
     assert trials * units <= 10_000 < (trials + 1) * units
     assert trials_of(share_of(trials)) == trials
 
 
-def test_a_share_that_a_user_gives_holds_as_many_trials_as_fit():
+def test_given_share_holds_as_many_trials_as_fit():
     assert [trials_of(share) for share in (0.3, 0.5, 0.6, 1, 2, 0.00001)] == [3, 2, 1, 1, 1, 10_000]
 
 
-def test_the_line_says_what_it_was_made_from():
+def test_description_states_what_it_is_based_on():
     need = int(1.8 * GIB)
     assert describe(4, need, H100S, 28, "") == (
         "4 trials a GPU (1.8 GiB each of 79.2 GiB, 28 blocks, 2 GPUs)"
@@ -70,7 +70,7 @@ def test_the_line_says_what_it_was_made_from():
 
 
 def tasks_of(experiment, **axes):
-    """A task a cell of an experiment's grid, with all its replicates."""
+    """A task per cell of an experiment's grid, with all its replicates."""
     needed = [EXPERIMENTS[experiment.needs]] if experiment.needs else []
     cells = plan([*needed, override(experiment, axes, {})], "0" * 16)[-1]
     return [Task(cell, range(cell.replicates)) for cell in cells]
@@ -103,7 +103,7 @@ def test_heads_on_fixed_encoders_stay_off_the_gpus():
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_a_block_is_measured_with_one_epoch_of_all_else(name):
+def test_probe_changes_only_the_number_of_epochs(name):
     experiment = EXPERIMENTS[name]
     short = experiment.probe_settings
     assert short
@@ -116,7 +116,7 @@ def test_a_block_is_measured_with_one_epoch_of_all_else(name):
             experiment.settings_module().Config(**probe.config)
 
 
-def test_a_probe_brings_the_parents_replicates_that_it_starts_from():
+def test_probe_brings_the_parent_replicates_it_needs():
     task = next(task for task in tasks_of(FEWSHOT, encoders=(4,)) if task.cell.parent)
     probe = probe_of(task.cell, range(2, 8))
     assert probe.replicates == range(2, 8)
@@ -194,7 +194,7 @@ def cuda(monkeypatch):
     return fake
 
 
-def test_a_trial_is_held_to_its_share_less_the_cuda_context(cuda):
+def test_trial_is_held_to_its_share_less_the_context(cuda):
     gpu.claim(0.25)
     gpu.claim(1)
     assert cuda.calls == [
@@ -206,15 +206,15 @@ def test_a_trial_is_held_to_its_share_less_the_cuda_context(cuda):
 
 
 @pytest.mark.parametrize("trials", range(1, 30))
-def test_what_was_measured_fits_the_share_that_is_made_of_it(trials):
+def test_measured_need_fits_the_share_made_from_it(trials):
     total = 80 * GIB
     need = int(total * 0.9 / trials)
     assert trials_per_gpu(need, Hardware(1, 100, total), 1000) == trials
     assert need - gpu.CONTEXT <= gpu.limit(share_of(trials), total)
 
 
-def test_what_others_hold_of_a_gpu_is_not_usable(cuda):
-    """Of what is held besides, the process's own tensors and context are."""
+def test_memory_held_by_others_is_not_usable(cuda):
+    """The process's own tensors and context are usable."""
     assert gpu.usable() == 77 * GIB + GIB // 2
 
 
@@ -283,8 +283,8 @@ def train(config, replicates, data, report, parent=None, checkpoint=None):
 
 @pytest.fixture
 def with_pretended_gpus(packages, driver_in, tmp_path):
-    """A driver of another copy of the packages, where a GPU is a number of bytes.
-    `study.packing.gpu` alone knows CUDA, so that everything else is what it is on a real one."""
+    """A driver of another copy of the packages, where a GPU is a number of bytes. Only
+    `study.packing.gpu` knows CUDA, so everything else is as on a real one."""
     copy = tmp_path / "copy"
     shutil.copytree(packages, copy)
     (copy / "study" / "packing" / "gpu.py").write_text(PRETENDED)
@@ -302,9 +302,7 @@ def with_pretended_gpus(packages, driver_in, tmp_path):
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_block_too_large_for_its_share_gets_more_then_half_its_replicates_then_fails(
-    with_pretended_gpus, undisturbed
-):
+def test_too_large_block_grows_then_splits_then_fails(with_pretended_gpus, undisturbed):
     driver = with_pretended_gpus
     code, said = driver.run(
         first=TWO_GPUS,
@@ -341,7 +339,7 @@ def test_a_block_too_large_for_its_share_gets_more_then_half_its_replicates_then
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_where_torch_sees_no_gpu_that_is_said_and_the_study_runs(driver, undisturbed):
+def test_study_runs_and_says_that_torch_sees_no_gpu(driver, undisturbed):
     code, said = driver.run(first=TWO_GPUS)
     assert code == 0, said
     assert (

@@ -31,7 +31,7 @@ WIDTHS = (Steps("width", 8, 24, step=8), *KERNELS)
 
 
 class Search:
-    """A search of some dimensions, of `workers` trials at once."""
+    """A search of some dimensions, with `workers` trials at once."""
 
     def __init__(self, store, storage, dimensions=KERNELS, workers=2, error=None):
         axes, start = (
@@ -77,7 +77,7 @@ class Search:
 
 @pytest.fixture
 def search_of(tmp_path):
-    """Opens a search, and the second time the same one."""
+    """Opens a search; the second time the same one."""
     store, storage = Store(tmp_path), optuna.storages.InMemoryStorage()
     store.create()
     return partial(Search, store, storage)
@@ -87,13 +87,13 @@ REPEATED = {"width": 16, "kernel": 5, "optimiser": "muon"}
 
 
 class Repeating(optuna.samplers.RandomSampler):
-    """A sampler that has one point in mind."""
+    """A sampler that always suggests the same point."""
 
     def sample_independent(self, study, trial, name, distribution):
         return REPEATED[name]
 
 
-def test_every_point_is_one_trial_and_then_the_search_ends(search_of):
+def test_search_ends_after_one_trial_per_point(search_of):
     search = search_of()
     assert search.run(trials=100) == [TrialState.COMPLETE] * 2
     assert len(search.computed) == len(set(search.computed)) == 2
@@ -101,11 +101,11 @@ def test_every_point_is_one_trial_and_then_the_search_ends(search_of):
     assert "2 done, 0 stopped early, 0 failed, 0 running of 2; best" in search.printed.getvalue()
 
 
-def test_a_budget_of_minutes_alone_ends_with_the_last_point_too(search_of):
+def test_budget_of_minutes_ends_with_the_last_point(search_of):
     assert len(search_of().run(trials=inf)) == 2
 
 
-def test_a_point_that_repeats_another_is_neither_a_trial_nor_saved_epochs(search_of):
+def test_repeated_point_is_no_trial_and_saves_no_epochs(search_of):
     search = search_of()
     search.run(trials=100)
     assert epochs_used(search.suggestions) == (8, 8)
@@ -121,7 +121,7 @@ def test_a_smaller_budget_leaves_points_for_a_larger_one(search_of):
     assert len(larger.computed) == 2
 
 
-def test_the_same_command_and_a_larger_budget_compute_nothing_more(search_of):
+def test_exhausted_search_computes_nothing_more(search_of):
     search_of().run(trials=100)
     again = search_of()
     before = len(again.suggestions.study.trials)
@@ -142,7 +142,7 @@ def test_one_point_is_one_trial(search_of):
     assert len(search_of((Choice("kernel", (3,)),)).run(trials=9)) == 1
 
 
-def test_points_that_fail_have_been_tried(search_of):
+def test_failed_points_count_as_tried(search_of):
     search = search_of(error="Diverged: the training loss")
     assert search.run(trials=100) == [TrialState.FAIL] * 2
     assert len(search.computed) == 2
@@ -152,7 +152,7 @@ def test_points_that_fail_have_been_tried(search_of):
     assert search_of().suggestions.is_exhausted()
 
 
-def test_a_sampler_that_only_repeats_itself_does_not_hold_up_the_search(search_of):
+def test_repeating_sampler_does_not_stall_the_search(search_of):
     """Missing points are enumerated; each repetition is one line of Optuna's table, no more."""
     search = search_of(WIDTHS)
     search.suggestions.study.sampler = Repeating()
@@ -170,7 +170,7 @@ def test_a_repetition_gives_way_to_the_most_similar_point(search_of):
     assert differences == [0, 1, 1, 1, 1]
 
 
-def test_a_trial_that_was_interrupted_is_tried_again_and_its_point_counts_once(search_of):
+def test_interrupted_trial_is_retried_and_counts_once(search_of):
     """Also while all other points have ended or are running."""
     search = search_of()
     first, second = search.suggestions.next(), search.suggestions.next()
@@ -182,7 +182,7 @@ def test_a_trial_that_was_interrupted_is_tried_again_and_its_point_counts_once(s
 
 
 def test_repetitions_in_an_older_database_do_not_count(search_of):
-    """Of before: failed ones while the point ran, and full ones after it had ended."""
+    """Older versions left failed ones while the point ran, and full ones after it had ended."""
     old = search_of()
     study, distributions = old.suggestions.study, old.suggestions.distributions
     old.run(trials=1)
@@ -200,7 +200,7 @@ def test_repetitions_in_an_older_database_do_not_count(search_of):
     assert len(search.computed) == 1
 
 
-def test_a_point_that_only_a_repetition_has_is_still_to_be_tried(search_of):
+def test_point_of_a_repetition_alone_is_still_tried(search_of):
     """The trial that it repeated was interrupted."""
     old = search_of()
     repetition = optuna.create_trial(
@@ -220,7 +220,7 @@ def test_a_space_with_a_continuous_dimension_has_no_end(search_of):
 
 
 def said_by_find(search, monkeypatch):
-    """What `find` prints of a search, where it computes nothing."""
+    """What `find` prints of a search that computes nothing."""
     monkeypatch.setattr(command, "compute", lambda asked, starts: None)
     console = Console(file=io.StringIO(), soft_wrap=True)
     study = SimpleNamespace(
@@ -235,7 +235,7 @@ def said_by_find(search, monkeypatch):
 TRIED = "autoencoder-d2: every point of the space has been tried"
 
 
-def test_the_end_of_the_space_is_said(search_of, monkeypatch):
+def test_exhausted_space_is_reported(search_of, monkeypatch):
     search = search_of(WIDTHS)
     search.run(trials=5)
     assert said_by_find(search, monkeypatch) == []
@@ -243,7 +243,7 @@ def test_the_end_of_the_space_is_said(search_of, monkeypatch):
     assert said_by_find(search, monkeypatch) == [TRIED]
 
 
-def test_a_space_in_which_all_fails_says_why_and_has_nothing_to_compute(search_of, monkeypatch):
+def test_space_where_all_points_fail_says_why(search_of, monkeypatch):
     search = search_of(error="Diverged: the training loss")
     search.run(trials=100)
     assert said_by_find(search, monkeypatch) == [

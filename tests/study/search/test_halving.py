@@ -1,4 +1,4 @@
-"""Which trials go on, with a schedule worked out by hand."""
+"""Which trials continue, with a schedule worked out by hand."""
 
 from types import SimpleNamespace
 
@@ -28,7 +28,7 @@ def test_rungs_begin_where_scores_do():
 @pytest.mark.parametrize("freeze", FREEZE)
 @pytest.mark.parametrize("pretraining", ["plain", "augmented"])
 def test_no_few_shot_trial_is_compared_at_its_end(freeze, pretraining):
-    """Where it would be stopped with nothing saved and its cell lost."""
+    """A trial stopped there would save nothing and lose its cell."""
     for epochs, views in ((300, 50), (200, 50), (50, 50), (20, 50), (7, 3), (1, 1)):
         config = Config(14, 20, freeze, pretraining, epochs=epochs,
                         pseudo_epochs=epochs, views=views)  # fmt: skip
@@ -70,7 +70,7 @@ def test_with_one_epoch_nothing_is_stopped():
     assert decide(chosen, "b", epoch=1, val_mse=0.9) == "CONTINUE"
 
 
-def test_a_search_that_goes_on_compares_with_what_it_saw_before():
+def test_resumed_search_compares_with_earlier_trials():
     fresh, told = (Halving(["val_mse"], ["minimize"], [1, 3]) for _ in range(2))
     told.replay([[(1, 0.1), (2, 0.09)], [(1, 0.2)], []])
     assert decide(fresh, "new", epoch=1, val_mse=0.3) == "CONTINUE"
@@ -78,12 +78,12 @@ def test_a_search_that_goes_on_compares_with_what_it_saw_before():
     assert decide(told, "newer", epoch=1, val_mse=0.05) == "CONTINUE"
 
 
-def test_how_many_points_beat_each():
+def test_dominated_by_counts_the_points_that_beat_each():
     points = np.array([[1.0, 4.0], [2.0, 2.0], [3.0, 3.0], [2.0, 2.0], [4.0, 4.0]])
     assert dominated_by(points).tolist() == [0, 0, 2, 0, 4]
 
 
-def test_several_objectives_keep_small_networks_that_error_alone_would_stop():
+def test_several_objectives_keep_small_networks():
     chosen = Halving(["val_mse", "parameters"], ["minimize", "minimize"], [1, 3])
     assert decide(chosen, "large", epoch=1, val_mse=0.1, parameters=100) == "CONTINUE"
     assert decide(chosen, "small", epoch=1, val_mse=0.3, parameters=10) == "CONTINUE"
@@ -93,8 +93,8 @@ def test_several_objectives_keep_small_networks_that_error_alone_would_stop():
 
 
 @pytest.mark.parametrize("columns", [["val_accuracy"], ["val_accuracy", "parameters"]])
-def test_who_reports_past_a_rung_is_compared_at_it(columns):
-    """Passes over augmented views end at the epochs that they end at."""
+def test_trial_reporting_past_a_rung_is_compared_at_it(columns):
+    """Passes over augmented views don't end at rungs."""
     chosen = Halving(columns, ["maximize", "minimize"][: len(columns)], [30, 90])
     point = {"parameters": 100}
     assert decide(chosen, "a", epoch=50, val_accuracy=0.8, **point) == "CONTINUE"
@@ -105,14 +105,14 @@ def test_who_reports_past_a_rung_is_compared_at_it(columns):
     assert decide(chosen, "c", epoch=100, val_accuracy=0.1, **point) == "STOP"
 
 
-def test_seconds_are_compared_by_what_tune_counts_on_the_way():
+def test_seconds_are_compared_by_tunes_count():
     chosen = Halving(["val_mse", "train_seconds"], ["minimize", "minimize"], [1, 3])
     assert decide(chosen, "quick", epoch=1, val_mse=0.3, time_total_s=1.0) == "CONTINUE"
     assert decide(chosen, "slow", epoch=1, val_mse=0.4, time_total_s=2.0) == "STOP"
 
 
-def test_the_bar_is_that_of_the_latest_trials():
-    """Ten poor trials, ten good ones: what beats most of all, but few of these, is stopped."""
+def test_latest_trials_set_the_bar():
+    """Ten poor trials, ten good ones: a trial that beats most, but few of the good ones, stops."""
     chosen = Halving(["val_mse"], ["minimize"], [1, 3])
     for number in range(20):
         value = (0.9 if number < 10 else 0.1) + number / 1000

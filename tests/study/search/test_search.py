@@ -65,9 +65,7 @@ def data_at_hand(monkeypatch, digits):
          "--fix width kernel activation weight_decay warm_up noise augment optimiser: leaves"),
     ],
 )  # fmt: skip
-def test_what_can_not_be_searched_is_refused_in_one_line(
-    options, said, data_at_hand, tmp_path, capsys
-):
+def test_impossible_search_is_refused_in_one_line(options, said, data_at_hand, tmp_path, capsys):
     assert main(["search", "autoencoder", "--out", str(tmp_path), *options]) == 2
     captured = capsys.readouterr()
     (line,) = captured.err.splitlines()
@@ -102,7 +100,7 @@ def test_a_study_of_several_experiments_is_not_searched(capsys):
     assert "'assignment' is not a experiment with a search space" in capsys.readouterr().err
 
 
-def test_help_teaches_what_is_searched_and_that_it_goes_on(capsys):
+def test_help_explains_the_search_and_its_resumption(capsys):
     with pytest.raises(SystemExit):
         main(["search", "--help"])
     shown = " ".join(capsys.readouterr().out.split())
@@ -113,7 +111,7 @@ def test_help_teaches_what_is_searched_and_that_it_goes_on(capsys):
 
 
 @pytest.mark.parametrize("lost", [None, "process 1 on elsewhere since today"])
-def test_a_search_that_loses_its_lease_says_so_and_writes_no_more(
+def test_search_that_loses_its_lease_writes_no_more(
     lost, data_at_hand, monkeypatch, tmp_path, capsys
 ):
     @contextmanager
@@ -134,7 +132,7 @@ def test_a_search_that_loses_its_lease_says_so_and_writes_no_more(
 
 
 @pytest.mark.parametrize("name", [*NASTY_NAMES, "-x"])
-def test_the_command_that_takes_the_preset_can_be_pasted(name, tmp_path, monkeypatch):
+def test_printed_preset_command_can_be_pasted(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = Path(name, "best.toml")
     shown = ["sh", "-c", f"printf '%s\\0' {run_command('autoencoder', path)}"]
@@ -227,7 +225,7 @@ def test_no_finished_trial_is_void_or_run_again(out, killed, finished):
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_those_that_were_running_are_marked_and_replaced(out, killed, finished):
+def test_trials_running_at_the_kill_are_replaced(out, killed, finished):
     after = {trial.number: trial for trial in searched(out).trials}
     running = [n for n, trial in killed.items() if trial.state == TrialState.RUNNING]
     again = {trial.user_attrs.get("again"): trial for trial in after.values()}
@@ -243,7 +241,7 @@ def test_those_that_were_running_are_marked_and_replaced(out, killed, finished):
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_trials_in_full_are_cells_and_those_stopped_leave_nothing(out, finished):
+def test_only_full_trials_leave_cells(out, finished):
     store = Store(out)
     trials = [trial for trial in searched(out).trials if trial.number not in lost(out)]
     done = set(store.blocks())
@@ -261,7 +259,7 @@ def test_trials_in_full_are_cells_and_those_stopped_leave_nothing(out, finished)
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_the_winner_is_judged_on_seeds_that_did_not_choose_it(out, finished):
+def test_winner_is_judged_on_fresh_seeds(out, finished):
     content = json.loads((out / "search" / "autoencoder-d2.json").read_text())
     best = min(
         (trial for trial in content["trials"] if trial["state"] == "complete"),
@@ -313,9 +311,7 @@ def test_another_search_in_the_same_folder_is_refused(out, finished, run_study):
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_few_shot_trials_build_on_one_encoder_and_cells_that_are_there_are_used(
-    tmp_path, run_study
-):
+def test_few_shot_trials_share_encoder_and_reuse_cells(tmp_path, run_study):
     """Two runs with one seed suggest the same; the second finds the cells of the first."""
     command = ["search", "fewshot", "--preset", "smoke", "--labels", 20, "--latent-dims", 2,
                "--depths", 2, "--trials", 3, "--fresh", 2, "--against", "parameters",
@@ -346,7 +342,7 @@ def test_few_shot_trials_build_on_one_encoder_and_cells_that_are_there_are_used(
 @pytest.mark.ray
 @pytest.mark.slow
 def test_few_shot_trials_are_stopped_early_too(tmp_path, run_study):
-    """One that learns nothing beside ones that do, at a rung of the classifiers' own epochs."""
+    """A trial that learns nothing stops at a rung of the classifiers' own epochs."""
     command = ["search", "fewshot", "--preset", "smoke", "--labels", 20, "--latent-dims", 2,
                "--depths", 2, "--freeze", "full", "--epochs", 5, "--trials", 8, "--fresh", 1,
                "--cpus-per-trial", 1, "--out", tmp_path]  # fmt: skip

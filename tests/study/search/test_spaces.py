@@ -18,9 +18,7 @@ def config_of(experiment):
 
 
 @pytest.mark.parametrize(("experiment", "dimension"), DIMENSIONS)
-def test_a_dimension_is_a_setting_and_its_space_holds_what_a_search_starts_with(
-    experiment, dimension
-):
+def test_dimension_is_a_setting_and_holds_its_start(experiment, dimension):
     names = {known.name for known in fields(EXPERIMENTS[experiment].settings_module().Config)}
     assert dimension.name in names
     start = config_of(experiment)[dimension.name]
@@ -44,12 +42,12 @@ def test_every_corner_of_a_space_is_a_configuration(experiment, digits):
 
 
 @pytest.mark.parametrize("experiment", SPACES)
-def test_a_place_says_a_value_for_every_axis_that_is_not_searched(experiment):
+def test_place_gives_every_axis_not_searched_a_value(experiment):
     searched = {dimension.name for dimension in SPACES[experiment].dimensions}
     assert set(EXPERIMENTS[experiment].axes) <= searched | set(SPACES[experiment].place)
 
 
-def test_what_is_given_is_not_searched_nor_what_means_nothing():
+def test_given_and_unused_settings_are_not_searched():
     space = Space((Real("a", 1, 2), Steps("b", 1, 3), Choice("c", (1,), applies=lambda s: s["on"])))
     assert [d.name for d in space.at({"on": True}, {})] == ["a", "b", "c"]
     assert [d.name for d in space.at({"on": False}, {"a": 1})] == ["b"]
@@ -68,7 +66,7 @@ COMMON = {"learning_rate", "weight_decay"}
      ("propagation", "augmented", {"alpha", "neighbours"}),  # no views, though augmented
      ("consistency", "plain", {"alpha", "neighbours", "view_strength"})],
 )  # fmt: skip
-def test_of_each_few_shot_arm_what_it_uses_is_searched(freeze, pretraining, more):
+def test_few_shot_arms_search_the_settings_they_use(freeze, pretraining, more):
     settings = {**config_of("fewshot"), "freeze": freeze, "pretraining": pretraining}
     head = set() if freeze == "consistency" else {"hidden"}
     assert {d.name for d in SPACES["fewshot"].at(settings, {})} == COMMON | more | head

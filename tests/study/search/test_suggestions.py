@@ -62,13 +62,13 @@ def states(suggestions):
     return [trial.state for trial in suggestions.study.get_trials()]
 
 
-def test_the_first_suggestion_is_what_there_was_before_the_search(url, store):
+def test_first_suggestion_is_the_existing_recipe(url, store):
     config = suggested(opened(url, store)).config
     assert (config["learning_rate"], config["width"], config["batch_size"]) == (1e-2, 16, 32)
     assert config["epochs"] == 4
 
 
-def test_a_suggestion_is_the_cell_that_a_grid_would_have(url, store):
+def test_suggestion_is_the_cell_of_an_equal_grid(url, store):
     suggestions = opened(url, store)
     suggestions.next()
     for _ in range(5):
@@ -81,7 +81,7 @@ def test_a_suggestion_is_the_cell_that_a_grid_would_have(url, store):
         assert cell.config["width"] in (8, 16, 24, 32)
 
 
-def test_a_start_outside_the_space_is_drawn_where_it_is_outside(url, store):
+def test_start_values_outside_the_space_are_drawn(url, store):
     draft = problem(start={"learning_rate": 5.0, "width": 16, "batch_size": 48})
     config = suggested(opened(url, store, draft)).config
     assert config["width"] == 16
@@ -115,7 +115,7 @@ def test_several_objectives_have_a_value_each(url, store):
     assert suggestions.best().number == number
 
 
-def test_the_best_is_of_those_in_full_alone(url, store):
+def test_best_is_chosen_from_full_trials(url, store):
     suggestions = opened(url, store)
     assert suggestions.best() is None
     stopped, good, better, bad = (suggestions.next() for _ in range(4))
@@ -132,7 +132,7 @@ def test_the_best_is_of_those_in_full_alone(url, store):
     assert suggestions.table()[3]["reason"] == "diverged"
 
 
-def test_what_a_dead_driver_was_running_is_tried_again_and_nothing_else_is_lost(url, store):
+def test_only_a_dead_drivers_running_trial_is_retried(url, store):
     before = opened(url, store)
     done, stopped, running = (before.next() for _ in range(3))
     compute(store, before.cells[done])
@@ -151,11 +151,11 @@ def test_what_a_dead_driver_was_running_is_tried_again_and_nothing_else_is_lost(
     again = after.next()
     assert after.cells[again].id == before.cells[running].id
     assert after.study.trials[again].user_attrs["again"] == running
-    # Opened for the third time, the first of them is nobody's news any more.
+    # When opened a third time, the first failure has no further effect.
     assert len(opened(url, store).ended()) == 2
 
 
-def test_a_trial_that_died_before_it_had_a_point_is_drawn_anew(url, store):
+def test_trial_that_died_without_a_point_is_redrawn(url, store):
     optuna.create_study(storage=url, study_name="other")
     suggestions = opened(url, store)
     suggestions.study.ask()  # its point was queued, and no value of it was asked for
@@ -192,7 +192,7 @@ def test_another_search_of_the_same_name_is_refused(other, said, url, store):
         ("sqlite:////nowhere/{x}/{", "unable to open database file"),
     ],
 )
-def test_a_storage_that_is_none_is_refused_in_one_line(bad, said):
+def test_unusable_storage_is_refused_in_one_line(bad, said):
     with pytest.raises(BadInput, match=said) as caught:
         open_storage(bad, "--storage")
     assert "\n" not in str(caught.value)
@@ -213,9 +213,7 @@ def test_a_password_is_not_shown(url):
 
 
 @pytest.mark.parametrize("name", NASTY_NAMES)
-def test_a_folder_of_any_name_has_the_database_and_nothing_lies_beside_it(
-    name, tmp_path, monkeypatch
-):
+def test_folder_of_any_name_holds_only_the_database(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "runs" / name / "search" / "optuna.db"
     file.parent.mkdir(parents=True)
@@ -239,7 +237,7 @@ def test_a_file_that_is_no_database_is_refused(tmp_path):
         open_storage(f"sqlite:///{tmp_path / 'x.db'}", "--storage")
 
 
-def test_the_database_is_one_that_optuna_opens(url, store, tmp_path):
+def test_optuna_opens_the_database(url, store, tmp_path):
     suggestions = opened(url, store)
     suggestions.failed(suggestions.next(), "why")
     study = optuna.load_study(study_name="autoencoder-d14", storage=url)
@@ -253,5 +251,5 @@ def test_the_database_is_one_that_optuna_opens(url, store, tmp_path):
     ("trials", "seconds", "spent"),
     [(10, inf, False), (9, inf, True), (inf, 60, True), (inf, 61, False), (10, 60, True)],
 )
-def test_whichever_part_of_a_budget_ends_first_ends_it(trials, seconds, spent):
+def test_budget_ends_with_its_first_spent_part(trials, seconds, spent):
     assert Budget(trials, seconds).is_spent(9, 60.0) == spent

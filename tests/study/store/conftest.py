@@ -14,7 +14,7 @@ CONFIG = {"latent_dim": 3, "batch_size": 0, "freeze": "fixed", "seed": 0}
 
 @pytest.fixture
 def outcome():
-    """Makes what a trainable returns of some replicates: every number says whose it is."""
+    """Makes what a trainable returns for some replicates; every number identifies its replicate."""
 
     def make(replicates, plus=0.0):
         numbers = list(replicates)

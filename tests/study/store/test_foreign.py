@@ -56,7 +56,7 @@ NO_PLANS = [
     )),
     ((*ENTRY, *SECOND_CELL, "parent"), "../" + OTHER), ((*ENTRY, *SECOND_CELL, "replicates"), -1),
 ]  # fmt: skip
-"""Where a plan has another value, and that value."""
+"""Paths into a plan, and a wrong value for each."""
 
 SEEN, LOST = ("trials", 0), ("trials", 1)
 NO_SEARCHES = [
@@ -75,7 +75,7 @@ NO_SEARCHES = [
     [(is_plan, FULL_PLAN, NO_PLANS), (is_search, FULL_SEARCH, NO_SEARCHES)],
     ids=["plan", "search"],
 )
-def test_every_entry_is_needed_and_of_its_kind(check, whole, differences):
+def test_every_entry_is_required_with_its_type(check, whole, differences):
     assert check(whole)
     for path, value in differences:
         changed = copy.deepcopy(whole)
@@ -113,7 +113,7 @@ def test_plan_with_plain_names_is_read(tmp_path):
     + [{"axes": {"depth": [2]}}],
 )
 def test_plan_with_a_foreign_name_is_refused_in_one_line(tmp_path, wrong):
-    """An experiment without cells, too: its name alone would be the name of a table."""
+    """Also without cells: the experiment's name alone would name a table."""
     for cells in ([], [PLANNED_CELL]):
         if not cells and wrong == {"axes": {"depth": [2]}}:
             continue
@@ -141,7 +141,7 @@ def test_plan_with_a_foreign_cell_is_refused(tmp_path, wrong):
 @pytest.mark.parametrize(
     "content", ["", "{", "[]", "{}", '{"study": 1}', '{"experiments": [{}]}', "[" * 100_000, "\xff"]
 )
-def test_plan_that_is_none_is_named_in_one_line(content, tmp_path):
+def test_unreadable_plan_is_named_in_one_line(content, tmp_path):
     store = put(tmp_path, "study.json", {})
     (tmp_path / "study.json").write_text(content, encoding="latin-1")
     with pytest.raises(StoreError, match=r"study\.json: (not what|can't be read)") as caught:
@@ -271,7 +271,7 @@ CONTENTS = st.one_of(st.binary(max_size=50), LINES, LINES.map(signed))
 
 @FUZZ
 @given(st.dictionaries(st.lists(PARTS, min_size=1, max_size=3).map("/".join), CONTENTS, max_size=6))
-def test_files_of_any_names_and_contents_are_read_or_refused(tmp_path, files):
+def test_files_of_any_kind_are_read_or_refused(tmp_path, files):
     folder = tmp_path / hashlib.sha256(repr(files).encode()).hexdigest()[:16]
     store = Store(folder)
     store.create()

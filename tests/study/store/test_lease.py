@@ -28,7 +28,7 @@ ELSEWHERE = json.dumps({"pid": 7, "host": "elsewhere", "kernel": "another 1", "s
 
 
 class FakePlace:
-    """One object of a bucket, and the time; something happens at the n-th moment, which lie
+    """One object of a bucket, and the time. Something happens at the n-th moment; moments lie
     before and after each request takes effect."""
 
     def __init__(self, at=0, happens=lambda: None):
@@ -77,7 +77,7 @@ class FakePlace:
         return new
 
     def age(self, name):
-        """In whole seconds, as storages know them."""
+        """Age in whole seconds, as storages know it."""
         self.moment()
         age = math.floor(self.now) - math.floor(self.written)
         self.moment()
@@ -93,7 +93,7 @@ BEFORE = {
 
 
 def scenario(before, delay, moment=0):
-    """A first driver claims, renews twice and releases; at one moment it is delayed, and a second
+    """A first driver claims, renews twice and releases; at one moment it is delayed while a second
     one claims."""
 
     def intrude():
@@ -140,7 +140,7 @@ def test_delay_at_any_moment_never_makes_two_drivers(before, delay):
         _, second = place.leases
         if second.is_held():
             taken_over += 1
-            # Whatever the first one had under way, the second one's lease is as it wrote it.
+            # Requests of the first one leave the second one's lease as it wrote it.
             third = place.lease()
             with pytest.raises(StoreError, match=f"in use by process {os.getpid()} "):
                 third.acquire()
@@ -148,7 +148,7 @@ def test_delay_at_any_moment_never_makes_two_drivers(before, delay):
     assert taken_over >= 1
 
 
-def test_lease_that_is_not_renewed_is_not_counted_on(monkeypatch):
+def test_lease_expires_without_renewal(monkeypatch):
     place = FakePlace()
     first = place.lease()
     first.acquire()
@@ -167,7 +167,7 @@ def test_lease_that_is_not_renewed_is_not_counted_on(monkeypatch):
     assert first.lost.startswith(f"process {os.getpid()} on {platform.node()} since ")
 
 
-def test_release_ends_only_our_own():
+def test_release_ends_only_its_own_lease():
     place = FakePlace()
     first, second = place.lease(), place.lease()
     first.acquire()
@@ -182,7 +182,7 @@ def test_release_ends_only_our_own():
     assert not second.is_held()
 
 
-def test_lease_is_not_released_that_was_never_acquired():
+def test_lease_never_acquired_is_not_released():
     place = FakePlace()
     place.put(ELSEWHERE.encode())
     lease = place.lease()
@@ -233,7 +233,7 @@ def refused(place):
     return line
 
 
-def test_second_driver_is_refused_with_the_name_of_the_first(place, holder):
+def test_second_driver_is_refused_naming_the_first(place, holder):
     started = time.monotonic()
     shown = place.address.partition("?")[0]
     who = f"process {holder.pid} on {platform.node()} since 2"
@@ -251,7 +251,7 @@ def test_lease_ends_with_its_block(place):
         assert place.read("lease.json") == b""
 
 
-def test_lease_of_a_dead_process_of_this_host_is_free_at_once(place, holder):
+def test_lease_of_a_dead_local_process_is_free_at_once(place, holder):
     holder.kill()
     holder.wait()
     started = time.monotonic()
@@ -260,7 +260,7 @@ def test_lease_of_a_dead_process_of_this_host_is_free_at_once(place, holder):
     assert time.monotonic() - started < 5
 
 
-def test_lease_is_renewed_long_after_it_would_be_stale(place, holder, monkeypatch):
+def test_renewed_lease_never_goes_stale(place, holder, monkeypatch):
     monkeypatch.setattr(lock, "STALE", 1.0)
     time.sleep(2.5)
     assert f"in use by process {holder.pid} " in refused(place)
@@ -281,7 +281,7 @@ def test_foreign_lease_counts_until_it_is_stale(content, place):
     assert "in use by another process" in refused(place)
 
 
-def test_who_was_cut_off_until_another_took_over_is_interrupted(place, holder, monkeypatch):
+def test_cut_off_driver_is_interrupted_after_a_takeover(place, holder, monkeypatch):
     holder.send_signal(signal.SIGSTOP)
     monkeypatch.setattr(lock, "STALE", 1.0)
     time.sleep(2.2)
@@ -295,13 +295,13 @@ def test_who_was_cut_off_until_another_took_over_is_interrupted(place, holder, m
         assert json.loads(place.read("lease.json"))["token"] == ours
 
 
-def test_storage_that_is_away_for_too_long_interrupts_the_driver(place, monkeypatch):
+def test_storage_away_too_long_interrupts_the_driver(place, monkeypatch):
     def away(*arguments):
         raise StoreError("away")
 
     monkeypatch.setattr(lock, "RENEWAL_INTERVAL", 0.05)
     monkeypatch.setattr(lock, "VALID", 1.0)
-    # As commands do: in the background of a script SIGINT is ignored otherwise.
+    # `interruptible`, as in commands: otherwise a script's background ignores SIGINT.
     with (  # noqa: PT012
         pytest.raises(KeyboardInterrupt), interruptible(), exclusive_lock(place) as hold,
     ):  # fmt: skip
@@ -316,8 +316,8 @@ def test_storage_that_is_away_for_too_long_interrupts_the_driver(place, monkeypa
 
 
 @pytest.mark.parametrize("error", [AlreadyExistsError, PreconditionError])
-def test_own_write_whose_answer_was_lost_is_recognised(error, place, monkeypatch):
-    """The storage client sends it again, and it is refused because of itself."""
+def test_own_write_with_a_lost_answer_is_recognised(error, place, monkeypatch):
+    """The storage client sends it again, and it is refused because the first one arrived."""
     fake = SimpleNamespace(**vars(obstore))
 
     def put(store, name, content, **options):
@@ -339,7 +339,7 @@ def test_own_write_whose_answer_was_lost_is_recognised(error, place, monkeypatch
 
 
 def test_tag_has_what_each_storage_compares(place, monkeypatch):
-    """S3 and Azure the e_tag, Google Cloud the version."""
+    """S3 and Azure compare the e_tag, Google Cloud the version."""
     seen = []
     fake = SimpleNamespace(**vars(obstore))
 
@@ -355,7 +355,7 @@ def test_tag_has_what_each_storage_compares(place, monkeypatch):
     assert seen == ["create", {"e_tag": "tag 1", "version": "version 1"}]
 
 
-def test_of_many_that_ask_at_once_one_gets_the_lease(place):
+def test_one_of_many_drivers_at_once_gets_the_lease(place):
     ready, held, errors = threading.Barrier(4), [], []
 
     def drive():

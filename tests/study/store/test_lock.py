@@ -15,7 +15,7 @@ from study.store.places import Folder
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def test_second_driver_is_refused_with_the_name_of_the_first(holder, tmp_path):
+def test_second_driver_is_refused_naming_the_first(holder, tmp_path):
     with pytest.raises(StoreError) as caught, exclusive_lock(Folder(tmp_path)):
         pytest.fail("two have the lock")
     (line,) = str(caught.value).splitlines()
@@ -42,7 +42,7 @@ def test_lock_ends_with_its_block_however_that_ends(tmp_path):
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"pid": 1}', "[" * 100_000, "\x00"])
-def test_lock_that_is_not_signed_is_held_all_the_same(content, holder, tmp_path):
+def test_lock_without_a_signature_is_held_too(content, holder, tmp_path):
     (tmp_path / "run.lock").write_text(content)
     with (
         pytest.raises(StoreError, match="in use by another process, which has just started"),
@@ -59,7 +59,7 @@ def test_foreign_holder_is_named_in_one_line(holder, tmp_path):
     assert str(caught.value).isprintable()
 
 
-def test_folder_that_is_not_there_says_so(tmp_path):
+def test_missing_folder_is_named(tmp_path):
     with (
         pytest.raises(StoreError, match=r"run\.lock can't be locked \(No such file"),
         exclusive_lock(Folder(tmp_path / "nowhere")),
@@ -67,7 +67,7 @@ def test_folder_that_is_not_there_says_so(tmp_path):
         pytest.fail("there is no lock")
 
 
-def test_of_many_that_ask_at_once_one_gets_the_lock(tmp_path):
+def test_one_of_many_drivers_at_once_gets_the_lock(tmp_path):
     ready, held, refused = threading.Barrier(5), [], []
 
     def drive():

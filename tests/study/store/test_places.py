@@ -34,7 +34,7 @@ def test_folder_may_be_named_by_a_uri(form, tmp_path):
 
 
 @pytest.mark.parametrize("name", NASTY_NAMES)
-def test_folder_of_any_name_is_named_by_its_path_and_its_uri(name, tmp_path):
+def test_path_and_uri_name_a_folder_of_any_name(name, tmp_path):
     path = tmp_path / name
     assert at(path).path == at(str(path)).path == at(path.as_uri()).path == path
     at(at(path).address).create()
@@ -140,7 +140,7 @@ def test_list_has_the_files_below(place):
     assert place.list("a/b") == {"c.json": 2}
 
 
-def test_one_of_many_writers_finds_no_file(place):
+def test_only_one_of_many_writers_creates_a_file(place):
     place.create()
     ready, won = threading.Barrier(6), []
 
@@ -227,7 +227,7 @@ def test_checkpoint_is_one_file_replaced_in_one_step(place):
 
 @pytest.fixture
 def requests(moto_server):
-    """The requests that the server was sent, as `GET /bucket/key`."""
+    """Requests sent to the server, as `GET /bucket/key`."""
     seen = []
 
     class Note(logging.Handler):
@@ -288,7 +288,7 @@ def test_folders_made_by_a_browser_are_no_blocks(remote, bucket, s3, write):
 # --- a storage that is not there -------------------------------------------------------------
 
 
-def test_network_that_is_gone_for_seconds_costs_nothing(remote, write, moto_server):
+def test_network_outage_of_seconds_costs_nothing(remote, write, moto_server):
     moto_server.stop()
     back = threading.Timer(1.0, moto_server.start)
     back.start()
@@ -343,7 +343,7 @@ def test_missing_bucket_is_named(s3):
 
 
 def test_bucket_that_vanishes_loses_no_block_silently(s3, remote, write, monkeypatch):
-    """A marker that could not be written is not another writer's."""
+    """A marker that could not be written is not taken for another writer's."""
     gone = at(s3.uri("no-such-bucket"))
     for use in (
         lambda: gone.write("file", b""),
@@ -368,7 +368,7 @@ def test_bucket_that_vanishes_loses_no_block_silently(s3, remote, write, monkeyp
             use()
 
 
-def test_file_that_was_to_be_replaced_and_is_gone_is_not_written(remote):
+def test_replacing_a_deleted_file_writes_nothing(remote):
     remote.place.write("file", b"content")
     _, tag = remote.place.read_tagged("file")
     remote.place.delete("file")
@@ -378,7 +378,7 @@ def test_file_that_was_to_be_replaced_and_is_gone_is_not_written(remote):
 
 @pytest.fixture
 def strict(s3, moto_server):
-    """The server asks for credentials that it knows, and it knows none."""
+    """Make the server ask for credentials that it knows; it knows none."""
     import requests
 
     address = f"http://127.0.0.1:{s3.port}/moto-api/reset-auth"

@@ -66,7 +66,7 @@ def main(*arguments):
     return study.__main__.main([str(argument) for argument in arguments])
 
 
-def test_study_is_planned_run_gone_on_with_and_read(s3, bucket, computed, capsys):
+def test_study_in_a_bucket_is_planned_run_and_reported(s3, bucket, computed, capsys):
     out = s3.uri(bucket)
     assert main("plan", *SMOKE, out) == 0
     said = capsys.readouterr().out
@@ -88,7 +88,7 @@ def test_study_is_planned_run_gone_on_with_and_read(s3, bucket, computed, capsys
     assert main("report", out) == 0
 
 
-def test_damaged_block_is_found_set_aside_and_computed_again(s3, bucket, computed, capsys):
+def test_damaged_block_is_set_aside_and_recomputed(s3, bucket, computed, capsys):
     out = s3.uri(bucket)
     assert main("run", *SMOKE, out) == 0
     whole, broken = computed
@@ -108,7 +108,7 @@ def test_damaged_block_is_found_set_aside_and_computed_again(s3, bucket, compute
     assert Store(out).verify([cell, whole.partition(".")[0]]) == {}
 
 
-def test_second_driver_is_refused_in_one_line_and_writes_nothing(s3, bucket, no_ray, capsys):
+def test_second_driver_is_refused_and_writes_nothing(s3, bucket, no_ray, capsys):
     holder = {"pid": 7, "host": "elsewhere", "kernel": "", "since": "now"}
     s3.put(bucket, "results/lease.json", json.dumps(holder).encode())
     out = s3.uri(bucket)
@@ -120,7 +120,7 @@ def test_second_driver_is_refused_in_one_line_and_writes_nothing(s3, bucket, no_
     assert main("plan", *SMOKE, out) == 0
 
 
-def test_driver_that_was_replaced_ends_and_says_so(s3, bucket, computed, monkeypatch, capsys):
+def test_replaced_driver_ends_and_says_so(s3, bucket, computed, monkeypatch, capsys):
     def cut_off(session, *arguments):
         raise Interrupted(signal.SIGINT)
 
@@ -137,9 +137,7 @@ def test_driver_that_was_replaced_ends_and_says_so(s3, bucket, computed, monkeyp
     )
 
 
-def test_storage_that_goes_away_ends_the_study_with_the_reason(
-    s3, bucket, computed, monkeypatch, capsys
-):
+def test_lost_storage_ends_the_study_with_the_reason(s3, bucket, computed, monkeypatch, capsys):
     def away(store):
         raise StoreError("away")
 
@@ -190,9 +188,7 @@ def test_place_without_a_study_says_so(s3, bucket, capsys):
 
 
 @pytest.mark.parametrize("kind", ["folder", "bucket"])
-def test_results_of_an_earlier_version_are_refused_in_one_line(
-    kind, s3, bucket, no_ray, tmp_path, capsys
-):
+def test_results_of_an_earlier_version_are_refused(kind, s3, bucket, no_ray, tmp_path, capsys):
     out = tmp_path if kind == "folder" else s3.uri(bucket)
     Store(out).place.write("study.json", b"{}")
     for command in (["run", *SMOKE, out], ["report", out]):
@@ -204,7 +200,7 @@ def test_results_of_an_earlier_version_are_refused_in_one_line(
         )
 
 
-def test_check_writes_to_it_and_leaves_nothing(s3, bucket, monkeypatch, capsys):
+def test_check_writes_to_the_bucket_and_leaves_nothing(s3, bucket, monkeypatch, capsys):
     monkeypatch.setattr("study.cluster.check.cluster", lambda resources: nullcontext())
     monkeypatch.setattr("study.cluster.check.alive", list)
     assert main("check", "--out", s3.uri(bucket)) == 0

@@ -1,4 +1,4 @@
-"""Finished blocks as facts, in a folder and in a bucket: whole or not there, written once."""
+"""Finished blocks as facts, in a folder and in a bucket: whole or absent, written once."""
 
 import math
 import pickle
@@ -123,7 +123,7 @@ def test_row_may_correct_a_setting(local, write):
     assert local.rows({CELL: 2})["batch_size"].tolist() == [20, 20]
 
 
-def test_history_says_whose_it_is(local, write):
+def test_history_names_its_cell(local, write):
     write(local)
     history = local.history({CELL: 2})
     assert list(history.columns) == ["cell", "replicate", "epoch", "loss"]
@@ -141,7 +141,7 @@ def test_tables_of_several_cells_are_in_their_order(store, write):
 
 
 def test_negative_zero_is_kept(store):
-    """It is another number to what follows: its reciprocal, its bits."""
+    """It differs from zero in its reciprocal and its bits."""
     block = Block(CELL, range(1))
     row = {"replicate": 0, "test_mse": -0.0}
     weights = {"weight": torch.tensor([[-0.0, 0.0]])}
@@ -171,7 +171,7 @@ def test_block_without_arrays_says_so(store):
 @pytest.mark.parametrize(
     "rows", [[{"replicate": 1}], [], [{"replicate": 0, "test_mse": [1.0]}], [{"test_mse": 0.5}]]
 )
-def test_what_could_not_be_read_is_not_written(rows, local):
+def test_unreadable_rows_are_not_written(rows, local):
     with pytest.raises(ValueError, match=f"{CELL}.0-0"):
         local.write_block(Block(CELL, range(1)), CONFIG, None, Outcome(rows), {})
     assert local.blocks() == {}
@@ -191,7 +191,7 @@ def test_replicates_come_from_several_blocks(store, write):
 
 
 def test_overlapping_blocks_give_each_replicate_once(store, write):
-    """The first block that has it, by its numbers: the same for every reader."""
+    """From the first block that has it, by its numbers: the same for every reader."""
     write(store, 2, 5, plus=0.25)
     write(store, 0, 3)
     write(store, 0, 1, plus=0.5)
@@ -343,7 +343,7 @@ def test_damaged_arrays_are_named_and_the_rest_is_read(damage, store, write):
     assert len(store.rows({CELL: 2})) == len(store.history({CELL: 1})) == 2
     found = store.verify([CELL])
     if damage == "flipped" and not hasattr(store.place, "path"):
-        assert found == {}  # of this size: the storage's own checksums are relied on
+        assert found == {}  # same size: the storage's own checksums are relied on
     else:
         assert found.keys() == {block}
         assert found[block].startswith(f"damaged: {name.rpartition('/')[2]}: ")
@@ -474,7 +474,7 @@ def arrays_of_block(store, block):
     return f"blocks/{name}"
 
 
-def test_block_whose_marker_is_damaged_is_set_aside_whole(store, write):
+def test_block_with_a_damaged_marker_is_set_aside_whole(store, write):
     block = write(store)
     spoil(store, block.marker, "flipped")
     where = str(store.set_aside(block))
@@ -556,7 +556,7 @@ def test_created_place_is_known_and_kept(store, write):
 
 
 @pytest.mark.parametrize("form", [None, b'{"format": 3}', b"", b"["])
-def test_results_of_another_version_are_refused_in_one_line(form, place):
+def test_results_of_another_version_are_refused(form, place):
     place.create()
     place.write("study.json", b'{"study": "assignment"}')
     if form is not None:
@@ -578,7 +578,7 @@ def test_file_is_no_results_folder(tmp_path):
                 use()
 
 
-def test_relative_folder_stays_when_the_working_directory_changes(tmp_path, monkeypatch):
+def test_relative_folder_survives_a_change_of_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     store = Store("results")
     monkeypatch.chdir("/")
@@ -588,7 +588,7 @@ def test_relative_folder_stays_when_the_working_directory_changes(tmp_path, monk
 # --- what killed processes leave -------------------------------------------------------------
 
 
-def test_progress_of_what_is_finished_in_part_is_removed(store, write):
+def test_progress_overlapping_finished_blocks_is_removed(store, write):
     """A block of the rest has other replicates, and so another name."""
     write(store, 0, 3)
     write(store, 4, 7)

@@ -21,7 +21,7 @@ CALLS = ("open", "write", "fsync", "replace", "link")
 
 
 class Faulty(SimpleNamespace):
-    """The system calls, the k-th of which fails; `names` are those that were made."""
+    """System calls, of which call number `failing` fails; `names` are those made."""
 
     def __init__(self, failing=None, fault=None):
         self.names, self.failing, self.fault = [], failing, fault
@@ -48,7 +48,7 @@ def two_blocks(store, write):
 
 
 def assert_whole(store):
-    """Whatever is listed as finished is so to the last byte."""
+    """Assert that blocks listed as finished are whole to the last byte."""
     found = Store(store.place).blocks()
     assert Store(store.place).verify([CELL]) == {}
     for replicates in found.get(CELL, ()):
@@ -58,7 +58,7 @@ def assert_whole(store):
 
 
 def assert_done(store):
-    """All that was to be written is there, and nothing else."""
+    """Assert that all blocks are written, and nothing else."""
     assert_whole(store)
     assert store.blocks() == {CELL: [range(2), range(2, 4)]}
     assert store.rows({CELL: 4})["test_mse"].tolist() == [0, 1, 2, 3]
@@ -182,7 +182,7 @@ def test_file_system_without_links_is_written_to(code, local, write, monkeypatch
     assert_done(local)
 
 
-def test_file_system_that_does_not_flush_folders_is_written_to(local, write, monkeypatch):
+def test_file_system_without_folder_flush_is_usable(local, write, monkeypatch):
     original = system.fsync
 
     def fsync(descriptor):
@@ -195,8 +195,8 @@ def test_file_system_that_does_not_flush_folders_is_written_to(local, write, mon
     assert_done(local)
 
 
-def test_link_whose_answer_was_lost_is_our_own(local, write, monkeypatch):
-    """NFS sends the request again, and finds the name taken by it."""
+def test_link_with_a_lost_answer_counts_as_made(local, write, monkeypatch):
+    """NFS sends the request again, and finds the name taken by the first one."""
     original = system.link
 
     def link(*arguments):
@@ -209,7 +209,7 @@ def test_link_whose_answer_was_lost_is_our_own(local, write, monkeypatch):
 
 
 def test_unmounted_folder_takes_no_block(local, write):
-    """What is written to the place where it was mounted would be lost."""
+    """What is written below the mount point would be lost."""
     first = write(local)
     folder = local.place.path
     folder.rename(folder.with_name("unmounted"))
@@ -226,7 +226,7 @@ def test_unmounted_folder_takes_no_block(local, write):
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO])
-def test_folder_that_can_not_be_written_to_says_why(code, tmp_path, monkeypatch):
+def test_unwritable_folder_says_why(code, tmp_path, monkeypatch):
     place = Folder(tmp_path)
     assert place.trouble() is None
 
@@ -243,7 +243,7 @@ def test_folder_that_can_not_be_written_to_says_why(code, tmp_path, monkeypatch)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-def test_folder_that_can_not_be_read_is_not_an_empty_one(local, write, monkeypatch):
+def test_unreadable_folder_is_not_an_empty_one(local, write, monkeypatch):
     write(local)
     original = os.scandir
 
@@ -257,7 +257,7 @@ def test_folder_that_can_not_be_read_is_not_an_empty_one(local, write, monkeypat
         local.blocks()
 
 
-def test_file_that_vanishes_while_it_is_listed_is_left_out(local, write, monkeypatch):
+def test_file_that_vanishes_while_listing_is_left_out(local, write, monkeypatch):
     write(local)
     original = local.place._files
 
@@ -275,7 +275,7 @@ def test_file_that_vanishes_while_it_is_listed_is_left_out(local, write, monkeyp
 
 
 class Requests:
-    """obstore's `put` and `get`, the k-th of which fails: before it is sent, or after."""
+    """obstore's `put` and `get`; request number `failing` fails, before or after it is sent."""
 
     def __init__(self, failing=None, late=False):
         self.count, self.failing, self.late = 0, failing, late
@@ -323,8 +323,8 @@ def test_bucket_survives_a_fault_of_every_request(late, s3, remote, write, monke
     assert requests.count == 6
 
 
-def test_request_whose_answer_was_lost_is_our_own(remote, write, monkeypatch):
-    """It is sent again, and finds the name taken by it."""
+def test_request_with_a_lost_answer_counts_as_made(remote, write, monkeypatch):
+    """It is sent again, and finds the name taken by the first one."""
     fake = SimpleNamespace(**vars(obstore))
 
     def put(store, name, content, **options):
