@@ -2,7 +2,7 @@
 
 `inline` reads everything from the figure's artists, so drawing functions need no extra code. Three
 conventions of `analysis.style` help: the `gid` of an artist without a label is the label of its
-series; `tell` adds lines to the text of marks; tick labels name values.
+series; `attach_notes` adds lines to the text of marks; tick labels name values.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator
 from numpy.typing import NDArray
 
-from analysis.style import COLOURS, told
+from analysis.style import COLOURS, notes_of
 
 MOST_MARKS = 3000
 """Most marks of a figure that show their values; each takes some 80 bytes of the page."""
@@ -160,7 +160,7 @@ def _series_of(axes: Axes) -> Iterator[_Drawn]:
                 yield _Drawn(axes, _label(container, patch), patch, np.array([at]))
     for line in axes.lines:
         label = _label(line)
-        if line not in within and (label or told(line)):
+        if line not in within and (label or notes_of(line)):
             yield _Drawn(axes, label, line, np.asarray(line.get_xydata(), float))
     for image in axes.images:
         values = np.asarray(image.get_array())
@@ -244,7 +244,7 @@ def _marks(found: _Drawn, drawn: Figure, height: float, labels: list[str]) -> It
         pixels = axes.transData.transform(found.points)
     inside = axes.bbox.padded(2)
     series = labels.index(found.label) if found.label else -1
-    notes = told(found.artist)
+    notes = notes_of(found.artist)
     for index, ((x, y), (across, up)) in enumerate(zip(found.points, pixels, strict=True)):
         if not (np.isfinite((across, up)).all() and inside.contains(across, up)):
             continue

@@ -86,7 +86,7 @@ def is_current(folder: str | Path, damaged: Mapping[Block, str]) -> bool:
     store = Store(folder)
     try:
         found = json.loads(store.place.read(STAMP))
-        store.place.written("report/index.html")
+        store.place.modified_time("report/index.html")
     except (FileNotFoundError, ValueError):  # missing, or cut off
         return False
     plan = store.plan()

@@ -95,15 +95,15 @@ def literal(text: object) -> str:
 _TOLD: WeakKeyDictionary[Artist, list[tuple[str, str]]] = WeakKeyDictionary()
 
 
-def tell(artist: Artist, says: Iterable[object], cells: Iterable[str] = ()) -> None:
+def attach_notes(artist: Artist, says: Iterable[object], cells: Iterable[str] = ()) -> None:
     """Attach a text and a cell id to each point of an artist; a page shows both with its values."""
     texts = list(map(str, says))
     ids = list(cells) or [""] * len(texts)
     _TOLD[artist] = list(zip(texts, ids, strict=True))
 
 
-def told(artist: Artist) -> list[tuple[str, str]]:
-    """Texts and cell ids that `tell` attached to an artist, one pair per point."""
+def notes_of(artist: Artist) -> list[tuple[str, str]]:
+    """Texts and cell ids that `attach_notes` attached to an artist, one pair per point."""
     return _TOLD.get(artist, [])
 
 
@@ -198,7 +198,7 @@ def draw_series(axes: Axes, table: pd.DataFrame, x: str, y: str, series: Series)
         markersize=4, zorder=2, gid=series.label,
     )  # fmt: skip
     if "replicate" in table:
-        tell(dots, "replicate " + table["replicate"].astype(str), cells_of(table))
+        attach_notes(dots, "replicate " + table["replicate"].astype(str), cells_of(table))
     groups = [(value, group) for value, group in table.groupby(x)]
     intervals = [finite_mean(group[y].to_numpy(float) * series.scale) for _, group in groups]
     at = np.array([float(value) for value, _ in groups]) * (1 + series.offset)
@@ -209,7 +209,7 @@ def draw_series(axes: Axes, table: pd.DataFrame, x: str, y: str, series: Series)
         linestyle=LINES[series.index % 7], markersize=5, capsize=2.5, linewidth=1.4,
         label=series.label, zorder=3,
     )  # fmt: skip
-    tell(
+    attach_notes(
         drawn.lines[0],
         [f"mean, n = {interval.n}" for interval in intervals],
         [", ".join(dict.fromkeys(cells_of(group))) for _, group in groups],
@@ -240,7 +240,7 @@ def tell_counts(drawn: ErrorbarContainer, table: pd.DataFrame) -> None:
     """
     counts = next((table[name] for name in ("pairs", "n", "replicates") if name in table), None)
     if counts is not None:
-        tell(
+        attach_notes(
             drawn.lines[0],
             "n = " + counts.astype(str).str.removesuffix(".0"),
             table.get("cells", ()),

@@ -103,7 +103,7 @@ def graphed(step: Step) -> Step:
     """`step` as one CUDA graph, as the study trains; all its work must be on the GPU."""
     graph = CudaGraph(())
     for _ in range(EAGER_STEPS):
-        graph.aside(step)
+        graph.run_eagerly(step)
     graph.capture(step)
     return graph.replay
 

@@ -21,7 +21,7 @@ START_SECONDS = 12.0
 TRIAL_COST = 0.1
 """Seconds that a trial takes before and after it computes its blocks."""
 
-MOST_PLAYED = 2000
+MAX_SIMULATED_TASKS = 2000
 """Largest number of tasks that are simulated. For more, the total of a random sample of this size
 is scaled up: the order of tasks then matters less than 1 %."""
 
@@ -69,8 +69,8 @@ def forecast(
     number of tasks that each of these stands for.
     """
     chosen = list(tasks)
-    if len(chosen) > MOST_PLAYED:
-        chosen = random.Random(0).sample(chosen, MOST_PLAYED)
+    if len(chosen) > MAX_SIMULATED_TASKS:
+        chosen = random.Random(0).sample(chosen, MAX_SIMULATED_TASKS)
     seconds: dict[Task, float] = {}
     for task in chosen:
         expected = rates.seconds(task.cell, len(task.replicates))
@@ -79,7 +79,7 @@ def forecast(
         seconds[task] = expected
     if not chosen:
         return Forecast(0.0, 0.0, 0.0)
-    remaining = seconds if not elapsed else started(seconds, elapsed)
+    remaining = seconds if not elapsed else remaining_seconds(seconds, elapsed)
     scale *= len(tasks) / len(chosen)
     if scale > 1:
         total = scale * sum(remaining.values()) / workers + TRIAL_COST
@@ -96,7 +96,9 @@ def forecast(
     return Forecast(middle, middle / factor, middle * factor)
 
 
-def started(seconds: Mapping[Task, float], elapsed: Mapping[Task, float]) -> dict[Task, float]:
+def remaining_seconds(
+    seconds: Mapping[Task, float], elapsed: Mapping[Task, float]
+) -> dict[Task, float]:
     """Remaining seconds of each task. A trial's tasks have the same fraction left, at least 5 %."""
     of_trial: dict[int, float] = {}
     for task in elapsed.keys() & seconds.keys():

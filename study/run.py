@@ -107,7 +107,7 @@ class Study:
         self.console.print(f"computed in {duration(time.monotonic() - started)}")
 
 
-def alone(
+def run_exclusively(
     store: Store, console: Console, work: Callable[[Hold], int], summary: Callable[[], str]
 ) -> int:
     """Do the work as the only driver of these results; return its exit code.
@@ -137,7 +137,7 @@ def alone(
                 raise
             stopped, code = f"failed: {trouble}", FAILED
         try:
-            with store.place.once():
+            with store.place.single_attempt():
                 kept = summary()
         except StoreError:  # the storage is out of reach
             kept = "what is done is kept"
@@ -239,7 +239,7 @@ def run(study: Study, groups: Sequence[Sequence[Cell]]) -> int:
         return study.write_report(plan)
 
     summary = lambda: replicates_done(study.store, groups)  # noqa: E731
-    return alone(study.store, study.console, work, summary)
+    return run_exclusively(study.store, study.console, work, summary)
 
 
 def add_until_decided(

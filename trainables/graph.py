@@ -23,7 +23,7 @@ EAGER_STEPS = 3
 class Graph(Protocol):
     """Records the kernels of a function and launches them again."""
 
-    def aside(self, function: Callable[[], object]) -> None:
+    def run_eagerly(self, function: Callable[[], object]) -> None:
         """Call `function` without recording it, such that a capture may follow."""
 
     def capture(self, function: Callable[[], object]) -> None:
@@ -42,7 +42,7 @@ class CudaGraph:
         self.generators = generators
         self.stream = torch.cuda.Stream()
 
-    def aside(self, function: Callable[[], object]) -> None:
+    def run_eagerly(self, function: Callable[[], object]) -> None:
         """Call `function` on a side stream; the default stream can't be captured."""
         self.stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self.stream):
@@ -76,7 +76,7 @@ class Replayed:
         if self.calls == EAGER_STEPS + 1:
             self.capture(indices)
         if self.indices is None:
-            self.graph.aside(lambda: self.step(indices))
+            self.graph.run_eagerly(lambda: self.step(indices))
             return
         self.indices.copy_(indices)
         self.graph.replay()

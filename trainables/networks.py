@@ -189,7 +189,7 @@ class Autoencoder(nn.Module):
         """The encoder as used after training."""
         return self.encoder
 
-    def kept(self) -> nn.Module:
+    def stored_module(self) -> nn.Module:
         """The part of this model to store, without what only training needs."""
         return nn.ModuleDict({"encoder": self.trained_encoder(), "decoder": self.decoder})
 

@@ -164,7 +164,7 @@ def _progress(
     tensors |= {f"optimiser {name}": value for name, value in optimiser.tensors().items()}
     for number, generator in enumerate(draws):
         tensors[f"generator {number}"] = generator.get_state()
-    return Progress(epoch, tensors, {**numbers, "step": optimiser.taken})
+    return Progress(epoch, tensors, {**numbers, "step": optimiser.steps_taken})
 
 
 def _restore(

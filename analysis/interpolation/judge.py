@@ -182,7 +182,7 @@ def _moved(images: Tensor, draw: torch.Generator) -> Tensor:
     return padded[:, :, down : down + images.shape[2], right : right + images.shape[3]]
 
 
-def evenly(images: Tensor, most: int) -> Tensor:
+def evenly_spaced(images: Tensor, most: int) -> Tensor:
     """Up to `most` of `images` (N, …), evenly spaced: files may be ordered by class."""
     return images[torch.linspace(0, len(images) - 1, min(most, len(images))).long()]
 
@@ -191,10 +191,12 @@ class RealImages:
     """Training images, the reference for distances to real ones."""
 
     def __init__(self, data: Dataset) -> None:
-        self.images = pixels(evenly(data.train.on("cpu")[0], MAX_REFERENCE_IMAGES)).flatten(1)
+        self.images = pixels(evenly_spaced(data.train.on("cpu")[0], MAX_REFERENCE_IMAGES)).flatten(
+            1
+        )
         self.squares = self.images.square().sum(dim=1)
         self.directions = functional.normalize(self.images, dim=1)
-        unseen = pixels(evenly(data.test.on("cpu")[0], 1000))
+        unseen = pixels(evenly_spaced(data.test.on("cpu")[0], 1000))
         self.typical = float(self._nearest(unseen).median())
 
     def _nearest(self, images: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from analysis.interpolation.judge import FloatArray, Judges, RealImages, evenly, judges_of
+from analysis.interpolation.judge import FloatArray, Judges, RealImages, evenly_spaced, judges_of
 from analysis.interpolation.lines import (
     ALPHAS,
     IMAGES_PER_PAIR,
@@ -113,7 +113,7 @@ def scorecard(
     if cells is None:
         cells = {cell: d for d, cell in cells_by_dimension(results).items()}
 
-    test = evenly(results.test_images, 1000)
+    test = evenly_spaced(results.test_images, 1000)
 
     def of_models(part: tuple[str, range]) -> pd.DataFrame:
         cell, replicates = part

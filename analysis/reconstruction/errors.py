@@ -18,16 +18,16 @@ SETTING = ["depth", "batch_size"]
 """Settings in which cells with the same latent dimension differ."""
 
 
-LARGEST_COVARIANCE = 4000
+MAX_COVARIANCE_SIDE = 4000
 """Largest size of an image (C · H · W) for which PCA uses all training images."""
-FEWER = 2000
+PCA_IMAGES = 2000
 """Number of training images that PCA uses if images are larger."""
 
 
 def pca_images(data: Dataset) -> str:
     """Say which images PCA is fitted to."""
-    of_all = math.prod(data.image_shape) <= LARGEST_COVARIANCE or len(data.train) <= FEWER
-    return "the same training images" if of_all else f"the first {FEWER:,} training images"
+    of_all = math.prod(data.image_shape) <= MAX_COVARIANCE_SIDE or len(data.train) <= PCA_IMAGES
+    return "the same training images" if of_all else f"the first {PCA_IMAGES:,} training images"
 
 
 def pca_errors(data: Dataset, dims: list[int]) -> pd.DataFrame:
@@ -54,13 +54,13 @@ def pca_errors(data: Dataset, dims: list[int]) -> pd.DataFrame:
 def _principal(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The mean (P,) of `images` of P numbers and their principal directions (P, K).
 
-    The direction with the largest variance comes first. If P exceeds `LARGEST_COVARIANCE`, both
-    are those of the first `FEWER` images, by singular value decomposition: the covariance of
+    The direction with the largest variance comes first. If P exceeds `MAX_COVARIANCE_SIDE`, both
+    are those of the first `PCA_IMAGES` images, by singular value decomposition: the covariance of
     96 × 96 colour images would take 6 GB.
     """
     size = math.prod(images.shape[1:])
-    if size > LARGEST_COVARIANCE:
-        flat = images[:FEWER].reshape(len(images[:FEWER]), size).astype(np.float64)
+    if size > MAX_COVARIANCE_SIDE:
+        flat = images[:PCA_IMAGES].reshape(len(images[:PCA_IMAGES]), size).astype(np.float64)
         mean = flat.mean(axis=0)
         return mean, np.linalg.svd(flat - mean, full_matrices=False)[2].T
     total, products = np.zeros(size), np.zeros((size, size))  # exact: sums of whole numbers

@@ -15,6 +15,7 @@ from analysis.style import (
     MARKERS,
     Series,
     StyledFigure,
+    attach_notes,
     cells_of,
     class_axis,
     draw_estimates,
@@ -26,7 +27,6 @@ from analysis.style import (
     on_paper,
     plain_log_ticks,
     styled,
-    tell,
 )
 from study.words import counted
 from trainables.data import pixels
@@ -100,7 +100,7 @@ def draw_cost(rows: pd.DataFrame) -> Figure:
         for index, (depth, part) in enumerate(cells.groupby("depth")):
             (marks,) = axes.plot(part[column], part["test_mse"], MARKERS[index],
                                  color=COLOURS[index], label=counted(depth, "layer"))  # fmt: skip
-            tell(marks, "d = " + part["latent_dim"].astype(int).astype(str), cells_of(part))
+            attach_notes(marks, "d = " + part["latent_dim"].astype(int).astype(str), cells_of(part))
         best = front(cells, "test_mse", column)
         axes.step(best[column], best["test_mse"], where="post", color="#444444", linewidth=1)
         axes.plot(best[column], best["test_mse"], "o", markersize=11, fillstyle="none",

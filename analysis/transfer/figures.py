@@ -15,6 +15,7 @@ from analysis.style import (
     LINES,
     MARKERS,
     Series,
+    attach_notes,
     class_axis,
     draw_estimates,
     error_bars,
@@ -22,7 +23,6 @@ from analysis.style import (
     latent_dim_axis,
     literal,
     styled,
-    tell,
     tell_counts,
 )
 from analysis.transfer.accuracies import summary
@@ -71,12 +71,12 @@ def _draw_arms(axes: Axes, table: pd.DataFrame, rows: pd.DataFrame, x: str, spre
         label = literal(name_of(arm))
         (small,) = axes.plot(dots[x] * shift, 100 * dots["test_accuracy"], ".", gid=label,
                              color=look["color"], alpha=0.25, markersize=3)  # fmt: skip
-        tell(small, "replicate " + dots["replicate"].astype(str), dots["cell"])
+        attach_notes(small, "replicate " + dots["replicate"].astype(str), dots["cell"])
         mean = 100 * part["test_accuracy"]
         reach = error_bars(part["test_accuracy"], part["low"], part["high"], 100)
         drawn = axes.errorbar(part[x] * shift, mean, yerr=reach, markersize=4, capsize=2,
                               linewidth=1.3, label=label, **look)  # fmt: skip
-        tell(drawn.lines[0], "mean, n = " + part["replicates"].astype(str), part["cells"])
+        attach_notes(drawn.lines[0], "mean, n = " + part["replicates"].astype(str), part["cells"])
     axes.axhline(100 * chance_of(rows), color="#666666", linestyle=":", linewidth=1)
 
 
@@ -229,7 +229,7 @@ def draw_original(ours: pd.DataFrame, theirs: pd.DataFrame) -> Figure:
                                     color=COLOURS[index], marker=MARKERS[index],
                                     label=f"{labels} labels, {name}")  # fmt: skip
                 if "cells" in part:
-                    tell(line, "mean, n = " + part["replicates"].astype(str), part["cells"])
+                    attach_notes(line, "mean, n = " + part["replicates"].astype(str), part["cells"])
         axes.axhline(10, color="#666666", linewidth=1)
         axes.annotate("chance", (2, 10), xytext=(0, 3), textcoords="offset points",
                       fontsize=8, color="#666666")  # fmt: skip

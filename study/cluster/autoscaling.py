@@ -32,7 +32,7 @@ def nodes_at_most(path: Path) -> list[dict[str, float]]:
         raise ValueError(f"has no {error}, as a configuration for `ray up` has") from error
 
 
-def may_come() -> list[dict[str, float]]:
+def startable_nodes() -> list[dict[str, float]]:
     """Resources of one node of each type that the cluster may start.
 
     Empty unless this machine is the head of an autoscaled cluster.

@@ -20,7 +20,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
-from study.cluster.autoscaling import may_come
+from study.cluster.autoscaling import startable_nodes
 from study.errors import NoResources
 from study.limits import cores, memory
 from study.ray_internals import get_default_ray_temp_dir, signals_kept
@@ -66,7 +66,9 @@ def cluster(resources: Resources) -> Iterator[Resources]:
             context = ray.get_runtime_context()
             logs = Path(context.get_temp_dir(), context.get_session_name())
         nodes = [node["Resources"] for node in alive_nodes()]
-        yield resolved(resources, nodes if resources.address == "local" else nodes + may_come())
+        yield resolved(
+            resources, nodes if resources.address == "local" else nodes + startable_nodes()
+        )
     except Exception:
         logs = None  # keep them: they may explain the error
         raise
@@ -127,7 +129,7 @@ def alive_nodes() -> list[dict[str, Any]]:
 
 def resources_of_nodes() -> list[dict[str, float]]:
     """Resources of each node that is up, and of each that may still be started."""
-    return [node["Resources"] for node in alive_nodes()] + may_come()
+    return [node["Resources"] for node in alive_nodes()] + startable_nodes()
 
 
 def resolved(resources: Resources, nodes: list[dict[str, float]]) -> Resources:

@@ -95,7 +95,7 @@ def storage_trouble(store: Store, mark: str) -> str:
     Leaves no file behind, and creates no results folder.
     """
     try:
-        with store.place.once():
+        with store.place.single_attempt():
             if not store.has_mark(mark):
                 return f"{store.address} is not there, or another folder than the driver's"
         store.require_writable()

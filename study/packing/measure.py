@@ -67,7 +67,7 @@ def measure(
         for name, tasks in groups.items()
         for task in largest(tasks)
     ]
-    weigher = ray.remote(num_gpus=1, num_cpus=cpus)(weigh)
+    weigher = ray.remote(num_gpus=1, num_cpus=cpus)(measure_peaks)
     # An autoscaled cluster without a worker starts one for a task that waits.
     places: list[Any] = [
         NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in gpu_nodes()
@@ -104,7 +104,7 @@ def gpu_nodes() -> list[dict[str, Any]]:
     return [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU", 0) >= 1]
 
 
-def weigh(probes: Sequence[Probe], data: Dataset) -> tuple[int | None, list[int]]:
+def measure_peaks(probes: Sequence[Probe], data: Dataset) -> tuple[int | None, list[int]]:
     """Usable bytes of this worker's whole GPU (None if torch sees none), and each probe's peak.
 
     The peak is `TOO_MUCH` for a probe that doesn't fit.

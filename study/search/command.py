@@ -11,7 +11,7 @@ from tempfile import TemporaryFile
 
 from study.errors import FAILED, BadInput, resolving
 from study.grid import Cell
-from study.run import Study, alone, ids, set_aside_damaged
+from study.run import Study, ids, run_exclusively, set_aside_damaged
 from study.search.problems import Problem, rungs
 from study.search.suggestions import Budget, Suggestions, open_storage
 from study.search.winner import Winner, find_winner, is_done, reported, sentences, write_preset
@@ -82,7 +82,7 @@ def search(study: Study, problems: list[Problem], arguments: argparse.Namespace)
         ended = sum(len(suggestions.ended()) for suggestions in asked.every)
         return f"{counted(ended, 'trial')} ended and kept"
 
-    return alone(store, study.console, work, summary)
+    return run_exclusively(store, study.console, work, summary)
 
 
 def check_save(path: Path) -> None:

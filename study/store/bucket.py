@@ -42,11 +42,11 @@ class Bucket(Place):
         return f"{self.shown}/{name}".rstrip("/")
 
     def reach(self) -> None:
-        with self.once():
+        with self.single_attempt():
             self.list("blocks")
 
     @contextmanager
-    def once(self) -> Iterator[None]:
+    def single_attempt(self) -> Iterator[None]:
         before, self._store = self._store, open_store(self.address, timedelta(0))
         try:
             yield
@@ -102,7 +102,7 @@ class Bucket(Place):
         with suppress(FileNotFoundError), self._request(name, "deleted"):
             obstore.delete(self._store, name)
 
-    def written(self, name: str) -> float:
+    def modified_time(self, name: str) -> float:
         with self._request(name, "read"):
             return obstore.head(self._store, name)["last_modified"].timestamp()
 

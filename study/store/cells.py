@@ -31,7 +31,7 @@ import orjson
 
 from study.errors import StoreError
 from study.store.formats import ID, NAME, is_block, is_plan, is_search
-from study.store.places import Folder, Place, at
+from study.store.places import Folder, Place, open_place
 from study.words import plain, reason
 
 if TYPE_CHECKING:  # listing blocks needs neither numpy, pandas nor torch
@@ -44,7 +44,7 @@ if TYPE_CHECKING:  # listing blocks needs neither numpy, pandas nor torch
 FORMAT = orjson.dumps({"format": 2})
 PREDICTIONS = "predictions"
 """Name of the predictions among the arrays of a block."""
-OLD = 3600.0
+ORPHAN_SECONDS = 3600.0
 """Seconds after which arrays that belong to no block are deleted: their writer is dead."""
 
 
@@ -98,7 +98,7 @@ class Store:
 
     def __init__(self, place: str | Path | Place) -> None:
         """Raises `StoreError` if `place` is a URI that can't be used."""
-        self.place = at(place)
+        self.place = open_place(place)
         self.address = self.place.address
         """Text that opens the same store on any node."""
         self._known: dict[str, list[range]] = {}
@@ -256,7 +256,7 @@ class Store:
                 kept = arrays and block.arrays(arrays["name"])
             for name in files:
                 old = name.endswith(".safetensors") and name != kept
-                if old and self.place.age(name) > OLD:
+                if old and self.place.age(name) > ORPHAN_SECONDS:
                     self.place.delete(name)
         there = finished(listed)
         for cell, ranges in self.begun().items():

@@ -88,7 +88,7 @@ def _leased(place: Place) -> Iterator[Hold]:
         released.set()
         for thread in threads:
             thread.join(timeout=RENEWAL_INTERVAL)
-        with place.once(), suppress(StoreError):
+        with place.single_attempt(), suppress(StoreError):
             lease.release()
 
 

@@ -2,8 +2,8 @@
 
 Each implements five operations on files; the rest is built on them.
 
-    place = at("results")                    # or "file:///shared/results"
-    place = at("s3://bucket/path")           # or gs://, az://
+    place = open_place("results")                    # or "file:///shared/results"
+    place = open_place("s3://bucket/path")           # or gs://, az://
     place.write("note.json", b"{}")
 """
 
@@ -59,7 +59,7 @@ class Place(ABC):
     """
 
     address: str
-    """Text from which `at` makes this place, on any node."""
+    """Text from which `open_place` makes this place, on any node."""
 
     @abstractmethod
     def read(self, name: str) -> bytes: ...
@@ -70,7 +70,7 @@ class Place(ABC):
     @abstractmethod
     def delete(self, name: str) -> None: ...
     @abstractmethod
-    def written(self, name: str) -> float: ...
+    def modified_time(self, name: str) -> float: ...
     @abstractmethod
     def where(self, name: str = "") -> Path | str: ...
     @abstractmethod
@@ -78,7 +78,7 @@ class Place(ABC):
     @abstractmethod
     def working_folder(self, name: str) -> AbstractContextManager[Path]: ...
 
-    def once(self) -> AbstractContextManager[None]:
+    def single_attempt(self) -> AbstractContextManager[None]:
         """Don't retry requests that fail inside the block."""
         return nullcontext()
 
@@ -95,7 +95,7 @@ class Place(ABC):
         probe = f".clock.{uuid.uuid4().hex}"
         self.write(probe, b"")
         try:
-            return self.written(probe) - self.written(name)
+            return self.modified_time(probe) - self.modified_time(name)
         finally:
             self.delete(probe)
 
@@ -109,7 +109,7 @@ class Place(ABC):
         """Why `size` bytes can't be written, in one line; None if they can."""
         probe = f"blocks/.probe.{uuid.uuid4().hex}"  # most files are written there
         try:
-            with self.once():
+            with self.single_attempt():
                 try:
                     self.write(probe, bytes(size))
                 finally:
@@ -201,7 +201,7 @@ class Folder(Place):
     def delete(self, name: str) -> None:
         (self.path / name).unlink(missing_ok=True)
 
-    def written(self, name: str) -> float:
+    def modified_time(self, name: str) -> float:
         return (self.path / name).stat().st_mtime
 
     @contextmanager
@@ -264,7 +264,7 @@ def is_uri(text: str | Path) -> bool:
     return isinstance(text, str) and SCHEME.match(text) is not None
 
 
-def at(place: str | Path | Place) -> Place:
+def open_place(place: str | Path | Place) -> Place:
     """Place at a path or URI. Raises `StoreError` for a URI that can't be used."""
     if isinstance(place, Place):
         return place

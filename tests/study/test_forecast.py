@@ -108,7 +108,7 @@ def test_running_part_of_a_cell_is_not_its_waiting_part():
 def test_some_blocks_stand_for_many(monkeypatch):
     tasks, rates = tasks_of_seconds([float(10 + number % 7) for number in range(300)])
     exact = forecast(tasks, 4, rates).seconds
-    monkeypatch.setattr("study.forecast.MOST_PLAYED", 100)
+    monkeypatch.setattr("study.forecast.MAX_SIMULATED_TASKS", 100)
     assert forecast(tasks, 4, rates).seconds == pytest.approx(exact, rel=0.05)
 
 

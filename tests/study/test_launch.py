@@ -503,7 +503,7 @@ def test_auto_means_no_gpus_where_there_are_none():
      (1, 0.3, {"CPU": 48, "GPU": 4}, 12), (1, 2, {"CPU": 48, "GPU": 5}, 2), (4, 0, {"CPU": 2}, 1)],
 )  # fmt: skip
 def test_cluster_runs_as_many_trials_as_it_holds(cpus, gpus, node, count, monkeypatch):
-    monkeypatch.setattr("study.cluster.connect.may_come", list)
+    monkeypatch.setattr("study.cluster.connect.startable_nodes", list)
     monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": node}])
     assert count_workers(cpus, gpus) == count
 
@@ -520,7 +520,9 @@ def test_a_trial_that_fits_nowhere_is_refused(cpus, gpus, named, fake_ray):
 
 
 def test_worker_that_autoscaling_may_start_counts(fake_ray, monkeypatch):
-    monkeypatch.setattr("study.cluster.connect.may_come", lambda: [{"CPU": 48.0, "GPU": 4.0}])
+    monkeypatch.setattr(
+        "study.cluster.connect.startable_nodes", lambda: [{"CPU": 48.0, "GPU": 4.0}]
+    )
     with cluster(Resources("auto", 8)) as resources:
         assert resources == Resources("auto", 8, "auto")
     with pytest.raises(NoResources, match="--cpus-per-trial 8"), cluster(Resources("local", 8)):

@@ -104,10 +104,10 @@ def test_pca_of_large_images_matches_the_covariance(monkeypatch):
 
     data = dataset(3, 12, 10, 4, images=20)
     exact = pca_errors(data, [1, 3, 20])["pca_mse"]
-    monkeypatch.setattr(errors, "LARGEST_COVARIANCE", 10)
+    monkeypatch.setattr(errors, "MAX_COVARIANCE_SIDE", 10)
     assert pca_errors(data, [1, 3, 20])["pca_mse"].to_numpy() == pytest.approx(exact.to_numpy())
     assert errors.pca_images(data) == "the same training images"
-    monkeypatch.setattr(errors, "FEWER", 7)
+    monkeypatch.setattr(errors, "PCA_IMAGES", 7)
     assert errors.pca_images(data) == "the first 7 training images"
 
 

@@ -40,7 +40,7 @@ def test_kept_codes_need_the_same_encoder_and_images(digits, encoded):
 
 
 def test_number_of_kept_codes_is_limited(digits, monkeypatch):
-    monkeypatch.setattr(codes, "KEPT", 2 * 1000 * 3 * 4)
+    monkeypatch.setattr(codes, "CACHE_BYTES", 2 * 1000 * 3 * 4)
     images = torch.from_numpy(digits.test.images)
     for member in initialise(lambda: Classifier.untrained(SHAPE), 4, range(4)):
         encode(member, images)

@@ -35,7 +35,7 @@ class Tape(TorchDispatchMode):
         self.calls.append((operation, args, kwargs or {}, result))
         return result
 
-    def aside(self, function):
+    def run_eagerly(self, function):
         function()
 
     def capture(self, function):

@@ -137,7 +137,7 @@ def test_batch_norm_is_folded_into_the_layers(network, images):
     for _ in range(20):
         model(images, images.flip(3))  # which moves the running statistics away from 0 and 1
     codes = model.eval().codes(images)
-    plain = model.kept()["encoder"](images)
+    plain = model.stored_module()["encoder"](images)
     assert (plain - codes).abs().max() < 1e-5
     assert (model.encoder(images) - codes).abs().max() > 0.05  # so that there was something to fold
 

@@ -111,7 +111,7 @@ def test_optimiser_resumes_where_another_stopped(make):
         take(step, stopped, first)
     kept = {name: tensor.clone() for name, tensor in first.tensors().items()}
     second = ours(stopped)
-    second.resume(first.taken, kept)
+    second.resume(first.steps_taken, kept)
     for step in range(7, 20):
         take(step, stopped, second)
     for name in SHAPES:

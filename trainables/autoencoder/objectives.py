@@ -28,7 +28,7 @@ class Objective:
     """Made from a `Shape`."""
     loss: Callable[[Config], LossFunction]
     """Makes the loss from the settings."""
-    see: Callable[[Config, Tensor, Draws], Batch]
+    make_batch: Callable[[Config, Tensor, Draws], Batch]
     """Maps (settings, pixels (R, B, C, H, W), R generators) to the loss's arguments after the
     model, each (R, B, …)."""
     loss_name: str = "train_loss"

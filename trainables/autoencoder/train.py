@@ -76,7 +76,7 @@ def train(
     draws = generators(config.seed, replicates, "views", device)
 
     def gather(indices: Tensor) -> tuple[Tensor, ...]:
-        return objective.see(config, pixels(images[indices]), draws)
+        return objective.make_batch(config, pixels(images[indices]), draws)
 
     orders = generators(config.seed, replicates, "order")
     minibatches = Minibatches(len(images), config.batch_size, orders, gather)
@@ -106,6 +106,6 @@ def train(
         {name: [line[name] for line in last_epoch] for name in (objective.loss_name, "val_mse")}
         | {"test_mse": test_errors.tolist()},
     )
-    stacked, _ = stack_module_state([member.kept() for member in members])
+    stacked, _ = stack_module_state([member.stored_module() for member in members])
     weights = {name: value.detach() for name, value in stacked.items()}
     return Outcome(rows, history, weights)

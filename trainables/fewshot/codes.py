@@ -22,7 +22,7 @@ from trainables.networks import Autoencoder, Classifier
 MIN_CACHED_IMAGES = 1000
 """Fewest images whose codes are kept: for fewer, computing is as fast as looking up."""
 
-KEPT = 64 * 2**20
+CACHE_BYTES = 64 * 2**20
 """Bytes of codes that a process keeps: 55 sets of 10,000 images at d = 30."""
 
 _kept: OrderedDict[str, Tensor] = OrderedDict()
@@ -60,7 +60,7 @@ def encode(member: Classifier | Autoencoder, images: Tensor) -> Tensor:
     with _keeping:
         _kept[key] = codes
         _kept.move_to_end(key)
-        while len(_kept) > 1 and sum(found.nbytes for found in _kept.values()) > KEPT:
+        while len(_kept) > 1 and sum(found.nbytes for found in _kept.values()) > CACHE_BYTES:
             _kept.popitem(last=False)
     return codes
 

@@ -128,10 +128,10 @@ class Training:
     """Inputs per labelled image: a pass over all inputs is this many epochs."""
     certainty: Tensor | None = None
     """Weight of each input, (R, M); None if all count the same."""
-    see: Callable[[Tensor], Tensor] | None = None
+    transform: Callable[[Tensor], Tensor] | None = None
     """Maps a minibatch of inputs (R, B, …) to what is learnt from; None: the inputs themselves."""
     draws: Sequence[Generator] = ()
-    """The generators that `see` draws from."""
+    """The generators that `transform` draws from."""
 
     @property
     def passes(self) -> int:
@@ -301,7 +301,7 @@ def fit_stage(
             inputs, *rest = everything  # their order doesn't matter
         else:
             inputs, *rest = (part[each, indices] for part in everything)
-        return training.see(inputs) if training.see else inputs, *rest
+        return training.transform(inputs) if training.transform else inputs, *rest
 
     return fit(
         training.models,

@@ -296,7 +296,7 @@ def networks_on_all_images(
         config.pseudo_batch_size,
         predictor(models),
         certainty=labels.certainty,
-        see=lambda seen: views(pixels(seen), config.view_strength, 0.0, draws),
+        transform=lambda seen: views(pixels(seen), config.view_strength, 0.0, draws),
         draws=draws,
     )
 

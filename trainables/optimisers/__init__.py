@@ -15,17 +15,17 @@ class Optimiser(Protocol):
     """An optimiser as training uses it."""
 
     @property
-    def taken(self) -> int:
+    def steps_taken(self) -> int:
         """Steps so far."""
 
     def step(self) -> None:
         """Update every parameter from its gradient."""
 
     def tensors(self) -> dict[str, Tensor]:
-        """All that the next step depends on, besides the parameters and `taken`."""
+        """All that the next step depends on, besides the parameters and `steps_taken`."""
 
-    def resume(self, taken: int, tensors: Mapping[str, Tensor]) -> None:
-        """Continue after `taken` steps, from what `tensors()` returned then."""
+    def resume(self, steps_taken: int, tensors: Mapping[str, Tensor]) -> None:
+        """Continue after `steps_taken` steps, with what `tensors()` returned then."""
 
 
 Make = Callable[[Mapping[str, Tensor], Mapping[str, float], int, float, float], Optimiser]

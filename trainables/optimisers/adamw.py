@@ -45,9 +45,9 @@ class AdamW:
         ]
 
     @property
-    def taken(self) -> int:
+    def steps_taken(self) -> int:
         """Steps so far."""
-        return int(self.schedule.taken)
+        return int(self.schedule.steps_taken)
 
     @torch.no_grad()
     def step(self) -> None:
@@ -69,20 +69,20 @@ class AdamW:
                 eps=EPSILON,
                 maximize=False,
             )
-        self.schedule.taken += 1
+        self.schedule.steps_taken += 1
 
     def tensors(self) -> dict[str, Tensor]:
-        """All that the next step depends on, besides the parameters and `taken`."""
+        """All that the next step depends on, besides the parameters and `steps_taken`."""
         return {name: tensor for group in self.groups for name, tensor in group.named().items()}
 
-    def resume(self, taken: int, tensors: Mapping[str, Tensor]) -> None:
-        """Continue after `taken` steps, from what `tensors()` returned then."""
-        self.schedule.taken.fill_(taken)
+    def resume(self, steps_taken: int, tensors: Mapping[str, Tensor]) -> None:
+        """Continue after `steps_taken` steps, with what `tensors()` returned then."""
+        self.schedule.steps_taken.fill_(steps_taken)
         for name, tensor in self.tensors().items():
             tensor.copy_(tensors[name])
         for group in self.groups:
             for count in group.counts:
-                count.fill_(taken)
+                count.fill_(steps_taken)
 
 
 class _Group:

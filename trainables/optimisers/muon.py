@@ -81,9 +81,9 @@ class Muon:
             self.groups += [(peak, group) for group in alike.values()]
 
     @property
-    def taken(self) -> int:
+    def steps_taken(self) -> int:
         """Steps so far."""
-        return int(self.schedule.taken)
+        return int(self.schedule.steps_taken)
 
     @torch.no_grad()
     def step(self) -> None:
@@ -100,7 +100,7 @@ class Muon:
                 factor = (-rate * scale).to(parameter.dtype)
                 parameter.addcmul_(step.reshape(parameter.shape), factor)
         self.adamw.step()
-        self.schedule.taken += 1
+        self.schedule.steps_taken += 1
 
     def _direction(self, name: str) -> Tensor:
         """Update the momentum; return Nesterov's direction for the current gradient, (R, …)."""
@@ -110,14 +110,14 @@ class Muon:
         return gradient.lerp(momentum, MOMENTUM)
 
     def tensors(self) -> dict[str, Tensor]:
-        """All that the next step depends on, besides the parameters and `taken`."""
+        """All that the next step depends on, besides the parameters and `steps_taken`."""
         momenta = {f"momentum {name}": momentum for name, momentum in self.momenta.items()}
         return momenta | self.adamw.tensors()
 
-    def resume(self, taken: int, tensors: Mapping[str, Tensor]) -> None:
-        """Continue after `taken` steps, from what `tensors()` returned then."""
-        self.adamw.resume(taken, tensors)
-        self.schedule.taken.fill_(taken)
+    def resume(self, steps_taken: int, tensors: Mapping[str, Tensor]) -> None:
+        """Continue after `steps_taken` steps, with what `tensors()` returned then."""
+        self.adamw.resume(steps_taken, tensors)
+        self.schedule.steps_taken.fill_(steps_taken)
         for name, momentum in self.momenta.items():
             momentum.copy_(tensors[f"momentum {name}"])
 

@@ -18,7 +18,7 @@ class Schedule:
     def __init__(
         self, peaks: Iterable[float], steps: int, warm_up: float, device: torch.device
     ) -> None:
-        self.taken = torch.zeros((), dtype=torch.int64, device=device)
+        self.steps_taken = torch.zeros((), dtype=torch.int64, device=device)
         """Steps so far."""
         # Fused AdamW on a GPU accepts only float32.
         dtype = torch.float64 if device.type == "cpu" else torch.float32
@@ -33,7 +33,7 @@ class Schedule:
 
     def rate(self, peak: float) -> Tensor:
         """Learning rate (a scalar) of the next step, for this peak."""
-        return self._rates[peak].take(self.taken)
+        return self._rates[peak].take(self.steps_taken)
 
 
 def one_cycle(peak: float, step: int, steps: int, warm_up: float) -> float:

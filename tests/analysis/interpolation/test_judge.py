@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from analysis.interpolation.judge import RealImages, evenly, train_judges
+from analysis.interpolation.judge import RealImages, evenly_spaced, train_judges
 from analysis.results import Results
 from trainables.data import Dataset, Split
 
@@ -69,8 +69,8 @@ def test_judges_differ_and_predict_their_mean(
 
 def test_ordered_images_are_sampled_from_every_class() -> None:
     images = torch.arange(10_000)
-    chosen = evenly(images, 2000)
+    chosen = evenly_spaced(images, 2000)
     assert len(set(chosen.tolist())) == 2000
     assert torch.bincount(chosen // 1000).tolist() == pytest.approx([200] * 10, abs=1)
-    assert torch.equal(evenly(images[:2000], 2000), images[:2000])
-    assert torch.equal(evenly(images[:7], 2000), images[:7])
+    assert torch.equal(evenly_spaced(images[:2000], 2000), images[:2000])
+    assert torch.equal(evenly_spaced(images[:7], 2000), images[:7])

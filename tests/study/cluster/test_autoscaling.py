@@ -6,7 +6,7 @@ import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config
 
-from study.cluster.autoscaling import CONFIGURATION, may_come
+from study.cluster.autoscaling import CONFIGURATION, startable_nodes
 
 
 @pytest.fixture
@@ -16,18 +16,18 @@ def home(monkeypatch, tmp_path):
 
 
 def test_no_nodes_come_outside_a_head(home):
-    assert may_come() == []
+    assert startable_nodes() == []
 
 
 def test_committed_workers_may_come_but_no_second_head(home, request):
     written = yaml.safe_load((request.config.rootpath / "cluster.yaml").read_text())
     prepared = prepare_config(copy.deepcopy(written))
     (home / CONFIGURATION.removeprefix("~/")).write_text(yaml.safe_dump(prepared))
-    (workers,) = may_come()
+    (workers,) = startable_nodes()
     assert (workers["CPU"], workers["GPU"]) == (48, 4)
 
 
 def test_fixed_hosts_have_unknown_resources(home):
     config = {"available_node_types": {"local": {"resources": {}, "max_workers": 2}}}
     (home / CONFIGURATION.removeprefix("~/")).write_text(yaml.safe_dump(config))
-    assert may_come() == [{}]
+    assert startable_nodes() == [{}]

@@ -92,7 +92,9 @@ def test_storage_failing_midway_is_no_bad_input(tmp_path, capsys):
     def work(hold):
         raise StoreError("s3://bucket/results can't be written (503 Slow Down)")
 
-    assert study.run.alone(Store(tmp_path), console(), work, lambda: "3 of 4 are done") == 1
+    assert (
+        study.run.run_exclusively(Store(tmp_path), console(), work, lambda: "3 of 4 are done") == 1
+    )
     assert capsys.readouterr().out.splitlines()[-1] == (
         "failed: s3://bucket/results can't be written (503 Slow Down): 3 of 4 are done; "
         "the same command goes on from here"

@@ -11,7 +11,7 @@ import torch
 from study.experiments import EXPERIMENTS, FEWSHOT, PRESETS
 from study.grid import override, plan
 from study.packing import gpu
-from study.packing.measure import TOO_MUCH, Probe, probe_of, weigh
+from study.packing.measure import TOO_MUCH, Probe, measure_peaks, probe_of
 from study.packing.share import Hardware, describe, largest, share_of, trials_of, trials_per_gpu
 from study.queue import Task
 from trainables.contract import Outcome
@@ -142,13 +142,13 @@ def test_a_block_that_fits_no_gpu_is_weighed_as_too_much(monkeypatch):
         Probe("trainables.autoencoder", {"latent_dim": d, "epochs": 1}, range(3), None)
         for d in (9, 2)
     ]
-    assert weigh(probes, None) == (8 * GIB, [TOO_MUCH, 3 * GIB])
+    assert measure_peaks(probes, None) == (8 * GIB, [TOO_MUCH, 3 * GIB])
 
 
 def test_without_a_gpu_nothing_is_weighed(monkeypatch):
     monkeypatch.setattr(gpu, "usable", lambda: None)
     probe = Probe("trainables.autoencoder", {}, range(1), None)
-    assert weigh([probe], None) == (None, [])
+    assert measure_peaks([probe], None) == (None, [])
 
 
 # --- a share is kept to ----------------------------------------------------------------------

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from study.store import Block, Store
-from study.store.places import Folder, at
+from study.store.places import Folder, open_place
 from trainables.contract import Outcome
 
 CELL, PARENT = "0123456789abcdef", "fedcba9876543210"
@@ -51,7 +51,7 @@ def place(request, tmp_path):
         (tmp_path / "results").mkdir()
         return Folder(tmp_path / "results")
     s3, bucket = request.getfixturevalue("s3"), request.getfixturevalue("bucket")
-    return at(s3.uri(bucket))
+    return open_place(s3.uri(bucket))
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from obstore.exceptions import AlreadyExistsError, PreconditionError
 from study.signals import interruptible
 from study.store import StoreError, bucket, lock
 from study.store.lock import STALE, VALID, Lease, exclusive_lock
-from study.store.places import at
+from study.store.places import open_place
 
 ROOT = Path(__file__).resolve().parents[3]
 ELSEWHERE = json.dumps({"pid": 7, "host": "elsewhere", "kernel": "another 1", "since": "now"})
@@ -201,16 +201,16 @@ def test_clock_counts_the_time_this_machine_sleeps():
 
 @pytest.fixture
 def place(s3, bucket):
-    return at(s3.uri(bucket))
+    return open_place(s3.uri(bucket))
 
 
 HOLD = """
 import sys, time
 from study.signals import interruptible
 from study.store import lock
-from study.store.places import at
+from study.store.places import open_place
 lock.RENEWAL_INTERVAL, lock.VALID, lock.STALE = 0.3, 1.5, 2.0
-with interruptible(), lock.exclusive_lock(at(sys.argv[1])) as hold:
+with interruptible(), lock.exclusive_lock(open_place(sys.argv[1])) as hold:
     try:
         print("held", flush=True)
         time.sleep(60)

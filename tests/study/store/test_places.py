@@ -16,7 +16,7 @@ from moto.backends import get_backend
 from study.store import Block, Store, StoreError, bucket
 from study.store.bucket import Bucket
 from study.store.checkpoint import FileCheckpoint
-from study.store.places import Folder, at, is_uri
+from study.store.places import Folder, is_uri, open_place
 from tests.names import NASTY_NAMES
 from trainables.contract import Progress
 
@@ -28,7 +28,9 @@ CELL, OTHER = "0123456789abcdef", "1123456789abcdef"
 
 @pytest.mark.parametrize("form", ["{}", "file://{}", "file://localhost{}"])
 def test_folder_may_be_named_by_a_uri(form, tmp_path):
-    place = at(form.format(tmp_path / "some results").replace(" ", "%20" if ":" in form else " "))
+    place = open_place(
+        form.format(tmp_path / "some results").replace(" ", "%20" if ":" in form else " ")
+    )
     assert isinstance(place, Folder)
     assert place.path == tmp_path / "some results"
 
@@ -36,18 +38,23 @@ def test_folder_may_be_named_by_a_uri(form, tmp_path):
 @pytest.mark.parametrize("name", NASTY_NAMES)
 def test_path_and_uri_name_a_folder_of_any_name(name, tmp_path):
     path = tmp_path / name
-    assert at(path).path == at(str(path)).path == at(path.as_uri()).path == path
-    at(at(path).address).create()
+    assert (
+        open_place(path).path
+        == open_place(str(path)).path
+        == open_place(path.as_uri()).path
+        == path
+    )
+    open_place(open_place(path).address).create()
     assert os.listdir(tmp_path) == [name]
 
 
 def test_place_is_made_again_from_its_address(place):
-    at(place.address).write("note", b"same")
+    open_place(place.address).write("note", b"same")
     assert place.read("note") == b"same"
 
 
 def test_place_is_shown_without_its_query():
-    place = at("s3://bucket/path/?region=eu-west-1")
+    place = open_place("s3://bucket/path/?region=eu-west-1")
     assert (place.where(), place.where("a.json")) == ("s3://bucket/path", "s3://bucket/path/a.json")
 
 
@@ -62,7 +69,7 @@ def test_place_is_shown_without_its_query():
 )
 def test_buckets_of_several_makers_are_places(uri, s3):
     assert is_uri(uri)
-    assert isinstance(at(uri), Bucket)
+    assert isinstance(open_place(uri), Bucket)
 
 
 FORM = "must be s3://bucket/path, gs://bucket/path or az://container/path, without"
@@ -98,7 +105,7 @@ BAD = {
 @pytest.mark.parametrize("uri", BAD)
 def test_useless_uri_is_one_clear_line(uri):
     with pytest.raises(StoreError) as caught:
-        at(uri)
+        open_place(uri)
     (line,) = str(caught.value).splitlines()
     assert BAD[uri] in line
     assert "secret" not in line
@@ -306,7 +313,7 @@ DEAD = "s3://bucket/path?endpoint_override=127.0.0.1:1&scheme=http"
 
 
 def test_first_contact_is_made_once(s3):
-    place = at(DEAD)
+    place = open_place(DEAD)
     started = time.monotonic()
     for contact in (place.reach, place.create, Store(place).create):
         with pytest.raises(StoreError, match=r"s3://bucket/path/blocks can't be listed \("):
@@ -317,7 +324,7 @@ def test_first_contact_is_made_once(s3):
 
 def test_requests_are_retried_except_in_once(s3, monkeypatch):
     monkeypatch.setattr(bucket, "RETRY_TIME", timedelta(seconds=1.5))
-    place = at(DEAD)
+    place = open_place(DEAD)
 
     def seconds():
         started = time.monotonic()
@@ -325,15 +332,15 @@ def test_requests_are_retried_except_in_once(s3, monkeypatch):
             place.read("file")
         return time.monotonic() - started
 
-    with place.once():
-        with place.once():
+    with place.single_attempt():
+        with place.single_attempt():
             assert seconds() < 0.5
         assert seconds() < 0.5
     assert seconds() > 1
 
 
 def test_missing_bucket_is_named(s3):
-    place = at(s3.uri("no-such-bucket"))
+    place = open_place(s3.uri("no-such-bucket"))
     for contact in (place.reach, place.create):
         with pytest.raises(StoreError) as caught:
             contact()
@@ -344,7 +351,7 @@ def test_missing_bucket_is_named(s3):
 
 def test_bucket_that_vanishes_loses_no_block_silently(s3, remote, write, monkeypatch):
     """A marker that could not be written is not taken for another writer's."""
-    gone = at(s3.uri("no-such-bucket"))
+    gone = open_place(s3.uri("no-such-bucket"))
     for use in (
         lambda: gone.write("file", b""),
         lambda: gone.write("file", b"", only_if_absent=True),
@@ -445,7 +452,7 @@ def test_credentials_of_the_home_folder_are_used(home, s3, monkeypatch):
         return original(uri, **options)
 
     monkeypatch.setattr(bucket, "from_url", from_url)
-    place = at(s3.uri("credentials-at-home"))
+    place = open_place(s3.uri("credentials-at-home"))
     place.create()
     place.write("file", b"content")
     assert place.read("file") == b"content"
@@ -457,21 +464,21 @@ def test_environment_comes_before_the_home_folder(home, s3, monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "another")
     monkeypatch.setattr(bucket, "from_url", lambda uri, **options: seen.append(options))
     seen = []
-    at(s3.uri("some-bucket"))
+    open_place(s3.uri("some-bucket"))
     assert "credential_provider" not in seen[0]
 
 
 def test_credentials_at_home_without_boto3_say_what_to_do(home, s3, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "boto3", None)
     with pytest.raises(StoreError, match=r"~/\.aws are read by boto3, which isn't installed"):
-        at(s3.uri("some-bucket"))
+        open_place(s3.uri("some-bucket"))
 
 
 def test_region_and_endpoint_of_the_uri_are_used(s3, monkeypatch):
     seen = []
     monkeypatch.setattr(bucket, "from_url", lambda uri, **options: seen.append((uri, options)))
-    at("s3://bucket/path?endpoint_override=host:9000&scheme=http&region=x")
-    at("s3://bucket/path?endpoint_override=host")
+    open_place("s3://bucket/path?endpoint_override=host:9000&scheme=http&region=x")
+    open_place("s3://bucket/path?endpoint_override=host")
     (uri, first), (_, second) = seen
     assert uri == "s3://bucket/path"
     assert first["config"] == {"endpoint": "http://host:9000", "region": "x"}

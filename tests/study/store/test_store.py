@@ -609,7 +609,7 @@ def test_old_arrays_of_no_block_are_removed(store, write, monkeypatch):
     assert store.verify([CELL, OTHER]) == {}
     store.tidy()
     assert len(files(store)) == 4  # whoever writes them may be about to finish
-    monkeypatch.setattr(cells, "OLD", -1.0)
+    monkeypatch.setattr(cells, "ORPHAN_SECONDS", -1.0)
     store.tidy()
     assert len(files(store)) == 2
     assert store.verify([CELL]) == {}

@@ -81,7 +81,7 @@ def system_calls(folder, write, monkeypatch):
 def test_folder_survives_a_fault_of_every_call(fault, tmp_path, write, monkeypatch):
     count = len(system_calls(tmp_path / "count", write, monkeypatch))
     assert count == 26  # 6 a file, and 2 for the new folder
-    monkeypatch.setattr(cells, "OLD", -1.0)
+    monkeypatch.setattr(cells, "ORPHAN_SECONDS", -1.0)
     for failing in range(count):
         store = Store(tmp_path / f"{failing}")
         store.create()
@@ -104,7 +104,7 @@ def test_folder_survives_a_fault_of_every_call(fault, tmp_path, write, monkeypat
 def test_killed_writer_leaves_no_block_at_any_call(tmp_path, write, monkeypatch):
     """As SIGKILL does: nothing is cleaned up after the call."""
     count = len(system_calls(tmp_path / "count", write, monkeypatch))
-    monkeypatch.setattr(cells, "OLD", -1.0)
+    monkeypatch.setattr(cells, "ORPHAN_SECONDS", -1.0)
     for failing in range(count):
         store = Store(tmp_path / f"{failing}")
         store.create()
@@ -301,7 +301,7 @@ class Requests:
 
 @pytest.mark.parametrize("late", [False, True])
 def test_bucket_survives_a_fault_of_every_request(late, s3, remote, write, monkeypatch):
-    monkeypatch.setattr(cells, "OLD", -1.0)
+    monkeypatch.setattr(cells, "ORPHAN_SECONDS", -1.0)
     for failing in range(6):
         place = type(remote.place)(remote.address.replace("/results", f"/results-{failing}"))
         store = Store(place)
