@@ -203,8 +203,17 @@ class Results:
 
     def predictions(self, cell: str, replicates: Iterable[int] | None = None) -> np.ndarray:
         """Predictions of a cell's models on the test images, (R, N_test): classes, uint8, or
-        angles, float32. By default all requested replicates."""
-        return self.store.predictions(cell, self._chosen(cell, replicates))
+        angles, float32. By default all requested replicates.
+
+        Raises `StoreError` if they are of another number of images.
+        """
+        found = self.store.predictions(cell, self._chosen(cell, replicates))
+        if found.shape[1] != self.images[2]:
+            raise StoreError(
+                f"{self.store.place.where()}: cell {cell} predicts {found.shape[1]:,} images, and "
+                f"{self.plan['dataset']} has {self.images[2]:,} test images"
+            )
+        return found
 
     def _chosen(self, cell: str, replicates: Iterable[int] | None) -> list[int]:
         return [int(r) for r in (self.replicates(cell) if replicates is None else replicates)]

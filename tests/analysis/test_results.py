@@ -1,5 +1,6 @@
 """Which cells of a results folder count as done, and what is read of them."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -132,3 +133,14 @@ def test_nothing_done_has_empty_tables(store):
     assert results.of("autoencoder").empty
     assert results.history("autoencoder").empty
     assert isinstance(results.missing, pd.DataFrame) and len(results.missing) == 1
+
+
+def test_predictions_of_another_number_of_images_are_refused(tmp_path):
+    store = Store(tmp_path)
+    store.create()
+    store.write_plan({**plan({SMALL: 1}), "images": [3600, 400, 1000]})
+    rows = [{"replicate": 0, "parameters": 10, "train_seconds": 1.0, "val_mse": 0.1}]
+    outcome = Outcome(rows, predictions=np.zeros((1, 7), np.uint8))
+    store.write_block(Block(SMALL, range(1)), CONFIG, None, outcome, PROVENANCE)
+    with pytest.raises(StoreError, match=r"predicts 7 images, and mnist-5k has 1,000 test images"):
+        load(store.address).predictions(SMALL)

@@ -11,6 +11,7 @@ from study.experiments import (
     EXPERIMENTS,
     PRESETS,
     STUDIES,
+    larger_batches,
     members,
     trained_longer,
 )
@@ -58,6 +59,19 @@ def test_arms_are_compared_at_equal_steps(preset):
         if cell.parent:
             assert cell.parent.replicates == cell.replicates
             assert cell.settings.parent_replicate(5) == 5
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [([32, 48], (64, 3, 6)), ([32, 64], (64, 3, 6)), ([32, 100], (96, 3, 9)), ([48], (96, 3, 6))],
+)
+def test_larger_minibatches_are_at_least_twice_the_smallest(sizes, expected):
+    base = EXPERIMENTS["autoencoder"]
+    axes = {**base.axes, "batch_size": tuple(sizes)}
+    checked = larger_batches(
+        dataclasses.replace(base, axes=axes, fixed={**base.fixed, "epochs": 3})
+    ).axes
+    assert (*checked["batch_size"], *checked["epochs"]) == expected
 
 
 def test_checks_follow_what_they_check():

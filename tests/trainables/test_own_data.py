@@ -177,12 +177,14 @@ def table_of(count=20, side=4):
     return table
 
 
-def test_csv_of_pixels_is_read(tmp_path):
-    table_of().to_csv(tmp_path / "digits.csv", index=False)
-    data = load(str(tmp_path / "digits.csv"))
+@pytest.mark.parametrize("name", ["digits.csv", "digits.CSV.gz"])
+def test_csv_of_pixels_is_read(name, tmp_path):
+    compression = "gzip" if name.endswith("gz") else None
+    table_of().to_csv(tmp_path / name, index=False, compression=compression)
+    data = load(str(tmp_path / name))
     assert data.image_shape == (1, 4, 4) and data.classes == ("0", "10")
     assert everything(data)[picture(3, False, (4, 4)).tobytes()] == "10"
-    wide = load(str(tmp_path / "digits.csv"), options=Options(image_size=(2, 8)))
+    wide = load(str(tmp_path / name), options=Options(image_size=(2, 8)))
     assert wide.image_shape == (1, 2, 8)
     table_of().drop(columns="label").to_csv(tmp_path / "test.csv", index=False)
     assert load(str(tmp_path / "test.csv")).classes == ()
@@ -568,7 +570,17 @@ def test_unusable_options_are_refused(name, options, problem, tmp_path, monkeypa
         load(name, options=options)
 
 
-@pytest.mark.parametrize("suffix", [".txt", ".npz", ".npy", ".csv", ".parquet"])
+@pytest.mark.parametrize("cut", [0.3, 0.9, 0.999])
+def test_cut_off_compressed_csv_is_refused(cut, tmp_path):
+    path = tmp_path / "x.csv.gz"
+    table_of().to_csv(path, index=False)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(cut * len(whole))])
+    with pytest.raises(DataError, match=r"x\.csv\.gz: can't be read as CSV"):
+        load(str(path))
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".npz", ".npy", ".csv", ".csv.gz", ".parquet"])
 def test_random_bytes_are_refused(suffix, tmp_path):
     path = tmp_path / f"x{suffix}"
     for seed in range(5):
@@ -587,7 +599,7 @@ def test_images_too_large_for_memory_are_refused(tmp_path, monkeypatch):
 def test_names_and_paths_are_told_apart(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "here").mkdir()
-    for text in ("mnist", "torchvision:X", "a/b", "x.csv", "~/x", "./x", "here"):
+    for text in ("mnist", "torchvision:X", "a/b", "x.csv", "x.csv.gz", "~/x", "./x", "here"):
         assert is_source(text)
     for text in ("bogus", "", " "):
         assert not is_source(text)

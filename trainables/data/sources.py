@@ -25,8 +25,13 @@ VISION = ("emnist-balanced", "emnist-byclass", "emnist-bymerge", "emnist-digits"
 NAMES = (*EMBEDDED, *mnist.CLASS_NAMES, *VISION)
 """Names of all datasets."""
 
-FILES = {".npz": "arrays", ".npy": "arrays", ".csv": "tables", ".parquet": "tables"}
-"""Module that reads a file, by the file's ending."""
+FILES = (".npz", ".npy", ".csv", ".csv.gz", ".parquet")
+"""Endings of the files that can be read."""
+
+
+def ending(path: Path) -> str | None:
+    """The ending of a path if it is one of `FILES`, ignoring case."""
+    return next((known for known in FILES if path.name.lower().endswith(known)), None)
 
 
 def is_path(name: str) -> bool:
@@ -42,9 +47,9 @@ def is_source(text: str) -> bool:
     if not is_path(text):
         return True
     path = Path(text)
-    looks_like_one = "/" in text or path.suffix.lower() in FILES or text.startswith(("~", "."))
+    looks_like_one = "/" in text or ending(path) or text.startswith(("~", "."))
     try:
-        return bool(text.strip()) and (looks_like_one or path.exists())
+        return bool(text.strip() and (looks_like_one or path.exists()))
     except OSError:  # too long for the name of a file
         return False
 
@@ -96,16 +101,16 @@ def collection(path: Path, options: Options) -> Collection:
     elif not path.exists():
         raise DataError(f"{path} is not there; give a folder of images, or a file that ends in "
                         f"{', '.join(FILES)}")  # fmt: skip
-    elif path.suffix.lower() in (".csv", ".parquet"):
-        from trainables.data import tables
-
-        read = tables.read_csv if path.suffix.lower() == ".csv" else tables.read_parquet
-        return read(path, options)
-    elif path.suffix.lower() in FILES:
-        from trainables.data import arrays as reader
-    else:
+    elif (known := ending(path)) is None:
         raise DataError(f"{path}: a file that ends in {path.suffix or 'nothing'} is not known; "
                         f"give a folder of images, or {', '.join(FILES)}")  # fmt: skip
+    elif known in (".csv", ".csv.gz", ".parquet"):
+        from trainables.data import tables
+
+        read = tables.read_parquet if known == ".parquet" else tables.read_csv
+        return read(path, options)
+    else:
+        from trainables.data import arrays as reader
     if options.group_by:
         raise DataError(f"{path} has no columns to group by; a CSV or Parquet file has")
     return reader.read(path, options)

@@ -6,6 +6,7 @@ import json
 import math
 import re
 import warnings
+import zlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -57,7 +58,7 @@ def read_csv(path: Path, options: Options) -> Collection:
             )  # fmt: skip
     except DataError:
         raise
-    except (OSError, ValueError, LookupError, Warning) as error:
+    except (OSError, EOFError, zlib.error, ValueError, LookupError, Warning) as error:
         raise DataError(f"{path}: can't be read as CSV ({' '.join(str(error).split())})") from error
     if table.empty:
         raise DataError(f"{path}: there is no image in it")
