@@ -302,7 +302,7 @@ def main() -> None:
         "kernels, R = 32": lambda: kernels(device, 32),
         "memory, GiB": lambda: memory(device, counts),
         "a real cell": lambda: (
-            real_cell(load("mnist-5k"), 2, 1)
+            real_cell(load("digits"), 2, 1)
             if tiny
             else real_cell(load("mnist", options.data_dir), 32, 5)
         ),

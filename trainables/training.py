@@ -93,6 +93,9 @@ def fit(
     the same bits as without the interruption. Returns the seconds that earlier attempts took up to
     the saved epoch, which the caller's clock doesn't include.
 
+    On a GPU a step becomes a CUDA graph: `loss` and `gather` must compute the same operations at
+    every step, whatever the values.
+
     Raises `Diverged` at the end of the first epoch with a loss that isn't finite.
     """
     started = time.perf_counter()
