@@ -18,6 +18,7 @@ from torch import multiprocessing
 from benchmarks.machine import synchronised
 from benchmarks.measure import Line, Options, Sample
 from benchmarks.steps import autoencoder, graphed, one_after_another, together
+from trainables.replicates import pick_device
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ def sequential(sizes: Sizes, device: torch.device) -> float:
 
 def _one_of_several(device_name: str, sizes: Sizes, ready: Any, times: Any) -> None:
     torch.set_num_threads(1)
+    pick_device()  # sets the precision that the study computes in
     device = torch.device(device_name)
     step = one_after_another(autoencoder(sizes.batch_size, 1, sizes.width), device)
     synchronised(lambda: [step() for _ in range(max(1, sizes.steps // 10))], device)()
@@ -141,4 +143,4 @@ def measure(options: Options) -> list[Line]:
             Line("fused, R = 32, against sequential", None, "×", 20, note=note),
             Line("fused, R = 32, against fractional-GPU Ray Tune", None, "×", 5, note=note),
         ]
-    return compare(options, Sizes(), torch.device("cuda"))
+    return compare(options, Sizes(), pick_device())

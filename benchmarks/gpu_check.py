@@ -11,6 +11,7 @@ import platform
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import product
@@ -37,15 +38,21 @@ from trainables.autoencoder import train as autoencoders
 from trainables.data import Dataset, Split, load
 from trainables.fewshot import train as fewshot
 from trainables.fewshot.settings import FREEZE
-from trainables.replicates import Strategy
+from trainables.replicates import Strategy, pick_device
 from trainables.rotation import train as rotation
 from trainables.rotation.losses import LOSSES
 from trainables.supervised import train as supervised
 
 TIME_LIMIT = 400.0
-"""Seconds after which no further part starts."""
+"""Seconds after which no further part starts, and no further way is timed."""
+STARTED = time.perf_counter()
 
 Values = dict[str, Any]
+
+
+def is_late() -> bool:
+    """Return whether the time limit has passed."""
+    return time.perf_counter() - STARTED > TIME_LIMIT
 
 
 def noise(images: int) -> Split:
@@ -66,11 +73,14 @@ def paths() -> Values:
         started = time.perf_counter()
         try:
             config = module.Config(**small, **settings)
-            outcome = module.train(config, range(2), data, lambda metrics: None, parent)
+            with warnings.catch_warnings(record=True) as warned:
+                warnings.simplefilter("always")
+                outcome = module.train(config, range(2), data, lambda metrics: None, parent)
         except Exception as error:  # the next path is tried after any error
             found[name] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
             return None
         found[name] = f"ok, {time.perf_counter() - started:.1f} s"
+        found[name] += "".join(f"; {one.message}" for one in warned if "graph" in str(one.message))
         return outcome
 
     for optimiser in ("adamw", "muon"):
@@ -154,23 +164,25 @@ def fused(
 ) -> Values:
     """Milliseconds per step, images/s, ratio to one by one, and % of the float32 product's rate.
 
-    By strategy, precision and R. On a GPU steps run as graphs, and in float32 at R = 32 also
-    without.
+    By strategy and R in float32, and in each precision at the third of `counts`. On a GPU steps run
+    as graphs, and at that R in float32 also without.
     """
     found: Values = {}
     images, plain = workload(1).batch_size, {}
-    rate, operations = matmul_rate(device, torch.float32, 1024), flops_of(workload(1))
+    side = 8192 if device.type == "cuda" else 1024
+    rate, operations = matmul_rate(device, torch.float32, side), flops_of(workload(1))
     for kind in PRECISIONS:
         with precision(kind, device):
             plain[kind] = seconds_of(one_after_another(workload(1), device), steps, device)
         found[f"one by one, {kind}"] = {"ms": 1e3 * plain[kind], "images/s": images / plain[kind]}
-    on_gpu = device.type == "cuda"
-    ways = [(on_gpu, *way) for way in product(PRECISIONS, STRATEGIES, counts)]
+    on_gpu, middle = device.type == "cuda", counts[2:3] or counts[-1:]
+    ways = [(on_gpu, "float32", *way) for way in product(STRATEGIES, counts)]
+    ways += [(on_gpu, *way) for way in product(PRECISIONS[1:], STRATEGIES[:2], middle)]
     if on_gpu:  # what a graph gains
-        ways += [(False, "float32", strategy, 32) for strategy in STRATEGIES]
+        ways += [(False, "float32", *way) for way in product(STRATEGIES, middle)]
     for graph, kind, strategy, count in ways:
-        if strategy == "loop" and count > 32:
-            continue  # its time is linear in R
+        if is_late() or (strategy == "loop" and count > 32):
+            continue  # a loop's time is linear in R
         name = f"{strategy}{', graph' if graph else ''}, {kind}, R = {count}"
         try:
             with precision(kind, device):
@@ -181,8 +193,6 @@ def fused(
                 seconds = seconds_of(step, max(1, min(steps, round(1 / once))), device)
         except RuntimeError as error:  # no memory, or a step that no graph can hold
             found[name] = f"{type(error).__name__}: {error}".partition("\n")[0][:120]
-            if graph and not isinstance(error, torch.OutOfMemoryError):
-                break  # the allocator may still be that of a graph
             continue
         found[name] = {
             "ms": 1e3 * seconds,
@@ -227,7 +237,12 @@ def kernels(device: torch.device, count: int) -> Values:
         seconds_of(step, 3, device)
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
             seconds_of(step, 5, device)
-        entries = sorted(profile.key_averages(), key=lambda entry: -entry.self_device_time_total)
+        on_device = [
+            entry
+            for entry in profile.key_averages()
+            if entry.device_type.name == "CUDA"  # not the calls that launch
+        ]
+        entries = sorted(on_device, key=lambda entry: -entry.self_device_time_total)
         total = sum(entry.self_device_time_total for entry in entries)
         launches = sum(entry.count for entry in entries)
         found[strategy] = {"ms of kernels a step": total / 6e3, "launches a step": launches / 6}
@@ -246,14 +261,15 @@ def processes(device: torch.device, sizes: Sizes) -> Values:
 
 
 def memory(device: torch.device, counts: tuple[int, ...]) -> Values:
-    """Peak GiB of reserved memory of a step, by R."""
+    """Peak GiB of reserved memory of a step as a graph, by R, the strategy's measurement apart."""
     if device.type != "cuda":
         return {"not measured": "no GPU here"}
     found: Values = {}
     for count in counts:
+        step = together(autoencoder(64, count), device)
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-        seconds_of(together(autoencoder(64, count), device), 2, device)
+        seconds_of(graphed(step), 2, device)
         found[f"R = {count}"] = torch.cuda.max_memory_reserved() / 2**30
     return found
 
@@ -284,6 +300,7 @@ def main() -> None:
     options = parser.parse_args()
     device, tiny = torch.device(options.device), options.tiny
     torch.set_num_threads(1)
+    pick_device()  # sets the precision that the study computes in
     counts = (1, 2) if tiny else (1, 8, 32, 64, 128, 256)
     steps = 2 if tiny else 50
     sizes = Sizes(steps=steps, processes=(1, 2) if tiny else (1, 2, 4, 8))
@@ -307,14 +324,14 @@ def main() -> None:
             else real_cell(load("mnist", options.data_dir), 32, 5)
         ),
     }
-    started = time.perf_counter()
     report: Values = {
         "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.machine(),
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
     }
+    print("\n".join(f"{name}: {value}" for name, value in report.items()))
     for name, part in parts.items():
-        if time.perf_counter() - started > TIME_LIMIT:
+        if is_late():
             report[name] = {"not measured": "no time was left"}
             continue
         begun = time.perf_counter()
@@ -322,19 +339,17 @@ def main() -> None:
             report[name] = part()
         except Exception as error:  # the other parts still run
             report[name] = {"failed": f"{type(error).__name__}: {error}"[:300]}
-        seconds = time.perf_counter() - begun
-        print(f"{name}: {seconds:.0f} s", flush=True)
+        # Each part is printed and written at once: a run that is cut off has given the first ones.
+        print(f"\n{name} ({time.perf_counter() - begun:.0f} s)")
+        for key, value in report[name].items():
+            print(f"  {key:<42} {as_text(value)}", flush=True)
         options.out.write_text(json.dumps(report, indent=1), encoding="utf-8")
-    for name, values in report.items():
-        print(f"\n{name}" if isinstance(values, dict) else f"{name}: {values}")
-        for key, value in values.items() if isinstance(values, dict) else ():
-            print(f"  {key:<42} {words(value)}")
 
 
-def words(value: Any) -> str:
+def as_text(value: Any) -> str:
     """A value as text; numbers have four digits."""
     if isinstance(value, dict):
-        return "  ".join(f"{name} {words(entry)}" for name, entry in value.items())
+        return "  ".join(f"{name} {as_text(entry)}" for name, entry in value.items())
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

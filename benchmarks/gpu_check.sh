@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Everything that has to be seen on a GPU, in one run of under eight minutes: plain PyTorch, no
 # network, no Ray. Parts come in the order of their importance; one that fails says why, and the
-# next begins. Every number goes to gpu_check.json (in $OUT, where that is set), rewritten after
-# each part; the table is printed last.
+# next begins. Each part is printed when it is done, and every number goes to gpu_check.json (in
+# $OUT, if that is set).
 #
 #   benchmarks/gpu_check.sh                       # DATA=DIR: a folder with full MNIST
 #   benchmarks/gpu_check.sh --device cpu --tiny   # a rehearsal

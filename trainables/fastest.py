@@ -45,7 +45,8 @@ def fastest(
 ) -> Strategy:
     """Return the strategy with the shortest step on this `batch`, (R, B, …) each.
 
-    Measuring changes gradients, but no parameters. Returns `vectorised` if none can be measured.
+    Measuring changes gradients, but no parameters. Returns `loop`, which any network can, if none
+    can be measured.
     """
     key = (repr(models.members[0]), len(models), *(part.shape for part in batch))
     if key in known:
@@ -56,8 +57,8 @@ def fastest(
         models.strategy = strategy
         try:
             taken[strategy] = milliseconds(lambda: models.backward(loss, *batch))
-        except RuntimeError:  # out of memory, or a network that no graph can capture
+        except RuntimeError:  # out of memory, or a network that `vmap` or a graph can't run
             continue
     models.strategy = asked
-    known[key] = min(taken, key=lambda strategy: taken[strategy], default="vectorised")
+    known[key] = min(taken, key=lambda strategy: taken[strategy], default="loop")
     return known[key]

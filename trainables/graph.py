@@ -20,6 +20,14 @@ EAGER_STEPS = 3
 """Steps before the capture, in which libraries allocate memory and choose algorithms."""
 
 
+class CaptureFailed(RuntimeError):
+    """No CUDA graph can hold this function; it runs as it is."""
+
+
+class NeedsNewerTorch(Exception):
+    """No CUDA graph can hold this function, and this torch can't go on after it has tried."""
+
+
 class Graph(Protocol):
     """Records the kernels of a function and launches them again."""
 
@@ -27,7 +35,7 @@ class Graph(Protocol):
         """Call `function` without recording it, such that a capture may follow."""
 
     def capture(self, function: Callable[[], object]) -> None:
-        """Record what `function` would launch, without launching it."""
+        """Record what `function` would launch, without launching it. Raises `CaptureFailed`."""
 
     def replay(self) -> None:
         """Launch what was recorded."""
@@ -50,11 +58,31 @@ class CudaGraph:
         torch.cuda.current_stream().wait_stream(self.stream)
 
     def capture(self, function: Callable[[], object]) -> None:
-        """Record what `function` would launch, without launching it."""
-        for generator in self.generators:
-            self.graph.register_generator_state(generator)
-        with torch.cuda.graph(self.graph, stream=self.stream):
-            function()
+        """Record what `function` would launch, without launching it.
+
+        Raises `CaptureFailed`, before torch 2.12 `NeedsNewerTorch`, or `torch.OutOfMemoryError`.
+        """
+        self.function = function  # its tensors must outlive the graph
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # newer torch registers them itself, and says so
+            for generator in self.generators:
+                self.graph.register_generator_state(generator)
+        try:
+            # Other threads of a worker may use the GPU meanwhile.
+            with torch.cuda.graph(
+                self.graph, stream=self.stream, capture_error_mode="thread_local"
+            ):
+                function()
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            reason = str(error.__context__ or error).partition("\n")[0]
+            if torch.__version__ < "2.12":  # its allocator stays in the capture: pytorch#180395
+                raise NeedsNewerTorch(
+                    f"a training step can't be a CUDA graph ({reason}); with torch 2.12 or later "
+                    "training goes on without one"
+                ) from error
+            raise CaptureFailed(reason) from error
 
     def replay(self) -> None:
         """Launch what was recorded."""
@@ -89,11 +117,8 @@ class Replayed:
         static = indices.clone()
         try:
             self.graph.capture(lambda: self.step(static))
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError as error:
-            reason = str(error).partition("\n")[0]
-            warnings.warn(f"training goes on without a CUDA graph, slower: {reason}", stacklevel=2)
+        except CaptureFailed as error:
+            warnings.warn(f"training goes on without a CUDA graph, slower: {error}", stacklevel=2)
             return
         self.indices = static
 

@@ -67,11 +67,14 @@ def steady_products(matrices: int, device: torch.device) -> Iterator[None]:
 def pick_device() -> torch.device:
     """Return the GPU that this process was given, or else the CPU.
 
-    A GPU computes in float32, as a CPU does: TF32, the default for its convolutions, is turned off.
+    A GPU computes in float32, as a CPU does, not in TF32, the default for its convolutions; and
+    with algorithms that give the same bits again.
     """
     if not torch.cuda.is_available():
         return torch.device("cpu")
     torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.deterministic = True
     return torch.device("cuda")
 
 

@@ -44,7 +44,7 @@ def clock(models, times, asked):
         ({"vectorised": 2.0, "products": 1.0, "loop": 3.0}, "products"),
         ({"vectorised": 2.0, "products": 3.0, "loop": 1.0}, "loop"),
         ({"products": 3.0}, "products"),
-        ({}, "vectorised"),
+        ({}, "loop"),
     ],
 )
 def test_the_shortest_step_wins(times, expected):

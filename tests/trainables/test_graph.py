@@ -39,8 +39,11 @@ class Tape(TorchDispatchMode):
         function()
 
     def capture(self, function):
-        with self:
-            function()
+        try:
+            with self:
+                function()
+        except RuntimeError as error:
+            raise graph.CaptureFailed(str(error)) from error
         self.computed = True
 
     @torch.no_grad()

@@ -46,6 +46,18 @@ def test_transposed_convolution_matches_pytorch(kernel, stride, padding, more, b
     assert_same(ours, theirs, inputs)
 
 
+def test_gradient_of_a_transposed_convolution_is_not_an_im2col():
+    """A GPU's im2col launches a kernel per image."""
+    weight = random(3, 4, 3, 3)
+
+    def gradient(images):
+        made = products.conv_transpose2d(images, weight, stride=2, padding=1, output_padding=1)
+        return torch.autograd.grad(made.square().sum(), [images, weight])
+
+    operations = torch.fx.experimental.proxy_tensor.make_fx(gradient)(random(2, 3, 4, 4)).code
+    assert "col2im" in operations and "im2col" not in operations
+
+
 NETWORKS = {
     "ours": nn.Sequential(
         nn.Conv2d(2, 4, 3, stride=2, padding=1),
