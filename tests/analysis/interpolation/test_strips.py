@@ -21,7 +21,7 @@ def test_strips_have_the_finished_dimensions(small_results: Results) -> None:
     assert shown.blend[-1] == pytest.approx(shown.first)
     network = small_results.autoencoders(shown.cells[8])[0]
     with torch.no_grad():
-        image = 1 - torch.from_numpy(shown.first[..., 0]).float()  # black on white
+        image = 1 - torch.tensor(shown.first[..., 0]).float()  # black on white
         restored = 1 - network(image[None, None])[0, 0].numpy()
     for channel in range(3):
         assert shown.decoded[8][-1, ..., channel] == pytest.approx(restored, abs=1e-5)
