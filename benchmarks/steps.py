@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from trainables.autoencoder.objectives import restoration_error
 from trainables.fastest import fastest
 from trainables.fewshot.train import cross_entropy
-from trainables.graph import EAGER_STEPS, CudaGraph
+from trainables.graph import captured
 from trainables.networks import Autoencoder, Classifier, Head
 from trainables.optimisers.adamw import BETA_1, BETA_2, AdamW
 from trainables.replicates import Replicates, Strategy, fastest_strategy
@@ -101,11 +101,7 @@ def together(workload: Workload, device: torch.device, strategy: Strategy | None
 
 def graphed(step: Step) -> Step:
     """`step` as one CUDA graph, as the study trains; all its work must be on the GPU."""
-    graph = CudaGraph(())
-    for _ in range(EAGER_STEPS):
-        graph.run_eagerly(step)
-    graph.capture(step)
-    return graph.replay
+    return captured(step).replay
 
 
 def one_after_another(workload: Workload, device: torch.device) -> Step:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from trainables.graph import EAGER_STEPS, CudaGraph
+from trainables.graph import captured
 from trainables.replicates import LossFunction, Replicates, Strategy
 
 FEW = 8
@@ -23,10 +23,7 @@ minibatch."""
 
 def milliseconds_of(step: Callable[[], object]) -> float:
     """Milliseconds that `step` takes on the GPU as a CUDA graph, as it runs in training."""
-    graph = CudaGraph(())
-    for _ in range(EAGER_STEPS):
-        graph.run_eagerly(step)
-    graph.capture(step)
+    graph = captured(step)
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     graph.replay()
     begin.record()

@@ -89,6 +89,15 @@ class CudaGraph:
         self.graph.replay()
 
 
+def captured(function: Callable[[], object]) -> CudaGraph:
+    """Record `function`, which draws nothing, in a CUDA graph after its eager calls."""
+    graph = CudaGraph(())
+    for _ in range(EAGER_STEPS):
+        graph.run_eagerly(function)
+    graph.capture(function)
+    return graph
+
+
 class Replayed:
     """A step that is captured in `graph` at its fourth call and replayed from then on."""
 
