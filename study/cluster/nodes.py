@@ -96,7 +96,7 @@ def storage_trouble(store: Store, mark: str) -> str:
     """
     try:
         with store.place.single_attempt():
-            if not store.has_mark(mark):
+            if store.file(mark) is None:
                 return f"{store.address} is not there, or another folder than the driver's"
         store.require_writable()
     except StoreError as error:
@@ -131,9 +131,8 @@ def alive() -> list[Node]:
 
 def ask(nodes: list[Node], store: Store) -> dict[str, Facts | str]:
     """Facts of each node, or why there are none, by the node's name."""
-    mark = store.leave_mark()
-    try:
-        remote = ray.remote(facts)
+    remote = ray.remote(facts)
+    with store.place.temporary_file(".mark-") as mark:  # a node that finds it sees the same place
         pending = {
             node.name: remote.options(
                 num_cpus=0,
@@ -144,8 +143,6 @@ def ask(nodes: list[Node], store: Store) -> dict[str, Facts | str]:
         }
         end = time.monotonic() + ANSWER_SECONDS
         return {name: _answer(reference, end) for name, reference in pending.items()}
-    finally:
-        store.remove_mark(mark)
 
 
 def _answer(reference: Any, end: float) -> Facts | str:

@@ -116,12 +116,12 @@ class Store:
     def require_writable(self) -> None:
         """Raise `StoreError` unless `create` would succeed. Leaves no file behind."""
         self.place.create()
-        if not self.exists() and self._file("study.json") is not None:
+        if not self.exists() and self.file("study.json") is not None:
             raise self._older()
 
     def exists(self) -> bool:
         """Whether `create` has prepared this place. Raises `StoreError` for another format."""
-        found = self._file("format.json")
+        found = self.file("format.json")
         if found not in (None, FORMAT):
             raise self._older()
         return found is not None
@@ -132,7 +132,8 @@ class Store:
             "used; choose another --out"
         )
 
-    def _file(self, name: str) -> bytes | None:
+    def file(self, name: str) -> bytes | None:
+        """Content of a file; None if there is none. Raises `StoreError` if it can't be read."""
         try:
             return self.place.read(name)
         except (FileNotFoundError, NotADirectoryError):
@@ -140,23 +141,6 @@ class Store:
         except OSError as error:
             path = self.place.where(name)
             raise StoreError(f"{path}: can't be read ({error.strerror})") from error
-
-    def leave_mark(self) -> str:
-        """Write an empty file under a new name, and return the name.
-
-        Another node that finds the file sees the same place.
-        """
-        mark = f".mark.{uuid.uuid4().hex}.json"
-        self.place.write(mark, b"")
-        return mark
-
-    def has_mark(self, mark: str) -> bool:
-        """Whether the file of `leave_mark` is here."""
-        return self._file(mark) is not None
-
-    def remove_mark(self, mark: str) -> None:
-        """Delete the file of `leave_mark`."""
-        self.place.delete(mark)
 
     # --- which blocks there are --------------------------------------------------------------
 
@@ -344,7 +328,7 @@ class Store:
     def plan(self) -> dict[str, Any]:
         """Plan of the latest command. Raises `StoreError` if there is none that can be used."""
         path = self.place.where("study.json")
-        content = self._file("study.json")
+        content = self.file("study.json")
         if content is None:
             raise StoreError(
                 f"{self.place.where()} holds no study (no study.json); `study run` makes one"

@@ -90,14 +90,20 @@ class Place(ABC):
         """Like `map`, with concurrent calls if these are faster."""
         return map(function, items)
 
+    @contextmanager
+    def temporary_file(self, prefix: str, content: bytes = b"") -> Iterator[str]:
+        """A file in the place for the block; yields its new name, which starts with `prefix`."""
+        name = prefix + uuid.uuid4().hex
+        try:
+            self.write(name, content)
+            yield name
+        finally:
+            self.delete(name)
+
     def age(self, name: str) -> float:
         """Seconds since a file was written, by the clock of the storage."""
-        probe = f".clock.{uuid.uuid4().hex}"
-        self.write(probe, b"")
-        try:
+        with self.temporary_file(".clock.") as probe:
             return self.modified_time(probe) - self.modified_time(name)
-        finally:
-            self.delete(probe)
 
     def create(self) -> None:
         """Prepare the place for writing. Raises `StoreError` if that is impossible."""
@@ -107,13 +113,9 @@ class Place(ABC):
 
     def trouble(self, size: int = 2**20) -> str | None:
         """Why `size` bytes can't be written, in one line; None if they can."""
-        probe = f"blocks/.probe.{uuid.uuid4().hex}"  # most files are written there
         try:
-            with self.single_attempt():
-                try:
-                    self.write(probe, bytes(size))
-                finally:
-                    self.delete(probe)
+            with self.single_attempt(), self.temporary_file("blocks/.probe.", bytes(size)):
+                pass  # most files are written to this folder
         except StoreError as error:
             return str(error)
         except OSError as error:

@@ -54,9 +54,8 @@ def test_node_without_an_answer_is_trouble():
 def test_a_folder_with_the_drivers_mark_is_the_drivers(tmp_path):
     store = Store(tmp_path / "results")
     store.create()
-    mark = store.leave_mark()
-    assert storage_trouble(Store(tmp_path / "results"), mark) == ""
-    store.remove_mark(mark)
+    with store.place.temporary_file(".mark-") as mark:
+        assert storage_trouble(Store(tmp_path / "results"), mark) == ""
     said = f"{tmp_path / 'results'} is not there, or another folder than the driver's"
     assert storage_trouble(Store(tmp_path / "results"), mark) == said
     assert sorted(path.name for path in (tmp_path / "results").iterdir()) == [
@@ -82,7 +81,8 @@ def test_private_file_is_readable_by_its_owner_only(mode, private, tmp_path):
 def test_facts_of_this_machine(tmp_path):
     store = Store(tmp_path)
     store.create()
-    mine = facts(str(tmp_path), store.leave_mark(), has_gpus=False)
+    with store.place.temporary_file(".mark-") as mark:
+        mine = facts(str(tmp_path), mark, has_gpus=False)
     assert mine.storage == "" and mine.gpus == ()
     assert set(mine.packages) >= {"python", "torch", "ray"}
 

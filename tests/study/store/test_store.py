@@ -535,12 +535,11 @@ def test_files_of_others_are_left_alone(store, write):
     assert all(store.place.read(name) == b"{}" for name in others)
 
 
-def test_marks_tell_places_apart(store, tmp_path):
-    mark = store.leave_mark()
-    assert Store(store.address).has_mark(mark)
-    assert not Store(tmp_path / "elsewhere").has_mark(mark)
-    store.remove_mark(mark)
-    assert not store.has_mark(mark)
+def test_temporary_file_tells_places_apart(store, tmp_path):
+    with store.place.temporary_file(".mark-") as mark:
+        assert Store(store.address).file(mark) == b""
+        assert Store(tmp_path / "elsewhere").file(mark) is None
+    assert store.file(mark) is None
 
 
 # --- the place itself ------------------------------------------------------------------------
