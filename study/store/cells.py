@@ -22,7 +22,7 @@ from __future__ import annotations
 import hashlib
 import re
 import uuid
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -146,14 +146,13 @@ class Store:
 
     def _listed(self, cell: str | None = None) -> dict[Block, dict[str, int]]:
         """File names and sizes of each block, finished or not, of one cell or of all."""
-        prefix = "" if cell is None else f"{checked_id(cell)}/"
+        top = "blocks" if cell is None else f"blocks/{checked_id(cell)}"
         found: dict[Block, dict[str, int]] = {}
-        for name, size in self.place.list(
-            "/".join(["blocks", cell] if cell else ["blocks"])
-        ).items():
-            folder, _, file = (prefix + name).partition("/")
+        for file, size in self.place.list(top).items():
+            name = f"{top}/{file}"
+            folder, _, file = name.removeprefix("blocks/").partition("/")
             if block := Block.parse(f"{folder}.{file.partition('.')[0]}"):
-                found.setdefault(block, {})[f"blocks/{folder}/{file}"] = size
+                found.setdefault(block, {})[name] = size
         return found
 
     def blocks(self) -> dict[str, list[range]]:
@@ -213,11 +212,8 @@ class Store:
 
     def begun(self) -> dict[str, list[range]]:
         """Replicates of the blocks in progress, by cell."""
-        found: dict[str, list[range]] = {}
-        for name in self.place.list("progress"):
-            if block := Block.parse(name.removesuffix(".safetensors")):
-                found.setdefault(block.cell, []).append(block.replicates)
-        return found
+        names = (name.removesuffix(".safetensors") for name in self.place.list("progress"))
+        return by_cell(filter(None, map(Block.parse, names)))
 
     def tidy(self) -> None:
         """Remove what killed processes left behind. The caller must hold the lock.
@@ -288,8 +284,7 @@ class Store:
             raise StoreError(f"{self.place.where()} holds no study any more; is it unmounted?")
         if arrays:
             self.place.write(block.arrays(own), data)
-        digest = orjson.dumps({"sha256": sha256(line)})
-        first = self.place.write(block.marker, digest + b"\n" + line, only_if_absent=True)
+        first = self.place.write(block.marker, signed(line), only_if_absent=True)
         if not first and arrays:
             self.place.delete(block.arrays(own))
         self.place.delete(f"failed/{block.cell}.json")
@@ -305,12 +300,12 @@ class Store:
             "reason": reason(error),
             "traceback": plain(error),
         }
-        self.place.write(f"failed/{checked_id(cell)}.json", pretty(note))
+        content = orjson.dumps(note, option=orjson.OPT_INDENT_2)
+        self.place.write(f"failed/{checked_id(cell)}.json", content)
 
     def failures(self) -> dict[str, dict[str, Any]]:
         """Notes on cells whose last try failed (`reason`, `traceback`, …), by id."""
-        names = [name.partition(".json") for name in self.place.list("failed")]
-        cells = [cell for cell, *rest in names if ID.fullmatch(cell) and rest == [".json", ""]]
+        cells = self._json_files("failed", ID)
         return dict(zip(cells, self.place.each(self._failure, cells), strict=True))
 
     def _failure(self, cell: str) -> dict[str, Any]:
@@ -327,7 +322,6 @@ class Store:
 
     def plan(self) -> dict[str, Any]:
         """Plan of the latest command. Raises `StoreError` if there is none that can be used."""
-        path = self.place.where("study.json")
         content = self.file("study.json")
         if content is None:
             raise StoreError(
@@ -335,10 +329,7 @@ class Store:
             )
         if not self.exists():
             raise self._older()
-        plan = decoded(content, path)
-        if not is_plan(plan):
-            raise StoreError(f"{path}: not what `study run` writes; run it again")
-        return plan
+        return decoded(content, self.place.where("study.json"), is_plan, "study run")
 
     def write_search(self, name: str, content: Mapping[str, Any]) -> None:
         """Record the trials of a search."""
@@ -349,15 +340,16 @@ class Store:
     def searches(self) -> dict[str, dict[str, Any]]:
         """Searches in this place, by name. Raises `StoreError` for a damaged one."""
         found = {}
-        for file in self.place.list("search"):
-            name = file.removesuffix(".json")
-            if file.endswith(".json") and NAME.fullmatch(name):
-                path = self.place.where(f"search/{file}")
-                content = decoded(self.place.read(f"search/{file}"), path)
-                if not is_search(content):
-                    raise StoreError(f"{path}: not what `study search` writes; run it again")
-                found[name] = content
+        for name in self._json_files("search", NAME):
+            file = f"search/{name}.json"
+            content, path = self.place.read(file), self.place.where(file)
+            found[name] = decoded(content, path, is_search, "study search")
         return found
+
+    def _json_files(self, folder: str, pattern: re.Pattern[str]) -> list[str]:
+        """Names, without the ending, of the JSON files in a folder whose names match `pattern`."""
+        files = [name for name in self.place.list(folder) if name.endswith(".json")]
+        return list(filter(pattern.fullmatch, (name.removesuffix(".json") for name in files)))
 
     # --- reading blocks ----------------------------------------------------------------------
 
@@ -370,8 +362,8 @@ class Store:
             raise StoreError(f"{block.name} is not finished: {path} is not there") from None
         except OSError as error:
             raise DamagedBlock(block, path, f"can't be read: {error.strerror}") from error
-        first, _, line = file.partition(b"\n")
-        if first != orjson.dumps({"sha256": sha256(line)}):
+        line = file.partition(b"\n")[2]
+        if file != signed(line):
             raise DamagedBlock(block, path, "its checksum is not the recorded one")
         try:
             content = orjson.loads(line)
@@ -456,7 +448,7 @@ class Store:
 
     def config(self, cell: str) -> dict[str, Any]:
         """Complete configuration of a cell. Raises `StoreError` if no block is finished."""
-        known = self._known.get(cell) or self._ranges(cell, [0])
+        known = self._ranges(cell, [0])
         if not known:
             raise StoreError(f"{cell} is not finished")
         return dict(self._content(Block(cell, known[0]))["config"])
@@ -513,11 +505,15 @@ def first(wanted: Mapping[str, int]) -> dict[str, range]:
 
 def finished(listed: Mapping[Block, Mapping[str, int]]) -> dict[str, list[range]]:
     """Replicates of the blocks whose marker is listed, by cell, sorted."""
+    blocks = [block for block, files in listed.items() if block.marker in files]
+    blocks.sort(key=lambda block: (block.cell, block.replicates.start, block.replicates.stop))
+    return by_cell(blocks)
+
+
+def by_cell(blocks: Iterable[Block]) -> dict[str, list[range]]:
+    """Replicates of these blocks, by cell, in their order."""
     found: dict[str, list[range]] = {}
-    for block in sorted(
-        (block for block, files in listed.items() if block.marker in files),
-        key=lambda block: (block.cell, block.replicates.start, block.replicates.stop),
-    ):
+    for block in blocks:
         found.setdefault(block.cell, []).append(block.replicates)
     return found
 
@@ -540,14 +536,19 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def decoded(content: bytes, path: Path | str) -> Any:
-    """Content of a JSON file. Raises `StoreError` if it isn't JSON."""
+def signed(line: bytes) -> bytes:
+    """Content of a marker: a line with the SHA-256 of `line`, then `line`."""
+    return orjson.dumps({"sha256": sha256(line)}) + b"\n" + line
+
+
+def decoded(
+    content: bytes, path: Path | str, is_valid: Callable[[Any], bool], command: str
+) -> dict[str, Any]:
+    """Content of a JSON file. Raises `StoreError` unless it is what `command` writes."""
     try:
-        return orjson.loads(content)
+        found = orjson.loads(content)
     except ValueError as error:
         raise StoreError(f"{path}: can't be read ({error})") from error
-
-
-def pretty(content: Any) -> bytes:
-    """Indented JSON."""
-    return orjson.dumps(content, option=orjson.OPT_INDENT_2)
+    if not is_valid(found):
+        raise StoreError(f"{path}: not what `{command}` writes; run it again")
+    return found
