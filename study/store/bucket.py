@@ -26,8 +26,6 @@ Tag: TypeAlias = Any
 RETRY_TIME = timedelta(seconds=120)
 """Time for which requests are retried: a network that is down for half a minute costs nothing."""
 URI = re.compile(r"(s3a?|gs|az|azure|abfss?)://[\w.@-]+(/(?!\.{1,2}(/|$))[^/#]+)*/?")
-OPTIONS = ("region", "endpoint_override", "scheme")
-"""Keys that the query of a URI may set; `scheme` is the endpoint's."""
 
 
 class Bucket(Place):
@@ -54,20 +52,19 @@ class Bucket(Place):
             self._store = before
 
     def each(self, function: Callable[[T], U], items: Iterable[T]) -> Iterator[U]:
-        pool = ThreadPoolExecutor(32)
-        try:
+        with ThreadPoolExecutor(32) as pool:
             yield from pool.map(function, items)
-        finally:
-            pool.shutdown(cancel_futures=True)
 
     @contextmanager
     def working_folder(self, name: str) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix="study-") as temporary:
-            yield Path(temporary)
-            paths = [path for path in Path(temporary).rglob("*") if path.is_file()]
-            below = {path: path.relative_to(temporary).as_posix() for path in paths}
-            for _ in self.each(lambda p: self.write(f"{name}/{below[p]}", p.read_bytes()), paths):
-                pass
+            folder = Path(temporary)
+            yield folder
+
+            def upload(path: Path) -> None:
+                self.write(f"{name}/{path.relative_to(folder).as_posix()}", path.read_bytes())
+
+            list(self.each(upload, filter(Path.is_file, folder.rglob("*"))))
 
     @contextmanager
     def _request(self, name: str, what: str) -> Iterator[None]:
@@ -151,7 +148,8 @@ def open_store(uri: str, patience: timedelta) -> Any:
         form = "s3://bucket/path, gs://bucket/path or az://container/path"
         raise StoreError(f"{shown}: must be {form}, without '#', '//', '.' or '..' in the path")
     options = dict(parse_qsl(query))
-    unknown, scheme = options.keys() - set(OPTIONS), options.get("scheme", "https")
+    scheme = options.get("scheme", "https")  # the endpoint's
+    unknown = options.keys() - {"region", "endpoint_override", "scheme"}
     if unknown or scheme not in ("http", "https"):
         wrong = ", ".join(sorted(unknown)) or f"scheme={scheme}"
         raise StoreError(
