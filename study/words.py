@@ -29,9 +29,9 @@ def mean_and_sd(values: Sequence[float]) -> str:
     return f"{fmean(values):.5f} {spread}"
 
 
-def few(values: Sequence[Any], most: int = 12) -> str:
-    """`2 8 14`, or for more than `most` values, `1 2 3 … 250 (250 values)`."""
-    if len(values) <= most:
+def few(values: Sequence[Any]) -> str:
+    """`2 8 14`, or for more than 12 values, `1 2 3 … 250 (250 values)`."""
+    if len(values) <= 12:
         return " ".join(map(str, values))
     first = " ".join(map(str, values[:3]))
     return f"{first} … {values[-1]} ({len(values)} values)"

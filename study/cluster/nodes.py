@@ -17,6 +17,7 @@ from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.console import Console
 
+from study.cluster.connect import alive_nodes
 from study.errors import BadInput, StoreError
 from study.provenance import packages, sources
 from study.store import Store
@@ -124,8 +125,7 @@ def alive() -> list[Node]:
             f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})",
             node["Resources"],
         )
-        for node in ray.nodes()
-        if node["Alive"]
+        for node in alive_nodes()
     ]
 
 

@@ -10,6 +10,7 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.console import Console
 
+from study.cluster.connect import alive_nodes
 from study.packing.probe import Probe, probe_of, train
 from study.packing.share import CONTEXT, Hardware, describe, largest, share_of, trials_per_gpu
 from study.queue import Task
@@ -101,7 +102,7 @@ def measure(
 
 def gpu_nodes() -> list[dict[str, Any]]:
     """Ray's record of each node with a GPU that is up."""
-    return [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU", 0) >= 1]
+    return [node for node in alive_nodes() if node["Resources"].get("GPU", 0) >= 1]
 
 
 def measure_peaks(probes: Sequence[Probe], data: Dataset) -> tuple[int | None, list[int]]:

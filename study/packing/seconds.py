@@ -17,6 +17,7 @@ from itertools import chain, zip_longest
 
 from study.grid import has_setting
 from study.packing.probe import Probe, probe_of, train
+from study.packing.share import kinds
 from study.queue import Task
 from study.rates import Rates
 from study.reporting import blocking_interrupts, end_with_parent
@@ -44,7 +45,6 @@ class Sample:
     runs: tuple[tuple[Probe, Dataset, float], ...]
     work: float
     """Work of the whole block."""
-    threads: int
 
 
 def measure(rates: Rates, tasks: Sequence[Task], data: Dataset, workers: int, threads: int) -> int:
@@ -57,7 +57,7 @@ def measure(rates: Rates, tasks: Sequence[Task], data: Dataset, workers: int, th
         try:
             with blocking_interrupts():  # Ctrl-C is for this process
                 called = {
-                    processes.submit(seconds_of, sample(task, data, threads)): task
+                    processes.submit(seconds_of, sample(task, data), threads): task
                     for task in chosen
                 }
             pending = set(called)
@@ -80,15 +80,12 @@ def measure(rates: Rates, tasks: Sequence[Task], data: Dataset, workers: int, th
 
 def representatives(tasks: Sequence[Task]) -> list[Task]:
     """Up to `PER_KIND` random tasks of each kind, in turns, `MOST_PROBES` in all."""
-    kinds: dict[tuple[object, ...], list[Task]] = {}
-    for task in tasks:
-        kinds.setdefault(task.kind, []).append(task)
-    few = [random.Random(0).sample(group, min(PER_KIND, len(group))) for group in kinds.values()]
+    few = [random.Random(0).sample(group, min(PER_KIND, len(group))) for group in kinds(tasks)]
     turns = chain.from_iterable(zip_longest(*few))
     return [task for task in turns if task is not None][:MOST_PROBES]
 
 
-def sample(task: Task, data: Dataset, threads: int) -> Sample:
+def sample(task: Task, data: Dataset) -> Sample:
     """The short runs that time a block."""
     replicates, runs = task.replicates, []
     labelled = has_setting(task.cell.experiment, "labels")
@@ -104,7 +101,7 @@ def sample(task: Task, data: Dataset, threads: int) -> Sample:
             part = data
         work = len(replicates) * settings.work(len(part.train))
         runs.append((replace(probe, config=config), part, work))
-    return Sample(tuple(runs), len(replicates) * task.cell.settings.work(len(data.train)), threads)
+    return Sample(tuple(runs), len(replicates) * task.cell.settings.work(len(data.train)))
 
 
 def cut(data: Dataset, images: int) -> Dataset:
@@ -117,11 +114,11 @@ def cut(data: Dataset, images: int) -> Dataset:
     return replace(data, train=parts[0], validation=parts[1], test=parts[2])
 
 
-def seconds_of(block: Sample) -> float:
-    """Expected seconds of the whole block. Imports torch."""
+def seconds_of(block: Sample, threads: int) -> float:
+    """Expected seconds of the whole block, computed with so many threads. Imports torch."""
     import torch
 
-    torch.set_num_threads(block.threads)
+    torch.set_num_threads(threads)
     (short, little, least), (longer, more, most) = block.runs
     parent = train(short.parent, little, None) if short.parent else None
     times = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -63,7 +63,7 @@ def share_of(trials: int) -> float:
 
 def trials_of(share: float) -> int:
     """Number of trials of this `share` that a GPU holds: the inverse of `share_of`."""
-    return max(1, STEPS // max(1, round(share * STEPS))) if share < 1 else 1
+    return STEPS // max(1, round(share * STEPS)) if share < 1 else 1
 
 
 def size(task: Task) -> int:
@@ -71,19 +71,22 @@ def size(task: Task) -> int:
 
     It is the product of the integer settings on the axes and the number of replicates.
     """
-    config = task.cell.config
-    counts = [config[axis] for axis in task.cell.experiment.axes if _counts(config.get(axis))]
+    values = [task.cell.config.get(axis) for axis in task.cell.experiment.axes]
+    counts = [value for value in values if type(value) is int]  # not bool
     return math.prod(max(1, count) for count in counts) * len(task.replicates)
+
+
+def kinds(tasks: Iterable[Task]) -> list[list[Task]]:
+    """Tasks grouped by kind."""
+    groups: dict[tuple[object, ...], list[Task]] = {}
+    for task in tasks:
+        groups.setdefault(task.kind, []).append(task)
+    return list(groups.values())
 
 
 def largest(tasks: Sequence[Task]) -> list[Task]:
     """The largest task of each kind, to be measured."""
-    found: dict[tuple[object, ...], Task] = {}
-    for task in tasks:
-        known = found.get(task.kind)
-        if known is None or size(task) > size(known):
-            found[task.kind] = task
-    return list(found.values())
+    return [max(group, key=size) for group in kinds(tasks)]
 
 
 def describe(trials: int, need: int | None, hardware: Hardware, blocks: int, why: str) -> str:
@@ -92,7 +95,3 @@ def describe(trials: int, need: int | None, hardware: Hardware, blocks: int, why
     if need is not None and hardware.usable is not None:
         there = f"{need / 2**30:.1f} GiB each of {hardware.usable / 2**30:.1f} GiB, {there}"
     return f"{counted(trials, 'trial')} a GPU ({there})" + (f": {why}" if why else "")
-
-
-def _counts(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
