@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,7 +21,6 @@ from study.cluster.connect import cluster, count_gpus, count_workers
 from study.dispatch import Dispatcher, Listener, TrialEvents, trial_name
 from study.forecast import learn
 from study.grid import Cell
-from study.lightness import torch_hidden
 from study.packing.measure import share_gpus
 from study.progress import StudyProgress
 from study.provenance import sources
@@ -140,6 +140,24 @@ class Session:
                     verbose=0,
                 ),
             ).fit()
+
+
+@contextmanager
+def torch_hidden() -> Iterator[None]:
+    """Make imports of torch fail inside the block, unless it has been imported already.
+
+    Torch takes half a GiB and two seconds. The driver computes nothing, and so imports it only for
+    questions about this machine's GPUs, and after a failed trial.
+    """
+    if "torch" in sys.modules:
+        yield
+        return
+    missing: dict[str, None] = {"torch": None}
+    sys.modules.update(missing)  # type: ignore[arg-type]  # what makes an import fail
+    try:
+        yield
+    finally:
+        del sys.modules["torch"]
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import pytest
 
 from study import reporting
 from study.__main__ import main
-from study.lightness import torch_hidden
+from study.launch import torch_hidden
 from study.store import Block, DamagedBlock, StoreError
 
 real_write = reporting.write
@@ -90,7 +90,7 @@ def test_reading_results_keeps_rays_settings(module, set_there):
 
 def test_torch_is_hidden_in_the_block_alone():
     program = (
-        "from study.lightness import torch_hidden\n"
+        "from study.launch import torch_hidden\n"
         "with torch_hidden():\n"
         "    try: import torch\n"
         "    except ImportError: print('hidden')\n"
