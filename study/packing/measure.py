@@ -42,11 +42,13 @@ def share_gpus(
         for task in (task for group in groups.values() for task in group):
             task.gpus = float(gpus)
     elif groups:
-        for name, (need, hardware, why) in measure(groups, cpus, data).items():
-            group = groups[name]
+        hardware, needs, trouble = measure(groups, cpus, data)
+        for name, group in groups.items():
+            need = needs.get(name)
             trials = trials_per_gpu(need, hardware, len(group), cpus)
             for task in group:
                 task.gpus = share_of(trials)
+            why = "" if need else trouble or "the largest block doesn't fit a whole one"
             console.print(f"{name}: {describe(trials, need, hardware, len(group), why)}")
     if groups and (without := sum(not task.gpus for task in tasks)):
         console.print(f"{counted(without, 'block')} on CPU cores alone")
@@ -54,11 +56,11 @@ def share_gpus(
 
 def measure(
     groups: dict[str, list[Task]], cpus: float, data: ray.ObjectRef[Dataset]
-) -> dict[str, tuple[int | None, Hardware, str]]:
+) -> tuple[Hardware, dict[str, int], str]:
     """Measure the largest blocks of each experiment.
 
-    Return by experiment: the bytes that its largest block needs, CUDA context included (None if
-    unknown), the cluster's GPUs, and why the need is unknown.
+    Return the cluster's GPUs; by experiment, the bytes that its largest block needs, CUDA context
+    included, if it fits a whole GPU; and why nothing could be measured, if that is so.
 
     One Ray task on each node with GPUs looks at a whole one; the first also runs the probes. Waits
     for GPUs that others hold, as the trials would.
@@ -90,14 +92,12 @@ def measure(
     if not trouble and len(usable) < len(found):
         trouble = "torch sees no GPU in the workers, so trials compute on CPU cores"
     if trouble:
-        return {name: (None, Hardware(gpus, cores, None), trouble) for name in groups}
-    hardware = Hardware(gpus, cores, min(usable))
-    needs: dict[str, tuple[int | None, Hardware, str]] = {}
-    for name in groups:
-        peak = max(p for (of, _), p in zip(probes, found[0][1], strict=True) if of == name)
-        why = "the largest block doesn't fit a whole one" if peak == TOO_MUCH else ""
-        needs[name] = (None if why else peak + CONTEXT, hardware, why)
-    return needs
+        return Hardware(gpus, cores, None), {}, trouble
+    peaks = dict.fromkeys(groups, 0)
+    for (name, _), peak in zip(probes, found[0][1], strict=True):
+        peaks[name] = max(peaks[name], peak)
+    needs = {name: peak + CONTEXT for name, peak in peaks.items() if peak != TOO_MUCH}
+    return Hardware(gpus, cores, min(usable)), needs, ""
 
 
 def gpu_nodes() -> list[dict[str, Any]]:
