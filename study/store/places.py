@@ -48,7 +48,7 @@ class Place(ABC):
         write           a file in one step, durably; False if it must be absent and isn't
         list            sizes in bytes of all files below a folder, by their names relative to it
         delete          a file, if it exists
-        written         when a file was written, in seconds by the clock of the storage
+        modified_time   when a file was written, in seconds by the clock of the storage
 
         where           a file or folder as the user would name it: a path, or a URI
         reach           raises `StoreError` if nothing can be read from here; empty is fine
