@@ -19,7 +19,6 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,6 @@ STALE = 60.0
 LEASE = "lease.json"
 
 
-@dataclass
 class Hold:
     """A driver's exclusive hold on a place."""
 
@@ -102,7 +100,6 @@ class Lease(Hold):
 
     def __init__(self, place: Any, clock: Callable[[], float] = clock) -> None:
         """`place` is a `study.store.bucket.Bucket`."""
-        super().__init__()
         self.place = place
         self.clock = clock
         self._process = {**this_process(), "token": uuid.uuid4().hex}
