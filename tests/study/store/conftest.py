@@ -1,6 +1,11 @@
 """Blocks to write, and stores on each kind of place."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
 import numpy as np
+import obstore
 import pytest
 import torch
 
@@ -42,6 +47,34 @@ def write(outcome):
         return block
 
     return write
+
+
+@pytest.fixture
+def at_once():
+    """Calls a function with 0, 1, … below `number`, each in a thread, all at the same time."""
+
+    def run(number, function):
+        ready = threading.Barrier(number)
+
+        def call(argument):
+            ready.wait()
+            function(argument)
+
+        with ThreadPoolExecutor(number) as pool:
+            list(pool.map(call, range(number)))
+
+    return run
+
+
+@pytest.fixture
+def change_obstore(monkeypatch):
+    """Replaces functions of obstore, by name, as buckets see them."""
+
+    def change(**functions):
+        changed = SimpleNamespace(**vars(obstore) | functions)
+        monkeypatch.setattr("study.store.bucket.obstore", changed)
+
+    return change
 
 
 @pytest.fixture(params=["folder", "bucket"])

@@ -5,18 +5,16 @@ import math
 import os
 import platform
 import signal
-import threading
 import time
 from contextlib import suppress
 from pathlib import Path
-from types import SimpleNamespace
 
 import obstore
 import pytest
 from obstore.exceptions import AlreadyExistsError, PreconditionError
 
 from study.signals import interruptible
-from study.store import StoreError, bucket, lock
+from study.store import StoreError, lock
 from study.store.lock import STALE, VALID, Lease, exclusive_lock
 from study.store.places import open_place
 
@@ -316,9 +314,8 @@ def test_storage_away_too_long_interrupts_the_driver(place, monkeypatch):
 
 
 @pytest.mark.parametrize("error", [AlreadyExistsError, PreconditionError])
-def test_own_write_with_a_lost_answer_is_recognised(error, place, monkeypatch):
+def test_own_write_with_a_lost_answer_is_recognised(error, place, change_obstore):
     """The storage client sends it again, and it is refused because the first one arrived."""
-    fake = SimpleNamespace(**vars(obstore))
 
     def put(store, name, content, **options):
         answer = obstore.put(store, name, content, **options)
@@ -326,8 +323,7 @@ def test_own_write_with_a_lost_answer_is_recognised(error, place, monkeypatch):
             raise error("sent again")
         return answer
 
-    fake.put = put
-    monkeypatch.setattr(bucket, "obstore", fake)
+    change_obstore(put=put)
     lease, second = Lease(place), Lease(place)
     lease.acquire()
     assert lease.is_held()
@@ -338,40 +334,33 @@ def test_own_write_with_a_lost_answer_is_recognised(error, place, monkeypatch):
         second.acquire()
 
 
-def test_tag_has_what_each_storage_compares(place, monkeypatch):
+def test_tag_has_what_each_storage_compares(place, change_obstore):
     """S3 and Azure compare the e_tag, Google Cloud the version."""
     seen = []
-    fake = SimpleNamespace(**vars(obstore))
 
     def put(store, name, content, mode):
         seen.append(mode)
         return {"e_tag": f"tag {len(seen)}", "version": f"version {len(seen)}"}
 
-    fake.put = put
-    monkeypatch.setattr(bucket, "obstore", fake)
+    change_obstore(put=put)
     lease = Lease(place)
     lease.acquire()
     lease.renew()
     assert seen == ["create", {"e_tag": "tag 1", "version": "version 1"}]
 
 
-def test_one_of_many_drivers_at_once_gets_the_lease(place):
-    ready, held, errors = threading.Barrier(4), [], []
+def test_one_of_many_drivers_at_once_gets_the_lease(place, at_once):
+    held, errors = [], []
 
-    def drive():
+    def drive(number):
         lease = Lease(place)
-        ready.wait()
         try:
             lease.acquire()
             held.append(lease)
         except StoreError as error:
             errors.append(str(error))
 
-    drivers = [threading.Thread(target=drive) for _ in range(4)]
-    for driver in drivers:
-        driver.start()
-    for driver in drivers:
-        driver.join()
+    at_once(4, drive)
     assert [lease.is_held() for lease in held] == [True]
     assert len(errors) == 3
     assert all("is in use by" in error for error in errors)

@@ -67,24 +67,19 @@ def test_missing_folder_is_named(tmp_path):
         pytest.fail("there is no lock")
 
 
-def test_one_of_many_drivers_at_once_gets_the_lock(tmp_path):
-    ready, held, refused = threading.Barrier(5), [], []
+def test_one_of_many_drivers_at_once_gets_the_lock(tmp_path, at_once):
+    held, refused = [], []
 
-    def drive():
-        ready.wait()
+    def drive(number):
         try:
             with exclusive_lock(Folder(tmp_path)):
                 held.append(None)
-                ended.wait()
+                ended.wait(timeout=30)
         except StoreError as error:
             refused.append(str(error))
             if len(refused) == 4:
                 ended.set()
 
     ended = threading.Event()
-    drivers = [threading.Thread(target=drive) for _ in range(5)]
-    for driver in drivers:
-        driver.start()
-    for driver in drivers:
-        driver.join(timeout=30)
+    at_once(5, drive)
     assert (len(held), len(refused)) == (1, 4)

@@ -6,7 +6,6 @@ import re
 import threading
 import time
 from datetime import timedelta
-from types import SimpleNamespace
 
 import obstore
 import pytest
@@ -147,20 +146,15 @@ def test_list_has_the_files_below(place):
     assert place.list("a/b") == {"c.json": 2}
 
 
-def test_only_one_of_many_writers_creates_a_file(place):
+def test_only_one_of_many_writers_creates_a_file(place, at_once):
     place.create()
-    ready, won = threading.Barrier(6), []
+    won = []
 
     def write(number):
-        ready.wait()
         if place.write("file", f"{number}".encode(), only_if_absent=True):
             won.append(number)
 
-    writers = [threading.Thread(target=write, args=(number,)) for number in range(6)]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join()
+    at_once(6, write)
     (winner,) = won
     assert place.read("file") == f"{winner}".encode()
 
@@ -349,7 +343,7 @@ def test_missing_bucket_is_named(s3):
         )
 
 
-def test_bucket_that_vanishes_loses_no_block_silently(s3, remote, write, monkeypatch):
+def test_bucket_that_vanishes_loses_no_block_silently(s3, remote, write, change_obstore):
     """A marker that could not be written is not taken for another writer's."""
     gone = open_place(s3.uri("no-such-bucket"))
     for use in (
@@ -367,9 +361,7 @@ def test_bucket_that_vanishes_loses_no_block_silently(s3, remote, write, monkeyp
     def absent(*arguments, **options):
         raise FileNotFoundError("x - Server returned non-2xx status code: 404 Not Found: ")
 
-    fake = SimpleNamespace(**vars(obstore))
-    fake.put = fake.list = absent  # as Google Cloud and Azure answer
-    monkeypatch.setattr(bucket, "obstore", fake)
+    change_obstore(put=absent, list=absent)  # as Google Cloud and Azure answer
     for use, what in ((lambda: write(remote), "written"), (remote.blocks, "listed")):
         with pytest.raises(StoreError, match=f"can't be {what} \\(404 Not Found\\)"):
             use()
@@ -487,15 +479,13 @@ def test_region_and_endpoint_of_the_uri_are_used(s3, monkeypatch):
     assert not second["client_options"]["allow_http"]
 
 
-def test_upload_of_a_working_folder_fails_loudly(remote, monkeypatch):
+def test_upload_of_a_working_folder_fails_loudly(remote, change_obstore):
     def put(store, name, *arguments, **options):
         if name.endswith("index.html"):
             raise obstore.exceptions.GenericError("away")
         return obstore.put(store, name, *arguments, **options)
 
-    fake = SimpleNamespace(**vars(obstore))
-    fake.put = put
-    monkeypatch.setattr(bucket, "obstore", fake)
+    change_obstore(put=put)
     with (
         pytest.raises(StoreError, match=r"report/index\.html can't be written \(away\)"),
         remote.place.working_folder("report") as folder,

@@ -11,7 +11,7 @@ import obstore
 import pytest
 from obstore.exceptions import AlreadyExistsError, GenericError
 
-from study.store import Store, StoreError, bucket, cells, places
+from study.store import Store, StoreError, cells, places
 from study.store.checkpoint import FileCheckpoint
 from study.store.places import Folder, system
 from trainables.contract import Progress
@@ -293,39 +293,38 @@ class Requests:
 
         return call
 
-    def patch(self, monkeypatch):
-        fake = SimpleNamespace(**vars(obstore))
-        fake.put, fake.get = self.wrapped(obstore.put), self.wrapped(obstore.get)
-        monkeypatch.setattr(bucket, "obstore", fake)
+    def functions(self):
+        return {"put": self.wrapped(obstore.put), "get": self.wrapped(obstore.get)}
 
 
 @pytest.mark.parametrize("late", [False, True])
-def test_bucket_survives_a_fault_of_every_request(late, s3, remote, write, monkeypatch):
+def test_bucket_survives_a_fault_of_every_request(
+    late, s3, remote, write, change_obstore, monkeypatch
+):
     monkeypatch.setattr(cells, "ORPHAN_SECONDS", -1.0)
     for failing in range(6):
         place = type(remote.place)(remote.address.replace("/results", f"/results-{failing}"))
         store = Store(place)
         store.create()
         requests = Requests(failing, late)
-        requests.patch(monkeypatch)
+        change_obstore(**requests.functions())
         with pytest.raises(StoreError, match=r"can't be (read|written)"):
             two_blocks(store, write)
-        monkeypatch.setattr(bucket, "obstore", obstore)
+        change_obstore()
         assert requests.count == failing + 1
         assert_whole(store)
         two_blocks(store, write)
         store.tidy()
         assert_done(store)
     requests = Requests()
-    requests.patch(monkeypatch)
+    change_obstore(**requests.functions())
     write(remote, 0, 1)
     write(remote, 2, 3)
     assert requests.count == 6
 
 
-def test_request_with_a_lost_answer_counts_as_made(remote, write, monkeypatch):
+def test_request_with_a_lost_answer_counts_as_made(remote, write, change_obstore):
     """It is sent again, and finds the name taken by the first one."""
-    fake = SimpleNamespace(**vars(obstore))
 
     def put(store, name, content, **options):
         answer = obstore.put(store, name, content, **options)
@@ -333,8 +332,7 @@ def test_request_with_a_lost_answer_counts_as_made(remote, write, monkeypatch):
             raise AlreadyExistsError("again")
         return answer
 
-    fake.put = put
-    monkeypatch.setattr(bucket, "obstore", fake)
+    change_obstore(put=put)
     two_blocks(remote, write)
-    monkeypatch.setattr(bucket, "obstore", obstore)
+    change_obstore()
     assert_done(remote)
