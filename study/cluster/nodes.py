@@ -132,7 +132,8 @@ def alive() -> list[Node]:
 def ask(nodes: list[Node], store: Store) -> dict[str, Facts | str]:
     """Facts of each node, or why there are none, by the node's name."""
     remote = ray.remote(facts)
-    with store.place.temporary_file(".mark-") as mark:  # a node that finds it sees the same place
+    # A node that finds the mark sees the same place. `Folder.sweep` leaves a name with "-" alone.
+    with store.place.temporary_file(".mark-") as mark:
         pending = {
             node.name: remote.options(
                 num_cpus=0,

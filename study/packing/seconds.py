@@ -115,7 +115,7 @@ def cut(data: Dataset, images: int) -> Dataset:
 
 
 def seconds_of(block: Sample, threads: int) -> float:
-    """Expected seconds of the whole block, computed with so many threads. Imports torch."""
+    """Expected seconds of the whole block with this number of threads. Imports torch."""
     import torch
 
     torch.set_num_threads(threads)

@@ -94,8 +94,8 @@ class Place(ABC):
     def temporary_file(self, prefix: str, content: bytes = b"") -> Iterator[str]:
         """A file in the place for the block; yields its new name, which starts with `prefix`."""
         name = prefix + uuid.uuid4().hex
+        self.write(name, content)
         try:
-            self.write(name, content)
             yield name
         finally:
             self.delete(name)
