@@ -18,7 +18,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TypeVar
 from urllib.parse import unquote, urlsplit
 
@@ -32,11 +31,6 @@ TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}")
 """Pattern for the names of files that are being written."""
 UNSUPPORTED = (errno.EPERM, errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
 """Errors of file systems that have no hard links, or can't flush folders."""
-
-system = SimpleNamespace(
-    open=os.open, write=os.write, fsync=os.fsync, replace=os.replace, link=os.link
-)
-"""The system calls of a write, collected so that tests can make each of them fail."""
 
 
 class Place(ABC):
@@ -170,11 +164,11 @@ class Folder(Place):
             with flushed(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as descriptor:
                 rest = memoryview(content)
                 while rest:
-                    rest = rest[system.write(descriptor, rest) :]
+                    rest = rest[os.write(descriptor, rest) :]
             if only_if_absent and not link(temporary, path):
                 return False
             if not only_if_absent:
-                system.replace(temporary, path)
+                os.replace(temporary, path)
             flush(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
@@ -221,10 +215,10 @@ class Folder(Place):
 @contextmanager
 def flushed(path: Path, flags: int) -> Iterator[int]:
     """Open a file or folder for the block, and flush it to disk at the end."""
-    descriptor = system.open(path, flags, 0o666)
+    descriptor = os.open(path, flags, 0o666)
     try:
         yield descriptor
-        system.fsync(descriptor)
+        os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
@@ -232,14 +226,14 @@ def flushed(path: Path, flags: int) -> Iterator[int]:
 def link(temporary: Path, path: Path) -> bool:
     """Give a file the name `path` unless that is taken; True if it was given."""
     try:
-        system.link(temporary, path)
+        os.link(temporary, path)
     except FileExistsError:
         # NFS repeats a request whose answer was lost, and then finds its own link.
         return os.path.samefile(temporary, path)
     except OSError as error:
         if error.errno not in UNSUPPORTED:
             raise
-        system.replace(temporary, path)
+        os.replace(temporary, path)
     return True
 
 

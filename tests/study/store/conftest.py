@@ -1,5 +1,6 @@
 """Blocks to write, and stores on each kind of place."""
 
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
@@ -73,6 +74,17 @@ def change_obstore(monkeypatch):
     def change(**functions):
         changed = SimpleNamespace(**vars(obstore) | functions)
         monkeypatch.setattr("study.store.bucket.obstore", changed)
+
+    return change
+
+
+@pytest.fixture
+def change_os(monkeypatch):
+    """Replaces functions of os, by name, as folders see them."""
+
+    def change(**functions):
+        changed = SimpleNamespace(**vars(os) | functions)
+        monkeypatch.setattr("study.store.places.os", changed)
 
     return change
 

@@ -5,7 +5,6 @@ import errno
 import os
 import re
 from pathlib import Path
-from types import SimpleNamespace
 
 import obstore
 import pytest
@@ -13,19 +12,21 @@ from obstore.exceptions import AlreadyExistsError, GenericError
 
 from study.store import Store, StoreError, cells, places
 from study.store.checkpoint import FileCheckpoint
-from study.store.places import Folder, system
+from study.store.places import Folder
 from trainables.contract import Progress
 
 CELL = "0123456789abcdef"
 CALLS = ("open", "write", "fsync", "replace", "link")
 
 
-class Faulty(SimpleNamespace):
+class Faulty:
     """System calls, of which call number `failing` fails; `names` are those made."""
 
     def __init__(self, failing=None, fault=None):
         self.names, self.failing, self.fault = [], failing, fault
-        super().__init__(**{name: self.wrapped(name, getattr(system, name)) for name in CALLS})
+
+    def functions(self):
+        return {name: self.wrapped(name, getattr(os, name)) for name in CALLS}
 
     def wrapped(self, name, original):
         def call(*arguments, **options):
@@ -66,33 +67,33 @@ def assert_done(store):
     assert len(store.place.list("blocks")) == 4
 
 
-def system_calls(folder, write, monkeypatch):
+def system_calls(folder, write, change_os):
     """The system calls that two blocks take in a new folder."""
     store = Store(folder)
     store.create()
     calls = Faulty()
-    monkeypatch.setattr(places, "system", calls)
+    change_os(**calls.functions())
     two_blocks(store, write)
-    monkeypatch.setattr(places, "system", system)
+    change_os()
     return calls.names
 
 
 @pytest.mark.parametrize("fault", [errno.ENOSPC, errno.EIO, errno.EINTR, "short"])
-def test_folder_survives_a_fault_of_every_call(fault, tmp_path, write, monkeypatch):
-    count = len(system_calls(tmp_path / "count", write, monkeypatch))
+def test_folder_survives_a_fault_of_every_call(fault, tmp_path, write, change_os, monkeypatch):
+    count = len(system_calls(tmp_path / "count", write, change_os))
     assert count == 26  # 6 a file, and 2 for the new folder
     monkeypatch.setattr(cells, "ORPHAN_SECONDS", -1.0)
     for failing in range(count):
         store = Store(tmp_path / f"{failing}")
         store.create()
         calls = Faulty(failing, fault)
-        monkeypatch.setattr(places, "system", calls)
+        change_os(**calls.functions())
         if fault == "short":
             two_blocks(store, write)
         else:
             with pytest.raises(OSError, match=os.strerror(fault)):
                 two_blocks(store, write)
-        monkeypatch.setattr(places, "system", system)
+        change_os()
         assert len(calls.names) > failing
         assert_whole(store)
         assert [p for p in store.place.path.rglob(".*") if p.is_file()] == []
@@ -101,20 +102,20 @@ def test_folder_survives_a_fault_of_every_call(fault, tmp_path, write, monkeypat
         assert_done(store)
 
 
-def test_killed_writer_leaves_no_block_at_any_call(tmp_path, write, monkeypatch):
+def test_killed_writer_leaves_no_block_at_any_call(tmp_path, write, change_os, monkeypatch):
     """As SIGKILL does: nothing is cleaned up after the call."""
-    count = len(system_calls(tmp_path / "count", write, monkeypatch))
+    count = len(system_calls(tmp_path / "count", write, change_os))
     monkeypatch.setattr(cells, "ORPHAN_SECONDS", -1.0)
     for failing in range(count):
         store = Store(tmp_path / f"{failing}")
         store.create()
         calls = Faulty(failing, errno.EIO)
-        monkeypatch.setattr(places, "system", calls)
+        change_os(**calls.functions())
         with monkeypatch.context() as patch:
             patch.setattr(Path, "unlink", lambda *arguments, **options: None)
             with pytest.raises(OSError, match="Input"):
                 two_blocks(store, write)
-        monkeypatch.setattr(places, "system", system)
+        change_os()
         assert_whole(store)
         store.tidy()
         two_blocks(store, write)
@@ -122,13 +123,13 @@ def test_killed_writer_leaves_no_block_at_any_call(tmp_path, write, monkeypatch)
         assert [p for p in store.place.path.rglob(".*") if p.is_file()] == []
 
 
-def test_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+def test_file_is_on_the_disk_before_it_has_its_name(tmp_path, change_os):
     """Content, then name, then the folder that has the name: in any other order a power failure
     may leave a name without content."""
     seen, opened = [], {}
 
     def note(name, of):
-        original = getattr(system, name)
+        original = getattr(os, name)
 
         def call(*arguments, **options):
             result = original(*arguments, **options)
@@ -151,9 +152,7 @@ def test_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
         "link": lambda *_: "name",
     }
     place = Folder(tmp_path)
-    monkeypatch.setattr(
-        places, "system", SimpleNamespace(**{name: note(name, kind[name]) for name in CALLS})
-    )
+    change_os(**{name: note(name, kind[name]) for name in CALLS})
     for only_if_absent, step in ((False, "replace"), (True, "link")):
         seen.clear()
         assert place.write(f"{step}.json", b"content", only_if_absent)
@@ -172,38 +171,35 @@ def test_new_folder_is_flushed_to_the_one_above(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("code", [errno.EPERM, errno.ENOTSUP, errno.ENOSYS])
-def test_file_system_without_links_is_written_to(code, local, write, monkeypatch):
+def test_file_system_without_links_is_written_to(code, local, write, change_os):
     def no_links(*arguments):
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(system, "link", no_links)
+    change_os(link=no_links)
     two_blocks(local, write)
     write(local, 0, 1, plus=0.5)
     assert_done(local)
 
 
-def test_file_system_without_folder_flush_is_usable(local, write, monkeypatch):
-    original = system.fsync
-
+def test_file_system_without_folder_flush_is_usable(local, write, change_os):
     def fsync(descriptor):
         if os.path.isdir(f"/proc/self/fd/{descriptor}"):
             raise OSError(errno.EINVAL, "Invalid argument")
-        original(descriptor)
+        os.fsync(descriptor)
 
-    monkeypatch.setattr(system, "fsync", fsync)
+    change_os(fsync=fsync)
     two_blocks(local, write)
     assert_done(local)
 
 
-def test_link_with_a_lost_answer_counts_as_made(local, write, monkeypatch):
+def test_link_with_a_lost_answer_counts_as_made(local, write, change_os):
     """NFS sends the request again, and finds the name taken by the first one."""
-    original = system.link
 
     def link(*arguments):
-        original(*arguments)
+        os.link(*arguments)
         raise FileExistsError(errno.EEXIST, "File exists")
 
-    monkeypatch.setattr(system, "link", link)
+    change_os(link=link)
     two_blocks(local, write)
     assert_done(local)
 
@@ -226,14 +222,14 @@ def test_unmounted_folder_takes_no_block(local, write):
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO])
-def test_unwritable_folder_says_why(code, tmp_path, monkeypatch):
+def test_unwritable_folder_says_why(code, tmp_path, change_os):
     place = Folder(tmp_path)
     assert place.trouble() is None
 
     def fail(*arguments):
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(system, "write", fail)
+    change_os(write=fail)
     why = f"{tmp_path} can't be written to ({os.strerror(code)})"
     if code in (errno.ENOSPC, errno.EDQUOT):
         why = f"no space is left in {tmp_path}"
