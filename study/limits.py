@@ -10,11 +10,11 @@ GROUPS = Path("/sys/fs/cgroup")
 """Where Linux mounts control groups."""
 
 
-def cores(groups: Path = GROUPS) -> int:
+def cores() -> int:
     """CPU cores that this process may use, at least 1."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     found = float(allowed or 1)
-    for folder in _folders(groups, "cpu"):
+    for folder in _folders("cpu"):
         quota = _numbers(folder / "cpu.max") or [
             *_numbers(folder / "cpu.cfs_quota_us"),
             *_numbers(folder / "cpu.cfs_period_us"),
@@ -24,20 +24,20 @@ def cores(groups: Path = GROUPS) -> int:
     return max(1, int(found))
 
 
-def memory(groups: Path = GROUPS) -> int | None:
+def memory() -> int | None:
     """Bytes of memory that control groups allow this process and the others of its group.
 
     None if they allow all of the machine's memory.
     """
     everything = found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for folder in _folders(groups, "memory"):
+    for folder in _folders("memory"):
         for name in ("memory.max", "memory.limit_in_bytes"):
             for limit in _numbers(folder / name):
                 found = min(found, int(limit))
     return found if found < everything else None
 
 
-def _folders(groups: Path, controller: str) -> Iterator[Path]:
+def _folders(controller: str) -> Iterator[Path]:
     """Folders that may limit this process: its control group's and all above it, v1 and v2.
 
     In a container, the group that /proc names may be mounted as the topmost folder.
@@ -50,7 +50,7 @@ def _folders(groups: Path, controller: str) -> Iterator[Path]:
         _, controllers, path = line.split(":", 2)
         if controllers and controller not in controllers.split(","):
             continue
-        top = groups / controller if controllers else groups
+        top = GROUPS / controller if controllers else GROUPS
         group = top / path.lstrip("/")
         yield from (folder for folder in (group, *group.parents) if folder.is_relative_to(top))
 

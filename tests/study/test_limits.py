@@ -6,9 +6,17 @@ import sys
 
 import pytest
 
+from study import limits
 from study.cluster.connect import local_options, remove_logs
 from study.limits import cores, memory
 from study.resources import Resources
+
+
+@pytest.fixture
+def groups(tmp_path, monkeypatch):
+    """The folder of the control groups, empty."""
+    monkeypatch.setattr(limits, "GROUPS", tmp_path)
+    return tmp_path
 
 
 def control(folder, **files):
@@ -16,7 +24,6 @@ def control(folder, **files):
         path = folder / name.replace("__", "/").replace("_dot_", ".")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
-    return folder
 
 
 @pytest.mark.parametrize(
@@ -32,9 +39,10 @@ def control(folder, **files):
         ({"cpu_dot_max": "nonsense"}, 8),
     ],
 )
-def test_control_groups_limit_cores(files, wanted, tmp_path, monkeypatch):
+def test_control_groups_limit_cores(files, wanted, groups, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
-    assert cores(control(tmp_path, **files)) == wanted
+    control(groups, **files)
+    assert cores() == wanted
 
 
 def test_affinity_limits_cores():
@@ -45,13 +53,14 @@ def test_affinity_limits_cores():
     assert said.stdout.split() == [b"1"]
 
 
-def test_control_groups_limit_memory(tmp_path):
-    assert memory(tmp_path) is None
-    assert memory(control(tmp_path, memory_dot_max="max")) is None
-    assert memory(control(tmp_path, memory_dot_max="1073741824")) == 2**30
-    assert memory(control(tmp_path, memory__memory_dot_limit_in_bytes="9223372036854771712")) == (
-        2**30
-    )
+def test_control_groups_limit_memory(groups):
+    assert memory() is None
+    control(groups, memory_dot_max="max")
+    assert memory() is None
+    control(groups, memory_dot_max="1073741824")
+    assert memory() == 2**30
+    control(groups, memory__memory_dot_limit_in_bytes="9223372036854771712")
+    assert memory() == 2**30
 
 
 def test_a_local_ray_uses_what_this_process_may(monkeypatch):
