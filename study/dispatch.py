@@ -111,10 +111,10 @@ class Dispatcher(Searcher):
     def _placement(self, task: Task) -> tuple[float, list[str]]:
         """CPU cores of the trial, and ids of the nodes that it must avoid.
 
-        A task that runs alone gets all cores of a host, but computes with the usual threads.
+        A task with `whole_host` gets all cores of a host, but computes with the usual threads.
         """
         unwanted = {*self.hosts.excluded, task.failed_on} - {""}
-        if not (unwanted or task.alone):
+        if not (unwanted or task.whole_host):
             return self.cpus, []
         fitting = {
             node["NodeID"]: node["Resources"].get("CPU", 0)
@@ -125,7 +125,7 @@ class Dispatcher(Searcher):
         others = {node: cores for node, cores in fitting.items() if node not in unwanted}
         if not others:
             others, unwanted = fitting, set()
-        cpus = max(others.values(), default=self.cpus) if task.alone else self.cpus
+        cpus = max(others.values(), default=self.cpus) if task.whole_host else self.cpus
         return cpus, sorted(unwanted)
 
     # --- events of trials --------------------------------------------------------------------
@@ -184,7 +184,7 @@ class Dispatcher(Searcher):
                 self._give_up(task, failure_message(fault, text, task.gpus))
         if retried:
             tries = f" ({again.losses + 1} of {TRIES} tries)" if lost else ""
-            alone = ", alone" if again.alone else ""
+            alone = ", alone" if again.whole_host else ""
             self.listener.say(
                 f"{counted(retried, 'block')} of {again.cell.experiment.name} tried again{alone}"
                 f"{tries}: {fault.value}: {reason(text)}"

@@ -122,7 +122,7 @@ def makespan(
     expected: dict[Task, float] = {}
     each: dict[Cell, float] = {}
     for task, its in seconds.items():
-        copy = Task(task.cell, task.replicates, task.gpus, begun=task.begun)
+        copy = Task(task.cell, task.replicates, task.gpus, resumable=task.resumable)
         copy.losses = int(task in running)  # so the queue takes it first, in a trial of its own
         expected[copy] = its
         if task not in running:

@@ -54,8 +54,8 @@ class StudyProgress:
         self.workers = workers
         self.gpus = gpus
         self.clock = clock
-        self.begun: dict[Task, float] = {}
-        """When the trial of each running task began, by `clock`."""
+        self.started_at: dict[Task, float] = {}
+        """When the trial of each running task started, by `clock`."""
         self._forecast: Forecast | None = None
         self._made = (-math.inf, -1)
         """When the forecast was made, and how many tasks had ended then."""
@@ -83,8 +83,8 @@ class StudyProgress:
 
     def started(self, task: Task) -> None:
         """Record when a worker started the task."""
-        self.begun[task] = self.clock()
-        self._printed = max(self._printed, self.begun[task])
+        self.started_at[task] = self.clock()
+        self._printed = max(self._printed, self.started_at[task])
         if self.live is not None:  # a state takes time to compute, and a file wouldn't show it
             self._show()
 
@@ -104,7 +104,7 @@ class StudyProgress:
     def done(self, task: Task, value: float | None) -> None:
         """Count a finished block, and show it with its value."""
         self.ended += 1
-        self.begun.pop(task, None)
+        self.started_at.pop(task, None)
         experiment, text = task.cell.experiment, ""
         if value is not None:
             text = f"  {experiment.metric} {value:.4g}"
@@ -118,7 +118,7 @@ class StudyProgress:
         """Count a block that failed for good; its reason is printed at the end."""
         self.ended += 1
         self.failures += 1
-        self.begun.pop(task, None)
+        self.started_at.pop(task, None)
         self._show(task, f"FAILED  {words(task)}")
 
     def say(self, text: str) -> None:
@@ -146,7 +146,8 @@ class StudyProgress:
         now, (made, ended) = self.clock(), self._made
         some = max(1.0, len(self.queue.left) / FORECASTS) if self._forecast else 1.0
         if self.ended >= ended + some or now - made >= QUIET:
-            elapsed = {t: now - self.begun[t] for t in self.queue.running if t in self.begun}
+            running = self.started_at.keys() & self.queue.running
+            elapsed = {task: now - self.started_at[task] for task in running}
             self._forecast = forecast(
                 self.queue.left, self.workers, self.queue.rates, elapsed, self.gpus
             )

@@ -172,7 +172,7 @@ def recorded(path):
         cell = Cell(experiment, settings, cells.get(block["parent"]), 0, block["cell"])
         block["cell"] = cells.setdefault(block["cell"], cell)
         # As they were computed: undivided.
-        block["task"] = Task(block["cell"], range(*block["replicates"]), begun=True)
+        block["task"] = Task(block["cell"], range(*block["replicates"]), resumable=True)
         block["end"] = block["start"] + block["seconds"]
     return run
 
