@@ -43,6 +43,12 @@ class Cell:
         return self.parent.id if self.parent else None
 
     @property
+    def words(self) -> tuple[str, ...]:
+        """Its values on the axes that are words, such as that of `freeze`."""
+        values = (self.config[axis] for axis in self.experiment.axes)
+        return tuple(value for value in values if isinstance(value, str))
+
+    @property
     def ancestors(self) -> int:
         """Number of cells that must be computed before this one."""
         return 1 + self.parent.ancestors if self.parent else 0

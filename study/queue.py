@@ -67,9 +67,7 @@ class Task:
     @property
     def kind(self) -> tuple[object, ...]:
         """Experiment and words on its axes. Tasks of the same kind take about the same time."""
-        experiment, config = self.cell.experiment, self.cell.config
-        words = (config[axis] for axis in experiment.axes if isinstance(config[axis], str))
-        return (experiment.name, *words)
+        return (self.cell.experiment.name, *self.cell.words)
 
 
 def missing_tasks(

@@ -30,11 +30,11 @@ all remaining blocks together, as the machine's other load changes; and of earli
 SHIFT = 0.3
 """Prior standard deviation of how much slower earlier runs were, in log seconds."""
 
-MEMORY, FIRM = 0.8, 2.0
+MEMORY, PRIOR_SECONDS = 0.8, 2.0
 """How fast a slower machine is believed. Each block keeps the share `MEMORY` of the earlier
-evidence. After `FIRM` seconds of blocks, half of their slowdown is believed."""
+evidence. After `PRIOR_SECONDS` of blocks, half of their slowdown is believed."""
 
-NO_MATTER = ("seed", "epochs", "contrastive_updates", "pseudo_epochs")
+IGNORED_SETTINGS = ("seed", "epochs", "contrastive_updates", "pseudo_epochs")
 """Settings that don't change the time of a unit of work. All but the seed are part of the work."""
 
 MOST_KINDS = 400
@@ -120,7 +120,7 @@ class Rates:
     def slowness(self) -> float:
         """Ratio of actual to expected seconds of the latest blocks; long ones count more."""
         if self._slowness is None:
-            off, weight, fit = 0.0, FIRM, self._fitted()
+            off, weight, fit = 0.0, PRIOR_SECONDS, self._fitted()
             for age, (features, log_rate, seconds) in enumerate(self._latest):
                 difference = min(1.0, max(-1.0, log_rate - fit.log_rate(features)))
                 off += MEMORY**age * seconds * difference
@@ -130,11 +130,6 @@ class Rates:
 
     def seconds(self, cell: Cell, replicates: int) -> float | None:
         """Expected seconds of a block; None if no block was seen."""
-        expected = self._expected(cell, replicates)
-        return None if expected is None else expected * self.slowness
-
-    def _expected(self, cell: Cell, replicates: int) -> float | None:
-        """Expected seconds of a block before the correction by `slowness`."""
         if not self._kinds:
             return None
         key, kind, work = self._describe(cell, replicates)
@@ -143,7 +138,7 @@ class Rates:
         if known := self._kinds.get(key):
             trust = KIND**2 / (KIND**2 + NOISE**2 / known.count)
             log_rate += trust * (known.log_rate - log_rate)
-        return work * math.exp(log_rate)
+        return work * math.exp(log_rate) * self.slowness
 
     def spread(self, blocks: Iterable[tuple[Cell, int, float]]) -> float:
         """Standard deviation of the logarithm of the total seconds of `blocks`.
@@ -188,11 +183,10 @@ def features(cell: Cell, replicates: int) -> Features:
     Cells of the same trainable with the same words on the axes, such as `freeze`, also have a
     common effect and effects of integers of their own.
     """
-    axes = (cell.config.get(axis) for axis in cell.experiment.axes)
-    own = " ".join((cell.experiment.trainable, *(word for word in axes if isinstance(word, str))))
+    own = " ".join((cell.experiment.trainable, *cell.words))
     found = {"": 1.0, f"trainable={cell.experiment.trainable}": 1.0, f"own={own}": 1.0}
     for name, value in {**cell.config, "replicates": replicates}.items():
-        if name in NO_MATTER:
+        if name in IGNORED_SETTINGS:
             continue
         if isinstance(value, int) and not isinstance(value, bool):
             found[name] = found[f"{own}:{name}"] = math.log2(1 + abs(value))
