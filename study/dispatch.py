@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import ray
 from ray import tune
@@ -16,35 +16,13 @@ from ray.tune.search import Searcher
 from study.adapter import BLOCKS, OUTCOMES, trial_config
 from study.cluster.connect import alive_nodes
 from study.faults import HOST_LOSSES, TRIES, Fault, Hosts, TrialFailed, failure_message
-from study.queue import Queue, Task
+from study.queue import Listener, Queue, Task
 from study.ray_internals import Evicted
 from study.store import Store
 from study.words import counted, reason
 
 OTHER_HOST_SECONDS = 60.0
 """Seconds that new trials are held back while one waits for a host other than where it failed."""
-
-
-class Listener(Protocol):
-    """Receives the events of a queue's tasks."""
-
-    def started(self, task: Task) -> None:
-        """A worker has started the task."""
-
-    def reported(self, task: Task, result: Mapping[str, Any]) -> None:
-        """The task's trial has reported metrics."""
-
-    def done(self, task: Task, value: float | None) -> None:
-        """The task's block is in the store; `value` is its mean metric, None if unknown."""
-
-    def stopped(self, task: Task, result: Mapping[str, Any]) -> None:
-        """The task's trial was stopped early, with these last metrics."""
-
-    def failed(self, task: Task, error: str) -> None:
-        """The task has failed for good; `error` may be a traceback."""
-
-    def say(self, text: str) -> None:
-        """Print a line."""
 
 
 def trial_name(trial: Any) -> str:

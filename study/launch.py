@@ -17,14 +17,14 @@ from rich.console import Console
 
 from study.adapter import Run, run_trial
 from study.cluster.connect import cluster, count_gpus, count_workers
-from study.dispatch import Dispatcher, Listener, TrialEvents, trial_name
+from study.dispatch import Dispatcher, TrialEvents, trial_name
 from study.forecast import learn
 from study.grid import Cell
 from study.lightness import torch_hidden
 from study.packing.measure import share_gpus
 from study.progress import StudyProgress
 from study.provenance import sources
-from study.queue import Queue, missing_tasks
+from study.queue import Listener, Queue, missing_tasks
 from study.rates import Rates
 from study.ray_internals import evictions_fail_their_trial
 from study.resources import Resources
@@ -77,9 +77,8 @@ class Session:
         )
         rates = Rates(len(self.data.train))
         learn(rates, self.store, cells, finished)
-        gpus = count_gpus()
-        queue = Queue(tasks, rates=rates, gpus=gpus)
-        progress = StudyProgress(console, queue, workers, gpus, tell=self.tell)
+        queue = Queue(tasks, rates=rates, gpus=count_gpus())
+        progress = StudyProgress(console, queue, workers, self.tell)
         try:
             self.run(name, queue, progress)
         finally:

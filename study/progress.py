@@ -17,7 +17,7 @@ from rich.progress import (
 )
 
 from study.forecast import Forecast, forecast
-from study.queue import Queue, Task
+from study.queue import Listener, Queue, Task
 from study.words import describe, duration
 
 FORECASTS = 50
@@ -32,28 +32,22 @@ BETWEEN_STATES, QUIET = 5.0, 60.0
 without a line, a file gets one on a running trial. A forecast is repeated after `QUIET`."""
 
 
-class StudyProgress:
-    """A `study.dispatch.Listener` that shows a live bar on a terminal.
-
-    On a dumb terminal or in a file it prints one line per event.
-    """
+class StudyProgress(Listener):
+    """Shows a live bar on a terminal; on a dumb terminal or in a file, one line per event."""
 
     def __init__(
         self,
         console: Console,
         queue: Queue,
         workers: int,
-        gpus: float = 0.0,
-        clock: Callable[[], float] = time.monotonic,
         tell: Callable[[str], object] = lambda state: None,
     ) -> None:
-        """`workers` trials run at once, on `gpus` GPUs in total. `tell` is given each state."""
+        """`workers` trials run at once. `tell` is given each state."""
         self.tell = tell
         self.console = console
         self.queue = queue
         self.workers = workers
-        self.gpus = gpus
-        self.clock = clock
+        self.clock = time.monotonic
         self.started_at: dict[Task, float] = {}
         """When the trial of each running task started, by `clock`."""
         self._forecast: Forecast | None = None
@@ -97,9 +91,6 @@ class StudyProgress:
                 self._show(task, f"{epoch}  {words(task)}")
             else:
                 self._show()
-
-    def stopped(self, task: Task, result: Mapping[str, Any]) -> None:
-        """Do nothing: only searches stop trials."""
 
     def done(self, task: Task, value: float | None) -> None:
         """Count a finished block, and show it with its value."""
@@ -149,7 +140,7 @@ class StudyProgress:
             running = self.started_at.keys() & self.queue.running
             elapsed = {task: now - self.started_at[task] for task in running}
             self._forecast = forecast(
-                self.queue.left, self.workers, self.queue.rates, elapsed, self.gpus
+                self.queue.left, self.workers, self.queue.rates, elapsed, self.queue.gpus
             )
             made, _ = self._made = now, self.ended
         return self._forecast and self._forecast.plus(made - now)

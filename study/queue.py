@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count, pairwise
+from typing import Any
 
 from study.faults import TRIES, Fault
 from study.grid import Cell, gaps
@@ -68,6 +69,28 @@ class Task:
     def kind(self) -> tuple[object, ...]:
         """Experiment and words on its axes. Tasks of the same kind take about the same time."""
         return (self.cell.experiment.name, *self.cell.words)
+
+
+class Listener:
+    """Receives the events of a queue's tasks; subclasses override those that concern them."""
+
+    def started(self, task: Task) -> None:
+        """A worker has started the task."""
+
+    def reported(self, task: Task, result: Mapping[str, Any]) -> None:
+        """The task's trial has reported metrics."""
+
+    def done(self, task: Task, value: float | None) -> None:
+        """The task's block is in the store; `value` is its mean metric, None if unknown."""
+
+    def stopped(self, task: Task, result: Mapping[str, Any]) -> None:
+        """The task's trial was stopped early, with these last metrics."""
+
+    def failed(self, task: Task, error: str) -> None:
+        """The task has failed for good; `error` may be a traceback."""
+
+    def say(self, text: str) -> None:
+        """Print a line."""
 
 
 def missing_tasks(

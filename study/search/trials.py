@@ -11,10 +11,9 @@ from typing import Any
 from optuna.trial import TrialState
 
 from study.cluster.connect import count_workers
-from study.dispatch import Listener
 from study.grid import gaps
 from study.launch import Session
-from study.queue import Queue, Task
+from study.queue import Listener, Queue, Task
 from study.search.halving import EPOCH, Halving
 from study.search.problems import rungs
 from study.search.suggestions import Budget, Suggestions
@@ -97,9 +96,6 @@ class SearchTrials(Listener):
         return None
 
     # --- the queue tells ---------------------------------------------------------------------
-
-    def started(self, task: Task) -> None:
-        """Nothing to record."""
 
     def reported(self, task: Task, result: Mapping[str, Any]) -> None:
         number = self.numbers[task]
