@@ -70,6 +70,13 @@ class Task:
         """Experiment and words on its axes. Tasks of the same kind take about the same time."""
         return (self.cell.experiment.name, *self.cell.words)
 
+    def built_on(self, parent: Task) -> list[int]:
+        """The replicates that start from those of `parent`, a task of the cell's parent."""
+        origin = self.cell.settings.parent_replicate
+        return [
+            replicate for replicate in self.replicates if origin(replicate) in parent.replicates
+        ]
+
 
 class Listener:
     """Receives the events of a queue's tasks; subclasses override those that concern them."""
@@ -107,16 +114,11 @@ def missing_tasks(
     for cell in cells:
         there = list(finished.get(cell.id, ()))
         for part in resumable.get(cell.id, ()):
-            if part.stop <= cell.replicates and not any(overlap(part, other) for other in there):
+            if part.stop <= cell.replicates and not set(part) & set().union(*there):
                 tasks.append(Task(cell, part, resumable=True))
                 there.append(part)
         tasks += [Task(cell, gap) for gap in gaps(cell.replicates, there)]
     return tasks
-
-
-def overlap(one: range, other: range) -> bool:
-    """Whether two ranges have numbers in common."""
-    return one.start < other.stop and other.start < one.stop
 
 
 def divided(replicates: range, parts: int) -> list[range]:
@@ -161,8 +163,7 @@ class Queue:
         for task in tasks:
             parent = task.cell.parent
             for other in by_cell.get(parent.id, ()) if parent else ():
-                needed = map(task.cell.settings.parent_replicate, task.replicates)
-                if any(replicate in other.replicates for replicate in needed):
+                if task.built_on(other):
                     other.children.append(task)
                     task.waits_for += 1
         self._parents = dict.fromkeys(task for task in tasks if task.children)
@@ -321,9 +322,7 @@ class Queue:
         Returns them as a task: the whole child if they are all or not contiguous, None if there
         are none.
         """
-        all_of_it = child.cell.parent_id != parent.cell.id
-        first = child.cell.settings.parent_replicate
-        lost = [r for r in child.replicates if all_of_it or first(r) in parent.replicates]
+        lost = child.built_on(parent)
         rest = [child.replicates]
         if lost:
             before = range(child.replicates.start, lost[0])
