@@ -82,7 +82,7 @@ class SearchTrials(Listener):
     def _task(self, number: int) -> Task | None:
         """The task of a trial. A trial with nothing to compute ends here."""
         suggestions, store = self.suggestions, self.session.store
-        cell = suggestions.cells[number]
+        cell = suggestions.cell(number)
         missing = gaps(cell.replicates, self.finished.get(cell.id, ()))
         if not missing:
             for block in store.verify([cell.id]):
