@@ -61,7 +61,7 @@ def is_done(store: Store, cell: Cell) -> bool:
     return not gaps(cell.replicates, store.blocks().get(cell.id, ()))
 
 
-def reported(
+def report_plan(
     selection: Selection, winners: Sequence[Winner]
 ) -> tuple[list[Experiment], list[list[Cell]]]:
     """Experiments and cells for the report: only those on fresh seeds."""

@@ -228,7 +228,7 @@ def said_by_find(search, monkeypatch):
         selection=SimpleNamespace(name="autoencoder", experiments=[]),
         write_plan=lambda *plan: None,
     )  # fmt: skip
-    command.find(command.Search(study, [search.suggestions], Budget(100), fresh=1))
+    command.find(command.Search(study, [search.suggestions], Budget(100), fresh_replicates=1))
     return console.file.getvalue().splitlines()[2:]
 
 
