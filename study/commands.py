@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from study import reporting
-from study.ahead import look_ahead
 from study.command_line.machine import check_out, require_machine
 from study.command_line.options import as_bad_input, select
 from study.command_line.parser import parser
 from study.console import console, print_error
 from study.errors import BAD_INPUT, DONE, FAILED, BadInput, DataMissing, StoreError, resolving
+from study.estimate import print_estimate
 from study.experiments import Selection
 from study.grid import Cell, check_data, identify, lay_out
 from study.own import register_installed
@@ -139,7 +139,7 @@ def command_plan(arguments: argparse.Namespace) -> int:
         f"{counted(missing, 'replicate')} to compute, each trial on {cpus} and {gpus}; "
         f"address {arguments.address}"
     )
-    look_ahead(study, groups, finished, arguments.cluster, arguments.price_per_hour)
+    print_estimate(study, groups, finished, arguments.cluster, arguments.price_per_hour)
     return DONE
 
 

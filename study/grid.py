@@ -164,6 +164,11 @@ def lay_out(
     return [list(groups[experiment.name].values()) for experiment in experiments]
 
 
+def distinct(groups: Sequence[Sequence[Cell]]) -> list[Cell]:
+    """The cells of all experiments, each once."""
+    return list(dict.fromkeys(cell for cells in groups for cell in cells))
+
+
 def with_replicates(cell: Cell, replicates: int) -> None:
     """Raise a cell's replicates to at least `replicates`, and its parent's to what they need."""
     cell.replicates = max(cell.replicates, replicates)

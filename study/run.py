@@ -17,7 +17,7 @@ from study import reporting
 from study.console import print_error
 from study.errors import BAD_INPUT, DONE, FAILED, DataMissing, StoreError
 from study.experiments import Experiment, Selection
-from study.grid import Cell, gaps, record, with_replicates
+from study.grid import Cell, distinct, gaps, record, with_replicates
 from study.signals import as_interrupted
 from study.store import Block, Store
 from study.store.lock import Hold, exclusive_lock
@@ -162,11 +162,6 @@ def replicates_missing(
         for cell in distinct(groups)
         for gap in gaps(cell.replicates, finished.get(cell.id, ()))
     )
-
-
-def distinct(groups: Sequence[Sequence[Cell]]) -> list[Cell]:
-    """The cells of all experiments, each once."""
-    return list(dict.fromkeys(cell for cells in groups for cell in cells))
 
 
 def ids(groups: Sequence[Sequence[Cell]]) -> list[str]:
