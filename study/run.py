@@ -79,12 +79,6 @@ class Study:
         self.store.write_plan(plan)
         return plan
 
-    def growing_page(self) -> AbstractContextManager[Callable[[str], object]]:
-        """Yield a function that takes the progress for the growing page, if a report is wanted."""
-        if self.report:
-            return reporting.growing(self.store.address, self.console)
-        return nullcontext(lambda state: None)
-
     def write_report(self, plan: Mapping[str, Any]) -> int:
         """Write the report of what was just computed, if it is wanted; return the exit code."""
         return write_report(
@@ -94,16 +88,19 @@ class Study:
     @contextmanager
     def session(self) -> Iterator[Session]:
         """Run Ray during the block, with the growing page; print how long it took."""
+        from study.cluster.connect import cluster
         from study.cluster.nodes import require_shared
-        from study.launch import open_session
+        from study.launch import Session
 
         started = time.monotonic()
         self.console.print(f"starting Ray ({self.resources.address}) …")
-        given = self.store, self.data, self.resources, self.console, self.log
-        with self.growing_page() as tell, open_session(*given, tell) as session:
-            if self.resources.address != "local":
+        page: AbstractContextManager[Callable[[str], object]] = nullcontext(lambda state: None)
+        if self.report:
+            page = reporting.growing(self.store.address, self.console)
+        with page as tell, cluster(self.resources) as resources:
+            if resources.address != "local":
                 require_shared(self.store, self.console)
-            yield session
+            yield Session(self.store, self.data, resources, self.console, self.log, tell)
         self.console.print(f"computed in {duration(time.monotonic() - started)}")
 
 

@@ -39,9 +39,9 @@ def run_search(session: Session, suggestions: Suggestions, budget: Budget) -> No
             f"search_{problem.name}",
             Queue([], more=trials.next),
             trials,
+            workers,
             scheduler=halving,
             score_after=rungs(problem.epochs),
-            workers=workers,
         )
     finally:
         trials.save_seconds()
