@@ -35,7 +35,7 @@ class Until:
 
     matters: float
     """Percentage points of accuracy below which a difference is of no interest."""
-    most: int
+    max_replicates: int
     """Largest number of replicates of a cell."""
 
 
@@ -75,7 +75,8 @@ class Study:
         plan = record(name, self.command, self.data, self.data_dir, experiments, groups)
         plan["data"] = self.data_options.record()
         plan["pairs"] = [list(pair) for pair in self.pairs]
-        plan["until_decided"] = vars(self.until) if self.until else None
+        until = self.until
+        plan["until_decided"] = until and {"matters": until.matters, "most": until.max_replicates}
         self.store.write_plan(plan)
         return plan
 
@@ -251,10 +252,11 @@ def add_until_decided(
         except reporting.Killed as error:
             console.print(f"failed: {error}; the same command goes on from here", style="red")
             return plan
-        growing = [q for q in undecided if q.replicates < until.most]
+        growing = [q for q in undecided if q.replicates < until.max_replicates]
         if not growing:
+            still = "; ".join(question.text for question in undecided)
             console.print(
-                f"undecided with {until.most} replicates: {'; '.join(q.text for q in undecided)}"
+                f"undecided with {until.max_replicates} replicates: {still}"
                 if undecided
                 else "every comparison is decided"
             )
@@ -264,7 +266,7 @@ def add_until_decided(
         for question in growing:
             more = question.replicates + max(2, question.replicates // 4)
             for cell in question.cells:
-                with_replicates(cells[cell], min(until.most, more))
+                with_replicates(cells[cell], min(until.max_replicates, more))
         if sum(cell.replicates for cell in cells.values()) == before:
             console.print("their replicates have failed, or are of no pair: no more are added")
             return plan
