@@ -245,9 +245,8 @@ def command_check(arguments: argparse.Namespace) -> int:
 
     require_machine(arguments)
     data = arguments.dataset, arguments.data_dir, data_options(arguments)
-    return (
-        DONE if check(arguments.console, data, arguments.out, resources_of(arguments)) else FAILED
-    )
+    ready = check(arguments.console, data, arguments.out, resources_of(arguments))
+    return DONE if ready else FAILED
 
 
 COMMANDS = {

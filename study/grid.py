@@ -48,6 +48,10 @@ class Cell:
         values = (self.config[axis] for axis in self.experiment.axes)
         return tuple(value for value in values if isinstance(value, str))
 
+    def missing(self, finished: Mapping[str, Sequence[range]]) -> list[range]:
+        """Ranges of its replicates that are missing; `finished` has the others, by cell."""
+        return gaps(self.replicates, finished.get(self.id, ()))
+
     @property
     def ancestors(self) -> int:
         """Number of cells that must be computed before this one."""

@@ -155,11 +155,7 @@ def replicates_missing(
     groups: Sequence[Sequence[Cell]], finished: Mapping[str, Sequence[range]]
 ) -> int:
     """Number of missing replicates, each counted once."""
-    return sum(
-        len(gap)
-        for cell in distinct(groups)
-        for gap in gaps(cell.replicates, finished.get(cell.id, ()))
-    )
+    return sum(len(gap) for cell in distinct(groups) for gap in cell.missing(finished))
 
 
 def ids(groups: Sequence[Sequence[Cell]]) -> list[str]:
@@ -189,7 +185,7 @@ def show_plan(
     for experiment, cells in zip(experiments, groups, strict=True):
         if not cells:  # the experiment is only the base of a check
             continue
-        missing = {cell.id: gaps(cell.replicates, finished.get(cell.id, ())) for cell in cells}
+        missing = {cell.id: cell.missing(finished) for cell in cells}
         missing_here = sum(len(gap) for found in missing.values() for gap in found)
         open_cells = [cell for cell, found in missing.items() if found]
         wanted = sum(cell.replicates for cell in cells)

@@ -11,7 +11,6 @@ from typing import Any
 from optuna.trial import TrialState
 
 from study.cluster.connect import count_workers
-from study.grid import gaps
 from study.launch import Session
 from study.queue import Listener, Queue, Task
 from study.search.halving import EPOCH, Halving
@@ -83,7 +82,7 @@ class SearchTrials(Listener):
         """The task of a trial. A trial with nothing to compute ends here."""
         suggestions, store = self.suggestions, self.session.store
         cell = suggestions.cell(number)
-        missing = gaps(cell.replicates, self.finished.get(cell.id, ()))
+        missing = cell.missing(self.finished)
         if not missing:
             for block in store.verify([cell.id]):
                 store.set_aside(block)
