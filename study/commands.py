@@ -29,7 +29,6 @@ from study.run import (
     finished_blocks,
     ids,
     run,
-    show_plan,
     write_report,
 )
 from study.store import Store
@@ -126,13 +125,13 @@ def resources_of(arguments: argparse.Namespace) -> Resources:
 
 def command_plan(arguments: argparse.Namespace) -> int:
     study, groups = prepare(arguments)
-    console, store, selection = study.console, study.store, study.selection
-    console.print(f"{selection.name} on {study.data.name}, results in {shown(store.address)}")
+    console, store = study.console, study.store
+    console.print(study.title)
     damaged = store.verify(ids(groups))
     for block, reason in damaged.items():
         console.print(f"{block.name} is {reason}; `study run` computes it again")
     finished = finished_blocks(store, damaged)
-    missing = show_plan(console, store, finished, damaged, selection.experiments, groups)
+    missing = study.show_plan(groups, finished, damaged)
     cpus, asked = counted(arguments.cpus_per_trial, "CPU"), arguments.gpus_per_trial
     gpus = "a share of a GPU where there is one" if asked == "auto" else counted(asked, "GPU")
     console.print(

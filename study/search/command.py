@@ -11,13 +11,13 @@ from tempfile import TemporaryFile
 
 from study.errors import FAILED, BadInput, resolving
 from study.grid import Cell
-from study.run import Study, ids, run_exclusively, set_aside_damaged
+from study.run import Study, run_exclusively
 from study.search.problems import Problem, rungs
 from study.search.suggestions import Budget, Suggestions, open_storage
 from study.search.winner import Winner, find_winner, is_done, report_plan, sentences, write_preset
 from study.store.lock import Hold
 from study.store.places import Folder
-from study.words import counted, shown
+from study.words import counted
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def search(study: Study, problems: list[Problem], arguments: argparse.Namespace)
         ended = sum(len(suggestions.ended()) for suggestions in asked.searches)
         return f"{counted(ended, 'trial')} ended and kept"
 
-    return run_exclusively(store, study.console, work, summary)
+    return run_exclusively(study, work, summary)
 
 
 def check_save(path: Path) -> None:
@@ -106,7 +106,7 @@ def find(asked: Search) -> None:
     """Spend the budgets, and compute the winners on fresh seeds."""
     study, store, console = asked.study, asked.study.store, asked.study.console
     name = study.selection.name
-    console.print(f"search of {name} on {study.data.name}, results in {shown(store.address)}")
+    console.print(f"search of {study.title}")
     for suggestions in asked.searches:
         dimensions = ", ".join(dimension.name for dimension in suggestions.problem.dimensions)
         console.print(f"{suggestions.problem.name}: over {dimensions}")
@@ -120,7 +120,7 @@ def find(asked: Search) -> None:
         # The page that grows during the search, and `study report`, need a plan.
         starts = asked.starts()
         study.write_plan(f"search {name}", study.selection.experiments, starts)
-        set_aside_damaged(store, console, ids([*starts, fresh]))
+        study.set_aside_damaged([*starts, fresh])
         compute(asked, starts)
     for suggestions in asked.searches:
         if suggestions.is_exhausted():

@@ -226,7 +226,7 @@ def said_by_find(search, monkeypatch):
     study = SimpleNamespace(
         store=search.store, console=console, data=SimpleNamespace(name="digits"),
         selection=SimpleNamespace(name="autoencoder", experiments=[]),
-        write_plan=lambda *plan: None,
+        write_plan=lambda *plan: None, title="", set_aside_damaged=lambda groups: None,
     )  # fmt: skip
     command.find(command.Search(study, [search.suggestions], Budget(100), fresh_replicates=1))
     return console.file.getvalue().splitlines()[2:]
