@@ -13,7 +13,6 @@ import math
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -40,14 +39,14 @@ IGNORED_SETTINGS = ("seed", "epochs", "contrastive_updates", "pseudo_epochs")
 MOST_KINDS = 400
 """Largest number of kinds in the regression; of more, the latest."""
 
-Features = Mapping[str, float]
+Features = tuple[tuple[str, float], ...]
+"""Names and values of the features of a block."""
 
 
 @dataclass
 class Kind:
     """Blocks with the same features."""
 
-    features: Features
     log_rate: float = 0.0
     """Logarithm of seconds per replicate and unit of work; later blocks count more."""
     count: int = 0
@@ -74,7 +73,7 @@ class Fit:
 
     def log_rate(self, features: Features) -> float:
         """The sum of the known effects of these features."""
-        return sum(self.effects.get(name, 0.0) * value for name, value in features.items())
+        return sum(self.effects.get(name, 0.0) * value for name, value in features)
 
 
 class Rates:
@@ -82,14 +81,14 @@ class Rates:
 
     def __init__(self, images: int = 1) -> None:
         self.images = images
-        self._kinds: dict[tuple[Any, ...], Kind] = {}
+        self._kinds: dict[Features, Kind] = {}
         self._seen = 0
         self._trainables: set[str] = set()
         self._fit: Fit | None = None
         self._latest: deque[tuple[Features, float, float]] = deque(maxlen=20)
         """Features, log rate and seconds of the latest blocks of this run, the latest first."""
         self._slowness: float | None = None
-        self._described: dict[tuple[Cell, int], tuple[tuple[Any, ...], Kind, float]] = {}
+        self._described: dict[tuple[Cell, int], tuple[Features, float]] = {}
 
     def observe(self, cell: Cell, replicates: int, seconds: float, earlier: bool = False) -> None:
         """Learn from a block that took `seconds`.
@@ -97,9 +96,8 @@ class Rates:
         In an `earlier` run, the machine may have been more or less busy.
         """
         seconds = max(seconds, 1e-3)
-        key, kind, work = self._describe(cell, replicates)
-        kind = self._kinds.pop(key, kind)
-        self._kinds[key] = kind  # the latest is last
+        found, work = self._describe(cell, replicates)
+        kind = self._kinds[found] = self._kinds.pop(found, Kind())  # the latest is last
         if kind.earlier and not earlier:
             kind.count = 0
         kind.earlier = earlier
@@ -107,7 +105,7 @@ class Rates:
         log_rate = math.log(seconds / work)
         kind.log_rate += max(0.3, 1 / kind.count) * (log_rate - kind.log_rate)
         if not earlier:
-            self._latest.appendleft((kind.features, log_rate, seconds))
+            self._latest.appendleft((found, log_rate, seconds))
         self._slowness = None
         self._trainables.add(cell.experiment.trainable)
         self._seen += 1
@@ -132,10 +130,9 @@ class Rates:
         """Expected seconds of a block; None if no block was seen."""
         if not self._kinds:
             return None
-        key, kind, work = self._describe(cell, replicates)
-        fit = self._fitted()
-        log_rate = fit.log_rate(kind.features)
-        if known := self._kinds.get(key):
+        found, work = self._describe(cell, replicates)
+        log_rate = self._fitted().log_rate(found)
+        if known := self._kinds.get(found):
             trust = KIND**2 / (KIND**2 + NOISE**2 / known.count)
             log_rate += trust * (known.log_rate - log_rate)
         return work * math.exp(log_rate) * self.slowness
@@ -148,7 +145,7 @@ class Rates:
         sums: dict[str, float] = {}
         total = squares = 0.0
         for cell, replicates, seconds in blocks:
-            for name, value in self._describe(cell, replicates)[1].features.items():
+            for name, value in self._describe(cell, replicates)[0]:
                 sums[name] = sums.get(name, 0.0) + seconds * value
             total += seconds
             squares += seconds**2
@@ -160,20 +157,19 @@ class Rates:
         variance = (KIND**2 + NOISE**2) * squares / total**2 + LOAD**2 + new
         return math.sqrt(variance + float(known @ fit.covariance @ known))
 
-    def _describe(self, cell: Cell, replicates: int) -> tuple[tuple[Any, ...], Kind, float]:
-        """Key, kind and work of a block; cached, as the progress asks again and again."""
+    def _describe(self, cell: Cell, replicates: int) -> tuple[Features, float]:
+        """Features and work of a block; cached, as the progress asks again and again."""
         known = self._described.get((cell, replicates))
         if known is None:
-            found = features(cell, replicates)
             work = max(1.0, replicates * cell.settings.work(self.images))
-            known = tuple(found.items()), Kind(found), work
+            known = features(cell, replicates), work
             self._described[cell, replicates] = known
         return known
 
     def _fitted(self) -> Fit:
         """The regression, which is repeated when a tenth more blocks were seen."""
         if self._fit is None or self._seen >= 1.1 * self._fit.seen:
-            self._fit = fitted(list(self._kinds.values())[-MOST_KINDS:], self._seen)
+            self._fit = fitted(list(self._kinds.items())[-MOST_KINDS:], self._seen)
         return self._fit
 
 
@@ -192,19 +188,19 @@ def features(cell: Cell, replicates: int) -> Features:
             found[name] = found[f"{own}:{name}"] = math.log2(1 + abs(value))
         else:
             found[f"{name}={value > 0 if isinstance(value, float) else value}"] = 1.0
-    return found
+    return tuple(found.items())
 
 
-def fitted(kinds: list[Kind], seen: int) -> Fit:
+def fitted(kinds: list[tuple[Features, Kind]], seen: int) -> Fit:
     """Ridge regression of the kinds' log rates.
 
     Outliers count less: the first block of a worker includes the imports.
     """
-    rows = [{**kind.features, "earlier": float(kind.earlier)} for kind in kinds]
+    rows = [{**dict(found), "earlier": float(kind.earlier)} for found, kind in kinds]
     names = list(dict.fromkeys(name for row in rows for name in row))
     inputs = np.array([[row.get(name, 0.0) for name in names] for row in rows])
-    rates = np.array([kind.log_rate for kind in kinds])
-    deviation = np.array([kind.deviation for kind in kinds])
+    rates = np.array([kind.log_rate for _, kind in kinds])
+    deviation = np.array([kind.deviation for _, kind in kinds])
     priors = np.diag([prior(name) ** -2.0 for name in names])
     trust = np.ones(len(kinds))
     for _ in range(4):
