@@ -84,8 +84,7 @@ def growing(folder: Path | str, console: Console) -> Iterator[Callable[[str], No
             return
         due = time.monotonic() + 1  # an unread pipe is full after 64 kB
         if process is None:
-            between = BETWEEN_PAGES_IN_A_BUCKET if is_uri(str(folder)) else BETWEEN_PAGES
-            process = context.Process(target=_grow, args=(str(folder), heard, between), daemon=True)
+            process = context.Process(target=_grow, args=(str(folder), heard), daemon=True)
             with blocking_interrupts():
                 process.start()
         if process.is_alive():
@@ -104,12 +103,13 @@ def growing(folder: Path | str, console: Console) -> Iterator[Callable[[str], No
         heard.close()
 
 
-def _grow(folder: str, heard: Connection, between: float) -> None:
+def _grow(folder: str, heard: Connection) -> None:
     """Rewrite the page with the latest progress, until the pipe is closed or pages fail."""
     _configure_process()
     os.nice(19)
     from analysis import report
 
+    between = BETWEEN_PAGES_IN_A_BUCKET if is_uri(folder) else BETWEEN_PAGES
     progress, due, failures = "", 0.0, 0
     while True:
         try:
