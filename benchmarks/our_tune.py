@@ -16,9 +16,10 @@ from typing import Any
 
 from rich.console import Console
 
+from study.cluster.connect import cluster
 from study.experiments import EXPERIMENTS
 from study.grid import Cell, record
-from study.launch import open_session
+from study.launch import Session
 from study.resources import Resources
 from study.store import Store
 from trainables.data import load
@@ -56,7 +57,8 @@ def main(task: Path) -> None:
     experiments = [cells[0].experiment for cells in groups]
     store.write_plan(record("benchmarks", "benchmarks", data, folder, experiments, groups))
     cells = [cell for group in groups for cell in group]
-    with open_session(store, data, Resources(), Console(file=sys.stderr)) as session:
+    with cluster(Resources()) as resources:
+        session = Session(store, data, resources, Console(file=sys.stderr))
         started = time.perf_counter()
         session.compute("benchmarks", cells, store.blocks())
         wall = time.perf_counter() - started

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from study import reporting
-from study.ahead import look_ahead
 from study.command_line.machine import check_out, require_machine
 from study.command_line.options import as_bad_input, select
 from study.command_line.parser import parser
 from study.console import console, print_error
 from study.errors import BAD_INPUT, DONE, FAILED, BadInput, DataMissing, StoreError, resolving
+from study.estimate import print_estimate
 from study.experiments import Selection
 from study.grid import Cell, check_data, identify, lay_out
 from study.own import register_installed
@@ -29,7 +29,6 @@ from study.run import (
     finished_blocks,
     ids,
     run,
-    show_plan,
     write_report,
 )
 from study.store import Store
@@ -126,20 +125,20 @@ def resources_of(arguments: argparse.Namespace) -> Resources:
 
 def command_plan(arguments: argparse.Namespace) -> int:
     study, groups = prepare(arguments)
-    console, store, selection = study.console, study.store, study.selection
-    console.print(f"{selection.name} on {study.data.name}, results in {shown(store.address)}")
+    console, store = study.console, study.store
+    console.print(study.title)
     damaged = store.verify(ids(groups))
     for block, reason in damaged.items():
         console.print(f"{block.name} is {reason}; `study run` computes it again")
     finished = finished_blocks(store, damaged)
-    missing = show_plan(console, store, finished, damaged, selection.experiments, groups)
+    missing = study.show_plan(groups, finished, damaged)
     cpus, asked = counted(arguments.cpus_per_trial, "CPU"), arguments.gpus_per_trial
     gpus = "a share of a GPU where there is one" if asked == "auto" else counted(asked, "GPU")
     console.print(
         f"{counted(missing, 'replicate')} to compute, each trial on {cpus} and {gpus}; "
         f"address {arguments.address}"
     )
-    look_ahead(study, groups, finished, arguments.cluster, arguments.price_per_hour)
+    print_estimate(study, groups, finished, arguments.cluster, arguments.price_per_hour)
     return DONE
 
 
@@ -245,9 +244,8 @@ def command_check(arguments: argparse.Namespace) -> int:
 
     require_machine(arguments)
     data = arguments.dataset, arguments.data_dir, data_options(arguments)
-    return (
-        DONE if check(arguments.console, data, arguments.out, resources_of(arguments)) else FAILED
-    )
+    ready = check(arguments.console, data, arguments.out, resources_of(arguments))
+    return DONE if ready else FAILED
 
 
 COMMANDS = {

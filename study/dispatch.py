@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import ray
 from ray import tune
@@ -16,35 +15,13 @@ from ray.tune.search import Searcher
 from study.adapter import BLOCKS, OUTCOMES, trial_config
 from study.cluster.connect import alive_nodes
 from study.faults import HOST_LOSSES, TRIES, Fault, Hosts, TrialFailed, failure_message
-from study.queue import Queue, Task
+from study.queue import Listener, Queue, Task
 from study.ray_internals import Evicted
 from study.store import Store
 from study.words import counted, reason
 
 OTHER_HOST_SECONDS = 60.0
 """Seconds that new trials are held back while one waits for a host other than where it failed."""
-
-
-class Listener(Protocol):
-    """Receives the events of a queue's tasks."""
-
-    def started(self, task: Task) -> None:
-        """A worker has started the task."""
-
-    def reported(self, task: Task, result: Mapping[str, Any]) -> None:
-        """The task's trial has reported metrics."""
-
-    def done(self, task: Task, value: float | None) -> None:
-        """The task's block is in the store; `value` is its mean metric, None if unknown."""
-
-    def stopped(self, task: Task, result: Mapping[str, Any]) -> None:
-        """The task's trial was stopped early, with these last metrics."""
-
-    def failed(self, task: Task, error: str) -> None:
-        """The task has failed for good; `error` may be a traceback."""
-
-    def say(self, text: str) -> None:
-        """Print a line."""
 
 
 def trial_name(trial: Any) -> str:
@@ -69,10 +46,8 @@ class Dispatcher(Searcher):
         self.hosts = Hosts()
         self.trials: dict[str, list[Task]] = {}
         """Tasks of the trials that have not ended, by Tune's id."""
-        self.waiting: set[str] = set()
-        """Ids of the trials that have no worker yet."""
-        self.moving_since: dict[str, float] = {}
-        """When each trial that waits for another host was suggested."""
+        self.waiting: dict[str, float] = {}
+        """Until when each trial that has no worker yet holds others back, by `time.monotonic`."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune saves its searcher; everything that must last is in the store
@@ -91,9 +66,7 @@ class Dispatcher(Searcher):
         None while no task is ready, enough trials wait, or (for `OTHER_HOST_SECONDS`) a trial
         waits for another host.
         """
-        if any(
-            time.monotonic() - since < OTHER_HOST_SECONDS for since in self.moving_since.values()
-        ):
+        if any(time.monotonic() < until for until in self.waiting.values()):
             return None  # the next free cores are for those trials, not for a reused actor
         computing = len(self.trials) - len(self.waiting)
         if len(self.waiting) >= max(1, self.workers - computing):
@@ -102,19 +75,18 @@ class Dispatcher(Searcher):
         if not tasks:
             return None if self.queue.running else Searcher.FINISHED
         self.trials[trial_id] = tasks
-        self.waiting.add(trial_id)
         cpus, avoid = self._placement(tasks[0])
-        if set(avoid) - self.hosts.excluded.keys():
-            self.moving_since[trial_id] = time.monotonic()
+        moves = set(avoid) - self.hosts.excluded.keys()
+        self.waiting[trial_id] = time.monotonic() + OTHER_HOST_SECONDS if moves else 0.0
         return trial_config(tasks, cpus, avoid)
 
     def _placement(self, task: Task) -> tuple[float, list[str]]:
         """CPU cores of the trial, and ids of the nodes that it must avoid.
 
-        A task that runs alone gets all cores of a host, but computes with the usual threads.
+        A task with `whole_host` gets all cores of a host, but computes with the usual threads.
         """
         unwanted = {*self.hosts.excluded, task.failed_on} - {""}
-        if not (unwanted or task.alone):
+        if not (unwanted or task.whole_host):
             return self.cpus, []
         fitting = {
             node["NodeID"]: node["Resources"].get("CPU", 0)
@@ -125,14 +97,14 @@ class Dispatcher(Searcher):
         others = {node: cores for node, cores in fitting.items() if node not in unwanted}
         if not others:
             others, unwanted = fitting, set()
-        cpus = max(others.values(), default=self.cpus) if task.alone else self.cpus
+        cpus = max(others.values(), default=self.cpus) if task.whole_host else self.cpus
         return cpus, sorted(unwanted)
 
     # --- events of trials --------------------------------------------------------------------
 
     def on_trial_start(self, trial_id: str) -> None:
         """Handle a trial's start."""
-        self._placed(trial_id)
+        self.waiting.pop(trial_id, None)
         for task in self.trials[trial_id]:
             self.listener.started(task)
 
@@ -157,22 +129,19 @@ class Dispatcher(Searcher):
                 self.queue.finish(task)
                 self.listener.stopped(task, result)
 
-    def _placed(self, trial_id: str) -> None:
-        self.waiting.discard(trial_id)
-        self.moving_since.pop(trial_id, None)
-
     def _ended(self, trial_id: str) -> list[Task]:
-        self._placed(trial_id)
+        self.waiting.pop(trial_id, None)
         return self.trials.pop(trial_id)
 
     def on_trial_error(self, trial_id: str, error: Exception | None) -> None:
         """Handle a failed trial: its blocks are done already, tried again or given up."""
-        fault, text, node, own = diagnosis(error)
+        failure = diagnosis(error)
+        fault, text, node = failure.fault, failure.error, failure.node
         retried, lost = 0, False
         for task in self._ended(trial_id):
             name = task.block.name
-            if name in own:
-                self._give_up(task, own[name])
+            if name in failure.own:
+                self._give_up(task, failure.own[name])
             elif self.store.has(task.block):
                 self.queue.finish(task)
                 self.listener.done(task, None)
@@ -184,7 +153,7 @@ class Dispatcher(Searcher):
                 self._give_up(task, failure_message(fault, text, task.gpus))
         if retried:
             tries = f" ({again.losses + 1} of {TRIES} tries)" if lost else ""
-            alone = ", alone" if again.alone else ""
+            alone = ", alone" if again.whole_host else ""
             self.listener.say(
                 f"{counted(retried, 'block')} of {again.cell.experiment.name} tried again{alone}"
                 f"{tries}: {fault.value}: {reason(text)}"
@@ -214,17 +183,17 @@ class Dispatcher(Searcher):
         self.listener.failed(task, error)
 
 
-def diagnosis(error: Exception | None) -> tuple[Fault, str, str, Mapping[str, str]]:
-    """Fault, error, node (empty if unknown) and own errors of a failed trial: see `TrialFailed`."""
+def diagnosis(error: Exception | None) -> TrialFailed:
+    """The error of a failed trial as a `TrialFailed`; its node is empty if unknown."""
     cause = error.cause if isinstance(error, RayTaskError) else error
     if isinstance(cause, TrialFailed):
-        return cause.fault, cause.error, cause.node, cause.own
+        return cause
     if isinstance(cause, Evicted):
-        return Fault.HOST_MEMORY, str(error), node_of(cause), {}
+        return TrialFailed(Fault.HOST_MEMORY, str(error), node_of(cause), {})
     if error is None or isinstance(error, RayActorError):
         text = str(error or "its trial ended without a result and without an error")
-        return Fault.LOST, text, node_of(cause), {}
-    return Fault.OWN, str(error), "", {}
+        return TrialFailed(Fault.LOST, text, node_of(cause), {})
+    return TrialFailed(Fault.OWN, str(error), "", {})
 
 
 def node_of(error: BaseException | None) -> str:

@@ -44,7 +44,7 @@ class Experiment:
     """Whether a cell with this configuration needs a parent."""
     check_of: str | None = None
     """Name of the experiment whose grid this one trains in part, under other settings: see
-    `derived`."""
+    `check`."""
     derive: Callable[[Experiment], Experiment] = lambda base: base
     """Turns the checked experiment, with preset and options applied, into this one."""
     on_gpu: Callable[[Mapping[str, Any]], bool] = lambda config: True
@@ -77,8 +77,6 @@ class Selection:
 
     name: str
     """Name of the study or experiment."""
-    dataset: str
-    """The dataset's name."""
     experiments: list[Experiment]
     """Experiments with preset and options applied; those that others need come first."""
     asked: tuple[str, ...]
@@ -154,32 +152,25 @@ def restrict_axes(base: Experiment, **wanted: Sequence[Any]) -> Experiment:
     return replace(base, axes={**base.axes, **kept})
 
 
-def scale_setting(base: Experiment, setting: str, factor: int) -> Experiment:
-    """Multiply a setting of an experiment by `factor`, in its recipes too."""
-    recipes = {
-        dim: {k: factor * v if k == setting else v for k, v in recipe.items()}
-        for dim, recipe in base.recipes.items()
-    }
-    fixed = {**base.fixed, setting: factor * base.setting(setting)}
-    return replace(base, fixed=fixed, recipes=recipes)
-
-
 def one_cell_per_arm(base: Experiment) -> Experiment:
     """The cells of one latent dimension, the deepest networks and the first minibatch size."""
-    deepest = (max(base.axes["depth"]),)
-    small = restrict_axes(base, latent_dim=ONE_DIM, depth=deepest)
-    return (
-        restrict_axes(small, batch_size=base.axes["batch_size"][:1])
-        if "batch_size" in base.axes
-        else small
-    )
+    kept = {"latent_dim": ONE_DIM, "depth": (max(base.axes["depth"]),)}
+    if "batch_size" in base.axes:
+        kept["batch_size"] = base.axes["batch_size"][:1]
+    return restrict_axes(base, **kept)
 
 
 def trained_longer(base: Experiment) -> Experiment:
-    """Four times the epochs, with half the replicates, but at least three (or all, if fewer)."""
+    """Four times the epochs, in recipes too, with half the replicates, but at least three (or all,
+    if fewer)."""
     checked = restrict_axes(base, latent_dim=CHECKED_DIMS, batch_size=base.axes["batch_size"][:1])
     replicates = min(base.replicates, max(3, base.replicates // 2))
-    return replace(scale_setting(checked, "epochs", 4), replicates=replicates)
+    fixed = {**base.fixed, "epochs": 4 * base.setting("epochs")}
+    recipes = {
+        dim: {k: 4 * v if k == "epochs" else v for k, v in recipe.items()}
+        for dim, recipe in base.recipes.items()
+    }
+    return replace(checked, fixed=fixed, recipes=recipes, replicates=replicates)
 
 
 def larger_batches(base: Experiment) -> Experiment:
@@ -232,7 +223,10 @@ def other_rates(base: Experiment) -> Experiment:
 
 
 def check(name: str, of: Experiment, derive: Callable[[Experiment], Experiment]) -> Experiment:
-    """Make an experiment that trains part of another one's grid under other settings."""
+    """Make an experiment that trains part of another one's grid under other settings.
+
+    If preset and options are applied to `of`, they hold for the check too.
+    """
     return replace(derive(of), name=name, check_of=of.name, derive=derive)
 
 
@@ -398,11 +392,3 @@ def members(name: str) -> list[Experiment]:
         )
         for experiment in ordered
     ]
-
-
-def derived(experiment: Experiment, base: Experiment) -> Experiment:
-    """The check `experiment`, made from `base` with preset and options applied."""
-    made = experiment.derive(base)
-    return replace(
-        made, name=experiment.name, check_of=experiment.check_of, derive=experiment.derive
-    )

@@ -59,14 +59,12 @@ def forecast(
     tasks: Collection[Task],
     workers: int,
     rates: Rates,
-    elapsed: Mapping[Task, float] | None = None,
+    elapsed: Mapping[Task, float] = {},
     gpus: float = 0.0,
-    scale: float = 1.0,
 ) -> Forecast | None:
     """Seconds until `tasks` are done; None if too little is known of the rates.
 
-    `elapsed`: seconds since each running task's trial began. `gpus`: number of GPUs. `scale`:
-    number of tasks that each of these stands for.
+    `elapsed`: seconds since each running task's trial began. `gpus`: number of GPUs.
     """
     chosen = list(tasks)
     if len(chosen) > MAX_SIMULATED_TASKS:
@@ -79,13 +77,13 @@ def forecast(
         seconds[task] = expected
     if not chosen:
         return Forecast(0.0, 0.0, 0.0)
-    remaining = seconds if not elapsed else remaining_seconds(seconds, elapsed)
-    scale *= len(tasks) / len(chosen)
+    remaining = remaining_seconds(seconds, elapsed)
+    scale = len(tasks) / len(chosen)
     if scale > 1:
         total = scale * sum(remaining.values()) / workers + TRIAL_COST
         middle = max(total, max(remaining.values()))
     else:
-        middle = makespan(remaining, workers, rates, elapsed or (), gpus)
+        middle = makespan(remaining, workers, rates, elapsed, gpus)
     if gpus:
         on_gpus = sum(task.gpus * remaining[task] for task in chosen)
         middle = max(middle, scale * on_gpus / gpus)
@@ -122,7 +120,7 @@ def makespan(
     expected: dict[Task, float] = {}
     each: dict[Cell, float] = {}
     for task, its in seconds.items():
-        copy = Task(task.cell, task.replicates, task.gpus, begun=task.begun)
+        copy = Task(task.cell, task.replicates, task.gpus, resumable=task.resumable)
         copy.losses = int(task in running)  # so the queue takes it first, in a trial of its own
         expected[copy] = its
         if task not in running:

@@ -43,6 +43,16 @@ class Cell:
         return self.parent.id if self.parent else None
 
     @property
+    def words(self) -> tuple[str, ...]:
+        """Its values on the axes that are words, such as that of `freeze`."""
+        values = (self.config[axis] for axis in self.experiment.axes)
+        return tuple(value for value in values if isinstance(value, str))
+
+    def missing(self, finished: Mapping[str, Sequence[range]]) -> list[range]:
+        """Ranges of its replicates that are missing; `finished` has the others, by cell."""
+        return gaps(self.replicates, finished.get(self.id, ()))
+
+    @property
     def ancestors(self) -> int:
         """Number of cells that must be computed before this one."""
         return 1 + self.parent.ancestors if self.parent else 0
@@ -156,6 +166,11 @@ def lay_out(
             for settings in settings_of(experiment):
                 add(experiment, settings, experiment.replicates)
     return [list(groups[experiment.name].values()) for experiment in experiments]
+
+
+def distinct(groups: Sequence[Sequence[Cell]]) -> list[Cell]:
+    """The cells of all experiments, each once."""
+    return list(dict.fromkeys(cell for cells in groups for cell in cells))
 
 
 def with_replicates(cell: Cell, replicates: int) -> None:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import ray
@@ -17,14 +17,14 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from rich.console import Console
 
 from study.adapter import Run, run_trial
-from study.cluster.connect import cluster, count_gpus, count_workers
-from study.dispatch import Dispatcher, Listener, TrialEvents, trial_name
+from study.cluster.connect import count_gpus, count_workers
+from study.dispatch import Dispatcher, TrialEvents, trial_name
 from study.forecast import learn
 from study.grid import Cell
 from study.packing.measure import share_gpus
 from study.progress import StudyProgress
 from study.provenance import sources
-from study.queue import Queue, missing_tasks
+from study.queue import Listener, Queue, missing_tasks
 from study.rates import Rates
 from study.ray_internals import evictions_fail_their_trial
 from study.resources import Resources
@@ -52,8 +52,6 @@ class Session:
     """Where blocks are written."""
     data: Dataset
     """The images."""
-    shared_data: ray.ObjectRef[Dataset]
-    """The images in Ray's object store: one copy per node for all trials."""
     resources: Resources
     """The resources of a trial, resolved by `cluster`."""
     console: Console
@@ -62,6 +60,11 @@ class Session:
     """TensorBoard files: `tensorboard` writes them, `none` doesn't, `auto` does for few blocks."""
     tell: Callable[[str], object] = lambda state: None
     """Called with every state of the progress."""
+
+    @cached_property
+    def shared_data(self) -> ray.ObjectRef[Dataset]:
+        """The images in Ray's object store: one copy per node for all trials."""
+        return ray.put(self.data)
 
     def compute(
         self, name: str, cells: Sequence[Cell], finished: Mapping[str, Sequence[range]]
@@ -77,11 +80,10 @@ class Session:
         )
         rates = Rates(len(self.data.train))
         learn(rates, self.store, cells, finished)
-        gpus = count_gpus()
-        queue = Queue(tasks, rates=rates, gpus=gpus)
-        progress = StudyProgress(console, queue, workers, gpus, tell=self.tell)
+        queue = Queue(tasks, rates=rates, gpus=count_gpus())
+        progress = StudyProgress(console, queue, workers, self.tell)
         try:
-            self.run(name, queue, progress)
+            self.run(name, queue, progress, workers)
         finally:
             progress.close()
 
@@ -90,25 +92,24 @@ class Session:
         name: str,
         queue: Queue,
         listener: Listener,
+        workers: int,
         scheduler: TrialScheduler | None = None,
         score_after: Sequence[int] = (),
-        workers: int = 0,
     ) -> None:
-        """Compute the blocks of `queue`; report failures to the listener and the store.
+        """Compute the blocks of `queue`, `workers` trials at once; report failures to the listener
+        and the store.
 
         `scheduler` may stop trials early; it compares them after the epochs `score_after`.
-        `workers` trials run at once (default: as many as fit).
         """
         cpus = self.resources.cpus_per_trial
-        at_once = workers or count_workers(cpus)
-        dispatcher = Dispatcher(queue, listener, self.store, cpus, at_once)
+        dispatcher = Dispatcher(queue, listener, self.store, cpus, workers)
         run = Run(
             results=self.store.address,
             code=sources("study", "trainables"),
             threads=self.resources.threads,
             # A report takes the driver 2 ms. However many workers there are, at most 20 come in a
             # second: 4 % of a core.
-            report_interval=0.0 if score_after else max(1.0, at_once / 20),
+            report_interval=0.0 if score_after else max(1.0, workers / 20),
             score_after=tuple(score_after),
         )
         trainable = tune.with_resources(
@@ -120,7 +121,7 @@ class Session:
 
             with torch_hidden():  # tensorboardX imports it only for the name of a type
                 callbacks.append(TBXLoggerCallback())
-        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(at_once)
+        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(workers)
         # Only the driver writes Tune's tables, so they need no shared storage during the run.
         with self.store.place.working_folder("tune") as tables, evictions_fail_their_trial():
             tune.Tuner(
@@ -158,17 +159,3 @@ def torch_hidden() -> Iterator[None]:
         yield
     finally:
         del sys.modules["torch"]
-
-
-@contextmanager
-def open_session(
-    store: Store,
-    data: Dataset,
-    resources: Resources,
-    console: Console,
-    log: str = "auto",
-    tell: Callable[[str], object] = lambda state: None,
-) -> Iterator[Session]:
-    """Open a `cluster` for the block, with the data in its object store."""
-    with cluster(resources) as given:
-        yield Session(store, data, ray.put(data), given, console, log, tell)

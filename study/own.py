@@ -51,29 +51,22 @@ def require_sound(experiment: Experiment, config: type, origin: str) -> None:
     known = {setting.name: setting for setting in fields(config)}
     given = {*experiment.axes, *experiment.fixed}
     needed = [name for name, setting in known.items() if setting.default is MISSING]
-    problems = [
-        (
-            not NAME.fullmatch(experiment.name),
-            f"name {experiment.name!r}: letters, digits, _ and -",
-        ),
-        (not experiment.axes, "axes: at least one is needed"),
-        (
-            bool(given - {*known}),
-            f"{', '.join(sorted(given - {*known}))}: not in Config",
-        ),
-        (bool({*needed} - given), f"{', '.join({*needed} - given)}: has no default and no axis"),
-        (experiment.best not in ("min", "max"), f"best {experiment.best!r}: min or max"),
-        (experiment.replicates < 1, f"replicates {experiment.replicates}: at least 1"),
-        (
-            bool(experiment.needs) and experiment.needs not in EXPERIMENTS,
-            f"needs {experiment.needs!r}: {', '.join(EXPERIMENTS)}",
-        ),
-    ]
-    problems += [
-        (not (isinstance(values, tuple | list) and values), f"axis {name}: a tuple of values")
-        for name, values in experiment.axes.items()
-    ]
-    for wrong, problem in problems:
+    unknown, unset = sorted(given - {*known}), {*needed} - given
+    parents = (None, "", *EXPERIMENTS)
+    problems: dict[str, object] = {
+        f"name {experiment.name!r}: letters, digits, _ and -": not NAME.fullmatch(experiment.name),
+        "axes: at least one is needed": not experiment.axes,
+        f"{', '.join(unknown)}: not in Config": unknown,
+        f"{', '.join(unset)}: has no default and no axis": unset,
+        f"best {experiment.best!r}: min or max": experiment.best not in ("min", "max"),
+        f"replicates {experiment.replicates}: at least 1": experiment.replicates < 1,
+        f"needs {experiment.needs!r}: {', '.join(EXPERIMENTS)}": experiment.needs not in parents,
+    }
+    for name, values in experiment.axes.items():
+        problems[f"axis {name}: a tuple of values"] = not (
+            isinstance(values, tuple | list) and values
+        )
+    for problem, wrong in problems.items():
         if wrong:
             raise OwnCodeError(f"{origin}: Experiment has a wrong {problem}")
 

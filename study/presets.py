@@ -49,65 +49,54 @@ KINDS: dict[str, tuple[type, ...]] = {
 class PresetError(ValueError):
     """An unknown preset, or a file that isn't one. The message names it and the wrong key."""
 
+    def __init__(self, *parts: object) -> None:
+        """The message is the `parts`, such as a file, a key and what is wrong, joined by colons."""
+        super().__init__(": ".join(map(str, parts)))
+
 
 def read(path: Path) -> Preset:
     """Read a preset from a file. Raises `PresetError` for the first error in it."""
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise PresetError(f"{path}: can't be read ({error.strerror})") from error
+        raise PresetError(path, f"can't be read ({error.strerror})") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise PresetError(f"{path}: is not TOML ({error})") from error
+        raise PresetError(path, f"is not TOML ({error})") from error
     try:
         return _preset(content, str(path))
-    except _Wrong as error:
-        raise PresetError(f"{path}: {error}") from error
-
-
-class _Wrong(ValueError):
-    def __init__(self, key: str, what: str) -> None:
-        super().__init__(f"{key}: {what}")
+    except PresetError as error:
+        raise PresetError(path, error) from error
 
 
 def _preset(content: dict[str, Any], name: str) -> Preset:
     known = [entry.name for entry in fields(Preset)]
     for key in content:
         if key not in known:
-            raise _Wrong(key, f"not one of {', '.join(known)}")
+            raise PresetError(key, f"not one of {', '.join(known)}")
     for key in ("description", "dataset"):
         if not isinstance(content.get(key, ""), str):
-            raise _Wrong(key, f"{content[key]!r} is not a word in quotes")
+            raise PresetError(key, f"{content[key]!r} is not a word in quotes")
     if "dataset" not in content:
-        raise _Wrong("dataset", f"is missing: {', '.join(NAMES)}")
+        raise PresetError("dataset", f"is missing: {', '.join(NAMES)}")
     if not is_source(content["dataset"]):
         named = f"{content['dataset']!r} is not a dataset"
-        raise _Wrong("dataset", f"{named}: {', '.join(NAMES)}, or a path")
+        raise PresetError("dataset", f"{named}: {', '.join(NAMES)}, or a path")
     axes = {
-        experiment.name: {
-            axis: tuple(_values(experiment, axis, values, f"{where}.{axis}"))
-            for axis, values in table.items()
+        e.name: {
+            axis: _values(e, axis, values, f"{where}.{axis}") for axis, values in table.items()
         }
-        for experiment, table, where in _tables(content, "axes")
+        for e, table, where in _tables(content, "axes")
     }
     fixed, large = (
-        {
-            experiment.name: {
-                setting: _value(experiment, setting, value, f"{where}.{setting}")
-                for setting, value in table.items()
-            }
-            for experiment, table, where in _tables(content, group)
-        }
+        {e.name: _settings(e, table, where) for e, table, where in _tables(content, group)}
         for group in ("fixed", "large")
     )
     recipes = {
-        experiment.name: {
-            _dimension(dim, where): {
-                setting: _value(experiment, setting, value, f"{where}.{dim}.{setting}")
-                for setting, value in _table(recipe, f"{where}.{dim}").items()
-            }
+        e.name: {
+            _dimension(dim, where): _settings(e, recipe, f"{where}.{dim}")
             for dim, recipe in table.items()
         }
-        for experiment, table, where in _tables(content, "recipes")
+        for e, table, where in _tables(content, "recipes")
     }
     preset = Preset(
         content.get("description", name), content["dataset"], axes, fixed, large, recipes
@@ -118,7 +107,7 @@ def _preset(content: dict[str, Any], name: str) -> Preset:
 
 def _table(content: Any, where: str) -> dict[str, Any]:
     if not isinstance(content, dict):
-        raise _Wrong(where, f"{content!r} is not a table")
+        raise PresetError(where, f"{content!r} is not a table")
     return content
 
 
@@ -129,74 +118,77 @@ def _tables(
     for name, table in _table(content.get(group, {}), group).items():
         where = f"{group}.{name}"
         if name not in EXPERIMENTS:
-            raise _Wrong(where, f"not an experiment: {', '.join(EXPERIMENTS)}")
+            raise PresetError(where, f"not an experiment: {', '.join(EXPERIMENTS)}")
         yield EXPERIMENTS[name], _table(table, where), where
 
 
 def _dimension(text: str, where: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) >= 1):
-        raise _Wrong(f"{where}.{text}", "not a latent dimension, an integer of at least 1")
+        raise PresetError(f"{where}.{text}", "not a latent dimension, an integer of at least 1")
     return int(text)
 
 
-def _value(experiment: Experiment, setting: str, value: Any, where: str) -> Any:
-    """A setting's value, checked against its type; an integer for a float is converted."""
+def _settings(experiment: Experiment, table: Any, where: str) -> dict[str, Any]:
+    """The settings in a table, each checked."""
+    return {
+        setting: checked(experiment, setting, value, f"{where}.{setting}")
+        for setting, value in _table(table, where).items()
+    }
+
+
+def checked(experiment: Experiment, setting: str, value: Any, where: str) -> Any:
+    """A setting's value, checked against its type; an integer for a float is converted.
+
+    `where` is its key in a preset's file. Raises `PresetError`, naming `where`.
+    """
     types = {known.name: known.type for known in fields(experiment.settings_module().Config)}
     if not where.startswith("recipes."):
         types["replicates"] = "int"
     if setting not in types:
-        raise _Wrong(where, f"{experiment.name} has no such setting")
+        raise PresetError(where, f"{experiment.name} has no such setting")
     if setting == "latent_dim" and where.startswith("recipes."):
-        raise _Wrong(where, "the recipe's own key says it")
+        raise PresetError(where, "the recipe's own key says it")
     kind = getattr(types[setting], "__name__", str(types[setting]))
     if kind not in KINDS:
         return value  # the trainable's own check says more
     # In Python a bool is an int; here it isn't.
     if isinstance(value, bool) != (kind == "bool") or not isinstance(value, KINDS[kind]):
-        raise _Wrong(where, f"{value!r} is not of type {kind}")
+        raise PresetError(where, f"{value!r} is not of type {kind}")
     return float(value) if isinstance(value, int) and kind == "float" else value
 
 
-def _values(experiment: Experiment, axis: str, values: Any, where: str) -> Iterator[Any]:
+def _values(experiment: Experiment, axis: str, values: Any, where: str) -> tuple[Any, ...]:
     if not isinstance(values, list) or not values:
-        raise _Wrong(where, f"{values!r} is not a list of values")
+        raise PresetError(where, f"{values!r} is not a list of values")
     if axis not in experiment.axes:
-        raise _Wrong(where, f"{experiment.name} has no such axis: {', '.join(experiment.axes)}")
-    for value in values:
-        yield _value(experiment, axis, value, where)
+        raise PresetError(
+            where, f"{experiment.name} has no such axis: {', '.join(experiment.axes)}"
+        )
+    return tuple(checked(experiment, axis, value, where) for value in values)
 
 
 def _check_bounds(preset: Preset) -> None:
-    """Raise `_Wrong` for a value that the trainable refuses: make a `Config` with it."""
-    groups: list[tuple[str, str, Mapping[str, Any], Mapping[str, Any]]] = []
-    for name, table in preset.fixed.items():
-        groups.append((f"fixed.{name}", name, table, {}))
-    for name, table in preset.large.items():
-        groups.append((f"large.{name}", name, preset.fixed.get(name, {}), table))
+    """Raise `PresetError` for a value that the trainable refuses: make a `Config` with it."""
+    tables = [("fixed", name, table) for name, table in preset.fixed.items()]
+    tables += [("large", name, table) for name, table in preset.large.items()]
+    groups = [(f"{group}.{name}", name, table) for group, name, table in tables]
     for name, recipes in preset.recipes.items():
         for dim, recipe in recipes.items():
-            fixed = {**preset.fixed.get(name, {}), "latent_dim": dim}
-            groups.append((f"recipes.{name}.{dim}", name, fixed, recipe))
-    for where, name, below, above in groups:
+            groups.append((f"recipes.{name}.{dim}", name, {"latent_dim": dim, **recipe}))
+    for where, name, table in groups:
         experiment = EXPERIMENTS[name]
         axes = {**experiment.axes, **preset.axes.get(name, {})}
         first = {axis: values[0] for axis, values in axes.items()}
-        settings = {**first, **below, **above}
+        settings = {**first, **preset.fixed.get(name, {}), **table}
         if (replicates := settings.pop("replicates", 1)) < 1:
-            raise _Wrong(f"{where}.replicates", f"{replicates} must be an integer of at least 1")
+            raise PresetError(
+                f"{where}.replicates", f"{replicates} must be an integer of at least 1"
+            )
         try:
             experiment.settings_module().Config(**settings)
         except ConfigError as error:
             value = f"{error.value!r} must be {error.allowed}"
-            raise _Wrong(f"{where}.{error.field_name}", value) from error
-
-
-def checked(experiment: Experiment, name: str, value: Any) -> Any:
-    """A setting's value, checked against its type. Raises `PresetError`."""
-    try:
-        return _value(experiment, name, value, name)
-    except _Wrong as error:
-        raise PresetError(str(error)) from error
+            raise PresetError(f"{where}.{error.field_name}", value) from error
 
 
 def write(path: Path, preset: Preset, comment: str = "") -> None:

@@ -17,7 +17,7 @@ from rich.progress import (
 )
 
 from study.forecast import Forecast, forecast
-from study.queue import Queue, Task
+from study.queue import Listener, Queue, Task
 from study.words import describe, duration
 
 FORECASTS = 50
@@ -32,30 +32,24 @@ BETWEEN_STATES, QUIET = 5.0, 60.0
 without a line, a file gets one on a running trial. A forecast is repeated after `QUIET`."""
 
 
-class StudyProgress:
-    """A `study.dispatch.Listener` that shows a live bar on a terminal.
-
-    On a dumb terminal or in a file it prints one line per event.
-    """
+class StudyProgress(Listener):
+    """Shows a live bar on a terminal; on a dumb terminal or in a file, one line per event."""
 
     def __init__(
         self,
         console: Console,
         queue: Queue,
         workers: int,
-        gpus: float = 0.0,
-        clock: Callable[[], float] = time.monotonic,
         tell: Callable[[str], object] = lambda state: None,
     ) -> None:
-        """`workers` trials run at once, on `gpus` GPUs in total. `tell` is given each state."""
+        """`workers` trials run at once. `tell` is given each state."""
         self.tell = tell
         self.console = console
         self.queue = queue
         self.workers = workers
-        self.gpus = gpus
-        self.clock = clock
-        self.begun: dict[Task, float] = {}
-        """When the trial of each running task began, by `clock`."""
+        self.clock = time.monotonic
+        self.started_at: dict[Task, float] = {}
+        """When the trial of each running task started, by `clock`."""
         self._forecast: Forecast | None = None
         self._made = (-math.inf, -1)
         """When the forecast was made, and how many tasks had ended then."""
@@ -83,8 +77,8 @@ class StudyProgress:
 
     def started(self, task: Task) -> None:
         """Record when a worker started the task."""
-        self.begun[task] = self.clock()
-        self._printed = max(self._printed, self.begun[task])
+        self.started_at[task] = self.clock()
+        self._printed = max(self._printed, self.started_at[task])
         if self.live is not None:  # a state takes time to compute, and a file wouldn't show it
             self._show()
 
@@ -98,13 +92,10 @@ class StudyProgress:
             else:
                 self._show()
 
-    def stopped(self, task: Task, result: Mapping[str, Any]) -> None:
-        """Do nothing: only searches stop trials."""
-
     def done(self, task: Task, value: float | None) -> None:
         """Count a finished block, and show it with its value."""
         self.ended += 1
-        self.begun.pop(task, None)
+        self.started_at.pop(task, None)
         experiment, text = task.cell.experiment, ""
         if value is not None:
             text = f"  {experiment.metric} {value:.4g}"
@@ -118,7 +109,7 @@ class StudyProgress:
         """Count a block that failed for good; its reason is printed at the end."""
         self.ended += 1
         self.failures += 1
-        self.begun.pop(task, None)
+        self.started_at.pop(task, None)
         self._show(task, f"FAILED  {words(task)}")
 
     def say(self, text: str) -> None:
@@ -146,9 +137,10 @@ class StudyProgress:
         now, (made, ended) = self.clock(), self._made
         some = max(1.0, len(self.queue.left) / FORECASTS) if self._forecast else 1.0
         if self.ended >= ended + some or now - made >= QUIET:
-            elapsed = {t: now - self.begun[t] for t in self.queue.running if t in self.begun}
+            running = self.started_at.keys() & self.queue.running
+            elapsed = {task: now - self.started_at[task] for task in running}
             self._forecast = forecast(
-                self.queue.left, self.workers, self.queue.rates, elapsed, self.gpus
+                self.queue.left, self.workers, self.queue.rates, elapsed, self.queue.gpus
             )
             made, _ = self._made = now, self.ended
         return self._forecast and self._forecast.plus(made - now)

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count, pairwise
+from typing import Any
 
 from study.faults import TRIES, Fault
 from study.grid import Cell, gaps
@@ -42,9 +43,9 @@ class Task:
     """GPUs that it gets, or a fraction of one."""
     losses: int = 0
     """Tries that ended because its worker, its host or the host's memory failed."""
-    alone: bool = False
-    """Whether it gets a whole host, after all other ready tasks."""
-    begun: bool = False
+    whole_host: bool = False
+    """Whether it gets a whole host, after all other ready tasks. Only a lost task does."""
+    resumable: bool = False
     """Whether it may have a checkpoint of all its replicates, and so must not be divided."""
     failed_on: str = ""
     """Id of the node of the latest loss."""
@@ -67,40 +68,57 @@ class Task:
     @property
     def kind(self) -> tuple[object, ...]:
         """Experiment and words on its axes. Tasks of the same kind take about the same time."""
-        experiment, config = self.cell.experiment, self.cell.config
-        words = (config[axis] for axis in experiment.axes if isinstance(config[axis], str))
-        return (experiment.name, *words)
+        return (self.cell.experiment.name, *self.cell.words)
 
-    @property
-    def is_fresh(self) -> bool:
-        """Whether it has never been lost."""
-        return self.losses == 0 and not self.alone
+    def built_on(self, parent: Task) -> list[int]:
+        """The replicates that start from those of `parent`, a task of the cell's parent."""
+        origin = self.cell.settings.parent_replicate
+        return [
+            replicate for replicate in self.replicates if origin(replicate) in parent.replicates
+        ]
+
+
+class Listener:
+    """Receives the events of a queue's tasks; subclasses override those that concern them."""
+
+    def started(self, task: Task) -> None:
+        """A worker has started the task."""
+
+    def reported(self, task: Task, result: Mapping[str, Any]) -> None:
+        """The task's trial has reported metrics."""
+
+    def done(self, task: Task, value: float | None) -> None:
+        """The task's block is in the store; `value` is its mean metric, None if unknown."""
+
+    def stopped(self, task: Task, result: Mapping[str, Any]) -> None:
+        """The task's trial was stopped early, with these last metrics."""
+
+    def failed(self, task: Task, error: str) -> None:
+        """The task has failed for good; `error` may be a traceback."""
+
+    def say(self, text: str) -> None:
+        """Print a line."""
 
 
 def missing_tasks(
     cells: Iterable[Cell],
     finished: Mapping[str, Sequence[range]],
-    begun: Mapping[str, Sequence[range]] = {},
+    resumable: Mapping[str, Sequence[range]] = {},
 ) -> list[Task]:
     """Tasks for the replicates that are missing.
 
-    Adjacent replicates of a cell are one task, as they are cheaper together. Blocks that were
-    `begun` keep their replicates, to resume from their checkpoints.
+    Adjacent replicates of a cell are one task, as they are cheaper together. `resumable`
+    blocks keep their replicates, to resume from their checkpoints.
     """
     tasks: list[Task] = []
     for cell in cells:
         there = list(finished.get(cell.id, ()))
-        for part in begun.get(cell.id, ()):
-            if part.stop <= cell.replicates and not any(overlap(part, other) for other in there):
-                tasks.append(Task(cell, part, begun=True))
+        for part in resumable.get(cell.id, ()):
+            if part.stop <= cell.replicates and not set(part) & set().union(*there):
+                tasks.append(Task(cell, part, resumable=True))
                 there.append(part)
         tasks += [Task(cell, gap) for gap in gaps(cell.replicates, there)]
     return tasks
-
-
-def overlap(one: range, other: range) -> bool:
-    """Whether two ranges have numbers in common."""
-    return one.start < other.stop and other.start < one.stop
 
 
 def divided(replicates: range, parts: int) -> list[range]:
@@ -145,8 +163,7 @@ class Queue:
         for task in tasks:
             parent = task.cell.parent
             for other in by_cell.get(parent.id, ()) if parent else ():
-                needed = map(task.cell.settings.parent_replicate, task.replicates)
-                if any(replicate in other.replicates for replicate in needed):
+                if task.built_on(other):
                     other.children.append(task)
                     task.waits_for += 1
         self._parents = dict.fromkeys(task for task in tasks if task.children)
@@ -159,7 +176,7 @@ class Queue:
         # A task that needs a whole host comes last: while it waits for the other tasks of a host,
         # cores are idle. Classifiers of one encoder alternate with those of other encoders: two at
         # once would both encode the images, while a later one reuses the codes.
-        key = (task.alone, task.losses == 0, -task.cell.ancestors, task.rank, task.order)
+        key = (task.whole_host, task.losses == 0, -task.cell.ancestors, task.rank, task.order)
         heapq.heappush(self._ready, (*key, next(self._pushes), task))
 
     def _enter(self, task: Task) -> None:
@@ -181,11 +198,11 @@ class Queue:
         batch = [heapq.heappop(self._ready)[-1]]
         self._divide(batch[0], self._parts(batch[0], workers))
         seconds = self._expected(batch[0])
-        while len(batch) < most and batch[0].is_fresh:
+        while len(batch) < most and not batch[0].losses:
             other = self._ready[0][-1]
             seconds += self._expected(other)
             alike = (other.cell.experiment, other.gpus) == (batch[0].cell.experiment, batch[0].gpus)
-            if not (other.is_fresh and alike and seconds <= TRIAL_SECONDS):
+            if other.losses or not (alike and seconds <= TRIAL_SECONDS):
                 break
             batch.append(heapq.heappop(self._ready)[-1])
         self.running.update(batch)
@@ -214,7 +231,7 @@ class Queue:
             workers = min(workers, int(self.gpus / task.gpus))
         peers = self._parents if task.children else self.left
         few = len(peers) <= FEW_TASKS * workers
-        if not few or self._more or task.begun or not task.is_fresh:
+        if not few or self._more or task.resumable or task.losses:
             return 1
         seconds, count = self._expected(task), len(task.replicates)
         most = min(count, int(seconds / TRIAL_SECONDS))
@@ -260,13 +277,13 @@ class Queue:
         """
         if fault is Fault.GPU_MEMORY and 0 < task.gpus < 1:
             task.gpus = share_of(max(1, trials_of(task.gpus) // 2))
-            task.begun = True
+            task.resumable = True
         elif fault is Fault.GPU_MEMORY and len(task.replicates) > 1:
             self._divide(task, 2)
         elif fault in (Fault.LOST, Fault.HOST_MEMORY) and task.losses + 1 < TRIES:
             task.losses += 1
             task.failed_on = node
-            task.alone = task.losses == TRIES - 1 or (
+            task.whole_host = task.losses == TRIES - 1 or (
                 fault is Fault.HOST_MEMORY and task.losses >= TRIES - 2
             )
         else:
@@ -279,7 +296,7 @@ class Queue:
         """Divide a task: it keeps the first part of its replicates, and new tasks get the rest."""
         task.replicates, *others = divided(task.replicates, parts)
         for replicates in others:
-            self._enter(self._beside(task, replicates))
+            self._enter(self._new_part(task, replicates))
 
     def drop(self, task: Task) -> list[Task]:
         """Remove a task that failed for good; return the tasks that can't run without it.
@@ -305,9 +322,7 @@ class Queue:
         Returns them as a task: the whole child if they are all or not contiguous, None if there
         are none.
         """
-        all_of_it = child.cell.parent_id != parent.cell.id
-        first = child.cell.settings.parent_replicate
-        lost = [r for r in child.replicates if all_of_it or first(r) in parent.replicates]
+        lost = child.built_on(parent)
         rest = [child.replicates]
         if lost:
             before = range(child.replicates.start, lost[0])
@@ -320,19 +335,19 @@ class Queue:
         child.waits_for -= 1
         child.replicates, *others = rest
         for replicates in others:
-            part = self._beside(child, replicates)
+            part = self._new_part(child, replicates)
             for other in self.left:
                 if child in other.children:
                     other.children.append(part)
             self._enter(part)
-        gone = self._beside(child, range(lost[0], lost[-1] + 1)) if lost else None
+        gone = self._new_part(child, range(lost[0], lost[-1] + 1)) if lost else None
         if gone:
             gone.waits_for = -1
         if not child.waits_for:
             self._push(child)
         return gone
 
-    def _beside(self, task: Task, replicates: range) -> Task:
+    def _new_part(self, task: Task, replicates: range) -> Task:
         """Make another part of a task; tasks that wait for the task wait for it, too."""
         # A dropped child stays dropped: one more parent to wait for would bring it back.
         children = [child for child in task.children if child.waits_for >= 0]

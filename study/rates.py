@@ -13,7 +13,6 @@ import math
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -30,24 +29,24 @@ all remaining blocks together, as the machine's other load changes; and of earli
 SHIFT = 0.3
 """Prior standard deviation of how much slower earlier runs were, in log seconds."""
 
-MEMORY, FIRM = 0.8, 2.0
+MEMORY, PRIOR_SECONDS = 0.8, 2.0
 """How fast a slower machine is believed. Each block keeps the share `MEMORY` of the earlier
-evidence. After `FIRM` seconds of blocks, half of their slowdown is believed."""
+evidence. After `PRIOR_SECONDS` of blocks, half of their slowdown is believed."""
 
-NO_MATTER = ("seed", "epochs", "contrastive_updates", "pseudo_epochs")
+IGNORED_SETTINGS = ("seed", "epochs", "contrastive_updates", "pseudo_epochs")
 """Settings that don't change the time of a unit of work. All but the seed are part of the work."""
 
 MOST_KINDS = 400
 """Largest number of kinds in the regression; of more, the latest."""
 
-Features = Mapping[str, float]
+Features = tuple[tuple[str, float], ...]
+"""Names and values of the features of a block."""
 
 
 @dataclass
 class Kind:
     """Blocks with the same features."""
 
-    features: Features
     log_rate: float = 0.0
     """Logarithm of seconds per replicate and unit of work; later blocks count more."""
     count: int = 0
@@ -74,7 +73,7 @@ class Fit:
 
     def log_rate(self, features: Features) -> float:
         """The sum of the known effects of these features."""
-        return sum(self.effects.get(name, 0.0) * value for name, value in features.items())
+        return sum(self.effects.get(name, 0.0) * value for name, value in features)
 
 
 class Rates:
@@ -82,14 +81,14 @@ class Rates:
 
     def __init__(self, images: int = 1) -> None:
         self.images = images
-        self._kinds: dict[tuple[Any, ...], Kind] = {}
+        self._kinds: dict[Features, Kind] = {}
         self._seen = 0
         self._trainables: set[str] = set()
         self._fit: Fit | None = None
         self._latest: deque[tuple[Features, float, float]] = deque(maxlen=20)
         """Features, log rate and seconds of the latest blocks of this run, the latest first."""
         self._slowness: float | None = None
-        self._described: dict[tuple[Cell, int], tuple[tuple[Any, ...], Kind, float]] = {}
+        self._described: dict[tuple[Cell, int], tuple[Features, float]] = {}
 
     def observe(self, cell: Cell, replicates: int, seconds: float, earlier: bool = False) -> None:
         """Learn from a block that took `seconds`.
@@ -97,9 +96,8 @@ class Rates:
         In an `earlier` run, the machine may have been more or less busy.
         """
         seconds = max(seconds, 1e-3)
-        key, kind, work = self._describe(cell, replicates)
-        kind = self._kinds.pop(key, kind)
-        self._kinds[key] = kind  # the latest is last
+        found, work = self._describe(cell, replicates)
+        kind = self._kinds[found] = self._kinds.pop(found, Kind())  # the latest is last
         if kind.earlier and not earlier:
             kind.count = 0
         kind.earlier = earlier
@@ -107,7 +105,7 @@ class Rates:
         log_rate = math.log(seconds / work)
         kind.log_rate += max(0.3, 1 / kind.count) * (log_rate - kind.log_rate)
         if not earlier:
-            self._latest.appendleft((kind.features, log_rate, seconds))
+            self._latest.appendleft((found, log_rate, seconds))
         self._slowness = None
         self._trainables.add(cell.experiment.trainable)
         self._seen += 1
@@ -120,7 +118,7 @@ class Rates:
     def slowness(self) -> float:
         """Ratio of actual to expected seconds of the latest blocks; long ones count more."""
         if self._slowness is None:
-            off, weight, fit = 0.0, FIRM, self._fitted()
+            off, weight, fit = 0.0, PRIOR_SECONDS, self._fitted()
             for age, (features, log_rate, seconds) in enumerate(self._latest):
                 difference = min(1.0, max(-1.0, log_rate - fit.log_rate(features)))
                 off += MEMORY**age * seconds * difference
@@ -130,20 +128,14 @@ class Rates:
 
     def seconds(self, cell: Cell, replicates: int) -> float | None:
         """Expected seconds of a block; None if no block was seen."""
-        expected = self._expected(cell, replicates)
-        return None if expected is None else expected * self.slowness
-
-    def _expected(self, cell: Cell, replicates: int) -> float | None:
-        """Expected seconds of a block before the correction by `slowness`."""
         if not self._kinds:
             return None
-        key, kind, work = self._describe(cell, replicates)
-        fit = self._fitted()
-        log_rate = fit.log_rate(kind.features)
-        if known := self._kinds.get(key):
+        found, work = self._describe(cell, replicates)
+        log_rate = self._fitted().log_rate(found)
+        if known := self._kinds.get(found):
             trust = KIND**2 / (KIND**2 + NOISE**2 / known.count)
             log_rate += trust * (known.log_rate - log_rate)
-        return work * math.exp(log_rate)
+        return work * math.exp(log_rate) * self.slowness
 
     def spread(self, blocks: Iterable[tuple[Cell, int, float]]) -> float:
         """Standard deviation of the logarithm of the total seconds of `blocks`.
@@ -153,7 +145,7 @@ class Rates:
         sums: dict[str, float] = {}
         total = squares = 0.0
         for cell, replicates, seconds in blocks:
-            for name, value in self._describe(cell, replicates)[1].features.items():
+            for name, value in self._describe(cell, replicates)[0]:
                 sums[name] = sums.get(name, 0.0) + seconds * value
             total += seconds
             squares += seconds**2
@@ -165,20 +157,19 @@ class Rates:
         variance = (KIND**2 + NOISE**2) * squares / total**2 + LOAD**2 + new
         return math.sqrt(variance + float(known @ fit.covariance @ known))
 
-    def _describe(self, cell: Cell, replicates: int) -> tuple[tuple[Any, ...], Kind, float]:
-        """Key, kind and work of a block; cached, as the progress asks again and again."""
+    def _describe(self, cell: Cell, replicates: int) -> tuple[Features, float]:
+        """Features and work of a block; cached, as the progress asks again and again."""
         known = self._described.get((cell, replicates))
         if known is None:
-            found = features(cell, replicates)
             work = max(1.0, replicates * cell.settings.work(self.images))
-            known = tuple(found.items()), Kind(found), work
+            known = features(cell, replicates), work
             self._described[cell, replicates] = known
         return known
 
     def _fitted(self) -> Fit:
         """The regression, which is repeated when a tenth more blocks were seen."""
         if self._fit is None or self._seen >= 1.1 * self._fit.seen:
-            self._fit = fitted(list(self._kinds.values())[-MOST_KINDS:], self._seen)
+            self._fit = fitted(list(self._kinds.items())[-MOST_KINDS:], self._seen)
         return self._fit
 
 
@@ -188,29 +179,28 @@ def features(cell: Cell, replicates: int) -> Features:
     Cells of the same trainable with the same words on the axes, such as `freeze`, also have a
     common effect and effects of integers of their own.
     """
-    axes = (cell.config.get(axis) for axis in cell.experiment.axes)
-    own = " ".join((cell.experiment.trainable, *(word for word in axes if isinstance(word, str))))
+    own = " ".join((cell.experiment.trainable, *cell.words))
     found = {"": 1.0, f"trainable={cell.experiment.trainable}": 1.0, f"own={own}": 1.0}
     for name, value in {**cell.config, "replicates": replicates}.items():
-        if name in NO_MATTER:
+        if name in IGNORED_SETTINGS:
             continue
         if isinstance(value, int) and not isinstance(value, bool):
             found[name] = found[f"{own}:{name}"] = math.log2(1 + abs(value))
         else:
             found[f"{name}={value > 0 if isinstance(value, float) else value}"] = 1.0
-    return found
+    return tuple(found.items())
 
 
-def fitted(kinds: list[Kind], seen: int) -> Fit:
+def fitted(kinds: list[tuple[Features, Kind]], seen: int) -> Fit:
     """Ridge regression of the kinds' log rates.
 
     Outliers count less: the first block of a worker includes the imports.
     """
-    rows = [{**kind.features, "earlier": float(kind.earlier)} for kind in kinds]
+    rows = [{**dict(found), "earlier": float(kind.earlier)} for found, kind in kinds]
     names = list(dict.fromkeys(name for row in rows for name in row))
     inputs = np.array([[row.get(name, 0.0) for name in names] for row in rows])
-    rates = np.array([kind.log_rate for kind in kinds])
-    deviation = np.array([kind.deviation for kind in kinds])
+    rates = np.array([kind.log_rate for _, kind in kinds])
+    deviation = np.array([kind.deviation for _, kind in kinds])
     priors = np.diag([prior(name) ** -2.0 for name in names])
     trust = np.ones(len(kinds))
     for _ in range(4):

@@ -9,6 +9,7 @@ import importlib.util
 import logging
 import multiprocessing
 import os
+import pkgutil
 import signal
 import sys
 import threading
@@ -20,7 +21,7 @@ from contextlib import chdir, contextmanager, suppress
 from importlib import import_module
 from multiprocessing import resource_tracker
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from study.limits import cores
 from study.store import Block
@@ -83,8 +84,7 @@ def growing(folder: Path | str, console: Console) -> Iterator[Callable[[str], No
             return
         due = time.monotonic() + 1  # an unread pipe is full after 64 kB
         if process is None:
-            between = BETWEEN_PAGES_IN_A_BUCKET if is_uri(str(folder)) else BETWEEN_PAGES
-            process = context.Process(target=_grow, args=(str(folder), heard, between), daemon=True)
+            process = context.Process(target=_grow, args=(str(folder), heard), daemon=True)
             with blocking_interrupts():
                 process.start()
         if process.is_alive():
@@ -103,12 +103,13 @@ def growing(folder: Path | str, console: Console) -> Iterator[Callable[[str], No
         heard.close()
 
 
-def _grow(folder: str, heard: Connection, between: float) -> None:
+def _grow(folder: str, heard: Connection) -> None:
     """Rewrite the page with the latest progress, until the pipe is closed or pages fail."""
     _configure_process()
     os.nice(19)
     from analysis import report
 
+    between = BETWEEN_PAGES_IN_A_BUCKET if is_uri(folder) else BETWEEN_PAGES
     progress, due, failures = "", 0.0, 0
     while True:
         try:
@@ -140,7 +141,7 @@ def export(folder: Path | str, out: Path, data_dir: Path | None) -> list[str]:
 
     Raises what `analysis.export.write` does, and `Killed`.
     """
-    return _elsewhere("exports the models", _export, folder, out, data_dir)
+    return _elsewhere("exports the models", _call, "analysis.export:write", folder, out, data_dir)
 
 
 def open_questions(folder: Path | str, matters: float) -> list[Question]:
@@ -148,7 +149,8 @@ def open_questions(folder: Path | str, matters: float) -> list[Question]:
 
     Raises what `analysis.results.load` does, and `Killed`.
     """
-    return _elsewhere("reads the results", _open_questions, folder, matters)
+    questions = "analysis.decisions:open_questions"
+    return _elsewhere("reads the results", _call, questions, folder, matters)
 
 
 def compare(folders: Sequence[Path | str], out: Path) -> Path:
@@ -156,7 +158,7 @@ def compare(folders: Sequence[Path | str], out: Path) -> Path:
 
     Raises what `analysis.compare.write` does, and `Killed`.
     """
-    return _elsewhere("compares the studies", _compare, folders, out)
+    return _elsewhere("compares the studies", _call, "analysis.compare:write", folders, out)
 
 
 def _elsewhere(task: str, function: Callable[..., T], *arguments: object) -> T:
@@ -214,12 +216,6 @@ def _configure_process() -> None:
         import matplotlib  # noqa: F401
 
 
-def _export(folder: Path | str, out: Path, data_dir: Path | None) -> list[str]:
-    from analysis import export
-
-    return export.write(folder, out, data_dir)
-
-
 def end_with_parent() -> None:
     """End this process when its parent ends."""
     parent = multiprocessing.parent_process()
@@ -232,16 +228,9 @@ def end_with_parent() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def _open_questions(folder: Path | str, matters: float) -> list[Question]:
-    from analysis.decisions import open_questions
-
-    return open_questions(folder, matters)
-
-
-def _compare(folders: Sequence[Path | str], out: Path) -> Path:
-    from analysis import compare
-
-    return compare.write(folders, out)
+def _call(function: str, *arguments: object) -> Any:
+    """Call a function by its name, `module:function`: the driver doesn't import its module."""
+    return pkgutil.resolve_name(function)(*arguments)
 
 
 def _write(folder: Path | str, damaged: Mapping[Block, str], data_dir: Path | None) -> str:
@@ -249,8 +238,8 @@ def _write(folder: Path | str, damaged: Mapping[Block, str], data_dir: Path | No
         from analysis import report  # pandas, torch, matplotlib: only if they are needed
 
         return str(report.write(folder, damaged, data_dir=data_dir))
-    with _another_process() as beside:
-        beside.submit(import_module, "analysis.report")  # 3 s in each process, at the same time
+    with _another_process() as executor:
+        executor.submit(import_module, "analysis.report")  # 3 s in each process, at the same time
         from analysis import report
 
-        return str(report.write(folder, damaged, beside, data_dir))
+        return str(report.write(folder, damaged, executor, data_dir))

@@ -17,7 +17,7 @@ from study import reporting
 from study.console import print_error
 from study.errors import BAD_INPUT, DONE, FAILED, DataMissing, StoreError
 from study.experiments import Experiment, Selection
-from study.grid import Cell, gaps, record, with_replicates
+from study.grid import Cell, distinct, gaps, record, with_replicates
 from study.signals import as_interrupted
 from study.store import Block, Store
 from study.store.lock import Hold, exclusive_lock
@@ -35,7 +35,7 @@ class Until:
 
     matters: float
     """Percentage points of accuracy below which a difference is of no interest."""
-    most: int
+    max_replicates: int
     """Largest number of replicates of a cell."""
 
 
@@ -68,6 +68,12 @@ class Study:
     report: bool = True
     """Whether the report is written."""
 
+    @property
+    def title(self) -> str:
+        """The first line of a command's output."""
+        place = shown(self.store.address)
+        return f"{self.selection.name} on {self.data.name}, results in {place}"
+
     def write_plan(
         self, name: str, experiments: Sequence[Experiment], groups: Sequence[Sequence[Cell]]
     ) -> dict[str, Any]:
@@ -75,49 +81,84 @@ class Study:
         plan = record(name, self.command, self.data, self.data_dir, experiments, groups)
         plan["data"] = self.data_options.record()
         plan["pairs"] = [list(pair) for pair in self.pairs]
-        plan["until_decided"] = vars(self.until) if self.until else None
+        until = self.until
+        plan["until_decided"] = until and {"matters": until.matters, "most": until.max_replicates}
         self.store.write_plan(plan)
         return plan
 
-    def growing_page(self) -> AbstractContextManager[Callable[[str], object]]:
-        """Yield a function that takes the progress for the growing page, if a report is wanted."""
-        if self.report:
-            return reporting.growing(self.store.address, self.console)
-        return nullcontext(lambda state: None)
+    def show_plan(
+        self,
+        groups: Sequence[Sequence[Cell]],
+        finished: Mapping[str, Sequence[range]],
+        damaged: Mapping[Block, str] = {},
+    ) -> int:
+        """Print each experiment's cells and replicates; return how many replicates are missing."""
+        failures = self.store.failures()
+        broken = {block.cell for block in damaged}
+        for experiment, cells in zip(self.selection.experiments, groups, strict=True):
+            if not cells:  # the experiment is only the base of a check
+                continue
+            missing = {cell.id: cell.missing(finished) for cell in cells}
+            missing_here = sum(len(gap) for found in missing.values() for gap in found)
+            open_cells = [cell for cell, found in missing.items() if found]
+            wanted = sum(cell.replicates for cell in cells)
+            failed = sum(cell in failures for cell in open_cells)
+            damaged_here = sum(cell in broken for cell in open_cells)
+            self.console.print(
+                f"{experiment.name}: {counted(len(cells), 'cell')}, "
+                f"{len(cells) - len(open_cells)} done, {len(open_cells)} missing; "
+                f"{counted(wanted, 'replicate')}, {missing_here} missing"
+                + (f"; {counted(failed, 'cell')} failed last time" if failed else "")
+                + (f"; {counted(damaged_here, 'cell')} damaged" if damaged_here else "")
+            )
+            values = {
+                name: dict.fromkeys(cell.config[name] for cell in cells) for name in experiment.axes
+            }
+            self.console.print(
+                f"    {', '.join(f'{name} {few(list(known))}' for name, known in values.items())}"
+            )
+        return replicates_missing(groups, finished)
+
+    def set_aside_damaged(self, groups: Sequence[Sequence[Cell]]) -> None:
+        """Verify these cells' blocks, and move damaged ones out of the way."""
+        for block, why in self.store.verify(ids(groups)).items():
+            place = self.store.set_aside(block)
+            self.console.print(f"{block.name} is {why}; set aside as {place}, it is computed again")
 
     def write_report(self, plan: Mapping[str, Any]) -> int:
         """Write the report of what was just computed, if it is wanted; return the exit code."""
-        return write_report(
-            self.store, self.console, plan, damaged={}, after_run=True, wanted=self.report
-        )
+        code = write_report(self.store, self.console, plan, damaged={}, wanted=self.report)
+        return min(code, FAILED)  # missing images are no bad input, as all is computed
 
     @contextmanager
     def session(self) -> Iterator[Session]:
         """Run Ray during the block, with the growing page; print how long it took."""
+        from study.cluster.connect import cluster
         from study.cluster.nodes import require_shared
-        from study.launch import open_session
+        from study.launch import Session
 
         started = time.monotonic()
         self.console.print(f"starting Ray ({self.resources.address}) …")
-        given = self.store, self.data, self.resources, self.console, self.log
-        with self.growing_page() as tell, open_session(*given, tell) as session:
-            if self.resources.address != "local":
+        page: AbstractContextManager[Callable[[str], object]] = nullcontext(lambda state: None)
+        if self.report:
+            page = reporting.growing(self.store.address, self.console)
+        with page as tell, cluster(self.resources) as resources:
+            if resources.address != "local":
                 require_shared(self.store, self.console)
-            yield session
+            yield Session(self.store, self.data, resources, self.console, self.log, tell)
         self.console.print(f"computed in {duration(time.monotonic() - started)}")
 
 
-def run_exclusively(
-    store: Store, console: Console, work: Callable[[Hold], int], summary: Callable[[], str]
-) -> int:
-    """Do the work as the only driver of these results; return its exit code.
+def run_exclusively(study: Study, work: Callable[[Hold], int], summary: Callable[[], str]) -> int:
+    """Do the work as the only driver of a study's results; return its exit code.
 
     An interruption or a storage failure is printed in one line, with a `summary` of what is kept.
     Other errors are raised.
     """
+    store = study.store
     store.create()
     with exclusive_lock(store.place) as hold:
-        tell: Callable[[str], object] = console.print
+        tell: Callable[[str], object] = study.console.print
         try:
             return work(hold)
         except KeyboardInterrupt as error:
@@ -146,27 +187,11 @@ def run_exclusively(
         return code
 
 
-def replicates_done(store: Store, groups: Sequence[Sequence[Cell]]) -> str:
-    """`12 of 784 replicates are done`."""
-    wanted = sum(cell.replicates for cell in distinct(groups))
-    missing = replicates_missing(groups, store.blocks())
-    return f"{wanted - missing} of {counted(wanted, 'replicate')} are done"
-
-
 def replicates_missing(
     groups: Sequence[Sequence[Cell]], finished: Mapping[str, Sequence[range]]
 ) -> int:
     """Number of missing replicates, each counted once."""
-    return sum(
-        len(gap)
-        for cell in distinct(groups)
-        for gap in gaps(cell.replicates, finished.get(cell.id, ()))
-    )
-
-
-def distinct(groups: Sequence[Sequence[Cell]]) -> list[Cell]:
-    """The cells of all experiments, each once."""
-    return list(dict.fromkeys(cell for cells in groups for cell in cells))
+    return sum(len(gap) for cell in distinct(groups) for gap in cell.missing(finished))
 
 
 def ids(groups: Sequence[Sequence[Cell]]) -> list[str]:
@@ -182,42 +207,6 @@ def finished_blocks(store: Store, damaged: Mapping[Block, str]) -> dict[str, lis
     return finished
 
 
-def show_plan(
-    console: Console,
-    store: Store,
-    finished: Mapping[str, Sequence[range]],
-    damaged: Mapping[Block, str],
-    experiments: Sequence[Experiment],
-    groups: Sequence[Sequence[Cell]],
-) -> int:
-    """Print the cells and replicates of each experiment; return how many replicates are missing."""
-    failures = store.failures()
-    broken = {block.cell for block in damaged}
-    for experiment, cells in zip(experiments, groups, strict=True):
-        if not cells:  # the experiment is only the base of a check
-            continue
-        missing = {cell.id: gaps(cell.replicates, finished.get(cell.id, ())) for cell in cells}
-        missing_here = sum(len(gap) for found in missing.values() for gap in found)
-        open_cells = [cell for cell, found in missing.items() if found]
-        wanted = sum(cell.replicates for cell in cells)
-        failed = sum(cell in failures for cell in open_cells)
-        damaged_here = sum(cell in broken for cell in open_cells)
-        console.print(
-            f"{experiment.name}: {counted(len(cells), 'cell')}, "
-            f"{len(cells) - len(open_cells)} done, {len(open_cells)} missing; "
-            f"{counted(wanted, 'replicate')}, {missing_here} missing"
-            + (f"; {counted(failed, 'cell')} failed last time" if failed else "")
-            + (f"; {counted(damaged_here, 'cell')} damaged" if damaged_here else "")
-        )
-        values = {
-            name: dict.fromkeys(cell.config[name] for cell in cells) for name in experiment.axes
-        }
-        console.print(
-            f"    {', '.join(f'{name} {few(list(known))}' for name, known in values.items())}"
-        )
-    return replicates_missing(groups, finished)
-
-
 def run(study: Study, groups: Sequence[Sequence[Cell]]) -> int:
     """Compute the missing replicates of these cells and write the report; return the exit code."""
 
@@ -225,10 +214,10 @@ def run(study: Study, groups: Sequence[Sequence[Cell]]) -> int:
         store, console, selection = study.store, study.console, study.selection
         store.tidy()
         plan = study.write_plan(selection.name, selection.experiments, groups)
-        console.print(f"{selection.name} on {study.data.name}, results in {shown(store.address)}")
-        set_aside_damaged(store, console, ids(groups))
+        console.print(study.title)
+        study.set_aside_damaged(groups)
         finished = store.blocks()
-        missing = show_plan(console, store, finished, {}, selection.experiments, groups)
+        missing = study.show_plan(groups, finished)
         if missing or study.until:
             with study.session() as session:
                 session.compute(selection.name, distinct(groups), finished)
@@ -238,8 +227,12 @@ def run(study: Study, groups: Sequence[Sequence[Cell]]) -> int:
             console.print("nothing to compute: every replicate is there")
         return study.write_report(plan)
 
-    summary = lambda: replicates_done(study.store, groups)  # noqa: E731
-    return run_exclusively(study.store, study.console, work, summary)
+    def summary() -> str:
+        wanted = sum(cell.replicates for cell in distinct(groups))
+        done = wanted - replicates_missing(groups, study.store.blocks())
+        return f"{done} of {counted(wanted, 'replicate')} are done"
+
+    return run_exclusively(study, work, summary)
 
 
 def add_until_decided(
@@ -259,10 +252,11 @@ def add_until_decided(
         except reporting.Killed as error:
             console.print(f"failed: {error}; the same command goes on from here", style="red")
             return plan
-        growing = [q for q in undecided if q.replicates < until.most]
+        growing = [q for q in undecided if q.replicates < until.max_replicates]
         if not growing:
+            still = "; ".join(question.text for question in undecided)
             console.print(
-                f"undecided with {until.most} replicates: {'; '.join(q.text for q in undecided)}"
+                f"undecided with {until.max_replicates} replicates: {still}"
                 if undecided
                 else "every comparison is decided"
             )
@@ -272,18 +266,11 @@ def add_until_decided(
         for question in growing:
             more = question.replicates + max(2, question.replicates // 4)
             for cell in question.cells:
-                with_replicates(cells[cell], min(until.most, more))
+                with_replicates(cells[cell], min(until.max_replicates, more))
         if sum(cell.replicates for cell in cells.values()) == before:
             console.print("their replicates have failed, or are of no pair: no more are added")
             return plan
         session.compute(name, list(cells.values()), study.store.blocks())
-
-
-def set_aside_damaged(store: Store, console: Console, cells: Sequence[str]) -> None:
-    """Verify these cells' blocks, and move damaged ones out of the way."""
-    for block, why in store.verify(cells).items():
-        place = store.set_aside(block)
-        console.print(f"{block.name} is {why}; set aside as {place}, it is computed again")
 
 
 def write_report(
@@ -291,30 +278,29 @@ def write_report(
     console: Console,
     plan: Mapping[str, Any],
     damaged: Mapping[Block, str],
-    after_run: bool = False,
     data_dir: Path | None = None,
     wanted: bool = True,
 ) -> int:
     """Write a plan's report if it is `wanted`, print what is missing, and return the exit code.
 
-    `damaged` is the result of `Store.verify`; blocks aren't verified again. `after_run`: whether
-    the command has also computed them. `data_dir` is where the images are now, if the user says.
+    `damaged` is the result of `Store.verify`; blocks aren't verified again. `data_dir` is where the
+    images are now, if the user says.
     """
     finished, failures = finished_blocks(store, damaged), store.failures()
     reasons = {block.cell: why for block, why in damaged.items()}
-    cells = [
-        (planned["name"], cell["id"], gaps(cell["replicates"], finished.get(cell["id"], ())))
-        for planned in plan["experiments"]
-        for cell in planned["cells"]
+    cells = [(each["name"], cell) for each in plan["experiments"] for cell in each["cells"]]
+    unfinished = [
+        (name, cell["id"])
+        for name, cell in cells
+        if gaps(cell["replicates"], finished.get(cell["id"], ()))
     ]
-    unfinished = [(name, cell) for name, cell, missing in cells if missing]
     code = FAILED if unfinished else DONE
     if not wanted:
         console.print(
             f"no report is written; `study report {shlex.quote(shown(store.address))}` does"
         )
     elif len(unfinished) < len(cells):
-        code = max(code, _report(store, console, damaged, after_run, data_dir))
+        code = max(code, _report(store, console, damaged, data_dir))
     else:
         console.print("no cell is finished, so there is no report")
     for name, cell in unfinished:
@@ -324,11 +310,7 @@ def write_report(
 
 
 def _report(
-    store: Store,
-    console: Console,
-    damaged: Mapping[Block, str],
-    after_run: bool,
-    data_dir: Path | None,
+    store: Store, console: Console, damaged: Mapping[Block, str], data_dir: Path | None
 ) -> int:
     """Write the report unless it is up to date, and return the exit code."""
     from analysis.stamp import is_current
@@ -346,6 +328,6 @@ def _report(
         return FAILED
     except DataMissing as error:
         console.print(f"report: {error}", style="red")
-        return FAILED if after_run else BAD_INPUT  # `study run` has computed its blocks
+        return BAD_INPUT
     console.print(f"report: {page}  ({duration(time.monotonic() - started)})")
     return DONE

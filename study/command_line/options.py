@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from study.errors import BadInput
-from study.experiments import EXPERIMENTS, STUDIES, Experiment, Selection, derived, members
+from study.experiments import EXPERIMENTS, STUDIES, Experiment, Selection, check, members
 from study.grid import has_setting, override
 from study.presets import SUFFIX, find
 from trainables.contract import ConfigError
@@ -87,7 +87,7 @@ def select(arguments: argparse.Namespace, data: Dataset | None = None) -> Select
             left_out.append(name)
             continue
         if experiment.check_of:
-            experiments[name] = derived(experiment, experiments[experiment.check_of])
+            experiments[name] = check(name, experiments[experiment.check_of], experiment.derive)
             continue
         fixed = {**preset.fixed.get(name, {}), **(preset.large.get(name, {}) if large else {})}
         experiment = override(experiment, preset.axes.get(name, {}), fixed)
@@ -111,11 +111,10 @@ def select(arguments: argparse.Namespace, data: Dataset | None = None) -> Select
         }
         experiments[name] = replace(override(experiment, axes, scalars), recipes=recipes)
     asked = STUDIES.get(arguments.name, (arguments.name,))
-    dataset = arguments.dataset or preset.dataset
     if set(asked) <= set(left_out):
         reason = f"its images have no labels, which {arguments.name} needs"
-        raise BadInput("--dataset", dataset, reason)
-    return Selection(arguments.name, dataset, list(experiments.values()), asked, tuple(left_out))
+        raise BadInput("--dataset", arguments.dataset or preset.dataset, reason)
+    return Selection(arguments.name, list(experiments.values()), asked, tuple(left_out))
 
 
 def fitting(axes: Mapping[str, tuple[Any, ...]], data: Dataset) -> dict[str, tuple[Any, ...]]:

@@ -107,7 +107,7 @@ def parser() -> argparse.ArgumentParser:
         _add_data(command)
         _add_settings(command)
     _add_data_form(check)
-    _add_ahead(plan)
+    _add_estimate(plan)
     _add_until(run)
     for command in (plan, run, search, check):
         _add_places(command)
@@ -224,7 +224,7 @@ def _add_settings(command: argparse.ArgumentParser) -> None:
         "the four that are confused most often)")
 
 
-def _add_ahead(command: argparse.ArgumentParser) -> None:
+def _add_estimate(command: argparse.ArgumentParser) -> None:
     add = command.add_argument_group("how long, and how much").add_argument
     add("--price-per-hour", type=types.positive, metavar="X",
         help="what an hour of this machine costs, or of each worker node of a cluster, in any "

@@ -11,13 +11,13 @@ from tempfile import TemporaryFile
 
 from study.errors import FAILED, BadInput, resolving
 from study.grid import Cell
-from study.run import Study, ids, run_exclusively, set_aside_damaged
+from study.run import Study, run_exclusively
 from study.search.problems import Problem, rungs
 from study.search.suggestions import Budget, Suggestions, open_storage
-from study.search.winner import Winner, find_winner, is_done, reported, sentences, write_preset
+from study.search.winner import Winner, find_winner, is_done, report_plan, sentences, write_preset
 from study.store.lock import Hold
 from study.store.places import Folder
-from study.words import counted, shown
+from study.words import counted
 
 
 @dataclass(frozen=True)
@@ -26,16 +26,16 @@ class Search:
 
     study: Study
     """The command's data, store, resources and console."""
-    every: list[Suggestions]
+    searches: list[Suggestions]
     """The searches, one for each latent dimension."""
     budget: Budget
     """Budget of each search."""
-    fresh: int
+    fresh_replicates: int
     """Number of replicates of each winner on fresh seeds."""
 
     def winners(self) -> list[Winner]:
         """Winners so far, of the searches that have a complete trial."""
-        found = (find_winner(suggestions, self.fresh) for suggestions in self.every)
+        found = (find_winner(suggestions, self.fresh_replicates) for suggestions in self.searches)
         return [winner for winner in found if winner]
 
     def fresh_cells(self) -> list[Cell]:
@@ -44,7 +44,7 @@ class Search:
 
     def starts(self) -> list[list[Cell]]:
         """Cells of the starting points, one list for each experiment."""
-        each = [one.problem.groups(one.problem.start) for one in self.every]
+        each = [one.problem.groups(one.problem.start) for one in self.searches]
         return [[cell for cells in group for cell in cells] for group in zip(*each, strict=True)]
 
 
@@ -68,21 +68,21 @@ def search(study: Study, problems: list[Problem], arguments: argparse.Namespace)
         with store.place.working_folder("search") as folder:
             option = "--storage" if given else "--out"
             storage = given or open_storage(folder / "optuna.db", option)
-            asked.every.extend(Suggestions(each, store, storage, option) for each in problems)
+            asked.searches.extend(Suggestions(each, store, storage, option) for each in problems)
             try:
                 find(asked)
             finally:
                 if not hold.lost and store.place.trouble() is None:
-                    for suggestions in asked.every:
+                    for suggestions in asked.searches:
                         export(asked, suggestions)
         winners = asked.winners()
         return conclude(asked, winners, arguments.save) if winners else FAILED
 
     def summary() -> str:
-        ended = sum(len(suggestions.ended()) for suggestions in asked.every)
+        ended = sum(len(suggestions.ended()) for suggestions in asked.searches)
         return f"{counted(ended, 'trial')} ended and kept"
 
-    return run_exclusively(store, study.console, work, summary)
+    return run_exclusively(study, work, summary)
 
 
 def check_save(path: Path) -> None:
@@ -106,23 +106,23 @@ def find(asked: Search) -> None:
     """Spend the budgets, and compute the winners on fresh seeds."""
     study, store, console = asked.study, asked.study.store, asked.study.console
     name = study.selection.name
-    console.print(f"search of {name} on {study.data.name}, results in {shown(store.address)}")
-    for suggestions in asked.every:
+    console.print(f"search of {study.title}")
+    for suggestions in asked.searches:
         dimensions = ", ".join(dimension.name for dimension in suggestions.problem.dimensions)
         console.print(f"{suggestions.problem.name}: over {dimensions}")
     fresh = asked.fresh_cells()
-    spent = all(suggestions.is_spent(asked.budget) for suggestions in asked.every)
+    spent = all(suggestions.is_spent(asked.budget) for suggestions in asked.searches)
     if spent and all(is_done(store, cell) for cell in fresh):
-        exhausted = all(suggestions.is_exhausted() for suggestions in asked.every)
+        exhausted = all(suggestions.is_exhausted() for suggestions in asked.searches)
         more = "" if exhausted else ": the budget is spent; a larger one extends the search"
         console.print(f"nothing to compute{more}")
     else:
         # The page that grows during the search, and `study report`, need a plan.
         starts = asked.starts()
         study.write_plan(f"search {name}", study.selection.experiments, starts)
-        set_aside_damaged(store, console, ids([*starts, fresh]))
+        study.set_aside_damaged([*starts, fresh])
         compute(asked, starts)
-    for suggestions in asked.every:
+    for suggestions in asked.searches:
         if suggestions.is_exhausted():
             console.print(f"{suggestions.problem.name}: every point of the space has been tried")
         if suggestions.best() is None:
@@ -140,7 +140,7 @@ def compute(asked: Search, starts: list[list[Cell]]) -> None:
         # First the cells that trials build on, such as a few-shot classifier's encoders.
         needed = [cell for cells in starts[:-1] for cell in cells]
         session.compute(name, needed, store.blocks())
-        for suggestions in asked.every:
+        for suggestions in asked.searches:
             run_search(session, suggestions, asked.budget)
         session.compute(name, asked.fresh_cells(), store.blocks())
 
@@ -149,7 +149,7 @@ def conclude(asked: Search, winners: list[Winner], path: Path | None) -> int:
     """Print what was found, write the preset and the report, and return the exit code."""
     study, store, console = asked.study, asked.study.store, asked.study.console
     selection = study.selection
-    plan = study.write_plan(f"search {selection.name}", *reported(selection, winners))
+    plan = study.write_plan(f"search {selection.name}", *report_plan(selection, winners))
     history = [study.command, f"Data: {study.data.name}, fingerprint {study.data.fingerprint}."]
     for winner in winners:
         export(asked, winner.suggestions, winner)

@@ -91,8 +91,6 @@ class Suggestions:
         self.store = store
         self.distributions = {d.name: d.distribution() for d in problem.dimensions}
         self.running: dict[int, optuna.Trial] = {}
-        self.cells: dict[int, Cell] = {}
-        """Cells of the running trials."""
         self.study = optuna.create_study(
             storage=storage,
             study_name=problem.name,
@@ -134,7 +132,7 @@ class Suggestions:
     # --- running trials ----------------------------------------------------------------------
 
     def next(self) -> int:
-        """Begin a trial at a new point, and return its number, the key of its cell in `cells`.
+        """Begin a trial at a new point, and return its number.
 
         There must be one: fewer than `Problem.size` trials are running or have ended.
         """
@@ -146,10 +144,13 @@ class Suggestions:
             missing = (other for other in self.problem.points() if other not in known)
             if similar := min(missing, key=partial(_differences, point), default=None):
                 self.study.enqueue_trial(dict(zip(self.distributions, similar, strict=True)))
-        cell = self.problem.cell(trial.params)
-        trial.set_user_attr("cell", cell.id)
-        self.running[trial.number], self.cells[trial.number] = trial, cell
+        self.running[trial.number] = trial
+        trial.set_user_attr("cell", self.cell(trial.number).id)
         return trial.number
+
+    def cell(self, number: int) -> Cell:
+        """The cell of a running trial."""
+        return self.problem.cell(self.running[number].params)
 
     def report(self, number: int, epoch: int, value: float) -> None:
         """Record the metric after an epoch."""
@@ -162,7 +163,7 @@ class Suggestions:
 
     def complete(self, number: int) -> list[float]:
         """End a trial whose cell is in the store; return its objectives."""
-        cell = self.cells[number]
+        cell = self.cell(number)
         rows = self.store.rows({cell.id: cell.replicates})
         values = [float(rows[column].mean()) for column in self.problem.columns]
         trial = self.running[number]
@@ -184,7 +185,6 @@ class Suggestions:
 
     def lost(self, number: int) -> None:
         """End a trial that was interrupted through no fault of its own; it is tried again."""
-        del self.cells[number]
         self._try_again(self.running.pop(number))
 
     def _point(self, params: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -192,7 +192,6 @@ class Suggestions:
         return tuple(params[name] for name in self.distributions)
 
     def _end(self, number: int, state: TrialState, values: list[float] | None = None) -> None:
-        del self.cells[number]
         self.study.tell(self.running.pop(number), values, state)
 
     def _try_again(self, trial: optuna.Trial | FrozenTrial) -> None:

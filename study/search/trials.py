@@ -11,10 +11,8 @@ from typing import Any
 from optuna.trial import TrialState
 
 from study.cluster.connect import count_workers
-from study.dispatch import Listener
-from study.grid import gaps
 from study.launch import Session
-from study.queue import Queue, Task
+from study.queue import Listener, Queue, Task
 from study.search.halving import EPOCH, Halving
 from study.search.problems import rungs
 from study.search.suggestions import Budget, Suggestions
@@ -40,9 +38,9 @@ def run_search(session: Session, suggestions: Suggestions, budget: Budget) -> No
             f"search_{problem.name}",
             Queue([], more=trials.next),
             trials,
+            workers,
             scheduler=halving,
             score_after=rungs(problem.epochs),
-            workers=workers,
         )
     finally:
         trials.save_seconds()
@@ -83,8 +81,8 @@ class SearchTrials(Listener):
     def _task(self, number: int) -> Task | None:
         """The task of a trial. A trial with nothing to compute ends here."""
         suggestions, store = self.suggestions, self.session.store
-        cell = suggestions.cells[number]
-        missing = gaps(cell.replicates, self.finished.get(cell.id, ()))
+        cell = suggestions.cell(number)
+        missing = cell.missing(self.finished)
         if not missing:
             for block in store.verify([cell.id]):
                 store.set_aside(block)
@@ -97,9 +95,6 @@ class SearchTrials(Listener):
         return None
 
     # --- the queue tells ---------------------------------------------------------------------
-
-    def started(self, task: Task) -> None:
-        """Nothing to record."""
 
     def reported(self, task: Task, result: Mapping[str, Any]) -> None:
         number = self.numbers[task]

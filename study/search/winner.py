@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial
 
 from study import presets
 from study.experiments import Experiment, Preset, Selection
-from study.grid import Cell, gaps
+from study.grid import Cell
 from study.search.problems import Problem
 from study.search.suggestions import Suggestions
 from study.store import Store
@@ -58,10 +58,10 @@ def find_winner(suggestions: Suggestions, replicates: int) -> Winner | None:
 
 def is_done(store: Store, cell: Cell) -> bool:
     """Whether the store has all replicates of a cell."""
-    return not gaps(cell.replicates, store.blocks().get(cell.id, ()))
+    return not cell.missing(store.blocks())
 
 
-def reported(
+def report_plan(
     selection: Selection, winners: Sequence[Winner]
 ) -> tuple[list[Experiment], list[list[Cell]]]:
     """Experiments and cells for the report: only those on fresh seeds."""

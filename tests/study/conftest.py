@@ -210,7 +210,7 @@ def driver_in(packages):
 @pytest.fixture(autouse=True)
 def nothing_measured(monkeypatch):
     """Plans in this process train nothing: that takes seconds and has its own tests."""
-    monkeypatch.setattr("study.ahead.measured", lambda *others: "")
+    monkeypatch.setattr("study.estimate.measured", lambda *others: "")
 
 
 @pytest.fixture
@@ -244,10 +244,10 @@ def pretend(monkeypatch, data_at_hand):
         asked = []
 
         @contextmanager
-        def open_session(store, *others):
-            yield PretendSession(store, asked, error)
+        def session(study):
+            yield PretendSession(study.store, asked, error)
 
-        monkeypatch.setattr("study.launch.open_session", open_session)
+        monkeypatch.setattr("study.run.Study.session", session)
         monkeypatch.setattr("study.reporting.write", lambda folder, *others: folder)
         return asked
 

@@ -204,7 +204,7 @@ def test_diverging_block_writes_and_stops_nothing(reports, few_digits, tmp_path)
 
 
 class Heard:
-    """A `study.dispatch.Listener` that records its events."""
+    """A `study.queue.Listener` that records its events."""
 
     def __init__(self):
         self.events = []

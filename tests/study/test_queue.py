@@ -53,12 +53,12 @@ def test_a_task_has_all_replicates_that_a_cell_lacks():
 
 def test_begun_block_resumes_unchanged():
     (cell,) = autoencoders(1, replicates=8)
-    begun = {cell.id: [range(2, 6)]}
-    tasks = missing_tasks([cell], {}, begun)
+    checkpoints = {cell.id: [range(2, 6)]}
+    tasks = missing_tasks([cell], {}, checkpoints)
     assert [task.replicates for task in tasks] == [range(2, 6), range(2), range(6, 8)]
     queue = Queue(tasks)
     assert sorted(len(queue.take(8)[0].replicates) for _ in range(5)) == [1, 1, 1, 1, 4]
-    tasks = missing_tasks([cell], {cell.id: [range(3)]}, begun)
+    tasks = missing_tasks([cell], {cell.id: [range(3)]}, checkpoints)
     assert [task.replicates for task in tasks] == [range(3, 8)]  # part of it is there by now
 
 
@@ -248,11 +248,11 @@ def test_newly_ready_blocks_count_at_once():
     assert len(queue.take(10)[0].replicates) == 8
 
 
-@pytest.mark.parametrize("why", ["begun", "alone"])
+@pytest.mark.parametrize("why", [{"resumable": True}, {"losses": 1}])
 def test_a_last_block_that_cannot_be_divided_stays_whole(why):
     queue = last_two(400.0)
     for task in queue.left:
-        setattr(task, why, True)
+        vars(task).update(why)
     assert sorted(taken(queue, 2)) == ["fixed 40", "full 40"]
 
 
@@ -337,11 +337,11 @@ def test_queue_work_scales_with_the_number_of_blocks():
 
 
 def tries(task, fault):
-    """(GPUs, replicates, alone) of each try that one fault after another leads to."""
+    """(GPUs, replicates, whole host) of each try that one fault after another leads to."""
     queue, found = Queue([task]), []
     while True:
         taken = take_one(queue)
-        found.append((taken.gpus, len(taken.replicates), taken.alone))
+        found.append((taken.gpus, len(taken.replicates), taken.whole_host))
         if not queue.retry(taken, fault, "a"):
             return found
 
@@ -414,7 +414,7 @@ def test_block_that_must_run_alone_waits_for_the_others():
     unlucky = take_one(queue)
     for _ in range(3):
         queue.retry(unlucky, Fault.LOST, "a")
-        if not unlucky.alone:
+        if not unlucky.whole_host:
             while take_one(queue) is not unlucky:
                 pass
     queue = Queue(missing_tasks(autoencoders(4), {}))

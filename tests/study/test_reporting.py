@@ -114,8 +114,8 @@ SLEEPER = """
 import time
 from study import reporting
 def sleep(seconds, *others):
-    with reporting._another_process() as beside:
-        beside.submit(time.sleep, seconds).result()
+    with reporting._another_process() as executor:
+        executor.submit(time.sleep, seconds).result()
 """
 SLEEPING = """
 from study import reporting

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -92,9 +93,8 @@ def test_storage_failing_midway_is_no_bad_input(tmp_path, capsys):
     def work(hold):
         raise StoreError("s3://bucket/results can't be written (503 Slow Down)")
 
-    assert (
-        study.run.run_exclusively(Store(tmp_path), console(), work, lambda: "3 of 4 are done") == 1
-    )
+    made = SimpleNamespace(store=Store(tmp_path), console=console())
+    assert study.run.run_exclusively(made, work, lambda: "3 of 4 are done") == 1
     assert capsys.readouterr().out.splitlines()[-1] == (
         "failed: s3://bucket/results can't be written (503 Slow Down): 3 of 4 are done; "
         "the same command goes on from here"

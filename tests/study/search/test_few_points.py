@@ -174,10 +174,10 @@ def test_interrupted_trial_is_retried_and_counts_once(search_of):
     """Also while all other points have ended or are running."""
     search = search_of()
     first, second = search.suggestions.next(), search.suggestions.next()
-    cell = search.suggestions.cells[first]
+    cell = search.suggestions.cell(first)
     search.suggestions.lost(first)
     again = search.suggestions.next()
-    assert search.suggestions.cells[again].id == cell.id
+    assert search.suggestions.cell(again).id == cell.id
     assert sorted(search.suggestions.running) == [second, again]
 
 
@@ -226,9 +226,9 @@ def said_by_find(search, monkeypatch):
     study = SimpleNamespace(
         store=search.store, console=console, data=SimpleNamespace(name="digits"),
         selection=SimpleNamespace(name="autoencoder", experiments=[]),
-        write_plan=lambda *plan: None,
+        write_plan=lambda *plan: None, title="", set_aside_damaged=lambda groups: None,
     )  # fmt: skip
-    command.find(command.Search(study, [search.suggestions], Budget(100), fresh=1))
+    command.find(command.Search(study, [search.suggestions], Budget(100), fresh_replicates=1))
     return console.file.getvalue().splitlines()[2:]
 
 

@@ -55,7 +55,7 @@ def compute(store, cell, error=0.1):
 
 def suggested(suggestions):
     """The cell of the next trial."""
-    return suggestions.cells[suggestions.next()]
+    return suggestions.cell(suggestions.next())
 
 
 def states(suggestions):
@@ -92,7 +92,7 @@ def test_start_values_outside_the_space_are_drawn(url, store):
 def test_a_complete_trial_has_the_values_of_its_cell(url, store):
     suggestions = opened(url, store)
     number = suggestions.next()
-    cell = suggestions.cells[number]
+    cell = suggestions.cell(number)
     suggestions.report(number, 1, 0.5)
     compute(store, cell)
     assert suggestions.complete(number) == [pytest.approx(0.105)]
@@ -107,7 +107,7 @@ def test_several_objectives_have_a_value_each(url, store):
     draft = Problem(**{**vars(problem()), "objectives": ("error", "parameters", "seconds")})
     suggestions = opened(url, store, draft)
     number = suggestions.next()
-    cell = suggestions.cells[number]
+    cell = suggestions.cell(number)
     suggestions.report(number, 1, 0.5)
     compute(store, cell)
     assert suggestions.complete(number) == [pytest.approx(0.105), 7, 2]
@@ -122,7 +122,7 @@ def test_best_is_chosen_from_full_trials(url, store):
     suggestions.report(stopped, 1, 0.0001)
     suggestions.stopped(stopped)
     for number, error in ((good, 0.2), (better, 0.1)):
-        compute(store, suggestions.cells[number], error)
+        compute(store, suggestions.cell(number), error)
         suggestions.complete(number)
     suggestions.failed(bad, "diverged")
     assert suggestions.best().number == better
@@ -135,7 +135,7 @@ def test_best_is_chosen_from_full_trials(url, store):
 def test_only_a_dead_drivers_running_trial_is_retried(url, store):
     before = opened(url, store)
     done, stopped, running = (before.next() for _ in range(3))
-    compute(store, before.cells[done])
+    compute(store, before.cell(done))
     before.complete(done)
     before.report(stopped, 1, 0.5)
     before.stopped(stopped)
@@ -149,7 +149,7 @@ def test_only_a_dead_drivers_running_trial_is_retried(url, store):
     ]  # fmt: skip
     assert len(after.ended()) == 2  # the budget has one trial more for it
     again = after.next()
-    assert after.cells[again].id == before.cells[running].id
+    assert after.cell(again).id == before.cell(running).id
     assert after.study.trials[again].user_attrs["again"] == running
     # When opened a third time, the first failure has no further effect.
     assert len(opened(url, store).ended()) == 2

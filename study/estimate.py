@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from study.errors import BadInput
 from study.forecast import START_SECONDS, Forecast, forecast, learn
-from study.grid import Cell
+from study.grid import Cell, distinct
 from study.limits import cores
 from study.queue import Task, missing_tasks
 from study.rates import Rates
@@ -21,10 +20,7 @@ if TYPE_CHECKING:
     from study.run import Study
 
 MOST_MEASURED = 10_000
-"""Largest number of cells for which a plan measures block times without being asked.
-
-A larger study is estimated from a random sample of this size.
-"""
+"""Largest number of cells for which a plan measures block times without being asked."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +60,12 @@ def machine_of(resources: Resources, configuration: Path | None) -> Machine | No
     return Machine(workers, len(nodes), words)
 
 
-def look_ahead(
+def print_estimate(
     study: Study,
     groups: Sequence[Sequence[Cell]],
     finished: Mapping[str, Sequence[range]],
-    configuration: Path | None = None,
-    price: float | None = None,
+    configuration: Path | None,
+    price: float | None,
 ) -> None:
     """Print how long the missing blocks take, and their cost if `price` (per hour) is given."""
     tell = study.console.print
@@ -78,15 +74,12 @@ def look_ahead(
         tell(f"how long: unknown without the nodes of {study.resources.address}; give --cluster")
         return
     rates = Rates(len(study.data.train))
-    cells = list(dict.fromkeys(cell for group in groups for cell in group))
-    every = len(cells)
+    cells = distinct(groups)
     learn(rates, study.store, cells, finished)
     seen = any(rates.knows(group[0]) for group in groups if group)
     if not (seen or price or len(cells) <= MOST_MEASURED):
         tell("how long: unknown, as no block is finished; --price-per-hour measures some")
         return
-    part = random.Random(0).sample(cells, min(len(cells), MOST_MEASURED))
-    cells = cells if len(part) == len(cells) else part
     tasks = missing_tasks(cells, finished, study.store.begun())
     if not tasks:
         tell("nothing to compute: every replicate is there")
@@ -94,7 +87,7 @@ def look_ahead(
     source = "from finished blocks"
     if unknown := [task for task in tasks if not rates.knows(task.cell)]:
         source = measured(rates, unknown, study, machine)
-    found = forecast(tasks, machine.workers, rates, scale=every / len(cells))
+    found = forecast(tasks, machine.workers, rates)
     if found is None:
         tell("how long: unknown, as nothing like some of them is finished or could be measured")
         return
