@@ -13,7 +13,7 @@ from torch import Tensor
 from trainables.contract import Checkpoint, Progress, require_finite
 from trainables.fastest import fastest
 from trainables.graph import as_graph
-from trainables.optimisers import AdamW, Make, Optimiser
+from trainables.optimisers import AdamW, Make, Optimiser, Schedule
 from trainables.replicates import LossFunction, Replicates
 
 Gather = Callable[[Tensor], tuple[Tensor, ...]]
@@ -100,14 +100,17 @@ def fit(
     """
     started = time.perf_counter()
     steps = recipe.epochs * minibatches.steps
-    optimiser = recipe.optimiser(
-        models.parameters, recipe.learning_rates, steps, recipe.weight_decay, recipe.warm_up
-    )
+    schedule = Schedule(recipe.learning_rates, steps, recipe.warm_up, models.device)
+    optimiser = recipe.optimiser(models.parameters, schedule, recipe.weight_decay)
     kept = resumable or Resumable(None, [])
     streams = [*minibatches.orders, *kept.draws]
     saved = kept.checkpoint.load() if kept.checkpoint else None
     if saved:
-        _restore(saved, models, optimiser, streams)
+        for name, value in _tensors(models, optimiser).items():
+            value.copy_(saved.tensors[name])
+        for number, generator in enumerate(streams):
+            generator.set_state(saved.tensors[f"generator {number}"])
+        optimiser.resume(saved.numbers["step"])
         kept.history[:] = saved.numbers["history"]
     earlier = saved.numbers["seconds"] if saved else 0.0
     if models.strategy == "fastest":
@@ -137,8 +140,11 @@ def fit(
                 "seconds": seconds,
                 "history": list(kept.history),
                 "strategy": models.strategy,
+                "step": int(schedule.steps_taken),
             }
-            kept.checkpoint.save(_progress(epoch, numbers, models, optimiser, streams))
+            tensors = _tensors(models, optimiser)
+            tensors |= {f"generator {n}": draw.get_state() for n, draw in enumerate(streams)}
+            kept.checkpoint.save(Progress(epoch, tensors, numbers))
     return earlier
 
 
@@ -154,34 +160,11 @@ def _example(
     return batch
 
 
-def _progress(
-    epoch: int,
-    numbers: dict[str, Any],
-    models: Replicates,
-    optimiser: Optimiser,
-    draws: Sequence[torch.Generator],
-) -> Progress:
-    """Return all that the epochs after this one depend on, and `numbers`."""
-    tensors = {f"parameter {name}": value.detach() for name, value in models.parameters.items()}
-    tensors |= {f"buffer {name}": value for name, value in models.buffers.items()}
-    tensors |= {f"optimiser {name}": value for name, value in optimiser.tensors().items()}
-    for number, generator in enumerate(draws):
-        tensors[f"generator {number}"] = generator.get_state()
-    return Progress(epoch, tensors, {**numbers, "step": optimiser.steps_taken})
-
-
-def _restore(
-    saved: Progress,
-    models: Replicates,
-    optimiser: Optimiser,
-    draws: Sequence[torch.Generator],
-) -> None:
-    """Load `saved` into new models, optimiser and generators: the inverse of `_progress`."""
-    for name, parameter in models.parameters.items():
-        parameter.detach().copy_(saved.tensors[f"parameter {name}"])
-    for name, buffer in models.buffers.items():
-        buffer.copy_(saved.tensors[f"buffer {name}"])
-    for number, generator in enumerate(draws):
-        generator.set_state(saved.tensors[f"generator {number}"])
-    kept = {name.removeprefix("optimiser "): value for name, value in saved.tensors.items()}
-    optimiser.resume(saved.numbers["step"], kept)
+def _tensors(models: Replicates, optimiser: Optimiser) -> dict[str, Tensor]:
+    """The tensors of a training that a checkpoint keeps, not copied, by their names in it."""
+    kinds = {
+        "parameter": {name: value.detach() for name, value in models.parameters.items()},
+        "buffer": models.buffers,
+        "optimiser": optimiser.tensors(),
+    }
+    return {f"{kind} {name}": value for kind, of in kinds.items() for name, value in of.items()}
