@@ -97,6 +97,4 @@ def _digest(value: Tensor) -> bytes:
 
 @torch.no_grad()
 def _encode(encoder: nn.Module, images: Tensor, batch_size: int = 250) -> Tensor:
-    as_bytes = not images.is_floating_point()
-    parts = images.split(batch_size)
-    return torch.cat([encoder(pixels(part) if as_bytes else part) for part in parts])
+    return torch.cat([encoder(pixels(part)) for part in images.split(batch_size)])
