@@ -9,7 +9,7 @@ from trainables.autoencoder import train as autoencoder
 from trainables.autoencoder.settings import TARGETS
 from trainables.data import Dataset, Split
 from trainables.fewshot import train as fewshot
-from trainables.fewshot.stages import weighted_cross_entropy
+from trainables.fewshot.stages import cross_entropy
 from trainables.fewshot.train import FREEZE, build_classifiers
 from trainables.networks import Autoencoder, Head, batched_gelu
 from trainables.optimisers.muon import orthogonalise
@@ -202,7 +202,7 @@ def test_heads_gradients_are_the_same_in_every_block(threads):
         def gradients(block, latent_dim=latent_dim, hidden=hidden, batch=(codes, labels, weights)):
             heads = initialise(lambda: Head(latent_dim, hidden), 0, block)
             models = Replicates(heads, strategy="batched")
-            models.backward(weighted_cross_entropy, *(part[block] for part in batch))
+            models.backward(cross_entropy, *(part[block] for part in batch))
             return {name: value.grad for name, value in models.parameters.items()}
 
         whole = gradients(WHOLE)

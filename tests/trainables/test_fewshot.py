@@ -305,13 +305,13 @@ def test_labelled_images_have_the_views_asked_for(few_digits, parent):
         config("fixed", pretraining="augmented", views=4, view_strength=0.0), BLOCK, images[chosen],
         labels[chosen],
     )  # fmt: skip
-    assert examples.images.shape == (3, 80, 1, 28, 28)
+    assert examples.inputs.shape == (3, 80, 1, 28, 28)
     assert torch.equal(examples.targets, labels[chosen].repeat(1, 4))
-    assert torch.equal(examples.images[1, 20:40], images[:20] / 255)
+    assert torch.equal(examples.inputs[1, 20:40], images[:20] / 255)
     for freeze, pretraining in (("fixed", "plain"), ("propagation", "augmented")):
         settings = config(freeze, pretraining=pretraining)
         examples = fewshot.labelled_examples(settings, BLOCK, images[chosen], labels[chosen])
-        assert examples.images.dtype == torch.uint8 and examples.views == 1
+        assert examples.inputs.dtype == torch.uint8 and examples.views == 1
 
 
 def test_views_do_not_change_the_number_of_epochs(few_digits, parent):

@@ -14,8 +14,8 @@ from torch.nn import functional
 
 from trainables.autoencoder import train as autoencoder
 from trainables.data import label_subset
-from trainables.fewshot import stages
 from trainables.fewshot import train as fewshot
+from trainables.fewshot.stages import cross_entropy
 from trainables.networks import Autoencoder, Classifier, Encoder, Head, Shape
 from trainables.replicates import Replicates, fastest_strategy
 from trainables.seeds import generators, initialise, seed_of
@@ -354,7 +354,7 @@ def test_the_batching_of_an_evaluation_has_no_effect(strategy, three):
         assert torch.allclose(found, expected, rtol=0, atol=1e-12)
 
 
-def train_heads(strategy, codes, labels, loss, *weights):
+def train_heads(strategy, codes, labels, *weights):
     """Losses and state of heads after 20 steps on the codes (R, N, d) and labels (R, N)."""
     models = Replicates(
         initialise(lambda: Head(codes.shape[2], 8), 0, range(len(codes))), strategy=strategy
@@ -364,7 +364,7 @@ def train_heads(strategy, codes, labels, loss, *weights):
     losses = []
     fit(
         models,
-        loss,
+        cross_entropy,
         Minibatches(
             codes.shape[1],
             codes.shape[1] // 2,
@@ -385,10 +385,9 @@ def test_batched_heads_match_vectorised_and_looped_ones(replicates, images, weig
     torch.manual_seed(1)
     codes = torch.randn(replicates, images, 5)
     labels = torch.randint(0, 10, (replicates, images))
-    loss = stages.weighted_cross_entropy if weighted else stages.cross_entropy
     weights = (torch.rand(replicates, images),) if weighted else ()
     batched, vectorised, looped = (
-        train_heads(strategy, codes, labels, loss, *weights)
+        train_heads(strategy, codes, labels, *weights)
         for strategy in ("batched", "vectorised", "loop")
     )
     assert batched["losses"].shape == (10, replicates)

@@ -30,8 +30,8 @@ def test_control_sees_the_few_shot_subsets_and_views(few_digits, monkeypatch):
     scratch = fewshot.Config(3, 20, "scratch", "augmented", depth=1, width=2, views=3, epochs=3)
     fewshot.train(scratch, BLOCK, few_digits, nothing)
     control, other = seen
-    assert control.images.shape == (2, 60, 1, 28, 28)
-    assert torch.equal(control.images, other.images)
+    assert control.inputs.shape == (2, 60, 1, 28, 28)
+    assert torch.equal(control.inputs, other.inputs)
     assert torch.equal(control.targets, other.targets)
 
 
