@@ -20,7 +20,7 @@ WAITS_FOR_THE_GPU = (
 
 
 class Tape(TorchDispatchMode):
-    """A `Graph` whose capture computes the step at once, so that the replay after it need not."""
+    """A `CudaGraph` whose capture computes the step, so that the replay after it need not."""
 
     def __init__(self):
         super().__init__()
