@@ -252,10 +252,11 @@ def learn(
             training.batch_size,
             generators(config.seed, models.numbers, "order"),
             gather,
+            training.draws,
         ),
         Recipe(training.passes, training.learning_rates, config.weight_decay),
         after_epoch,
-        Resumable(checkpoint, scoring.history, training.draws),
+        Resumable(checkpoint, scoring.history),
     )
     sums = [value.detach().flatten(1).sum(dim=1) for value in models.parameters.values()]
     require_finite(stack(sums).sum(dim=0), models.numbers, "a weight")
