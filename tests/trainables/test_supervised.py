@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from tests.trainables.helpers import nothing
 from trainables.contract import ConfigError, Diverged
 from trainables.fewshot import stages
 from trainables.fewshot import train as fewshot
@@ -10,10 +11,6 @@ from trainables.supervised import train as supervised
 from trainables.supervised.settings import Config
 
 BLOCK = range(4, 6)
-
-
-def nothing(metrics):
-    pass
 
 
 def test_control_sees_the_few_shot_subsets_and_views(few_digits, monkeypatch):
