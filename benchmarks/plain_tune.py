@@ -33,6 +33,7 @@ from trainables.autoencoder import train as autoencoder
 from trainables.data import label_subset, load, stratified
 from trainables.fewshot import train as fewshot
 from trainables.networks import Autoencoder
+from trainables.optimisers import Schedule
 from trainables.replicates import Replicates
 from trainables.seeds import initialise, seed_of
 
@@ -103,12 +104,11 @@ def fit_autoencoder(settings: dict[str, Any], replicate: int, dataset: str, data
         groups = [{"params": list(model.parameters()), "lr": config.learning_rate}]
         optimise(model, groups, loader, config.epochs, config.weight_decay, reconstruction)
     else:  # the study's Muon for one model: PyTorch's refuses filters of convolutions
+        steps = config.epochs * len(loader)
         stepper = autoencoder.OPTIMISERS[config.optimiser](
             Replicates([model]).parameters,
-            {"": config.learning_rate},
-            config.epochs * len(loader),
+            Schedule({"": config.learning_rate}, steps, config.warm_up),
             config.weight_decay,
-            config.warm_up,
         )
         for _ in range(config.epochs):
             for images, labels in loader:

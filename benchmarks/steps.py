@@ -16,7 +16,8 @@ from trainables.fastest import fastest
 from trainables.fewshot.train import cross_entropy
 from trainables.graph import captured
 from trainables.networks import Autoencoder, Classifier, Head
-from trainables.optimisers.adamw import BETA_1, BETA_2, AdamW
+from trainables.optimisers import AdamW, Schedule
+from trainables.optimisers.adamw import BETA_1, BETA_2
 from trainables.replicates import Replicates, Strategy, fastest_strategy
 from trainables.seeds import initialise
 from trainables.shape import Shape
@@ -86,7 +87,8 @@ def together(workload: Workload, device: torch.device, strategy: Strategy | None
     members = initialise(workload.build, 0, range(workload.replicates))
     chosen = strategy or fastest_strategy(members[0], device)
     models = Replicates(members, device, chosen)
-    optimiser = AdamW(models.parameters, {"": PEAK}, STEPS, WEIGHT_DECAY, WARM_UP)
+    schedule = Schedule({"": PEAK}, STEPS, WARM_UP, device)
+    optimiser = AdamW(models.parameters, schedule, WEIGHT_DECAY)
     batch = tuple(part.to(device) for part in workload.batch(workload.replicates))
     if chosen == "fastest":
         models.strategy = fastest(models, workload.loss, batch)

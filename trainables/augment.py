@@ -32,23 +32,18 @@ CONTROL = 5
 
 
 def matrices(
-    turn: Tensor,
-    scale_x: Tensor,
-    scale_y: Tensor,
-    shear: Tensor,
-    shift_x: Tensor,
-    shift_y: Tensor,
-    aspect: float = 1.0,
+    turn: Tensor, scale: Tensor, shear: Tensor, shift: Tensor, aspect: float = 1.0
 ) -> Tensor:
-    """Arguments of `affine_grid`, (N, 2, 3), for turns, scales, shears and shifts, (N,) each.
+    """Arguments of `affine_grid`, (N, 2, 3), for `turn` and `shear` (N,), `scale` and `shift`.
 
-    Angles are in radians, shifts in halves of a side; `aspect` is the height of the images over
-    their width. The matrices map places in the result to places in the image, so a positive `turn`
-    turns the image counter-clockwise.
+    Angles are in radians. Scales and shifts are (N, 2), to the right and down; shifts in halves of
+    a side. `aspect` is the height of the images over their width. The matrices map places in the
+    result to places in the image, so a positive `turn` turns the image counter-clockwise.
     """
     cos, sin, slope = torch.cos(turn), torch.sin(turn), torch.tan(shear)
-    upper = torch.stack([cos / scale_x, aspect * (cos * slope - sin) / scale_y, shift_x], dim=1)
-    lower = torch.stack([sin / scale_x / aspect, (sin * slope + cos) / scale_y, shift_y], dim=1)
+    (scale_x, scale_y), (right, down) = scale.unbind(dim=1), shift.unbind(dim=1)
+    upper = torch.stack([cos / scale_x, aspect * (cos * slope - sin) / scale_y, right], dim=1)
+    lower = torch.stack([sin / scale_x / aspect, (sin * slope + cos) / scale_y, down], dim=1)
     return torch.stack([upper, lower], dim=1)
 
 
@@ -60,9 +55,9 @@ def turned(images: Tensor, degrees: Tensor) -> Tensor:
     digits lie half a pixel off the middle.
     """
     angle = torch.deg2rad(degrees)
-    one, zero = torch.ones_like(angle), torch.zeros_like(angle)
-    right, down = centres_of_mass(images).unbind(dim=1)
-    return _sample(images, matrices(angle, one, one, zero, right, down, aspect_of(images)))
+    centres = centres_of_mass(images)
+    scale, shear = torch.ones_like(centres), torch.zeros_like(angle)
+    return _sample(images, matrices(angle, scale, shear, centres, aspect_of(images)))
 
 
 def aspect_of(images: Tensor) -> float:
@@ -104,14 +99,12 @@ def views(
     seen = images
     if strength > 0:
         uniform = draw(torch.rand, (batch, 6), generators, images) * 2 - 1
-        turn, grow_x, grow_y, shear, right, down = (strength * uniform).unbind(dim=1)
+        turn, growth, shear, shift = (strength * uniform).split([1, 2, 1, 2], dim=1)
         theta = matrices(
-            math.radians(TURN) * turn,
-            torch.exp(SCALE * grow_x),
-            torch.exp(SCALE * grow_y),
-            math.radians(SHEAR) * shear,
-            2 / SIDE * SHIFT * right,
-            2 / SIDE * SHIFT * down,
+            math.radians(TURN) * turn.squeeze(1),
+            torch.exp(SCALE * growth),
+            math.radians(SHEAR) * shear.squeeze(1),
+            2 / SIDE * SHIFT * shift,
             aspect_of(images),
         )
         points = draw(torch.randn, (batch, 2, CONTROL, CONTROL), generators, images)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -41,8 +41,32 @@ class ConfigError(ValueError):
 class Settings:
     """Base class of every trainable's `Config`, a frozen dataclass with a field `seed`.
 
-    A `Config` checks its values in `__post_init__`.
+    A `Config` checks its values in `__post_init__`, by `require` and the methods `require_…`. These
+    raise `ConfigError`; as a plan makes 100,000 settings, they build a message only then.
     """
+
+    def require_at_least(self, least: int, *names: str) -> None:
+        """Require that the settings with these `names` are at least `least`."""
+        for name in names:
+            if not getattr(self, name) >= least:
+                raise ConfigError(name, getattr(self, name), f"an integer of at least {least}")
+
+    def require_above_0(self, *names: str) -> None:
+        """Require that the settings with these `names` are above 0."""
+        for name in names:
+            if not getattr(self, name) > 0:
+                raise ConfigError(name, getattr(self, name), "a number above 0")
+
+    def require_between(self, low: int, high: int, *names: str) -> None:
+        """Require that the settings with these `names` are from `low` to `high`."""
+        for name in names:
+            if not low <= getattr(self, name) <= high:
+                raise ConfigError(name, getattr(self, name), f"a number from {low} to {high}")
+
+    def require_one_of(self, choices: Collection[str], name: str) -> None:
+        """Require that the setting with this `name` is one of the `choices`."""
+        if getattr(self, name) not in choices:
+            raise ConfigError(name, getattr(self, name), " or ".join(choices))
 
     @property
     def scored_epochs(self) -> range:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -28,21 +27,8 @@ class NeedsNewerTorch(Exception):
     """No CUDA graph can hold this function, and this torch can't go on after it has tried."""
 
 
-class Graph(Protocol):
-    """Records the kernels of a function and launches them again."""
-
-    def run_eagerly(self, function: Callable[[], object]) -> None:
-        """Call `function` without recording it, such that a capture may follow."""
-
-    def capture(self, function: Callable[[], object]) -> None:
-        """Record what `function` would launch, without launching it. Raises `CaptureFailed`."""
-
-    def replay(self) -> None:
-        """Launch what was recorded."""
-
-
 class CudaGraph:
-    """`torch.cuda.CUDAGraph` as a `Graph`."""
+    """Records the kernels of a function and launches them again."""
 
     def __init__(self, generators: Sequence[torch.Generator]) -> None:
         """`generators` are those on the GPU that the function draws from."""
@@ -51,7 +37,10 @@ class CudaGraph:
         self.stream = torch.cuda.Stream()
 
     def run_eagerly(self, function: Callable[[], object]) -> None:
-        """Call `function` on a side stream; the default stream can't be captured."""
+        """Call `function` without recording it, such that a capture may follow.
+
+        It runs on a side stream, as the default stream can't be captured.
+        """
         self.stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self.stream):
             function()
@@ -101,7 +90,7 @@ def captured(function: Callable[[], object]) -> CudaGraph:
 class Replayed:
     """A step that is captured in `graph` at its fourth call and replayed from then on."""
 
-    def __init__(self, step: Step, graph: Graph) -> None:
+    def __init__(self, step: Step, graph: CudaGraph) -> None:
         self.step = step
         self.graph = graph
         self.calls = 0

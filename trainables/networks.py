@@ -201,19 +201,19 @@ class Variational(Autoencoder):
         super().__init__(shape)
         self.log_variance = nn.Linear(self.encoder.code.in_features, shape.latent_dim)
 
-    def sampled(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor, noise: Tensor | None = None) -> Any:
         """Images decoded from codes with standard normal `noise` (N, d), and divergences (N,).
 
-        A divergence, in nats, is that of a code's Gaussian from the standard normal one.
+        A divergence, in nats, is that of a code's Gaussian from the standard normal one. Without
+        noise: the images decoded from the means, alone.
         """
+        if noise is None:
+            return super().forward(images)
         features = self.encoder.features(images)
         mean, log_variance = self.encoder.code(features), self.log_variance(features)
         codes = mean + noise * (log_variance / 2).exp()
         divergence = (mean.square() + log_variance.exp() - 1 - log_variance).sum(dim=1) / 2
         return self.decoder(codes), divergence
-
-    def forward(self, images: Tensor, noise: Tensor | None = None) -> Any:
-        return super().forward(images) if noise is None else self.sampled(images, noise)
 
 
 class Contrastive(Autoencoder):
@@ -225,7 +225,7 @@ class Contrastive(Autoencoder):
     encoder, 8 subsets).
     """
 
-    def __init__(self, shape: Shape, units: int = 128) -> None:
+    def __init__(self, shape: Shape) -> None:
         super().__init__(shape)
         layers: Any = self.encoder.layers()[::2]
         self.norms = nn.ModuleList(
@@ -235,7 +235,7 @@ class Contrastive(Autoencoder):
             for layer in layers
         )
         self.projection = nn.Sequential(
-            nn.Linear(shape.latent_dim, units), nn.GELU(), nn.Linear(units, units // 2)
+            nn.Linear(shape.latent_dim, 128), nn.GELU(), nn.Linear(128, 64)
         )
 
     def codes(self, images: Tensor) -> Tensor:
@@ -246,17 +246,17 @@ class Contrastive(Autoencoder):
             values = activation(norm(layer(values)))
         return self.encoder.code(values.flatten(1))
 
-    def compared(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-        """Directions (2 N, units / 2) of two views of each image, and the `first` views, decoded.
-
-        Views are (N, C, H, W). The decoder's gradient doesn't reach the codes.
-        """
-        codes = self.codes(torch.cat([first, second]))
-        directions = functional.normalize(self.projection(codes), dim=1)
-        return directions, self.decoder(codes[: len(first)].detach())
-
     def forward(self, images: Tensor, other: Tensor | None = None) -> Any:
-        return self.decoder(self.codes(images)) if other is None else self.compared(images, other)
+        """Directions (2 N, 64) of two views of each image, and the first ones, decoded.
+
+        Views are (N, C, H, W). The decoder's gradient doesn't reach the codes. Without the `other`
+        views: the decoded images alone.
+        """
+        if other is None:
+            return self.decoder(self.codes(images))
+        codes = self.codes(torch.cat([images, other]))
+        directions = functional.normalize(self.projection(codes), dim=1)
+        return directions, self.decoder(codes[: len(images)].detach())
 
     def trained_encoder(self) -> nn.Module:
         """The encoder with batch norm folded into its layers.

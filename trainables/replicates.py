@@ -131,11 +131,6 @@ class Replicates:
     def __len__(self) -> int:
         return len(self.members)
 
-    def state(self) -> dict[str, Tensor]:
-        """Parameters and buffers, (R, …) each."""
-        values = {name: value.detach() for name, value in self.parameters.items()}
-        return {**values, **self.buffers}
-
     def _as_one(self, function: LossFunction, batches: tuple[Tensor, ...]) -> Tensor:
         """Return the values of `function` for every replicate and its slice of `batches`: (R,
         …)."""

@@ -54,7 +54,6 @@ class Shape:
             self.activation in ACTIVATIONS, "activation", self.activation, " or ".join(ACTIVATIONS)
         )
 
-    @lru_cache  # noqa: B019  # a study has few shapes
     def of_images(self, image: tuple[int, int, int]) -> Shape:
         """Return this shape for images with these channels, height and width."""
         return replace(self, image=image)
@@ -102,14 +101,5 @@ class Shape:
         return self.channels[-1] * math.prod(self.sides[-1])
 
 
-@lru_cache
-def shape_of(
-    latent_dim: int,
-    depth: int,
-    width: int,
-    kernel: int,
-    activation: str,
-    network: str = "convolutional",
-) -> Shape:
-    """Return `Shape` with the same arguments, made once for the many cells that share it."""
-    return Shape(latent_dim, depth, width, kernel, activation, network)
+shape_of = lru_cache(Shape)
+"""Returns `Shape` with the same arguments, made once for the many cells that share it."""

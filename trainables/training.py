@@ -13,7 +13,7 @@ from torch import Tensor
 from trainables.contract import Checkpoint, Progress, require_finite
 from trainables.fastest import fastest
 from trainables.graph import as_graph
-from trainables.optimisers import AdamW, Make, Optimiser
+from trainables.optimisers import AdamW, Make, Optimiser, Schedule
 from trainables.replicates import LossFunction, Replicates
 
 Gather = Callable[[Tensor], tuple[Tensor, ...]]
@@ -27,13 +27,22 @@ class Minibatches:
     """
 
     def __init__(
-        self, images: int, batch_size: int, orders: Sequence[torch.Generator], gather: Gather
+        self,
+        images: int,
+        batch_size: int,
+        orders: Sequence[torch.Generator],
+        gather: Gather,
+        draws: Sequence[torch.Generator] = (),
     ) -> None:
-        """`gather` maps indices (R, B) to the loss's arguments after the model, (R, B, …) each."""
+        """`gather` maps indices (R, B) to the loss's arguments after the model, (R, B, …) each.
+
+        `draws` are the generators that it draws from.
+        """
         self.images = images
         self.batch_size = min(batch_size, images)
         self.orders = list(orders)
         self.gather = gather
+        self.draws = draws
 
     @property
     def steps(self) -> int:
@@ -50,6 +59,15 @@ class Minibatches:
             [torch.randperm(self.images, generator=order) for order in self.orders]
         ).to(device)
         yield from shuffled[:, : self.steps * self.batch_size].split(self.batch_size, dim=1)
+
+    def example(self, device: torch.device) -> tuple[Tensor, ...]:
+        """Return a minibatch to measure with; the generators keep their states."""
+        states = [generator.get_state() for generator in self.draws]
+        first = torch.arange(self.batch_size, device=device)
+        batch = self.gather(first.expand(len(self.orders), -1))
+        for generator, state in zip(self.draws, states, strict=True):
+            generator.set_state(state)
+        return batch
 
 
 @dataclass(frozen=True)
@@ -75,8 +93,6 @@ class Resumable:
     """Where progress is saved; None: nowhere."""
     history: list[dict[str, Any]]
     """The list that `after_epoch` appends to."""
-    draws: Sequence[torch.Generator] = ()
-    """The generators that `gather` draws from."""
 
 
 def fit(
@@ -100,14 +116,17 @@ def fit(
     """
     started = time.perf_counter()
     steps = recipe.epochs * minibatches.steps
-    optimiser = recipe.optimiser(
-        models.parameters, recipe.learning_rates, steps, recipe.weight_decay, recipe.warm_up
-    )
+    schedule = Schedule(recipe.learning_rates, steps, recipe.warm_up, models.device)
+    optimiser = recipe.optimiser(models.parameters, schedule, recipe.weight_decay)
     kept = resumable or Resumable(None, [])
-    streams = [*minibatches.orders, *kept.draws]
+    streams = [*minibatches.orders, *minibatches.draws]
     saved = kept.checkpoint.load() if kept.checkpoint else None
     if saved:
-        _restore(saved, models, optimiser, streams)
+        for name, value in _tensors(models, optimiser).items():
+            value.copy_(saved.tensors[name])
+        for number, generator in enumerate(streams):
+            generator.set_state(saved.tensors[f"generator {number}"])
+        optimiser.resume(saved.numbers["step"])
         kept.history[:] = saved.numbers["history"]
     earlier = saved.numbers["seconds"] if saved else 0.0
     if models.strategy == "fastest":
@@ -115,7 +134,7 @@ def fit(
         models.strategy = (
             saved.numbers["strategy"]
             if saved
-            else fastest(models, loss, _example(models, minibatches, kept.draws))
+            else fastest(models, loss, minibatches.example(models.device))
         )
     total = torch.zeros(len(models), device=models.device)
 
@@ -123,7 +142,7 @@ def fit(
         total.add_(models.backward(loss, *minibatches.gather(indices)))
         optimiser.step()
 
-    take_step = as_graph(step, models.device, kept.draws)
+    take_step = as_graph(step, models.device, minibatches.draws)
     for epoch in range(saved.epoch + 1 if saved else 1, recipe.epochs + 1):
         total.zero_()
         for indices in minibatches.epoch(models.device):
@@ -137,51 +156,19 @@ def fit(
                 "seconds": seconds,
                 "history": list(kept.history),
                 "strategy": models.strategy,
+                "step": int(schedule.steps_taken),
             }
-            kept.checkpoint.save(_progress(epoch, numbers, models, optimiser, streams))
+            tensors = _tensors(models, optimiser)
+            tensors |= {f"generator {n}": draw.get_state() for n, draw in enumerate(streams)}
+            kept.checkpoint.save(Progress(epoch, tensors, numbers))
     return earlier
 
 
-def _example(
-    models: Replicates, minibatches: Minibatches, draws: Sequence[torch.Generator]
-) -> tuple[Tensor, ...]:
-    """Return a minibatch to measure with; the generators keep their states."""
-    states = [generator.get_state() for generator in draws]
-    first = torch.arange(minibatches.batch_size, device=models.device)
-    batch = minibatches.gather(first.expand(len(models), -1))
-    for generator, state in zip(draws, states, strict=True):
-        generator.set_state(state)
-    return batch
-
-
-def _progress(
-    epoch: int,
-    numbers: dict[str, Any],
-    models: Replicates,
-    optimiser: Optimiser,
-    draws: Sequence[torch.Generator],
-) -> Progress:
-    """Return all that the epochs after this one depend on, and `numbers`."""
-    tensors = {f"parameter {name}": value.detach() for name, value in models.parameters.items()}
-    tensors |= {f"buffer {name}": value for name, value in models.buffers.items()}
-    tensors |= {f"optimiser {name}": value for name, value in optimiser.tensors().items()}
-    for number, generator in enumerate(draws):
-        tensors[f"generator {number}"] = generator.get_state()
-    return Progress(epoch, tensors, {**numbers, "step": optimiser.steps_taken})
-
-
-def _restore(
-    saved: Progress,
-    models: Replicates,
-    optimiser: Optimiser,
-    draws: Sequence[torch.Generator],
-) -> None:
-    """Load `saved` into new models, optimiser and generators: the inverse of `_progress`."""
-    for name, parameter in models.parameters.items():
-        parameter.detach().copy_(saved.tensors[f"parameter {name}"])
-    for name, buffer in models.buffers.items():
-        buffer.copy_(saved.tensors[f"buffer {name}"])
-    for number, generator in enumerate(draws):
-        generator.set_state(saved.tensors[f"generator {number}"])
-    kept = {name.removeprefix("optimiser "): value for name, value in saved.tensors.items()}
-    optimiser.resume(saved.numbers["step"], kept)
+def _tensors(models: Replicates, optimiser: Optimiser) -> dict[str, Tensor]:
+    """The tensors of a training that a checkpoint keeps, not copied, by their names in it."""
+    kinds = {
+        "parameter": {name: value.detach() for name, value in models.parameters.items()},
+        "buffer": models.buffers,
+        "optimiser": optimiser.tensors(),
+    }
+    return {f"{kind} {name}": value for kind, of in kinds.items() for name, value in of.items()}

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from analysis.interpolation.judge import Judges, train_judges
 from analysis.reconstruction import pca_errors
+from tests.trainables.helpers import nothing
 from trainables.autoencoder import train as autoencoder
 from trainables.contract import ConfigError
 from trainables.data import DataError, Dataset, Split
@@ -39,10 +40,6 @@ def weights_of(outcome, replicates=2):
     return {r: {k: v[r] for k, v in outcome.weights.items()} for r in range(replicates)}
 
 
-def quiet(metrics):
-    """No report."""
-
-
 shapes = st.tuples(st.integers(1, 4), st.integers(8, 96), st.integers(8, 96), st.integers(2, 40))
 networks = st.tuples(
     st.integers(1, 5), st.sampled_from(["convolutional", "resnet", "mlp"]), st.sampled_from([3, 5])
@@ -66,10 +63,10 @@ def test_every_trainable_takes_images_of_any_shape(shape, network, freeze):
         return
     for config in (encoder, head, control):
         config.check_data(data)
-    trained = autoencoder.train(encoder, range(2), data, quiet)
+    trained = autoencoder.train(encoder, range(2), data, nothing)
     assert all(0 < row["test_mse"] < 1 for row in trained.rows)
     for module, config in ((fewshot, head), (supervised, control)):
-        outcome = module.train(config, range(2), data, quiet, weights_of(trained))
+        outcome = module.train(config, range(2), data, nothing, weights_of(trained))
         assert outcome.predictions.shape == (2, len(data.test))
         assert outcome.predictions.max() < classes
 
@@ -82,9 +79,9 @@ def test_views_and_turns_keep_the_shape(shape):
         2, depth=2, width=2, batch_size=4, epochs=1, augment=1.0, noise=0.1,
         objective="contrastive", contrastive_updates=1,
     )  # fmt: skip
-    autoencoder.train(config, range(1), data, quiet)
+    autoencoder.train(config, range(1), data, nothing)
     turned = rotation.Config("cosine", depth=2, width=2, batch_size=4, epochs=1)
-    outcome = rotation.train(turned, range(1), data, quiet)
+    outcome = rotation.train(turned, range(1), data, nothing)
     assert outcome.predictions.shape == (1, len(data.test))
 
 
@@ -118,7 +115,7 @@ def test_images_without_labels_have_no_classifier():
     with pytest.raises(ConfigError, match="the images of noise have none"):
         supervised.Config(10).check_data(data)
     assert autoencoder.train(
-        autoencoder.Config(2, depth=2, width=2, batch_size=2, epochs=1), range(1), data, quiet
+        autoencoder.Config(2, depth=2, width=2, batch_size=2, epochs=1), range(1), data, nothing
     ).rows
 
 

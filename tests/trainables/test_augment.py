@@ -114,11 +114,13 @@ def test_noise_has_the_standard_deviation_asked_for():
 def test_no_view_is_a_mirror_image():
     """The linear part of every transform has a positive determinant, however strong."""
     draws = torch.rand(1000, 6, generator=generators(4)[0]) * 2 - 1
-    turn, x, y, shear, right, down = (4 * draws).unbind(dim=1)
+    turn, growth, shear, shift = (4 * draws).split([1, 2, 1, 2], dim=1)
     theta = matrices(
-        math.radians(15) * turn, torch.exp(0.15 * x), torch.exp(0.15 * y), math.radians(10) * shear,
-        right, down,
-    )  # fmt: skip
+        math.radians(15) * turn[:, 0],
+        torch.exp(0.15 * growth),
+        math.radians(10) * shear[:, 0],
+        shift,
+    )
     assert (torch.linalg.det(theta[:, :, :2]) > 0).all()
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.trainables.helpers import nothing
 from trainables.autoencoder import objectives
 from trainables.autoencoder.train import Config, train
 from trainables.contract import ConfigError, Diverged
@@ -18,10 +19,6 @@ REAL_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 TINY = Config(latent_dim=3, depth=2, width=2, batch_size=16, epochs=3)
 BLOCK = range(4, 6)
-
-
-def nothing(metrics):
-    pass
 
 
 @pytest.fixture(scope="module")

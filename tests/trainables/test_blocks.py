@@ -5,13 +5,14 @@ import itertools
 import pytest
 import torch
 
+from tests.trainables.helpers import nothing, untrained_parent
 from trainables.autoencoder import train as autoencoder
 from trainables.autoencoder.settings import TARGETS
 from trainables.data import Dataset, Split
 from trainables.fewshot import train as fewshot
-from trainables.fewshot.stages import weighted_cross_entropy
+from trainables.fewshot.stages import cross_entropy
 from trainables.fewshot.train import FREEZE, build_classifiers
-from trainables.networks import Autoencoder, Head, batched_gelu
+from trainables.networks import Head, batched_gelu
 from trainables.optimisers.muon import orthogonalise
 from trainables.replicates import Replicates
 from trainables.rotation import train as rotation
@@ -24,10 +25,6 @@ BLOCKS = [*(range(r, r + 1) for r in WHOLE), range(1, 4)]
 
 # Sizes with a remainder after full vectors, and one without: latent_dim, depth, width, batch_size.
 SIZES = [(3, 2, 2, 7), (7, 3, 5, 13), (16, 2, 16, 16)]
-
-
-def nothing(metrics):
-    pass
 
 
 @pytest.fixture(scope="module")
@@ -127,23 +124,12 @@ def test_a_rotation_network_is_the_same_in_every_block(loss, size, odd_digits, t
     assert_same_in_every_block(rotation, config, odd_digits, members=trained)
 
 
-@pytest.fixture(scope="module")
-def parents():
-    """By shape: five autoencoders that were only initialised."""
-
-    def of(shape):
-        models = initialise(lambda: Autoencoder(shape), 77, WHOLE)
-        return {replicate: model.state_dict() for replicate, model in enumerate(models)}
-
-    return of
-
-
 @pytest.mark.parametrize("size", [(3, 2, 2, 6), (7, 3, 5, 32)])
 @pytest.mark.parametrize("encoders", [0, 2])
 @pytest.mark.parametrize("pretraining", ["plain", "augmented"])
 @pytest.mark.parametrize("freeze", FREEZE)
 def test_a_classifier_is_the_same_in_every_block(
-    freeze, pretraining, encoders, size, odd_digits, parents, trained
+    freeze, pretraining, encoders, size, odd_digits, trained
 ):
     latent_dim, depth, width, hidden = size
     for batch_size in (0, 7):
@@ -152,7 +138,8 @@ def test_a_classifier_is_the_same_in_every_block(
             views=3, pseudo_epochs=2, pseudo_batch_size=33, hidden=hidden, width=width,
             encoders=encoders,
         )  # fmt: skip
-        assert_same_in_every_block(fewshot, config, odd_digits, parents(config.shape), trained)
+        parent = untrained_parent(config.shape, len(WHOLE))
+        assert_same_in_every_block(fewshot, config, odd_digits, parent, trained)
 
 
 @pytest.mark.parametrize("augment", [0.0, 1.0])
@@ -202,7 +189,7 @@ def test_heads_gradients_are_the_same_in_every_block(threads):
         def gradients(block, latent_dim=latent_dim, hidden=hidden, batch=(codes, labels, weights)):
             heads = initialise(lambda: Head(latent_dim, hidden), 0, block)
             models = Replicates(heads, strategy="batched")
-            models.backward(weighted_cross_entropy, *(part[block] for part in batch))
+            models.backward(cross_entropy, *(part[block] for part in batch))
             return {name: value.grad for name, value in models.parameters.items()}
 
         whole = gradients(WHOLE)

@@ -9,6 +9,7 @@ import torch
 
 from study.store.checkpoint import FileCheckpoint
 from study.store.places import Folder
+from tests.trainables.helpers import nothing, without_time
 from trainables.autoencoder import train as autoencoder
 from trainables.contract import Progress
 from trainables.fewshot import train as fewshot
@@ -41,10 +42,6 @@ def run(module, config, data, parent=None, strategy=None, kept=None, killed_in=N
         return module.train(config, BLOCK, data, report, parent, strategy, **options)
     except Killed:
         return None
-
-
-def without_time(rows):
-    return [{k: v for k, v in row.items() if k != "train_seconds"} for row in rows]
 
 
 def assert_same_bits(one, other):
@@ -130,7 +127,7 @@ def test_classifier_resumes_where_it_was_killed(freeze, few_digits, tmp_path):
 
 def test_supervised_network_resumes_with_its_batch_norms(few_digits, tmp_path):
     config = supervised.Config(labels=20, augment=0.0, batch_size=10, epochs=60, width=2)
-    undisturbed = supervised.train(config, BLOCK, few_digits, lambda metrics: None)
+    undisturbed = supervised.train(config, BLOCK, few_digits, nothing)
     reports = []
 
     def end(metrics):
@@ -141,7 +138,7 @@ def test_supervised_network_resumes_with_its_batch_norms(few_digits, tmp_path):
     with pytest.raises(Killed):
         supervised.train(config, BLOCK, few_digits, end, checkpoint=checkpoint(tmp_path))
     again = checkpoint(tmp_path)
-    resumed = supervised.train(config, BLOCK, few_digits, lambda metrics: None, checkpoint=again)
+    resumed = supervised.train(config, BLOCK, few_digits, nothing, checkpoint=again)
     assert again.resumed_after == 39
     assert_same_bits(resumed, undisturbed)
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from tests.trainables.helpers import nothing
 from trainables.autoencoder import train as autoencoder
 from trainables.data import Dataset, Split
 from trainables.fewshot import train as fewshot
@@ -42,15 +43,11 @@ def shapes():
     return Dataset("shapes", split(800), split(200), split(400), names)
 
 
-def quiet(metrics):
-    """No report."""
-
-
 def test_error_falls_with_the_latent_dimension(shapes):
     means = {}
     for d in (2, 8, 32):
         config = autoencoder.Config(d, depth=3, width=8, epochs=8, batch_size=20)
-        rows = autoencoder.train(config, range(2), shapes, quiet).rows
+        rows = autoencoder.train(config, range(2), shapes, nothing).rows
         means[d] = np.mean([row["test_mse"] for row in rows])
     assert means[2] > 1.3 * means[8] > 1.3 * means[32]
 
@@ -58,12 +55,12 @@ def test_error_falls_with_the_latent_dimension(shapes):
 def test_classes_are_learnt_from_a_few_labels(shapes):
     """By colour alone one in five would be right."""
     control = supervised.Config(160, epochs=100, views=10, width=8)
-    (row,) = supervised.train(control, range(1), shapes, quiet).rows
+    (row,) = supervised.train(control, range(1), shapes, nothing).rows
     assert row["test_accuracy"] > 0.4
     encoder = autoencoder.train(
-        autoencoder.Config(32, depth=3, width=8, epochs=8, batch_size=20), range(1), shapes, quiet
+        autoencoder.Config(32, depth=3, width=8, epochs=8, batch_size=20), range(1), shapes, nothing
     )
     parent = {0: {name: value[0] for name, value in encoder.weights.items()}}
     head = fewshot.Config(32, 160, "fixed", epochs=100, width=8)
-    (row,) = fewshot.train(head, range(1), shapes, quiet, parent).rows
+    (row,) = fewshot.train(head, range(1), shapes, nothing, parent).rows
     assert row["test_accuracy"] > 0.25

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.trainables.helpers import nothing
 from trainables import fastest as module
 from trainables import training
 from trainables.autoencoder import train as autoencoder
@@ -49,13 +50,13 @@ def clock(models, times, asked):
 )
 def test_the_shortest_step_wins(times, expected):
     models, asked = linear(), []
-    before = {name: value.clone() for name, value in models.state().items()}
+    before = {name: value.clone() for name, value in models.parameters.items()}
     batch = (torch.ones(2, 4, 2),)
     for _ in range(2):  # measured once
         assert fastest(models, squared, batch, clock(models, times, asked)) == expected
     assert asked == ["vectorised", "products", "loop"]
     assert models.strategy == "fastest"
-    for name, value in models.state().items():
+    for name, value in models.parameters.items():
         assert torch.equal(value, before[name])
     other = (torch.ones(2, 5, 2),)
     assert fastest(models, squared, other, clock(models, {"loop": 1.0}, asked)) == "loop"
@@ -74,7 +75,7 @@ def test_measuring_takes_no_draws_and_is_not_repeated(few_digits, monkeypatch, f
 
     def train(strategy, **options):
         return autoencoder.train(
-            config, range(2), few_digits, lambda metrics: None, strategy=strategy, **options
+            config, range(2), few_digits, nothing, strategy=strategy, **options
         ).weights
 
     expected = train("products")

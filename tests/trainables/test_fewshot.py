@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.trainables.helpers import nothing, untrained_parent
 from trainables.autoencoder import train as autoencoder
 from trainables.contract import ConfigError, Diverged
 from trainables.data import label_subset
@@ -16,16 +17,10 @@ from trainables.fewshot import propagation, stages
 from trainables.fewshot import train as fewshot
 from trainables.fewshot.settings import HEADS, ON_ALL_IMAGES
 from trainables.fewshot.train import Config, build_classifiers, encode, train
-from trainables.networks import Autoencoder
-from trainables.seeds import initialise
 
 NETWORKS = ["fixed", "full", "scratch", "lp-ft", "propagation", "consistency"]
 """Arms whose head is a network."""
 FREEZE = [*NETWORKS, *HEADS]
-
-
-def nothing(metrics):
-    pass
 
 
 BLOCK = range(4, 7)
@@ -42,8 +37,7 @@ def config(freeze, **settings):
 @pytest.fixture(scope="module")
 def parent():
     """Weights of two autoencoders that fit `config`."""
-    models = initialise(lambda: Autoencoder(config("fixed").shape), 77, range(2))
-    return {replicate: model.state_dict() for replicate, model in enumerate(models)}
+    return untrained_parent(config("fixed").shape, 2)
 
 
 def copy_of(parent, kind=torch.clone):
@@ -305,13 +299,13 @@ def test_labelled_images_have_the_views_asked_for(few_digits, parent):
         config("fixed", pretraining="augmented", views=4, view_strength=0.0), BLOCK, images[chosen],
         labels[chosen],
     )  # fmt: skip
-    assert examples.images.shape == (3, 80, 1, 28, 28)
+    assert examples.inputs.shape == (3, 80, 1, 28, 28)
     assert torch.equal(examples.targets, labels[chosen].repeat(1, 4))
-    assert torch.equal(examples.images[1, 20:40], images[:20] / 255)
+    assert torch.equal(examples.inputs[1, 20:40], images[:20] / 255)
     for freeze, pretraining in (("fixed", "plain"), ("propagation", "augmented")):
         settings = config(freeze, pretraining=pretraining)
         examples = fewshot.labelled_examples(settings, BLOCK, images[chosen], labels[chosen])
-        assert examples.images.dtype == torch.uint8 and examples.views == 1
+        assert examples.inputs.dtype == torch.uint8 and examples.views == 1
 
 
 def test_views_do_not_change_the_number_of_epochs(few_digits, parent):

@@ -2,11 +2,10 @@
 
 import pytest
 
+from tests.trainables.helpers import nothing, untrained_parent
 from trainables.autoencoder import train as autoencoder
 from trainables.fewshot import train as fewshot
-from trainables.networks import Autoencoder
 from trainables.rotation import train as rotation
-from trainables.seeds import initialise
 from trainables.supervised import train as supervised
 
 BLOCK = range(4, 6)
@@ -63,11 +62,8 @@ def outcome(name, data):
     """The outcome of the cell of this name in `CELLS`."""
     module, settings = CELLS[name]
     config = module.Config(**settings)
-    parent = None
-    if module is fewshot:
-        models = initialise(lambda: Autoencoder(config.shape), 77, range(2))
-        parent = {replicate: model.state_dict() for replicate, model in enumerate(models)}
-    return module.train(config, BLOCK, data, lambda metrics: None, parent)
+    parent = untrained_parent(config.shape, 2) if module is fewshot else None
+    return module.train(config, BLOCK, data, nothing, parent)
 
 
 def numbers(name, data):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.trainables.helpers import nothing, untrained_parent
 from trainables import training
 from trainables.autoencoder import train as autoencoder
 from trainables.autoencoder.objectives import restoration_error
@@ -26,15 +27,6 @@ pytestmark = [
 
 BLOCK = range(4, 7)
 SMALL = {"depth": 2, "width": 4}
-
-
-def nothing(metrics):
-    pass
-
-
-def parents(config):
-    models = initialise(lambda: Autoencoder(config.shape), 77, range(8))
-    return {replicate: model.state_dict() for replicate, model in enumerate(models)}
 
 
 def on(device, monkeypatch):
@@ -66,7 +58,7 @@ CELLS = {
 def train(name, data, block=BLOCK, **settings):
     module, own = CELLS[name]
     config = module.Config(**own | settings)
-    parent = parents(config) if module is fewshot else None
+    parent = untrained_parent(config.shape, 8) if module is fewshot else None
     return module.train(config, block, data, nothing, parent)
 
 
@@ -147,8 +139,8 @@ def test_the_fastest_strategy_is_measured():
     (model,) = initialise(lambda: Autoencoder(autoencoder.Config(3, **SMALL).shape), 0, range(1))
     models = Replicates([model, copy.deepcopy(model)], "cuda", "fastest")
     batch = 2 * (torch.rand(2, 16, 1, 28, 28, device="cuda"),)
-    before = {name: value.clone() for name, value in models.state().items()}
+    before = {name: value.clone() for name, value in models.parameters.items()}
     assert fastest(models, restoration_error, batch) in ("vectorised", "products", "loop")
     assert models.strategy == "fastest"
-    for name, value in models.state().items():
+    for name, value in models.parameters.items():
         assert torch.equal(value, before[name])

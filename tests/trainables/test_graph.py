@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tests.trainables.helpers import nothing, without_time
 from tests.trainables.test_golden import BLOCK, CELLS, outcome
 from trainables import graph, training
 from trainables.autoencoder import train as autoencoder
@@ -20,7 +21,7 @@ WAITS_FOR_THE_GPU = (
 
 
 class Tape(TorchDispatchMode):
-    """A `Graph` whose capture computes the step at once, so that the replay after it need not."""
+    """A `CudaGraph` whose capture computes the step, so that the replay after it need not."""
 
     def __init__(self):
         super().__init__()
@@ -78,10 +79,6 @@ def tapes(monkeypatch):
     return made
 
 
-def without_time(rows):
-    return [{k: v for k, v in row.items() if k != "train_seconds"} for row in rows]
-
-
 TRAINED = [name for name in CELLS if name not in ("logistic", "svm", "neighbours")]
 
 
@@ -105,7 +102,7 @@ def test_replayed_steps_resume_from_a_checkpoint(optimiser, few_digits, tapes, f
     )
 
     def train(**options):
-        return autoencoder.train(config, BLOCK, few_digits, lambda metrics: None, **options)
+        return autoencoder.train(config, BLOCK, few_digits, nothing, **options)
 
     undisturbed = train()
     train(checkpoint=first_epoch)

@@ -7,6 +7,7 @@ import torch
 from torch.distributions import Independent, Normal, kl_divergence
 from torch.nn import functional
 
+from tests.trainables.helpers import nothing
 from trainables.autoencoder import train as autoencoder
 from trainables.autoencoder.objectives import contrast, evidence_bound, restoration_error
 from trainables.autoencoder.settings import OBJECTIVES, Config
@@ -112,7 +113,7 @@ def test_both_strategies_learn_the_same(objective, few_digits):
     losses = [
         [line["train_loss"] for line in outcome.history]
         for outcome in (
-            autoencoder.train(config, range(2), few_digits, lambda metrics: None, strategy=strategy)
+            autoencoder.train(config, range(2), few_digits, nothing, strategy=strategy)
             for strategy in ("loop", "vectorised")
         )
     ]
@@ -122,7 +123,7 @@ def test_both_strategies_learn_the_same(objective, few_digits):
 def test_larger_beta_shrinks_the_codes(few_digits):
     def spread(beta):
         config = dataclasses.replace(TINY, objective="variational", beta=beta, epochs=8)
-        outcome = autoencoder.train(config, range(1), few_digits, lambda metrics: None)
+        outcome = autoencoder.train(config, range(1), few_digits, nothing)
         model = next(kept(config, outcome))
         with torch.no_grad():
             return model.encoder(pixels(few_digits.train.on("cpu")[0])).square().mean().item()
@@ -145,7 +146,7 @@ def test_batch_norm_is_folded_into_the_layers(network, images):
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_kept_weights_are_an_autoencoder(objective, few_digits):
     config = dataclasses.replace(TINY, objective=objective)
-    outcome = autoencoder.train(config, range(2), few_digits, lambda metrics: None)
+    outcome = autoencoder.train(config, range(2), few_digits, nothing)
     test = pixels(few_digits.test.on("cpu")[0])
     for model, row in zip(kept(config, outcome), outcome.rows, strict=True):
         with torch.no_grad():

@@ -10,7 +10,7 @@ import torch
 
 from trainables.optimisers.adamw import BETA_1, BETA_2, AdamW
 from trainables.optimisers.muon import COEFFICIENTS, ITERATIONS, MOMENTUM, Muon, orthogonalise
-from trainables.optimisers.schedule import one_cycle
+from trainables.optimisers.schedule import Schedule, one_cycle
 
 SHAPES = {"encoder.weight": (3, 4, 2), "head.weight": (3, 5, 2), "head.bias": (3,)}
 
@@ -27,7 +27,7 @@ def gradients(step):
 
 
 def ours(parameters, steps=30):
-    return AdamW(parameters, {"encoder.": 1e-3, "head.": 1e-1}, steps, 0.3, warm_up=0.2)
+    return AdamW(parameters, Schedule({"encoder.": 1e-3, "head.": 1e-1}, steps, 0.2), 0.3)
 
 
 def theirs(parameters, steps=30):
@@ -101,7 +101,7 @@ def test_a_warm_up_of_a_single_step_starts_at_the_peak():
 )
 def test_optimiser_resumes_where_another_stopped(make):
     def ours(parameters):
-        return make(parameters, {"encoder.": 1e-3, "head.": 1e-1}, 30, 0.3, 0.2)
+        return make(parameters, Schedule({"encoder.": 1e-3, "head.": 1e-1}, 30, 0.2), 0.3)
 
     undisturbed, stopped = parameters(), parameters()
     optimiser, first = ours(undisturbed), ours(stopped)
@@ -111,7 +111,9 @@ def test_optimiser_resumes_where_another_stopped(make):
         take(step, stopped, first)
     kept = {name: tensor.clone() for name, tensor in first.tensors().items()}
     second = ours(stopped)
-    second.resume(first.steps_taken, kept)
+    for name, tensor in second.tensors().items():
+        tensor.copy_(kept[name])
+    second.resume(7)
     for step in range(7, 20):
         take(step, stopped, second)
     for name in SHAPES:
@@ -155,7 +157,7 @@ def moved(chosen, steps=20, decay=0.3):
         name: torch.randn(shape, generator=torch.Generator().manual_seed(7))[chosen]
         for name, shape in MATRICES.items()
     }
-    optimiser = Muon(values, {"": 0.05}, steps, decay, warm_up=0.2)
+    optimiser = Muon(values, Schedule({"": 0.05}, steps, 0.2), decay)
     for step in range(steps):
         for name, shape in MATRICES.items():
             draw = torch.Generator().manual_seed(step)
@@ -202,7 +204,7 @@ def test_a_matrix_moves_as_under_pytorchs_muon():
 def test_parameters_other_than_matrices_use_adamw():
     start, mine = moved(slice(0, 3), steps=0), moved(slice(0, 3))
     bias = start["bias"].clone()
-    optimiser = AdamW({"bias": bias}, {"": 0.05}, 20, 0.3, warm_up=0.2)
+    optimiser = AdamW({"bias": bias}, Schedule({"": 0.05}, 20, 0.2), 0.3)
     for step in range(20):
         draw = torch.Generator().manual_seed(step)
         bias.grad = torch.randn(MATRICES["bias"], generator=draw)
@@ -214,8 +216,8 @@ def test_muon_moves_only_what_it_is_given():
     """All else is AdamW's, to the last bit."""
     mine, adamw = parameters(), parameters()
     optimisers = [
-        Muon(mine, {"": 0.1}, 30, 0.3, 0.2, prefix="encoder."),
-        AdamW(adamw, {"": 0.1}, 30, 0.3, 0.2),
+        Muon(mine, Schedule({"": 0.1}, 30, 0.2), 0.3, prefix="encoder."),
+        AdamW(adamw, Schedule({"": 0.1}, 30, 0.2), 0.3),
     ]
     for step in range(5):
         for values, optimiser in zip((mine, adamw), optimisers, strict=True):
@@ -230,7 +232,7 @@ def test_a_step_is_as_long_as_one_of_adamw():
     """For a matrix with similar singular values: an entry moves by a fifth of the rate."""
     value = torch.zeros(2, 32, 48)
     value.grad = torch.randn(2, 32, 48, generator=torch.Generator().manual_seed(0))
-    optimiser = Muon({"": value}, {"": 0.1}, 1000, 0.0, warm_up=0.5)
+    optimiser = Muon({"": value}, Schedule({"": 0.1}, 1000, 0.5), 0.0)
     optimiser.step()
     assert value.square().mean().sqrt().item() == pytest.approx(0.2 * 0.1 / 25, rel=0.2)
 

@@ -17,9 +17,9 @@ from tests.names import NASTY_NAMES
 from trainables.data import (
     DataError,
     Options,
+    cache,
     collection,
     is_source,
-    kept,
     label_subset,
     load,
     sources,
@@ -30,7 +30,7 @@ H, W = 4, 6
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path_factory, monkeypatch):
+def cache_folder(tmp_path_factory, monkeypatch):
     """Decoded images are kept in a folder of the test's own."""
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("STUDY_DATA_DIR", str(folder))
@@ -284,7 +284,6 @@ def test_torchvision_arrays_of_any_form_are_read(name, theirs, classes, monkeypa
 
 
 def test_torchvision_names_have_their_classes():
-    assert set(sources.VISION) == set(vision.NAMED)
     for class_name, _ in vision.NAMED.values():
         assert hasattr(torchvision.datasets, class_name)
 
@@ -368,10 +367,10 @@ def test_labels_are_balanced_over_any_number_of_classes():
 # --- decoded images are kept -----------------------------------------------------------------
 
 
-def test_second_reading_decodes_nothing(tmp_path, monkeypatch, cache):
+def test_second_reading_decodes_nothing(tmp_path, monkeypatch, cache_folder):
     folder = folder_of(tmp_path / "x")
     first = load(str(folder))
-    assert len(list((cache / "decoded").glob("*.npy"))) == 1
+    assert len(list((cache_folder / "decoded").glob("*.npy"))) == 1
 
     def broken(*arguments):
         raise AssertionError("decoded again")
@@ -389,7 +388,7 @@ def test_unwritable_or_damaged_cache_costs_no_result(tmp_path, monkeypatch):
     monkeypatch.setenv("STUDY_DATA_DIR", str(tmp_path / "file"))
     assert sum(sizes(load(str(folder)))) == 30
     (tmp_path / "damaged").mkdir()
-    monkeypatch.setattr(kept, "default_data_dir", lambda: tmp_path / "damaged")
+    monkeypatch.setattr(cache, "default_data_dir", lambda: tmp_path / "damaged")
     load(str(folder))
     (path,) = (tmp_path / "damaged" / "decoded").glob("*.npy")
     path.write_bytes(b"no array")
@@ -458,12 +457,12 @@ FOLDERS = {
 
 
 @pytest.mark.parametrize("make", FOLDERS)
-def test_unusable_folder_is_refused(make, tmp_path, cache):
+def test_unusable_folder_is_refused(make, tmp_path, cache_folder):
     make(tmp_path / "data")
     with pytest.raises(DataError, match=FOLDERS[make]) as caught:
         load(str(tmp_path / "data"))
     assert "\n" not in str(caught.value)
-    assert not list(cache.rglob("*.npy"))  # nothing half-read is kept
+    assert not list(cache_folder.rglob("*.npy"))  # nothing half-read is kept
 
 
 IMAGES = np.zeros((9, 4, 4), np.uint8)
@@ -753,10 +752,10 @@ def test_grey_palette_is_grey(tmp_path):
     assert load(str(tmp_path)).image_shape == (1, H, W)
 
 
-def test_damaged_cache_is_written_anew(tmp_path, cache):
+def test_damaged_cache_is_written_anew(tmp_path, cache_folder):
     folder = folder_of(tmp_path / "x")
     load(str(folder))
-    (path,) = (cache / "decoded").glob("*.npy")
+    (path,) = (cache_folder / "decoded").glob("*.npy")
     whole = path.read_bytes()
     for damage in (b"", whole[:60], whole[:-50], whole.replace(b"|u1", b"|u9", 1)):
         path.write_bytes(damage)

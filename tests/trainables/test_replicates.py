@@ -12,10 +12,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from tests.trainables.helpers import nothing, state, untrained_parent
 from trainables.autoencoder import train as autoencoder
 from trainables.data import label_subset
-from trainables.fewshot import stages
 from trainables.fewshot import train as fewshot
+from trainables.fewshot.stages import cross_entropy
 from trainables.networks import Autoencoder, Classifier, Encoder, Head, Shape
 from trainables.replicates import Replicates, fastest_strategy
 from trainables.seeds import generators, initialise, seed_of
@@ -116,9 +117,7 @@ AUTOENCODER = autoencoder.Config(latent_dim=3, depth=2, width=2, batch_size=16, 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_autoencoder_replicate_equals_one_trained_alone(strategy, optimiser, few_digits):
     config = dataclasses.replace(AUTOENCODER, optimiser=optimiser)
-    outcome = autoencoder.train(
-        config, range(3), few_digits, lambda metrics: None, strategy=strategy
-    )
+    outcome = autoencoder.train(config, range(3), few_digits, nothing, strategy=strategy)
     images, validation, test = map(
         images_of, (few_digits.train, few_digits.validation, few_digits.test)
     )
@@ -160,12 +159,6 @@ def few_shot_config(freeze, **settings):
         }
         | settings
     )  # fmt: skip
-
-
-def pretrained(config, replicates):
-    """Weights of autoencoders by replicate, as a finished cell has them."""
-    models = initialise(lambda: Autoencoder(config.shape), 77, range(replicates))
-    return {replicate: model.state_dict() for replicate, model in enumerate(models)}
 
 
 @pytest.fixture
@@ -229,8 +222,8 @@ def test_few_shot_replicate_equals_one_trained_alone(freeze, strategy, batches, 
     config = few_shot_config(freeze)
     if batches == "all at once":
         config = few_shot_config(freeze, batch_size=0, epochs=50)
-    parent = pretrained(config, 2) if freeze != "scratch" else None
-    outcome = fewshot.train(config, range(3), few_digits, lambda metrics: None, parent, strategy)
+    parent = untrained_parent(config.shape, 2) if freeze != "scratch" else None
+    outcome = fewshot.train(config, range(3), few_digits, nothing, parent, strategy)
     (models,) = made
     for replicate in range(3):
         encoder, head, losses, predictions = few_shot_alone(config, few_digits, parent, replicate)
@@ -240,7 +233,7 @@ def test_few_shot_replicate_equals_one_trained_alone(freeze, strategy, batches, 
         else:
             assert largest_difference(member.encoder.state_dict(), encoder.state_dict()) < 1e-8
             assert largest_difference(member.head.state_dict(), head.state_dict()) < 1e-8
-        stacked = {name: value[replicate] for name, value in models.state().items()}
+        stacked = {name: value[replicate] for name, value in state(models).items()}
         assert largest_difference(stacked, member.state_dict()) == 0
         history = [line for line in outcome.history if line["replicate"] == replicate]
         assert len(history) >= 2
@@ -302,7 +295,7 @@ def test_all_strategies_train_the_same(three):
             Recipe(10, {"encoder.": 1e-3, "head.": 1e-2}, 0.01),
             after_epoch=lambda epoch, values, losses=losses: losses.append(values),
         )
-        trained.append({**models.state(), "losses": torch.stack(losses)})
+        trained.append({**state(models), "losses": torch.stack(losses)})
     assert trained[0]["losses"].shape == (10, 3)
     for other in trained[1:]:
         assert largest_difference(trained[0], other) < 1e-12
@@ -324,14 +317,14 @@ def test_members_are_views_of_the_stack(strategy, three):
     torch.optim.SGD(models.parameters.values(), lr=1.0).step()
     for replicate, member in enumerate(models.members):
         assert largest_difference(member.state_dict(), before[replicate]) > 1e-4
-        stacked = {name: value[replicate] for name, value in models.state().items()}
+        stacked = {name: value[replicate] for name, value in state(models).items()}
         assert largest_difference(member.state_dict(), stacked) == 0
 
 
 def test_the_state_is_every_members_state_stacked(three):
     members, _, _ = three
     states = copy.deepcopy([member.state_dict() for member in members])
-    found = Replicates(members).state()
+    found = state(Replicates(members))
     assert set(found) == set(states[0])  # buffers too
     for name, stacked in found.items():
         assert torch.equal(stacked, torch.stack([state[name] for state in states]))
@@ -354,7 +347,7 @@ def test_the_batching_of_an_evaluation_has_no_effect(strategy, three):
         assert torch.allclose(found, expected, rtol=0, atol=1e-12)
 
 
-def train_heads(strategy, codes, labels, loss, *weights):
+def train_heads(strategy, codes, labels, *weights):
     """Losses and state of heads after 20 steps on the codes (R, N, d) and labels (R, N)."""
     models = Replicates(
         initialise(lambda: Head(codes.shape[2], 8), 0, range(len(codes))), strategy=strategy
@@ -364,7 +357,7 @@ def train_heads(strategy, codes, labels, loss, *weights):
     losses = []
     fit(
         models,
-        loss,
+        cross_entropy,
         Minibatches(
             codes.shape[1],
             codes.shape[1] // 2,
@@ -375,7 +368,7 @@ def train_heads(strategy, codes, labels, loss, *weights):
         after_epoch=lambda epoch, values: losses.append(values),
     )
     scores = models.evaluate(lambda model, inputs: model(inputs), codes[0])
-    return {**models.state(), "losses": torch.stack(losses), "scores": scores}
+    return {**state(models), "losses": torch.stack(losses), "scores": scores}
 
 
 @pytest.mark.usefixtures("double_precision")
@@ -385,10 +378,9 @@ def test_batched_heads_match_vectorised_and_looped_ones(replicates, images, weig
     torch.manual_seed(1)
     codes = torch.randn(replicates, images, 5)
     labels = torch.randint(0, 10, (replicates, images))
-    loss = stages.weighted_cross_entropy if weighted else stages.cross_entropy
     weights = (torch.rand(replicates, images),) if weighted else ()
     batched, vectorised, looped = (
-        train_heads(strategy, codes, labels, loss, *weights)
+        train_heads(strategy, codes, labels, *weights)
         for strategy in ("batched", "vectorised", "loop")
     )
     assert batched["losses"].shape == (10, replicates)

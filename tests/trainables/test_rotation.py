@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.trainables.helpers import nothing
 from trainables.contract import ConfigError, Diverged
 from trainables.rotation import losses
 from trainables.rotation import train as rotation
@@ -14,10 +15,6 @@ from trainables.rotation.train import Config, held_out_angles, loss_function, tr
 
 TINY = Config("cosine", depth=2, width=2, batch_size=20, epochs=3)
 BLOCK = range(4, 6)
-
-
-def nothing(metrics):
-    pass
 
 
 @pytest.fixture

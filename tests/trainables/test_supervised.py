@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from tests.trainables.helpers import nothing
 from trainables.contract import ConfigError, Diverged
 from trainables.fewshot import stages
 from trainables.fewshot import train as fewshot
@@ -10,10 +11,6 @@ from trainables.supervised import train as supervised
 from trainables.supervised.settings import Config
 
 BLOCK = range(4, 6)
-
-
-def nothing(metrics):
-    pass
 
 
 def test_control_sees_the_few_shot_subsets_and_views(few_digits, monkeypatch):
@@ -30,8 +27,8 @@ def test_control_sees_the_few_shot_subsets_and_views(few_digits, monkeypatch):
     scratch = fewshot.Config(3, 20, "scratch", "augmented", depth=1, width=2, views=3, epochs=3)
     fewshot.train(scratch, BLOCK, few_digits, nothing)
     control, other = seen
-    assert control.images.shape == (2, 60, 1, 28, 28)
-    assert torch.equal(control.images, other.images)
+    assert control.inputs.shape == (2, 60, 1, 28, 28)
+    assert torch.equal(control.inputs, other.inputs)
     assert torch.equal(control.targets, other.targets)
 
 

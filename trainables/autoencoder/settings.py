@@ -75,26 +75,17 @@ class Config(Settings):
     """Replicate r's generators are seeded from this and r."""
 
     def __post_init__(self) -> None:
-        # A plan makes 100,000 of these, so a message is built only if there is an error.
-        if not (self.batch_size >= 1 and self.epochs >= 1 and self.contrastive_updates >= 1):
-            for name in ("batch_size", "epochs", "contrastive_updates"):
-                value = getattr(self, name)
-                require(value >= 1, name, value, "an integer of at least 1")
-        require(self.learning_rate > 0, "learning_rate", self.learning_rate, "a number above 0")
+        self.require_at_least(1, "batch_size", "epochs", "contrastive_updates")
+        self.require_above_0("learning_rate")
         require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or a number above")
-        for name in ("augment", "noise"):
-            value = getattr(self, name)
-            require(0 <= value <= 4, name, value, "a number from 0 to 4")
-        if self.target not in TARGETS:
-            raise ConfigError("target", self.target, " or ".join(TARGETS))
-        if self.objective not in OBJECTIVES:
-            raise ConfigError("objective", self.objective, " or ".join(OBJECTIVES))
-        require(0 <= self.beta <= 1000, "beta", self.beta, "a number from 0 to 1000")
-        require(self.temperature > 0, "temperature", self.temperature, "a number above 0")
-        if self.optimiser not in OPTIMISERS:
-            raise ConfigError("optimiser", self.optimiser, " or ".join(OPTIMISERS))
+        self.require_between(0, 4, "augment", "noise")
+        self.require_one_of(TARGETS, "target")
+        self.require_one_of(OBJECTIVES, "objective")
+        self.require_between(0, 1000, "beta")
+        self.require_above_0("temperature")
+        self.require_one_of(OPTIMISERS, "optimiser")
         require(0 < self.warm_up < 1, "warm_up", self.warm_up, "a number between 0 and 1")
-        require(self.seed >= 0, "seed", self.seed, "an integer of at least 0")
+        self.require_at_least(0, "seed")
         _ = self.shape  # checks the fields of `Shape`
 
     @property

@@ -79,7 +79,7 @@ def train(
         return objective.make_batch(config, pixels(images[indices]), draws)
 
     orders = generators(config.seed, replicates, "order")
-    minibatches = Minibatches(len(images), config.batch_size, orders, gather)
+    minibatches = Minibatches(len(images), config.batch_size, orders, gather, draws)
     recipe = Recipe(
         config.passes(minibatches.steps),
         {"": config.learning_rate},
@@ -93,7 +93,7 @@ def train(
         minibatches,
         recipe,
         after_epoch,
-        Resumable(checkpoint, history, draws),
+        Resumable(checkpoint, history),
     )
     test_errors = models.evaluate(squared_errors, test).mean(dim=1)
     require_finite(test_errors, replicates, "the test error")

@@ -4,7 +4,7 @@
 - `options`: another image size, grey, some of the classes, some of the images
 - `mnist`, `embedded`, `vision`: datasets by name
 - `folder`, `arrays`, `tables`: image files, NumPy files, CSV and Parquet
-- `collection`: a user's images, not divided yet; `kept`: a cache of decoded images
+- `collection`: a user's images, not divided yet; `cache`: decoded images by their files' content
 - `sources`: finds the reader for a name or path
 
 Images stay bytes: a trainable puts them on its device once, and converts each minibatch before its

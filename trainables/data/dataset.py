@@ -113,7 +113,9 @@ class Dataset:
 
 
 def pixels(images: torch.Tensor) -> torch.Tensor:
-    """Convert bytes 0 … 255 of any shape to floating-point pixels in [0, 1]."""
+    """Convert bytes 0 … 255 of any shape to floating-point pixels in [0, 1], and keep those."""
+    if images.is_floating_point():
+        return images
     import torch
 
     return images.to(torch.get_default_dtype()).div_(255)
@@ -145,6 +147,8 @@ def held_out(images: np.ndarray, labels: np.ndarray, count: int) -> tuple[Split,
     """A stratified split into (kept, `count` held out), the same on every machine and in every
     run."""
     kept, held = stratified(labels, count, seed=0)
+    # Indexed in the shape that they are given in: the stride of their single channel follows from
+    # it, and PyTorch's choice of a convolution, with the last bits of results, from the stride.
     return Split(images[kept], labels[kept]), Split(images[held], labels[held])
 
 

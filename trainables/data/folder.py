@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from trainables.data import kept
+from trainables.data.cache import cached_images
 from trainables.data.collection import SPLITS, Collection, numbered
 from trainables.data.dataset import DataError
 from trainables.data.options import Options
@@ -46,9 +46,9 @@ def read(folder: Path, options: Options) -> Collection:
     labels = None if False in labelled else [str(file.label) for file in files]
     numbered(str(folder), labels, len(files))  # refuses labels before images are decoded
     paths = [file.path for file in files]
-    images = kept.images(
-        kept.key(paths, options.image_size, options.grey),
-        len(paths),
+    images = cached_images(
+        paths,
+        (options.image_size, options.grey),
         lambda: together(str(folder), paths, Path.read_bytes, options),
     )
     return Collection(

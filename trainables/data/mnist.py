@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import struct
 from contextlib import suppress
@@ -26,21 +27,22 @@ CLASSES = {
 }  # fmt: skip
 """Names of the classes, by dataset, if they aren't digits."""
 
-RAW_SIZES = {
-    "train-images-idx3-ubyte": 47_040_016,
-    "train-labels-idx1-ubyte": 60_008,
-    "t10k-images-idx3-ubyte": 7_840_016,
-    "t10k-labels-idx1-ubyte": 10_008,
+SHAPES = {
+    "train-images-idx3-ubyte": (60_000, SIDE, SIDE),
+    "train-labels-idx1-ubyte": (60_000,),
+    "t10k-images-idx3-ubyte": (10_000, SIDE, SIDE),
+    "t10k-labels-idx1-ubyte": (10_000,),
 }
-"""Sizes in bytes of the four files of MNIST and its drop-in replacements."""
+"""Shapes of the arrays of bytes in the four files of MNIST and its drop-in replacements."""
 
 HEADERS = {
-    "train-images-idx3-ubyte": struct.pack(">4I", 2051, 60_000, SIDE, SIDE),
-    "train-labels-idx1-ubyte": struct.pack(">2I", 2049, 60_000),
-    "t10k-images-idx3-ubyte": struct.pack(">4I", 2051, 10_000, SIDE, SIDE),
-    "t10k-labels-idx1-ubyte": struct.pack(">2I", 2049, 10_000),
+    file: struct.pack(f">{1 + len(shape)}I", 2048 + len(shape), *shape)
+    for file, shape in SHAPES.items()
 }
 """First bytes of each file: a magic number for bytes in three or one dimensions, and the sizes."""
+
+RAW_SIZES = {file: len(HEADERS[file]) + math.prod(shape) for file, shape in SHAPES.items()}
+"""Sizes of the files in bytes."""
 
 REPAIR = "delete it and run again to download it, or copy a good one there"
 
@@ -146,16 +148,11 @@ def read(name: str, data_dir: Path | None, fetch: bool = True) -> Dataset:
         download(dataset_class, root, name, missing[0], fetch, train=True)
     check_raw_files(raw, name)
 
-    def content(file: str) -> np.ndarray:
-        return np.fromfile(raw / file, dtype=np.uint8, offset=len(HEADERS[file]))
-
-    learn, test = (
-        Split(
-            content(f"{part}-images-idx3-ubyte").reshape(-1, SIDE, SIDE),
-            content(f"{part}-labels-idx1-ubyte"),
-        )
-        for part in ("train", "t10k")
+    images, labels, test_images, test_labels = (
+        np.fromfile(raw / file, dtype=np.uint8, offset=len(HEADERS[file])).reshape(shape)
+        for file, shape in SHAPES.items()
     )
+    learn, test = Split(images, labels), Split(test_images, test_labels)
     train, validation = held_out(learn.images, learn.labels, 5000)
     return Dataset(name, train, validation, test, CLASSES.get(name, DIGITS))
 

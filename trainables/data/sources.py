@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from trainables.data import embedded, mnist
+from trainables.data import embedded, mnist, vision
 from trainables.data.collection import Collection
 from trainables.data.dataset import DataError, Dataset
 from trainables.data.options import WHOLE, Options
@@ -18,11 +18,7 @@ EMBEDDED: dict[str, Callable[[], Dataset]] = {
 }
 """Datasets that come with the installation."""
 
-VISION = ("emnist-balanced", "emnist-byclass", "emnist-bymerge", "emnist-digits", "emnist-letters",
-          "emnist-mnist", "usps", "svhn", "cifar10", "cifar100", "stl10")  # fmt: skip
-"""Datasets that `trainables.data.vision` reads; it is imported only for torchvision's datasets."""
-
-NAMES = (*EMBEDDED, *mnist.CLASS_NAMES, *VISION)
+NAMES = (*EMBEDDED, *mnist.CLASS_NAMES, *vision.NAMED)
 """Names of all datasets."""
 
 FILES = (".npz", ".npy", ".csv", ".csv.gz", ".parquet")
@@ -36,7 +32,7 @@ def ending(path: Path) -> str | None:
 
 def is_path(name: str) -> bool:
     """Return whether this is a path to a user's own data, not the name of a dataset."""
-    return name not in NAMES and not name.startswith("torchvision:")
+    return name not in NAMES and not name.startswith(vision.PREFIX)
 
 
 def is_source(text: str) -> bool:
@@ -76,9 +72,7 @@ def _load(name: str, data_dir: Path | None, options: Options, fetch: bool) -> Da
         data = EMBEDDED[name]()
     elif name in mnist.CLASS_NAMES:
         data = mnist.read(name, data_dir, fetch)
-    elif name in VISION or name.startswith("torchvision:"):
-        from trainables.data import vision
-
+    elif not is_path(name):
         data = vision.read(name, data_dir, options, fetch)
     else:
         path = Path(os.path.expanduser(name)).resolve()

@@ -56,12 +56,10 @@ def read(name: str, data_dir: Path | None, options: Options, fetch: bool) -> Dat
 def halves(dataset_class: type) -> list[tuple[str, dict[str, Any]]]:
     """The splits that a class has, with the argument that selects each."""
     accepted = inspect.signature(dataset_class).parameters
-    if "train" in accepted:
+    if "train" in accepted or dataset_class.__name__ == "EMNIST":  # which passes `train` on
         return [("train", {"train": True}), ("test", {"train": False})]
     if "split" in accepted and accepted["split"].default is not inspect.Parameter.empty:
         return [("train", {"split": "train"}), ("test", {"split": "test"})]
-    if dataset_class.__name__ == "EMNIST":
-        return [("train", {"train": True}), ("test", {"train": False})]
     return [("train", {})]
 
 

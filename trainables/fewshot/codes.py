@@ -6,7 +6,6 @@ Cells of `fixed` with different numbers of labels need the same codes, and so do
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import OrderedDict
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.data import pixels
+from trainables.data.cache import save
 from trainables.networks import Autoencoder, Classifier
 
 MIN_CACHED_IMAGES = 1000
@@ -56,7 +56,8 @@ def encode(member: Classifier | Autoencoder, images: Tensor) -> Tensor:
         codes = _found(key)
     if codes is None:
         codes = _encode(member.encoder, images)
-        _leave(key, codes)
+        if _shared is not None:
+            save(_shared / f"{key}.npy", codes.numpy())
     with _keeping:
         _kept[key] = codes
         _kept.move_to_end(key)
@@ -73,19 +74,6 @@ def _found(key: str) -> Tensor | None:
         return torch.from_numpy(np.load(_shared / f"{key}.npy", allow_pickle=False))
     except (OSError, ValueError):
         return None
-
-
-def _leave(key: str, codes: Tensor) -> None:
-    """Write codes for other processes, atomically."""
-    if _shared is None:
-        return
-    part = _shared / f"{key}.{os.getpid()}"
-    try:
-        with part.open("wb") as file:
-            np.save(file, codes.numpy())
-        part.replace(_shared / f"{key}.npy")
-    except OSError:  # for example a full disk: the others compute the codes
-        part.unlink(missing_ok=True)
 
 
 def _key(encoder: nn.Module, images: Tensor) -> str:
@@ -109,6 +97,4 @@ def _digest(value: Tensor) -> bytes:
 
 @torch.no_grad()
 def _encode(encoder: nn.Module, images: Tensor, batch_size: int = 250) -> Tensor:
-    as_bytes = not images.is_floating_point()
-    parts = images.split(batch_size)
-    return torch.cat([encoder(pixels(part) if as_bytes else part) for part in parts])
+    return torch.cat([encoder(pixels(part)) for part in images.split(batch_size)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,10 +11,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
 from torch import Tensor
-
-from trainables.fewshot.codes import encode
-from trainables.fewshot.stages import Examples
-from trainables.networks import Classifier
 
 
 def untrained(kind: str, latent_dim: int) -> Any:
@@ -33,23 +30,17 @@ def untrained(kind: str, latent_dim: int) -> Any:
     raise ValueError(f"there is no head {kind!r}")
 
 
-def fit_heads(
-    kind: str, members: list[Classifier], examples: Examples
-) -> Callable[[Tensor], Tensor]:
-    """Fit a head for each of the `members` to the codes of its examples.
+def fit_heads(kind: str, codes: Tensor, targets: Tensor) -> list[Callable[[Tensor], Tensor]]:
+    """Fit a head for each replicate to its `codes` (R, M, d) and their classes `targets` (R, M).
 
-    Returns a function from uint8 images (N, C, H, W) to predicted classes (R, N).
+    Each of the R results is a function from codes (N, d) to predicted classes (N,).
     """
-    heads = []
-    for member, images, targets in zip(members, examples.images, examples.targets, strict=True):
-        codes = member.standardise(encode(member, images)).cpu().numpy()
-        heads.append(untrained(kind, codes.shape[1]).fit(codes, targets.cpu().numpy()))
+    heads: list[Callable[[Tensor], Tensor]] = []
+    for own, classes in zip(codes.cpu().numpy(), targets.cpu().numpy(), strict=True):
+        heads.append(partial(classify, untrained(kind, own.shape[1]).fit(own, classes)))
+    return heads
 
-    def predict(images: Tensor) -> Tensor:
-        each = [
-            head.predict(member.standardise(encode(member, images)).cpu().numpy())
-            for member, head in zip(members, heads, strict=True)
-        ]
-        return torch.stack([torch.from_numpy(classes) for classes in each]).to(images.device)
 
-    return predict
+def classify(head: Any, codes: Tensor) -> Tensor:
+    """Classes (N,) that a fitted `head` predicts for `codes` (N, d)."""
+    return torch.from_numpy(head.predict(codes.cpu().numpy())).to(codes.device)

@@ -111,32 +111,19 @@ class Config(Settings):
     """Seeds of label subsets, heads and data order come from this and the replicate's number."""
 
     def __post_init__(self) -> None:
-        require(self.freeze in FREEZE, "freeze", self.freeze, " or ".join(FREEZE))
+        self.require_one_of(FREEZE, "freeze")
         require_labels(self.labels, self.batch_size)
-        require(
-            self.pretraining in PRETRAINING,
-            "pretraining",
-            self.pretraining,
-            " or ".join(PRETRAINING),
+        self.require_one_of(PRETRAINING, "pretraining")
+        self.require_at_least(
+            1, "epochs", "hidden", "views", "neighbours", "pseudo_epochs", "pseudo_batch_size"
         )
-        for name in ("epochs", "hidden", "views", "neighbours", "pseudo_epochs",
-                     "pseudo_batch_size"):  # fmt: skip
-            value = getattr(self, name)
-            require(value >= 1, name, value, "an integer of at least 1")
         require(0 < self.alpha < 1, "alpha", self.alpha, "a number above 0 and below 1")
-        require(
-            0 <= self.view_strength <= 4,
-            "view_strength",
-            self.view_strength,
-            "a number from 0 to 4",
+        self.require_between(0, 4, "view_strength")
+        self.require_above_0(
+            "learning_rate", "encoder_learning_rate", "tuning_learning_rate", "rate_factor"
         )
-        for name in ("learning_rate", "encoder_learning_rate", "tuning_learning_rate",
-                     "rate_factor"):  # fmt: skip
-            require(getattr(self, name) > 0, name, getattr(self, name), "a number above 0")
         require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or a number above")
-        for name in ("encoders", "rounds", "seed"):
-            value = getattr(self, name)
-            require(value >= 0, name, value, "an integer of at least 0")
+        self.require_at_least(0, "encoders", "rounds", "seed")
         _ = self.shape  # checks the fields of `Shape`
 
     def parent_replicate(self, replicate: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from torch import Generator, Tensor, arange, from_numpy, nn, no_grad, stack, uint8
@@ -14,74 +14,48 @@ from torch.nn import functional
 from trainables.augment import views
 from trainables.contract import Checkpoint, Outcome, Report, require_finite
 from trainables.data import Dataset, label_subset, pixels
+from trainables.fewshot import settings as fewshot
 from trainables.metrics import lines, record
 from trainables.networks import count_parameters
 from trainables.replicates import Replicates, pick_device
 from trainables.seeds import generators
+from trainables.supervised import settings as supervised
 from trainables.training import Minibatches, Recipe, Resumable, fit
 
 REPORT_EVERY = 20
 """Epochs between two points of the history: an epoch of 20 images is too little to plot."""
 
 
-def cross_entropies(model: Any, inputs: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropies (…, B), in nats, of `inputs` (…, B, …) with their labels (…, B)."""
-    scores = model(inputs)
-    each = functional.cross_entropy(scores.flatten(0, -2), labels.flatten(), reduction="none")
-    return each.view(labels.shape)
-
-
-def cross_entropy(model: Any, inputs: Tensor, labels: Tensor) -> Tensor:
+def cross_entropy(
+    model: Any, inputs: Tensor, labels: Tensor, weights: Tensor | None = None
+) -> Tensor:
     """Mean cross-entropy in nats of `inputs` (B, …) with `labels` (B,): a scalar.
 
-    For R replicates, (R, B, …) with (R, B) gives (R,).
+    `weights` (B,) multiply the inputs' parts in it. For R replicates, (R, B, …) with (R, B) gives
+    (R,).
     """
-    return cross_entropies(model, inputs, labels).mean(dim=-1)
-
-
-def weighted_cross_entropy(model: Any, inputs: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
-    """`cross_entropy` with a weight for each input: (B,), or (R, B)."""
-    return (weights * cross_entropies(model, inputs, labels)).mean(dim=-1)
+    scores = model(inputs)
+    each = functional.cross_entropy(scores.flatten(0, -2), labels.flatten(), reduction="none")
+    each = each.view(labels.shape)
+    return (each if weights is None else weights * each).mean(dim=-1)
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Inputs and targets of the classifiers: M images, or views of images, for each."""
+    """What the classifiers learn from: M inputs for each, and their classes."""
 
-    images: Tensor
-    """(R, M, C, H, W): bytes, or pixels in [0, 1] for augmented views."""
+    inputs: Tensor
+    """Images (R, M, C, H, W), bytes or pixels in [0, 1]; or codes (R, M, d)."""
     targets: Tensor
     """(R, M) int64, classes."""
     views: int = 1
-    """Views of each labelled image among the M: a pass over all M is this many epochs."""
+    """Inputs per labelled image: a pass over all M is this many epochs."""
+    certainty: Tensor | None = None
+    """Weight of each input, (R, M); None if all count the same."""
 
 
-class FewLabels(Protocol):
-    """The settings shared by all models that learn from few labels."""
-
-    @property
-    def labels(self) -> int:
-        """Labelled training images, class-balanced."""
-
-    @property
-    def views(self) -> int:
-        """Augmented views of every labelled image."""
-
-    @property
-    def view_strength(self) -> float:
-        """Strength of the views."""
-
-    @property
-    def sees_views(self) -> bool:
-        """Whether the model learns from views instead of the images."""
-
-    @property
-    def weight_decay(self) -> float:
-        """AdamW's decoupled weight decay."""
-
-    @property
-    def seed(self) -> int:
-        """Seed of label subsets, views and data order."""
+FewLabels = fewshot.Config | supervised.Config
+"""Settings of models that learn from few labels."""
 
 
 def label_subsets(data: Dataset, config: FewLabels, replicates: Sequence[int]) -> Tensor:
@@ -112,10 +86,7 @@ class Training:
 
     models: Replicates
     """The parts that train."""
-    inputs: Tensor
-    """Inputs, (R, M, …)."""
-    targets: Tensor
-    """Classes of the inputs: (R, M) int64."""
+    examples: Examples
     learning_rates: dict[str, float]
     """Peak rates by the prefix of a parameter's name."""
     epochs: int
@@ -124,10 +95,6 @@ class Training:
     """Inputs per minibatch."""
     predict: Callable[[Tensor], Tensor]
     """Uint8 images (N, C, H, W) to predicted classes (R, N)."""
-    views: int = 1
-    """Inputs per labelled image: a pass over all inputs is this many epochs."""
-    certainty: Tensor | None = None
-    """Weight of each input, (R, M); None if all count the same."""
     transform: Callable[[Tensor], Tensor] | None = None
     """Maps a minibatch of inputs (R, B, …) to what is learnt from; None: the inputs themselves."""
     draws: Sequence[Generator] = ()
@@ -136,12 +103,12 @@ class Training:
     @property
     def passes(self) -> int:
         """Passes over all inputs: at least one, even if that is more than `epochs`."""
-        return -(-self.epochs // self.views)
+        return -(-self.epochs // self.examples.views)
 
     @property
     def epochs_trained(self) -> int:
         """Passes over the labelled images in all `passes`."""
-        return self.passes * self.views
+        return self.passes * self.examples.views
 
 
 @dataclass(frozen=True)
@@ -248,12 +215,49 @@ def learn(
     earlier_epochs: int = 0,
     checkpoint: Checkpoint | None = None,
 ) -> Learnt:
-    """Train the stage that makes the classifiers, after `earlier_epochs` of other stages.
+    """Train one stage of an arm, after `earlier_epochs` of other stages.
 
-    Raises `Diverged` if a weight isn't finite.
+    Scores during training are reported, but don't change the history. Raises `Diverged` if a loss
+    or a weight isn't finite.
     """
-    earlier_seconds = fit_stage(config, training, scoring, earlier_epochs, checkpoint)
-    models = training.models
+    models, examples = training.models, training.examples
+
+    def after_epoch(number: int, losses: Tensor) -> None:
+        trained = number * examples.views
+        epoch = earlier_epochs + trained
+        also = scoring.after(epoch, training)
+        if trained % REPORT_EVERY == 0 or number == training.passes:
+            loss = {"train_loss": losses}
+            record(scoring.history, scoring.report, models.numbers, epoch, loss, **also)
+        elif also:
+            scoring.report({"epoch": epoch, **also})
+
+    each = arange(len(models), device=models.device).unsqueeze(1)
+    everything: tuple[Tensor, ...] = (examples.inputs, examples.targets)
+    if examples.certainty is not None:
+        everything += (examples.certainty,)
+
+    def gather(indices: Tensor) -> tuple[Tensor, ...]:
+        if indices.shape == examples.targets.shape:
+            inputs, *rest = everything  # their order doesn't matter
+        else:
+            inputs, *rest = (part[each, indices] for part in everything)
+        return training.transform(inputs) if training.transform else inputs, *rest
+
+    earlier_seconds = fit(
+        models,
+        cross_entropy,
+        Minibatches(
+            examples.targets.shape[1],
+            training.batch_size,
+            generators(config.seed, models.numbers, "order"),
+            gather,
+            training.draws,
+        ),
+        Recipe(training.passes, training.learning_rates, config.weight_decay),
+        after_epoch,
+        Resumable(checkpoint, scoring.history),
+    )
     sums = [value.detach().flatten(1).sum(dim=1) for value in models.parameters.values()]
     require_finite(stack(sums).sum(dim=0), models.numbers, "a weight")
     return Learnt(
@@ -262,57 +266,4 @@ def learn(
         training.batch_size,
         count_parameters(models.members[0]),
         earlier_seconds,
-    )
-
-
-def fit_stage(
-    config: FewLabels,
-    training: Training,
-    scoring: Scoring,
-    earlier_epochs: int = 0,
-    checkpoint: Checkpoint | None = None,
-) -> float:
-    """Train one stage of an arm, after `earlier_epochs` of other stages.
-
-    Returns the seconds that earlier attempts took; see `trainables.training.fit`. Scores during
-    training are reported, but don't change the history.
-    """
-
-    def after_epoch(number: int, losses: Tensor) -> None:
-        trained = number * training.views
-        epoch = earlier_epochs + trained
-        also = scoring.after(epoch, training)
-        if trained % REPORT_EVERY == 0 or number == training.passes:
-            numbers = training.models.numbers
-            loss = {"train_loss": losses}
-            record(scoring.history, scoring.report, numbers, epoch, loss, **also)
-        elif also:
-            scoring.report({"epoch": epoch, **also})
-
-    device = training.models.device
-    each = arange(len(training.models), device=device).unsqueeze(1)
-
-    everything: tuple[Tensor, ...] = (training.inputs, training.targets)
-    if training.certainty is not None:
-        everything += (training.certainty,)
-
-    def gather(indices: Tensor) -> tuple[Tensor, ...]:
-        if indices.shape == training.targets.shape:
-            inputs, *rest = everything  # their order doesn't matter
-        else:
-            inputs, *rest = (part[each, indices] for part in everything)
-        return training.transform(inputs) if training.transform else inputs, *rest
-
-    return fit(
-        training.models,
-        cross_entropy if training.certainty is None else weighted_cross_entropy,
-        Minibatches(
-            training.targets.shape[1],
-            training.batch_size,
-            generators(config.seed, training.models.numbers, "order"),
-            gather,
-        ),
-        Recipe(training.passes, training.learning_rates, config.weight_decay),
-        after_epoch,
-        Resumable(checkpoint, scoring.history, training.draws),
     )

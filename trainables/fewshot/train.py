@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import NamedTuple
 
@@ -25,19 +25,13 @@ from trainables.fewshot.stages import (
     Learnt,
     Scoring,
     Training,
-    fit_stage,
     label_subsets,
     labelled_examples,
     learn,
     predictor,
 )
 from trainables.fewshot.stages import cross_entropy as cross_entropy
-from trainables.networks import (
-    Classifier,
-    Head,
-    count_parameters,
-    encoder_of,
-)
+from trainables.networks import Classifier, Head, count_parameters, encoder_of
 from trainables.replicates import Replicates, Strategy, fastest_strategy, pick_device
 from trainables.seeds import generators, initialise
 from trainables.shape import Shape
@@ -86,17 +80,52 @@ def pretrained_encoder(shape: Shape, weights: Mapping[str, Tensor]) -> nn.Module
     return encoder
 
 
-def standardise(members: list[Classifier], sources: list[int], images: Tensor) -> None:
-    """Fit every member's standardisation to its codes of uint8 `images` (N, C, H, W).
+@dataclass(frozen=True)
+class Classifiers:
+    """The classifiers of a block. Those with the same source have the same encoder at first."""
 
-    Each encoder runs once: members with the same source share the result.
-    """
-    fitted: dict[int, Classifier] = {}
-    for member, source in zip(members, sources, strict=True):
-        if source not in fitted:
-            member.standardise.fit(encode(member, images))
-            fitted[source] = member
-        member.standardise.load_state_dict(fitted[source].standardise.state_dict())
+    numbers: Sequence[int]
+    """The replicates' numbers in their cell."""
+    members: list[Classifier]
+    sources: list[int]
+    """Number of the pretrained encoder that each of the `members` starts from."""
+
+    def by_source(self) -> dict[int, Classifier]:
+        """One of the members for each source, so that each encoder runs once."""
+        return dict(zip(self.sources, self.members, strict=True))
+
+    def standardise(self, images: Tensor) -> None:
+        """Fit every member's standardisation to its codes of uint8 `images` (N, C, H, W)."""
+        codes = {source: encode(member, images) for source, member in self.by_source().items()}
+        for member, source in zip(self.members, self.sources, strict=True):
+            member.standardise.fit(codes[source])
+
+    def codes(self, images: Tensor) -> dict[int, Tensor]:
+        """Standardised codes (N, d) of `images` (N, C, H, W), by source."""
+        return {
+            source: member.standardise(encode(member, images))
+            for source, member in self.by_source().items()
+        }
+
+    def on_codes(self, examples: Examples) -> Examples:
+        """The `examples` with standardised codes (R, M, d) instead of each member's images."""
+        pairs = zip(self.members, examples.inputs, strict=True)
+        codes = [member.standardise(encode(member, images)) for member, images in pairs]
+        return replace(examples, inputs=torch.stack(codes))
+
+    def predictor(self, heads: Sequence[Callable[[Tensor], Tensor]]) -> Callable[[Tensor], Tensor]:
+        """Return a function from uint8 images (N, C, H, W) to their predicted classes (R, N).
+
+        Each of the R `heads` maps codes (N, d) to classes (N,).
+        """
+        known_codes = lru_cache(maxsize=1)(self.codes)  # a search asks for the same images again
+
+        def predict(images: Tensor) -> Tensor:
+            codes = known_codes(images)
+            pairs = zip(heads, self.sources, strict=True)
+            return torch.stack([head(codes[source]) for head, source in pairs])
+
+        return predict
 
 
 def peak_rates(config: Config) -> dict[str, float]:
@@ -113,87 +142,46 @@ def peak_rates(config: Config) -> dict[str, float]:
     return {prefix: config.rate_factor * rate for prefix, rate in rates.items()}
 
 
-def heads_alone(
-    config: Config,
-    replicates: Sequence[int],
-    members: list[Classifier],
-    sources: list[int],
-    examples: Examples,
-) -> Training:
-    """Training of the heads on codes of the examples.
+def budget(config: Config) -> tuple[int, int]:
+    """Epochs, and inputs per minibatch, of the stage that makes the classifier."""
+    if config.freeze in ON_ALL_IMAGES:
+        return config.pseudo_epochs, config.pseudo_batch_size
+    return config.epochs, config.batch_size or config.labels
+
+
+def most_likely(head: Head, codes: Tensor) -> Tensor:
+    """Classes (N,) to which `head` gives the largest scores, of `codes` (N, d)."""
+    return head(codes).argmax(dim=1)
+
+
+def heads_alone(config: Config, classifiers: Classifiers, examples: Examples) -> Training:
+    """Training of the heads on codes: those of the examples, or of all training images.
 
     The encoders don't change, so the codes are computed once.
     """
-    codes = [
-        member.standardise(encode(member, images))
-        for member, images in zip(members, examples.images, strict=True)
-    ]
-    heads = [member.head for member in members]
+    heads = [member.head for member in classifiers.members]
     return Training(
-        Replicates(heads, examples.images.device, "batched", replicates),
-        torch.stack(codes),
-        examples.targets,
+        Replicates(heads, examples.targets.device, "batched", classifiers.numbers),
+        examples,
         peak_rates(config),
-        config.epochs,
-        config.batch_size or config.labels,
-        predictor_on_codes(members, sources),
-        examples.views,
+        *budget(config),
+        classifiers.predictor([partial(most_likely, head) for head in heads]),
     )
 
 
-def codes_by_source(
-    members: list[Classifier], sources: list[int], images: Tensor
-) -> dict[int, Tensor]:
-    """Standardised codes (N, d) of `images` (N, C, H, W), by number of the pretrained encoder.
-
-    Each encoder runs once.
-    """
-    distinct = dict(zip(sources, members, strict=True))
-    return {
-        source: member.standardise(encode(member, images)) for source, member in distinct.items()
-    }
-
-
-def predictor_on_codes(members: list[Classifier], sources: list[int]) -> Callable[[Tensor], Tensor]:
-    """Return a function from uint8 images (N, C, H, W) to their predicted classes (R, N).
-
-    Codes are computed once per pretrained encoder.
-    """
-
-    @lru_cache(maxsize=1)  # a search asks for the same images again and again
-    def codes(images: Tensor) -> dict[int, Tensor]:
-        return codes_by_source(members, sources, images)
-
-    def predict(images: Tensor) -> Tensor:
-        seen = codes(images)
-        pairs = zip(members, sources, strict=True)
-        return torch.stack([member.head(seen[source]).argmax(dim=1) for member, source in pairs])
-
-    return predict
-
-
 def whole_networks(
-    config: Config,
-    replicates: Sequence[int],
-    members: list[Classifier],
-    examples: Examples,
-    strategy: Strategy | None,
+    config: Config, classifiers: Classifiers, examples: Examples, strategy: Strategy | None
 ) -> Training:
     """Training of encoders and heads together."""
-    device = examples.images.device
-    batch_size = config.batch_size or config.labels
+    members, device = classifiers.members, examples.targets.device
     strategy = strategy or fastest_strategy(members[0], device)
-    models = Replicates(members, device, strategy, replicates)
-    as_bytes = not examples.images.is_floating_point()
+    models = Replicates(members, device, strategy, classifiers.numbers)
     return Training(
         models,
-        pixels(examples.images) if as_bytes else examples.images,
-        examples.targets,
+        replace(examples, inputs=pixels(examples.inputs)),
         peak_rates(config),
-        config.epochs,
-        batch_size,
+        *budget(config),
         predictor(models),
-        examples.views,
     )
 
 
@@ -244,28 +232,6 @@ def propagated_labels(
     return PropagatedLabels(found, certainty)
 
 
-def heads_on_all_images(
-    config: Config,
-    replicates: Sequence[int],
-    members: list[Classifier],
-    sources: list[int],
-    codes: Mapping[int, Tensor],
-    labels: PropagatedLabels,
-) -> Training:
-    """Training of the heads on `codes` (N, d), by source, of all training images."""
-    heads = [member.head for member in members]
-    return Training(
-        Replicates(heads, labels.classes.device, "batched", replicates),
-        torch.stack([codes[source] for source in sources]),
-        labels.classes,
-        peak_rates(config),
-        config.pseudo_epochs,
-        config.pseudo_batch_size,
-        predictor_on_codes(members, sources),
-        certainty=labels.certainty,
-    )
-
-
 def networks_on_all_images(
     config: Config,
     replicates: Sequence[int],
@@ -287,15 +253,13 @@ def networks_on_all_images(
     members = initialise(network, config.seed, replicates, "consistency")
     models = Replicates(members, images.device, "loop", replicates)
     draws = generators(config.seed, replicates, "views", images.device)
+    inputs = images.expand(len(members), *images.shape)
     return Training(
         models,
-        images.expand(len(members), *images.shape),
-        labels.classes,
+        Examples(inputs, labels.classes, certainty=labels.certainty),
         peak_rates(config),
-        config.pseudo_epochs,
-        config.pseudo_batch_size,
+        *budget(config),
         predictor(models),
-        certainty=labels.certainty,
         transform=lambda seen: views(pixels(seen), config.view_strength, 0.0, draws),
         draws=draws,
     )
@@ -337,7 +301,8 @@ def train(
     network = partial(Network, config.width, data.image_shape, classes)
     sources = [config.parent_replicate(replicate) for replicate in replicates]
     images, labels = data.train.on(device)
-    standardise(members, sources, images[:STATISTICS_IMAGES])
+    classifiers = Classifiers(replicates, members, sources)
+    classifiers.standardise(images[:STATISTICS_IMAGES])
     chosen = label_subsets(data, config, replicates).to(device)
     examples = labelled_examples(config, replicates, images[chosen], labels[chosen])
     parameters = count_parameters(predicting_network(config, members[0], network))
@@ -347,17 +312,21 @@ def train(
             fit_heads,  # imports scikit-learn: a second that the other arms don't need
         )
 
-        learnt = Learnt(fit_heads(config.freeze, members, examples), 1, config.labels, 0)
+        coded = classifiers.on_codes(examples)
+        heads = fit_heads(config.freeze, coded.inputs, coded.targets)
+        learnt = Learnt(classifiers.predictor(heads), 1, config.labels, 0)
         networks: Sequence[nn.Module] = ()
     else:
         earlier_epochs = 0
         if config.freeze == "fixed":
-            training = heads_alone(config, replicates, members, sources, examples)
+            training = heads_alone(config, classifiers, classifiers.on_codes(examples))
         elif config.freeze in ON_ALL_IMAGES:
-            codes = codes_by_source(members, sources, images)
+            codes = classifiers.codes(images)
             spread = propagated_labels(config, sources, codes, chosen, labels[chosen], classes)
             if config.freeze == "propagation":
-                training = heads_on_all_images(config, replicates, members, sources, codes, spread)
+                inputs = torch.stack([codes[source] for source in sources])
+                coded = Examples(inputs, spread.classes, certainty=spread.certainty)
+                training = heads_alone(config, classifiers, coded)
             else:
                 training = networks_on_all_images(config, replicates, images, spread, network)
         elif config.freeze == "lp-ft":
@@ -365,13 +334,12 @@ def train(
             # bits.
             probe_epochs, tuning_epochs = config.stages
             as_fixed = replace(config, freeze="fixed", epochs=probe_epochs)
-            probe = heads_alone(as_fixed, replicates, members, sources, examples)
-            fit_stage(config, probe, scoring)
-            earlier_epochs = probe.epochs_trained
+            probe = heads_alone(as_fixed, classifiers, classifiers.on_codes(examples))
+            earlier_epochs = learn(config, probe, scoring).epochs
             tuning = replace(config, epochs=tuning_epochs)
-            training = whole_networks(tuning, replicates, members, examples, strategy)
+            training = whole_networks(tuning, classifiers, examples, strategy)
         elif config.freeze in WHOLE_NETWORKS:
-            training = whole_networks(config, replicates, members, examples, strategy)
+            training = whole_networks(config, classifiers, examples, strategy)
         else:
             raise ValueError(f"no way to train freeze = {config.freeze!r}")
         learnt = learn(config, training, scoring, earlier_epochs, checkpoint)

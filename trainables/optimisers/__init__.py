@@ -9,25 +9,22 @@ from torch import Tensor
 
 from trainables.optimisers.adamw import AdamW as AdamW
 from trainables.optimisers.muon import Muon as Muon
+from trainables.optimisers.schedule import Schedule as Schedule
 
 
 class Optimiser(Protocol):
     """An optimiser as training uses it."""
 
-    @property
-    def steps_taken(self) -> int:
-        """Steps so far."""
-
     def step(self) -> None:
-        """Update every parameter from its gradient."""
+        """Update every parameter from its gradient, and count the step in the schedule."""
 
     def tensors(self) -> dict[str, Tensor]:
-        """All that the next step depends on, besides the parameters and `steps_taken`."""
+        """All that the next step changes and depends on, besides parameters and step count."""
 
-    def resume(self, steps_taken: int, tensors: Mapping[str, Tensor]) -> None:
-        """Continue after `steps_taken` steps, with what `tensors()` returned then."""
+    def resume(self, steps_taken: int) -> None:
+        """Continue after `steps_taken` steps; the caller fills `tensors()` with their values."""
 
 
-Make = Callable[[Mapping[str, Tensor], Mapping[str, float], int, float, float], Optimiser]
-"""Makes an optimiser from parameters by name, peak learning rates by prefix, the number of steps,
-the weight decay, and the share of the steps during which the rates rise: `AdamW`, `Muon`."""
+Make = Callable[[Mapping[str, Tensor], Schedule, float], Optimiser]
+"""Makes an optimiser from parameters by name, their learning rates and the weight decay: `AdamW`,
+`Muon`."""

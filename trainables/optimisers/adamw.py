@@ -7,13 +7,13 @@ to start, and a head's step takes 0.19 ms instead of 0.08.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
-from trainables.optimisers.schedule import Schedule, by_peak, device_of
+from trainables.optimisers.schedule import Schedule
 from trainables.replicates import has_remainder
 
 # β₂ = 0.95, not 0.999: runs of a few hundred to a few thousand steps are too short for a memory of
@@ -23,31 +23,23 @@ EPSILON = 1e-8
 
 
 class AdamW:
-    """AdamW (Loshchilov & Hutter 2019) for `parameters` by name, whose gradients are in `.grad`.
-
-    `peaks` are the peak learning rates of the one-cycle schedule, by prefix of a parameter's name;
-    the first prefix that matches counts. The schedule covers `steps` steps.
-    """
+    """AdamW (Loshchilov & Hutter 2019) for `parameters` by name, whose gradients are in `.grad`."""
 
     def __init__(
-        self,
-        parameters: Mapping[str, Tensor],
-        peaks: Mapping[str, float],
-        steps: int,
-        weight_decay: float,
-        warm_up: float,
+        self, parameters: Mapping[str, Tensor], schedule: Schedule, weight_decay: float
     ) -> None:
+        self.schedule = schedule
         self.weight_decay = weight_decay
-        self.schedule = Schedule(peaks.values(), steps, warm_up, device_of(parameters))
+        self.state = {
+            f"{kind} {name}": torch.zeros_like(parameter)
+            for kind in ("mean", "square")
+            for name, parameter in parameters.items()
+        }
+        """Running means of gradients and squared gradients."""
         self.groups = [
-            _Group(peak, {name: parameters[name] for name in names})
-            for peak, names in by_peak(parameters, peaks).items()
+            _Group(peak, names, parameters, self.state)
+            for peak, names in schedule.by_peak(parameters).items()
         ]
-
-    @property
-    def steps_taken(self) -> int:
-        """Steps so far."""
-        return int(self.schedule.steps_taken)
 
     @torch.no_grad()
     def step(self) -> None:
@@ -56,8 +48,8 @@ class AdamW:
             adamw(
                 group.parts,
                 _parts([p.grad for p in group.parameters if p.grad is not None]),
-                group.parts_of_means,
-                group.parts_of_squares,
+                group.means,
+                group.squares,
                 [],
                 group.counts,
                 fused=True,
@@ -72,46 +64,39 @@ class AdamW:
         self.schedule.steps_taken += 1
 
     def tensors(self) -> dict[str, Tensor]:
-        """All that the next step depends on, besides the parameters and `steps_taken`."""
-        return {name: tensor for group in self.groups for name, tensor in group.named().items()}
+        """All that the next step changes and depends on, besides parameters and step count."""
+        return self.state
 
-    def resume(self, steps_taken: int, tensors: Mapping[str, Tensor]) -> None:
-        """Continue after `steps_taken` steps, with what `tensors()` returned then."""
+    def resume(self, steps_taken: int) -> None:
+        """Continue after `steps_taken` steps; the caller fills `tensors()` with their values."""
         self.schedule.steps_taken.fill_(steps_taken)
-        for name, tensor in self.tensors().items():
-            tensor.copy_(tensors[name])
         for group in self.groups:
             for count in group.counts:
                 count.fill_(steps_taken)
 
 
 class _Group:
-    """Parameters with one learning rate, with running means of gradients and squared gradients.
+    """Parameters with one learning rate, and parts (`_parts`) of them and of their state.
 
-    Each part of a tensor (`_parts`) has its own count of steps.
+    Each part has its own count of steps.
     """
 
-    def __init__(self, peak: float, parameters: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self,
+        peak: float,
+        names: Sequence[str],
+        parameters: Mapping[str, Tensor],
+        state: Mapping[str, Tensor],
+    ) -> None:
         self.peak = peak
-        self.names = list(parameters)
-        self.parameters = list(parameters.values())
-        self.means = [torch.zeros_like(parameter) for parameter in self.parameters]
-        self.squares = [torch.zeros_like(parameter) for parameter in self.parameters]
+        self.parameters = [parameters[name] for name in names]
         self.parts = _parts(self.parameters)
-        self.parts_of_means = _parts(self.means)
-        self.parts_of_squares = _parts(self.squares)
+        self.means = _parts(state[f"mean {name}"] for name in names)
+        self.squares = _parts(state[f"square {name}"] for name in names)
         # A fused step needs them on the device and in float32.
         self.counts = [
             torch.zeros((), dtype=torch.float32, device=part.device) for part in self.parts
         ]
-
-    def named(self) -> dict[str, Tensor]:
-        kinds = {"mean": self.means, "square": self.squares}
-        return {
-            f"{kind} {name}": tensor
-            for kind, tensors in kinds.items()
-            for name, tensor in zip(self.names, tensors, strict=True)
-        }
 
 
 def _parts(stacked: Iterable[Tensor]) -> list[Tensor]:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from trainables.optimisers.adamw import AdamW
-from trainables.optimisers.schedule import Schedule, by_peak, device_of
+from trainables.optimisers.schedule import Schedule
 from trainables.replicates import steady_products
 
 # Validation MSE at d = 14 on mnist-5k after 3 epochs of batch 32, all matrices under Muon, n = 2:
@@ -52,17 +52,14 @@ class Muon:
     """Muon for the matrices in `parameters` whose names start with `prefix`, else AdamW.
 
     Parameters are (R, …), with gradients in `.grad`. Each parameter (R, M, K, …) is R matrices (M,
-    K · …). `peaks` are the peak learning rates of the one-cycle schedule, by prefix of a
-    parameter's name; the first prefix that matches counts. The schedule covers `steps` steps.
+    K · …).
     """
 
     def __init__(
         self,
         parameters: Mapping[str, Tensor],
-        peaks: Mapping[str, float],
-        steps: int,
+        schedule: Schedule,
         weight_decay: float,
-        warm_up: float,
         prefix: str = "",
     ) -> None:
         self.matrices = {
@@ -70,28 +67,23 @@ class Muon:
         }
         self.momenta = {name: torch.zeros_like(p) for name, p in self.matrices.items()}
         rest = {name: p for name, p in parameters.items() if name not in self.matrices}
-        self.adamw = AdamW(rest, peaks, steps, weight_decay, warm_up)
-        self.schedule = Schedule(peaks.values(), steps, warm_up, device_of(parameters))
-        # Matrices of one shape are made orthogonal together.
-        self.groups: list[tuple[float, list[str]]] = []
-        for peak, names in by_peak(self.matrices, peaks).items():
-            alike: dict[tuple[int, ...], list[str]] = {}
+        self.schedule = schedule
+        self.adamw = AdamW(rest, schedule, weight_decay)
+        self.groups: dict[tuple[float, int, int], list[str]] = {}
+        """Names of matrices by peak rate, shorter and longer side: these are made orthogonal
+        together."""
+        for peak, names in schedule.by_peak(self.matrices).items():
             for name in names:
-                alike.setdefault(tuple(sorted(_sides(self.matrices[name]))), []).append(name)
-            self.groups += [(peak, group) for group in alike.values()]
-
-    @property
-    def steps_taken(self) -> int:
-        """Steps so far."""
-        return int(self.schedule.steps_taken)
+                shorter, longer = sorted(_sides(self.matrices[name]))
+                self.groups.setdefault((peak, shorter, longer), []).append(name)
 
     @torch.no_grad()
     def step(self) -> None:
         """Update every parameter from its gradient."""
-        for peak, names in self.groups:
+        for (peak, _, longer), names in self.groups.items():
             rate = self.schedule.rate(peak)
             wide = torch.cat([_wide(self._direction(name)) for name in names])
-            scale = RMS * math.sqrt(wide.shape[-1])
+            scale = RMS * math.sqrt(longer)
             for name, step in zip(names, orthogonalise(wide).chunk(len(names)), strict=True):
                 parameter = self.matrices[name]
                 rows, columns = _sides(parameter)
@@ -99,8 +91,7 @@ class Muon:
                 parameter.mul_(1 - rate * self.adamw.weight_decay)
                 factor = (-rate * scale).to(parameter.dtype)
                 parameter.addcmul_(step.reshape(parameter.shape), factor)
-        self.adamw.step()
-        self.schedule.steps_taken += 1
+        self.adamw.step()  # which counts the step in the schedule of both
 
     def _direction(self, name: str) -> Tensor:
         """Update the momentum; return Nesterov's direction for the current gradient, (R, …)."""
@@ -110,16 +101,13 @@ class Muon:
         return gradient.lerp(momentum, MOMENTUM)
 
     def tensors(self) -> dict[str, Tensor]:
-        """All that the next step depends on, besides the parameters and `steps_taken`."""
+        """All that the next step changes and depends on, besides parameters and step count."""
         momenta = {f"momentum {name}": momentum for name, momentum in self.momenta.items()}
         return momenta | self.adamw.tensors()
 
-    def resume(self, steps_taken: int, tensors: Mapping[str, Tensor]) -> None:
-        """Continue after `steps_taken` steps, with what `tensors()` returned then."""
-        self.adamw.resume(steps_taken, tensors)
-        self.schedule.steps_taken.fill_(steps_taken)
-        for name, momentum in self.momenta.items():
-            momentum.copy_(tensors[f"momentum {name}"])
+    def resume(self, steps_taken: int) -> None:
+        """Continue after `steps_taken` steps; the caller fills `tensors()` with their values."""
+        self.adamw.resume(steps_taken)
 
 
 def _sides(parameter: Tensor) -> tuple[int, int]:

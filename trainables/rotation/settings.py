@@ -46,13 +46,11 @@ class Config(Settings):
     images from this alone."""
 
     def __post_init__(self) -> None:
-        require(self.loss in LOSSES, "loss", self.loss, " or ".join(LOSSES))
-        for name in ("batch_size", "epochs"):
-            value = getattr(self, name)
-            require(value >= 1, name, value, "an integer of at least 1")
-        require(self.learning_rate > 0, "learning_rate", self.learning_rate, "a number above 0")
+        self.require_one_of(LOSSES, "loss")
+        self.require_at_least(1, "batch_size", "epochs")
+        self.require_above_0("learning_rate")
         require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or a number above")
-        require(self.seed >= 0, "seed", self.seed, "an integer of at least 0")
+        self.require_at_least(0, "seed")
         _ = self.shape  # checks the fields of `Shape`
 
     @property

@@ -116,15 +116,14 @@ def train(
         seen = turned(upright.flatten(0, 1), degrees).view_as(upright)
         return seen, degrees.view(indices.shape)
 
+    orders = generators(config.seed, replicates, "order")
     earlier = fit(
         models,
         loss_function(config.loss),
-        Minibatches(
-            len(images), config.batch_size, generators(config.seed, replicates, "order"), gather
-        ),
+        Minibatches(len(images), config.batch_size, orders, gather, draws),
         Recipe(config.epochs, {"": config.learning_rate}, config.weight_decay),
         after_epoch,
-        Resumable(checkpoint, history, draws),
+        Resumable(checkpoint, history),
     )
     columns: dict[str, list[float]] = {}
     for short, name in (("val", "validation"), ("test", "test")):

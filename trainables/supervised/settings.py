@@ -38,13 +38,11 @@ class Config(Settings):
 
     def __post_init__(self) -> None:
         require_labels(self.labels, self.batch_size)
-        require(0 <= self.augment <= 4, "augment", self.augment, "a number from 0 to 4")
-        for name in ("views", "epochs", "width"):
-            value = getattr(self, name)
-            require(value >= 1, name, value, "an integer of at least 1")
-        require(self.learning_rate > 0, "learning_rate", self.learning_rate, "a number above 0")
+        self.require_between(0, 4, "augment")
+        self.require_at_least(1, "views", "epochs", "width")
+        self.require_above_0("learning_rate")
         require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or a number above")
-        require(self.seed >= 0, "seed", self.seed, "an integer of at least 0")
+        self.require_at_least(0, "seed")
 
     @property
     def sees_views(self) -> bool:

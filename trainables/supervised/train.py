@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -88,13 +89,11 @@ def train(
 
     training = Training(
         models,
-        examples.images if config.sees_views else pixels(examples.images),
-        examples.targets,
+        replace(examples, inputs=pixels(examples.inputs)),
         {"": config.learning_rate},
         config.epochs,
         config.batch_size or config.labels,
         predictor(models),
-        examples.views,
     )
     scoring = Scoring(replicates, data, report, count_parameters(members[0]), score_after)
     learnt = learn(config, training, scoring, checkpoint=checkpoint)
