@@ -14,6 +14,7 @@ from analysis.statistics.interval import PERCENT as PERCENT
 from analysis.statistics.interval import Interval as Interval
 from analysis.statistics.interval import finite_mean as finite_mean
 from analysis.statistics.interval import holm as holm
+from analysis.statistics.interval import holm_table as holm_table
 from analysis.statistics.interval import independent_difference as independent_difference
 from analysis.statistics.interval import mean_interval as mean_interval
 from analysis.statistics.interval import unadjusted as unadjusted

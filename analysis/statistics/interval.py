@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
@@ -167,6 +168,14 @@ def holm(p_values: Sequence[float] | FloatArray) -> FloatArray:
     multiplied = p[ascending] * np.arange(len(ascending), 0, -1)
     adjusted[ascending] = np.minimum(np.maximum.accumulate(multiplied), 1.0)
     return adjusted
+
+
+def holm_table(lines: Iterable[Mapping[str, object]]) -> pd.DataFrame:
+    """One family of comparisons as a table, with the column `p_holm` after `p`."""
+    table = pd.DataFrame(lines)
+    if len(table):
+        table.insert(table.columns.get_loc("p") + 1, "p_holm", holm(table["p"].to_numpy(float)))
+    return table
 
 
 def finite(values: ArrayLike, name: str) -> FloatArray:

@@ -10,7 +10,7 @@ from analysis.results import Results
 from analysis.statistics import (
     Interval,
     crossed_bootstrap,
-    holm,
+    holm_table,
     mean_interval,
     negligible,
     sequential_interval,
@@ -127,15 +127,7 @@ def differences(rows: pd.DataFrame, first: str = "fixed", second: str = "full") 
                 "cells": " ".join([pairs["cell_1"].iloc[0], pairs["cell_2"].iloc[0]]),
             }
         )
-    return _corrected(lines)
-
-
-def _corrected(lines: list[dict[str, object]]) -> pd.DataFrame:
-    """The lines as a table, with `p_holm` after `p`."""
-    table = pd.DataFrame(lines)
-    if len(table):
-        table.insert(table.columns.get_loc("p") + 1, "p_holm", holm(table["p"]))
-    return table
+    return holm_table(lines)
 
 
 def mean_differences(
@@ -220,7 +212,7 @@ def against(
             )
     asked = [line for line in lines if line["arm"] == ASSIGNED_ARM]
     others = [line for line in lines if line["arm"] != ASSIGNED_ARM]
-    tables = [_corrected(part) for part in (asked, others) if part]
+    tables = [holm_table(part) for part in (asked, others) if part]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
