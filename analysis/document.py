@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 import pandas as pd
@@ -24,7 +24,7 @@ from pandas.api.types import infer_dtype
 
 from analysis.inline import inline, shows_pictures
 from analysis.statistics import finite_mean
-from analysis.style import save_png
+from analysis.style import figure_as_png, figure_as_svg
 from analysis.words import WORDS, explained
 from study.errors import DataMissing, StoreError
 
@@ -35,21 +35,12 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 """Names that are safe in a file's name and in a link."""
 
 
-LARGEST = 1_500_000
+EMBED_LIMIT = 1_500_000
 """Most characters of an SVG or a CSV file within the page. A larger figure is a PNG there; a
 larger table is only a file beside the page."""
 
 MOST_ROWS = 500
 """Most rows of a table that the page shows."""
-
-
-class Element(NamedTuple):
-    """A piece of a section."""
-
-    kind: str
-    """The macro of `elements.html.j2` that draws it."""
-    values: dict[str, Any]
-    """The macro's arguments."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +88,7 @@ class Glance:
 
 @dataclass
 class Section:
-    """One part of the report. All texts are plain; the template escapes them."""
+    """One part of the report. All texts are plain but `elements`; the template escapes them."""
 
     anchor: str
     """Target of links: `#anchor`."""
@@ -111,113 +102,71 @@ class Section:
     """Its line in the page's summary; None: its first conclusion."""
     cells: list[str] = field(default_factory=list)
     """The cells that the sentences are computed from."""
-    elements: list[Element] = field(default_factory=list)
-    """Its elements, in order."""
+    elements: list[str] = field(default_factory=list)
+    """The HTML of its elements, in order, with `PLACEHOLDERS` for their numbers."""
 
     @property
     def answer(self) -> Glance | None:
         """Its line in the page's summary; None for a section without conclusions."""
         return self.glance or (Glance(self.conclusions[0]) if self.conclusions else None)
 
-    def shown(self) -> Shown:
-        """The section in HTML, with `NUMBER` in place of the numbers of figures and tables."""
-        for element in self.elements:
-            if element.kind in NUMBERED:
-                element.values["number"] = NUMBER.format(element.kind)
-        return Shown(
-            self.anchor, self.title, self.answer, html("section", {"section": self}),
-            self.conclusions, self.cells,
-        )  # fmt: skip
+
+PLACEHOLDERS = {"figure": "\ue000figure\ue001", "table": "\ue000table\ue001"}
+"""Placeholder for the number of an element of each kind; its delimiters occur in no text."""
 
 
-NUMBERED = ("figure", "table")
-"""Kinds of elements that a page counts."""
-
-NUMBER = "\ue000{}\ue001"
-"""Placeholder for the number of an element of this kind; its delimiters occur in no text."""
-
-
-@dataclass
-class Shown:
-    """A section in HTML."""
-
-    anchor: str
-    title: str
-    answer: Glance | None
-    html: str
-    conclusions: list[str]
-    cells: list[str]
-
-
-@dataclass
-class Written:
-    """Finished sections with their files."""
-
-    sections: list[Shown]
-    left_out: list[str]
-    files: dict[str, bytes]
-    """Contents of figures and tables by path below the document's folder."""
-
-
-@cache
-def environment() -> jinja2.Environment:
-    """The templates. They escape their values; an undefined name is an error."""
-    made = jinja2.Environment(
+def templates(**options: Any) -> jinja2.Environment:
+    """The templates, with further options of Jinja. An undefined name is an error."""
+    return jinja2.Environment(
         loader=jinja2.PackageLoader("analysis"),
-        autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        **options,
     )
+
+
+@cache
+def html_templates() -> jinja2.Environment:
+    """The templates of the page. They escape their values."""
+    made = templates(autoescape=True)
     made.filters["explained"] = explained
     return made
 
 
 def html(kind: str, values: Mapping[str, Any]) -> str:
-    """The HTML of one element."""
-    macro = getattr(environment().get_template("elements.html.j2").module, kind)
+    """The HTML of one element: `kind` is a macro of `elements.html.j2`, `values` its arguments."""
+    macro = getattr(html_templates().get_template("elements.html.j2").module, kind)
     return str(macro(**values))
 
 
+@dataclass
 class Document:
-    """Collects sections, saving their figures and tables under `folder`.
+    """Collects sections, and the files of their figures and tables.
 
     Names of sections, figures and tables become names of files and links. Raises `StoreError` for
     a name with other characters than letters, digits, `-` and `_`, since a name from a results
     folder may hold any.
     """
 
-    def __init__(self, folder: Path, alone: bool = False) -> None:
-        """With `alone`, the page has no files beside it, so it holds the largest tables too."""
-        self.folder = folder
-        self.alone = alone
-        self.figures = folder / "figures"
-        self.tables = folder / "tables"
-        self.figures.mkdir(parents=True, exist_ok=True)
-        self.tables.mkdir(parents=True, exist_ok=True)
-        self.sections: list[Section] = []
-        self.earlier: list[Shown] = []
-        """Sections written elsewhere; they come first on the page."""
-        self.left_out: list[str] = []
-        """Parts left out because images are missing, each as `section: part`."""
+    alone: bool = False
+    """True if the page has no files beside it, so that it holds the largest tables too."""
+    sections: list[Section] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    """Parts left out because images are missing, each as `section: part`."""
+    files: dict[str, bytes] = field(default_factory=dict)
+    """Contents of figures and tables by path below the folder of the page."""
 
     def section(self, anchor: str, title: str, lead: str = "") -> Section:
         """Begin a section."""
         self.sections.append(Section(_checked(anchor), title, lead))
         return self.sections[-1]
 
-    def written(self) -> Written:
-        """The sections so far with their files."""
-        paths = [path for kind in (self.figures, self.tables) for path in sorted(kind.iterdir())]
-        files = {str(path.relative_to(self.folder)): path.read_bytes() for path in paths}
-        return Written([section.shown() for section in self.sections], self.left_out, files)
-
-    def add(self, written: Written) -> None:
-        """Add sections written elsewhere, with their files."""
-        for name, content in written.files.items():
-            (self.folder / name).write_bytes(content)
-        self.earlier += written.sections
-        self.left_out += written.left_out
+    def add(self, other: Document) -> None:
+        """Add the sections and files of another document."""
+        self.sections += other.sections
+        self.left_out += other.left_out
+        self.files |= other.files
 
     @contextmanager
     def where_data_allow(self, part: str) -> Iterator[None]:
@@ -229,7 +178,7 @@ class Document:
             self.text(f"Left out, as the images of the study are missing: {part}.")
 
     def _add(self, kind: str, **values: Any) -> None:
-        self.sections[-1].elements.append(Element(kind, values))
+        self.sections[-1].elements.append(html(kind, values))
 
     def text(self, paragraph: str) -> None:
         """Add a paragraph."""
@@ -248,23 +197,22 @@ class Document:
         self._add("explorer", **values)
 
     def figure(self, name: str, drawn: Figure, caption: str) -> None:
-        """Add a figure, and save it as `figures/NAME.png` and `.svg`."""
-        png, svg = (self.figures / f"{_checked(name)}.{suffix}" for suffix in ("png", "svg"))
-        save_png(drawn, png)
+        """Add a figure, with the files `figures/NAME.png` and `.svg`."""
+        path = f"figures/{_checked(name)}"
+        picture = self.files[f"{path}.png"] = figure_as_png(drawn)
         drawn.set_layout_engine("none")  # skips a second layout, half of the SVG's time
         shown = None if shows_pictures(drawn) else inline(drawn)
-        if shown:
-            svg.write_text(shown.file, encoding="utf-8")
-        else:
-            drawn.savefig(svg, metadata={"Date": None})
-        if shown and len(shown.svg) > LARGEST:
+        svg = shown.file if shown else figure_as_svg(drawn)
+        self.files[f"{path}.svg"] = svg.encode()
+        if shown and len(shown.svg) > EMBED_LIMIT:
             shown = None
         self._add(
             "figure",
             name=name,
+            number=PLACEHOLDERS["figure"],
             caption=caption,
             width=round(drawn.get_size_inches()[0] * 96),
-            picture="" if shown else uri("image/png", png.read_bytes()),
+            picture="" if shown else uri("image/png", picture),
             drawn=shown,
         )
 
@@ -276,7 +224,7 @@ class Document:
         shown: pd.DataFrame | None = None,
         opened: bool = False,
     ) -> None:
-        """Add a table, and save it whole as `tables/NAME.csv` and `.parquet`.
+        """Add a table, which the files `tables/NAME.csv` and `.parquet` hold whole.
 
         The page shows the first `MOST_ROWS` rows of `shown`, which has some of its columns
         (default: all), folded unless `opened`.
@@ -287,6 +235,7 @@ class Document:
         self._add(
             "table",
             name=name,
+            number=PLACEHOLDERS["table"],
             caption=caption,
             files=files,
             header=list(map(str, visible.columns)),
@@ -295,47 +244,67 @@ class Document:
             opened=opened,
         )
 
+    def figure_with_table(
+        self, name: str, drawn: Figure, caption: str, table: pd.DataFrame, table_caption: str
+    ) -> None:
+        """Add a figure and the table of its estimates, both of this name.
+
+        The page shows the table without the column `interval`: the caption says its kind.
+        """
+        self.figure(name, drawn, caption)
+        self.table(name, table, table_caption, shown=table.drop(columns=["interval"]))
+
     def download(self, name: str, table: pd.DataFrame, caption: str) -> None:
-        """Add a link to a table too long to read, saved as `tables/NAME.csv` and `.parquet`."""
+        """Add a link to a table too long to read, with files as for `table`."""
         self._add("download", caption=caption, count=len(table), files=self.save(name, table))
 
     def save(self, name: str, table: pd.DataFrame) -> dict[str, str]:
-        """Save a table as CSV and Parquet; return the link to the CSV by its file name.
+        """Add a table's files, CSV and Parquet; return the link to the CSV by its file name.
 
-        The link is a `data:` URI that holds the table, unless the table has more than `LARGEST`
-        characters and the page has files beside it.
+        The link is a `data:` URI that holds the table, unless the table has more than
+        `EMBED_LIMIT` characters and the page has files beside it.
         """
-        csv, parquet = (self.tables / f"{_checked(name)}.{form}" for form in ("csv", "parquet"))
+        path = f"tables/{_checked(name)}"
         text = table.to_csv(index=False)
-        csv.write_text(text, encoding="utf-8")
-        _of_one_type(table).to_parquet(parquet, index=False)
-        held = self.alone or len(text) <= LARGEST
-        return {csv.name: uri("text/csv", text.encode()) if held else f"tables/{csv.name}"}
+        self.files[f"{path}.csv"] = text.encode()
+        self.files[f"{path}.parquet"] = _of_one_type(table).to_parquet(index=False)
+        held = self.alone or len(text) <= EMBED_LIMIT
+        return {f"{name}.csv": uri("text/csv", text.encode()) if held else f"{path}.csv"}
 
-    def render(self, **context: Any) -> Path:
-        """Write `index.html` and the table of conclusions; return the path of the page."""
-        page = environment().get_template("report.html.j2")
-        shown = [*self.earlier, *(section.shown() for section in self.sections)]
+    def write(self, folder: Path, **context: Any) -> Path:
+        """Write the page as `index.html`, and its files beside it; return the path of the page."""
+        page = self.render(**context)
+        for kind in ("figures", "tables"):
+            (folder / kind).mkdir(parents=True, exist_ok=True)
+        for name, content in self.files.items():
+            (folder / name).write_bytes(content)
+        path = folder / "index.html"
+        path.write_text(page, encoding="utf-8")
+        return path
+
+    def render(self, **context: Any) -> str:
+        """The page. Adds the files of the table of conclusions."""
+        template = html_templates().get_template("report.html.j2")
         sentences = [
             (section.anchor, sentence, " ".join(section.cells))
-            for section in shown
+            for section in self.sections
             for sentence in section.conclusions
         ]
         columns = ["section", "sentence", "cells"]
         self.save("conclusions", pd.DataFrame(sentences, columns=columns))
-        unsaid: dict[str, Any] = {"progress": "", "refresh": 0, "samples": [], "facts": {}}
-        content = page.render(sections=shown, words=WORDS, **unsaid | context)
-        path = self.folder / "index.html"
-        path.write_text(_numbered(content), encoding="utf-8")
-        return path
+        defaults: dict[str, Any] = {
+            "sections": self.sections, "left_out": self.left_out, "words": WORDS,
+            "progress": "", "refresh": 0, "samples": [], "facts": {},
+        }  # fmt: skip
+        return _numbered(template.render(defaults | context))
 
 
 def _numbered(page: str) -> str:
-    """Number the figures and tables of a page: fill in the placeholders `NUMBER` in order."""
-    for kind in NUMBERED:
+    """Number the figures and tables of a page: fill in the placeholders in order."""
+    for kind, placeholder in PLACEHOLDERS.items():
         parts = page.split(f'data-{kind}="')
         for number, part in enumerate(parts[1:], 1):
-            parts[number] = part.replace(NUMBER.format(kind), str(number))
+            parts[number] = part.replace(placeholder, str(number))
         page = f'data-{kind}="'.join(parts)
     return page
 

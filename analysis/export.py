@@ -72,31 +72,23 @@ def best_models(results: Results, left_out: list[str]) -> Iterator[Model]:
 
     Models that are better on validation images but can't be exported are added to `left_out`.
     """
-
-    def done(experiments: tuple[str, ...]) -> list[str]:
-        return [name for name in experiments if len(results.of(name))]
-
-    def best(
-        tables: list[pd.DataFrame], measure: Measure, make: Callable[..., Model]
-    ) -> Iterator[Model]:
-        rows = pd.concat(tables, ignore_index=True).drop_duplicates(["cell", "replicate"])
-        for group in by_validation(rows, measure):
+    choices: list[tuple[pd.DataFrame, Measure, Callable[[Results, pd.DataFrame], Model]]] = []
+    if tables := [results.of(name) for name in AUTOENCODERS if len(results.of(name))]:
+        choices.append((pd.concat(tables, ignore_index=True), ERROR, autoencoder))
+    # The few-shot rows of `rows_of` include the supervised network.
+    found = [name for name in CLASSIFIERS if len(results.of(name))]
+    if asked := dict.fromkeys("fewshot" if name == "supervised" else name for name in found):
+        rows = pd.concat([rows_of(results, name) for name in asked], ignore_index=True)
+        choices += [(group, ACCURACY, classifier) for _, group in rows.groupby("labels")]
+    for rows, measure, make in choices:
+        for group in by_validation(rows.drop_duplicates(["cell", "replicate"]), measure):
             try:
                 yield make(results, group)
-                return
+                break
             except DataMissing:
                 raise
             except (RuntimeError, ValueError) as error:  # of the store, a setting, a user's network
                 left_out.append(f"cell {group['cell'].iloc[0]}: {reason(str(error))}")
-
-    if found := done(AUTOENCODERS):
-        yield from best([results.of(name) for name in found], ERROR, autoencoder)
-    # The few-shot rows of `rows_of` include the supervised network.
-    if found := done(CLASSIFIERS):
-        asked = dict.fromkeys("fewshot" if name == "supervised" else name for name in found)
-        rows = pd.concat([rows_of(results, name) for name in asked], ignore_index=True)
-        for _, group in rows.groupby("labels"):
-            yield from best([group], ACCURACY, classifier)
 
 
 def by_validation(rows: pd.DataFrame, measure: Measure) -> Iterator[pd.DataFrame]:

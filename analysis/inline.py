@@ -7,7 +7,6 @@ series; `attach_notes` adds lines to the text of marks; tick labels name values.
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,20 +19,22 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.container import BarContainer, ErrorbarContainer
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
-from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator
+from matplotlib.transforms import Transform
 from numpy.typing import NDArray
 
-from analysis.style import COLOURS, notes_of
+from analysis.style import COLOURS, figure_as_svg, notes_of
 
 MOST_MARKS = 3000
 """Most marks of a figure that show their values; each takes some 80 bytes of the page."""
 
 MOST_PIXELS = 400
 """Largest matrix drawn as colours, in pixels, whose pixels show their values."""
+
+MOST_IN_WORDS = 12
+"""Most series of a figure that its alternative text describes."""
 
 NEAR = 0.03
 """A value this near to a tick, as a fraction of the axis, gets the tick's label: series are shifted
@@ -76,13 +77,10 @@ class Inline:
     """The SVG as a part of a page."""
     themed: bool
     """True if its colours follow the page; False if it has images, as numbers may stand on them."""
-    width: float
-    """In points, like the coordinates of the marks."""
     least: int
     """Width in pixels at which its smallest font size is `SMALLEST_LETTERS`."""
-    series: list[str] = field(default_factory=list)
-    marks: list[Mark] = field(default_factory=list)
-    alt: str = ""
+    marks: list[Mark]
+    alt: str
     """The figure in words, computed from its marks."""
 
 
@@ -97,8 +95,19 @@ class _Drawn:
     """(n, 2), in the coordinates of `artist`."""
     bars: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     """Ends of the points' error bars, (n, 2), by axis `x` or `y`."""
-    names: Sequence[str] | None = None
+    names: Sequence[str] = ()
     """Names of the points, if any, shown with their values."""
+
+    @property
+    def transform(self) -> Transform:
+        """From `points` to pixels."""
+        drawn = self.artist
+        return drawn.get_transform() if isinstance(drawn, Line2D) else self.axes.transData
+
+    @property
+    def is_level(self) -> bool:
+        """True for a line across the whole panel, whose x values are not data."""
+        return self.transform != self.axes.transData
 
 
 def shows_pictures(drawn: Figure) -> bool:
@@ -109,25 +118,18 @@ def shows_pictures(drawn: Figure) -> bool:
 def inline(drawn: Figure) -> Inline:
     """The SVG and the marks of a figure that has been laid out."""
     panels = [found for axes in drawn.axes for found in _series_of(axes)]
-    legends = [*drawn.legends, *filter(None, (axes.get_legend() for axes in drawn.axes))]
     labels = list(dict.fromkeys(found.label for found in panels if found.label))
-    _name_groups(drawn, legends, labels)
-    buffer = io.StringIO()
-    # No date: the same figure gives the same file.
-    drawn.savefig(buffer, format="svg", metadata={"Date": None})
-    width, height = (72 * inches for inches in drawn.get_size_inches())
-    marks: list[Mark] = []
-    for found in panels:
-        marks.extend(_marks(found, drawn, height, labels))
+    _name_groups(drawn, labels)
+    svg = figure_as_svg(drawn)
+    width = 72 * drawn.get_size_inches()[0]
+    marks = [mark for found in panels for mark in _marks(found, drawn, labels)]
     sizes = [text.get_fontsize() for text in drawn.findobj(Text) if text.get_text().strip()]
     themed = not any(axes.images for axes in drawn.axes)
     return Inline(
-        file=buffer.getvalue(),
-        svg=_for_page(buffer.getvalue(), THEME if themed else {}),
+        file=svg,
+        svg=_for_page(svg, THEME if themed else {}),
         themed=themed,
-        width=width,
         least=round(width * SMALLEST_LETTERS / min(sizes, default=10)),
-        series=labels,
         marks=marks[:MOST_MARKS],
         alt=_in_words(panels),
     )
@@ -186,8 +188,9 @@ def _label(*artists: Any) -> str:
     return ""
 
 
-def _name_groups(drawn: Figure, legends: list[Legend], labels: list[str]) -> None:
+def _name_groups(drawn: Figure, labels: list[str]) -> None:
     """Give artists and legend entries of each series the ids that `_for_page` looks for."""
+    legends = [*drawn.legends, *filter(None, (axes.get_legend() for axes in drawn.axes))]
     count = 0
 
     def name(artist: Artist, kind: str, label: str) -> None:
@@ -216,10 +219,9 @@ def _for_page(svg: str, theme: Mapping[str, str]) -> str:
     """
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'<svg ([^>]*?)\bwidth="[^"]*"', r"<svg \1", svg, count=1)
-    svg = re.sub(r'<svg ([^>]*?)\bheight="[^"]*"', r"<svg \1", svg, count=1)
-    svg = re.sub(r'id="series-(\d+)-\d+"', r'data-series="\1"', svg)
-    svg = re.sub(r'id="legend-(\d+)-\d+"', r'data-legend="\1"', svg)
+    for size in ("width", "height"):
+        svg = re.sub(rf'<svg ([^>]*?)\b{size}="[^"]*"', r"<svg \1", svg, count=1)
+    svg = re.sub(r'id="(series|legend)-(\d+)-\d+"', r'data-\1="\2"', svg)
     svg = re.sub(r' id="[A-Za-z0-9]+_\d+"', "", svg)
 
     def themed(found: re.Match[str]) -> str:
@@ -237,12 +239,10 @@ def _for_page(svg: str, theme: Mapping[str, str]) -> str:
 # --- what its marks say ----------------------------------------------------------------------
 
 
-def _marks(found: _Drawn, drawn: Figure, height: float, labels: list[str]) -> Iterator[Mark]:
-    axes, scale = found.axes, 72 / drawn.dpi
-    pixels = found.artist.get_transform().transform(found.points)
-    if isinstance(found.artist, AxesImage) or not isinstance(found.artist, Line2D):
-        pixels = axes.transData.transform(found.points)
-    inside = axes.bbox.padded(2)
+def _marks(found: _Drawn, drawn: Figure, labels: list[str]) -> Iterator[Mark]:
+    scale, height = 72 / drawn.dpi, 72 * drawn.get_size_inches()[1]
+    pixels = found.transform.transform(found.points)
+    inside = found.axes.bbox.padded(2)
     series = labels.index(found.label) if found.label else -1
     notes = notes_of(found.artist)
     for index, ((x, y), (across, up)) in enumerate(zip(found.points, pixels, strict=True)):
@@ -265,15 +265,9 @@ def _says(found: _Drawn, index: int, x: float, y: float) -> list[str]:
         return f" [{low:.4g}, {high:.4g}]" if np.isfinite((low, high)).all() else ""
 
     lines.append(f"{up or title or 'value'}: {_value(axes.yaxis, y)}{interval('y')}")
-    if not _is_level(found):
+    if not found.is_level:
         lines.append(f"{across or 'at'}: {_value(axes.xaxis, x)}{interval('x')}")
     return [*lines, found.names[index] if found.names else ""]
-
-
-def _is_level(found: _Drawn) -> bool:
-    """True for a line across the whole panel, whose x values are not data."""
-    transform = found.artist.get_transform()
-    return isinstance(found.artist, Line2D) and transform != found.axes.transData
 
 
 def _name(axes: Axes, which: str) -> str:
@@ -314,17 +308,17 @@ def _ticks(axis: Axis) -> tuple[NDArray[np.float64], list[str], float]:
     return transform.transform(places), names, NEAR * abs(high - low)
 
 
-def _in_words(panels: list[_Drawn], most: int = 12) -> str:
-    """The course of up to `most` series, from first mark to last, in words."""
+def _in_words(panels: list[_Drawn]) -> str:
+    """The course of up to `MOST_IN_WORDS` series, from first mark to last, in words."""
     phrases = []
     for found in panels:
         points = found.points[np.isfinite(found.points).all(axis=1)]
         dots = isinstance(found.artist, Line2D) and found.artist.get_marker() == "."
-        if found.names is not None or dots or not len(points) or not found.label:
+        if found.names or dots or not len(points) or not found.label:
             continue
         (x0, y0), (x1, y1) = points[0], points[-1]
         axes = found.axes
-        if _is_level(found):
+        if found.is_level:
             course = f"{y0:.4g}"
         elif len(points) == 1:
             course = f"{_value(axes.yaxis, y0)} at {_value(axes.xaxis, x0)}"
@@ -337,8 +331,8 @@ def _in_words(panels: list[_Drawn], most: int = 12) -> str:
         phrases.append(f"{title + ', ' if title else ''}{found.label}: {course}")
     if not phrases:
         return ""
-    left = len(phrases) - most
+    left = len(phrases) - MOST_IN_WORDS
     more = f"; and {left} more" if left > 0 else ""
     axes = panels[0].axes
     about = f"{_name(axes, 'y') or 'Values'} by {_name(axes, 'x') or 'setting'}. "
-    return about + "; ".join(phrases[:most]) + more + "."
+    return about + "; ".join(phrases[:MOST_IN_WORDS]) + more + "."

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pandas as pd
 import torch
 import yaml
 from markupsafe import Markup
 
+from analysis.document import templates
 from analysis.report.captions import GIVEN
 from analysis.results import Results
 from analysis.statistics import Interval, mean_interval
@@ -47,6 +47,8 @@ class Measure:
     """Column of rows without its prefix `val_` or `test_`; also the hub's name of the metric."""
     best: str
     """Whether less (`min`) or more (`max`) is better."""
+    task: str
+    """Hugging Face's name of the task."""
     digits: int
     scale: float = 1.0
     unit: str = ""
@@ -56,10 +58,8 @@ class Measure:
         return f"{self.scale * value:.{self.digits}f}{self.unit}"
 
 
-ERROR = Measure("squared error per pixel", "mse", "min", 4)
-ACCURACY = Measure("accuracy", "accuracy", "max", 1, 100.0, " %")
-TASKS = {"mse": "image-feature-extraction", "accuracy": "image-classification"}
-"""Hugging Face's name of the task by the column of its measure."""
+ERROR = Measure("squared error per pixel", "mse", "min", "image-feature-extraction", 4)
+ACCURACY = Measure("accuracy", "accuracy", "max", "image-classification", 1, 100.0, " %")
 
 
 @dataclass(frozen=True)
@@ -125,17 +125,10 @@ class Model:
 
 def card(results: Results, models: Sequence[Model], left_out: Sequence[str]) -> str:
     """The card of `models`; `left_out` lists better ones that can't be exported."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("analysis"),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=markdown,
-        autoescape=False,
-    )
     blocks = results.store.provenance([model.row["cell"] for model in models])
     classifiers = [model for model in models if model.measure is ACCURACY]
-    return environment.get_template("model_card.md.j2").render(
+    template = templates(finalize=markdown).get_template("model_card.md.j2")
+    return template.render(
         front_matter=Markup(front_matter(results, models)),
         title=f"{results.plan['study']} on {dataset_name(results)}",
         own_images=is_path(results.plan["dataset"]),
@@ -176,7 +169,7 @@ def front_matter(results: Results, models: Sequence[Model]) -> str:
     hub_name = None if own else HUB_NAMES.get(dataset)
     found = [
         {
-            "task": {"type": TASKS[model.measure.column]},
+            "task": {"type": model.measure.task},
             "dataset": {"type": hub_name or dataset, "name": dataset, "split": "test"},
             "metrics": [
                 {
@@ -191,7 +184,7 @@ def front_matter(results: Results, models: Sequence[Model]) -> str:
     content = {
         "license": "unknown" if own else "apache-2.0",
         "library_name": "pytorch",
-        "pipeline_tag": TASKS[models[-1].measure.column],
+        "pipeline_tag": models[-1].measure.task,
         "tags": ["autoencoder", "few-shot", "torch.export", "safetensors"],
         **({"datasets": [hub_name]} if hub_name else {}),
         "metrics": list(dict.fromkeys(model.measure.column for model in models)),

@@ -8,7 +8,7 @@ results.rows            # a DataFrame, one line a replicate
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -79,6 +79,11 @@ class Results:
         channels, height, width = self.plan.get("image_shape", GREY_28)
         return channels, height, width
 
+    def planned(self, experiment: str) -> dict[str, Any]:
+        """The plan of an experiment; a plan without cells if it isn't in the plan."""
+        found = (e for e in self.plan["experiments"] if e["name"] == experiment)
+        return next(found, {"name": experiment, "axes": {}, "metric": "", "cells": []})
+
     @cached_property
     def _wanted(self) -> dict[str, dict[str, int]]:
         """Number of requested replicates by experiment and finished cell, in the grid's order."""
@@ -95,6 +100,17 @@ class Results:
     def cells(self, experiment: str) -> list[str]:
         """Ids of the finished cells of an experiment, in the order of its grid."""
         return list(self._wanted.get(experiment, ()))
+
+    def setting_values(
+        self, experiment: str, text: Callable[[object], str] = str
+    ) -> dict[str, list[str]]:
+        """The distinct values of each setting in the plan of an experiment, and of the number of
+        replicates, as `text` writes them."""
+        values: dict[str, dict[str, None]] = {}
+        for cell in self.planned(experiment)["cells"]:
+            for name, value in {**cell["config"], "replicates": cell["replicates"]}.items():
+                values.setdefault(name, {})[text(value)] = None
+        return {name: list(distinct) for name, distinct in values.items()}
 
     def replicates(self, cell: str) -> range:
         """The requested replicates of a finished cell; empty if it isn't finished."""
@@ -227,6 +243,11 @@ class Results:
     def test_labels(self) -> torch.Tensor:
         """The test labels, (N,) int64."""
         return self.dataset.test.on("cpu")[1]
+
+
+def distinct(records: Iterable[Mapping[str, Any]], name: str) -> str:
+    """All values of `name` in the provenance of blocks, in order."""
+    return ", ".join(sorted({str(record[name]) for record in records if name in record}))
 
 
 def settings_of(kind: Any, config: Mapping[str, Any]) -> Any:

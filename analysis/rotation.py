@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from analysis.results import Results
 from analysis.selection import best_setting
-from analysis.statistics import LEVEL, Interval, holm, mean_interval, unadjusted, verdict
+from analysis.statistics import LEVEL, Interval, holm_table, mean_interval, unadjusted, verdict
 from analysis.style import COLOURS, LINES, MARKERS, error_bars, figure, styled
 from trainables.rotation.train import held_out_angles
 
@@ -115,10 +115,7 @@ def differences(rows: pd.DataFrame) -> pd.DataFrame:
                     "cells": f"{naive['cell'].iloc[0]} {other['cell'].iloc[0]}",
                 }
             )
-    table = pd.DataFrame(lines)
-    if len(table):
-        table.insert(7, "p_holm", holm(table["p"]))
-    return table
+    return holm_table(lines)
 
 
 def errors(results: Results, rows: pd.DataFrame) -> pd.DataFrame:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -70,12 +70,26 @@ class StyledFigure(Figure):
 
 
 @styled()
-def save_png(drawn: Figure, path: Path) -> None:
-    """Save a figure as PNG. It is drawn only once; `savefig` draws twice."""
+def figure_as_png(drawn: Figure) -> bytes:
+    """A figure as PNG. It is drawn only once; `savefig` draws twice."""
     drawn.set_dpi(PIXELS_AN_INCH)
     canvas = FigureCanvasAgg(drawn)
     canvas.draw()
-    imsave(path, np.asarray(canvas.buffer_rgba()))
+    return as_png(np.asarray(canvas.buffer_rgba()))
+
+
+def as_png(picture: ArrayLike) -> bytes:
+    """A picture, (H, W, 3 or 4), as PNG."""
+    buffer = io.BytesIO()
+    imsave(buffer, picture, format="png")
+    return buffer.getvalue()
+
+
+def figure_as_svg(drawn: Figure) -> str:
+    """A figure as SVG, without a date: the same figure gives the same text."""
+    buffer = io.StringIO()
+    drawn.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()
 
 
 @styled()
@@ -126,12 +140,12 @@ def latent_dim_axis(axes: Axes, dims: Iterable[int], apart: float = 1.1) -> None
     axes.set_xlabel("latent dimension d")
 
 
-def class_axis(axis: Axis, names: Sequence[str], most: int = 40) -> None:
-    """Set ticks 0, 1 … with the names of classes, at most `most` of them.
+def class_axis(axis: Axis, names: Sequence[str]) -> None:
+    """Set ticks 0, 1 … with the names of classes, at most 40 of them.
 
     Long names on an x axis are rotated.
     """
-    stride = -(-len(names) // most)
+    stride = -(-len(names) // 40)
     ticks = list(range(0, len(names), stride))
     axis.set_ticks(ticks, [literal(names[tick])[:24] for tick in ticks])
     if isinstance(axis, XAxis) and sum(map(len, names)) > 40:
@@ -262,13 +276,11 @@ def on_paper(images: ArrayLike, is_dark: bool) -> NDArray[np.float64]:
     return np.broadcast_to(pictures, (*pictures.shape[:-1], 3))
 
 
-def image_grid(axes: Axes, pictures: NDArray[np.float64], gap: int = 2) -> None:
+def image_grid(axes: Axes, pictures: NDArray[np.float64]) -> None:
     """Draw a grid of pictures, (rows, columns, H, W, 3)."""
-    rows, columns, height, width = pictures.shape[:4]
-    sheet = np.ones((rows * (height + gap) - gap, columns * (width + gap) - gap, 3))
-    for row in range(rows):
-        for column in range(columns):
-            top, left = row * (height + gap), column * (width + gap)
-            sheet[top : top + height, left : left + width] = pictures[row, column]
-    axes.imshow(sheet, interpolation="nearest")
+    gap = 2  # white pixels between pictures
+    spaced = np.pad(pictures, ((0, 0), (0, 0), (0, gap), (0, gap), (0, 0)), constant_values=1.0)
+    rows, columns, height, width = spaced.shape[:4]
+    sheet = spaced.swapaxes(1, 2).reshape(rows * height, columns * width, 3)
+    axes.imshow(sheet[:-gap, :-gap], interpolation="nearest")
     axes.set_axis_off()

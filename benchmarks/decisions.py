@@ -56,7 +56,8 @@ def differences(draw: np.random.Generator, studies: int, kind: Draw) -> np.ndarr
 def looks(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """p values (studies, comparisons, MOST - 1) at each look from n = 2 on.
 
-    First of the test that stays valid (`analysis.statistics.sequential.path`), then of a t test.
+    First of the test that stays valid (`analysis.statistics.confidence_sequence`), then of a
+    t test.
     """
     n = np.arange(1, MOST + 1)
     total, squares = values.cumsum(axis=-1), (values**2).cumsum(axis=-1)

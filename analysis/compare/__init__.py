@@ -41,7 +41,7 @@ def write(folders: Sequence[str | Path], out: Path) -> Path:
     first = studies[0]
     common = _common(studies)
     with threadpool_limits(1):
-        document = Document(out)
+        document = Document()
         sections.write_studies(document, studies)
         for experiment, write_section in OWN_SECTION.items():
             if experiment in common:
@@ -54,13 +54,13 @@ def write(folders: Sequence[str | Path], out: Path) -> Path:
         missing = _missing(studies)
         document.save("missing", missing)
         names = " and ".join(study.name for study in studies[1:])
-        return document.render(
+        return document.write(
+            out,
             title=f"{first.name} compared with {names}",
             subtitle=f"Each study minus {first.name}. Replicates are paired where data and seeds "
             "are the same; intervals of unpaired differences are Welch's.",
             missing=missing.to_dict("records"),
             cells=len(missing) + sum(study.results.rows["cell"].nunique() for study in studies),
-            left_out=document.left_out,
             trouble="earlier versions recorded neither the classes nor the number of images.",
             command=redacted(
                 shlex.join(["study", "compare", *map(str, folders), "--out", str(out)])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
@@ -14,7 +13,7 @@ from analysis.compare.studies import Study, match, words
 from analysis.reconstruction.checks import in_per_cent
 from analysis.results import MEASURES
 from analysis.selection import with_common_replicates
-from analysis.statistics import Interval, holm, independent_difference
+from analysis.statistics import Interval, holm_table, independent_difference
 from analysis.transfer.accuracies import over_replicates
 from analysis.transfer.arms import at_one_setting, ordered
 
@@ -35,7 +34,7 @@ def by_replicate(rows: pd.DataFrame, metric: str, logarithm: bool = False) -> pd
     return groups.agg({"value": "mean", "encoder": "first", "subset": "first"})
 
 
-def over(replicates: pd.DataFrame) -> Interval:
+def mean_over_replicates(replicates: pd.DataFrame) -> Interval:
     """Interval of the mean `value` of a table of `by_replicate`."""
     if replicates.empty:
         return Interval(math.nan, math.nan, math.nan, 0, "no value")
@@ -48,14 +47,16 @@ def difference(second: pd.DataFrame, first: pd.DataFrame, paired: bool) -> Inter
     If `paired`, it is the interval of the differences of common replicates, else Welch's.
     """
     if not paired:
-        return independent_difference(over(second), over(first))
+        return independent_difference(mean_over_replicates(second), mean_over_replicates(first))
     both = second.join(first.add_suffix("_first"), how="inner")
     # If the replicates of one study share encoders, so do the pairs.
     encoder = both[["encoder", "encoder_first"]].nunique().idxmin()
-    return over(both.assign(value=both["value"] - both["value_first"], encoder=both[encoder]))
+    return mean_over_replicates(
+        both.assign(value=both["value"] - both["value_first"], encoder=both[encoder])
+    )
 
 
-def line(
+def comparison(
     studies: tuple[Study, Study],
     rows: tuple[pd.DataFrame, pd.DataFrame],
     cells: pd.DataFrame,
@@ -78,7 +79,7 @@ def line(
     means = {
         f"{side}{bound}": value
         for side, table in zip(("first", "second"), of_cells, strict=True)
-        for mean in [over(by_replicate(table, metric))]
+        for mean in [mean_over_replicates(by_replicate(table, metric))]
         for bound, value in (("", mean.estimate), ("_low", mean.low), ("_high", mean.high))
     }
     return {
@@ -95,25 +96,17 @@ def line(
     }
 
 
-def corrected(lines: Iterable[dict[str, object]]) -> pd.DataFrame:
-    """The lines of one family as a table, with `p_holm` after `p`."""
-    table = pd.DataFrame(lines)
-    if len(table):
-        table.insert(table.columns.get_loc("p") + 1, "p_holm", holm(table["p"].to_numpy(float)))
-    return table
-
-
 def by_cell(
     first: Study, second: Study, experiment: str, metric: str, relative: bool = False
 ) -> pd.DataFrame:
-    """`line` for each pair of corresponding cells of an experiment, with their common settings."""
+    """`comparison` for each pair of corresponding cells of an experiment, with their settings."""
     found = match(first, second, experiment)
     rows = first.results.of(experiment), second.results.of(experiment)
-    table = corrected(
+    table = holm_table(
         {
             **cells[found.keys].iloc[0].to_dict(),
             "settings": words(cells.iloc[0], found.keys),
-            **line((first, second), rows, cells, metric, relative),
+            **comparison((first, second), rows, cells, metric, relative),
         }
         for _, cells in found.cells.groupby(found.cells.index)
     )
@@ -121,10 +114,10 @@ def by_cell(
 
 
 def over_cells(first: Study, second: Study, experiment: str, metric: str) -> pd.Series:
-    """The relative `line` over all corresponding cells of an experiment."""
+    """The relative `comparison` over all corresponding cells of an experiment."""
     rows = first.results.of(experiment), second.results.of(experiment)
     cells = match(first, second, experiment).cells
-    return pd.Series(line((first, second), rows, cells, metric, relative=True))
+    return pd.Series(comparison((first, second), rows, cells, metric, relative=True))
 
 
 def metrics(first: Study, second: Study, experiment: str) -> list[str]:
@@ -133,7 +126,7 @@ def metrics(first: Study, second: Study, experiment: str) -> list[str]:
     The metric that selects the experiment's best cell comes first.
     """
     one, two = (study.results.of(experiment) for study in (first, second))
-    chosen = first.planned(experiment)["metric"]
+    chosen = first.results.planned(experiment)["metric"]
     common = [str(c) for c in one if c in two and (MEASURES.fullmatch(str(c)) or c == chosen)]
     known = [c for c in common if not c.startswith("train_") and is_numeric_dtype(one[c])]
     return sorted(known, key=lambda column: column != chosen)
@@ -143,8 +136,9 @@ def accuracies(first: Study, second: Study) -> tuple[pd.DataFrame, pd.DataFrame]
     """Compare the test accuracies of the few-shot arms that both studies have.
 
     Accuracies are means over d for each replicate, at one setting of depth and batch size. The
-    first table has a `line` for each arm and number of labels, with `arm` and `labels`. The second
-    has every replicate: `study`, `arm`, `labels`, `value`. Both are empty without a common arm.
+    first table has a `comparison` for each arm and number of labels, with `arm` and `labels`. The
+    second has every replicate: `study`, `arm`, `labels`, `value`. Both are empty without a common
+    arm.
     """
     experiments = "fewshot", "supervised"
     rows = tuple(transfer.rows_of(study.results) for study in (first, second))
@@ -155,12 +149,12 @@ def accuracies(first: Study, second: Study) -> tuple[pd.DataFrame, pd.DataFrame]
     lines, dots = [], []
     for (arm, labels), group in at_one_setting(cells).groupby(["arm", "labels"]):
         common = {"arm": arm, "labels": labels}
-        lines.append(common | line((first, second), rows, group, "test_accuracy"))
+        lines.append(common | comparison((first, second), rows, group, "test_accuracy"))
         for side, (study, table) in enumerate(zip((first, second), rows, strict=True), 1):
             of_side = table[table["cell"].isin(group[f"cell_{side}"])]
             values = by_replicate(of_side, "test_accuracy").reset_index()
             dots.append(values.assign(study=study.name, **common))
-    table = corrected(lines)
+    table = holm_table(lines)
     if table.empty:
         return table, table
     order = ordered(table["arm"])

@@ -88,7 +88,7 @@ def write_reconstruction(document: Document, studies: Sequence[Study]) -> None:
         section.conclusions.append(
             f"{overall['comparison']}, test error, mean over the {counted(len(table), 'setting')} "
             f"in common: {_text(overall, 1, ' %')}, {_word(overall)} ({overall['interval']}, "
-            f"{_basis(overall)}). Setting by setting: {_counts(table)}."
+            f"{overall['pairing']}, n = {overall['n']}). Setting by setting: {_counts(table)}."
         )
         if "latent_dim" in table:
             document.figure(
@@ -225,24 +225,20 @@ def write_alone(document: Document, studies: Sequence[Study]) -> None:
 
 def _table(document: Document, name: str, tables: list[pd.DataFrame], caption: str) -> None:
     table = pd.concat(tables, ignore_index=True)
-    hidden = [column for column in table if column in HIDDEN]
     document.table(
         name,
         table,
         f"{caption}; first and second are means, unadjusted {PERCENT} intervals; p values "
         "corrected for the number of lines of a comparison (Holm)",
-        shown=table.drop(columns=hidden),
+        shown=table.drop(columns=list(HIDDEN), errors="ignore"),
     )
-
-
-def _interval(line: pd.Series) -> Interval:
-    n = sum(map(int, line["n"].split(" + ")))
-    return Interval(line["difference"], line["low"], line["high"], n, line["interval"])
 
 
 def _text(line: pd.Series, digits: int, unit: str = "", scale: float = 1) -> str:
     """Format a difference with its interval."""
-    return _interval(line).text(digits, scale, unit, signed=True)
+    n = sum(map(int, line["n"].split(" + ")))
+    interval = Interval(line["difference"], line["low"], line["high"], n, line["interval"])
+    return interval.text(digits, scale, unit, signed=True)
 
 
 def _word(line: pd.Series) -> str:
@@ -265,17 +261,11 @@ def _counts(table: pd.DataFrame) -> str:
     return f"{', '.join(counts)} of {len(table)} (p < {LEVEL}, corrected for their number: Holm)"
 
 
-def _basis(line: pd.Series) -> str:
-    return f"{line['pairing']}, n = {line['n']}"
-
-
 def _bases(lines: pd.DataFrame) -> str:
     """Describe the intervals of several rows: their kinds, pairing and n."""
+    kinds = lines[["interval", "pairing", "n"]].drop_duplicates()
     return "; ".join(
-        f"{unadjusted(kind)}, {_basis(pd.Series({'pairing': pairing, 'n': n}))}"
-        for kind, pairing, n in lines[["interval", "pairing", "n"]]
-        .drop_duplicates()
-        .itertuples(index=False)
+        f"{unadjusted(kind)}, {pairing}, n = {n}" for kind, pairing, n in kinds.to_numpy()
     )
 
 

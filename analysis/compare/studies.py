@@ -29,17 +29,13 @@ class Study:
     results: Results
     """Its finished cells; see `Results.with_plain_autoencoders` for the autoencoders."""
 
-    def planned(self, experiment: str) -> dict[str, Any]:
-        """The plan of an experiment; a plan without cells if the study lacks it."""
-        found = (e for e in self.results.plan["experiments"] if e["name"] == experiment)
-        return next(found, {"name": experiment, "axes": {}, "metric": "", "cells": []})
-
     def configurations(self, experiment: str) -> pd.DataFrame:
         """One row per planned cell: its settings, `cell`, and whether it is `finished`.
 
         Raises `StoreError` if a setting in `COUNTS` is text.
         """
-        cells, finished = self.planned(experiment)["cells"], set(self.results.cells(experiment))
+        cells = self.results.planned(experiment)["cells"]
+        finished = set(self.results.cells(experiment))
         for name in COUNTS:
             if any(isinstance(cell["config"].get(name), str) for cell in cells):
                 where = self.results.store.place.where()
@@ -103,8 +99,8 @@ def match(first: Study, second: Study, experiment: str) -> Match:
     tables = [study.configurations(experiment) for study in (first, second)]
     columns = dict.fromkeys(column for table in tables for column in table)
     one, two = (table.reindex(columns=list(columns)) for table in tables)
-    keys = _keys(one, two, [*first.planned(experiment)["axes"],
-                            *second.planned(experiment)["axes"]])  # fmt: skip
+    keys = _keys(one, two, [*first.results.planned(experiment)["axes"],
+                            *second.results.planned(experiment)["axes"]])  # fmt: skip
     how: Any = {"on": keys, "how": "outer"} if keys else {"how": "cross"}
     both = one.merge(two, suffixes=("_1", "_2"), **how)
     done_1, done_2 = (both[f"finished_{side}"].eq(True) for side in (1, 2))

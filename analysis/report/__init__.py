@@ -6,25 +6,22 @@ To give an experiment a section, add a module with `write(document, results)` he
 
 from __future__ import annotations
 
-import io
 import json
 import shlex
-import tempfile
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from matplotlib.image import imsave
 from threadpoolctl import threadpool_limits
 
 from analysis.document import Document, uri
 from analysis.report import any_experiment, sections
-from analysis.results import GREY_28, Results, load
+from analysis.results import Results, distinct, load
 from analysis.stamp import STAMP, stamp
 from analysis.stamp import is_current as is_current
-from analysis.style import on_paper
+from analysis.style import as_png, on_paper
 from study.errors import DataMissing, StoreError
 from study.provenance import code_version, packages
 from study.store import Block
@@ -56,9 +53,12 @@ def write(
     if data_dir and isinstance(results.source.found, DataMissing):
         raise StoreError(f"--data-dir {data_dir}: {results.source.found}")
     results.store.place.delete(STAMP)  # the new report may be less complete
+    document = Document()
     with results.store.place.working_folder("report") as report:
-        document = Document(report)
-        _write(results, document, beside)
+        for section in sections.write(results, beside):
+            document.add(section)
+        document.save("missing", results.missing)
+        document.write(report, **_context(results, results.missing.to_dict("records")))
     page = results.store.place.where("report/index.html")
     if document.left_out:
         raise DataMissing(
@@ -84,46 +84,36 @@ def grow(folder: str | Path, progress: str, refresh: float) -> None:
     """
     results = load(folder, {})
     results.store.place.delete(STAMP)
-    with threadpool_limits(1), tempfile.TemporaryDirectory() as aside:
-        document = Document(Path(aside), alone=True)
+    with threadpool_limits(1):
+        document = Document(alone=True)
         for planned in results.plan["experiments"]:
             if len(results.of(planned["name"])):
-                any_experiment.write(document, results, planned)
+                any_experiment.write(document, results, planned["name"])
         failures = results.store.failures()
         failed = [line for line in results.missing.to_dict("records") if line["cell"] in failures]
-        page = _render(results, document, failed, progress=progress, refresh=refresh)
-        results.store.place.write("report/index.html", page.read_bytes())
+        context = _context(results, failed)
+        page = document.render(**context, progress=progress, refresh=refresh)
+        results.store.place.write("report/index.html", page.encode())
 
 
-def _write(results: Results, document: Document, beside: Executor | None) -> None:
-    for written in sections.write(results, beside):
-        document.add(written)
-    document.save("missing", results.missing)
-    _render(results, document, results.missing.to_dict("records"))
-
-
-def _render(
-    results: Results, document: Document, missing: list[dict[str, str]], **more: Any
-) -> Path:
-    """Write the page around the sections and return its path."""
+def _context(results: Results, missing: list[dict[str, str]]) -> dict[str, Any]:
+    """What the page says around the sections."""
     finished = results.rows["cell"].unique() if len(results.rows) else []
     records = results.store.provenance(finished)
     seconds = _seconds(results, records)
-    return document.render(
-        title=f"Latent study: {results.plan['study']} on {Path(results.plan['dataset']).name}",
-        subtitle=f"{_data(results)}. Models were chosen on validation images; test images only "
+    return {
+        "title": f"Latent study: {results.plan['study']} on {Path(results.plan['dataset']).name}",
+        "subtitle": f"{_data(results)}. Models were chosen on validation images; test images only "
         "score.",
-        facts=_facts(results, seconds) if len(finished) else {},
-        samples=_samples(results),
-        missing=missing,
-        cells=len(results.missing) + len(finished),
-        left_out=document.left_out,
-        trouble=f"{results.source.found}; {_remedy(results)}.",
-        command=results.plan["command"],
-        citation=_citation(results),
-        provenance=_provenance(results, records, seconds),
-        **more,
-    )
+        "facts": _facts(results, seconds) if len(finished) else {},
+        "samples": _samples(results),
+        "missing": missing,
+        "cells": len(results.missing) + len(finished),
+        "trouble": f"{results.source.found}; {_remedy(results)}.",
+        "command": results.plan["command"],
+        "citation": _citation(results),
+        "provenance": _provenance(results, records, seconds),
+    }
 
 
 def _facts(results: Results, seconds: float) -> dict[str, str]:
@@ -139,20 +129,18 @@ def _facts(results: Results, seconds: float) -> dict[str, str]:
     return {name: value for name, value in facts.items() if value}
 
 
-def _samples(results: Results, count: int = 12) -> list[dict[str, str]]:
-    """The first test images as pictures for the page; empty if they are missing."""
+def _samples(results: Results) -> list[dict[str, str]]:
+    """The first twelve test images as pictures for the page; empty if they are missing."""
     try:
         data = results.dataset
     except DataMissing:
         return []
-    pictures = on_paper(pixels(results.test_images[:count]), data.is_dark)
+    pictures = on_paper(pixels(results.test_images[:12]), data.is_dark)
     samples = []
     for index, (picture, label) in enumerate(zip(pictures, results.test_labels, strict=False)):
-        buffer = io.BytesIO()
-        imsave(buffer, picture, format="png")
         shown = f": {data.classes[int(label)]}" if data.classes else ""
         name = f"test image {index + 1}{shown}"
-        samples.append({"uri": uri("image/png", buffer.getvalue()), "name": name})
+        samples.append({"uri": uri("image/png", as_png(picture)), "name": name})
     return samples
 
 
@@ -177,22 +165,21 @@ def _seconds(results: Results, records: list[dict[str, Any]]) -> float:
 
 def _provenance(results: Results, records: list[dict[str, Any]], seconds: float) -> dict[str, str]:
     """The origin of the results: all distinct values of the blocks, and the sum of their times."""
-
-    def distinct(name: str) -> str:
-        return ", ".join(sorted({str(record[name]) for record in records if name in record}))
-
     settings = {
-        f"Settings of {planned['name']}": _common_settings(planned["cells"])
+        f"Settings of {planned['name']}": "; ".join(
+            f"{name} {', '.join(values)}"
+            for name, values in results.setting_values(planned["name"]).items()
+        )
         for planned in results.plan["experiments"]
     }
     return {
         "Command": results.plan["command"],
         "Written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "Code of the cells": distinct("code"),
+        "Code of the cells": distinct(records, "code"),
         "Code of the report": code_version(),
         "Packages": ", ".join(f"{name} {number}" for name, number in packages().items()),
-        "Computed on": distinct("device"),
-        "Threads a trial": distinct("threads"),
+        "Computed on": distinct(records, "device"),
+        "Threads a trial": distinct(records, "threads"),
         "Device time": duration(seconds),
         "Data": _data(results),
         **settings,
@@ -205,17 +192,8 @@ def _data(results: Results) -> str:
         (train, validation, test), classes = results.images, len(results.classes)
     except DataMissing:  # the plan records neither
         return f"{name}; fingerprint {fingerprint}"
-    shape = results.plan.get("image_shape", GREY_28)
     return (
         f"{name}: {train:,} training, {validation:,} validation and {test:,} test images of "
-        f"{' × '.join(map(str, shape))}, in {classes or 'no'} classes; fingerprint {fingerprint}"
+        f"{' × '.join(map(str, results.image_shape))}, in {classes or 'no'} classes; "
+        f"fingerprint {fingerprint}"
     )
-
-
-def _common_settings(cells: list[dict[str, Any]]) -> str:
-    """The settings that all cells share, and the values of those that vary."""
-    values: dict[str, dict[str, None]] = {}
-    for cell in cells:
-        for name, value in {**cell["config"], "replicates": cell["replicates"]}.items():
-            values.setdefault(name, {})[str(value)] = None
-    return "; ".join(f"{name} {', '.join(distinct)}" for name, distinct in values.items())

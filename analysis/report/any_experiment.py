@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
@@ -15,12 +13,11 @@ from analysis.results import Results
 from analysis.style import COLOURS, Series, draw_series, figure, literal, styled
 
 
-def write(document: Document, results: Results, planned: dict[str, Any]) -> None:
-    """Write the section: the experiment's metric by its axes."""
-    name, metric = planned["name"], planned["metric"]
-    rows = results.of(name)
+def write(document: Document, results: Results, name: str) -> None:
+    """Write the section of experiment `name`: its metric by its axes."""
+    planned, rows = results.planned(name), results.of(name)
     document.section(name, name.replace("_", " ").capitalize())
-    axes = [axis for axis in planned["axes"] if axis in rows]
+    metric, axes = planned["metric"], [axis for axis in planned["axes"] if axis in rows]
     if axes and metric in rows and is_numeric_dtype(rows[metric]):
         if x := _across(rows, axes):
             document.figure(name, draw(rows, axes, x, metric), f"{metric}; {intervals(rows)}.")

@@ -21,13 +21,11 @@ def write_betas(
     document.heading("β of a variational autoencoder")
     for sentence in betas.conclusions(found, int(table["latent_dim"].iloc[0])):
         document.text(sentence)
-    document.figure(
+    document.figure_with_table(
         name,
         betas.draw(table, measures),
         "Against β, the weight of the divergence of codes from the standard normal distribution; "
         f"β = 0 is the autoencoder of section 1; {intervals(table)}.",
+        found,
+        "Changes from β = 0, paired by replicate",
     )
-    document.table(
-        name, found, "Changes from β = 0, paired by replicate",
-        shown=found.drop(columns=["interval"]),
-    )  # fmt: skip

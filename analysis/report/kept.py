@@ -13,7 +13,7 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 
-from analysis.document import Glance, Shown, Written
+from analysis.document import Document, Glance, Section
 from trainables.data import cache_folder
 
 MOST = 200
@@ -33,7 +33,7 @@ def folder() -> Path | None:
     return None
 
 
-def read(key: str) -> Written | None:
+def read(key: str) -> Document | None:
     """The section of this key; None if it isn't kept or can't be read."""
     where = folder()
     if where is None:
@@ -41,27 +41,26 @@ def read(key: str) -> Written | None:
     path = where / key
     try:
         found = json.loads(path.read_bytes())
-        sections = [
-            Shown(**{**section, "answer": section["answer"] and Glance(**section["answer"])})
-            for section in found["sections"]
-        ]
+        for section in found["sections"]:
+            section["glance"] = section["glance"] and Glance(**section["glance"])
+        sections = [Section(**section) for section in found["sections"]]
         files = {name: base64.b64decode(content) for name, content in found["files"].items()}
         path.touch()
     except (OSError, ValueError, LookupError, TypeError):
         return None  # missing, cut off, or written by other code
-    return Written(sections, [], files)
+    return Document(sections=sections, files=files)
 
 
-def keep(key: str, written: Written) -> None:
+def keep(key: str, document: Document) -> None:
     """Keep a section, unless parts of it are left out.
 
     If the cache can't be written, as on a full disk, nothing is kept.
     """
     where = folder()
-    if where is None or written.left_out:
+    if where is None or document.left_out:
         return
-    content = asdict(written)
-    content["files"] = {n: base64.b64encode(c).decode() for n, c in written.files.items()}
+    content = asdict(document)
+    content["files"] = {n: base64.b64encode(c).decode() for n, c in document.files.items()}
     temporary = where / f"{key}.{os.getpid()}"
     try:
         where.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -73,19 +73,15 @@ def _checks(document: Document, every: pd.DataFrame) -> None:
     if table.empty:
         return
     document.heading("Layers, batches and widths, at more than one budget")
-    document.figure(
+    document.figure_with_table(
         "reconstruction_checks",
         reconstruction.draw_checks(table),
         "How the test error changes with layers, minibatch and width; models paired by all other "
         "settings and by replicate; "
         f"{bars(f'unadjusted {STUDENT}', table['n'].max())}, "
         f"{GIVEN}.",
-    )
-    document.table(
-        "reconstruction_checks",
         table,
         "Changes of the test error in per cent; p values corrected (Holm) for the d of a budget",
-        shown=table.drop(columns=["interval"]),
     )
 
 

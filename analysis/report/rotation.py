@@ -57,14 +57,10 @@ def write(document: Document, results: Results) -> None:
 
 
 def _by_digit(document: Document, table: pd.DataFrame) -> None:
-    document.figure(
+    document.figure_with_table(
         "rotation_by_digit",
         rotation.draw_by_digit(table),
         f"Mean error by digit; {bars(STUDENT, table['replicates'].max())}.",
-    )
-    document.table(
-        "rotation_by_digit",
         table,
         "Errors by digit, in degrees, and the share above 135°",
-        shown=table.drop(columns=["interval"]),
     )

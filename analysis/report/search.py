@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from analysis import search
 from analysis.document import Document
 from analysis.results import Results
@@ -20,9 +18,9 @@ SEVERAL = (
 )
 
 
-def write(document: Document, results: Results, name: str, content: dict[str, Any]) -> None:
+def write(document: Document, results: Results, name: str) -> None:
     """Write the section of one search, from RESULTS/search/NAME.json."""
-    anchor = f"search-{name}"
+    content, anchor = results.searches[name], f"search-{name}"
     section = document.section(
         anchor,
         f"Search · {name}",

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
-from collections.abc import Callable, Mapping
-from concurrent.futures import Executor
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 
 from threadpoolctl import threadpool_limits
 
-from analysis.document import Document, Written
+from analysis.document import Document
 from analysis.report import (
     any_experiment,
     correlation,
@@ -74,51 +73,40 @@ def parts(results: Results) -> list[Part]:
     shipped = [part for part in SECTIONS if len(part.seen(results).of(part.reads[0]))]
     shown = {name for part in shipped for name in part.reads}
     own = [
-        Part(f"experiment {name}", (name,), partial(_any_experiment, name))
+        Part(f"experiment {name}", (name,), partial(any_experiment.write, name=name))
         for planned in results.plan["experiments"]
         if len(results.of(name := planned["name"])) and name not in shown
     ]
     every = tuple(planned["name"] for planned in results.plan["experiments"])
     searches = [
-        Part(f"search {name}", every, partial(_search, name), seconds=3)
+        Part(f"search {name}", every, partial(search.write, name=name), seconds=3)
         for name in results.searches
     ]
-    asked = results.plan["study"] == "assignment"
-    return [*shipped, *own, *searches, *([Part("theory", (), _theory, seconds=2)] if asked else [])]
+    answers = results.plan["study"] == "assignment"
+    theory_part = [Part("theory", (), theory.write, seconds=2)] if answers else []
+    return [*shipped, *own, *searches, *theory_part]
 
 
-def _any_experiment(name: str, document: Document, results: Results) -> None:
-    (planned,) = (p for p in results.plan["experiments"] if p["name"] == name)
-    any_experiment.write(document, results, planned)
-
-
-def _search(name: str, document: Document, results: Results) -> None:
-    search.write(document, results, name, results.searches[name])
-
-
-def _theory(document: Document, results: Results) -> None:
-    theory.write(document)
-
-
-def write(results: Results, beside: Executor | None = None) -> list[Written]:
+def write(results: Results, beside: Executor | None = None) -> list[Document]:
     """The sections in the order of the page.
 
     Sections that aren't kept are written by this process and, if given, a process of `beside`.
     """
     found = parts(results)
     keys = {part.name: _key(part, results) for part in found}
-    done = {part.name: written for part in found if (written := kept.read(keys[part.name]))}
+    done = {part.name: document for part in found if (document := kept.read(keys[part.name]))}
     missing = [part for part in found if part.name not in done]
-    given = {}
+    mine = missing
+    other: Future[dict[str, Document]] | None = None
     # Images are looked for here first; otherwise both processes would download missing ones.
     if beside and len(missing) > 1 and not isinstance(results.source.found, DataMissing):
         where = results.store.address, results.damaged, results.source.data_dir
-        for part in _half(missing):
-            given[part.name] = beside.submit(_write_in, *where, part.name)
-    for part in missing:
-        if part.name not in given:
-            done[part.name] = _write(part, results)
-    done |= {name: future.result() for name, future in given.items()}
+        names = {part.name for part in _half(missing)}
+        mine = [part for part in missing if part.name not in names]
+        other = beside.submit(_write_in, *where, names)
+    done |= {part.name: _write(part, results) for part in mine}
+    if other:
+        done |= other.result()
     for part in missing:
         kept.keep(keys[part.name], done[part.name])
     return [done[part.name] for part in found]
@@ -140,26 +128,24 @@ def _half(missing: list[Part]) -> list[Part]:
     return half
 
 
-def _write(part: Part, results: Results) -> Written:
+def _write(part: Part, results: Results) -> Document:
     # Matrices are small: on two busy cores, several threads each took six times as long as one.
-    with threadpool_limits(1), tempfile.TemporaryDirectory() as folder:
-        document = Document(Path(folder))
+    with threadpool_limits(1):
+        document = Document()
         with document.where_data_allow("the rest of this section"):
             part.write(document, part.seen(results))
-        return document.written()
-
-
-@lru_cache(1)
-def _loaded(address: str, damaged: tuple[tuple[Block, str], ...], data_dir: Path | None) -> Results:
-    return load(address, dict(damaged), data_dir)
+        return document
 
 
 def _write_in(
-    address: str, damaged: Mapping[Block, str], data_dir: Path | None, name: str
-) -> Written:
-    """Write one section in another process, from results whose blocks have been verified."""
-    results = _loaded(address, tuple(damaged.items()), data_dir)
-    return _write(next(part for part in parts(results) if part.name == name), results)
+    address: str, damaged: Mapping[Block, str], data_dir: Path | None, names: Collection[str]
+) -> dict[str, Document]:
+    """Write the sections of these names in another process.
+
+    The blocks of the results have been verified.
+    """
+    results = load(address, damaged, data_dir)
+    return {part.name: _write(part, results) for part in parts(results) if part.name in names}
 
 
 def _key(part: Part, results: Results) -> str:
@@ -167,7 +153,7 @@ def _key(part: Part, results: Results) -> str:
     search, the code, the packages, and whether the images are missing."""
     seen = part.seen(results)
     searches = results.searches if part.name.startswith("search ") else {}
-    there = isinstance(results.source.found, DataMissing)
-    content = [part.name, stamp(seen.plan, seen.missing.to_dict("records"), searches), there,
-               packages()]  # fmt: skip
+    images_missing = isinstance(results.source.found, DataMissing)
+    content = [part.name, stamp(seen.plan, seen.missing.to_dict("records"), searches),
+               images_missing, packages()]  # fmt: skip
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()

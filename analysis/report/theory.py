@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import pandas as pd
-
 from analysis import theory
 from analysis.document import Document
+from analysis.results import Results
 
 
-def write(document: Document) -> None:
+def write(document: Document, results: Results) -> None:
+    """Write the section, which reads no results."""
     checks = theory.checks()
     section = document.section(
         "theory", "5 · Theory", "The assignment's five questions, answered, derived and checked."
@@ -32,10 +32,5 @@ def write(document: Document) -> None:
                 theory.draw_circular_losses(),
                 "Circular losses and their gradients against the signed difference of angles.",
             )
-    document.table("theory", checks, "The checks", shown=_formatted(checks))
-
-
-def _formatted(checks: pd.DataFrame) -> pd.DataFrame:
-    shown = checks.copy()
-    shown["passed"] = shown["passed"].map({True: "yes", False: "NO"})
-    return shown
+    shown = checks.assign(passed=checks["passed"].map({True: "yes", False: "NO"}))
+    document.table("theory", checks, "The checks", shown=shown)

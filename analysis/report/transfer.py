@@ -110,19 +110,15 @@ def _against_fixed(document: Document, rows: pd.DataFrame) -> None:
     compared = transfer.against(rows)
     if compared.empty:
         return
-    document.figure(
+    document.figure_with_table(
         "transfer_against_fixed",
         transfer.draw_against(compared),
         "Every arm against the plain, fixed encoder: paired differences in test accuracy on "
         f"common seeds and label subsets, means over d; {bars(BOTH, compared['pairs'].max())}. "
         f"{transfer.setting_words(rows)}",
-    )
-    document.table(
-        "transfer_against_fixed",
         compared,
         "Every arm minus the plain, fixed encoder, with p values corrected for their number "
         "(Holm); those of “everything trained”, the assignment's question, apart from the others",
-        shown=compared.drop(columns=["interval"]),
     )
 
 
@@ -130,18 +126,14 @@ def _fixed_minus_full(document: Document, rows: pd.DataFrame) -> None:
     paired = transfer.differences(rows)
     if paired.empty:
         return
-    document.figure(
+    document.figure_with_table(
         "transfer_differences",
         transfer.draw_differences(paired),
         "Paired difference in test accuracy, encoder fixed minus everything trained, on "
         f"common encoders and label subsets; {bars(BOTH, paired['pairs'].max())}. "
         f"{transfer.setting_words(paired)}",
-    )
-    document.table(
-        "transfer_differences",
         paired,
         "Paired differences fixed − full, with p values corrected for their number (Holm)",
-        shown=paired.drop(columns=["interval"]),
     )
 
 
@@ -149,19 +141,15 @@ def _sensitivity(document: Document, varied: pd.DataFrame) -> None:
     if varied.empty:
         return
     most = varied["pairs"].max()
-    document.figure(
+    document.figure_with_table(
         "transfer_sensitivity",
         transfer.draw_sensitivity(varied),
         f"Encoder fixed minus everything trained at d = {varied['latent_dim'].iloc[0]:.0f}, "
         "against the steps of both arms (left) and against a factor of all their learning rates "
         f"(right); {bars(f'unadjusted {PERCENT} intervals over replicates', most)}.",
-    )
-    document.table(
-        "transfer_sensitivity",
         varied,
         "Fixed minus full by steps and rates, p values corrected for their number (Holm); fixed "
         "and full are mean validation accuracies",
-        shown=varied.drop(columns=["interval"]),
     )
 
 

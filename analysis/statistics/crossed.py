@@ -8,32 +8,33 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from analysis.statistics.interval import (
-    CONFIDENCE,
     FloatArray,
     Interval,
-    check_confidence,
     finite,
     kind_of,
     same_length,
     student_interval,
 )
 
+METHOD = "crossed bootstrap over encoders and label subsets, Student t"
+"""The method in `Interval.kind`."""
+
 
 def crossed_bootstrap(
     values: ArrayLike,
-    encoder: ArrayLike | None = None,
-    subset: ArrayLike | None = None,
+    encoder: ArrayLike,
+    subset: ArrayLike,
     *,
     draws: int = 2000,
     seed: int = 0,
-    confidence: float = CONFIDENCE,
 ) -> Interval:
     """Interval for the mean of values that vary over random encoders and random label subsets.
 
-    `values` is a matrix (E, S), NaN in cells that were not observed, or, with `encoder` and
-    `subset` given, an array (n,) whose row i was observed with `encoder[i]` on `subset[i]`. Not
+    All arrays have shape (n,): `values[i]` was observed with `encoder[i]` on `subset[i]`. Not
     every encoder needs to meet every subset: a design in which subset r meets only encoder r % E
-    is valid.
+    is valid. For two arms that share encoders and subsets, pass their differences: pairing removes
+    the variation that the arms share, above all that of the label subset (Bouthillier et al. 2021,
+    "Accounting for variance in machine learning benchmarks", MLSys).
 
     Each draw resamples the encoders and, independently, the subsets, with replacement; a row's
     weight is the product of its two counts (the pigeonhole bootstrap: Owen 2007, Annals of
@@ -63,45 +64,30 @@ def crossed_bootstrap(
     | one encoder a subset, E 3-10, S 5-10| 0.939 to 0.986 | 0.744 to 0.982    |
 
     With one encoder or one subset, the spread over that factor is unknown and the bounds are NaN.
-    Raises ValueError on no values, on lengths that differ, and on NaN in an array (n,).
+    Raises ValueError on no values, on lengths that differ, and on NaN.
     """
-    check_confidence(confidence)
-    value, encoder_index, subset_index = long_form(values, encoder, subset)
-    method = "crossed bootstrap over encoders and label subsets, Student t"
-    mean, n = float(value.mean()), len(value)
-    if min(encoder_index.max(), subset_index.max()) == 0:
-        return Interval(mean, math.nan, math.nan, n, kind_of(confidence, method))
-    variance, freedom = crossed_variance(value, encoder_index, subset_index, draws, seed)
-    return student_interval(mean, math.sqrt(variance), freedom, n, confidence, method)
-
-
-def long_form(
-    values: ArrayLike, encoder: ArrayLike | None, subset: ArrayLike | None
-) -> tuple[FloatArray, NDArray[np.intp], NDArray[np.intp]]:
-    """Values (n,) with the indices of their encoders and subsets, counted from 0."""
-    if (encoder is None) != (subset is None):
-        raise ValueError("give both encoder and subset, or neither and a matrix (E, S)")
-    if encoder is None or subset is None:
-        matrix = np.asarray(values, dtype=np.float64)
-        if matrix.ndim != 2:
-            raise ValueError(f"without encoder and subset, values is (E, S), got {matrix.shape}")
-        encoder, subset = np.nonzero(~np.isnan(matrix))
-        values = matrix[encoder, subset]
     value = finite(values, "values")
     same_length(values=value, encoder=np.asarray(encoder), subset=np.asarray(subset))
     _, encoder_index = np.unique(np.asarray(encoder), return_inverse=True)
     _, subset_index = np.unique(np.asarray(subset), return_inverse=True)
-    return value, encoder_index, subset_index
+    mean, n = float(value.mean()), len(value)
+    if min(encoder_index.max(), subset_index.max()) == 0:
+        return Interval(mean, math.nan, math.nan, n, kind_of(METHOD))
+    variance, freedom = _variance(value, encoder_index, subset_index, draws, seed)
+    return student_interval(mean, math.sqrt(variance), freedom, n, METHOD)
 
 
-def crossed_variance(
+def _variance(
     value: FloatArray,
     encoder: NDArray[np.intp],
     subset: NDArray[np.intp],
     draws: int,
     seed: int,
 ) -> tuple[float, float]:
-    """The variance of the mean and its degrees of freedom; see `crossed_bootstrap`."""
+    """The variance of the mean and its degrees of freedom; see `crossed_bootstrap`.
+
+    `encoder` and `subset` are indices from 0.
+    """
     encoders, subsets = int(encoder.max()) + 1, int(subset.max()) + 1
     residuals = np.zeros((encoders, subsets))
     np.add.at(residuals, (encoder, subset), (value - value.mean()) / len(value))

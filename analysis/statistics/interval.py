@@ -1,12 +1,14 @@
-"""An estimate with its bounds, and Student's t interval for a mean."""
+"""An estimate with its bounds, Student's t interval for a mean, and Holm's correction."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
@@ -54,7 +56,7 @@ class Interval:
         """Two-sided p value of `estimate = null`, from the t distribution that gave the bounds.
 
         It is below 1 − confidence exactly when the interval excludes `null`. NaN if it has no
-        standard error (one observation, `probability_of_improvement`, `sequential_interval`).
+        standard error (one observation, `sequential_interval`).
         """
         if math.isnan(self.standard_error):
             return math.nan
@@ -92,23 +94,21 @@ class Interval:
         return f"{self.text()}{self.basis()}"
 
 
-def mean_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
+def mean_interval(values: ArrayLike) -> Interval:
     """Student's t interval for the mean of independent `values`, shape (n,).
 
-    With one value, the bounds are NaN. Raises ValueError on no values, on NaN or infinity, and on
-    a confidence outside (0, 1).
+    With one value, the bounds are NaN. Raises ValueError on no values, and on NaN or infinity.
     """
     sample = finite(values, "values")
-    check_confidence(confidence)
     n = len(sample)
     mean = float(sample.mean())
     if n == 1:
-        return Interval(mean, math.nan, math.nan, n, kind_of(confidence, "Student t"))
+        return Interval(mean, math.nan, math.nan, n, kind_of("Student t"))
     standard_error = float(sample.std(ddof=1)) / math.sqrt(n)
-    return student_interval(mean, standard_error, n - 1, n, confidence, "Student t")
+    return student_interval(mean, standard_error, n - 1, n, "Student t")
 
 
-def finite_mean(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
+def finite_mean(values: ArrayLike) -> Interval:
     """`mean_interval` of the finite ones among `values`, shape (n,).
 
     A model whose code has collapsed has a correlation that is NaN or infinite; the mean of the
@@ -118,41 +118,64 @@ def finite_mean(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
     sample = np.asarray(values, dtype=np.float64)
     kept = sample[np.isfinite(sample)]
     if len(kept):
-        return mean_interval(kept, confidence)
-    return Interval(math.nan, math.nan, math.nan, 0, kind_of(confidence, "Student t"))
+        return mean_interval(kept)
+    return Interval(math.nan, math.nan, math.nan, 0, kind_of("Student t"))
 
 
-def independent_difference(a: Interval, b: Interval, confidence: float = CONFIDENCE) -> Interval:
+def independent_difference(a: Interval, b: Interval) -> Interval:
     """Interval for a − b of two independent estimates, each with a standard error.
 
     Student's t with Welch and Satterthwaite's degrees of freedom (Welch 1947, Biometrika 34(1/2),
     28-35). For two results of `mean_interval` it is Welch's interval. `n` is the sum of both.
     Bounds are NaN if one of the two has no standard error.
     """
-    check_confidence(confidence)
     methods = list(dict.fromkeys(side.kind.partition(" % ")[2] for side in (a, b)))
     of_others = "" if methods == ["Student t"] else f" of {' and '.join(methods)}"
     estimate, n, method = a.estimate - b.estimate, a.n + b.n, f"Welch t{of_others}"
     if math.isnan(a.standard_error) or math.isnan(b.standard_error):
-        return Interval(estimate, math.nan, math.nan, n, kind_of(confidence, method))
+        return Interval(estimate, math.nan, math.nan, n, kind_of(method))
     variances = a.standard_error**2, b.standard_error**2
     freedoms = a.degrees_of_freedom, b.degrees_of_freedom
     spread = sum(v**2 / freedom for v, freedom in zip(variances, freedoms, strict=True))
     freedom = sum(variances) ** 2 / spread if spread else min(freedoms)
-    return student_interval(estimate, math.sqrt(sum(variances)), freedom, n, confidence, method)
+    return student_interval(estimate, math.sqrt(sum(variances)), freedom, n, method)
 
 
-def verdict(
-    interval: Interval, positive: str, negative: str, undecided: str, null: float = 0.0
-) -> str:
-    """The sentence that the interval supports: above `null`, below it, or neither.
+def verdict(interval: Interval, positive: str, negative: str, undecided: str) -> str:
+    """The sentence that the interval supports: above 0, below 0, or neither.
 
-    It is `undecided` if the interval includes `null` (its ends included) or has no bounds. For
-    `probability_of_improvement`, `null` is 0.5.
+    It is `undecided` if the interval includes 0 (its ends included) or has no bounds.
     """
-    if not interval.excludes(null):
+    if not interval.excludes(0):
         return undecided
-    return positive if interval.low > null else negative
+    return positive if interval.low > 0 else negative
+
+
+def holm(p_values: Sequence[float] | FloatArray) -> FloatArray:
+    """Holm's adjusted p values, shape (m,), in the order given.
+
+    Step-down Bonferroni: the i-th smallest is multiplied by m − i + 1, made monotone, capped at 1.
+    It bounds the chance of any false finding under any dependence (Holm 1979, Scandinavian
+    Journal of Statistics 6(2), 65-70). A NaN is a comparison that could not be tested: it stays
+    NaN and does not count in m. Raises ValueError on values outside [0, 1].
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    tested = np.flatnonzero(~np.isnan(p))
+    if np.any((p[tested] < 0) | (p[tested] > 1)):
+        raise ValueError(f"p values must lie in [0, 1], got {p.tolist()}")
+    ascending = tested[np.argsort(p[tested], kind="stable")]
+    adjusted = np.full(p.shape, math.nan)
+    multiplied = p[ascending] * np.arange(len(ascending), 0, -1)
+    adjusted[ascending] = np.minimum(np.maximum.accumulate(multiplied), 1.0)
+    return adjusted
+
+
+def holm_table(lines: Iterable[Mapping[str, object]]) -> pd.DataFrame:
+    """One family of comparisons as a table, with the column `p_holm` after `p`."""
+    table = pd.DataFrame(lines)
+    if len(table):
+        table.insert(table.columns.get_loc("p") + 1, "p_holm", holm(table["p"].to_numpy(float)))
+    return table
 
 
 def finite(values: ArrayLike, name: str) -> FloatArray:
@@ -175,13 +198,7 @@ def same_length(**arrays: NDArray[Any]) -> None:
         raise ValueError(f"arrays must have the same shape (n,), got {shapes}")
 
 
-def check_confidence(confidence: float) -> None:
-    """Raise ValueError unless `confidence` lies in (0, 1)."""
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")
-
-
-def kind_of(confidence: float, method: str) -> str:
+def kind_of(method: str, confidence: float = CONFIDENCE) -> str:
     """The text of `Interval.kind`, such as `95 % Student t`."""
     return f"{100 * confidence:g} % {method}"
 
@@ -195,15 +212,10 @@ def unadjusted(kind: str) -> str:
     return f"unadjusted {level}{percent}interval, {method}"
 
 
-def t_quantile(confidence: float, freedom: float) -> float:
-    """How many standard errors a two-sided interval reaches."""
-    return float(stats.t.ppf(0.5 + confidence / 2, freedom))
-
-
 def student_interval(
-    estimate: float, standard_error: float, freedom: float, n: int, confidence: float, method: str
+    estimate: float, standard_error: float, freedom: float, n: int, method: str
 ) -> Interval:
     """The interval `estimate` ± t times its standard error."""
-    reach = t_quantile(confidence, freedom) * standard_error
+    reach = float(stats.t.ppf(0.5 + CONFIDENCE / 2, freedom)) * standard_error
     low, high = estimate - reach, estimate + reach
-    return Interval(estimate, low, high, n, kind_of(confidence, method), standard_error, freedom)
+    return Interval(estimate, low, high, n, kind_of(method), standard_error, freedom)

@@ -10,10 +10,9 @@ from analysis.results import Results
 from analysis.statistics import (
     Interval,
     crossed_bootstrap,
-    holm,
+    holm_table,
     mean_interval,
     negligible,
-    probability_of_improvement,
     sequential_interval,
     sequential_p_value,
 )
@@ -107,18 +106,14 @@ def differences(rows: pd.DataFrame, first: str = "fixed", second: str = "full") 
 
     Pairs share their seed and label subset. Columns `latent_dim`, `labels`, `depth`,
     `asked_batch_size`, `difference`, `low`, `high`, `p` (two-sided), `p_holm` (corrected for the
-    number of rows), `probability` that `first` beats `second`, `interval`, `pairs`, `cells`.
+    number of rows), `probability` that `first` beats `second` (a tie counts half; Agarwal et al.
+    2021, "Deep RL at the edge of the statistical precipice", NeurIPS), `interval`, `pairs`,
+    `cells`.
     """
     keys = ["latent_dim", "labels", *SETTING]
     lines = []
     for values, pairs in pairs_of(rows, first, second, keys).groupby(keys):
         interval = _difference_interval(pairs)
-        probability = probability_of_improvement(
-            pairs["test_accuracy_1"],
-            pairs["test_accuracy_2"],
-            pairs["encoder"],
-            pairs["label_subset"],
-        )
         lines.append(
             {
                 **dict(zip(keys, values, strict=True)),
@@ -126,21 +121,13 @@ def differences(rows: pd.DataFrame, first: str = "fixed", second: str = "full") 
                 "low": interval.low,
                 "high": interval.high,
                 "p": interval.p_value(),
-                "probability": probability.estimate,
+                "probability": float(np.heaviside(pairs["difference"], 0.5).mean()),
                 "interval": interval.kind,
                 "pairs": interval.n,
                 "cells": " ".join([pairs["cell_1"].iloc[0], pairs["cell_2"].iloc[0]]),
             }
         )
-    return _corrected(lines)
-
-
-def _corrected(lines: list[dict[str, object]]) -> pd.DataFrame:
-    """The lines as a table, with `p_holm` after `p`."""
-    table = pd.DataFrame(lines)
-    if len(table):
-        table.insert(table.columns.get_loc("p") + 1, "p_holm", holm(table["p"]))
-    return table
+    return holm_table(lines)
 
 
 def mean_differences(
@@ -225,7 +212,7 @@ def against(
             )
     asked = [line for line in lines if line["arm"] == ASSIGNED_ARM]
     others = [line for line in lines if line["arm"] != ASSIGNED_ARM]
-    tables = [_corrected(part) for part in (asked, others) if part]
+    tables = [holm_table(part) for part in (asked, others) if part]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 

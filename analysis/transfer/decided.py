@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.statistics import path
+from analysis.statistics import confidence_sequence
 from analysis.style import COLOURS, figure, styled
 from analysis.transfer.accuracies import mean_differences
 from analysis.transfer.arms import with_arms
@@ -22,8 +22,8 @@ def decision_table(rows: pd.DataFrame, matters: float) -> pd.DataFrame:
 def decision_paths(rows: pd.DataFrame) -> pd.DataFrame:
     """The interval of each comparison after each replicate.
 
-    Columns `arm`, `reference`, `labels`, and the columns of `statistics.path`. Differences are
-    fractions.
+    Columns `arm`, `reference`, `labels`, and those of `statistics.confidence_sequence`.
+    Differences are fractions.
     """
     rows = with_arms(rows)
     tables = []
@@ -32,7 +32,7 @@ def decision_paths(rows: pd.DataFrame) -> pd.DataFrame:
             for labels in sorted(rows["labels"].unique()):
                 means = mean_differences(rows, first, second, int(labels))
                 if len(means):
-                    found = path(means["difference"])
+                    found = confidence_sequence(means["difference"])
                     tables.append(found.assign(arm=first, reference=second, labels=labels))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import re
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,28 +15,28 @@ from analysis.style import figure
 
 
 @pytest.fixture
-def page(tmp_path: Path) -> Document:
-    made = Document(tmp_path)
+def page() -> Document:
+    made = Document()
     made.section("one", "One")
     return made
 
 
 def html(page: Document) -> str:
-    (written,) = page.written().sections
-    return written.html
+    (section,) = page.sections
+    return "".join(section.elements)
 
 
 def test_the_page_shows_the_first_rows_of_a_long_table(page: Document) -> None:
     page.table("long", pd.DataFrame({"number": range(1200)}), "Numbers")
     assert re.findall("<td>(.*?)</td>", html(page)) == [str(n) for n in range(500)]
     assert "Numbers (the first 500 of 1,200 rows)" in html(page)
-    assert len(pd.read_csv(page.tables / "long.csv")) == 1200
+    assert len(pd.read_csv(io.BytesIO(page.files["tables/long.csv"]))) == 1200
 
 
 def test_page_links_to_large_files_and_embeds_small_ones(
     page: Document, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(document, "LARGEST", 200)
+    monkeypatch.setattr(document, "EMBED_LIMIT", 200)
     page.table("small", pd.DataFrame({"number": range(20)}), "Few")
     page.download("large", pd.DataFrame({"number": range(200)}), "Many")
     links = dict(re.findall('download="(.*?)" href="(.*?)"', html(page)))
@@ -48,19 +48,19 @@ def test_large_figure_is_a_picture_with_a_file_beside_it(
     page: Document, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, most in (("asked", 10**6), ("shown", 10)):
-        monkeypatch.setattr(document, "LARGEST", most)
+        monkeypatch.setattr(document, "EMBED_LIMIT", most)
         drawn, axes = figure()
         axes.plot([1, 2], [3, 4], label="line")
         page.figure(name, drawn, "A line.")
     asked, shown = html(page).split('id="shown"')
     assert "<svg" in asked and "<img" not in asked
     assert "<svg" not in shown and '<img src="data:image/png' in shown
-    assert (page.figures / "shown.svg").read_text() == (page.figures / "asked.svg").read_text()
+    assert page.files["figures/shown.svg"] == page.files["figures/asked.svg"]
 
 
 def test_parquet_stores_mixed_columns_as_words(page: Document) -> None:
     mixed = pd.DataFrame({"d": [2, "pixel blend", None], "x": [0.5, np.nan, 1.0]})
     page.table("mixed", mixed, "Mixed")
-    kept = pd.read_parquet(page.tables / "mixed.parquet")
+    kept = pd.read_parquet(io.BytesIO(page.files["tables/mixed.parquet"]))
     assert kept["d"].tolist()[:2] == ["2", "pixel blend"] and pd.isna(kept["d"][2])
     assert kept["x"].dtype == float

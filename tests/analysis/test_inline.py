@@ -76,7 +76,8 @@ def test_marks_stand_where_the_svg_draws_them(drawn):
 
 def test_marks_and_legend_carry_their_series_number(drawn):
     shown = inline(drawn)
-    assert shown.series == ["batch 64", "PCA"]
+    series = {(mark.series, mark.says.split("\n")[0]) for mark in shown.marks}
+    assert series == {(0, "batch 64"), (1, "PCA")}
     # Dots, line, bars and caps of the first; one line of the second; a legend entry each.
     assert len(re.findall('data-series="0"', shown.svg)) >= 4
     assert len(re.findall('data-series="1"', shown.svg)) == 1
@@ -143,7 +144,8 @@ def test_letters_are_at_least_ten_pixels_high(drawn):
     smallest = min(
         map(float, re.findall(r"font-size: ([\d.]+)px|font: ([\d.]+)px", shown.file)[0][:1])
     )
-    assert shown.least / shown.width * smallest >= 10 - 0.1
+    width = 72 * drawn.get_size_inches()[0]
+    assert shown.least / width * smallest >= 10 - 0.1
 
 
 def test_pictures_stay_pictures(drawn):

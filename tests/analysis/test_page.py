@@ -32,7 +32,7 @@ ROWS = pd.DataFrame(
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    document = Document(tmp_path_factory.mktemp("report"))
+    document = Document()
     section = document.section("errors", "1 · Errors", "How large are they?")
     section.conclusions = ["The error falls with d: each replicate says so."]
     section.glance = Glance.of("The error falls.", ROWS["test_mse"], ROWS["latent_dim"])
@@ -47,7 +47,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     document.table("numbers", numbers, "Numbers", opened=True)
     document.section("other", "2 · Other").conclusions = ["Nothing else."]
     document.text("Long. " * 3000)
-    return document.render(
+    return document.write(
+        tmp_path_factory.mktemp("report"),
         title="Study", subtitle="On data.", facts={"cells": "6"}, samples=[], missing=[], cells=6,
         left_out=[], trouble="", command="study run", citation="Study.", provenance={"Code": "1"},
     )  # fmt: skip

@@ -227,15 +227,14 @@ def test_errors_from_stored_angles_match_the_rows(results):
         assert row["test_error"] == pytest.approx(expected, abs=1e-3)
 
 
-def test_the_section_is_written(results, tmp_path):
-    document = Document(tmp_path)
+def test_the_section_is_written(results):
+    document = Document()
     rotation_section.write(document, results)
-    assert {path.stem for path in document.tables.iterdir()} == {
-        "rotation", "rotation_differences", "rotation_by_angle", "rotation_by_digit"
-    }  # fmt: skip
-    assert {path.name for path in document.figures.iterdir()} == {
-        f"{name}.{kind}" for name in ("rotation", "rotation_by_angle", "rotation_by_digit")
-        for kind in ("png", "svg")
+    figures = "rotation", "rotation_by_angle", "rotation_by_digit"
+    assert set(document.files) == {
+        *(f"tables/{name}.{kind}" for name in (*figures, "rotation_differences")
+          for kind in ("csv", "parquet")),
+        *(f"figures/{name}.{kind}" for name in figures for kind in ("png", "svg")),
     }  # fmt: skip
     (section,) = document.sections
     assert len(section.conclusions) >= 7

@@ -5,6 +5,7 @@ import shutil
 import pytest
 
 from analysis import report
+from analysis.document import Document
 from analysis.report import kept, sections
 from study.store import Block, Store
 
@@ -103,8 +104,8 @@ def test_damaged_or_foreign_sections_are_rewritten(first, written, cache, tmp_pa
 
 def test_a_part_that_lacks_images_is_not_kept(tmp_path, monkeypatch):
     monkeypatch.setenv("STUDY_CACHE_DIR", str(tmp_path))
-    kept.keep("whole", sections.Written([], [], {}))
-    kept.keep("partial", sections.Written([], ["of images"], {}))
+    kept.keep("whole", Document())
+    kept.keep("partial", Document(left_out=["of images"]))
     assert [path.name for path in tmp_path.iterdir()] == ["whole"]
     assert kept.read("whole") is not None and kept.read("partial") is None
 
@@ -113,7 +114,7 @@ def test_latest_read_sections_are_kept(tmp_path, monkeypatch):
     monkeypatch.setenv("STUDY_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(kept, "MOST", 3)
     for index in range(5):
-        kept.keep(f"{index}", sections.Written([], [], {}))
+        kept.keep(f"{index}", Document())
         kept.read("0")  # read again and again, so it stays
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "3", "4"]
 
@@ -121,7 +122,7 @@ def test_latest_read_sections_are_kept(tmp_path, monkeypatch):
 @pytest.mark.parametrize("where", ["", "/proc/nowhere"])
 def test_without_a_cache_all_is_written(where, monkeypatch):
     monkeypatch.setenv("STUDY_CACHE_DIR", where)
-    kept.keep("one", sections.Written([], [], {}))
+    kept.keep("one", Document())
     assert kept.read("one") is None
 
 

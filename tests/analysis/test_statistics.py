@@ -1,6 +1,6 @@
 """The statistics return what is known by construction, and their intervals cover it.
 
-`python tests/analysis/test_statistics.py` prints the coverages that the docstrings quote.
+`python tests/analysis/test_statistics.py` prints the coverages that a docstring quotes.
 """
 
 from __future__ import annotations
@@ -11,21 +11,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 import pytest
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from analysis.statistics import (
     Interval,
-    common_pairs,
     crossed_bootstrap,
     finite_mean,
     holm,
     independent_difference,
     mean_interval,
-    paired_difference,
-    probability_of_improvement,
     trend,
     unadjusted,
     verdict,
@@ -34,6 +30,13 @@ from analysis.statistics import (
 FloatArray = NDArray[np.float64]
 Indices = NDArray[np.intp]
 MakeInterval = Callable[[FloatArray, Indices, Indices, int], Interval]
+
+
+def of_matrix(matrix: ArrayLike, **options: int) -> Interval:
+    """The crossed bootstrap of values (E, S), one for each encoder and subset."""
+    values = np.asarray(matrix)
+    encoder, subset = (index.ravel() for index in np.indices(values.shape))
+    return crossed_bootstrap(values.ravel(), encoder, subset, **options)
 
 
 @dataclass(frozen=True)
@@ -77,15 +80,6 @@ def coverage(
 def of_mean(draws: int) -> MakeInterval:
     return lambda values, encoder, subset, seed: crossed_bootstrap(
         values, encoder, subset, draws=draws, seed=seed
-    )
-
-
-def of_improvement(design: Design, truth: float, draws: int) -> MakeInterval:
-    """Intervals for the probability that an arm wins, shifted so that this is `truth`."""
-    total = math.hypot(design.encoder_sd, design.subset_sd, design.noise_sd)
-    ahead = total * float(stats.norm.ppf(truth))
-    return lambda values, encoder, subset, seed: probability_of_improvement(
-        values + ahead, np.zeros_like(values), encoder, subset, draws=draws, seed=seed
     )
 
 
@@ -135,7 +129,7 @@ def test_values_without_spread_are_certain() -> None:
 
 
 def test_nonfinite_values_are_left_out_and_not_counted() -> None:
-    assert finite_mean([0.5, math.nan, 0.7, math.inf], 0.9) == mean_interval([0.5, 0.7], 0.9)
+    assert finite_mean([0.5, math.nan, 0.7, math.inf]) == mean_interval([0.5, 0.7])
     nothing = finite_mean([math.nan])
     assert (nothing.n, nothing.kind) == (0, "95 % Student t")
     assert not nothing.bounded and math.isnan(nothing.estimate)
@@ -167,12 +161,6 @@ def test_mean_interval_refuses_values_without_a_mean(values: list[float]) -> Non
         mean_interval(values)
 
 
-@pytest.mark.parametrize("confidence", [0.0, 1.0, 1.5, 95])
-def test_confidence_is_a_probability(confidence: float) -> None:
-    with pytest.raises(ValueError, match="confidence"):
-        mean_interval([1.0, 2.0], confidence=confidence)
-
-
 def test_error_counts_missing_values() -> None:
     with pytest.raises(ValueError, match="values has 1 NaN or infinite entries"):
         mean_interval([1.0, math.nan, 3.0])
@@ -180,13 +168,13 @@ def test_error_counts_missing_values() -> None:
 
 def test_the_difference_of_two_samples_is_welchs() -> None:
     a, b = [1.0, 2.5, 3.0, 4.0], [0.5, 0.7, 0.4]
-    found = independent_difference(mean_interval(a), mean_interval(b), confidence=0.9)
+    found = independent_difference(mean_interval(a), mean_interval(b))
     welch = stats.ttest_ind(a, b, equal_var=False)
-    expected = welch.confidence_interval(0.9)
+    expected = welch.confidence_interval()
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
     assert (found.degrees_of_freedom, found.p_value()) == pytest.approx((welch.df, welch.pvalue))
     assert (found.estimate, found.n) == (pytest.approx(np.mean(a) - np.mean(b)), 7)
-    assert found.kind == "90 % Welch t"
+    assert found.kind == "95 % Welch t"
 
 
 def test_the_difference_of_samples_without_spread() -> None:
@@ -196,7 +184,7 @@ def test_the_difference_of_samples_without_spread() -> None:
 
 
 def test_a_difference_says_what_its_sides_vary_over() -> None:
-    crossed = crossed_bootstrap(np.random.default_rng(0).normal(size=(3, 4)))
+    crossed = of_matrix(np.random.default_rng(0).normal(size=(3, 4)))
     method = "crossed bootstrap over encoders and label subsets, Student t"
     assert independent_difference(crossed, crossed).kind == f"95 % Welch t of {method}"
     mixed = independent_difference(mean_interval([1.0, 2.0]), crossed)
@@ -238,7 +226,7 @@ def test_balanced_design_gives_the_analysis_of_variance() -> None:
     )
     assert encoders - 1 < satterthwaite - 0.5 < satterthwaite + 0.5 < subsets - 1
 
-    interval = crossed_bootstrap(matrix, draws=200_000)
+    interval = of_matrix(matrix, draws=200_000)
     assert interval.estimate == pytest.approx(matrix.mean())
     assert interval.standard_error**2 == pytest.approx(variance, rel=0.02)
     assert interval.degrees_of_freedom == pytest.approx(satterthwaite, rel=0.03)
@@ -262,7 +250,7 @@ def test_degrees_of_freedom_are_at_most_those_of_a_factor(
     rows, columns = np.array([1.0, -1, 1, -1]), np.array([1.0, -1, 1, -1, 1, -1, 1, -1, 0])
     rows *= math.sqrt(4 * of_encoders / rows.var(ddof=1))
     columns *= math.sqrt(9 * of_subsets / columns.var(ddof=1))
-    interval = crossed_bootstrap(rows[:, None] + columns, draws=100_000)
+    interval = of_matrix(rows[:, None] + columns, draws=100_000)
     assert interval.standard_error**2 == pytest.approx(of_encoders + of_subsets, rel=0.02)
     assert interval.degrees_of_freedom == pytest.approx(freedom, rel=1e-3)
 
@@ -273,13 +261,13 @@ def test_the_variance_is_at_least_that_of_each_factor(transposed: bool) -> None:
     rows = np.array([3.0, 1, -1, -3])
     noise = 2.0 * np.outer([1, -1, -1, 1], [1, -1, 1, -1, 0, 0])
     matrix = rows[:, None] + noise
-    interval = crossed_bootstrap(matrix.T if transposed else matrix, draws=100_000)
+    interval = of_matrix(matrix.T if transposed else matrix, draws=100_000)
     assert interval.standard_error**2 == pytest.approx(rows.var(ddof=1) / 4, rel=0.02)
     assert interval.degrees_of_freedom == pytest.approx(3, rel=1e-3)
 
 
 def test_two_levels_of_each_factor_have_bounds() -> None:
-    assert crossed_bootstrap([[0.0, 1.0], [2.0, 4.0]]).bounded
+    assert of_matrix([[0.0, 1.0], [2.0, 4.0]]).bounded
 
 
 def test_nested_subsets_leave_the_variance_between_encoders() -> None:
@@ -295,26 +283,27 @@ def test_nested_subsets_leave_the_variance_between_encoders() -> None:
     assert interval.degrees_of_freedom == pytest.approx(4, abs=1)
 
 
-def test_matrix_and_long_form_agree() -> None:
+def test_names_of_levels_do_not_matter() -> None:
+    """Nor does it matter that two encoders don't meet a subset."""
     matrix = np.random.default_rng(2).normal(size=(3, 6))
     matrix[0, 1] = matrix[2, 5] = math.nan
     encoder, subset = np.nonzero(~np.isnan(matrix))
     names = np.array([f"cell-{i}" for i in range(3)])[encoder]
-    long_form = crossed_bootstrap(matrix[encoder, subset], names, subset + 100)
-    assert crossed_bootstrap(matrix) == long_form
-    assert long_form.n == 16
+    named = crossed_bootstrap(matrix[encoder, subset], names, subset + 100)
+    assert crossed_bootstrap(matrix[encoder, subset], encoder, subset) == named
+    assert named.n == 16
 
 
 def test_draws_are_seeded() -> None:
     matrix = np.random.default_rng(3).normal(size=(3, 6))
-    assert crossed_bootstrap(matrix, seed=4) == crossed_bootstrap(matrix, seed=4)
-    assert crossed_bootstrap(matrix, seed=4) != crossed_bootstrap(matrix, seed=5)
+    assert of_matrix(matrix, seed=4) == of_matrix(matrix, seed=4)
+    assert of_matrix(matrix, seed=4) != of_matrix(matrix, seed=5)
 
 
 @pytest.mark.parametrize("shape", [(1, 8), (8, 1), (1, 1)])
 def test_one_level_of_a_factor_gives_no_bounds(shape: tuple[int, int]) -> None:
     values = np.arange(8.0)[: math.prod(shape)].reshape(shape)
-    interval = crossed_bootstrap(values)
+    interval = of_matrix(values)
     assert math.isnan(interval.low) and math.isnan(interval.high)
     assert (interval.estimate, interval.n) == (values.mean(), values.size)
     assert interval.kind == "95 % crossed bootstrap over encoders and label subsets, Student t"
@@ -326,10 +315,6 @@ def test_crossed_bootstrap_refuses_bad_input() -> None:
     for encoder, subset in (([0, 1], [0, 1, 2]), ([0, 1, 2], [0, 1]), ([0], [0])):
         with pytest.raises(ValueError, match="the same shape"):
             crossed_bootstrap([1.0, 2.0], encoder, subset)
-    with pytest.raises(ValueError, match=r"^give both .* a matrix \(E, S\)$"):
-        crossed_bootstrap([1.0, 2.0], [0, 1])
-    with pytest.raises(ValueError, match="E, S"):
-        crossed_bootstrap([1.0, 2.0])
 
 
 @pytest.mark.parametrize(
@@ -372,7 +357,7 @@ def arms(difference: float, seed: int = 0) -> tuple[FloatArray, FloatArray, Indi
 
 def test_paired_difference_finds_a_known_one() -> None:
     first, second, encoder, subset = arms(0.03)
-    interval = paired_difference(first, second, encoder, subset)
+    interval = crossed_bootstrap(first - second, encoder, subset)
     assert interval.estimate == pytest.approx(0.03, abs=1e-12)
     # Unpaired, the subsets' luck alone would make the interval ±0.04.
     assert 0.002 < interval.high - interval.low < 0.008
@@ -382,7 +367,7 @@ def test_paired_difference_finds_a_known_one() -> None:
 
 def test_paired_difference_of_equal_arms_is_nothing() -> None:
     _, second, encoder, subset = arms(0.0)
-    interval = paired_difference(second, second, encoder, subset)
+    interval = crossed_bootstrap(second - second, encoder, subset)
     assert (interval.low, interval.estimate, interval.high) == (0, 0, 0)
     assert interval.p_value() == 1
     assert not interval.excludes(0)
@@ -391,7 +376,7 @@ def test_paired_difference_of_equal_arms_is_nothing() -> None:
 @pytest.mark.parametrize("seed", range(8))
 def test_p_value_agrees_with_the_interval(seed: int) -> None:
     first, second, encoder, subset = arms(0.0, seed)
-    interval = paired_difference(first, second, encoder, subset)
+    interval = crossed_bootstrap(first - second, encoder, subset)
     assert interval.p_value(interval.high) == pytest.approx(0.05)
     assert interval.p_value(interval.low) == pytest.approx(0.05)
     beyond = interval.high + 1e-6
@@ -400,108 +385,10 @@ def test_p_value_agrees_with_the_interval(seed: int) -> None:
 
 def test_exchanging_the_arms_changes_the_sign() -> None:
     first, second, encoder, subset = arms(0.03)
-    forth = paired_difference(first, second, encoder, subset)
-    back = paired_difference(second, first, encoder, subset)
+    forth = crossed_bootstrap(first - second, encoder, subset)
+    back = crossed_bootstrap(second - first, encoder, subset)
     assert (back.low, back.high) == pytest.approx((-forth.high, -forth.low))
     assert back.p_value() == pytest.approx(forth.p_value())
-
-
-def test_options_reach_the_bootstrap() -> None:
-    first, second, encoder, subset = arms(0.03)
-    options = {"draws": 50, "seed": 3, "confidence": 0.9}
-    found = paired_difference(first, second, encoder, subset, **options)
-    assert found == crossed_bootstrap(first - second, encoder, subset, **options)
-    assert found.kind.startswith("90 %")
-    won = [
-        probability_of_improvement(first - 0.031, second, encoder, subset, draws=50, seed=seed)
-        for seed in (3, 3, 4)
-    ]
-    assert won[0] == won[1] != won[2]
-
-
-@pytest.mark.parametrize("which", ["a", "b"])
-def test_bad_input_is_named(which: str) -> None:
-    arguments = {"a": [1.0, 2.0], "b": [1.0, 2.0], "encoder": [0, 1], "subset": [0, 1]}
-    for function in (paired_difference, probability_of_improvement):
-        with pytest.raises(ValueError, match=rf"^{which} has 1 NaN"):
-            function(**{**arguments, which: [1.0, math.nan]})
-        for name in arguments:
-            with pytest.raises(ValueError, match="the same shape"):
-                function(**{**arguments, name: [0, 1, 2]})
-
-
-def test_paired_difference_refuses_a_pair_given_twice() -> None:
-    with pytest.raises(ValueError, match="twice"):
-        paired_difference([1.0, 2.0], [1.0, 2.0], [0, 0], [3, 3])
-
-
-def rows(pairs: list[tuple[int, int]], values: list[float]) -> pd.DataFrame:
-    encoders, subsets = zip(*pairs, strict=True)
-    return pd.DataFrame(
-        {"encoder_replicate": encoders, "label_subset": subsets, "test_accuracy": values}
-    )
-
-
-def test_common_pairs_keeps_what_both_have() -> None:
-    first = rows([(1, 1), (0, 0), (0, 2)], [0.9, 0.5, 0.7])
-    second = rows([(0, 0), (1, 1), (1, 0)], [0.4, 0.6, 0.1])
-    pairs = common_pairs(first, second)
-    assert pairs.to_dict("list") == {
-        "encoder_replicate": [0, 1],
-        "label_subset": [0, 1],
-        "first": [0.5, 0.9],
-        "second": [0.4, 0.6],
-    }
-    assert pairs.index.tolist() == [0, 1]
-
-
-def test_common_pairs_refuses_mixed_or_disjoint_arms() -> None:
-    with pytest.raises(ValueError, match="second has 1 more rows"):
-        common_pairs(rows([(0, 0)], [0.5]), rows([(0, 0), (0, 0)], [0.5, 0.6]))
-    with pytest.raises(ValueError, match="first has 1 more rows"):
-        common_pairs(rows([(0, 0), (0, 0)], [0.5, 0.6]), rows([(0, 0)], [0.5]))
-    with pytest.raises(ValueError, match="in common"):
-        common_pairs(rows([(0, 0)], [0.5]), rows([(0, 1)], [0.5]))
-
-
-def test_improvement_counts_wins_and_half_of_ties() -> None:
-    first = np.array([[1.0, 1.0, 0.0], [1.0, 0.5, 0.0]])
-    encoder, subset = np.nonzero(first >= 0)
-    interval = probability_of_improvement(first.ravel(), np.full(6, 0.5), encoder, subset)
-    assert interval.estimate == pytest.approx((3 + 0.5) / 6)
-    assert 0 <= interval.low < interval.estimate < interval.high <= 1
-    assert interval.n == 6
-    assert interval.kind == "95 % Wilson score over encoders and label subsets, Student t"
-
-
-def test_wins_over_one_encoder_have_no_bounds() -> None:
-    found = probability_of_improvement([1.0, 0.0, 1.0, 1.0], [0.5] * 4, [7] * 4, [0, 1, 2, 3])
-    assert (found.estimate, found.n) == (0.75, 4)
-    assert math.isnan(found.low) and math.isnan(found.high)
-    assert found.kind == "95 % Wilson score over encoders and label subsets, Student t"
-
-
-def test_winning_everywhere_is_not_certainty() -> None:
-    first, second, encoder, subset = arms(0.1)
-    interval = probability_of_improvement(first, second, encoder, subset)
-    assert (interval.estimate, interval.high) == (1, 1)
-    # Wilson with n = 5 (the encoders) and t(0.975; 4): 5 / (5 + 2.776445^2).
-    assert interval.low == pytest.approx(5 / (5 + 2.776445**2), abs=1e-5)
-    nothing = probability_of_improvement(second, first, encoder, subset)
-    assert (nothing.low, nothing.high) == pytest.approx((0, 1 - interval.low))
-
-
-def test_ties_everywhere_include_one_half() -> None:
-    _, second, encoder, subset = arms(0.0)
-    interval = probability_of_improvement(second, second, encoder, subset)
-    assert interval.low < interval.estimate == 0.5 < interval.high
-
-
-@pytest.mark.parametrize("truth", [0.5, 0.8, 0.95])
-def test_probability_of_improvement_covers_the_truth(truth: float) -> None:
-    design = Design(5, 10, encoder_sd=1, subset_sd=1, noise_sd=1)
-    make = of_improvement(design, truth, draws=400)
-    assert 0.92 <= coverage(design, make, truth, simulations=500) <= 0.995
 
 
 # Many comparisons, trends, sentences
@@ -533,31 +420,13 @@ def test_trend_is_the_interval_of_group_slopes() -> None:
         (expected.low, expected.estimate, expected.high)
     )
     assert (interval.n, interval.kind) == (4, "95 % Student t over the slope of each group")
-    narrower = trend(x, y, np.repeat(np.arange(4), 5), confidence=0.5)
-    assert narrower.high == pytest.approx(mean_interval(slopes, 0.5).high)
 
 
-def test_trend_of_one_line_matches_the_regression() -> None:
-    generator = np.random.default_rng(5)
-    x = np.arange(12.0)
-    y = 0.5 * x + generator.normal(size=12)
-    interval, line = trend(x, y), stats.linregress(x, y)
-    assert interval.estimate == pytest.approx(line.slope)
-    assert interval.p_value() == pytest.approx(line.pvalue)
-    assert interval.low == pytest.approx(line.slope - 2.228139 * line.stderr, abs=1e-5)
-    assert (interval.n, interval.kind) == (12, "95 % Student t of a least-squares slope")
-
-
-def test_trend_of_three_points_has_one_degree_of_freedom() -> None:
-    interval, line = trend([0.0, 1.0, 2.0], [0.0, 1.0, 3.0]), stats.linregress([0, 1, 2], [0, 1, 3])
-    assert interval.high == pytest.approx(line.slope + 12.706205 * line.stderr)
-
-
-def test_trend_of_two_points_has_no_bounds() -> None:
-    interval = trend([1.0, 2.0], [0.0, 3.0])
-    assert (interval.estimate, interval.n) == (3.0, 2)
-    assert math.isnan(interval.low) and math.isnan(interval.high)
-    assert interval.kind == "95 % Student t of a least-squares slope"
+def test_trend_of_one_group_has_its_slope_and_no_bounds() -> None:
+    x, y = np.arange(12.0), np.random.default_rng(5).normal(size=12)
+    interval = trend(x, y, np.zeros(12))
+    assert interval.estimate == pytest.approx(np.polyfit(x, y, 1)[0])
+    assert interval.n == 1 and not interval.bounded
 
 
 @pytest.mark.parametrize("which", ["x", "y"])
@@ -572,7 +441,7 @@ def test_trend_names_bad_input(which: str) -> None:
 
 def test_trend_needs_two_places() -> None:
     with pytest.raises(ValueError, match=r"two different x, got \[1.0\]"):
-        trend([1.0, 1.0], [0.0, 1.0])
+        trend([1.0, 1.0], [0.0, 1.0], [0, 0])
     with pytest.raises(ValueError, match="two different x"):
         trend([1.0, 2.0], [0.0, 1.0], [0, 1])
 
@@ -598,12 +467,11 @@ def test_the_opposite_trend_gives_the_opposite_sentence() -> None:
 
 
 def test_verdict_is_undecided_at_a_touching_bound() -> None:
-    def says(low: float, high: float, null: float = 0.0) -> str:
-        return verdict(Interval((low + high) / 2, low, high, 9, "given"), "+", "-", "?", null)
+    def says(low: float, high: float) -> str:
+        return verdict(Interval((low + high) / 2, low, high, 9, "given"), "+", "-", "?")
 
     assert [says(0.1, 0.2), says(-0.2, -0.1), says(-0.1, 0.1)] == ["+", "-", "?"]
     assert [says(0.0, 0.2), says(-0.2, 0.0)] == ["?", "?"]
-    assert [says(0.6, 0.9, 0.5), says(0.1, 0.4, 0.5), says(0.4, 0.6, 0.5)] == ["+", "-", "?"]
 
 
 def print_coverages(simulations: int) -> None:
@@ -618,11 +486,7 @@ def print_coverages(simulations: int) -> None:
             design = Design(encoders, subsets, *mix, full=full)
             ours = coverage(design, of_mean(draws=2000), 0, simulations)
             plain = coverage(design, percentiles, 0, simulations)
-            print(f"  {mix}: mean {ours:.3f}, percentiles {plain:.3f}", end="")
-            for truth in (0.5, 0.8, 0.95):
-                won = coverage(design, of_improvement(design, truth, 2000), truth, simulations)
-                print(f", P = {truth} {won:.3f}", end="")
-            print(flush=True)
+            print(f"  {mix}: mean {ours:.3f}, percentiles {plain:.3f}", flush=True)
 
 
 if __name__ == "__main__":
