@@ -16,7 +16,6 @@ from analysis.transfer.accuracies import (
     best_classifier,
     confusion,
     differences,
-    overall_difference,
     summary,
 )
 from analysis.transfer.arms import (
@@ -74,7 +73,6 @@ __all__ = [
     "name_of",
     "original",
     "original_conclusion",
-    "overall_difference",
     "pair_table",
     "place_of",
     "rows_of",

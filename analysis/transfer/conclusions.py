@@ -23,14 +23,10 @@ from analysis.transfer.arms import (
     place_of,
     setting_words,
     split,
-    with_arms,
 )
 from study.words import counted
 
-REFERENCE = "fixed"
-"""The arm with which every other arm is compared in one table."""
-
-COMPARED = ((REFERENCE, "full"), ("full", "scratch"))
+COMPARED = (("fixed", "full"), ("full", "scratch"))
 """The pairs of arms that the assignment asks about."""
 
 
@@ -41,13 +37,8 @@ def pair_table(
 
     These comparisons are a family of their own in Holm's correction.
     """
-    rows = at_one_setting(with_arms(rows))  # the setting of all arms, not of these two
+    rows = at_one_setting(rows)  # the setting of all arms, not of these two
     return against(rows[rows["arm"].isin([first, second])], second, matters)
-
-
-def _lines_of(table: pd.DataFrame, arms: list[str]) -> pd.DataFrame:
-    """The rows of `against` on these arms; an empty table has no columns to choose by."""
-    return table[table["arm"].isin(arms)] if len(table) else table
 
 
 def _word(line: pd.Series) -> str:
@@ -102,7 +93,6 @@ def gain_of_unlabelled(rows: pd.DataFrame) -> pd.DataFrame:
     arm that doesn't, both chosen by mean validation accuracy, paired on label subsets. Columns
     `labels`, `with`, `without` (arms), `difference`, `low`, `high`, `interval`, `pairs`, `cells`.
     """
-    rows = with_arms(rows)
     without = [arm for arm in ordered(rows["arm"]) if split(arm)[0] in WITHOUT_UNLABELLED]
     pretrained = best_of(rows, [arm for arm in ordered(rows["arm"]) if arm not in without])
     others = best_of(rows, without)
@@ -156,11 +146,11 @@ def _best_arms(rows: pd.DataFrame) -> list[str]:
 def budget(rows: pd.DataFrame) -> str:
     """The steps of the arms that train a network, such as ` at 100 steps each`.
 
-    Empty if no such arm takes all labels at once, or if `rows` have no epochs.
+    Empty if no such arm takes all labels at once.
     """
     networks = rows[rows["freeze"].isin(["fixed", "full", "scratch", "lp-ft", "supervised"])]
     networks = networks[networks["asked_batch_size"] == 0]
-    if networks.empty or "epochs" not in rows:
+    if networks.empty:
         return ""
     steps = sorted({int(epochs) for epochs in networks["epochs"]})
     return (
@@ -181,15 +171,14 @@ def _basis(lines: pd.DataFrame, rows: pd.DataFrame, validation: int) -> list[str
         f"and undecided are decided by p < {LEVEL} after Holm's correction: for the numbers of "
         "labels in the assignment's two questions, for all comparisons of the other arms together."
     )
-    if "learning_rate" in rows:
-        rates = rows[rows["freeze"].isin(["fixed", "full"])].iloc[:1]
-        chosen = "".join(
-            f" Peak rates are {line['learning_rate']:g} (heads) and "
-            f"{line['encoder_learning_rate']:g} (encoders)"
-            for _, line in rates.iterrows()
+    trained = rows[rows["freeze"].isin(["fixed", "full"])]
+    if len(trained) and validation:
+        rates = trained.iloc[0]
+        said += (
+            f" Peak rates are {rates['learning_rate']:g} (heads) and "
+            f"{rates['encoder_learning_rate']:g} (encoders), chosen with steps on "
+            f"{validation:,} labelled validation images."
         )
-        if chosen and validation:
-            said += f"{chosen}, chosen with steps on {validation:,} labelled validation images."
     return [said, *filter(None, [setting_words(rows)])]
 
 
@@ -221,7 +210,6 @@ def conclusions(
     them. `matters`, a fraction, is given if replicates were added until the pairs of `COMPARED`
     were decided, or known to differ by less.
     """
-    rows = with_arms(rows)
     sentences = [best_score(rows, test_images)]
     arms = set(rows["arm"])
     of_reference, lines = against(rows), pd.DataFrame()
@@ -241,7 +229,8 @@ def conclusions(
         )
     sentences += _on_unlabelled(rows)
     for arm in ordered(arms - {arm for pair in COMPARED for arm in pair}):
-        of_arm = _lines_of(of_reference, [arm])
+        # An empty table has no columns to choose by.
+        of_arm = of_reference[of_reference["arm"] == arm] if len(of_reference) else of_reference
         sentences += _on_pair(of_arm)
         lines = of_arm if lines.empty else lines
     if len(arms) > 3:

@@ -7,14 +7,14 @@ from matplotlib.figure import Figure
 
 from analysis.statistics import path
 from analysis.style import COLOURS, figure, styled
-from analysis.transfer.accuracies import mean_differences
-from analysis.transfer.arms import with_arms
+from analysis.transfer.accuracies import differences_by_labels
+from analysis.transfer.arms import at_one_setting
 from analysis.transfer.conclusions import COMPARED, pair_table
 
 
 def decision_table(rows: pd.DataFrame, matters: float) -> pd.DataFrame:
     """`against` for the pairs of `COMPARED`, by the test that stays valid at every look."""
-    arms = set(with_arms(rows)["arm"])
+    arms = set(rows["arm"])
     tables = [pair_table(rows, *pair, matters) for pair in COMPARED if set(pair) <= arms]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
@@ -25,15 +25,11 @@ def decision_paths(rows: pd.DataFrame) -> pd.DataFrame:
     Columns `arm`, `reference`, `labels`, and the columns of `statistics.path`. Differences are
     fractions.
     """
-    rows = with_arms(rows)
     tables = []
     for first, second in COMPARED:
-        if {first, second} <= set(rows["arm"]):
-            for labels in sorted(rows["labels"].unique()):
-                means = mean_differences(rows, first, second, int(labels))
-                if len(means):
-                    found = path(means["difference"])
-                    tables.append(found.assign(arm=first, reference=second, labels=labels))
+        for labels, means in differences_by_labels(at_one_setting(rows), first, second):
+            found = path(means["difference"])
+            tables.append(found.assign(arm=first, reference=second, labels=labels))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 

@@ -33,7 +33,6 @@ from analysis.transfer.arms import (
     name_of,
     ordered,
     split,
-    with_arms,
 )
 
 
@@ -97,7 +96,7 @@ def draw_by_labels(rows: pd.DataFrame, pixel_baselines: pd.DataFrame) -> Figure:
 
     Only one setting of depth and batch size is shown. `pixel_baselines` may be empty.
     """
-    rows = at_one_setting(with_arms(rows))
+    rows = at_one_setting(rows)
     table = summary(rows)
     dims = sorted(int(dim) for dim in table["latent_dim"].dropna().unique())
     columns = min(4, len(dims))
@@ -139,7 +138,7 @@ def draw_by_dimension(rows: pd.DataFrame) -> Figure:
 
     Only one setting of depth and batch size is shown.
     """
-    rows = at_one_setting(with_arms(rows))
+    rows = at_one_setting(rows)
     table = at_every_dimension(summary(rows))
     rows = at_every_dimension(rows)
     counts = sorted(table["labels"].unique())

@@ -8,7 +8,7 @@ import pandas as pd
 
 from analysis.selection import best_setting
 from analysis.transfer.accuracies import accuracy_interval
-from analysis.transfer.arms import SETTING, name_of, ordered, with_arms
+from analysis.transfer.arms import SETTING, name_of, ordered
 
 AUGMENTED_TUNED = {20: 0.78, 40: 0.86, 80: 0.91, 160: 0.94}
 PROPAGATED = {20: 0.92, 40: 0.945, 80: 0.955, 160: 0.965}
@@ -44,7 +44,6 @@ def arms_table(rows: pd.DataFrame, dataset: str) -> pd.DataFrame:
     `low`, `high`, `n` (classifiers), `target`, `verdict`, `interval`, `cells`; accuracies are
     fractions. Only the dataset `mnist` has targets.
     """
-    rows = with_arms(rows)
     lines = []
     for arm in ordered(rows["arm"]):
         mine = rows[rows["arm"] == arm]
