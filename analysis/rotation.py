@@ -68,9 +68,7 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
         lines.append(
             {
                 **{name: group[name].iloc[0] for name in ("loss", *NETWORK)},
-                "test_error": interval.estimate,
-                "low": interval.low,
-                "high": interval.high,
+                **interval.columns("test_error"),
                 "median_error": group["test_median_error"].mean(),
                 "val_error": group["val_error"].mean(),
                 "interval": interval.kind,
@@ -106,9 +104,7 @@ def differences(rows: pd.DataFrame) -> pd.DataFrame:
                 {
                     "loss": loss,
                     **dict(zip(NETWORK, network, strict=True)),
-                    "difference": interval.estimate,
-                    "low": interval.low,
-                    "high": interval.high,
+                    **interval.columns("difference"),
                     "p": interval.p_value(),
                     "interval": interval.kind,
                     "pairs": interval.n,
@@ -165,10 +161,16 @@ def _by(table: pd.DataFrame, key: str) -> pd.DataFrame:
     for (cell, loss, value), group in means.groupby(keys, sort=False):
         interval = mean_interval(group["error"])
         lines.append(
-            {"loss": loss, key: value, "error": interval.estimate, "low": interval.low,
-             "high": interval.high, "turned_over": group["turned_over"].mean(),
-             "replicates": interval.n, "interval": interval.kind, "cells": cell}
-        )  # fmt: skip
+            {
+                "loss": loss,
+                key: value,
+                **interval.columns("error"),
+                "turned_over": group["turned_over"].mean(),
+                "replicates": interval.n,
+                "interval": interval.kind,
+                "cells": cell,
+            }
+        )
     return pd.DataFrame(lines)
 
 

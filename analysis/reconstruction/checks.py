@@ -75,9 +75,7 @@ def change(
         lines.append(
             {
                 **dict(zip(per, values, strict=True)),
-                "percent": interval.estimate,
-                "low": interval.low,
-                "high": interval.high,
+                **interval.columns("percent"),
                 "p": p,
                 "n": interval.n,
                 "negligible": small,
@@ -90,9 +88,7 @@ def change(
 
 def in_per_cent(interval: Interval) -> Interval:
     """Convert the interval of a mean log ratio to a change in per cent."""
-    of_logs = (interval.estimate, interval.low, interval.high)
-    estimate, low, high = (100 * float(np.expm1(value)) for value in of_logs)
-    return Interval(estimate, low, high, interval.n, interval.kind)
+    return interval.mapped(lambda log_ratio: 100 * float(np.expm1(log_ratio)))
 
 
 def layer_changes(rows: pd.DataFrame, matters: float | None = None) -> pd.DataFrame:

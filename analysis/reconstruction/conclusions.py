@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pandas as pd
 
 from analysis.reconstruction.checks import batch_changes, change, layer_changes, width_changes
@@ -222,10 +220,4 @@ def _basis(table: pd.DataFrame) -> str:
 
 def _factor(slope: Interval) -> Interval:
     """The factor by which a doubling of d multiplies the error."""
-    return _mapped(slope, lambda exponent: 2.0**exponent)
-
-
-def _mapped(interval: Interval, function: Callable[[float], float]) -> Interval:
-    """Apply an increasing function to the estimate and the bounds of an interval."""
-    estimate, low, high = map(function, (interval.estimate, interval.low, interval.high))
-    return Interval(estimate, low, high, interval.n, interval.kind)
+    return slope.mapped(lambda exponent: 2.0**exponent)

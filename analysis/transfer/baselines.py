@@ -51,9 +51,7 @@ def baseline_summary(table: pd.DataFrame) -> pd.DataFrame:
             {
                 "classifier": classifier,
                 "labels": labels,
-                "test_accuracy": interval.estimate,
-                "low": interval.low,
-                "high": interval.high,
+                **interval.columns("test_accuracy"),
                 "subsets": interval.n,
                 "interval": interval.kind,
                 "cells": "none: pixels",

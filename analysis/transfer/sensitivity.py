@@ -53,9 +53,7 @@ def _line(rows: pd.DataFrame, **setting: object) -> list[dict[str, object]]:
     line = {
         "latent_dim": pairs["latent_dim"].iloc[0],
         **setting,
-        "difference": interval.estimate,
-        "low": interval.low,
-        "high": interval.high,
+        **interval.columns("difference"),
         "p": interval.p_value(),
         "pairs": interval.n,
         "fixed": one["val_accuracy"].mean(),
