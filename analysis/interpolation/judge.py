@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -43,8 +42,9 @@ judge from relying on exact positions."""
 class Network(nn.Sequential):
     """Images (N, C, H, W) to class scores (N, K): three convolutions, each halving the sides."""
 
-    def __init__(self, image: tuple[int, int, int], classes: int, width: int = WIDTH) -> None:
+    def __init__(self, image: tuple[int, int, int], classes: int) -> None:
         channels, *sides = image
+        width = WIDTH
         # The first convolution has the most pixels: stride 2, not pooling, halves a judge's time.
         layers: list[nn.Module] = [nn.Conv2d(channels, width, 5, stride=2, padding=2, bias=False)]
         height, breadth = (-(-side // 2) for side in sides)
@@ -59,27 +59,10 @@ class Network(nn.Sequential):
             ]
         layers += [nn.BatchNorm2d(4 * width), nn.ReLU()]
         super().__init__(*layers, nn.Flatten(), nn.Linear(4 * width * height * breadth, classes))
-        self.arguments = image, classes, width
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the weights as NumPy arrays.
-
-        To send a tensor to another process, torch opens a file per tensor, and a socket in the
-        temporary folder, whose path may be too long for a socket.
-        """
-        arrays = {name: value.numpy() for name, value in self.state_dict().items()}
-        return restored, (self.arguments, arrays)
 
     def forward(self, images: Tensor) -> Tensor:
         # With channels last, a CPU vectorises pooling: 250 images take 14 ms, not 34 (width 16).
         return super().forward(images.to(memory_format=torch.channels_last))
-
-
-def restored(arguments: tuple[Any, ...], arrays: dict[str, np.ndarray]) -> Network:
-    """A network with these arguments and weights, in evaluation mode."""
-    network = Network(*arguments)
-    network.load_state_dict({name: torch.from_numpy(value) for name, value in arrays.items()})
-    return network.eval()
 
 
 @dataclass(frozen=True)
@@ -118,8 +101,8 @@ class Judges:
 
 def train_judges(data: Dataset, count: int = JUDGES, steps: int = STEPS) -> Judges:
     """Train judges on the training split of `data`, on the CPU; the test split only scores them."""
-    new = [(_new(data, seed), seed) for seed in range(count)]
-    networks = each(lambda one: _trained(one[0], data, steps, one[1]), new)
+    new = [_new(data, seed) for seed in range(count)]
+    networks = each(lambda seed: _trained(new[seed], data, steps, seed), range(count))
     images, labels = data.test.on("cpu")
     read = np.stack([_probabilities(network, images) for network in networks])
     right = read.argmax(axis=2) == labels.numpy()
@@ -191,9 +174,8 @@ class RealImages:
     """Training images, the reference for distances to real ones."""
 
     def __init__(self, data: Dataset) -> None:
-        self.images = pixels(evenly_spaced(data.train.on("cpu")[0], MAX_REFERENCE_IMAGES)).flatten(
-            1
-        )
+        known = evenly_spaced(data.train.on("cpu")[0], MAX_REFERENCE_IMAGES)
+        self.images = pixels(known).flatten(1)
         self.squares = self.images.square().sum(dim=1)
         self.directions = functional.normalize(self.images, dim=1)
         unseen = pixels(evenly_spaced(data.test.on("cpu")[0], 1000))
