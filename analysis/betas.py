@@ -71,8 +71,8 @@ def midpoints_by_beta(results: Results, scorecard: pd.DataFrame) -> pd.DataFrame
         return rows
     of_midpoints = scorecard["control"] == interpolation.INTERPOLATION
     lines = scorecard[of_midpoints & scorecard["cell"].isin(rows["cell"])]
-    always = lines.groupby(["replicate", "pair", "example"])["kept"].transform("min") == 1
-    means = lines[always].groupby(["cell", "replicate"])[list(BETWEEN)].mean().reset_index()
+    counted = interpolation.counted_by_every_model(lines)
+    means = counted.groupby(["cell", "replicate"])[list(BETWEEN)].mean().reset_index()
     return rows.merge(means, on=["cell", "replicate"])
 
 

@@ -20,7 +20,6 @@ from analysis.interpolation.conclusions import (
     Comparison,
     after_longer_training,
     at_a_glance,
-    conclusion,
     conclusions,
     trends_by_measure,
 )
@@ -43,6 +42,7 @@ from analysis.interpolation.scorecard import (
     by_model,
     by_pair,
     by_replicate,
+    counted_by_every_model,
     scorecard,
     summary,
 )
@@ -63,8 +63,8 @@ __all__ = [
     "by_pair",
     "by_replicate",
     "cells_by_dimension",
-    "conclusion",
     "conclusions",
+    "counted_by_every_model",
     "draw_scorecard",
     "draw_strip",
     "draw_trade_off",

@@ -16,6 +16,7 @@ from analysis.interpolation.scorecard import (
     PIXEL_BLEND,
     RECONSTRUCTION,
     by_replicate,
+    counted_by_every_model,
 )
 from analysis.selection import with_common_replicates
 from analysis.statistics import (
@@ -91,11 +92,6 @@ def at_a_glance(table: pd.DataFrame) -> str:
     return " ".join(re.split(r"(?<=\.) ", sentence)[0] for sentence in sentences)
 
 
-def conclusion(table: pd.DataFrame) -> str:
-    """`conclusions` as one paragraph."""
-    return " ".join(conclusions(table))
-
-
 @dataclass(frozen=True)
 class Comparison:
     """The rows of a scorecard that are used to compare latent dimensions.
@@ -117,8 +113,7 @@ class Comparison:
         shares = _shares(table)
         dims = [int(d) for d in shares.index[shares >= MIN_SHARE_OF_PAIRS]]
         rows = table[table["latent_dim"].isin(dims)]
-        always = rows.groupby(["replicate", "pair", "example"])["kept"].transform("min") == 1
-        return cls(dims, rows, rows[always])
+        return cls(dims, rows, counted_by_every_model(rows))
 
     @property
     def counts(self) -> pd.Series:
@@ -210,13 +205,10 @@ def after_longer_training(table: pd.DataFrame, longer: pd.DataFrame, epochs: str
     if min(len(part.dims) for part in compared) < 2 or compared[0].dims != compared[1].dims:
         return []
     before, after = (trends_by_measure(part)["speaks_for"] for part in compared)
-    sides = {
-        side: _listed([CRITERIA[measure][1] for measure in after.index[after == side]])
-        for side in ("larger d", "smaller d")
-    }
+    sides = {side: _measures(after == side) for side in ("larger d", "smaller d")}
     speak = "; ".join(f"for a {side} speak {names}" for side, names in sides.items() if names)
     decided = (before != "undecided") & (after != "undecided")
-    turned = _listed([CRITERIA[m][1] for m in after.index[decided & (before != after)]])
+    turned = _measures(decided & (before != after))
     change = f"by {turned} the other side is ahead" if turned else "none speaks for the other side"
     where = f"at d = {_listed([str(d) for d in dims])}"
     replicates = compared[1].every_pair["replicate"].nunique()
@@ -229,12 +221,10 @@ def after_longer_training(table: pd.DataFrame, longer: pd.DataFrame, epochs: str
 
 def _verdict(trends: pd.DataFrame, dims: Sequence[int]) -> str:
     """Say whether a larger d is better, worse, a trade-off or undecided, and by which measures."""
-    names = {
-        side: [CRITERIA[measure][1] for measure in trends.index[trends["speaks_for"] == side]]
-        for side in ("larger d", "smaller d", "undecided")
-    }
     span = f"from d = {dims[0]} to d = {dims[-1]}"
-    larger, smaller, open_ones = (_listed(names[side]) for side in names)
+    larger, smaller, open_ones = (
+        _measures(trends["speaks_for"] == side) for side in ("larger d", "smaller d", "undecided")
+    )
     undecided = f" Undecided: {open_ones}." if open_ones else ""
     corrected = f"(p < {LEVEL} after Holm's correction for {len(trends)} measures)"
     if larger and smaller:
@@ -259,6 +249,11 @@ def _verdict(trends: pd.DataFrame, dims: Sequence[int]) -> str:
         f"Whether a larger or a smaller d interpolates better {span} is undecided by all "
         f"{len(trends)} measures."
     )
+
+
+def _measures(chosen: pd.Series) -> str:
+    """Name the measures of `CRITERIA` for which `chosen`, by measure, is true."""
+    return _listed([CRITERIA[measure][1] for measure in chosen.index[chosen]])
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -19,8 +19,17 @@ from analysis.interpolation.scorecard import (
     RECONSTRUCTION,
     by_replicate,
 )
-from analysis.statistics import Interval, mean_interval
-from analysis.style import COLOURS, MARKERS, Series, draw_series, figure, latent_dim_axis, styled
+from analysis.statistics import mean_interval
+from analysis.style import (
+    COLOURS,
+    MARKERS,
+    Series,
+    draw_series,
+    error_bars,
+    figure,
+    latent_dim_axis,
+    styled,
+)
 
 PANELS = ("kept", "confidence", "relative", "outside", "both", "cross_dissolve", "nearest",
           "mean_distance", "smoothness", "cycle", "path", "mse")  # fmt: skip
@@ -61,7 +70,9 @@ def draw_scorecard(table: pd.DataFrame) -> Figure:
                 axes.axhline(value, linestyle=style, color=colour, linewidth=1.2, label=control)
         latent_dim_axis(axes, _spaced(models[INTERPOLATION]["latent_dim"].unique()))
         axes.set_title(MEASURES[measure], fontsize=10)
-        _from_zero(axes, measure)
+        axes.set_ylim(bottom=0.98 if measure == "path" else 0)
+        if measure in ("kept", "confidence", "relative"):
+            axes.set_ylim(top=1.05)
     handles: dict[str, Artist] = {}
     for axes in panels.flat:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
@@ -77,12 +88,6 @@ def _spaced(dims: Sequence[int]) -> list[int]:
         if not kept or latent_dim >= 1.25 * kept[-1]:
             kept.append(latent_dim)
     return kept
-
-
-def _from_zero(axes: Axes, measure: str) -> None:
-    axes.set_ylim(bottom=0.98 if measure == "path" else 0)
-    if measure in ("kept", "confidence", "relative"):
-        axes.set_ylim(top=1.05)
 
 
 @styled()
@@ -130,19 +135,14 @@ def _draw_point(axes: Axes, part: pd.DataFrame, x: str, y: str, label: str, inde
     colour, marker = COLOURS[index % 7], MARKERS[index % 7]
     across, up = mean_interval(part[x]), mean_interval(part[y])
     axes.plot(part[x], part[y], ".", color=colour, alpha=0.4, markersize=4)
+    xerr, yerr = (error_bars([side.estimate], [side.low], [side.high]) for side in (across, up))
     axes.errorbar(
-        across.estimate, up.estimate, xerr=_reach(across), yerr=_reach(up), color=colour,
-        marker=marker, capsize=2.5, markersize=6,
+        across.estimate, up.estimate, xerr=xerr, yerr=yerr, color=colour, marker=marker,
+        capsize=2.5, markersize=6,
     )  # fmt: skip
     foot = up.low if up.bounded else up.estimate
     axes.annotate(label, (across.estimate, foot), xytext=(0, -4), textcoords="offset points",
                   ha="center", va="top", fontsize=8)  # fmt: skip
-
-
-def _reach(interval: Interval) -> list[list[float]] | None:
-    if not interval.bounded:
-        return None
-    return [[interval.estimate - interval.low], [interval.high - interval.estimate]]
 
 
 def _models(table: pd.DataFrame) -> dict[str, pd.DataFrame]:

@@ -109,7 +109,7 @@ def test_every_measure_is_computed_and_drawn(tmp_path, digits, compute_study):
     judges = train_judges(results.dataset, count=2, steps=5)
     rows = betas.models(results)
     cells = dict(zip(rows["cell"], rows["latent_dim"], strict=True))
-    scorecard = interpolation.scorecard(results, judges=judges, cells=cells)
+    scorecard = interpolation.scorecard(results, judges, cells)
     between = betas.midpoints_by_beta(results, scorecard)
     assert sorted(codes["beta"]) == [0.0, 0.0, 0.1, 0.1, 1.0, 1.0]
     assert np.isfinite(codes[list(betas.REDUNDANCY)].to_numpy(float)).all()

@@ -12,7 +12,6 @@ from analysis.interpolation.conclusions import (
     CRITERIA,
     Comparison,
     after_longer_training,
-    conclusion,
     conclusions,
     trends_by_measure,
 )
@@ -239,7 +238,7 @@ def test_seeing_both_digits_counts_as_failure() -> None:
 
 
 def test_too_little_to_conclude() -> None:
-    only = conclusion(synthetic({}, kept={8: 1.0}))
+    (only,) = conclusions(synthetic({}, kept={8: 1.0}))
     assert only == "Which d interpolates better can't be said: only d = 8 is finished."
     few = conclusions(synthetic({}, kept={2: 0.2, 8: 1.0}))
     assert few[0].endswith("most pairs count at one d only.")
@@ -247,7 +246,7 @@ def test_too_little_to_conclude() -> None:
     none = conclusions(synthetic({}, kept={2: 0.2, 8: 0.1}))
     assert none[0].endswith("most pairs count at no d.")
     nothing = synthetic({}, kept={})
-    assert "no autoencoder is finished" in conclusion(nothing)
+    assert "no autoencoder is finished" in conclusions(nothing)[0]
     with pytest.raises(ValueError, match="no autoencoder is finished"):
         draw_scorecard(nothing)
 

@@ -20,6 +20,7 @@ from analysis.interpolation.scorecard import (
     PIXEL_BLEND,
     REAL,
     RECONSTRUCTION,
+    Reader,
     _with_model,
     by_replicate,
     scorecard,
@@ -38,7 +39,7 @@ class Constant(torch.nn.Module):
 @pytest.fixture(scope="module")
 def table(small_results: Results) -> pd.DataFrame:
     judges = Judges([Constant(), Constant()], [0.1, 0.1], 1.0, 1000)
-    return scorecard(small_results, images_per_pair=6, judges=judges)
+    return scorecard(small_results, judges, images_per_pair=6)
 
 
 def test_image_pairs_have_their_digits_and_never_change(small_results: Results) -> None:
@@ -112,7 +113,8 @@ def test_line_matches_the_stored_weights(table: pd.DataFrame, small_results: Res
 
 def test_pairs_count_if_most_judges_see_both_digits(small_results: Results) -> None:
     judges = train_judges(small_results.dataset, count=3, steps=40)
-    table = scorecard(small_results, [(4, 7)], images_per_pair=30, judges=judges)
+    table = scorecard(small_results, judges, images_per_pair=30)
+    table = table[table["pair"] == "4-7"]
     chosen = image_pairs(small_results, (4, 7), 30)
     network = small_results.autoencoders(small_results.cells("autoencoder")[1])[0]
     with torch.no_grad():
@@ -176,5 +178,5 @@ def test_a_users_own_network_keeps_its_memory_format(digits: Dataset) -> None:
     shown = pixels(images[:4])
     pairs = ImagePairs((0, 0), ("an image", "another"), shown[:2], shown[2:])
     with torch.no_grad():
-        tables = _with_model(model, images, [pairs], None, RealImages(digits))
+        tables = _with_model(model, images, [pairs], Reader(None, RealImages(digits)))
     assert [len(table) for table in tables] == [2, 2]
