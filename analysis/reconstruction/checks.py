@@ -52,7 +52,7 @@ def change(
     With `matters`, a fraction of the error, intervals and p values are anytime-valid (valid however
     often one looks), and `negligible` says whether the change is known to be smaller than it.
     """
-    common = [key for key in KEYS if key in rows and key not in first]
+    common = [key for key in KEYS if key not in first]
     one, two = (
         rows[(rows[list(chosen)] == pd.Series(chosen)).all(axis=1)] for chosen in (first, second)
     )

@@ -38,8 +38,8 @@ def conclusions(
 
 
 def budget(rows: pd.DataFrame) -> str:
-    """` after 4 epochs`; empty if rows differ in their epochs or have none."""
-    epochs = sorted(set(rows.get("epochs", ())))
+    """` after 4 epochs`; empty if rows differ in their epochs, or there are none."""
+    epochs = sorted(set(rows["epochs"]))
     return f" after {counted(epochs[0], 'epoch')}" if len(epochs) == 1 else ""
 
 
@@ -47,21 +47,21 @@ def _best_score(rows: pd.DataFrame, pca: pd.DataFrame) -> str:
     best = best_model(rows)
     floor = pca.loc[pca["latent_dim"] == best["latent_dim"], "pca_mse"]
     beside = f"; PCA with as many dimensions leaves {floor.iloc[0]:.5f}" if len(floor) else ""
-    epochs = f", {counted(best['epochs'], 'epoch')}" if "epochs" in best else ""
     return (
         f"Best score: a test error of {best['test_mse']:.5f} per pixel, by the model with the "
         f"least validation error (d = {best['latent_dim']}, {counted(best['depth'], 'layer')}, "
-        f"batch {best['batch_size']}{epochs}, replicate {best['replicate']}){beside}."
+        f"batch {best['batch_size']}, {counted(best['epochs'], 'epoch')}, replicate "
+        f"{best['replicate']}){beside}."
     )
 
 
 def _longer(rows: pd.DataFrame, every: pd.DataFrame) -> pd.DataFrame:
     """The rows of `every` that have more epochs than `rows`.
 
-    Only rows at the smallest batch size of `rows` are returned; none if the epochs of `rows` differ
-    or are missing.
+    Only those at the smallest batch size of `rows` are returned; none if the epochs of `rows`
+    differ.
     """
-    if len(set(rows.get("epochs", ()))) != 1:
+    if len(set(rows["epochs"])) != 1:
         return every[:0]
     same = every["batch_size"] == rows["batch_size"].min()
     return every[same & (every["epochs"] > rows["epochs"].max())]
@@ -100,12 +100,12 @@ def _on_dimension(rows: pd.DataFrame, every: pd.DataFrame) -> list[str]:
 def _on_layers(rows: pd.DataFrame, every: pd.DataFrame, matters: float | None) -> list[str]:
     """Compare more layers with fewer: averaged over d, by d, and with a larger budget."""
     sentences = []
-    by_dim = layer_changes(with_settings(rows), matters)
-    after = layer_changes(with_settings(_longer(rows, every)))
+    by_dim = layer_changes(rows, matters)
+    after = layer_changes(_longer(rows, every))
     for question in dict.fromkeys(by_dim.get("question", ())):
         more, fewer = question.split(" layers instead of ")
         depths = {"depth": int(fewer)}, {"depth": int(more)}
-        overall = change(with_settings(rows), *depths, ["epochs"])
+        overall = change(rows, *depths, ["epochs"])
         for _, line in overall.iterrows():
             interval = Interval(*line[["percent", "low", "high", "n", "interval"]])
             when = budget(rows)
@@ -123,12 +123,6 @@ def _on_layers(rows: pd.DataFrame, every: pd.DataFrame, matters: float | None) -
             checked = after[after["question"] == question]
             sentences += _turned(by_dim[by_dim["question"] == question], checked, question)
     return sentences
-
-
-def with_settings(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows with columns `epochs` and `width`, 0 if they are missing."""
-    missing = {name: 0 for name in ("epochs", "width") if name not in rows}
-    return rows.assign(**missing) if missing else rows
 
 
 def _told_apart(table: pd.DataFrame) -> tuple[list[int], list[int]]:
@@ -189,7 +183,7 @@ def _per_cent(line: pd.Series) -> str:
 
 def _on_batches(rows: pd.DataFrame) -> list[str]:
     """Say how the minibatch changes the error at equal epochs and at equal updates."""
-    table = batch_changes(with_settings(rows))
+    table = batch_changes(rows)
     if table.empty:
         return []
     sentence = (
@@ -200,7 +194,7 @@ def _on_batches(rows: pd.DataFrame) -> list[str]:
 
 def _on_widths(rows: pd.DataFrame) -> list[str]:
     """Say how fewer and more weights at the same depth change the error."""
-    table = width_changes(with_settings(rows))
+    table = width_changes(rows)
     if table.empty:
         return []
     first = table.iloc[0]
