@@ -204,6 +204,12 @@ def against(
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
+def in_points(line: pd.Series) -> str:
+    """Format the difference of a line of comparisons in percentage points with its interval."""
+    interval = Interval(*line[["difference", "low", "high", "pairs", "interval"]])
+    return interval.text(1, 100, signed=True)
+
+
 def best_classifier(rows: pd.DataFrame) -> pd.Series:
     """The row of the classifier with the best *validation* accuracy."""
     return rows.loc[rows["val_accuracy"].idxmax()]

@@ -7,11 +7,12 @@ import math
 import pandas as pd
 from scipy import stats
 
-from analysis.statistics import CONFIDENCE, LEVEL, PERCENT, Interval, unadjusted
+from analysis.statistics import CONFIDENCE, LEVEL, PERCENT, unadjusted
 from analysis.transfer.accuracies import (
     accuracy_interval,
     against,
     best_classifier,
+    in_points,
     over_replicates,
 )
 from analysis.transfer.arms import (
@@ -51,21 +52,13 @@ def _word(line: pd.Series) -> str:
     return "better" if line["difference"] > 0 else "worse"
 
 
-def _points(line: pd.Series) -> str:
-    """Format a difference in percentage points with its interval."""
-    interval = Interval(
-        line["difference"], line["low"], line["high"], line["pairs"], line["interval"]
-    )
-    return interval.text(1, 100, signed=True)
-
-
 def _on_pair(lines: pd.DataFrame, steps: str = "") -> list[str]:
     """Say with how many labels one arm beats another: one sentence, or none without lines."""
     if lines.empty:
         return []
     first, second = lines[["arm", "reference"]].iloc[0]
     parts = [
-        f"{_word(line)} with {line['labels']} labels ({_points(line)})"
+        f"{_word(line)} with {line['labels']} labels ({in_points(line)})"
         for _, line in lines.iterrows()
     ]
     pair = f"“{name_of(first)}” against “{name_of(second)}”{steps}"
@@ -121,7 +114,7 @@ def _on_unlabelled(rows: pd.DataFrame) -> list[str]:
     if table.empty:
         return []
     parts = [
-        f"{_points(line)} with {line['labels']} labels (“{name_of(line['with'])}” against "
+        f"{in_points(line)} with {line['labels']} labels (“{name_of(line['with'])}” against "
         f"“{name_of(line['without'])}”)"
         for _, line in table.iterrows()
     ]

@@ -127,8 +127,7 @@ def draw_by_labels(rows: pd.DataFrame, pixel_baselines: pd.DataFrame) -> Figure:
         last = [panels[line][column] for line in range(lines) if panels[line][column].axison][-1]
         last.set_xlabel("labelled images")
         last.tick_params(labelbottom=True)
-    handles, names = panels.flat[0].get_legend_handles_labels()
-    made.legend(handles, names, loc="outside lower center", ncols=3)
+    made.legend(*panels.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return made
 
 
@@ -151,8 +150,7 @@ def draw_by_dimension(rows: pd.DataFrame) -> Figure:
         axes.set_title(f"{labels} labels")
         axes.set_ylim(0, 100)
     panels[0][0].set_ylabel("test accuracy (%)")
-    handles, names = panels[0][0].get_legend_handles_labels()
-    made.legend(handles, names, loc="outside lower center", ncols=3)
+    made.legend(*panels[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return made
 
 
@@ -236,8 +234,9 @@ def draw_original(ours: pd.DataFrame, theirs: pd.DataFrame) -> Figure:
         axes.set_title(name_of(arm))
         axes.set_ylim(0, 100)
     panels[0].set_ylabel("test accuracy (%)")
-    handles, names = panels[0].get_legend_handles_labels()
-    made.legend(handles, names, loc="outside lower center", ncols=4, fontsize=8)
+    made.legend(
+        *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8
+    )
     return made
 
 
