@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from analysis.correlation import direction
 from analysis.interpolation.scorecard import (
     INTERPOLATION,
     MEASURES,
@@ -286,12 +287,7 @@ def _counted(table: pd.DataFrame, compared: Comparison) -> str:
 def _relative(table: pd.DataFrame, compared: Comparison) -> str:
     """Say how the confidence in midpoints, relative to the end points, changes with d."""
     what = "the judges' confidence in midpoints relative to the end points"
-    claim = verdict(
-        compared.trend("relative"),
-        f"{what.capitalize()} rises with d",
-        f"{what.capitalize()} falls with d",
-        f"Whether {what} rises or falls with d is undecided",
-    )
+    claim = direction(compared.trend("relative"), what)
     by_judge = compared.slopes("relative").groupby("judge").mean()
     spread = f", by judge {by_judge.min():+.3f} to {by_judge.max():+.3f}"
     numbers = _at_both_ends(compared, "relative", 3)

@@ -174,8 +174,8 @@ def draw_stationary_points() -> Figure:
         axes.set_ylabel("rise $f(x^* + t\\,h) - f(x^*)$")
     for axes in panels[1]:
         axes.set_xlabel("distance $t$ along the line")
-    handles, labels = panels[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    legend = panels[0, 0].get_legend_handles_labels()
+    figure.legend(*legend, loc="outside lower center", ncols=4, frameon=False)
     return figure
 
 
