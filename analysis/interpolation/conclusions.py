@@ -31,7 +31,7 @@ from analysis.statistics import (
 )
 
 CRITERIA = {
-    "kept": (1, "the share of pairs whose end points keep their class"),
+    "counted": (1, "the share of pairs whose end points keep their class"),
     "mse": (-1, "the error of the end points"),
     "relative": (1, "the confidence relative to the end points"),
     "outside": (-1, "the probability outside the two classes"),
@@ -75,7 +75,7 @@ def conclusions(table: pd.DataFrame) -> list[str]:
         midpoints = [_relative(table, compared), _both_at_once(table, compared)]
     return [
         _verdict(trends_by_measure(compared), compared.dims),
-        *([_counted(table, compared)] if "kept" in compared.measures else []),
+        *([_counted(table, compared)] if "counted" in compared.measures else []),
         *midpoints,
         *_left_out(compared),
         *_same_at_both_ends(table),
@@ -126,7 +126,7 @@ class Comparison:
     def measures(self) -> list[str]:
         """The measures of `CRITERIA` that have values: without labels, there are no judges."""
         table = self.every_pair
-        without = [] if table["relative"].notna().any() else ["kept", *OF_EACH_JUDGE]
+        without = [] if table["relative"].notna().any() else ["counted", *OF_EACH_JUDGE]
         return [measure for measure in CRITERIA if measure not in without]
 
     def values(self, measure: str) -> pd.DataFrame:
@@ -265,7 +265,7 @@ def _listed(names: Sequence[str]) -> str:
 def _shares(table: pd.DataFrame) -> pd.Series:
     """Share of pairs that count, mean over replicates, by latent dimension."""
     models = by_replicate(table, INTERPOLATION)
-    return models.groupby("latent_dim")["kept"].mean().sort_index()
+    return models.groupby("latent_dim")["counted"].mean().sort_index()
 
 
 def _counted(table: pd.DataFrame, compared: Comparison) -> str:

@@ -31,12 +31,12 @@ from analysis.style import (
     styled,
 )
 
-PANELS = ("kept", "confidence", "relative", "outside", "both", "cross_dissolve", "nearest",
+PANELS = ("counted", "confidence", "relative", "outside", "both", "cross_dissolve", "nearest",
           "mean_distance", "smoothness", "cycle", "path", "mse")  # fmt: skip
 """The measures that `draw_scorecard` shows."""
 
 
-POSSIBLE = dict.fromkeys(("kept", "confidence", "outside", "both", "mean_distance"), (0.0, 1.0))
+POSSIBLE = dict.fromkeys(("counted", "confidence", "outside", "both", "mean_distance"), (0.0, 1.0))
 """Bounds of these measures; the others have only the lower bound 0."""
 
 
@@ -51,7 +51,7 @@ def draw_scorecard(table: pd.DataFrame) -> Figure:
     """
     models = _models(table)
     judged = table["confidence"].notna().any()
-    shown = [measure for measure in PANELS if judged or measure not in ("kept", *READINGS)]
+    shown = [measure for measure in PANELS if judged or measure not in ("counted", *READINGS)]
     made, panels = figure(columns=3, rows=-(-len(shown) // 3), width=10, height=0.93 * len(shown))
     lines = {PIXEL_BLEND: ("--", "#555555"), REAL: (":", "#000000")}
     for axes in panels.flat[len(shown) :]:
@@ -60,18 +60,18 @@ def draw_scorecard(table: pd.DataFrame) -> Figure:
         for index, (control, label) in enumerate(
             {INTERPOLATION: "midpoint, α = 0.5", RECONSTRUCTION: "end points D(E(I))"}.items()
         ):
-            if (measure, control) == ("kept", INTERPOLATION):
+            if (measure, control) == ("counted", INTERPOLATION):
                 continue  # it is a measure of end points
             series = Series(label, index, within=POSSIBLE.get(measure, (0, np.inf)))
             draw_series(axes, models[control], "latent_dim", measure, series)
         for control, (style, colour) in lines.items():
             value = by_replicate(table, control)[measure].mean()
-            if np.isfinite(value) and (measure, control) != ("kept", PIXEL_BLEND):
+            if np.isfinite(value) and (measure, control) != ("counted", PIXEL_BLEND):
                 axes.axhline(value, linestyle=style, color=colour, linewidth=1.2, label=control)
         latent_dim_axis(axes, _spaced(models[INTERPOLATION]["latent_dim"].unique()))
         axes.set_title(MEASURES[measure], fontsize=10)
         axes.set_ylim(bottom=0.98 if measure == "path" else 0)
-        if measure in ("kept", "confidence", "relative"):
+        if measure in ("counted", "confidence", "relative"):
             axes.set_ylim(top=1.05)
     handles: dict[str, Artist] = {}
     for axes in panels.flat:
@@ -83,11 +83,11 @@ def draw_scorecard(table: pd.DataFrame) -> Figure:
 
 def _spaced(dims: Sequence[int]) -> list[int]:
     """The dimensions whose labels fit on the logarithmic axis of a small panel."""
-    kept: list[int] = []
+    spaced: list[int] = []
     for latent_dim in sorted(map(int, dims)):
-        if not kept or latent_dim >= 1.25 * kept[-1]:
-            kept.append(latent_dim)
-    return kept
+        if not spaced or latent_dim >= 1.25 * spaced[-1]:
+            spaced.append(latent_dim)
+    return spaced
 
 
 @styled()

@@ -45,7 +45,7 @@ CONTROLS = (INTERPOLATION, RECONSTRUCTION, PIXEL_BLEND, REAL)
 ½I₁ + ½I₂; the images I₁ and I₂ themselves. The last two involve no model."""
 
 MEASURES = {
-    "kept": "share of pairs that count",
+    "counted": "share of pairs that count",
     "confidence": "judges' confidence",
     "relative": "confidence relative to the end points'",
     "entropy": "judges' entropy (nats)",
@@ -67,7 +67,7 @@ READINGS = ("confidence", "relative", "entropy", "outside", "both")
 MODELS_AT_ONCE = 8
 """Models of one cell that one thread loads at a time."""
 
-OF_EVERY_PAIR = ("kept", "mse")
+OF_EVERY_PAIR = ("counted", "mse")
 """The measures of end points that are averaged over all pairs, not only over those that count."""
 
 
@@ -83,7 +83,7 @@ def scorecard(
     images), `control` (see `CONTROLS`; `pixel blend` and `real images` have no cell), `judge`, and
     the measures, NaN if one doesn't apply:
 
-    - `kept`: 1 if the pair counts, else 0. A pair counts if most judges see the right class in
+    - `counted`: 1 if the pair counts, else 0. A pair counts if most judges see the right class in
       both end points (of the model, or the test images themselves);
     - `confidence`, `entropy` (nats), `outside` (probability of all other classes) and
       `both` (twice the probability of the less likely of the two classes), by this judge;
@@ -186,16 +186,16 @@ def _tables(
 ) -> list[pd.DataFrame]:
     """The midpoints and the end points of `path` (P, A, C, H, W), a table each: see `controls`."""
     middle, ends = _middle_and_ends(path)
-    between, at_ends, kept = _readings(reader.judges, middle, ends, images.pair)
+    between, at_ends, counted = _readings(reader.judges, middle, ends, images.pair)
     distances, nearest = reader.real.nearest_by_cosine(path.flatten(0, 1))
     of_middle = {
-        "kept": kept,
+        "counted": counted,
         "nearest": reader.real.distances(middle),
         "path": path_over_chord(path),
         "mean_distance": distances.unflatten(0, path.shape[:2]).mean(dim=1),
         "smoothness": smoothness(nearest.unflatten(0, path.shape[:2])),
     }
-    of_ends = {"kept": kept, "nearest": _of_both(reader.real.distances(ends))}
+    of_ends = {"counted": counted, "nearest": _of_both(reader.real.distances(ends))}
     return [
         _with_values(_table(images.name, control, readings), values)
         for control, readings, values in zip(
@@ -217,14 +217,14 @@ def _readings(
         return unknown, unknown, torch.ones(len(middle))
     probabilities = judges.each(ends)
     of_first, of_second = np.split(probabilities, 2, axis=1)
-    kept = seen_by_most(of_first, pair[0]) & seen_by_most(of_second, pair[1])
+    counted = seen_by_most(of_first, pair[0]) & seen_by_most(of_second, pair[1])
     of_ends = {
         name: np.stack(np.split(values, 2, axis=1)).mean(axis=0)
         for name, values in judged(probabilities, pair).items()
     }
     of_middle = judged(judges.each(middle), pair)
     of_middle["relative"] = of_middle["confidence"] / of_ends["confidence"]
-    return of_middle, of_ends, torch.from_numpy(kept)
+    return of_middle, of_ends, torch.from_numpy(counted)
 
 
 def _middle_and_ends(line: Tensor) -> tuple[Tensor, Tensor]:
@@ -261,12 +261,12 @@ def _with_values(table: pd.DataFrame, values: dict[str, Tensor]) -> pd.DataFrame
 def counted_by_every_model(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows whose pair of images counts in every model of its replicate."""
     pairs = rows.groupby(["replicate", "pair", "example"])
-    return rows[pairs["kept"].transform("min") == 1]
+    return rows[pairs["counted"].transform("min") == 1]
 
 
 def means(table: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
     """Mean measures by `keys`, over the pairs that count (measures `OF_EVERY_PAIR`: all pairs)."""
-    measures = table[list(MEASURES)].where(table["kept"] == 1)
+    measures = table[list(MEASURES)].where(table["counted"] == 1)
     measures[list(OF_EVERY_PAIR)] = table[list(OF_EVERY_PAIR)]
     groups = measures.groupby([table[key] for key in keys], dropna=False, sort=False)
     return groups.mean().reset_index()

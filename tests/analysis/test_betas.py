@@ -84,7 +84,7 @@ def test_midpoints_use_pairs_that_count_in_all_models():
     results = Rows(autoencoder=rows_of("p"), betas=rows_of("v", beta=0.1))
     lines = [
         {"cell": cell, "replicate": 0, "pair": "4-7", "example": example, "judge": judge,
-         "control": control, "kept": float(example == 0 or cell == "p"),
+         "control": control, "counted": float(example == 0 or cell == "p"),
          **dict.fromkeys(betas.BETWEEN, value + judge + 10 * example + 100 * (control != MIDPOINT))}
         for cell, value in (("p", 1.0), ("v", 2.0), ("another", 50.0))
         for example in (0, 1) for judge in (0, 1) for control in (MIDPOINT, "reconstruction")

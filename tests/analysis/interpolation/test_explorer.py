@@ -156,7 +156,7 @@ def test_choosing_digits_and_images(
     wait.until(lambda _: same(reader.picture(first), images.first[0, 0].numpy()))
 
     rows = table[(table["pair"] == "8-9") & (table["control"] == INTERPOLATION)]
-    counted = rows[(rows["latent_dim"] == 2) & (rows["kept"] == 1)]["confidence"]
+    counted = rows[(rows["latent_dim"] == 2) & (rows["counted"] == 1)]["confidence"]
     shown = f"{counted.mean():.2f}" if len(counted) else "–"
     assert reader.find("tbody:not([hidden]) tr td").text == shown
     assert len(reader.driver.find_elements("css selector", "tbody:not([hidden])")) == 1

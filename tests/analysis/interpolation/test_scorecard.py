@@ -71,7 +71,7 @@ def test_one_line_per_model_pair_control_and_judge(
     assert len(without) == 4 * 6 * 2 * 2
     assert without["latent_dim"].isna().all()
     # To these judges every picture is a 4, so no pair of different digits counts.
-    assert (table["kept"] == 0).all()
+    assert (table["counted"] == 0).all()
     assert table["confidence"].to_numpy() == pytest.approx(1)
     outside_by_pair = table.groupby("pair")["outside"].mean()
     assert outside_by_pair["4-7"] == pytest.approx(0)
@@ -131,15 +131,15 @@ def test_pairs_count_if_most_judges_see_both_digits(small_results: Results) -> N
         read = [judges.each(end) for end in ends]
         right = [(of_end.argmax(axis=2) == digit).sum(axis=0) >= 2
                  for of_end, digit in zip(read, (4, 7), strict=True)]  # fmt: skip
-        kept = (right[0] & right[1]).astype(float)
-        assert lines["kept"].to_numpy() == pytest.approx(np.tile(kept, 3))
+        counted = (right[0] & right[1]).astype(float)
+        assert lines["counted"].to_numpy() == pytest.approx(np.tile(counted, 3))
         relative = judges.each(middle).max(axis=2) / np.mean([r.max(axis=2) for r in read], axis=0)
         assert lines["relative"].to_numpy() == pytest.approx(relative.ravel(), rel=1e-4)
         (average,) = by_replicate(rows, control).to_dict("records")
-        assert average["kept"] == pytest.approx(kept.mean())
-        counted = lines[lines["kept"] == 1]["outside"]
-        assert average["outside"] == pytest.approx(counted.mean(), nan_ok=True)
-    assert 0.5 < kept.mean() < 1  # of the images themselves, so both cases are tested
+        assert average["counted"] == pytest.approx(counted.mean())
+        outside = lines[lines["counted"] == 1]["outside"]
+        assert average["outside"] == pytest.approx(outside.mean(), nan_ok=True)
+    assert 0.5 < counted.mean() < 1  # of the images themselves, so both cases are tested
 
 
 def test_it_can_be_drawn(table: pd.DataFrame) -> None:
