@@ -19,19 +19,19 @@ def conclusions(
     rows: pd.DataFrame,
     pca: pd.DataFrame,
     checked: pd.DataFrame | None = None,
-    matters: float | None = None,
+    negligible_below: float | None = None,
 ) -> list[str]:
     """Answer the assignment's questions in sentences computed from the rows.
 
     `rows` are the autoencoders of the grid. `checked` are all autoencoders, including those trained
-    longer, on larger minibatches or with other widths (default: `rows`). `matters`, a fraction of
-    the error, is given if replicates were added until layers were told apart.
+    longer, on larger minibatches or with other widths (default: `rows`). `negligible_below`, a
+    fraction of the error, is given if replicates were added until layers were told apart.
     """
     every = rows if checked is None else checked
     return [
         _best_score(every, pca),
         *_on_dimension(rows, every),
-        *_on_layers(rows, every, matters),
+        *_on_layers(rows, every, negligible_below),
         *_on_batches(every),
         *_on_widths(every),
     ]
@@ -97,10 +97,12 @@ def _on_dimension(rows: pd.DataFrame, every: pd.DataFrame) -> list[str]:
     return [f"{claim}{factor.text(3)}{factor.basis()}{said}{checked}."]
 
 
-def _on_layers(rows: pd.DataFrame, every: pd.DataFrame, matters: float | None) -> list[str]:
+def _on_layers(
+    rows: pd.DataFrame, every: pd.DataFrame, negligible_below: float | None
+) -> list[str]:
     """Compare more layers with fewer: averaged over d, by d, and with a larger budget."""
     sentences = []
-    by_dim = layer_changes(rows, matters)
+    by_dim = layer_changes(rows, negligible_below)
     after = layer_changes(_longer(rows, every))
     for question in dict.fromkeys(by_dim.get("question", ())):
         more, fewer = question.split(" layers instead of ")

@@ -160,7 +160,7 @@ def _means_over_dimension(pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 def against(
-    rows: pd.DataFrame, reference: str = "fixed", matters: float | None = None
+    rows: pd.DataFrame, reference: str = "fixed", negligible_below: float | None = None
 ) -> pd.DataFrame:
     """Paired differences of every other arm minus the reference, by labels.
 
@@ -168,8 +168,8 @@ def against(
     `reference`, `labels`, `difference`, `low`, `high`, `p`, `p_holm`, `interval`, `pairs`,
     `negligible`, `cells`; empty if the reference is not among the rows.
 
-    With `matters`, a fraction, intervals and p values are anytime-valid (valid however often one
-    looks), and `negligible` says whether the difference is known to be smaller than `matters`.
+    With `negligible_below`, a fraction, intervals and p values are anytime-valid (valid however
+    often one looks), and `negligible` says whether the difference is known to be smaller.
     """
     rows = at_one_setting(rows)
     lines = []
@@ -177,13 +177,13 @@ def against(
         if arm == reference:
             continue
         for labels, means in differences_by_labels(rows, arm, reference):
-            if matters is None:
+            if negligible_below is None:
                 interval = _difference_interval(means)
                 p, small = interval.p_value(), False
             else:
                 values = means["difference"]
                 interval, p = sequential_interval(values), sequential_p_value(values)
-                small = negligible(values, matters, rows["labels"].nunique())
+                small = negligible(values, negligible_below, rows["labels"].nunique())
             of_pair = rows[(rows["labels"] == labels) & rows["arm"].isin([arm, reference])]
             lines.append(
                 {

@@ -32,14 +32,14 @@ COMPARED = (("fixed", "full"), ("full", "scratch"))
 
 
 def pair_table(
-    rows: pd.DataFrame, first: str, second: str, matters: float | None = None
+    rows: pd.DataFrame, first: str, second: str, negligible_below: float | None = None
 ) -> pd.DataFrame:
     """`against` for the arms `first` − `second`, one row per number of labels.
 
     These comparisons are a family of their own in Holm's correction.
     """
     rows = at_one_setting(rows)  # the setting of all arms, not of these two
-    return against(rows[rows["arm"].isin([first, second])], second, matters)
+    return against(rows[rows["arm"].isin([first, second])], second, negligible_below)
 
 
 def _word(line: pd.Series) -> str:
@@ -193,13 +193,13 @@ def conclusions(
     rows: pd.DataFrame,
     test_images: int = 0,
     validation_images: int = 0,
-    matters: float | None = None,
+    negligible_below: float | None = None,
 ) -> list[str]:
     """Say which arm is better and by how much, in sentences computed from the rows.
 
     `test_images` and `validation_images` are numbers of images; 0 leaves out the parts that need
-    them. `matters`, a fraction, is given if replicates were added until the pairs of `COMPARED`
-    were decided, or known to differ by less.
+    them. `negligible_below`, a fraction, is given if replicates were added until the pairs of
+    `COMPARED` were decided, or known to differ by less.
     """
     sentences = [best_score(rows, test_images)]
     arms = set(rows["arm"])
@@ -207,16 +207,16 @@ def conclusions(
     steps = budget(rows)
     for first, second in COMPARED:
         if {first, second} <= arms:
-            of_pair = pair_table(rows, first, second, matters)
-            if matters is None and len(of_pair):
+            of_pair = pair_table(rows, first, second, negligible_below)
+            if negligible_below is None and len(of_pair):
                 lines = of_pair
             sentences += _on_pair(of_pair, steps)
-    if matters is not None:
+    if negligible_below is not None:
         sentences.append(
             "Replicates were added to these comparisons until each was decided or known to lie "
-            f"within {100 * matters:g} percentage points. Their intervals and p values stay valid "
-            "however often one looks (Wang & Ramdas 2023, one encoder and one label subset a "
-            "replicate), with Holm's correction over the numbers of labels."
+            f"within {100 * negligible_below:g} percentage points. Their intervals and p values "
+            "stay valid however often one looks (Wang & Ramdas 2023, one encoder and one label "
+            "subset a replicate), with Holm's correction over the numbers of labels."
         )
     sentences += _on_unlabelled(rows)
     for arm in ordered(arms - {arm for pair in COMPARED for arm in pair}):

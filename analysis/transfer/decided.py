@@ -12,10 +12,10 @@ from analysis.transfer.arms import at_one_setting
 from analysis.transfer.conclusions import COMPARED, pair_table
 
 
-def decision_table(rows: pd.DataFrame, matters: float) -> pd.DataFrame:
+def decision_table(rows: pd.DataFrame, negligible_below: float) -> pd.DataFrame:
     """`against` for the pairs of `COMPARED`, by the test that stays valid at every look."""
     arms = set(rows["arm"])
-    tables = [pair_table(rows, *pair, matters) for pair in COMPARED if set(pair) <= arms]
+    tables = [pair_table(rows, *pair, negligible_below) for pair in COMPARED if set(pair) <= arms]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
@@ -34,20 +34,21 @@ def decision_paths(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 @styled()
-def draw_decisions(paths: pd.DataFrame, matters: float) -> Figure:
+def draw_decisions(paths: pd.DataFrame, negligible_below: float) -> Figure:
     """Draw the interval of each comparison against the number of replicates, in percentage points.
 
     Rows are pairs of arms, columns numbers of labels.
     """
     pairs = list(paths[["arm", "reference"]].drop_duplicates().itertuples(index=False))
     counts = sorted(paths["labels"].unique())
+    points = 100 * negligible_below
     made, panels = figure(len(counts), len(pairs), width=2.3 * len(counts) + 0.6,
                           height=2.4 * len(pairs) + 0.4, sharey="row", squeeze=False)  # fmt: skip
     for index, (line, pair) in enumerate(zip(panels, pairs, strict=True)):
         for axes, labels in zip(line, counts, strict=True):
             chosen = (paths["arm"] == pair.arm) & (paths["reference"] == pair.reference)
             known = paths[chosen & (paths["labels"] == labels)]
-            axes.axhspan(-100 * matters, 100 * matters, color="#dddddd", linewidth=0)
+            axes.axhspan(-points, points, color="#dddddd", linewidth=0)
             axes.axhline(0, color="#444444", linewidth=1)
             axes.fill_between(known["n"], 100 * known["low"], 100 * known["high"],
                               color=COLOURS[index], alpha=0.3, linewidth=0)  # fmt: skip

@@ -256,11 +256,11 @@ def test_layer_changes_are_decided_or_negligible():
     rows = rows_where(lambda depth, dim: 0.1 / dim * (0.8 if (depth, dim) == (3, 2) else 1),
                       replicates=12)  # fmt: skip
     rows["test_mse"] *= np.exp(1e-4 * np.sin(np.arange(len(rows))))
-    table = layer_changes(rows, matters=0.01).set_index("latent_dim")
+    table = layer_changes(rows, negligible_below=0.01).set_index("latent_dim")
     assert table["interval"].unique().tolist() == ["95 % anytime-valid"]
     assert table["p_holm"][2] < 0.05 and not table["negligible"][2]
     assert table["negligible"][[4, 8]].all()
-    assert not layer_changes(rows, matters=1e-5)["negligible"].any()
+    assert not layer_changes(rows, negligible_below=1e-5)["negligible"].any()
     assert not layer_changes(rows)["negligible"].any()
 
 

@@ -352,7 +352,7 @@ def test_decisions_use_the_anytime_valid_test():
     assert first["difference"] == pytest.approx(values.mean())
     assert first["p"] == pytest.approx(sequential_p_value(values))
     assert (table["p_holm"] < 0.05).all()
-    sentences = transfer.conclusions(rows, matters=0.005)
+    sentences = transfer.conclusions(rows, negligible_below=0.005)
     assert "better with 20 labels (+" in sentences[1]
     assert any("stay valid however often one looks" in sentence for sentence in sentences)
 
@@ -360,7 +360,7 @@ def test_decisions_use_the_anytime_valid_test():
 def test_differences_too_small_to_matter_are_named():
     rows = with_own_encoders(rows_with(advantage=0.0))
     rows["test_accuracy"] = rows["test_accuracy"].round(2)
-    said = transfer.conclusions(rows, matters=0.05)[1]
+    said = transfer.conclusions(rows, negligible_below=0.05)[1]
     assert said.count("no difference that matters") == 2
 
 
