@@ -112,7 +112,7 @@ def draw_trade_off(table: pd.DataFrame) -> Figure:
     measures = ("relative" if judged else "nearest", "cross_dissolve")
     for axes, measure in zip(panels, measures, strict=True):
         for index, (latent_dim, part) in enumerate(points.groupby("latent_dim")):
-            _draw_point(axes, part, "mse", measure, f"{latent_dim}", index)
+            _draw_point(axes, part, measure, f"{latent_dim}", index)
         blend = by_replicate(table, PIXEL_BLEND)[measure].mean()
         if np.isfinite(blend):
             axes.axhline(blend, linestyle="--", color="#555555", linewidth=1.2, label=PIXEL_BLEND)
@@ -128,13 +128,13 @@ def draw_trade_off(table: pd.DataFrame) -> Figure:
     return made
 
 
-def _draw_point(axes: Axes, part: pd.DataFrame, x: str, y: str, label: str, index: int) -> None:
-    part = part[np.isfinite(part[[x, y]].to_numpy(float)).all(axis=1)]
+def _draw_point(axes: Axes, part: pd.DataFrame, measure: str, label: str, index: int) -> None:
+    part = part[np.isfinite(part[["mse", measure]].to_numpy(float)).all(axis=1)]
     if part.empty:
         return
     colour, marker = COLOURS[index % 7], MARKERS[index % 7]
-    across, up = mean_interval(part[x]), mean_interval(part[y])
-    axes.plot(part[x], part[y], ".", color=colour, alpha=0.4, markersize=4)
+    across, up = mean_interval(part["mse"]), mean_interval(part[measure])
+    axes.plot(part["mse"], part[measure], ".", color=colour, alpha=0.4, markersize=4)
     xerr, yerr = (error_bars([side.estimate], [side.low], [side.high]) for side in (across, up))
     axes.errorbar(
         across.estimate, up.estimate, xerr=xerr, yerr=yerr, color=colour, marker=marker,

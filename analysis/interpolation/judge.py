@@ -148,10 +148,10 @@ def judges_of(data: Dataset) -> Judges:
 
 
 @torch.no_grad()
-def _probabilities(network: nn.Module, images: Tensor, batch_size: int = 250) -> FloatArray:
+def _probabilities(network: nn.Module, images: Tensor) -> FloatArray:
     """Class probabilities (N, K) of `images` (N, C, H, W), bytes or pixels in [0, 1]."""
     as_bytes = not images.is_floating_point()
-    parts = images.split(batch_size)
+    parts = images.split(250)
     scores = torch.cat([network(pixels(part) if as_bytes else part) for part in parts])
     # In double precision, so that the rows sum to 1 and 1 − p is not rounding noise.
     return scores.double().softmax(dim=1).numpy()

@@ -130,8 +130,9 @@ class RandomFunction:
     """(K,)"""
 
     @classmethod
-    def draw(cls, arguments: int, generator: torch.Generator, terms: int = 6) -> "RandomFunction":
+    def draw(cls, arguments: int, generator: torch.Generator) -> "RandomFunction":
         """Standard normal amplitudes (over sqrt(K)) and frequencies, uniform phases, float64."""
+        terms = 6  # K
         amplitude = normal(terms, generator=generator) / terms**0.5
         frequency = normal(terms, arguments, generator=generator)
         phase = 2 * torch.pi * torch.rand(terms, generator=generator, dtype=torch.float64)

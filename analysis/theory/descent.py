@@ -129,21 +129,20 @@ def gradient_descent(
     return Descent(point, norm, max_steps, "step limit")
 
 
-def remainder_order(factor: float, seed: int, functions: int = 32) -> float:
+def remainder_order(factor: float, seed: int) -> float:
     """The order in t of the remainder of the second-order expansion of f(x + t h).
 
     The remainder is r(t) = f(x + t h) - f(x) - t grad f(x) . h - factor t^2 h . H(x) h, root mean
-    square over random smooth functions of three numbers at random x and h, for t from 1e-2 to
+    square over 32 random smooth functions of three numbers at random x and h, for t from 1e-2 to
     1e-3. The order is the slope of log r against log t.
 
     Args:
         factor: of the second-order term; 1/2 is Taylor's.
         seed: for the functions, points and directions.
-        functions: how many.
     """
     generator = torch.Generator().manual_seed(seed)
     sizes = torch.logspace(-2, -3, 5, dtype=torch.float64)
-    remainders = torch.empty(functions, len(sizes), dtype=torch.float64)
+    remainders = torch.empty(32, len(sizes), dtype=torch.float64)
     for row in remainders:
         f = RandomFunction.draw(3, generator).at
         x, h = normal(2, 3, generator=generator)
