@@ -120,10 +120,10 @@ def _on_layers(
             )
             basis = interval.basis("paired by d, batch size and replicate")
             sentences.append(f"{claim}{interval.text(1, unit=' % error', signed=True)}{basis}.")
-        sentences += _by_dimension(by_dim[by_dim["question"] == question], question, budget(rows))
+        table = by_dim[by_dim["question"] == question]
+        sentences += _by_dimension(table, more, fewer, budget(rows))
         if len(after):
-            checked = after[after["question"] == question]
-            sentences += _turned(by_dim[by_dim["question"] == question], checked, question)
+            sentences += _turned(table, after[after["question"] == question], more, fewer)
     return sentences
 
 
@@ -138,11 +138,10 @@ def _dims(dims: list[int]) -> str:
     return f"d = {', '.join(map(str, dims))}" if dims else "no d"
 
 
-def _by_dimension(table: pd.DataFrame, question: str, when: str) -> list[str]:
+def _by_dimension(table: pd.DataFrame, more: str, fewer: str, when: str) -> list[str]:
     smaller, larger = _told_apart(table)
     if not (smaller and larger):
         return []
-    more, fewer = question.split(" layers instead of ")
     sentence = (
         f"It depends on d{when}: {more} layers have the smaller mean error at {_dims(smaller)}; "
         f"{fewer} layers at {_dims(larger)} (each paired by replicate, p < {LEVEL} after Holm's "
@@ -151,11 +150,10 @@ def _by_dimension(table: pd.DataFrame, question: str, when: str) -> list[str]:
     return [sentence]
 
 
-def _turned(before: pd.DataFrame, after: pd.DataFrame, question: str) -> list[str]:
+def _turned(before: pd.DataFrame, after: pd.DataFrame, more: str, fewer: str) -> list[str]:
     """Say whether the comparison by d holds with the larger budget, in one sentence."""
     if after.empty:
         return []
-    more, fewer = question.split(" layers instead of ")
     smaller, larger = _told_apart(after)
     was_smaller, was_larger = _told_apart(before)
     turned = sorted({*smaller} & {*was_larger} | {*larger} & {*was_smaller})

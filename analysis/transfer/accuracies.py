@@ -50,18 +50,14 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
     Columns `latent_dim`, `depth`, `asked_batch_size`, `labels`, `freeze`, `pretraining`, `arm`,
     `test_accuracy`, `low`, `high`, `interval`, `replicates`, `encoders`, `cells`.
     """
+    place = ["latent_dim", *SETTING, "labels", "freeze", "pretraining", "arm"]
     lines = []
     for cell, group in rows.groupby("cell", sort=False):
         interval = accuracy_interval(group)
         first = group.iloc[0]
         lines.append(
             {
-                "latent_dim": first["latent_dim"],
-                **{name: first[name] for name in SETTING},
-                "labels": first["labels"],
-                "freeze": first["freeze"],
-                "pretraining": first["pretraining"],
-                "arm": first["arm"],
+                **{name: first[name] for name in place},
                 **interval.columns("test_accuracy"),
                 "interval": interval.kind,
                 "replicates": interval.n,

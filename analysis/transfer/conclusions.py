@@ -23,7 +23,6 @@ from analysis.transfer.arms import (
     ordered,
     place_of,
     setting_words,
-    split,
 )
 from study.words import counted
 
@@ -65,18 +64,15 @@ def _on_pair(lines: pd.DataFrame, steps: str = "") -> list[str]:
     return [f"{pair}, in percentage points: {', '.join(parts)}."]
 
 
-def best_of(rows: pd.DataFrame, arms: list[str]) -> pd.DataFrame:
-    """The rows of the best cell of these arms for each number of labels.
+def best_of(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the best cell for each number of labels.
 
     The best cell has the highest mean validation accuracy; it is one arm at one d, depth and batch
     size.
     """
-    mine = rows[rows["arm"].isin(arms)]
-    chosen = []
-    for _, group in mine.groupby("labels"):
-        cell = group.groupby("cell")["val_accuracy"].mean().idxmax()
-        chosen.append(group[group["cell"] == cell])
-    return pd.concat(chosen) if chosen else mine
+    means = rows.groupby(["labels", "cell"])["val_accuracy"].mean()
+    best = means.groupby("labels").idxmax()
+    return rows[rows["cell"].isin([cell for _, cell in best])]
 
 
 def gain_of_unlabelled(rows: pd.DataFrame) -> pd.DataFrame:
@@ -86,9 +82,8 @@ def gain_of_unlabelled(rows: pd.DataFrame) -> pd.DataFrame:
     arm that doesn't, both chosen by mean validation accuracy, paired on label subsets. Columns
     `labels`, `with`, `without` (arms), `difference`, `low`, `high`, `interval`, `pairs`, `cells`.
     """
-    without = [arm for arm in ordered(rows["arm"]) if split(arm)[0] in WITHOUT_UNLABELLED]
-    pretrained = best_of(rows, [arm for arm in ordered(rows["arm"]) if arm not in without])
-    others = best_of(rows, without)
+    labelled_only = rows["freeze"].isin(WITHOUT_UNLABELLED)
+    pretrained, others = best_of(rows[~labelled_only]), best_of(rows[labelled_only])
     lines = []
     pairs = pretrained.merge(others, on=["labels", "label_subset"], suffixes=("", "_without"))
     for labels, group in pairs.groupby("labels"):
@@ -126,7 +121,7 @@ def _on_unlabelled(rows: pd.DataFrame) -> list[str]:
 def _best_arms(rows: pd.DataFrame) -> list[str]:
     """Name the arm with the best validation accuracy for each number of labels, in one sentence."""
     parts = []
-    for labels, chosen in best_of(rows, list(rows["arm"].unique())).groupby("labels"):
+    for labels, chosen in best_of(rows).groupby("labels"):
         interval = accuracy_interval(chosen)
         parts.append(
             f"{labels} labels: {interval.text(1, 100, ' %')} by “{name_of(chosen['arm'].iloc[0])}”"
