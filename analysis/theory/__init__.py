@@ -11,20 +11,12 @@ True
 import pandas as pd
 
 from analysis.theory import chain_rule, circular, composition, descent
-from analysis.theory.circular_figure import draw_circular_losses
-from analysis.theory.common import Answer, Check, mathml
-from analysis.theory.stationary import draw_stationary_points, stationary_points
-
-__all__ = [
-    "Answer",
-    "Check",
-    "answers",
-    "checks",
-    "draw_circular_losses",
-    "draw_stationary_points",
-    "mathml",
-    "stationary_points",
-]
+from analysis.theory.circular_figure import draw_circular_losses as draw_circular_losses
+from analysis.theory.common import Answer as Answer
+from analysis.theory.common import Check as Check
+from analysis.theory.common import mathml as mathml
+from analysis.theory.stationary import draw_stationary_points as draw_stationary_points
+from analysis.theory.stationary import stationary_points as stationary_points
 
 _QUESTIONS = (composition, descent, circular, chain_rule)
 
