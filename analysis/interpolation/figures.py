@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.interpolation.scorecard import (
+    CONTROLS,
     INTERPOLATION,
     MEASURES,
     PIXEL_BLEND,
@@ -65,7 +66,7 @@ def draw_scorecard(table: pd.DataFrame) -> Figure:
             series = Series(label, index, within=POSSIBLE.get(measure, (0, np.inf)))
             draw_series(axes, models[control], "latent_dim", measure, series)
         for control, (style, colour) in lines.items():
-            value = by_replicate(table, control)[measure].mean()
+            value = models[control][measure].mean()
             if np.isfinite(value) and (measure, control) != ("counted", PIXEL_BLEND):
                 axes.axhline(value, linestyle=style, color=colour, linewidth=1.2, label=control)
         latent_dim_axis(axes, _spaced(models[INTERPOLATION]["latent_dim"].unique()))
@@ -113,7 +114,7 @@ def draw_trade_off(table: pd.DataFrame) -> Figure:
     for axes, measure in zip(panels, measures, strict=True):
         for index, (latent_dim, part) in enumerate(points.groupby("latent_dim")):
             _draw_point(axes, part, measure, f"{latent_dim}", index)
-        blend = by_replicate(table, PIXEL_BLEND)[measure].mean()
+        blend = models[PIXEL_BLEND][measure].mean()
         if np.isfinite(blend):
             axes.axhline(blend, linestyle="--", color="#555555", linewidth=1.2, label=PIXEL_BLEND)
             axes.legend(loc="upper right")
@@ -146,7 +147,8 @@ def _draw_point(axes: Axes, part: pd.DataFrame, measure: str, label: str, index:
 
 
 def _models(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    models = {control: by_replicate(table, control) for control in (INTERPOLATION, RECONSTRUCTION)}
+    """`by_replicate` of each control."""
+    models = {control: by_replicate(table, control) for control in CONTROLS}
     if models[INTERPOLATION].empty:
         raise ValueError("the scorecard has no model: no autoencoder is finished")
     return models

@@ -12,14 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from analysis.statistics.interval import FloatArray
 from analysis.threads import each
 from trainables.data import Dataset, pixels
-
-FloatArray = NDArray[np.float64]
 
 JUDGES = 5
 """Number of judges, trained from the seeds 0 … 4."""

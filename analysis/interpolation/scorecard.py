@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from analysis.interpolation.judge import FloatArray, Judges, RealImages, evenly_spaced
+from analysis.interpolation.judge import Judges, RealImages, evenly_spaced
 from analysis.interpolation.lines import (
     IMAGES_PER_PAIR,
     ImagePairs,
@@ -34,6 +34,7 @@ from analysis.interpolation.measures import (
 )
 from analysis.results import Results
 from analysis.statistics import mean_interval
+from analysis.statistics.interval import FloatArray
 from analysis.threads import each
 from trainables.fewshot.codes import encode
 from trainables.networks import Autoencoder, Decoder

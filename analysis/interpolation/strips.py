@@ -8,7 +8,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from analysis.interpolation.judge import FloatArray
 from analysis.interpolation.lines import (
     ALPHAS,
     cells_by_dimension,
@@ -17,6 +16,7 @@ from analysis.interpolation.lines import (
     pixel_blend,
 )
 from analysis.results import Results
+from analysis.statistics.interval import FloatArray
 from analysis.style import figure, literal, on_paper, styled
 
 STRIP_DIMS = (2, 8, 14, 30)
