@@ -79,13 +79,6 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def paired(first: pd.DataFrame, second: pd.DataFrame, value: str) -> Interval | None:
-    """Student's t interval for the mean of first − second over the replicates in both tables; None
-    if there are none."""
-    pairs = first.merge(second, on="replicate", suffixes=("_1", "_2"))
-    return mean_interval(pairs[f"{value}_1"] - pairs[f"{value}_2"]) if len(pairs) else None
-
-
 def differences(rows: pd.DataFrame) -> pd.DataFrame:
     """Paired differences in test error, naive minus each circular loss: above 0, naive is worse.
 
@@ -97,9 +90,10 @@ def differences(rows: pd.DataFrame) -> pd.DataFrame:
         naive = group[group["loss"] == NAIVE]
         for loss in _losses(group):
             other = group[group["loss"] == loss]
-            interval = paired(naive, other, "test_error")
-            if loss == NAIVE or interval is None:
+            pairs = naive.merge(other, on="replicate", suffixes=("", "_other"))
+            if loss == NAIVE or pairs.empty:
                 continue
+            interval = mean_interval(pairs["test_error"] - pairs["test_error_other"])
             lines.append(
                 {
                     "loss": loss,

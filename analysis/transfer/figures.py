@@ -211,6 +211,7 @@ def draw_original(ours: pd.DataFrame, theirs: pd.DataFrame) -> Figure:
     The study's means are at one setting of depth and batch size.
     """
     ours = at_one_setting(ours)
+    ours = ours[ours["pretraining"] == PLAIN]
     made, panels = figure(2, width=9, height=3.6, sharey=True)
     for axes, arm in zip(panels, ("fixed", "full"), strict=True):
         for index, labels in enumerate(sorted(theirs["labels"].unique())):
@@ -219,8 +220,6 @@ def draw_original(ours: pd.DataFrame, theirs: pd.DataFrame) -> Figure:
                 (theirs, {"linestyle": ":", "fillstyle": "none"}, "original"),
             ):
                 part = table[(table["freeze"] == arm) & (table["labels"] == labels)]
-                if "pretraining" in part:
-                    part = part[part["pretraining"] == PLAIN]
                 part = part.sort_values("latent_dim")
                 (line,) = axes.plot(part["latent_dim"], 100 * part["test_accuracy"], **style,
                                     color=COLOURS[index], marker=MARKERS[index],
