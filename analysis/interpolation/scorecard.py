@@ -185,7 +185,7 @@ def _without_model(images: ImagePairs, reader: Reader) -> list[pd.DataFrame]:
 def _tables(
     images: ImagePairs, path: Tensor, reader: Reader, controls: tuple[str, str]
 ) -> list[pd.DataFrame]:
-    """The midpoints and the end points of `path` (P, A, C, H, W), a table each: see `controls`."""
+    """Midpoints and end points of `path` (P, A, C, H, W), a table for each of `controls`."""
     middle, ends = _middle_and_ends(path)
     between, at_ends, counted = _readings(reader.judges, middle, ends, images.pair)
     distances, nearest = reader.real.nearest_by_cosine(path.flatten(0, 1))
