@@ -71,8 +71,8 @@ def midpoints_by_beta(results: Results, scorecard: pd.DataFrame) -> pd.DataFrame
         return rows
     of_midpoints = scorecard["control"] == interpolation.INTERPOLATION
     lines = scorecard[of_midpoints & scorecard["cell"].isin(rows["cell"])]
-    always = lines.groupby(["replicate", "pair", "example"])["kept"].transform("min") == 1
-    means = lines[always].groupby(["cell", "replicate"])[list(BETWEEN)].mean().reset_index()
+    counted = interpolation.counted_by_every_model(lines)
+    means = counted.groupby(["cell", "replicate"])[list(BETWEEN)].mean().reset_index()
     return rows.merge(means, on=["cell", "replicate"])
 
 
@@ -100,9 +100,7 @@ def changes(table: pd.DataFrame, measures: Mapping[str, str]) -> pd.DataFrame:
                     "measure": name,
                     "without": both[0.0].mean(),
                     "mean": both[beta].mean(),
-                    "change": interval.estimate,
-                    "low": interval.low,
-                    "high": interval.high,
+                    **interval.columns("change"),
                     "p_holm": interval.p_value(),
                     "n": interval.n,
                     "interval": interval.kind,

@@ -230,14 +230,11 @@ def draw_information(table: pd.DataFrame) -> Figure:
     codes = Series("codes", 0, within=(0, np.inf))
     draw_series(left, several, "latent_dim", "total_correlation_per_dimension", codes)
     left.set_ylabel("Gaussian total correlation\nper dimension (nats)")
-    shares = table.assign(
-        effective=table["effective_rank"] / table["latent_dim"],
-        participation=table["participation_ratio"] / table["latent_dim"],
-    )
-    for index, (share, label) in enumerate(
-        [("effective", "effective rank / d"), ("participation", "participation ratio / d")]
-    ):
-        draw_series(right, shares, "latent_dim", share, Series(label, index, within=SHARES))
+    effective = Series("effective rank / d", 0, within=SHARES)
+    draw_series(right, table, "latent_dim", "effective_rank_share", effective)
+    shares = table.assign(share=table["participation_ratio"] / table["latent_dim"])
+    participation = Series("participation ratio / d", 1, within=SHARES)
+    draw_series(right, shares, "latent_dim", "share", participation)
     right.axhline(1, color="#666666", linestyle=":", label="all directions alike")
     right.set_ylabel("share of the directions in use")
     right.legend()
@@ -284,7 +281,7 @@ def conclusions(table: pd.DataFrame) -> list[str]:
     least, most = share.index.min(), share.index.max()
     pairs, on_pairs = _without_two(several, pairs)
     return [
-        _trend_sentence(several, "total_correlation_per_dimension", total, " nats"),
+        _trend_sentence(several, "total_correlation_per_dimension", total),
         _trend_sentence(several, "effective_rank_share", rank),
         on_pairs,
         _meaning(several, total, rank, pairs),
@@ -327,21 +324,26 @@ def after_longer_training(table: pd.DataFrame, longer: pd.DataFrame, epochs: str
     return [f"After {epochs} instead, at d = {where}, {'; '.join(parts)}."]
 
 
-def _trend_sentence(several: pd.DataFrame, measure: str, slope: Interval, unit: str = "") -> str:
+def _trend_sentence(several: pd.DataFrame, measure: str, slope: Interval) -> str:
     """A sentence on the trend of a measure with d: its direction, its ends and its slope."""
     means = _finite_means(several, measure)
     least, most = means.index.min(), means.index.max()
-    name = NAMES[measure]
+    unit = REDUNDANT.get(measure, "")
+    return (
+        f"{direction(slope, NAMES[measure])}: from {means[least]:.3f}{unit} at d = {least} to "
+        f"{means[most]:.3f}{unit} at d = {most}, "
+        f"{slope.text(3, unit=f'{unit} a doubling', signed=True)}{slope.basis()}."
+    )
+
+
+def direction(slope: Interval, name: str) -> str:
+    """Say whether the quantity `name` rises or falls with d."""
     start = name[0].upper() + name[1:]
-    claim = verdict(
+    return verdict(
         slope,
         f"{start} rises with d",
         f"{start} falls with d",
         f"Whether {name} rises or falls with d is undecided",
-    )
-    return (
-        f"{claim}: from {means[least]:.3f}{unit} at d = {least} to {means[most]:.3f}{unit} at "
-        f"d = {most}, {slope.text(3, unit=f'{unit} a doubling', signed=True)}{slope.basis()}."
     )
 
 

@@ -9,7 +9,6 @@ import pandas as pd
 
 from analysis import transfer
 from analysis.reconstruction.checks import layer_changes
-from analysis.reconstruction.conclusions import with_settings
 from analysis.results import Results, load
 from analysis.statistics import LEVEL
 from analysis.transfer.conclusions import COMPARED, pair_table
@@ -49,7 +48,7 @@ def questions(results: Results, matters: float) -> list[Question]:
                     found.append(question(text, line, int(line["pairs"])))
     rows = results.with_plain_autoencoders().of("autoencoder")
     if len(rows):
-        table = layer_changes(with_settings(rows), ERROR_A_POINT * matters)
+        table = layer_changes(rows, ERROR_A_POINT * matters)
         for _, line in table.iterrows():
             text = f"{line['question']}, d = {line['latent_dim']:.0f}"
             found.append(question(text, line, int(line["n"])))

@@ -17,7 +17,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-FloatArray = NDArray[np.float64]
+from analysis.statistics.interval import FloatArray
 
 RELATIVE_RESOLUTION = 1e-6
 """A coordinate that varies by less than this fraction of its size counts as constant. Codes are

@@ -68,9 +68,7 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
         lines.append(
             {
                 **{name: group[name].iloc[0] for name in ("loss", *NETWORK)},
-                "test_error": interval.estimate,
-                "low": interval.low,
-                "high": interval.high,
+                **interval.columns("test_error"),
                 "median_error": group["test_median_error"].mean(),
                 "val_error": group["val_error"].mean(),
                 "interval": interval.kind,
@@ -79,13 +77,6 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(lines)
-
-
-def paired(first: pd.DataFrame, second: pd.DataFrame, value: str) -> Interval | None:
-    """Student's t interval for the mean of first − second over the replicates in both tables; None
-    if there are none."""
-    pairs = first.merge(second, on="replicate", suffixes=("_1", "_2"))
-    return mean_interval(pairs[f"{value}_1"] - pairs[f"{value}_2"]) if len(pairs) else None
 
 
 def differences(rows: pd.DataFrame) -> pd.DataFrame:
@@ -99,16 +90,15 @@ def differences(rows: pd.DataFrame) -> pd.DataFrame:
         naive = group[group["loss"] == NAIVE]
         for loss in _losses(group):
             other = group[group["loss"] == loss]
-            interval = paired(naive, other, "test_error")
-            if loss == NAIVE or interval is None:
+            pairs = naive.merge(other, on="replicate", suffixes=("", "_other"))
+            if loss == NAIVE or pairs.empty:
                 continue
+            interval = mean_interval(pairs["test_error"] - pairs["test_error_other"])
             lines.append(
                 {
                     "loss": loss,
                     **dict(zip(NETWORK, network, strict=True)),
-                    "difference": interval.estimate,
-                    "low": interval.low,
-                    "high": interval.high,
+                    **interval.columns("difference"),
                     "p": interval.p_value(),
                     "interval": interval.kind,
                     "pairs": interval.n,
@@ -162,10 +152,16 @@ def _by(table: pd.DataFrame, key: str) -> pd.DataFrame:
     for (cell, loss, value), group in means.groupby(keys, sort=False):
         interval = mean_interval(group["error"])
         lines.append(
-            {"loss": loss, key: value, "error": interval.estimate, "low": interval.low,
-             "high": interval.high, "turned_over": group["turned_over"].mean(),
-             "replicates": interval.n, "interval": interval.kind, "cells": cell}
-        )  # fmt: skip
+            {
+                "loss": loss,
+                key: value,
+                **interval.columns("error"),
+                "turned_over": group["turned_over"].mean(),
+                "replicates": interval.n,
+                "interval": interval.kind,
+                "cells": cell,
+            }
+        )
     return pd.DataFrame(lines)
 
 

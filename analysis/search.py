@@ -108,10 +108,9 @@ def importances(content: dict[str, Any]) -> pd.DataFrame:
     stages: dict[str, list[tuple[dict[str, Any], float]]] = {}
     if content["rungs"]:
         first = content["rungs"][0]
+        curves_by_epoch = [(trial["params"], dict(trial["curve"])) for trial in content["trials"]]
         stages[f"after epoch {first}, all trials"] = [
-            (trial["params"], dict(map(tuple, trial["curve"]))[first])
-            for trial in content["trials"]
-            if first in {epoch for epoch, _ in trial["curve"]}
+            (params, curve[first]) for params, curve in curves_by_epoch if first in curve
         ]
     stages["at the end, those in full"] = [
         (trial["params"], trial["values"][0])

@@ -16,64 +16,21 @@ still the two images?
 - `explorer`: the interactive part of the report, in which a reader moves along the lines
 """
 
-from analysis.interpolation.conclusions import (
-    Comparison,
-    after_longer_training,
-    at_a_glance,
-    conclusion,
-    conclusions,
-    trends_by_measure,
-)
-from analysis.interpolation.figures import draw_scorecard, draw_trade_off
-from analysis.interpolation.lines import (
-    ALPHAS,
-    PAIRS,
-    cells_by_dimension,
-    image_pairs,
-    interpolate,
-    pairs_of,
-    pixel_blend,
-)
-from analysis.interpolation.scorecard import (
-    INTERPOLATION,
-    MEASURES,
-    PIXEL_BLEND,
-    REAL,
-    RECONSTRUCTION,
-    by_model,
-    by_pair,
-    by_replicate,
-    scorecard,
-    summary,
-)
-from analysis.interpolation.strips import draw_strip, strips
-
-__all__ = [
-    "ALPHAS",
-    "INTERPOLATION",
-    "MEASURES",
-    "PAIRS",
-    "PIXEL_BLEND",
-    "REAL",
-    "RECONSTRUCTION",
-    "Comparison",
-    "after_longer_training",
-    "at_a_glance",
-    "by_model",
-    "by_pair",
-    "by_replicate",
-    "cells_by_dimension",
-    "conclusion",
-    "conclusions",
-    "draw_scorecard",
-    "draw_strip",
-    "draw_trade_off",
-    "image_pairs",
-    "interpolate",
-    "pairs_of",
-    "pixel_blend",
-    "scorecard",
-    "strips",
-    "summary",
-    "trends_by_measure",
-]
+from analysis.interpolation.conclusions import Comparison as Comparison
+from analysis.interpolation.conclusions import after_longer_training as after_longer_training
+from analysis.interpolation.conclusions import at_a_glance as at_a_glance
+from analysis.interpolation.conclusions import conclusions as conclusions
+from analysis.interpolation.conclusions import trends_by_measure as trends_by_measure
+from analysis.interpolation.figures import draw_scorecard as draw_scorecard
+from analysis.interpolation.figures import draw_trade_off as draw_trade_off
+from analysis.interpolation.lines import cells_by_dimension as cells_by_dimension
+from analysis.interpolation.lines import pairs_of as pairs_of
+from analysis.interpolation.scorecard import INTERPOLATION as INTERPOLATION
+from analysis.interpolation.scorecard import by_model as by_model
+from analysis.interpolation.scorecard import by_pair as by_pair
+from analysis.interpolation.scorecard import by_replicate as by_replicate
+from analysis.interpolation.scorecard import counted_by_every_model as counted_by_every_model
+from analysis.interpolation.scorecard import scorecard as scorecard
+from analysis.interpolation.scorecard import summary as summary
+from analysis.interpolation.strips import draw_strip as draw_strip
+from analysis.interpolation.strips import strips as strips

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from analysis.correlation import direction
 from analysis.interpolation.scorecard import (
     INTERPOLATION,
     MEASURES,
@@ -16,6 +17,7 @@ from analysis.interpolation.scorecard import (
     PIXEL_BLEND,
     RECONSTRUCTION,
     by_replicate,
+    counted_by_every_model,
 )
 from analysis.selection import with_common_replicates
 from analysis.statistics import (
@@ -29,7 +31,7 @@ from analysis.statistics import (
 )
 
 CRITERIA = {
-    "kept": (1, "the share of pairs whose end points keep their class"),
+    "counted": (1, "the share of pairs whose end points keep their class"),
     "mse": (-1, "the error of the end points"),
     "relative": (1, "the confidence relative to the end points"),
     "outside": (-1, "the probability outside the two classes"),
@@ -73,7 +75,7 @@ def conclusions(table: pd.DataFrame) -> list[str]:
         midpoints = [_relative(table, compared), _both_at_once(table, compared)]
     return [
         _verdict(trends_by_measure(compared), compared.dims),
-        *([_counted(table, compared)] if "kept" in compared.measures else []),
+        *([_counted(table, compared)] if "counted" in compared.measures else []),
         *midpoints,
         *_left_out(compared),
         *_same_at_both_ends(table),
@@ -89,11 +91,6 @@ def at_a_glance(table: pd.DataFrame) -> str:
         if len(compared.dims) > 1 and "relative" in compared.measures and len(compared.counts):
             sentences.append(_relative(common, compared))
     return " ".join(re.split(r"(?<=\.) ", sentence)[0] for sentence in sentences)
-
-
-def conclusion(table: pd.DataFrame) -> str:
-    """`conclusions` as one paragraph."""
-    return " ".join(conclusions(table))
 
 
 @dataclass(frozen=True)
@@ -117,8 +114,7 @@ class Comparison:
         shares = _shares(table)
         dims = [int(d) for d in shares.index[shares >= MIN_SHARE_OF_PAIRS]]
         rows = table[table["latent_dim"].isin(dims)]
-        always = rows.groupby(["replicate", "pair", "example"])["kept"].transform("min") == 1
-        return cls(dims, rows, rows[always])
+        return cls(dims, rows, counted_by_every_model(rows))
 
     @property
     def counts(self) -> pd.Series:
@@ -130,7 +126,7 @@ class Comparison:
     def measures(self) -> list[str]:
         """The measures of `CRITERIA` that have values: without labels, there are no judges."""
         table = self.every_pair
-        without = [] if table["relative"].notna().any() else ["kept", *OF_EACH_JUDGE]
+        without = [] if table["relative"].notna().any() else ["counted", *OF_EACH_JUDGE]
         return [measure for measure in CRITERIA if measure not in without]
 
     def values(self, measure: str) -> pd.DataFrame:
@@ -186,9 +182,7 @@ def trends_by_measure(compared: Comparison) -> pd.DataFrame:
                 "speaks_for": speaks_for if p < LEVEL else "undecided",
                 f"at d = {least}": average[least],
                 f"at d = {most}": average[most],
-                "a_doubling": interval.estimate,
-                "low": interval.low,
-                "high": interval.high,
+                **interval.columns("a_doubling"),
                 "p_holm": p,
                 "interval": interval.kind,
                 "replicates": interval.n,
@@ -212,13 +206,10 @@ def after_longer_training(table: pd.DataFrame, longer: pd.DataFrame, epochs: str
     if min(len(part.dims) for part in compared) < 2 or compared[0].dims != compared[1].dims:
         return []
     before, after = (trends_by_measure(part)["speaks_for"] for part in compared)
-    sides = {
-        side: _listed([CRITERIA[measure][1] for measure in after.index[after == side]])
-        for side in ("larger d", "smaller d")
-    }
+    sides = {side: _measures(after == side) for side in ("larger d", "smaller d")}
     speak = "; ".join(f"for a {side} speak {names}" for side, names in sides.items() if names)
     decided = (before != "undecided") & (after != "undecided")
-    turned = _listed([CRITERIA[m][1] for m in after.index[decided & (before != after)]])
+    turned = _measures(decided & (before != after))
     change = f"by {turned} the other side is ahead" if turned else "none speaks for the other side"
     where = f"at d = {_listed([str(d) for d in dims])}"
     replicates = compared[1].every_pair["replicate"].nunique()
@@ -231,12 +222,10 @@ def after_longer_training(table: pd.DataFrame, longer: pd.DataFrame, epochs: str
 
 def _verdict(trends: pd.DataFrame, dims: Sequence[int]) -> str:
     """Say whether a larger d is better, worse, a trade-off or undecided, and by which measures."""
-    names = {
-        side: [CRITERIA[measure][1] for measure in trends.index[trends["speaks_for"] == side]]
-        for side in ("larger d", "smaller d", "undecided")
-    }
     span = f"from d = {dims[0]} to d = {dims[-1]}"
-    larger, smaller, open_ones = (_listed(names[side]) for side in names)
+    larger, smaller, open_ones = (
+        _measures(trends["speaks_for"] == side) for side in ("larger d", "smaller d", "undecided")
+    )
     undecided = f" Undecided: {open_ones}." if open_ones else ""
     corrected = f"(p < {LEVEL} after Holm's correction for {len(trends)} measures)"
     if larger and smaller:
@@ -263,6 +252,11 @@ def _verdict(trends: pd.DataFrame, dims: Sequence[int]) -> str:
     )
 
 
+def _measures(chosen: pd.Series) -> str:
+    """Name the measures of `CRITERIA` for which `chosen`, by measure, is true."""
+    return _listed([CRITERIA[measure][1] for measure in chosen.index[chosen]])
+
+
 def _listed(names: Sequence[str]) -> str:
     """Join names as `A, B and C`."""
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
@@ -271,7 +265,7 @@ def _listed(names: Sequence[str]) -> str:
 def _shares(table: pd.DataFrame) -> pd.Series:
     """Share of pairs that count, mean over replicates, by latent dimension."""
     models = by_replicate(table, INTERPOLATION)
-    return models.groupby("latent_dim")["kept"].mean().sort_index()
+    return models.groupby("latent_dim")["counted"].mean().sort_index()
 
 
 def _counted(table: pd.DataFrame, compared: Comparison) -> str:
@@ -293,12 +287,7 @@ def _counted(table: pd.DataFrame, compared: Comparison) -> str:
 def _relative(table: pd.DataFrame, compared: Comparison) -> str:
     """Say how the confidence in midpoints, relative to the end points, changes with d."""
     what = "the judges' confidence in midpoints relative to the end points"
-    claim = verdict(
-        compared.trend("relative"),
-        f"{what.capitalize()} rises with d",
-        f"{what.capitalize()} falls with d",
-        f"Whether {what} rises or falls with d is undecided",
-    )
+    claim = direction(compared.trend("relative"), what)
     by_judge = compared.slopes("relative").groupby("judge").mean()
     spread = f", by judge {by_judge.min():+.3f} to {by_judge.max():+.3f}"
     numbers = _at_both_ends(compared, "relative", 3)

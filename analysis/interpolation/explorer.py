@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.nn import functional
 
-from analysis.interpolation.judge import Judges, judges_of
+from analysis.interpolation.judge import Judges
 from analysis.interpolation.lines import (
     ImagePairs,
     cells_by_dimension,
@@ -78,7 +78,7 @@ class Content:
     """Height and width of a picture in the sprite sheets."""
 
 
-def content(results: Results, judges: Judges | None = None) -> Content:
+def content(results: Results, judges: Judges) -> Content:
     """Compute what the explorer shows of a study, from replicate 0 of each latent dimension.
 
     Parts that the study lacks (no d = 2, no test image of a class) are left out.
@@ -86,7 +86,6 @@ def content(results: Results, judges: Judges | None = None) -> Content:
     cells = cells_by_dimension(results)
     if not cells:
         return Content({}, [], None, "", (), (1, 1))
-    judges = judges or judges_of(results.dataset)
     models = {d: results.autoencoders(cell, [0])[0] for d, cell in cells.items()}
     data = results.dataset
     pairs = [image_pairs(results, pair) for pair in pairs_of(results)]

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.interpolation.scorecard import (
+    CONTROLS,
     INTERPOLATION,
     MEASURES,
     PIXEL_BLEND,
@@ -19,15 +20,24 @@ from analysis.interpolation.scorecard import (
     RECONSTRUCTION,
     by_replicate,
 )
-from analysis.statistics import Interval, mean_interval
-from analysis.style import COLOURS, MARKERS, Series, draw_series, figure, latent_dim_axis, styled
+from analysis.statistics import mean_interval
+from analysis.style import (
+    COLOURS,
+    MARKERS,
+    Series,
+    draw_series,
+    error_bars,
+    figure,
+    latent_dim_axis,
+    styled,
+)
 
-PANELS = ("kept", "confidence", "relative", "outside", "both", "cross_dissolve", "nearest",
+PANELS = ("counted", "confidence", "relative", "outside", "both", "cross_dissolve", "nearest",
           "mean_distance", "smoothness", "cycle", "path", "mse")  # fmt: skip
 """The measures that `draw_scorecard` shows."""
 
 
-POSSIBLE = dict.fromkeys(("kept", "confidence", "outside", "both", "mean_distance"), (0.0, 1.0))
+POSSIBLE = dict.fromkeys(("counted", "confidence", "outside", "both", "mean_distance"), (0.0, 1.0))
 """Bounds of these measures; the others have only the lower bound 0."""
 
 
@@ -42,7 +52,7 @@ def draw_scorecard(table: pd.DataFrame) -> Figure:
     """
     models = _models(table)
     judged = table["confidence"].notna().any()
-    shown = [measure for measure in PANELS if judged or measure not in ("kept", *READINGS)]
+    shown = [measure for measure in PANELS if judged or measure not in ("counted", *READINGS)]
     made, panels = figure(columns=3, rows=-(-len(shown) // 3), width=10, height=0.93 * len(shown))
     lines = {PIXEL_BLEND: ("--", "#555555"), REAL: (":", "#000000")}
     for axes in panels.flat[len(shown) :]:
@@ -51,17 +61,19 @@ def draw_scorecard(table: pd.DataFrame) -> Figure:
         for index, (control, label) in enumerate(
             {INTERPOLATION: "midpoint, α = 0.5", RECONSTRUCTION: "end points D(E(I))"}.items()
         ):
-            if (measure, control) == ("kept", INTERPOLATION):
+            if (measure, control) == ("counted", INTERPOLATION):
                 continue  # it is a measure of end points
             series = Series(label, index, within=POSSIBLE.get(measure, (0, np.inf)))
             draw_series(axes, models[control], "latent_dim", measure, series)
         for control, (style, colour) in lines.items():
-            value = by_replicate(table, control)[measure].mean()
-            if np.isfinite(value) and (measure, control) != ("kept", PIXEL_BLEND):
+            value = models[control][measure].mean()
+            if np.isfinite(value) and (measure, control) != ("counted", PIXEL_BLEND):
                 axes.axhline(value, linestyle=style, color=colour, linewidth=1.2, label=control)
         latent_dim_axis(axes, _spaced(models[INTERPOLATION]["latent_dim"].unique()))
         axes.set_title(MEASURES[measure], fontsize=10)
-        _from_zero(axes, measure)
+        axes.set_ylim(bottom=0.98 if measure == "path" else 0)
+        if measure in ("counted", "confidence", "relative"):
+            axes.set_ylim(top=1.05)
     handles: dict[str, Artist] = {}
     for axes in panels.flat:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
@@ -72,17 +84,11 @@ def draw_scorecard(table: pd.DataFrame) -> Figure:
 
 def _spaced(dims: Sequence[int]) -> list[int]:
     """The dimensions whose labels fit on the logarithmic axis of a small panel."""
-    kept: list[int] = []
+    spaced: list[int] = []
     for latent_dim in sorted(map(int, dims)):
-        if not kept or latent_dim >= 1.25 * kept[-1]:
-            kept.append(latent_dim)
-    return kept
-
-
-def _from_zero(axes: Axes, measure: str) -> None:
-    axes.set_ylim(bottom=0.98 if measure == "path" else 0)
-    if measure in ("kept", "confidence", "relative"):
-        axes.set_ylim(top=1.05)
+        if not spaced or latent_dim >= 1.25 * spaced[-1]:
+            spaced.append(latent_dim)
+    return spaced
 
 
 @styled()
@@ -107,8 +113,8 @@ def draw_trade_off(table: pd.DataFrame) -> Figure:
     measures = ("relative" if judged else "nearest", "cross_dissolve")
     for axes, measure in zip(panels, measures, strict=True):
         for index, (latent_dim, part) in enumerate(points.groupby("latent_dim")):
-            _draw_point(axes, part, "mse", measure, f"{latent_dim}", index)
-        blend = by_replicate(table, PIXEL_BLEND)[measure].mean()
+            _draw_point(axes, part, measure, f"{latent_dim}", index)
+        blend = models[PIXEL_BLEND][measure].mean()
         if np.isfinite(blend):
             axes.axhline(blend, linestyle="--", color="#555555", linewidth=1.2, label=PIXEL_BLEND)
             axes.legend(loc="upper right")
@@ -123,30 +129,26 @@ def draw_trade_off(table: pd.DataFrame) -> Figure:
     return made
 
 
-def _draw_point(axes: Axes, part: pd.DataFrame, x: str, y: str, label: str, index: int) -> None:
-    part = part[np.isfinite(part[[x, y]].to_numpy(float)).all(axis=1)]
+def _draw_point(axes: Axes, part: pd.DataFrame, measure: str, label: str, index: int) -> None:
+    part = part[np.isfinite(part[["mse", measure]].to_numpy(float)).all(axis=1)]
     if part.empty:
         return
     colour, marker = COLOURS[index % 7], MARKERS[index % 7]
-    across, up = mean_interval(part[x]), mean_interval(part[y])
-    axes.plot(part[x], part[y], ".", color=colour, alpha=0.4, markersize=4)
+    across, up = mean_interval(part["mse"]), mean_interval(part[measure])
+    axes.plot(part["mse"], part[measure], ".", color=colour, alpha=0.4, markersize=4)
+    xerr, yerr = (error_bars([side.estimate], [side.low], [side.high]) for side in (across, up))
     axes.errorbar(
-        across.estimate, up.estimate, xerr=_reach(across), yerr=_reach(up), color=colour,
-        marker=marker, capsize=2.5, markersize=6,
+        across.estimate, up.estimate, xerr=xerr, yerr=yerr, color=colour, marker=marker,
+        capsize=2.5, markersize=6,
     )  # fmt: skip
     foot = up.low if up.bounded else up.estimate
     axes.annotate(label, (across.estimate, foot), xytext=(0, -4), textcoords="offset points",
                   ha="center", va="top", fontsize=8)  # fmt: skip
 
 
-def _reach(interval: Interval) -> list[list[float]] | None:
-    if not interval.bounded:
-        return None
-    return [[interval.estimate - interval.low], [interval.high - interval.estimate]]
-
-
 def _models(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    models = {control: by_replicate(table, control) for control in (INTERPOLATION, RECONSTRUCTION)}
+    """`by_replicate` of each control."""
+    models = {control: by_replicate(table, control) for control in CONTROLS}
     if models[INTERPOLATION].empty:
         raise ValueError("the scorecard has no model: no autoencoder is finished")
     return models

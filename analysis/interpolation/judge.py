@@ -9,18 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from analysis.statistics.interval import FloatArray
 from analysis.threads import each
 from trainables.data import Dataset, pixels
-
-FloatArray = NDArray[np.float64]
 
 JUDGES = 5
 """Number of judges, trained from the seeds 0 … 4."""
@@ -43,12 +40,12 @@ judge from relying on exact positions."""
 class Network(nn.Sequential):
     """Images (N, C, H, W) to class scores (N, K): three convolutions, each halving the sides."""
 
-    def __init__(self, image: tuple[int, int, int], classes: int, width: int = WIDTH) -> None:
+    def __init__(self, image: tuple[int, int, int], classes: int) -> None:
         channels, *sides = image
         # The first convolution has the most pixels: stride 2, not pooling, halves a judge's time.
-        layers: list[nn.Module] = [nn.Conv2d(channels, width, 5, stride=2, padding=2, bias=False)]
+        layers: list[nn.Module] = [nn.Conv2d(channels, WIDTH, 5, stride=2, padding=2, bias=False)]
         height, breadth = (-(-side // 2) for side in sides)
-        for channels_in, channels_out in ((width, 2 * width), (2 * width, 4 * width)):
+        for channels_in, channels_out in ((WIDTH, 2 * WIDTH), (2 * WIDTH, 4 * WIDTH)):
             halves = min(2, height), min(2, breadth)
             height, breadth = height // halves[0], breadth // halves[1]
             layers += [
@@ -57,29 +54,12 @@ class Network(nn.Sequential):
                 nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False),
                 nn.MaxPool2d(halves),  # before the norm, which then has a quarter of the work
             ]
-        layers += [nn.BatchNorm2d(4 * width), nn.ReLU()]
-        super().__init__(*layers, nn.Flatten(), nn.Linear(4 * width * height * breadth, classes))
-        self.arguments = image, classes, width
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the weights as NumPy arrays.
-
-        To send a tensor to another process, torch opens a file per tensor, and a socket in the
-        temporary folder, whose path may be too long for a socket.
-        """
-        arrays = {name: value.numpy() for name, value in self.state_dict().items()}
-        return restored, (self.arguments, arrays)
+        layers += [nn.BatchNorm2d(4 * WIDTH), nn.ReLU()]
+        super().__init__(*layers, nn.Flatten(), nn.Linear(4 * WIDTH * height * breadth, classes))
 
     def forward(self, images: Tensor) -> Tensor:
         # With channels last, a CPU vectorises pooling: 250 images take 14 ms, not 34 (width 16).
         return super().forward(images.to(memory_format=torch.channels_last))
-
-
-def restored(arguments: tuple[Any, ...], arrays: dict[str, np.ndarray]) -> Network:
-    """A network with these arguments and weights, in evaluation mode."""
-    network = Network(*arguments)
-    network.load_state_dict({name: torch.from_numpy(value) for name, value in arrays.items()})
-    return network.eval()
 
 
 @dataclass(frozen=True)
@@ -118,8 +98,8 @@ class Judges:
 
 def train_judges(data: Dataset, count: int = JUDGES, steps: int = STEPS) -> Judges:
     """Train judges on the training split of `data`, on the CPU; the test split only scores them."""
-    new = [(_new(data, seed), seed) for seed in range(count)]
-    networks = each(lambda one: _trained(one[0], data, steps, one[1]), new)
+    new = [_new(data, seed) for seed in range(count)]
+    networks = each(lambda seed: _trained(new[seed], data, steps, seed), range(count))
     images, labels = data.test.on("cpu")
     read = np.stack([_probabilities(network, images) for network in networks])
     right = read.argmax(axis=2) == labels.numpy()
@@ -165,10 +145,10 @@ def judges_of(data: Dataset) -> Judges:
 
 
 @torch.no_grad()
-def _probabilities(network: nn.Module, images: Tensor, batch_size: int = 250) -> FloatArray:
+def _probabilities(network: nn.Module, images: Tensor) -> FloatArray:
     """Class probabilities (N, K) of `images` (N, C, H, W), bytes or pixels in [0, 1]."""
     as_bytes = not images.is_floating_point()
-    parts = images.split(batch_size)
+    parts = images.split(250)
     scores = torch.cat([network(pixels(part) if as_bytes else part) for part in parts])
     # In double precision, so that the rows sum to 1 and 1 − p is not rounding noise.
     return scores.double().softmax(dim=1).numpy()
@@ -191,9 +171,8 @@ class RealImages:
     """Training images, the reference for distances to real ones."""
 
     def __init__(self, data: Dataset) -> None:
-        self.images = pixels(evenly_spaced(data.train.on("cpu")[0], MAX_REFERENCE_IMAGES)).flatten(
-            1
-        )
+        known = evenly_spaced(data.train.on("cpu")[0], MAX_REFERENCE_IMAGES)
+        self.images = pixels(known).flatten(1)
         self.squares = self.images.square().sum(dim=1)
         self.directions = functional.normalize(self.images, dim=1)
         unseen = pixels(evenly_spaced(data.test.on("cpu")[0], 1000))

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from analysis.interpolation.judge import FloatArray
 from analysis.redundancy import RELATIVE_RESOLUTION
+from analysis.statistics.interval import FloatArray
 from trainables.networks import Autoencoder
 
 # --- paths ---------------------------------------------------------------------------------------

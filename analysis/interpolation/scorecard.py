@@ -6,15 +6,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from analysis.interpolation.judge import FloatArray, Judges, RealImages, evenly_spaced, judges_of
+from analysis.interpolation.judge import Judges, RealImages, evenly_spaced
 from analysis.interpolation.lines import (
-    ALPHAS,
     IMAGES_PER_PAIR,
     ImagePairs,
     cells_by_dimension,
@@ -34,6 +34,7 @@ from analysis.interpolation.measures import (
 )
 from analysis.results import Results
 from analysis.statistics import mean_interval
+from analysis.statistics.interval import FloatArray
 from analysis.threads import each
 from trainables.fewshot.codes import encode
 from trainables.networks import Autoencoder, Decoder
@@ -45,7 +46,7 @@ CONTROLS = (INTERPOLATION, RECONSTRUCTION, PIXEL_BLEND, REAL)
 ½I₁ + ½I₂; the images I₁ and I₂ themselves. The last two involve no model."""
 
 MEASURES = {
-    "kept": "share of pairs that count",
+    "counted": "share of pairs that count",
     "confidence": "judges' confidence",
     "relative": "confidence relative to the end points'",
     "entropy": "judges' entropy (nats)",
@@ -67,16 +68,15 @@ READINGS = ("confidence", "relative", "entropy", "outside", "both")
 MODELS_AT_ONCE = 8
 """Models of one cell that one thread loads at a time."""
 
-OF_EVERY_PAIR = ("kept", "mse")
+OF_EVERY_PAIR = ("counted", "mse")
 """The measures of end points that are averaged over all pairs, not only over those that count."""
 
 
 def scorecard(
     results: Results,
-    pairs: Sequence[tuple[int, int]] | None = None,
-    images_per_pair: int = IMAGES_PER_PAIR,
-    judges: Judges | None = None,
+    judges: Judges | None,
     cells: Mapping[str, int] | None = None,
+    images_per_pair: int = IMAGES_PER_PAIR,
 ) -> pd.DataFrame:
     """One row per model, pair of test images, control and judge.
 
@@ -84,7 +84,7 @@ def scorecard(
     images), `control` (see `CONTROLS`; `pixel blend` and `real images` have no cell), `judge`, and
     the measures, NaN if one doesn't apply:
 
-    - `kept`: 1 if the pair counts, else 0. A pair counts if most judges see the right class in
+    - `counted`: 1 if the pair counts, else 0. A pair counts if most judges see the right class in
       both end points (of the model, or the test images themselves);
     - `confidence`, `entropy` (nats), `outside` (probability of all other classes) and
       `both` (twice the probability of the less likely of the two classes), by this judge;
@@ -97,18 +97,16 @@ def scorecard(
     - `cycle`: ‖E(D(z)) − z‖ over the root mean square distance of test codes from their mean;
     - `mse`: squared error per pixel of the end points D(E(I)).
 
-    For images without labels, every pair counts and the judges' readings are NaN.
+    Without judges, for images without labels, every pair counts and the judges' readings are NaN.
 
     Rows of end points and of real images have the mean over the two. All models get the same pairs
     of images. The autoencoders are all replicates of `cells`, a mapping from cell to d; by default
     those of `cells_by_dimension`.
     """
-    if results.dataset.classes:
-        judges = judges or judges_of(results.dataset)
-    real = RealImages(results.dataset)
-    chosen = [image_pairs(results, pair, images_per_pair) for pair in pairs or pairs_of(results)]
+    reader = Reader(judges, RealImages(results.dataset))
+    chosen = [image_pairs(results, pair, images_per_pair) for pair in pairs_of(results)]
     tables = [
-        table.assign(cell="") for images in chosen for table in _without_model(images, judges, real)
+        table.assign(cell="") for images in chosen for table in _without_model(images, reader)
     ]
     if cells is None:
         cells = {cell: d for d, cell in cells_by_dimension(results).items()}
@@ -122,7 +120,7 @@ def scorecard(
             for replicate, model in zip(
                 replicates, results.autoencoders(cell, replicates), strict=True
             )
-            for table in _with_model(model, test, chosen, judges, real)
+            for table in _with_model(model, test, chosen, reader)
         ]
         return pd.concat(of_part).assign(cell=cell, latent_dim=cells[cell])
 
@@ -138,101 +136,101 @@ def scorecard(
     return table.astype({"replicate": "Int64", "latent_dim": "Int64"})
 
 
+@dataclass(frozen=True)
+class Reader:
+    """What pictures are compared with."""
+
+    judges: Judges | None
+    """None for images without labels."""
+    real: RealImages
+
+
 def _with_model(
     model: Autoencoder,
     test: Tensor,
     chosen: Sequence[ImagePairs],
-    judges: Judges | None,
-    real: RealImages,
+    reader: Reader,
 ) -> list[pd.DataFrame]:
     """Two tables per pair of classes; `test` (N, C, H, W) sets the unit of length of codes."""
     unit = spread(encode(model, test))
     if isinstance(model.decoder, Decoder):  # a user's own decoder may not support it
         model.decoder.to(memory_format=torch.channels_last)  # 45 µs per image on a CPU, not 70
-    return [table for pairs in chosen for table in _of_pairs(model, unit, pairs, judges, real)]
+    return [table for pairs in chosen for table in _of_pairs(model, unit, pairs, reader)]
 
 
 def _of_pairs(
-    model: Autoencoder, unit: float, images: ImagePairs, judges: Judges | None, real: RealImages
+    model: Autoencoder, unit: float, images: ImagePairs, reader: Reader
 ) -> list[pd.DataFrame]:
     codes, path = interpolate(model, images.first, images.second)
-    middle = path[:, len(ALPHAS) // 2]
-    middle_codes = codes[:, len(ALPHAS) // 2]
-    restored = torch.cat([path[:, -1], path[:, 0]])
+    middle, ends = _middle_and_ends(path)
+    middle_codes, end_codes = _middle_and_ends(codes)
     originals = torch.cat([images.first, images.second])
-    end_codes = torch.cat([codes[:, -1], codes[:, 0]])
-    ends, kept = _read_ends(judges, restored, images)
-    between = _read_middle(judges, middle, images, ends)
+    between, at_ends = _tables(images, path, reader, (INTERPOLATION, RECONSTRUCTION))
     of_middle = {
-        "kept": kept,
-        **_along(path, real),
         "cross_dissolve": distance_from_cross_dissolve(path),
-        "nearest": real.distances(middle),
         "cycle": cycle_error(model, middle_codes, middle, unit),
     }
     of_ends = {
-        "kept": kept,
-        "nearest": _of_both(real.distances(restored)),
-        "cycle": _of_both(cycle_error(model, end_codes, restored, unit)),
-        "mse": _of_both((restored - originals).square().flatten(1).mean(dim=1)),
+        "cycle": _of_both(cycle_error(model, end_codes, ends, unit)),
+        "mse": _of_both((ends - originals).square().flatten(1).mean(dim=1)),
     }
-    return [
-        _table(images, INTERPOLATION, between, of_middle),
-        _table(images, RECONSTRUCTION, ends, of_ends),
-    ]
+    return [_with_values(between, of_middle), _with_values(at_ends, of_ends)]
 
 
-def _without_model(
-    images: ImagePairs, judges: Judges | None, real: RealImages
+def _without_model(images: ImagePairs, reader: Reader) -> list[pd.DataFrame]:
+    blend = pixel_blend(images.first, images.second)
+    return _tables(images, blend, reader, (PIXEL_BLEND, REAL))
+
+
+def _tables(
+    images: ImagePairs, path: Tensor, reader: Reader, controls: tuple[str, str]
 ) -> list[pd.DataFrame]:
-    path = pixel_blend(images.first, images.second)
-    middle = path[:, path.shape[1] // 2]
-    originals = torch.cat([images.first, images.second])
-    ends, kept = _read_ends(judges, originals, images)
-    between = _read_middle(judges, middle, images, ends)
-    of_middle = {"kept": kept, **_along(path, real), "nearest": real.distances(middle)}
-    of_ends = {"kept": kept, "nearest": _of_both(real.distances(originals))}
-    return [
-        _table(images, PIXEL_BLEND, between, of_middle),
-        _table(images, REAL, ends, of_ends),
-    ]
-
-
-def _read_ends(
-    judges: Judges | None, ends: Tensor, images: ImagePairs
-) -> tuple[dict[str, FloatArray], Tensor]:
-    """Readings of the P pairs of `ends`, (J, P) each, and which pairs count, (P,).
-
-    `ends` is (2P, C, H, W), all of I₁ before all of I₂; readings are means over the two.
-    """
-    if judges is None:
-        pairs = len(images.first)
-        return dict.fromkeys(READINGS, np.full((1, pairs), np.nan)), torch.ones(pairs)
-    probabilities = judges.each(ends)
-    of_first, of_second = np.split(probabilities, 2, axis=1)
-    kept = seen_by_most(of_first, images.pair[0]) & seen_by_most(of_second, images.pair[1])
-    readings = judged(probabilities, images.pair)
-    means = {name: np.stack(np.split(v, 2, axis=1)).mean(axis=0) for name, v in readings.items()}
-    return means, torch.from_numpy(kept)
-
-
-def _read_middle(
-    judges: Judges | None, middle: Tensor, images: ImagePairs, ends: dict[str, FloatArray]
-) -> dict[str, FloatArray]:
-    """Readings of midpoints (P, C, H, W), (J, P) each."""
-    if judges is None:
-        return ends
-    readings = judged(judges.each(middle), images.pair)
-    return {**readings, "relative": readings["confidence"] / ends["confidence"]}
-
-
-def _along(path: Tensor, real: RealImages) -> dict[str, Tensor]:
-    distances, nearest = real.nearest_by_cosine(path.flatten(0, 1))
-    return {
+    """Midpoints and end points of `path` (P, A, C, H, W), a table for each of `controls`."""
+    middle, ends = _middle_and_ends(path)
+    between, at_ends, counted = _readings(reader.judges, middle, ends, images.pair)
+    distances, nearest = reader.real.nearest_by_cosine(path.flatten(0, 1))
+    of_middle = {
+        "counted": counted,
+        "nearest": reader.real.distances(middle),
         "path": path_over_chord(path),
         "mean_distance": distances.unflatten(0, path.shape[:2]).mean(dim=1),
         "smoothness": smoothness(nearest.unflatten(0, path.shape[:2])),
     }
+    of_ends = {"counted": counted, "nearest": _of_both(reader.real.distances(ends))}
+    return [
+        _with_values(_table(images.name, control, readings), values)
+        for control, readings, values in zip(
+            controls, (between, at_ends), (of_middle, of_ends), strict=True
+        )
+    ]
+
+
+def _readings(
+    judges: Judges | None, middle: Tensor, ends: Tensor, pair: tuple[int, int]
+) -> tuple[dict[str, FloatArray], dict[str, FloatArray], Tensor]:
+    """Readings of midpoints and of end points, (J, P) each, and which pairs count, (P,).
+
+    `middle` is (P, C, H, W). `ends` is (2P, C, H, W), all of I₁ before all of I₂; their readings
+    are means over the two.
+    """
+    if judges is None:
+        unknown = dict.fromkeys(READINGS, np.full((1, len(middle)), np.nan))
+        return unknown, unknown, torch.ones(len(middle))
+    probabilities = judges.each(ends)
+    of_first, of_second = np.split(probabilities, 2, axis=1)
+    counted = seen_by_most(of_first, pair[0]) & seen_by_most(of_second, pair[1])
+    of_ends = {
+        name: np.stack(np.split(values, 2, axis=1)).mean(axis=0)
+        for name, values in judged(probabilities, pair).items()
+    }
+    of_middle = judged(judges.each(middle), pair)
+    of_middle["relative"] = of_middle["confidence"] / of_ends["confidence"]
+    return of_middle, of_ends, torch.from_numpy(counted)
+
+
+def _middle_and_ends(line: Tensor) -> tuple[Tensor, Tensor]:
+    """Midpoints (P, …) and end points (2P, …), all of I₁ before all of I₂, of `line` (P, A, …)."""
+    return line[:, line.shape[1] // 2], torch.cat([line[:, -1], line[:, 0]])
 
 
 def _of_both(values: Tensor) -> Tensor:
@@ -240,28 +238,36 @@ def _of_both(values: Tensor) -> Tensor:
     return values.unflatten(0, (2, -1)).mean(dim=0)
 
 
-def _table(
-    images: ImagePairs, control: str, readings: dict[str, FloatArray], values: dict[str, Tensor]
-) -> pd.DataFrame:
-    """One row per judge and pair of images, from `readings` (J, P) and `values` (P,)."""
+def _table(pair: str, control: str, readings: dict[str, FloatArray]) -> pd.DataFrame:
+    """One row per judge and pair of images, from `readings` (J, P)."""
     count, pairs = readings["confidence"].shape
     about = {
-        "pair": images.name,
+        "pair": pair,
         "example": np.tile(np.arange(pairs), count),
         "control": control,
         "judge": np.repeat(np.arange(count), pairs),
     }
-    flat = {name: reading.ravel() for name, reading in readings.items()}
-    same = {name: np.tile(value.double().numpy(), count) for name, value in values.items()}
-    return pd.DataFrame({**about, **flat, **same})
+    return pd.DataFrame({**about, **{name: reading.ravel() for name, reading in readings.items()}})
+
+
+def _with_values(table: pd.DataFrame, values: dict[str, Tensor]) -> pd.DataFrame:
+    """The table with `values` (P,) of each pair of images, the same for every judge."""
+    example = table["example"].to_numpy()
+    return table.assign(**{name: value.double().numpy()[example] for name, value in values.items()})
 
 
 # --- averages ------------------------------------------------------------------------------------
 
 
+def counted_by_every_model(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows whose pair of images counts in every model of its replicate."""
+    pairs = rows.groupby(["replicate", "pair", "example"])
+    return rows[pairs["counted"].transform("min") == 1]
+
+
 def means(table: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
     """Mean measures by `keys`, over the pairs that count (measures `OF_EVERY_PAIR`: all pairs)."""
-    measures = table[list(MEASURES)].where(table["kept"] == 1)
+    measures = table[list(MEASURES)].where(table["counted"] == 1)
     measures[list(OF_EVERY_PAIR)] = table[list(OF_EVERY_PAIR)]
     groups = measures.groupby([table[key] for key in keys], dropna=False, sort=False)
     return groups.mean().reset_index()
@@ -274,8 +280,8 @@ def by_replicate(table: pd.DataFrame, control: str) -> pd.DataFrame:
 
 def by_model(scorecard: pd.DataFrame) -> pd.DataFrame:
     """`means` by model, control and pair of classes, with the column `cells` of other tables."""
-    keys = ["cell", "replicate", "latent_dim", "pair", "control"]
-    return _with_cells(means(scorecard, keys))
+    models = means(scorecard, ["cell", "replicate", "latent_dim", "pair", "control"])
+    return models.assign(cells=models.pop("cell").replace("", "none: images"))
 
 
 def by_pair(scorecard: pd.DataFrame) -> pd.DataFrame:
@@ -287,10 +293,6 @@ def by_pair(scorecard: pd.DataFrame) -> pd.DataFrame:
     keys = ["latent_dim", "control", "pair", "cells"]
     averages = models.groupby(keys, dropna=False, sort=False)[list(MEASURES)].mean().reset_index()
     return averages.assign(cells=averages.pop("cells"))
-
-
-def _with_cells(table: pd.DataFrame) -> pd.DataFrame:
-    return table.assign(cells=table.pop("cell").replace("", "none: images"))
 
 
 def summary(scorecard: pd.DataFrame) -> pd.DataFrame:

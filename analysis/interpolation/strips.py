@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from analysis.interpolation.judge import FloatArray
 from analysis.interpolation.lines import (
     ALPHAS,
     cells_by_dimension,
@@ -18,6 +16,7 @@ from analysis.interpolation.lines import (
     pixel_blend,
 )
 from analysis.results import Results
+from analysis.statistics.interval import FloatArray
 from analysis.style import figure, literal, on_paper, styled
 
 STRIP_DIMS = (2, 8, 14, 30)
@@ -34,56 +33,48 @@ class Strips:
     """I₁ (α = 1), a picture (H, W, 3) in [0, 1]."""
     second: FloatArray
     """I₂ (α = 0), a picture (H, W, 3) in [0, 1]."""
-    alphas: tuple[float, ...]
-    """The A weights of I₁'s code."""
     decoded: dict[int, FloatArray]
-    """Decoded pictures (A, H, W, 3) by latent dimension."""
+    """Decoded pictures (A, H, W, 3) by latent dimension, at the weights `ALPHAS` of I₁'s code."""
     blend: FloatArray
     """The control without a model: α·I₁ + (1 − α)·I₂, (A, H, W, 3)."""
     cells: dict[int, str]
     """The cell of the model by latent dimension."""
 
 
-def strips(
-    results: Results,
-    pair: tuple[int, int],
-    dims: Sequence[int] | None = None,
-    replicate: int = 0,
-    example: int = 0,
-    alphas: Sequence[float] = ALPHAS,
-) -> Strips:
-    """The strips of one of the scorecard's pairs of test images, one model per dimension.
+def strips(results: Results, pair: tuple[int, int]) -> Strips:
+    """The strips of the first of the scorecard's pairs of test images, by replicate 0 of each
+    dimension in `STRIP_DIMS`.
 
-    `dims` defaults to `STRIP_DIMS`. Dimensions that aren't finished are left out; if none is left,
-    all finished ones are shown. Raises ValueError if the test split lacks one of the classes.
+    Dimensions that aren't finished are left out; if none is left, all finished ones are shown.
+    Raises ValueError if the test split lacks one of the classes.
     """
     cells = cells_by_dimension(results)
-    wanted = [d for d in dims or STRIP_DIMS if d in cells] or list(cells)
+    wanted = [d for d in STRIP_DIMS if d in cells] or list(cells)
     images = image_pairs(results, pair)
-    first, second = (part[example : example + 1] for part in (images.first, images.second))
+    first, second = images.first[:1], images.second[:1]
 
     def shown(part: Tensor) -> FloatArray:
         return on_paper(part[0], results.dataset.is_dark)
 
     decoded = {}
     for latent_dim in wanted:
-        model = results.autoencoders(cells[latent_dim], [replicate])[0]
-        decoded[latent_dim] = shown(interpolate(model, first, second, alphas)[1])
-    return Strips(
-        images.names, shown(first), shown(second), tuple(alphas), decoded,
-        shown(pixel_blend(first, second, alphas)), {d: cells[d] for d in wanted},
-    )  # fmt: skip
+        model = results.autoencoders(cells[latent_dim], [0])[0]
+        decoded[latent_dim] = shown(interpolate(model, first, second)[1])
+    blend = shown(pixel_blend(first, second))
+    used = {d: cells[d] for d in wanted}
+    return Strips(images.names, shown(first), shown(second), decoded, blend, used)
 
 
 @styled()
-def draw_strip(shown: Strips, gap: int = 2, margin: int = 10) -> Figure:
+def draw_strip(shown: Strips) -> Figure:
     """Draw one row per latent dimension and one for the pixel blend.
 
     α grows to the right; each row has I₂ on its left and I₁ on its right.
     """
     rows = [*shown.decoded.values(), shown.blend]
     names = [*(f"d = {latent_dim}" for latent_dim in shown.decoded), "pixel blend"]
-    (height, side), columns = shown.blend.shape[1:3], len(shown.alphas)
+    columns, height, side = shown.blend.shape[:3]
+    gap, margin = 2, 10  # in pixels
     # Left edges of the columns: I₂, a margin, the strip, a margin, I₁.
     lefts = [0, *(side + margin + column * (side + gap) for column in range(columns))]
     lefts.append(lefts[-1] + side + margin)
@@ -95,7 +86,7 @@ def draw_strip(shown: Strips, gap: int = 2, margin: int = 10) -> Figure:
     made, axes = figure(width=8, height=0.5 + 8 * sheet.shape[0] / sheet.shape[1])
     axes.imshow(sheet, interpolation="nearest")
     axes.set_yticks([row * (height + gap) + height / 2 for row in range(len(rows))], names)
-    weights = ["0", *(f"{alpha:g}" for alpha in shown.alphas[1:-1]), "1"]
+    weights = [f"{alpha:g}" for alpha in ALPHAS]
     first, second = map(literal, shown.names)
     labels = [f"test image\nI₂: {second}", *weights, f"test image\nI₁: {first}"]
     axes.set_xticks([left + side / 2 for left in lefts], labels, fontsize=9)

@@ -6,42 +6,20 @@
 - `conclusions`: the sentences that follow from the errors
 """
 
-from analysis.reconstruction.checks import all_rows, checks, draw_checks
-from analysis.reconstruction.conclusions import conclusions
-from analysis.reconstruction.errors import (
-    best_model,
-    error_by_class,
-    image_errors,
-    pca_errors,
-    pca_images,
-    slope_over_dimension,
-    summary,
-    with_every_dimension,
-)
-from analysis.reconstruction.figures import (
-    draw_cost,
-    draw_error_by_class,
-    draw_error_by_dimension,
-    draw_histories,
-    draw_reconstructions,
-)
-
-__all__ = [
-    "all_rows",
-    "best_model",
-    "checks",
-    "conclusions",
-    "draw_checks",
-    "draw_cost",
-    "draw_error_by_class",
-    "draw_error_by_dimension",
-    "draw_histories",
-    "draw_reconstructions",
-    "error_by_class",
-    "image_errors",
-    "pca_errors",
-    "pca_images",
-    "slope_over_dimension",
-    "summary",
-    "with_every_dimension",
-]
+from analysis.reconstruction.checks import all_rows as all_rows
+from analysis.reconstruction.checks import checks as checks
+from analysis.reconstruction.checks import draw_checks as draw_checks
+from analysis.reconstruction.conclusions import conclusions as conclusions
+from analysis.reconstruction.errors import best_model as best_model
+from analysis.reconstruction.errors import error_by_class as error_by_class
+from analysis.reconstruction.errors import image_errors as image_errors
+from analysis.reconstruction.errors import pca_errors as pca_errors
+from analysis.reconstruction.errors import pca_images as pca_images
+from analysis.reconstruction.errors import slope_over_dimension as slope_over_dimension
+from analysis.reconstruction.errors import summary as summary
+from analysis.reconstruction.errors import with_every_dimension as with_every_dimension
+from analysis.reconstruction.figures import draw_cost as draw_cost
+from analysis.reconstruction.figures import draw_error_by_class as draw_error_by_class
+from analysis.reconstruction.figures import draw_error_by_dimension as draw_error_by_dimension
+from analysis.reconstruction.figures import draw_histories as draw_histories
+from analysis.reconstruction.figures import draw_reconstructions as draw_reconstructions

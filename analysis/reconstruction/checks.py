@@ -41,7 +41,7 @@ def change(
     first: Mapping[str, object],
     second: Mapping[str, object],
     per: list[str],
-    matters: float | None = None,
+    negligible_below: float | None = None,
 ) -> pd.DataFrame:
     """Change of the test error from settings `first` to settings `second`, in per cent.
 
@@ -49,10 +49,11 @@ def change(
     settings that are not in `per`; the interval is over replicates. One row per value of `per`:
     the columns in `per`, `percent`, `low`, `high`, `p`, `n`, `negligible`, `interval`, `cells`.
 
-    With `matters`, a fraction of the error, intervals and p values are anytime-valid (valid however
-    often one looks), and `negligible` says whether the change is known to be smaller than it.
+    With `negligible_below`, a fraction of the error, intervals and p values are anytime-valid
+    (valid however often one looks), and `negligible` says whether the change is known to be
+    smaller.
     """
-    common = [key for key in KEYS if key in rows and key not in first]
+    common = [key for key in KEYS if key not in first]
     one, two = (
         rows[(rows[list(chosen)] == pd.Series(chosen)).all(axis=1)] for chosen in (first, second)
     )
@@ -64,20 +65,18 @@ def change(
         # Each replicate's mean must be over the same cells.
         group = with_common_replicates(group)
         ratios = group.groupby("replicate")["ratio"].mean()
-        if matters is None:
+        if negligible_below is None:
             of_logs = mean_interval(ratios)
             p, small = of_logs.p_value(), False
         else:
             of_logs, p = sequential_interval(ratios), sequential_p_value(ratios)
-            small = negligible(ratios, float(np.log1p(matters)), len(groups))
+            small = negligible(ratios, float(np.log1p(negligible_below)), len(groups))
         interval = in_per_cent(of_logs)
         cells = sorted({*group["cell"], *group["cell_first"]})
         lines.append(
             {
                 **dict(zip(per, values, strict=True)),
-                "percent": interval.estimate,
-                "low": interval.low,
-                "high": interval.high,
+                **interval.columns("percent"),
                 "p": p,
                 "n": interval.n,
                 "negligible": small,
@@ -90,12 +89,10 @@ def change(
 
 def in_per_cent(interval: Interval) -> Interval:
     """Convert the interval of a mean log ratio to a change in per cent."""
-    of_logs = (interval.estimate, interval.low, interval.high)
-    estimate, low, high = (100 * float(np.expm1(value)) for value in of_logs)
-    return Interval(estimate, low, high, interval.n, interval.kind)
+    return interval.mapped(lambda log_ratio: 100 * float(np.expm1(log_ratio)))
 
 
-def layer_changes(rows: pd.DataFrame, matters: float | None = None) -> pd.DataFrame:
+def layer_changes(rows: pd.DataFrame, negligible_below: float | None = None) -> pd.DataFrame:
     """`change` from each depth to the next, by d and epochs.
 
     Adds `question` and `p_holm` (corrected for all d of one budget).
@@ -103,7 +100,7 @@ def layer_changes(rows: pd.DataFrame, matters: float | None = None) -> pd.DataFr
     tables = []
     for fewer, more in pairwise(sorted(rows["depth"].unique())):
         depths = {"depth": fewer}, {"depth": more}
-        table = change(rows, *depths, ["epochs", "latent_dim"], matters)
+        table = change(rows, *depths, ["epochs", "latent_dim"], negligible_below)
         if len(table):
             adjusted = table.groupby("epochs")["p"].transform(lambda p: holm(p.to_numpy()))
             question = f"{more} layers instead of {fewer}"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pandas as pd
 
 from analysis.reconstruction.checks import batch_changes, change, layer_changes, width_changes
@@ -21,27 +19,27 @@ def conclusions(
     rows: pd.DataFrame,
     pca: pd.DataFrame,
     checked: pd.DataFrame | None = None,
-    matters: float | None = None,
+    negligible_below: float | None = None,
 ) -> list[str]:
     """Answer the assignment's questions in sentences computed from the rows.
 
     `rows` are the autoencoders of the grid. `checked` are all autoencoders, including those trained
-    longer, on larger minibatches or with other widths (default: `rows`). `matters`, a fraction of
-    the error, is given if replicates were added until layers were told apart.
+    longer, on larger minibatches or with other widths (default: `rows`). `negligible_below`, a
+    fraction of the error, is given if replicates were added until layers were told apart.
     """
     every = rows if checked is None else checked
     return [
         _best_score(every, pca),
         *_on_dimension(rows, every),
-        *_on_layers(rows, every, matters),
+        *_on_layers(rows, every, negligible_below),
         *_on_batches(every),
         *_on_widths(every),
     ]
 
 
 def budget(rows: pd.DataFrame) -> str:
-    """` after 4 epochs`; empty if rows differ in their epochs or have none."""
-    epochs = sorted(set(rows.get("epochs", ())))
+    """` after 4 epochs`; empty if rows differ in their epochs, or there are none."""
+    epochs = sorted(set(rows["epochs"]))
     return f" after {counted(epochs[0], 'epoch')}" if len(epochs) == 1 else ""
 
 
@@ -49,21 +47,21 @@ def _best_score(rows: pd.DataFrame, pca: pd.DataFrame) -> str:
     best = best_model(rows)
     floor = pca.loc[pca["latent_dim"] == best["latent_dim"], "pca_mse"]
     beside = f"; PCA with as many dimensions leaves {floor.iloc[0]:.5f}" if len(floor) else ""
-    epochs = f", {counted(best['epochs'], 'epoch')}" if "epochs" in best else ""
     return (
         f"Best score: a test error of {best['test_mse']:.5f} per pixel, by the model with the "
         f"least validation error (d = {best['latent_dim']}, {counted(best['depth'], 'layer')}, "
-        f"batch {best['batch_size']}{epochs}, replicate {best['replicate']}){beside}."
+        f"batch {best['batch_size']}, {counted(best['epochs'], 'epoch')}, replicate "
+        f"{best['replicate']}){beside}."
     )
 
 
 def _longer(rows: pd.DataFrame, every: pd.DataFrame) -> pd.DataFrame:
     """The rows of `every` that have more epochs than `rows`.
 
-    Only rows at the smallest batch size of `rows` are returned; none if the epochs of `rows` differ
-    or are missing.
+    Only those at the smallest batch size of `rows` are returned; none if the epochs of `rows`
+    differ.
     """
-    if len(set(rows.get("epochs", ()))) != 1:
+    if len(set(rows["epochs"])) != 1:
         return every[:0]
     same = every["batch_size"] == rows["batch_size"].min()
     return every[same & (every["epochs"] > rows["epochs"].max())]
@@ -99,15 +97,17 @@ def _on_dimension(rows: pd.DataFrame, every: pd.DataFrame) -> list[str]:
     return [f"{claim}{factor.text(3)}{factor.basis()}{said}{checked}."]
 
 
-def _on_layers(rows: pd.DataFrame, every: pd.DataFrame, matters: float | None) -> list[str]:
+def _on_layers(
+    rows: pd.DataFrame, every: pd.DataFrame, negligible_below: float | None
+) -> list[str]:
     """Compare more layers with fewer: averaged over d, by d, and with a larger budget."""
     sentences = []
-    by_dim = layer_changes(with_settings(rows), matters)
-    after = layer_changes(with_settings(_longer(rows, every)))
+    by_dim = layer_changes(rows, negligible_below)
+    after = layer_changes(_longer(rows, every))
     for question in dict.fromkeys(by_dim.get("question", ())):
         more, fewer = question.split(" layers instead of ")
         depths = {"depth": int(fewer)}, {"depth": int(more)}
-        overall = change(with_settings(rows), *depths, ["epochs"])
+        overall = change(rows, *depths, ["epochs"])
         for _, line in overall.iterrows():
             interval = Interval(*line[["percent", "low", "high", "n", "interval"]])
             when = budget(rows)
@@ -120,17 +120,11 @@ def _on_layers(rows: pd.DataFrame, every: pd.DataFrame, matters: float | None) -
             )
             basis = interval.basis("paired by d, batch size and replicate")
             sentences.append(f"{claim}{interval.text(1, unit=' % error', signed=True)}{basis}.")
-        sentences += _by_dimension(by_dim[by_dim["question"] == question], question, budget(rows))
+        table = by_dim[by_dim["question"] == question]
+        sentences += _by_dimension(table, more, fewer, budget(rows))
         if len(after):
-            checked = after[after["question"] == question]
-            sentences += _turned(by_dim[by_dim["question"] == question], checked, question)
+            sentences += _turned(table, after[after["question"] == question], more, fewer)
     return sentences
-
-
-def with_settings(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows with columns `epochs` and `width`, 0 if they are missing."""
-    missing = {name: 0 for name in ("epochs", "width") if name not in rows}
-    return rows.assign(**missing) if missing else rows
 
 
 def _told_apart(table: pd.DataFrame) -> tuple[list[int], list[int]]:
@@ -144,11 +138,10 @@ def _dims(dims: list[int]) -> str:
     return f"d = {', '.join(map(str, dims))}" if dims else "no d"
 
 
-def _by_dimension(table: pd.DataFrame, question: str, when: str) -> list[str]:
+def _by_dimension(table: pd.DataFrame, more: str, fewer: str, when: str) -> list[str]:
     smaller, larger = _told_apart(table)
     if not (smaller and larger):
         return []
-    more, fewer = question.split(" layers instead of ")
     sentence = (
         f"It depends on d{when}: {more} layers have the smaller mean error at {_dims(smaller)}; "
         f"{fewer} layers at {_dims(larger)} (each paired by replicate, p < {LEVEL} after Holm's "
@@ -157,11 +150,10 @@ def _by_dimension(table: pd.DataFrame, question: str, when: str) -> list[str]:
     return [sentence]
 
 
-def _turned(before: pd.DataFrame, after: pd.DataFrame, question: str) -> list[str]:
+def _turned(before: pd.DataFrame, after: pd.DataFrame, more: str, fewer: str) -> list[str]:
     """Say whether the comparison by d holds with the larger budget, in one sentence."""
     if after.empty:
         return []
-    more, fewer = question.split(" layers instead of ")
     smaller, larger = _told_apart(after)
     was_smaller, was_larger = _told_apart(before)
     turned = sorted({*smaller} & {*was_larger} | {*larger} & {*was_smaller})
@@ -191,7 +183,7 @@ def _per_cent(line: pd.Series) -> str:
 
 def _on_batches(rows: pd.DataFrame) -> list[str]:
     """Say how the minibatch changes the error at equal epochs and at equal updates."""
-    table = batch_changes(with_settings(rows))
+    table = batch_changes(rows)
     if table.empty:
         return []
     sentence = (
@@ -202,7 +194,7 @@ def _on_batches(rows: pd.DataFrame) -> list[str]:
 
 def _on_widths(rows: pd.DataFrame) -> list[str]:
     """Say how fewer and more weights at the same depth change the error."""
-    table = width_changes(with_settings(rows))
+    table = width_changes(rows)
     if table.empty:
         return []
     first = table.iloc[0]
@@ -222,10 +214,4 @@ def _basis(table: pd.DataFrame) -> str:
 
 def _factor(slope: Interval) -> Interval:
     """The factor by which a doubling of d multiplies the error."""
-    return _mapped(slope, lambda exponent: 2.0**exponent)
-
-
-def _mapped(interval: Interval, function: Callable[[float], float]) -> Interval:
-    """Apply an increasing function to the estimate and the bounds of an interval."""
-    estimate, low, high = map(function, (interval.estimate, interval.low, interval.high))
-    return Interval(estimate, low, high, interval.n, interval.kind)
+    return slope.mapped(lambda exponent: 2.0**exponent)

@@ -17,7 +17,6 @@ from trainables.data import Dataset, pixels
 SETTING = ["depth", "batch_size"]
 """Settings in which cells with the same latent dimension differ."""
 
-
 MAX_COVARIANCE_SIDE = 4000
 """Largest size of an image (C · H · W) for which PCA uses all training images."""
 PCA_IMAGES = 2000
@@ -94,12 +93,8 @@ def summary(rows: pd.DataFrame, pca: pd.DataFrame) -> pd.DataFrame:
         first = group.iloc[0]
         lines.append(
             {
-                "latent_dim": first["latent_dim"],
-                "depth": first["depth"],
-                "batch_size": first["batch_size"],
-                "test_mse": interval.estimate,
-                "low": interval.low,
-                "high": interval.high,
+                **{name: first[name] for name in ("latent_dim", *SETTING)},
+                **interval.columns("test_mse"),
                 "interval": interval.kind,
                 "replicates": interval.n,
                 "val_mse": group["val_mse"].mean(),

@@ -164,16 +164,14 @@ def draw_error_by_class(table: pd.DataFrame) -> Figure:
 
 
 @styled()
-def draw_reconstructions(
-    results: Results, restored: np.ndarray, errors: np.ndarray, columns: int = 12
-) -> Figure:
+def draw_reconstructions(results: Results, restored: np.ndarray, errors: np.ndarray) -> Figure:
     """Draw test images above their reconstructions `restored` (N, C, H, W).
 
     The three panels have the images with the least `errors` (N,), those around the median, and
     those with the largest.
     """
     order = np.argsort(errors)
-    columns = min(columns, len(order))
+    columns = min(12, len(order))
     middle = (len(order) - columns) // 2
     chosen = {
         "least error": order[:columns],

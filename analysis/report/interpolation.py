@@ -42,7 +42,7 @@ def find(results: Results) -> Found:
         if len(rows)
         for cell, d in zip(rows["cell"], rows["latent_dim"], strict=True)
     }
-    every = interpolation.scorecard(results, judges=judges, cells={**shown, **others})
+    every = interpolation.scorecard(results, judges, {**shown, **others})
     without_model = every["cell"] == ""
     return Found(
         judges,

@@ -29,7 +29,7 @@ def write(document: Document, results: Results) -> None:
     every = reconstruction.all_rows(results)
     until = results.plan.get("until_decided")
     section.conclusions = reconstruction.conclusions(
-        rows, pca, every, matters=ERROR_A_POINT * until["matters"] if until else None
+        rows, pca, every, negligible_below=ERROR_A_POINT * until["matters"] if until else None
     )
     best, *others = section.conclusions
     section.glance = Glance.of(others[0] if others else best, rows["test_mse"], rows["latent_dim"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,6 +89,15 @@ class Interval:
         if not self.bounded:
             return ""
         return f" ({', '.join(filter(None, [self.kind, also]))}, n = {self.n})"
+
+    def columns(self, estimate: str) -> dict[str, float]:
+        """Columns of a table: the estimate, under this name, and the bounds `low` and `high`."""
+        return {estimate: self.estimate, "low": self.low, "high": self.high}
+
+    def mapped(self, function: Callable[[float], float]) -> Interval:
+        """The interval of an increasing function of the quantity."""
+        estimate, low, high = map(function, (self.estimate, self.low, self.high))
+        return Interval(estimate, low, high, self.n, self.kind)
 
     def __str__(self) -> str:
         return f"{self.text()}{self.basis()}"

@@ -1,7 +1,7 @@
 """The assignment's theory: every answer stated, derived, and checked by code.
 
-Each question has a module with ``answers()``, the mathematics as HTML, and ``checks(seed)``, which
-measures the same claims. ``Check.question`` is the ``Answer.number`` that the check belongs to.
+Each question has a module with ``ANSWERS``, the mathematics, and ``checks(seed)``, which measures
+the same claims. ``Check.question`` is the ``Answer.number`` that the check belongs to.
 
 >>> from analysis import theory
 >>> bool(theory.checks(seed=0)["passed"].all())
@@ -11,27 +11,19 @@ True
 import pandas as pd
 
 from analysis.theory import chain_rule, circular, composition, descent
-from analysis.theory.circular_figure import draw_circular_losses
-from analysis.theory.common import Answer, Check, mathml
-from analysis.theory.stationary import draw_stationary_points, stationary_points
-
-__all__ = [
-    "Answer",
-    "Check",
-    "answers",
-    "checks",
-    "draw_circular_losses",
-    "draw_stationary_points",
-    "mathml",
-    "stationary_points",
-]
+from analysis.theory.circular_figure import draw_circular_losses as draw_circular_losses
+from analysis.theory.common import Answer as Answer
+from analysis.theory.common import Check as Check
+from analysis.theory.common import mathml as mathml
+from analysis.theory.stationary import draw_stationary_points as draw_stationary_points
+from analysis.theory.stationary import stationary_points as stationary_points
 
 _QUESTIONS = (composition, descent, circular, chain_rule)
 
 
 def answers() -> list[Answer]:
     """The answers in the assignment's order: 1, 2, 3, 4a, 4b, 4c, 4d."""
-    return [answer for question in _QUESTIONS for answer in question.answers()]
+    return [answer for question in _QUESTIONS for answer in question.ANSWERS]
 
 
 def checks(seed: int = 0) -> pd.DataFrame:
@@ -45,13 +37,6 @@ def checks(seed: int = 0) -> pd.DataFrame:
         allowed, passed.
     """
     found = [check for question in _QUESTIONS for check in question.checks(seed)]
-    return pd.DataFrame(
-        {
-            "question": [check.question for check in found],
-            "claim": [check.claim for check in found],
-            "measured": [check.measured for check in found],
-            "comparison": [check.comparison for check in found],
-            "allowed": [check.allowed for check in found],
-            "passed": [check.passed for check in found],
-        }
-    )
+    columns = ["question", "claim", "measured", "comparison", "allowed", "passed"]
+    lines = [[getattr(check, name) for name in columns] for check in found]
+    return pd.DataFrame(lines, columns=columns)

@@ -1,7 +1,7 @@
 """Question 4: four derivatives by the chain rule, each function with its point of evaluation."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -10,10 +10,12 @@ from torch import Tensor
 from analysis.theory.common import (
     Answer,
     Check,
+    Map,
     RandomFunction,
-    generator_for,
+    at_least,
+    at_most,
+    compose,
     normal,
-    paragraph,
 )
 
 DRAWS = 20
@@ -24,16 +26,9 @@ DIFFERENCE_ERROR = 1e-6
 """Allowed error against finite differences: rounding divided by the step, 1e-3."""
 
 
-def answers() -> list[Answer]:
-    """The answers to questions 4a to 4d."""
-    return [
-        Answer(number, title, [paragraph(text) for text in texts], paragraph(original))
-        for number, (title, texts, original) in _ANSWERS.items()
-    ]
-
-
-_ANSWERS: dict[str, tuple[str, list[str], str]] = {
-    "4a": (
+ANSWERS = [
+    Answer(
+        "4a",
         "Derivative by x of f(x + y, 2x, z)",
         [
             r"""Write $f_i$ for the partial derivative of $f$ by its $i$-th argument. Then
@@ -51,7 +46,8 @@ _ANSWERS: dict[str, tuple[str, list[str], str]] = {
         $\nabla f(x + y, 2x, z)$, a number that depends on $f$. No answer without $f$ can be
         right: two functions $f$ have different derivatives at the same point.""",
     ),
-    "4b": (
+    Answer(
+        "4b",
         "Derivative of f₁(f₂(… fₙ(x)))",
         [
             r"""Let $u_{n+1} = x$ and $u_i = f_i(u_{i+1})$ for $i = n, \ldots, 1$. Then
@@ -66,7 +62,8 @@ _ANSWERS: dict[str, tuple[str, list[str], str]] = {
         r"""Right: it has the same product in Leibniz's notation, with the points of evaluation. A
         product $\prod_i f_i'(x)$, with every factor at $x$, would be wrong.""",
     ),
-    "4c": (
+    Answer(
+        "4c",
         "Derivative of f₁(x, f₂(x, … fₙ₋₁(x, fₙ(x))))",
         [
             r"""Let $u_n = f_n(x)$ and $u_j = f_j(x, u_{j+1})$ for $j = n - 1, \ldots, 1$, and write
@@ -87,7 +84,8 @@ _ANSWERS: dict[str, tuple[str, list[str], str]] = {
         Leaving out the direct dependence on $x$, that is all terms but the last, would be
         wrong.""",
     ),
-    "4d": (
+    Answer(
+        "4d",
         "Derivative of f(x + g(x + h(x)))",
         [
             r"""$$\frac{d}{dx} f(x + g(x + h(x))) = f'(x + g(x + h(x))) \,
@@ -102,7 +100,7 @@ _ANSWERS: dict[str, tuple[str, list[str], str]] = {
         direct dependence on $x$, must not be multiplied by $1 + h'(x)$: the formula is too large
         by $f'(u)\,h'(x)$, which the checks measure.""",
     ),
-}
+]
 
 
 # --- the answers as code --------------------------------------------------------------------
@@ -154,14 +152,6 @@ def sum_and_double(f: RandomFunction, y: Tensor, z: Tensor, x: Tensor) -> Tensor
     return f(x + y, 2 * x, z)
 
 
-def nested(functions: Sequence[RandomFunction], x: Tensor) -> Tensor:
-    """f_1(f_2(... f_n(x)))."""
-    value = x
-    for f in reversed(functions):
-        value = f(value)
-    return value
-
-
 def nested_with_x(functions: Sequence[RandomFunction], x: Tensor) -> Tensor:
     """f_1(x, f_2(x, ... f_{n-1}(x, f_n(x))))."""
     *outer, last = functions
@@ -176,7 +166,7 @@ def nested_sums(f: RandomFunction, g: RandomFunction, h: RandomFunction, x: Tens
     return f(x + g(x + h(x)))
 
 
-def central_difference(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+def central_difference(function: Map, x: Tensor) -> Tensor:
     """The derivative at x, shape (), by fourth-order differences with step 1e-3."""
     step = 1e-3
     near = function(x + step) - function(x - step)
@@ -189,7 +179,7 @@ def central_difference(function: Callable[[Tensor], Tensor], x: Tensor) -> Tenso
 
 def checks(seed: int) -> list[Check]:
     """Check the four answers by autograd and finite differences, and that wrong formulas differ."""
-    generator = generator_for(seed)
+    generator = torch.Generator().manual_seed(seed)
     return [
         *_checks_a(generator),
         *_checks_b(generator),
@@ -222,7 +212,7 @@ def _checks_b(generator: torch.Generator) -> list[Check]:
             functions = [RandomFunction.draw(1, generator) for _ in range(n)]
             x = normal(1, generator=generator)[0]
             answer = answer_b(functions, x)
-            errors.add(answer, partial(nested, functions), x)
+            errors.add(answer, compose(functions[::-1]), x)
             if n == 2:
                 all_at_x = functions[0].partial(1, x) * functions[1].partial(1, x)
                 at_x.append(abs(float(all_at_x - answer)))
@@ -264,7 +254,7 @@ def _checks_d(generator: torch.Generator) -> list[Check]:
     return [
         *errors.checks("4d", "f′ [1 + g′ (1 + h′)]"),
         _differs("4d", "the original's f′ [1 + g′] [1 + h′]", originals),
-        Check("4d", "the original − the answer − f′ h′: largest", max(excess), 1e-12, "at most"),
+        at_most("4d", "the original − the answer − f′ h′: largest", max(excess), 1e-12),
     ]
 
 
@@ -276,7 +266,7 @@ class _Errors:
         self.by_autograd: list[float] = []
         self.by_difference: list[float] = []
 
-    def add(self, answer: Tensor, function: Callable[[Tensor], Tensor], x: Tensor) -> None:
+    def add(self, answer: Tensor, function: Map, x: Tensor) -> None:
         """Compare the answer at x with the function's derivative there."""
         exact = torch.func.grad(function)(x)
         self.exact.append(float(exact))
@@ -289,15 +279,15 @@ class _Errors:
         autograd, difference = max(self.by_autograd) / scale, max(self.by_difference) / scale
         start = f"{formula}: largest relative error against"
         return [
-            Check(question, f"{start} autograd", autograd, AUTOGRAD_ERROR, "at most"),
-            Check(question, f"{start} finite differences", difference, DIFFERENCE_ERROR, "at most"),
+            at_most(question, f"{start} autograd", autograd, AUTOGRAD_ERROR),
+            at_most(question, f"{start} finite differences", difference, DIFFERENCE_ERROR),
         ]
 
 
 def _differs(question: str, what: str, gaps: list[float]) -> Check:
     """Check that a wrong formula is visibly off: by 0.1 in root mean square over the draws."""
     claim = f"{what}: root mean square difference"
-    return Check(question, claim, _root_mean_square(gaps), 0.1, "at least")
+    return at_least(question, claim, _root_mean_square(gaps), 0.1)
 
 
 def _root_mean_square(values: list[float]) -> float:

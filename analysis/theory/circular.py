@@ -1,13 +1,15 @@
 """Question 3: a loss for an angle that treats 0 and 360 degrees as the same direction."""
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from analysis.theory.common import (
     Answer,
     Check,
-    generator_for,
-    paragraph,
+    at_least,
+    at_most,
 )
 from trainables.rotation.losses import (
     LOSSES,
@@ -24,19 +26,7 @@ from trainables.rotation.losses import (
 CIRCULAR = {name: loss for name, loss in LOSSES.items() if name != "absolute"}
 
 
-def answers() -> list[Answer]:
-    """The answer to question 3."""
-    return [
-        Answer(
-            number="3",
-            title="A loss for an angle: loss(2°, 360°) = 2°, not 358°",
-            paragraphs=[paragraph(text) for text in _PARAGRAPHS],
-            original=paragraph(_ORIGINAL),
-        )
-    ]
-
-
-_PARAGRAPHS = [
+_TEXTS = [
     r"""Let $\hat{y}$ be the predicted and $y$ the true angle in degrees. The <b>signed
     difference</b> is the shortest turn from $y$ to $\hat{y}$,
     $$\delta = \bigl((\hat{y} - y + 180) \; \text{mod} \; 360\bigr) - 180 \in [-180, 180), \qquad
@@ -73,6 +63,8 @@ right: it equals $|\delta|$ everywhere, so 2° against 360° costs 2°. It has t
 $|\delta|$, at $0$ and $\pm 180$, and the same gradient, of size 1 however small the error, where
 that of the smooth losses shrinks with the error."""
 
+ANSWERS = [Answer("3", "A loss for an angle: loss(2°, 360°) = 2°, not 358°", _TEXTS, _ORIGINAL)]
+
 
 def original_loss(prediction: Tensor, target: Tensor) -> Tensor:
     """The original's loss: min(D, 360 - D) with D = abs(prediction mod 360 - target mod 360)."""
@@ -86,6 +78,8 @@ def arccos_loss(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 # --- checks ---------------------------------------------------------------------------------
+
+_at_most, _at_least = partial(at_most, "3"), partial(at_least, "3")
 
 
 def checks(seed: int) -> list[Check]:
@@ -117,7 +111,7 @@ def checks(seed: int) -> list[Check]:
 
 
 def _property_checks(seed: int) -> list[Check]:
-    generator = generator_for(seed)
+    generator = torch.Generator().manual_seed(seed)
     prediction, target = 720 * torch.rand(2, 1_000, generator=generator, dtype=torch.float64) - 360
     # Central differences need both neighbours on one side of a kink.
     smooth = torch.abs(torch.sin(torch.deg2rad(prediction - target))) > 1e-3
@@ -228,11 +222,3 @@ def _degrees(value: float) -> Tensor:
 
 def _largest(error: Tensor) -> float:
     return float(error.abs().max())
-
-
-def _at_most(claim: str, measured: float, allowed: float) -> Check:
-    return Check("3", claim, float(measured), float(allowed), "at most")
-
-
-def _at_least(claim: str, measured: float, allowed: float) -> Check:
-    return Check("3", claim, float(measured), float(allowed), "at least")

@@ -1,6 +1,7 @@
 """Shared by the questions: checks, answers, mathematics as MathML, random functions, colours."""
 
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 from xml.etree import ElementTree
@@ -11,18 +12,12 @@ from markupsafe import Markup
 from torch import Tensor
 
 from analysis.document import html
+from analysis.style import COLOURS
 
-Comparison = Literal["at most", "at least"]
+BLUE, ORANGE, GREEN, VERMILION, SKY, _, BLACK = COLOURS
 
-# Okabe and Ito, Color Universal Design (2008): colour-blind readers can tell them apart.
-BLACK, ORANGE, SKY, GREEN, BLUE, VERMILION = (
-    "#000000",
-    "#E69F00",
-    "#56B4E9",
-    "#009E73",
-    "#0072B2",
-    "#D55E00",
-)
+Map = Callable[[Tensor], Tensor]
+"""A function of a tensor."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +31,7 @@ class Check:
     measured: float
     allowed: float
     """The bound that the measured number is compared with."""
-    comparison: Comparison
+    comparison: Literal["at most", "at least"]
     """Whether the measured number must be at most or at least the allowed one."""
 
     @property
@@ -47,6 +42,16 @@ class Check:
         return self.measured >= self.allowed
 
 
+def at_most(question: str, claim: str, measured: float, allowed: float) -> Check:
+    """Check that a number is at most the allowed one."""
+    return Check(question, claim, float(measured), float(allowed), "at most")
+
+
+def at_least(question: str, claim: str, measured: float, allowed: float) -> Check:
+    """Check that a number is at least the allowed one."""
+    return Check(question, claim, float(measured), float(allowed), "at least")
+
+
 @dataclass(frozen=True)
 class Answer:
     """The answer to one question of the assignment."""
@@ -55,10 +60,20 @@ class Answer:
     """The assignment's number: "1", "2", "3", "4a" ... "4d"."""
     title: str
     """Plain text."""
-    paragraphs: list[Markup]
-    """HTML, one ``<p>`` each, with mathematics as MathML: statement, then derivation."""
-    original: Markup
-    """HTML, one ``<p>``: the original solution's answer, and what is wrong with it."""
+    texts: list[str]
+    """Statement, then derivation: HTML with LaTeX, see `paragraph`."""
+    original_text: str
+    """The original solution's answer, and what is wrong with it: HTML with LaTeX."""
+
+    @property
+    def paragraphs(self) -> list[Markup]:
+        """Statement and derivation as HTML, one ``<p>`` each, with mathematics as MathML."""
+        return [paragraph(text) for text in self.texts]
+
+    @property
+    def original(self) -> Markup:
+        """The part on the original solution as HTML, one ``<p>``, with mathematics as MathML."""
+        return paragraph(self.original_text)
 
     def _repr_html_(self) -> str:
         """The HTML that a notebook shows, the same as in the report."""
@@ -115,8 +130,9 @@ class RandomFunction:
     """(K,)"""
 
     @classmethod
-    def draw(cls, arguments: int, generator: torch.Generator, terms: int = 6) -> "RandomFunction":
+    def draw(cls, arguments: int, generator: torch.Generator) -> "RandomFunction":
         """Standard normal amplitudes (over sqrt(K)) and frequencies, uniform phases, float64."""
+        terms = 6  # K
         amplitude = normal(terms, generator=generator) / terms**0.5
         frequency = normal(terms, arguments, generator=generator)
         phase = 2 * torch.pi * torch.rand(terms, generator=generator, dtype=torch.float64)
@@ -144,6 +160,12 @@ def normal(*shape: int, generator: torch.Generator) -> Tensor:
     return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
 
-def generator_for(seed: int) -> torch.Generator:
-    """A CPU generator with this seed."""
-    return torch.Generator().manual_seed(seed)
+def compose(maps: Iterable[Map]) -> Map:
+    """Compose the maps; the first one is applied first."""
+
+    def composed(points: Tensor) -> Tensor:
+        for each in maps:
+            points = each(points)
+        return points
+
+    return composed

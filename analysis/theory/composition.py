@@ -1,31 +1,15 @@
 """Question 1: the composition of linear maps is linear, of affine maps affine."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
-from analysis.theory.common import Answer, Check, generator_for, normal, paragraph
-
-Map = Callable[[Tensor], Tensor]
+from analysis.theory.common import Answer, Check, Map, at_least, at_most, compose, normal
 
 ROUNDING = 1e-12
 """Allowed relative error of an identity in float64: rounding through a few matrix products."""
 
 
-def answers() -> list[Answer]:
-    """The answer to question 1."""
-    return [
-        Answer(
-            number="1",
-            title="The composition of linear functions is linear, of affine functions affine",
-            paragraphs=[paragraph(text) for text in _PARAGRAPHS],
-            original=paragraph(_ORIGINAL),
-        )
-    ]
-
-
-_PARAGRAPHS = [
+_TEXTS = [
     r"""<b>Linear.</b> $L: \mathbb{R}^n \to \mathbb{R}^m$ is linear if, for <em>all</em>
     $x, y \in \mathbb{R}^n$ and all $\alpha, \beta \in \mathbb{R}$,
     $$L(\alpha x + \beta y) = \alpha L(x) + \beta L(y).$$
@@ -50,13 +34,22 @@ _ORIGINAL = r"""It shows the scalar case only, $n = m = k = 1$, and uses one $x$
 That is not enough: $\phi(x) = \max(0, x)$ satisfies $\phi(x + x) = \phi(x) + \phi(x)$ for every
 $x$ and is not linear: $\phi(1 + (-1)) = 0$, but $\phi(1) + \phi(-1) = 1$."""
 
+ANSWERS = [
+    Answer(
+        "1",
+        "The composition of linear functions is linear, of affine functions affine",
+        _TEXTS,
+        _ORIGINAL,
+    )
+]
+
 
 def checks(seed: int) -> list[Check]:
     """Check both claims on random maps R^5 -> R^7 -> R^4 -> R^6 -> R^3.
 
     ReLU, which is not linear, is the counterexample.
     """
-    generator = generator_for(seed)
+    generator = torch.Generator().manual_seed(seed)
     sizes = [5, 7, 4, 6, 3]
     shapes = list(zip(sizes[1:], sizes[:-1], strict=True))
     matrices = [normal(*shape, generator=generator) for shape in shapes]
@@ -75,42 +68,42 @@ def checks(seed: int) -> list[Check]:
     def affine_minus_value_at_zero(point: Tensor) -> Tensor:
         return affine(point) - at_zero
 
-    def at_most(claim: str, measured: float) -> Check:
-        return Check("1", claim, measured, ROUNDING, "at most")
+    def holds(claim: str, error: float) -> Check:
+        return at_most("1", claim, error, ROUNDING)
 
-    def at_least(claim: str, measured: float) -> Check:
-        return Check("1", claim, measured, 0.01, "at least")
+    def fails(claim: str, error: float) -> Check:
+        return at_least("1", claim, error, 0.01)
 
     return [
-        at_most(
+        holds(
             "four random linear maps composed, error of L(x + y) = L(x) + L(y), y other than x",
             additivity_error(linear, x, y),
         ),
-        at_most(
+        holds(
             "four random linear maps composed, error of L(a x) = a L(x)",
             homogeneity_error(linear, scale, x),
         ),
-        at_most(
+        holds(
             "four random linear maps composed, error against the product of their matrices",
             relative_error(linear(x), x @ torch.linalg.multi_dot(matrices[::-1]).T),
         ),
-        at_most(
+        holds(
             "four random affine maps composed, error on affine combinations (weights sum to 1)",
             combination_error(affine, weights_to_one, points),
         ),
-        at_most(
+        holds(
             "four random affine maps composed minus their value at 0, error of additivity",
             additivity_error(affine_minus_value_at_zero, x, y),
         ),
-        at_least(
+        fails(
             "the same affine map on combinations whose weights do not sum to 1: error",
             combination_error(affine, weights, points),
         ),
-        at_most(
+        holds(
             "ReLU, which is not linear, seems additive with one x for both arguments: error",
             additivity_error(torch.relu, x, x),
         ),
-        at_least(
+        fails(
             "ReLU with two different arguments is found out: error of additivity",
             additivity_error(torch.relu, x, y),
         ),
@@ -125,17 +118,6 @@ def linear_map(matrix: Tensor) -> Map:
 def affine_map(matrix: Tensor, offset: Tensor) -> Map:
     """The affine map of a matrix (m, n) and an offset (m,), from (..., n) to (..., m)."""
     return lambda points: points @ matrix.T + offset
-
-
-def compose(maps: list[Map]) -> Map:
-    """Compose the maps; the first in the list is applied first."""
-
-    def composed(points: Tensor) -> Tensor:
-        for each in maps:
-            points = each(points)
-        return points
-
-    return composed
 
 
 def additivity_error(function: Map, x: Tensor, y: Tensor) -> float:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -12,9 +13,9 @@ from analysis.theory.common import (
     Answer,
     Check,
     RandomFunction,
-    generator_for,
+    at_least,
+    at_most,
     normal,
-    paragraph,
 )
 from analysis.theory.stationary import (
     CUBIC,
@@ -29,20 +30,7 @@ from analysis.theory.stationary import (
     stationary_points,
 )
 
-
-def answers() -> list[Answer]:
-    """The answer to question 2."""
-    return [
-        Answer(
-            number="2",
-            title="Gradient descent: when it stops, and whether at a minimum or a maximum",
-            paragraphs=[paragraph(text) for text in _PARAGRAPHS],
-            original=paragraph(_ORIGINAL),
-        )
-    ]
-
-
-_PARAGRAPHS = [
+_TEXTS = [
     r"""<b>Stopping condition.</b> From a start $x_0$, with step size $\eta > 0$, repeat
     $$x_{t+1} = x_t - \eta \, \nabla f(x_t) \quad \text{until} \quad
     \lVert \nabla f(x_t) \rVert \le \varepsilon,$$
@@ -85,6 +73,15 @@ _ORIGINAL = r"""Its expansion lacks the factor $\tfrac{1}{2}$, so it is wrong by
 $\tfrac{1}{2} h^{\top} H h$, the whole of the true second-order term; the signs, and so the cases,
 stay the same. And it knows only $H > 0$, $H < 0$ and $H = 0$, as if $H$ were a number: a saddle,
 with eigenvalues of both signs, is none of the three, nor is a singular $H$ other than $0$."""
+
+ANSWERS = [
+    Answer(
+        "2",
+        "Gradient descent: when it stops, and whether at a minimum or a maximum",
+        _TEXTS,
+        _ORIGINAL,
+    )
+]
 
 
 @dataclass(frozen=True)
@@ -132,21 +129,20 @@ def gradient_descent(
     return Descent(point, norm, max_steps, "step limit")
 
 
-def remainder_order(factor: float, seed: int, functions: int = 32) -> float:
+def remainder_order(factor: float, seed: int) -> float:
     """The order in t of the remainder of the second-order expansion of f(x + t h).
 
     The remainder is r(t) = f(x + t h) - f(x) - t grad f(x) . h - factor t^2 h . H(x) h, root mean
-    square over random smooth functions of three numbers at random x and h, for t from 1e-2 to
+    square over 32 random smooth functions of three numbers at random x and h, for t from 1e-2 to
     1e-3. The order is the slope of log r against log t.
 
     Args:
         factor: of the second-order term; 1/2 is Taylor's.
         seed: for the functions, points and directions.
-        functions: how many.
     """
-    generator = generator_for(seed)
+    generator = torch.Generator().manual_seed(seed)
     sizes = torch.logspace(-2, -3, 5, dtype=torch.float64)
-    remainders = torch.empty(functions, len(sizes), dtype=torch.float64)
+    remainders = torch.empty(32, len(sizes), dtype=torch.float64)
     for row in remainders:
         f = RandomFunction.draw(3, generator).at
         x, h = normal(2, 3, generator=generator)
@@ -163,12 +159,7 @@ def checks(seed: int) -> list[Check]:
     return _descent_checks() + _classification_checks() + _expansion_checks(seed)
 
 
-def _at_most(claim: str, measured: float, allowed: float) -> Check:
-    return Check("2", claim, float(measured), allowed, "at most")
-
-
-def _at_least(claim: str, measured: float, allowed: float) -> Check:
-    return Check("2", claim, float(measured), allowed, "at least")
+_at_most, _at_least = partial(at_most, "2"), partial(at_least, "2")
 
 
 HIMMELBLAU_MINIMA = {

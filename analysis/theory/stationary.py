@@ -35,14 +35,12 @@ def hessian_eigenvalues(function: Function, point: Tensor) -> Tensor:
     return eigenvalues
 
 
-def classify(eigenvalues: Tensor, tolerance: float = 1e-9) -> Verdict:
-    """Classify a stationary point by the Hessian's eigenvalues.
+def classify(eigenvalues: Tensor) -> Verdict:
+    """Classify a stationary point by the Hessian's eigenvalues (n,).
 
-    Args:
-        eigenvalues: (n,).
-        tolerance: eigenvalues up to this times max(1, largest absolute eigenvalue) count as zero.
+    Eigenvalues up to 1e-9 times max(1, largest absolute eigenvalue) count as zero.
     """
-    zero = tolerance * max(1.0, float(eigenvalues.abs().max()))
+    zero = 1e-9 * max(1.0, float(eigenvalues.abs().max()))
     if (eigenvalues > zero).all():
         return "strict minimum"
     if (eigenvalues < -zero).all():
@@ -52,18 +50,18 @@ def classify(eigenvalues: Tensor, tolerance: float = 1e-9) -> Verdict:
     return "undecided"
 
 
-def nature_nearby(function: Function, point: Tensor, radius: float = 0.01) -> str:
+def nature_nearby(function: Function, point: Tensor) -> str:
     """Classify a stationary point of a function of one or two numbers by its values nearby.
 
-    The function on a small circle (360 points; two in one dimension) is compared with its value at
-    the point (n,), without derivatives. Differences up to 1e-14 count as none.
+    The function on a circle of radius 0.01 (360 points; two in one dimension) is compared with its
+    value at the point (n,), without derivatives. Differences up to 1e-14 count as none.
     """
     if len(point) == 1:
         directions = torch.tensor([[-1.0], [1.0]], dtype=torch.float64)
     else:
         angle = torch.arange(360, dtype=torch.float64) * torch.pi / 180
         directions = torch.stack((torch.cos(angle), torch.sin(angle)), dim=1)
-    rise = torch.func.vmap(function)(point + radius * directions) - function(point)
+    rise = torch.func.vmap(function)(point + 0.01 * directions) - function(point)
     lowest, highest = float(rise.min()), float(rise.max())
     if lowest > 1e-14:
         return "strict minimum"
@@ -174,8 +172,8 @@ def draw_stationary_points() -> Figure:
         axes.set_ylabel("rise $f(x^* + t\\,h) - f(x^*)$")
     for axes in panels[1]:
         axes.set_xlabel("distance $t$ along the line")
-    handles, labels = panels[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    legend = panels[0, 0].get_legend_handles_labels()
+    figure.legend(*legend, loc="outside lower center", ncols=4, frameon=False)
     return figure
 
 

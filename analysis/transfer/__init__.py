@@ -11,77 +11,37 @@
 - `conclusions`: the sentences that follow from the accuracies
 """
 
-from analysis.transfer.accuracies import (
-    against,
-    best_classifier,
-    confusion,
-    differences,
-    overall_difference,
-    summary,
-)
-from analysis.transfer.arms import (
-    at_one_setting,
-    chance_of,
-    name_of,
-    place_of,
-    rows_of,
-    setting_words,
-    with_arms,
-)
-from analysis.transfer.baselines import baseline_summary, baselines
-from analysis.transfer.conclusions import conclusions, gain_of_unlabelled, pair_table
-from analysis.transfer.decided import decision_paths, decision_table, draw_decisions
-from analysis.transfer.figures import (
-    draw_against,
-    draw_by_dimension,
-    draw_by_labels,
-    draw_confusion,
-    draw_differences,
-    draw_original,
-)
-from analysis.transfer.original import beside_original, original, original_conclusion
-from analysis.transfer.sensitivity import (
-    draw_sensitivity,
-    sensitivity,
-    sensitivity_conclusions,
-)
-from analysis.transfer.targets import TARGETS, arms_table, target_sentence
-
-__all__ = [
-    "TARGETS",
-    "against",
-    "arms_table",
-    "at_one_setting",
-    "baseline_summary",
-    "baselines",
-    "beside_original",
-    "best_classifier",
-    "chance_of",
-    "conclusions",
-    "confusion",
-    "decision_paths",
-    "decision_table",
-    "differences",
-    "draw_against",
-    "draw_by_dimension",
-    "draw_by_labels",
-    "draw_confusion",
-    "draw_decisions",
-    "draw_differences",
-    "draw_original",
-    "draw_sensitivity",
-    "gain_of_unlabelled",
-    "name_of",
-    "original",
-    "original_conclusion",
-    "overall_difference",
-    "pair_table",
-    "place_of",
-    "rows_of",
-    "sensitivity",
-    "sensitivity_conclusions",
-    "setting_words",
-    "summary",
-    "target_sentence",
-    "with_arms",
-]
+from analysis.transfer.accuracies import against as against
+from analysis.transfer.accuracies import best_classifier as best_classifier
+from analysis.transfer.accuracies import confusion as confusion
+from analysis.transfer.accuracies import differences as differences
+from analysis.transfer.accuracies import summary as summary
+from analysis.transfer.arms import at_one_setting as at_one_setting
+from analysis.transfer.arms import chance_of as chance_of
+from analysis.transfer.arms import name_of as name_of
+from analysis.transfer.arms import place_of as place_of
+from analysis.transfer.arms import rows_of as rows_of
+from analysis.transfer.arms import setting_words as setting_words
+from analysis.transfer.arms import with_arms as with_arms
+from analysis.transfer.baselines import baseline_summary as baseline_summary
+from analysis.transfer.baselines import baselines as baselines
+from analysis.transfer.conclusions import conclusions as conclusions
+from analysis.transfer.conclusions import gain_of_unlabelled as gain_of_unlabelled
+from analysis.transfer.conclusions import pair_table as pair_table
+from analysis.transfer.decided import decision_paths as decision_paths
+from analysis.transfer.decided import decision_table as decision_table
+from analysis.transfer.decided import draw_decisions as draw_decisions
+from analysis.transfer.figures import draw_against as draw_against
+from analysis.transfer.figures import draw_by_dimension as draw_by_dimension
+from analysis.transfer.figures import draw_by_labels as draw_by_labels
+from analysis.transfer.figures import draw_confusion as draw_confusion
+from analysis.transfer.figures import draw_differences as draw_differences
+from analysis.transfer.figures import draw_original as draw_original
+from analysis.transfer.original import beside_original as beside_original
+from analysis.transfer.original import original as original
+from analysis.transfer.original import original_conclusion as original_conclusion
+from analysis.transfer.sensitivity import draw_sensitivity as draw_sensitivity
+from analysis.transfer.sensitivity import sensitivity as sensitivity
+from analysis.transfer.sensitivity import sensitivity_conclusions as sensitivity_conclusions
+from analysis.transfer.targets import arms_table as arms_table
+from analysis.transfer.targets import target_sentence as target_sentence

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 from sklearn.metrics import confusion_matrix
@@ -16,7 +18,7 @@ from analysis.statistics import (
     sequential_interval,
     sequential_p_value,
 )
-from analysis.transfer.arms import SETTING, at_one_setting, ordered, with_arms
+from analysis.transfer.arms import SETTING, at_one_setting, ordered
 
 ASSIGNED_ARM = "full"
 """The arm that the assignment asks to compare with `fixed`. Holm's correction treats its
@@ -47,22 +49,15 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
     Columns `latent_dim`, `depth`, `asked_batch_size`, `labels`, `freeze`, `pretraining`, `arm`,
     `test_accuracy`, `low`, `high`, `interval`, `replicates`, `encoders`, `cells`.
     """
-    rows = with_arms(rows)
+    place = ["latent_dim", *SETTING, "labels", "freeze", "pretraining", "arm"]
     lines = []
     for cell, group in rows.groupby("cell", sort=False):
         interval = accuracy_interval(group)
         first = group.iloc[0]
         lines.append(
             {
-                "latent_dim": first["latent_dim"],
-                **{name: first[name] for name in SETTING},
-                "labels": first["labels"],
-                "freeze": first["freeze"],
-                "pretraining": first["pretraining"],
-                "arm": first["arm"],
-                "test_accuracy": interval.estimate,
-                "low": interval.low,
-                "high": interval.high,
+                **{name: first[name] for name in place},
+                **interval.columns("test_accuracy"),
                 "interval": interval.kind,
                 "replicates": interval.n,
                 "encoders": group["encoder_replicate"].nunique(),
@@ -82,7 +77,6 @@ def pairs_of(rows: pd.DataFrame, first: str, second: str, keys: list[str]) -> pd
     Encoders of different d or pretraining share only a replicate number, which stands for the
     random seed. The supervised network has no d, so each of its rows is paired with every d.
     """
-    rows = with_arms(rows)
     one, two = rows[rows["arm"] == first], rows[rows["arm"] == second]
     common = [key for key in keys if one[key].notna().all() and two[key].notna().all()]
     pairs = one.merge(two, on=[*common, "label_subset"], suffixes=("_1", "_2"))
@@ -117,9 +111,7 @@ def differences(rows: pd.DataFrame, first: str = "fixed", second: str = "full") 
         lines.append(
             {
                 **dict(zip(keys, values, strict=True)),
-                "difference": interval.estimate,
-                "low": interval.low,
-                "high": interval.high,
+                **interval.columns("difference"),
                 "p": interval.p_value(),
                 "probability": float(np.heaviside(pairs["difference"], 0.5).mean()),
                 "interval": interval.kind,
@@ -130,44 +122,28 @@ def differences(rows: pd.DataFrame, first: str = "fixed", second: str = "full") 
     return holm_table(lines)
 
 
-def mean_differences(
-    rows: pd.DataFrame, first: str, second: str, labels: int | None = None
-) -> pd.DataFrame:
-    """Paired differences of two arms, averaged over d, at one setting of depth and batch size.
+def differences_by_labels(
+    rows: pd.DataFrame, first: str, second: str
+) -> Iterator[tuple[int, pd.DataFrame]]:
+    """Paired differences of two arms for each number of labels, in ascending order.
 
-    They are averaged over label counts too, unless `labels` is given. One row per pair: columns
-    `encoder`, `label_subset`, `difference`.
+    Cells of one encoder and label subset are not independent, so differences are means over d:
+    columns `encoder`, `label_subset`, `difference`. `rows` are of one setting of depth and batch
+    size.
     """
-    rows = at_one_setting(with_arms(rows))
-    if labels is not None:
-        rows = rows[rows["labels"] == labels]
-    return _means(pairs_of(rows, first, second, ["latent_dim", "labels"]))
+    for labels, pairs in pairs_of(rows, first, second, ["latent_dim", "labels"]).groupby("labels"):
+        yield labels, _means_over_dimension(pairs)
 
 
-def _means(pairs: pd.DataFrame) -> pd.DataFrame:
-    """The mean `difference` of `pairs_of` by `encoder` and `label_subset`."""
+def _means_over_dimension(pairs: pd.DataFrame) -> pd.DataFrame:
     groups = pairs.groupby(["label_subset", "encoder"])["difference"]
     # Means over fewer cells than the others are not comparable.
     complete = groups.size() == groups.size().max()
     return groups.mean()[complete].reset_index()
 
 
-def overall_difference(
-    rows: pd.DataFrame, first: str, second: str, labels: int | None = None
-) -> Interval | None:
-    """Interval of the paired difference of two arms, at one setting of depth and batch size.
-
-    Cells of one encoder and subset are not independent, so differences are averaged over d (and
-    over label counts, unless `labels` is given) before resampling. None without pairs.
-    """
-    means = mean_differences(rows, first, second, labels)
-    if means.empty:
-        return None
-    return _difference_interval(means)
-
-
 def against(
-    rows: pd.DataFrame, reference: str = "fixed", matters: float | None = None
+    rows: pd.DataFrame, reference: str = "fixed", negligible_below: float | None = None
 ) -> pd.DataFrame:
     """Paired differences of every other arm minus the reference, by labels.
 
@@ -175,34 +151,29 @@ def against(
     `reference`, `labels`, `difference`, `low`, `high`, `p`, `p_holm`, `interval`, `pairs`,
     `negligible`, `cells`; empty if the reference is not among the rows.
 
-    With `matters`, a fraction, intervals and p values are anytime-valid (valid however often one
-    looks), and `negligible` says whether the difference is known to be smaller than `matters`.
+    With `negligible_below`, a fraction, intervals and p values are anytime-valid (valid however
+    often one looks), and `negligible` says whether the difference is known to be smaller.
     """
-    rows = at_one_setting(with_arms(rows))
-    counts = sorted(int(labels) for labels in rows["labels"].unique())
+    rows = at_one_setting(rows)
     lines = []
     for arm in ordered(rows["arm"]):
         if arm == reference:
             continue
-        pairs = pairs_of(rows, arm, reference, ["latent_dim", "labels"])
-        for labels, of_labels in pairs.groupby("labels"):
-            means = _means(of_labels)
-            if matters is None:
+        for labels, means in differences_by_labels(rows, arm, reference):
+            if negligible_below is None:
                 interval = _difference_interval(means)
                 p, small = interval.p_value(), False
             else:
                 values = means["difference"]
                 interval, p = sequential_interval(values), sequential_p_value(values)
-                small = negligible(values, matters, len(counts))
+                small = negligible(values, negligible_below, rows["labels"].nunique())
             of_pair = rows[(rows["labels"] == labels) & rows["arm"].isin([arm, reference])]
             lines.append(
                 {
                     "arm": arm,
                     "reference": reference,
                     "labels": labels,
-                    "difference": interval.estimate,
-                    "low": interval.low,
-                    "high": interval.high,
+                    **interval.columns("difference"),
                     "p": p,
                     "interval": interval.kind,
                     "pairs": interval.n,
@@ -214,6 +185,12 @@ def against(
     others = [line for line in lines if line["arm"] != ASSIGNED_ARM]
     tables = [holm_table(part) for part in (asked, others) if part]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def in_points(line: pd.Series) -> str:
+    """Format the difference of a line of comparisons in percentage points with its interval."""
+    interval = Interval(*line[["difference", "low", "high", "pairs", "interval"]])
+    return interval.text(1, 100, signed=True)
 
 
 def best_classifier(rows: pd.DataFrame) -> pd.Series:

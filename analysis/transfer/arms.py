@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
 
 from analysis.results import Results
-from trainables.fewshot.settings import ON_ALL_IMAGES
 
 FREEZE_NAMES = {
     "fixed": "encoder fixed",
@@ -33,30 +32,16 @@ SETTING = ["depth", "asked_batch_size"]
 """Settings that options can vary in addition to arm, latent dimension and labels."""
 
 
-def with_arms(rows: pd.DataFrame, asked: Mapping[str, int] | None = None) -> pd.DataFrame:
-    """The rows with columns `arm`, `pretraining` and `asked_batch_size`.
+WITHOUT_UNLABELLED = ("scratch", "supervised")
+"""Values of `freeze` of arms that see only labelled images."""
+
+
+def with_arms(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with columns `arm` and `pretraining`.
 
     `arm` is the arm's key: only `freeze` if `pretraining` is plain, else both. Older results have
-    no `pretraining`; theirs is plain. `asked_batch_size` is the batch size in the cell's
-    configuration, which `asked` gives by cell; 0 is all labels at once.
-
-    The `batch_size` of a row is the size that was used. Without `asked`, a `batch_size` equal to
-    the number of labels counts as 0, and so does that of arms that learn from propagated labels,
-    where it means something else.
+    no `pretraining`; theirs is plain.
     """
-    if "arm" not in rows:
-        rows = _with_arm(rows)
-    if "asked_batch_size" in rows:
-        return rows
-    if asked is not None:
-        return rows.assign(asked_batch_size=rows["cell"].map(asked))
-    if "batch_size" not in rows:
-        return rows.assign(asked_batch_size=0)
-    at_once = (rows["batch_size"] == rows["labels"]) | rows["freeze"].isin(ON_ALL_IMAGES)
-    return rows.assign(asked_batch_size=rows["batch_size"].mask(at_once, 0))
-
-
-def _with_arm(rows: pd.DataFrame) -> pd.DataFrame:
     if "pretraining" not in rows:
         return rows.assign(pretraining=PLAIN, arm=rows["freeze"])
     pretraining = rows["pretraining"].fillna(PLAIN)
@@ -66,12 +51,11 @@ def _with_arm(rows: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-WITHOUT_UNLABELLED = ("scratch", "supervised")
-"""Values of `freeze` of arms that see only labelled images."""
-
-
 def rows_of(results: Results, experiment: str = "fewshot") -> pd.DataFrame:
-    """The rows of a few-shot experiment, `with_arms` and with a guess's accuracy, `chance`.
+    """The rows of a few-shot experiment `with_arms`; all functions of this package take these.
+
+    `asked_batch_size` is the batch size in the cell's configuration, 0 for all labels at once;
+    `batch_size` is the size that was used. `chance` is a guess's accuracy.
 
     For "fewshot", they include the rows of the supervised network. It has no code: its
     `latent_dim` and `depth` are NaN.
@@ -88,8 +72,8 @@ def rows_of(results: Results, experiment: str = "fewshot") -> pd.DataFrame:
         plain = supervised["augment"] == 0
         pretraining = np.where(plain, PLAIN, "augmented")
         tables.append(supervised.assign(freeze="supervised", pretraining=pretraining))
-    rows = with_arms(pd.concat(tables, ignore_index=True), asked)
-    return rows.assign(chance=1 / len(results.classes))
+    rows = with_arms(pd.concat(tables, ignore_index=True))
+    return rows.assign(asked_batch_size=rows["cell"].map(asked), chance=1 / len(results.classes))
 
 
 def chance_of(rows: pd.DataFrame) -> float:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pandas as pd
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
@@ -12,13 +10,11 @@ from analysis.results import Results
 from analysis.statistics import mean_interval
 from trainables.data import label_subset
 
-
-def _classifiers() -> list[tuple[str, Any]]:
-    """New classifiers with their names in figures."""
-    return [
-        ("logistic regression, pixels", LogisticRegression(max_iter=300)),
-        ("nearest neighbour, pixels", KNeighborsClassifier(1)),
-    ]
+CLASSIFIERS = {
+    "logistic regression, pixels": LogisticRegression(max_iter=300),
+    "nearest neighbour, pixels": KNeighborsClassifier(1),
+}
+"""Classifiers by their names in figures. Each is fitted anew to every label subset."""
 
 
 def baselines(results: Results) -> pd.DataFrame:
@@ -35,7 +31,7 @@ def baselines(results: Results) -> pd.DataFrame:
     for labels in sorted(rows["labels"].unique()):
         for subset in sorted(rows["label_subset"].unique()):
             chosen = label_subset(data.train.labels, int(labels), seed, int(subset), classes)
-            for name, classifier in _classifiers():
+            for name, classifier in CLASSIFIERS.items():
                 classifier.fit(train[chosen] / 255.0, data.train.labels[chosen])
                 accuracy = (classifier.predict(test) == data.test.labels).mean()
                 lines.append((int(labels), name, int(subset), accuracy))
@@ -51,9 +47,7 @@ def baseline_summary(table: pd.DataFrame) -> pd.DataFrame:
             {
                 "classifier": classifier,
                 "labels": labels,
-                "test_accuracy": interval.estimate,
-                "low": interval.low,
-                "high": interval.high,
+                **interval.columns("test_accuracy"),
                 "subsets": interval.n,
                 "interval": interval.kind,
                 "cells": "none: pixels",

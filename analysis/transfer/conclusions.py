@@ -7,11 +7,12 @@ import math
 import pandas as pd
 from scipy import stats
 
-from analysis.statistics import CONFIDENCE, LEVEL, PERCENT, Interval, unadjusted
+from analysis.statistics import CONFIDENCE, LEVEL, PERCENT, unadjusted
 from analysis.transfer.accuracies import (
     accuracy_interval,
     against,
     best_classifier,
+    in_points,
     over_replicates,
 )
 from analysis.transfer.arms import (
@@ -22,32 +23,22 @@ from analysis.transfer.arms import (
     ordered,
     place_of,
     setting_words,
-    split,
-    with_arms,
 )
 from study.words import counted
 
-REFERENCE = "fixed"
-"""The arm with which every other arm is compared in one table."""
-
-COMPARED = ((REFERENCE, "full"), ("full", "scratch"))
+COMPARED = (("fixed", "full"), ("full", "scratch"))
 """The pairs of arms that the assignment asks about."""
 
 
 def pair_table(
-    rows: pd.DataFrame, first: str, second: str, matters: float | None = None
+    rows: pd.DataFrame, first: str, second: str, negligible_below: float | None = None
 ) -> pd.DataFrame:
     """`against` for the arms `first` − `second`, one row per number of labels.
 
     These comparisons are a family of their own in Holm's correction.
     """
-    rows = at_one_setting(with_arms(rows))  # the setting of all arms, not of these two
-    return against(rows[rows["arm"].isin([first, second])], second, matters)
-
-
-def _lines_of(table: pd.DataFrame, arms: list[str]) -> pd.DataFrame:
-    """The rows of `against` on these arms; an empty table has no columns to choose by."""
-    return table[table["arm"].isin(arms)] if len(table) else table
+    rows = at_one_setting(rows)  # the setting of all arms, not of these two
+    return against(rows[rows["arm"].isin([first, second])], second, negligible_below)
 
 
 def _word(line: pd.Series) -> str:
@@ -60,39 +51,28 @@ def _word(line: pd.Series) -> str:
     return "better" if line["difference"] > 0 else "worse"
 
 
-def _points(line: pd.Series) -> str:
-    """Format a difference in percentage points with its interval."""
-    interval = Interval(
-        line["difference"], line["low"], line["high"], line["pairs"], line["interval"]
-    )
-    return interval.text(1, 100, signed=True)
-
-
 def _on_pair(lines: pd.DataFrame, steps: str = "") -> list[str]:
     """Say with how many labels one arm beats another: one sentence, or none without lines."""
     if lines.empty:
         return []
     first, second = lines[["arm", "reference"]].iloc[0]
     parts = [
-        f"{_word(line)} with {line['labels']} labels ({_points(line)})"
+        f"{_word(line)} with {line['labels']} labels ({in_points(line)})"
         for _, line in lines.iterrows()
     ]
     pair = f"“{name_of(first)}” against “{name_of(second)}”{steps}"
     return [f"{pair}, in percentage points: {', '.join(parts)}."]
 
 
-def best_of(rows: pd.DataFrame, arms: list[str]) -> pd.DataFrame:
-    """The rows of the best cell of these arms for each number of labels.
+def best_of(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the best cell for each number of labels.
 
     The best cell has the highest mean validation accuracy; it is one arm at one d, depth and batch
     size.
     """
-    mine = rows[rows["arm"].isin(arms)]
-    chosen = []
-    for _, group in mine.groupby("labels"):
-        cell = group.groupby("cell")["val_accuracy"].mean().idxmax()
-        chosen.append(group[group["cell"] == cell])
-    return pd.concat(chosen) if chosen else mine
+    means = rows.groupby(["labels", "cell"])["val_accuracy"].mean()
+    best = means.groupby("labels").idxmax()
+    return rows[rows["cell"].isin([cell for _, cell in best])]
 
 
 def gain_of_unlabelled(rows: pd.DataFrame) -> pd.DataFrame:
@@ -102,10 +82,8 @@ def gain_of_unlabelled(rows: pd.DataFrame) -> pd.DataFrame:
     arm that doesn't, both chosen by mean validation accuracy, paired on label subsets. Columns
     `labels`, `with`, `without` (arms), `difference`, `low`, `high`, `interval`, `pairs`, `cells`.
     """
-    rows = with_arms(rows)
-    without = [arm for arm in ordered(rows["arm"]) if split(arm)[0] in WITHOUT_UNLABELLED]
-    pretrained = best_of(rows, [arm for arm in ordered(rows["arm"]) if arm not in without])
-    others = best_of(rows, without)
+    labelled_only = rows["freeze"].isin(WITHOUT_UNLABELLED)
+    pretrained, others = best_of(rows[~labelled_only]), best_of(rows[labelled_only])
     lines = []
     pairs = pretrained.merge(others, on=["labels", "label_subset"], suffixes=("", "_without"))
     for labels, group in pairs.groupby("labels"):
@@ -116,9 +94,7 @@ def gain_of_unlabelled(rows: pd.DataFrame) -> pd.DataFrame:
                 "labels": labels,
                 "with": group["arm"].iloc[0],
                 "without": group["arm_without"].iloc[0],
-                "difference": interval.estimate,
-                "low": interval.low,
-                "high": interval.high,
+                **interval.columns("difference"),
                 "interval": interval.kind,
                 "pairs": interval.n,
                 "cells": " ".join([group["cell"].iloc[0], group["cell_without"].iloc[0]]),
@@ -133,7 +109,7 @@ def _on_unlabelled(rows: pd.DataFrame) -> list[str]:
     if table.empty:
         return []
     parts = [
-        f"{_points(line)} with {line['labels']} labels (“{name_of(line['with'])}” against "
+        f"{in_points(line)} with {line['labels']} labels (“{name_of(line['with'])}” against "
         f"“{name_of(line['without'])}”)"
         for _, line in table.iterrows()
     ]
@@ -145,7 +121,7 @@ def _on_unlabelled(rows: pd.DataFrame) -> list[str]:
 def _best_arms(rows: pd.DataFrame) -> list[str]:
     """Name the arm with the best validation accuracy for each number of labels, in one sentence."""
     parts = []
-    for labels, chosen in best_of(rows, list(rows["arm"].unique())).groupby("labels"):
+    for labels, chosen in best_of(rows).groupby("labels"):
         interval = accuracy_interval(chosen)
         parts.append(
             f"{labels} labels: {interval.text(1, 100, ' %')} by “{name_of(chosen['arm'].iloc[0])}”"
@@ -156,11 +132,11 @@ def _best_arms(rows: pd.DataFrame) -> list[str]:
 def budget(rows: pd.DataFrame) -> str:
     """The steps of the arms that train a network, such as ` at 100 steps each`.
 
-    Empty if no such arm takes all labels at once, or if `rows` have no epochs.
+    Empty if no such arm takes all labels at once.
     """
     networks = rows[rows["freeze"].isin(["fixed", "full", "scratch", "lp-ft", "supervised"])]
     networks = networks[networks["asked_batch_size"] == 0]
-    if networks.empty or "epochs" not in rows:
+    if networks.empty:
         return ""
     steps = sorted({int(epochs) for epochs in networks["epochs"]})
     return (
@@ -181,15 +157,14 @@ def _basis(lines: pd.DataFrame, rows: pd.DataFrame, validation: int) -> list[str
         f"and undecided are decided by p < {LEVEL} after Holm's correction: for the numbers of "
         "labels in the assignment's two questions, for all comparisons of the other arms together."
     )
-    if "learning_rate" in rows:
-        rates = rows[rows["freeze"].isin(["fixed", "full"])].iloc[:1]
-        chosen = "".join(
-            f" Peak rates are {line['learning_rate']:g} (heads) and "
-            f"{line['encoder_learning_rate']:g} (encoders)"
-            for _, line in rates.iterrows()
+    trained = rows[rows["freeze"].isin(["fixed", "full"])]
+    if len(trained) and validation:
+        rates = trained.iloc[0]
+        said += (
+            f" Peak rates are {rates['learning_rate']:g} (heads) and "
+            f"{rates['encoder_learning_rate']:g} (encoders), chosen with steps on "
+            f"{validation:,} labelled validation images."
         )
-        if chosen and validation:
-            said += f"{chosen}, chosen with steps on {validation:,} labelled validation images."
     return [said, *filter(None, [setting_words(rows)])]
 
 
@@ -213,35 +188,35 @@ def conclusions(
     rows: pd.DataFrame,
     test_images: int = 0,
     validation_images: int = 0,
-    matters: float | None = None,
+    negligible_below: float | None = None,
 ) -> list[str]:
     """Say which arm is better and by how much, in sentences computed from the rows.
 
     `test_images` and `validation_images` are numbers of images; 0 leaves out the parts that need
-    them. `matters`, a fraction, is given if replicates were added until the pairs of `COMPARED`
-    were decided, or known to differ by less.
+    them. `negligible_below`, a fraction, is given if replicates were added until the pairs of
+    `COMPARED` were decided, or known to differ by less.
     """
-    rows = with_arms(rows)
     sentences = [best_score(rows, test_images)]
     arms = set(rows["arm"])
     of_reference, lines = against(rows), pd.DataFrame()
     steps = budget(rows)
     for first, second in COMPARED:
         if {first, second} <= arms:
-            of_pair = pair_table(rows, first, second, matters)
-            if matters is None and len(of_pair):
+            of_pair = pair_table(rows, first, second, negligible_below)
+            if negligible_below is None and len(of_pair):
                 lines = of_pair
             sentences += _on_pair(of_pair, steps)
-    if matters is not None:
+    if negligible_below is not None:
         sentences.append(
             "Replicates were added to these comparisons until each was decided or known to lie "
-            f"within {100 * matters:g} percentage points. Their intervals and p values stay valid "
-            "however often one looks (Wang & Ramdas 2023, one encoder and one label subset a "
-            "replicate), with Holm's correction over the numbers of labels."
+            f"within {100 * negligible_below:g} percentage points. Their intervals and p values "
+            "stay valid however often one looks (Wang & Ramdas 2023, one encoder and one label "
+            "subset a replicate), with Holm's correction over the numbers of labels."
         )
     sentences += _on_unlabelled(rows)
     for arm in ordered(arms - {arm for pair in COMPARED for arm in pair}):
-        of_arm = _lines_of(of_reference, [arm])
+        # An empty table has no columns to choose by.
+        of_arm = of_reference[of_reference["arm"] == arm] if len(of_reference) else of_reference
         sentences += _on_pair(of_arm)
         lines = of_arm if lines.empty else lines
     if len(arms) > 3:

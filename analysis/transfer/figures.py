@@ -33,7 +33,6 @@ from analysis.transfer.arms import (
     name_of,
     ordered,
     split,
-    with_arms,
 )
 
 
@@ -97,7 +96,7 @@ def draw_by_labels(rows: pd.DataFrame, pixel_baselines: pd.DataFrame) -> Figure:
 
     Only one setting of depth and batch size is shown. `pixel_baselines` may be empty.
     """
-    rows = at_one_setting(with_arms(rows))
+    rows = at_one_setting(rows)
     table = summary(rows)
     dims = sorted(int(dim) for dim in table["latent_dim"].dropna().unique())
     columns = min(4, len(dims))
@@ -128,8 +127,7 @@ def draw_by_labels(rows: pd.DataFrame, pixel_baselines: pd.DataFrame) -> Figure:
         last = [panels[line][column] for line in range(lines) if panels[line][column].axison][-1]
         last.set_xlabel("labelled images")
         last.tick_params(labelbottom=True)
-    handles, names = panels.flat[0].get_legend_handles_labels()
-    made.legend(handles, names, loc="outside lower center", ncols=3)
+    made.legend(*panels.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return made
 
 
@@ -139,7 +137,7 @@ def draw_by_dimension(rows: pd.DataFrame) -> Figure:
 
     Only one setting of depth and batch size is shown.
     """
-    rows = at_one_setting(with_arms(rows))
+    rows = at_one_setting(rows)
     table = at_every_dimension(summary(rows))
     rows = at_every_dimension(rows)
     counts = sorted(table["labels"].unique())
@@ -152,8 +150,7 @@ def draw_by_dimension(rows: pd.DataFrame) -> Figure:
         axes.set_title(f"{labels} labels")
         axes.set_ylim(0, 100)
     panels[0][0].set_ylabel("test accuracy (%)")
-    handles, names = panels[0][0].get_legend_handles_labels()
-    made.legend(handles, names, loc="outside lower center", ncols=3)
+    made.legend(*panels[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return made
 
 
@@ -214,6 +211,7 @@ def draw_original(ours: pd.DataFrame, theirs: pd.DataFrame) -> Figure:
     The study's means are at one setting of depth and batch size.
     """
     ours = at_one_setting(ours)
+    ours = ours[ours["pretraining"] == PLAIN]
     made, panels = figure(2, width=9, height=3.6, sharey=True)
     for axes, arm in zip(panels, ("fixed", "full"), strict=True):
         for index, labels in enumerate(sorted(theirs["labels"].unique())):
@@ -222,8 +220,6 @@ def draw_original(ours: pd.DataFrame, theirs: pd.DataFrame) -> Figure:
                 (theirs, {"linestyle": ":", "fillstyle": "none"}, "original"),
             ):
                 part = table[(table["freeze"] == arm) & (table["labels"] == labels)]
-                if "pretraining" in part:
-                    part = part[part["pretraining"] == PLAIN]
                 part = part.sort_values("latent_dim")
                 (line,) = axes.plot(part["latent_dim"], 100 * part["test_accuracy"], **style,
                                     color=COLOURS[index], marker=MARKERS[index],
@@ -237,8 +233,9 @@ def draw_original(ours: pd.DataFrame, theirs: pd.DataFrame) -> Figure:
         axes.set_title(name_of(arm))
         axes.set_ylim(0, 100)
     panels[0].set_ylabel("test accuracy (%)")
-    handles, names = panels[0].get_legend_handles_labels()
-    made.legend(handles, names, loc="outside lower center", ncols=4, fontsize=8)
+    made.legend(
+        *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8
+    )
     return made
 
 

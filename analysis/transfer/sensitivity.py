@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from analysis.results import Results
 from analysis.statistics import LEVEL, holm
 from analysis.style import Series, draw_estimates, figure, styled
-from analysis.transfer.accuracies import over_replicates
+from analysis.transfer.accuracies import in_points, over_replicates
 from analysis.transfer.arms import rows_of
 
 VARIED = {"steps": "epochs", "rates": "rate_factor"}
@@ -53,9 +53,7 @@ def _line(rows: pd.DataFrame, **setting: object) -> list[dict[str, object]]:
     line = {
         "latent_dim": pairs["latent_dim"].iloc[0],
         **setting,
-        "difference": interval.estimate,
-        "low": interval.low,
-        "high": interval.high,
+        **interval.columns("difference"),
         "p": interval.p_value(),
         "pairs": interval.n,
         "fixed": one["val_accuracy"].mean(),
@@ -73,9 +71,9 @@ def sensitivity_conclusions(table: pd.DataFrame) -> list[str]:
         steps, tuned = (lines[lines["varied"] == name] for name in ("steps", "tuned"))
         if len(steps) < 2:
             continue
-        parts = [f"{_points(line)} at {line['value']:.0f}" for _, line in steps.iterrows()]
+        parts = [f"{in_points(line)} at {line['value']:.0f}" for _, line in steps.iterrows()]
         best = "".join(
-            f" Each at the steps and the rate with its best validation accuracy: {_points(line)}."
+            f" Each at the steps and the rate with its best validation accuracy: {in_points(line)}."
             for _, line in tuned.iterrows()
         )
         sentences.append(
@@ -98,10 +96,6 @@ def _verdict(steps: pd.DataFrame) -> str:
         return f"{better} is better at each"
     where = " and ".join(f"{value:.0f}" for value in decided["value"])
     return f"{better} is better at {where}, undecided at the others"
-
-
-def _points(line: pd.Series) -> str:
-    return f"{100 * line['difference']:+.1f} [{100 * line['low']:+.1f}, {100 * line['high']:+.1f}]"
 
 
 @styled()

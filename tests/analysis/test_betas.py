@@ -84,7 +84,7 @@ def test_midpoints_use_pairs_that_count_in_all_models():
     results = Rows(autoencoder=rows_of("p"), betas=rows_of("v", beta=0.1))
     lines = [
         {"cell": cell, "replicate": 0, "pair": "4-7", "example": example, "judge": judge,
-         "control": control, "kept": float(example == 0 or cell == "p"),
+         "control": control, "counted": float(example == 0 or cell == "p"),
          **dict.fromkeys(betas.BETWEEN, value + judge + 10 * example + 100 * (control != MIDPOINT))}
         for cell, value in (("p", 1.0), ("v", 2.0), ("another", 50.0))
         for example in (0, 1) for judge in (0, 1) for control in (MIDPOINT, "reconstruction")
@@ -109,7 +109,7 @@ def test_every_measure_is_computed_and_drawn(tmp_path, digits, compute_study):
     judges = train_judges(results.dataset, count=2, steps=5)
     rows = betas.models(results)
     cells = dict(zip(rows["cell"], rows["latent_dim"], strict=True))
-    scorecard = interpolation.scorecard(results, judges=judges, cells=cells)
+    scorecard = interpolation.scorecard(results, judges, cells)
     between = betas.midpoints_by_beta(results, scorecard)
     assert sorted(codes["beta"]) == [0.0, 0.0, 0.1, 0.1, 1.0, 1.0]
     assert np.isfinite(codes[list(betas.REDUNDANCY)].to_numpy(float)).all()

@@ -30,8 +30,9 @@ def rows_where(error, depths=(2, 3), dims=(2, 4, 8), replicates=3):
                 mse = error(depth, dim) * (1 + 0.01 * replicate)
                 lines.append(
                     {"cell": f"{depth}-{dim}", "replicate": replicate, "latent_dim": dim,
-                     "depth": depth, "batch_size": 32, "test_mse": mse, "val_mse": mse,
-                     "parameters": 100 * dim * depth, "train_seconds": 1.0 * depth}
+                     "depth": depth, "batch_size": 32, "epochs": 4, "width": 16,
+                     "test_mse": mse, "val_mse": mse, "parameters": 100 * dim * depth,
+                     "train_seconds": 1.0 * depth}
                 )  # fmt: skip
     return pd.DataFrame(lines)
 
@@ -253,13 +254,13 @@ def test_one_replicate_without_pca_has_no_intervals():
 
 def test_layer_changes_are_decided_or_negligible():
     rows = rows_where(lambda depth, dim: 0.1 / dim * (0.8 if (depth, dim) == (3, 2) else 1),
-                      replicates=12).assign(epochs=4, width=16)  # fmt: skip
+                      replicates=12)  # fmt: skip
     rows["test_mse"] *= np.exp(1e-4 * np.sin(np.arange(len(rows))))
-    table = layer_changes(rows, matters=0.01).set_index("latent_dim")
+    table = layer_changes(rows, negligible_below=0.01).set_index("latent_dim")
     assert table["interval"].unique().tolist() == ["95 % anytime-valid"]
     assert table["p_holm"][2] < 0.05 and not table["negligible"][2]
     assert table["negligible"][[4, 8]].all()
-    assert not layer_changes(rows, matters=1e-5)["negligible"].any()
+    assert not layer_changes(rows, negligible_below=1e-5)["negligible"].any()
     assert not layer_changes(rows)["negligible"].any()
 
 

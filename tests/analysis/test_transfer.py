@@ -11,6 +11,12 @@ from analysis.statistics import sequential_p_value
 ENCODERS, SUBSETS = 4, 8
 
 
+def as_rows(lines):
+    """These lines as `transfer.rows_of` gives them, of one budget and one rate."""
+    settings = {"epochs": 100, "learning_rate": 0.01, "encoder_learning_rate": 0.001}
+    return transfer.with_arms(pd.DataFrame(lines).assign(asked_batch_size=0, **settings))
+
+
 def rows_with(advantage, spread=0.05, dims=(2, 8), labels=(20, 40), seed=0):
     """Rows where `fixed` beats `full` by `advantage` on every pair, up to noise of 0.002. Both
     share the luck of the label subset, SD `spread`."""
@@ -31,7 +37,7 @@ def rows_with(advantage, spread=0.05, dims=(2, 8), labels=(20, 40), seed=0):
                          "encoder_cell": None if arm == "scratch" else f"encoder-{dim}",
                          "val_accuracy": accuracy, "test_accuracy": accuracy, "chance": 0.1}
                     )  # fmt: skip
-    return pd.DataFrame(lines)
+    return as_rows(lines)
 
 
 def test_pairing_removes_the_luck_of_the_subset():
@@ -87,7 +93,7 @@ def test_original_56_numbers_are_at_chance():
 
 def test_unknown_arm_is_drawn_under_its_own_name():
     rows = rows_with(0.02)
-    rows.loc[rows["freeze"] == "scratch", "freeze"] = "new-way"
+    rows.loc[rows["freeze"] == "scratch", ["freeze", "arm"]] = "new-way"
     pixels = pd.DataFrame({"classifier": ["one", "one"], "labels": [20, 40],
                            "label_subset": [0, 0], "test_accuracy": [0.5, 0.6]})  # fmt: skip
     drawn = transfer.draw_by_labels(rows, pixels)
@@ -128,16 +134,16 @@ def many_arms(base=0.65, labels=(20, 40), dims=(32,), noise=0.002):
                          "encoder_cell": None if scratch else f"encoder-{pretraining}-{dim}",
                          "val_accuracy": accuracy, "test_accuracy": accuracy, "chance": 0.1}
                     )  # fmt: skip
-    return pd.DataFrame(lines)
+    return as_rows(lines)
 
 
 def test_arm_joins_freeze_and_pretraining_unless_plain():
-    rows = transfer.with_arms(many_arms())
+    rows = many_arms()
     assert list(dict.fromkeys(rows["arm"]))[:2] == ["fixed", "lp-ft"]
     assert "lp-ft + augmented" in set(rows["arm"])
     assert transfer.name_of("lp-ft + augmented") == "probe, then tuned, augmented"
     assert transfer.name_of("fixed") == "encoder fixed"
-    assert set(transfer.with_arms(rows_with(0.0))["arm"]) == {"fixed", "full", "scratch"}
+    assert set(rows_with(0.0)["arm"]) == {"fixed", "full", "scratch"}
 
 
 def test_every_arm_is_paired_with_the_fixed_one():
@@ -157,10 +163,11 @@ def test_every_arm_is_paired_with_the_fixed_one():
 
 
 def test_arms_without_shared_encoders_compare_by_subset():
-    interval = transfer.overall_difference(many_arms(), "scratch + augmented", "scratch", 20)
-    assert interval.estimate == pytest.approx(0.05, abs=0.003)
-    assert interval.kind == "95 % Student t"
-    assert interval.n == SUBSETS
+    table = transfer.against(many_arms(), "scratch").set_index(["arm", "labels"])
+    line = table.loc[("scratch + augmented", 20)]
+    assert line["difference"] == pytest.approx(0.05, abs=0.003)
+    assert line["interval"] == "95 % Student t"
+    assert line["pairs"] == SUBSETS
 
 
 def test_sentences_compare_each_further_arm():
@@ -216,7 +223,7 @@ def test_figures_take_any_arms_and_tell_them_apart():
                            "label_subset": [0, 0], "test_accuracy": [0.5, 0.6]})  # fmt: skip
     for drawn in (transfer.draw_by_labels(rows, pixels), transfer.draw_by_dimension(rows)):
         names = [text.get_text() for text in drawn.legends[0].get_texts()]
-        assert {transfer.name_of(arm) for arm in set(transfer.with_arms(rows)["arm"])} <= set(names)
+        assert {transfer.name_of(arm) for arm in set(rows["arm"])} <= set(names)
         containers = drawn.axes[0].containers
         looks = {(c[0].get_color(), c[0].get_linestyle(), c[0].get_marker()) for c in containers}
         assert len(looks) == len(SHIFTS)
@@ -251,7 +258,7 @@ def rows_of_arms(p_values, labels=(20, 40)):
                      "encoder_replicate": replicate, "encoder_cell": None,
                      "val_accuracy": 0.5, "test_accuracy": 0.5 + gain[replicate], "chance": 0.1}
                 )  # fmt: skip
-    return pd.DataFrame(lines)
+    return as_rows(lines)
 
 
 def test_words_are_decided_by_the_corrected_p_value():
@@ -273,7 +280,7 @@ def test_words_are_decided_by_the_corrected_p_value():
 
 def test_pair_without_reference_is_corrected_by_labels():
     rows = rows_of_arms({"scratch": None, "full": 0.03})
-    pair = "“everything trained” against “not pretrained”, in percentage points: "
+    pair = "“everything trained” against “not pretrained” at 100 steps each, in percentage points: "
     assert transfer.conclusions(rows)[1].startswith(f"{pair}undecided with 20 labels")
     one = transfer.conclusions(rows[rows["labels"] == 20])
     assert one[1].startswith(f"{pair}better with 20 labels")
@@ -308,19 +315,22 @@ def test_one_replicate_has_no_bars():
     assert "undecided with 20 labels (+" in said
 
 
-def test_asked_batch_size_differs_from_the_one_used():
-    rows = many_arms().assign(batch_size=lambda rows: rows["labels"])
-    rows.loc[rows["freeze"] == "propagation", "batch_size"] = 256
-    assert set(transfer.with_arms(rows)["asked_batch_size"]) == {0}
-    assert len(transfer.at_one_setting(transfer.with_arms(rows))) == len(rows)
-    assert transfer.setting_words(transfer.with_arms(rows)) == ""
-    several = transfer.with_arms(pd.concat([rows, rows.assign(batch_size=10, depth=2)]))
+def test_one_setting_has_the_deepest_encoders():
+    rows = many_arms()
+    assert len(transfer.at_one_setting(rows)) == len(rows)
+    assert transfer.setting_words(rows) == ""
+    several = pd.concat([rows, rows.assign(asked_batch_size=10, depth=2)])
     assert len(transfer.at_one_setting(several)) == len(rows)
     assert "(3 layers), then the least batch size (all labels at once)" in (
         transfer.setting_words(several)
     )
-    asked = transfer.with_arms(rows, asked=dict.fromkeys(rows["cell"], 20))
-    assert set(asked["asked_batch_size"]) == {20}
+
+
+def test_asked_batch_size_differs_from_the_one_used(small_results):
+    """0 asks for all labels at once; the rows have the number that was used."""
+    rows = transfer.rows_of(small_results)
+    assert set(rows["asked_batch_size"]) == {0}
+    assert (rows["batch_size"] == rows["labels"]).any()
 
 
 # --- decided by looking again and again ----------------------------------------------------------
@@ -342,7 +352,7 @@ def test_decisions_use_the_anytime_valid_test():
     assert first["difference"] == pytest.approx(values.mean())
     assert first["p"] == pytest.approx(sequential_p_value(values))
     assert (table["p_holm"] < 0.05).all()
-    sentences = transfer.conclusions(rows, matters=0.005)
+    sentences = transfer.conclusions(rows, negligible_below=0.005)
     assert "better with 20 labels (+" in sentences[1]
     assert any("stay valid however often one looks" in sentence for sentence in sentences)
 
@@ -350,7 +360,7 @@ def test_decisions_use_the_anytime_valid_test():
 def test_differences_too_small_to_matter_are_named():
     rows = with_own_encoders(rows_with(advantage=0.0))
     rows["test_accuracy"] = rows["test_accuracy"].round(2)
-    said = transfer.conclusions(rows, matters=0.05)[1]
+    said = transfer.conclusions(rows, negligible_below=0.05)[1]
     assert said.count("no difference that matters") == 2
 
 

@@ -12,7 +12,6 @@ from analysis.interpolation.conclusions import (
     CRITERIA,
     Comparison,
     after_longer_training,
-    conclusion,
     conclusions,
     trends_by_measure,
 )
@@ -35,7 +34,7 @@ Slopes = Mapping[str, float]
 
 def synthetic(
     slopes: Slopes,
-    kept: Mapping[int, float] = dict.fromkeys(DIMS, 1.0),
+    counted: Mapping[int, float] = dict.fromkeys(DIMS, 1.0),
     noise: float = 0.002,
     judge_noise: float = 0.0,
     replicates: int = 4,
@@ -43,12 +42,12 @@ def synthetic(
     """A scorecard whose measures are 0.5 at d = 4 and change by `slopes` (default 0) per doubling
     of d, plus normal `noise` per model and `judge_noise` in each judge's slope.
 
-    `kept` maps d to the share of pairs that count: the first examples.
+    `counted` maps d to the share of pairs that count: the first examples.
     """
     draw = np.random.default_rng(0)
     whims = judge_noise * draw.standard_normal((JUDGES, len(MEASURES)))
     lines = []
-    for d in kept:
+    for d in counted:
         for replicate in range(replicates):
             jitter = noise * draw.standard_normal(len(MEASURES))
             for judge in range(JUDGES):
@@ -59,12 +58,12 @@ def synthetic(
                 lines += [
                     {"cell": f"{d:016x}", "replicate": replicate, "latent_dim": d, "pair": "4-7",
                      "example": example, "judge": judge, "control": control, **values,
-                     "kept": float(example < kept[d] * EXAMPLES)}
+                     "counted": float(example < counted[d] * EXAMPLES)}
                     for example in range(EXAMPLES) for control in (INTERPOLATION, RECONSTRUCTION)
                 ]  # fmt: skip
     lines += [
-        {"cell": "", "pair": "4-7", "example": 0, "judge": judge, "control": control, "kept": 1.0,
-         "confidence": 0.6, "relative": 0.7, "both": 0.2}
+        {"cell": "", "pair": "4-7", "example": 0, "judge": judge, "control": control,
+         "counted": 1.0, "confidence": 0.6, "relative": 0.7, "both": 0.2}
         for judge in range(JUDGES) for control in (PIXEL_BLEND, REAL)
     ]  # fmt: skip
     columns = ["cell", "replicate", "latent_dim", "pair", "example", "control", "judge"]
@@ -91,11 +90,11 @@ def test_summary_has_means_and_intervals_over_replicates() -> None:
 
 
 def test_only_end_point_measures_include_all_pairs() -> None:
-    table = synthetic({}, noise=0, kept={4: 0.8, 8: 1.0})
+    table = synthetic({}, noise=0, counted={4: 0.8, 8: 1.0})
     outside = (table["example"] >= 8) & (table["latent_dim"] == 4)
     table.loc[outside, ["relative", "mse"]] = 0.0
     found = summary(table).set_index(["latent_dim", "control", "measure"])["mean"]
-    assert found[(4, INTERPOLATION, "kept")] == pytest.approx(0.8)
+    assert found[(4, INTERPOLATION, "counted")] == pytest.approx(0.8)
     assert found[(4, INTERPOLATION, "relative")] == pytest.approx(0.5)
     assert found[(4, RECONSTRUCTION, "mse")] == pytest.approx(0.8 * 0.5)
     pairs = by_pair(table).set_index(["latent_dim", "control"])
@@ -113,17 +112,17 @@ def test_trends_are_slopes_over_doublings_of_d() -> None:
 
 
 def test_every_measure_can_favour_larger_or_smaller_d() -> None:
-    larger = conclusions(synthetic(LARGER_BETTER, kept={4: 0.6, 8: 0.8, 16: 1.0}))[0]
+    larger = conclusions(synthetic(LARGER_BETTER, counted={4: 0.6, 8: 0.8, 16: 1.0}))[0]
     assert larger.startswith("A larger d interpolates better from d = 4 to d = 16: the share of")
     assert "and nothing against it" in larger
     assert "ndecided" not in larger
     opposite = {measure: -slope for measure, slope in LARGER_BETTER.items()}
-    smaller = conclusions(synthetic(opposite, kept={4: 1.0, 8: 0.8, 16: 0.6}))[0]
+    smaller = conclusions(synthetic(opposite, counted={4: 1.0, 8: 0.8, 16: 0.6}))[0]
     assert smaller.startswith("A smaller d interpolates better from d = 4 to d = 16: the share of")
 
 
 def test_trade_off_names_the_measures_of_both_sides() -> None:
-    found = conclusions(synthetic(TRADE_OFF, kept={4: 0.6, 8: 0.8, 16: 1.0}))[0]
+    found = conclusions(synthetic(TRADE_OFF, counted={4: 0.6, 8: 0.8, 16: 1.0}))[0]
     assert found.startswith("Which d interpolates better is a trade-off from d = 4 to d = 16.")
     larger, smaller = found.split("; for a smaller d ")
     assert "the error of the end points" in larger
@@ -134,18 +133,18 @@ def test_trade_off_names_the_measures_of_both_sides() -> None:
 
 
 def test_longer_training_may_confirm_or_turn_a_measure() -> None:
-    table = synthetic(LARGER_BETTER, kept={4: 0.6, 8: 0.8, 16: 1.0})
-    same = synthetic(LARGER_BETTER, kept={4: 0.6, 16: 1.0}, replicates=3)
+    table = synthetic(LARGER_BETTER, counted={4: 0.6, 8: 0.8, 16: 1.0})
+    same = synthetic(LARGER_BETTER, counted={4: 0.6, 16: 1.0}, replicates=3)
     (said,) = after_longer_training(table, same, "16 epochs")
     assert said.startswith(
         "After 16 epochs instead, at d = 4 and 16 (n = 3), for a larger d speak the share of pairs"
     )
     assert said.endswith("that decide there both times, none speaks for the other side.")
-    turned = synthetic({**LARGER_BETTER, "cycle": 0.05}, kept={4: 0.6, 16: 1.0}, replicates=3)
+    turned = synthetic({**LARGER_BETTER, "cycle": 0.05}, counted={4: 0.6, 16: 1.0}, replicates=3)
     (said,) = after_longer_training(table, turned, "16 epochs")
     assert "; for a smaller d speak the cycle error; of the" in said
     assert said.endswith("both times, by the cycle error the other side is ahead.")
-    undecided = synthetic({**LARGER_BETTER, "cycle": 0.0}, kept={4: 0.6, 8: 0.8, 16: 1.0})
+    undecided = synthetic({**LARGER_BETTER, "cycle": 0.0}, counted={4: 0.6, 8: 0.8, 16: 1.0})
     (said,) = after_longer_training(undecided, same, "16 epochs")
     assert said.endswith("of the 9 measures that decide there both times, none speaks for the "
                          "other side.")  # fmt: skip
@@ -153,8 +152,8 @@ def test_longer_training_may_confirm_or_turn_a_measure() -> None:
 
 def test_longer_training_at_one_d_says_nothing() -> None:
     table = synthetic(LARGER_BETTER)
-    assert after_longer_training(table, synthetic({}, kept={4: 1.0}), "16 epochs") == []
-    few = synthetic({}, kept={4: 0.2, 8: 1.0})  # fewer than half of the pairs count at d = 4
+    assert after_longer_training(table, synthetic({}, counted={4: 1.0}), "16 epochs") == []
+    few = synthetic({}, counted={4: 0.2, 8: 1.0})  # fewer than half of the pairs count at d = 4
     assert after_longer_training(table, few, "16 epochs") == []
 
 
@@ -169,7 +168,7 @@ def test_flat_relative_confidence_decides_nothing() -> None:
 
 
 def test_better_end_points_are_no_better_interpolation() -> None:
-    found = conclusions(synthetic({"mse": -0.05}, kept={4: 0.6, 8: 0.8, 16: 1.0}))[0]
+    found = conclusions(synthetic({"mse": -0.05}, counted={4: 0.6, 8: 0.8, 16: 1.0}))[0]
     assert found == (
         "A larger d has better end points from d = 4 to d = 16: the share of pairs whose end "
         "points keep their class and the error of the end points speak for it (p < 0.05 after "
@@ -205,7 +204,7 @@ def test_judges_that_disagree_widen_the_interval() -> None:
 
 
 def test_d_with_few_counted_pairs_is_not_compared() -> None:
-    table = synthetic({"relative": 0.05}, kept={2: 0.2, 4: 0.7, 8: 0.9, 16: 1.0})
+    table = synthetic({"relative": 0.05}, counted={2: 0.2, 4: 0.7, 8: 0.9, 16: 1.0})
     table.loc[table["latent_dim"] == 2, "relative"] = 9.0
     compared = Comparison.of(table)
     assert compared.dims == [4, 8, 16]
@@ -219,7 +218,7 @@ def test_d_with_few_counted_pairs_is_not_compared() -> None:
 
 def test_the_same_pairs_are_compared_at_every_d() -> None:
     """The hard pairs, which d = 4 doesn't keep, are far from real images at any d."""
-    table = synthetic({}, kept={4: 0.6, 8: 1.0, 16: 1.0}, noise=0)
+    table = synthetic({}, counted={4: 0.6, 8: 1.0, 16: 1.0}, noise=0)
     table.loc[table["example"] >= 6, "nearest"] += 5
     assert Comparison.of(table).trend("nearest").estimate == pytest.approx(0)
 
@@ -239,15 +238,15 @@ def test_seeing_both_digits_counts_as_failure() -> None:
 
 
 def test_too_little_to_conclude() -> None:
-    only = conclusion(synthetic({}, kept={8: 1.0}))
+    (only,) = conclusions(synthetic({}, counted={8: 1.0}))
     assert only == "Which d interpolates better can't be said: only d = 8 is finished."
-    few = conclusions(synthetic({}, kept={2: 0.2, 8: 1.0}))
+    few = conclusions(synthetic({}, counted={2: 0.2, 8: 1.0}))
     assert few[0].endswith("most pairs count at one d only.")
     assert "20 % at d = 2 and 100 % at d = 8" in few[1]
-    none = conclusions(synthetic({}, kept={2: 0.2, 8: 0.1}))
+    none = conclusions(synthetic({}, counted={2: 0.2, 8: 0.1}))
     assert none[0].endswith("most pairs count at no d.")
-    nothing = synthetic({}, kept={})
-    assert "no autoencoder is finished" in conclusion(nothing)
+    nothing = synthetic({}, counted={})
+    assert "no autoencoder is finished" in conclusions(nothing)[0]
     with pytest.raises(ValueError, match="no autoencoder is finished"):
         draw_scorecard(nothing)
 
@@ -255,7 +254,7 @@ def test_too_little_to_conclude() -> None:
 def test_nonfinite_replicates_are_left_out_and_counted() -> None:
     table = synthetic(TRADE_OFF)
     collapsed = (table["latent_dim"] == 8) & (table["replicate"] == 0)
-    table.loc[collapsed, "kept"] = 0.0
+    table.loc[collapsed, "counted"] = 0.0
     table.loc[collapsed, ["cross_dissolve", "cycle"]] = [np.nan, np.inf]
     found = conclusions(table)
     assert "n = 3)" in found[2]
@@ -268,8 +267,8 @@ def test_nonfinite_replicates_are_left_out_and_counted() -> None:
     draw_scorecard(table)
     draw_trade_off(table)
     # Pairs count in every replicate, but no pair counts at every d.
-    table.loc[table["latent_dim"] == 4, "kept"] = (table["example"] < 5).astype(float)
-    table.loc[table["latent_dim"] == 16, "kept"] = (table["example"] >= 5).astype(float)
+    table.loc[table["latent_dim"] == 4, "counted"] = (table["example"] < 5).astype(float)
+    table.loc[table["latent_dim"] == 16, "counted"] = (table["example"] >= 5).astype(float)
     apart = conclusions(table)
     assert apart[2] == "Midpoints can't be compared: no pair counts at every d."
     assert not any("nan" in sentence for sentence in apart)
@@ -277,7 +276,7 @@ def test_nonfinite_replicates_are_left_out_and_counted() -> None:
 
 def test_bars_of_shares_stay_between_0_and_1() -> None:
     table = synthetic({})
-    table.loc[(table["replicate"] == 0) & (table["example"] >= 7), "kept"] = 0.0
+    table.loc[(table["replicate"] == 0) & (table["example"] >= 7), "counted"] = 0.0
     axes = draw_scorecard(table).axes[0]
     tops = [path.vertices[:, 1].max() for bars in axes.collections for path in bars.get_paths()]
     assert max(tops) == pytest.approx(1)

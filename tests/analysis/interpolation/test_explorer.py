@@ -31,7 +31,7 @@ def judges(small_results: Results) -> Judges:
 
 @pytest.fixture(scope="module")
 def table(small_results: Results, judges: Judges) -> pd.DataFrame:
-    return scorecard(small_results, images_per_pair=4, judges=judges)
+    return scorecard(small_results, judges, images_per_pair=4)
 
 
 def fragment(shown: explorer.Content, table: pd.DataFrame) -> str:
@@ -156,7 +156,7 @@ def test_choosing_digits_and_images(
     wait.until(lambda _: same(reader.picture(first), images.first[0, 0].numpy()))
 
     rows = table[(table["pair"] == "8-9") & (table["control"] == INTERPOLATION)]
-    counted = rows[(rows["latent_dim"] == 2) & (rows["kept"] == 1)]["confidence"]
+    counted = rows[(rows["latent_dim"] == 2) & (rows["counted"] == 1)]["confidence"]
     shown = f"{counted.mean():.2f}" if len(counted) else "–"
     assert reader.find("tbody:not([hidden]) tr td").text == shown
     assert len(reader.driver.find_elements("css selector", "tbody:not([hidden])")) == 1
@@ -265,8 +265,10 @@ def test_without_two_dimensions_there_is_no_plane(
     assert "d = 8</strong>" in markup
 
 
-def test_without_autoencoders_it_says_so(small_results: Results, table: pd.DataFrame) -> None:
-    markup = fragment(explorer.content(only(small_results, ())), table.iloc[:0])
+def test_without_autoencoders_it_says_so(
+    small_results: Results, table: pd.DataFrame, judges: Judges
+) -> None:
+    markup = fragment(explorer.content(only(small_results, ()), judges), table.iloc[:0])
     assert "No autoencoder is finished" in markup
     assert "<script" not in markup
 

@@ -20,6 +20,7 @@ from analysis.interpolation.scorecard import (
     PIXEL_BLEND,
     REAL,
     RECONSTRUCTION,
+    Reader,
     _with_model,
     by_replicate,
     scorecard,
@@ -38,7 +39,7 @@ class Constant(torch.nn.Module):
 @pytest.fixture(scope="module")
 def table(small_results: Results) -> pd.DataFrame:
     judges = Judges([Constant(), Constant()], [0.1, 0.1], 1.0, 1000)
-    return scorecard(small_results, images_per_pair=6, judges=judges)
+    return scorecard(small_results, judges, images_per_pair=6)
 
 
 def test_image_pairs_have_their_digits_and_never_change(small_results: Results) -> None:
@@ -70,7 +71,7 @@ def test_one_line_per_model_pair_control_and_judge(
     assert len(without) == 4 * 6 * 2 * 2
     assert without["latent_dim"].isna().all()
     # To these judges every picture is a 4, so no pair of different digits counts.
-    assert (table["kept"] == 0).all()
+    assert (table["counted"] == 0).all()
     assert table["confidence"].to_numpy() == pytest.approx(1)
     outside_by_pair = table.groupby("pair")["outside"].mean()
     assert outside_by_pair["4-7"] == pytest.approx(0)
@@ -112,7 +113,8 @@ def test_line_matches_the_stored_weights(table: pd.DataFrame, small_results: Res
 
 def test_pairs_count_if_most_judges_see_both_digits(small_results: Results) -> None:
     judges = train_judges(small_results.dataset, count=3, steps=40)
-    table = scorecard(small_results, [(4, 7)], images_per_pair=30, judges=judges)
+    table = scorecard(small_results, judges, images_per_pair=30)
+    table = table[table["pair"] == "4-7"]
     chosen = image_pairs(small_results, (4, 7), 30)
     network = small_results.autoencoders(small_results.cells("autoencoder")[1])[0]
     with torch.no_grad():
@@ -129,15 +131,15 @@ def test_pairs_count_if_most_judges_see_both_digits(small_results: Results) -> N
         read = [judges.each(end) for end in ends]
         right = [(of_end.argmax(axis=2) == digit).sum(axis=0) >= 2
                  for of_end, digit in zip(read, (4, 7), strict=True)]  # fmt: skip
-        kept = (right[0] & right[1]).astype(float)
-        assert lines["kept"].to_numpy() == pytest.approx(np.tile(kept, 3))
+        counted = (right[0] & right[1]).astype(float)
+        assert lines["counted"].to_numpy() == pytest.approx(np.tile(counted, 3))
         relative = judges.each(middle).max(axis=2) / np.mean([r.max(axis=2) for r in read], axis=0)
         assert lines["relative"].to_numpy() == pytest.approx(relative.ravel(), rel=1e-4)
         (average,) = by_replicate(rows, control).to_dict("records")
-        assert average["kept"] == pytest.approx(kept.mean())
-        counted = lines[lines["kept"] == 1]["outside"]
-        assert average["outside"] == pytest.approx(counted.mean(), nan_ok=True)
-    assert 0.5 < kept.mean() < 1  # of the images themselves, so both cases are tested
+        assert average["counted"] == pytest.approx(counted.mean())
+        outside = lines[lines["counted"] == 1]["outside"]
+        assert average["outside"] == pytest.approx(outside.mean(), nan_ok=True)
+    assert 0.5 < counted.mean() < 1  # of the images themselves, so both cases are tested
 
 
 def test_it_can_be_drawn(table: pd.DataFrame) -> None:
@@ -176,5 +178,5 @@ def test_a_users_own_network_keeps_its_memory_format(digits: Dataset) -> None:
     shown = pixels(images[:4])
     pairs = ImagePairs((0, 0), ("an image", "another"), shown[:2], shown[2:])
     with torch.no_grad():
-        tables = _with_model(model, images, [pairs], None, RealImages(digits))
+        tables = _with_model(model, images, [pairs], Reader(None, RealImages(digits)))
     assert [len(table) for table in tables] == [2, 2]
