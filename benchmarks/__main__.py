@@ -15,7 +15,7 @@ from rich.console import Console
 from benchmarks.measure import Line, Options
 from trainables.data import DataError, load
 
-QUESTIONS = ("limit", "fusion", "gpu", "driver", "notebook", "overhead", "share")
+QUESTIONS = ("limit", "fusion", "driver", "notebook", "overhead", "share")
 """Modules with a function `measure(options)`, the fastest first."""
 
 NEED_MNIST = {"notebook", "overhead", "share"}

@@ -22,9 +22,9 @@ from unittest import mock
 import numpy as np
 import torch
 
-from benchmarks.gpu import Sizes, at_once, seconds_of, sequential
 from benchmarks.limit import flops_of
-from benchmarks.machine import copy_rate, matmul_rate
+from benchmarks.machine import copy_rate, matmul_rate, seconds_of
+from benchmarks.processes import at_once
 from benchmarks.steps import (
     Workload,
     autoencoder,
@@ -252,12 +252,22 @@ def kernels(device: torch.device, count: int) -> Values:
     return found
 
 
-def processes(device: torch.device, sizes: Sizes) -> Values:
-    """Milliseconds per step and model of k ordinary processes that share the device."""
-    found: Values = {"1 alone": 1e3 * sequential(sizes, device)}
-    for count in sizes.processes:
-        found[f"{count} at once"] = 1e3 * at_once(sizes, count, device)
-    return found
+def processes(device: torch.device, counts: tuple[int, ...], replicates: int, steps: int) -> Values:
+    """Milliseconds per step and model: one ordinary process, k at once, and R models as the study
+    trains them, with their ratio to the first and to the best k."""
+    ordinary = one_after_another(autoencoder(64, 1), device)
+    alone = seconds_of(ordinary, steps, device)
+    several = {k: at_once(k, device, steps) for k in counts}
+    step = together(autoencoder(64, replicates), device)
+    step = graphed(step) if device.type == "cuda" else step
+    study = seconds_of(step, steps, device) / replicates
+    return {
+        "one alone, ms": 1e3 * alone,
+        **{f"{k} at once, ms": 1e3 * seconds for k, seconds in several.items()},
+        f"study, R = {replicates}, ms": 1e3 * study,
+        "study against one alone (wanted: 20)": alone / study,
+        "study against the best of several (wanted: 5)": min(several.values()) / study,
+    }
 
 
 def memory(device: torch.device, counts: tuple[int, ...]) -> Values:
@@ -303,7 +313,6 @@ def main() -> None:
     pick_device()  # sets the precision that the study computes in
     counts = (1, 2) if tiny else (1, 8, 32, 64, 128, 256)
     steps = 2 if tiny else 50
-    sizes = Sizes(steps=steps, processes=(1, 2) if tiny else (1, 2, 4, 8))
     parts: dict[str, Callable[[], Values]] = {
         "every path runs": paths,
         "tests of what a GPU computes": tests,
@@ -315,7 +324,9 @@ def main() -> None:
         "few-shot, full, 160 labels": lambda: fused(
             lambda r: classifier(160, r), device, counts[:4], steps
         ),
-        "processes on one device, ms": lambda: processes(device, sizes),
+        "against several processes": lambda: processes(
+            device, (1, 2) if tiny else (1, 2, 3, 4, 6, 8), 2 if tiny else 32, steps
+        ),
         "kernels, R = 32": lambda: kernels(device, 32),
         "memory, GiB": lambda: memory(device, counts),
         "a real cell": lambda: (

@@ -69,3 +69,12 @@ def synchronised(function: Callable[[], Any], device: torch.device) -> Callable[
         return result
 
     return run
+
+
+def seconds_of(step: Callable[[], Any], steps: int, device: torch.device) -> float:
+    """Seconds per step after a warm-up of a tenth as many, including the device's work."""
+    run = synchronised(lambda: [step() for _ in range(steps)], device)
+    synchronised(lambda: [step() for _ in range(max(1, steps // 10))], device)()
+    started = time.perf_counter()
+    run()
+    return (time.perf_counter() - started) / steps

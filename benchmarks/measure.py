@@ -51,8 +51,7 @@ class Line:
 
     what: str
     """What was measured."""
-    value: Sample | None
-    """None if it was not measured; `note` then says why."""
+    value: Sample
     unit: str
     """`s`, `ms`, `×`, `%`, `GiB` …"""
     at_least: float | None = None
@@ -62,14 +61,14 @@ class Line:
     quality: str = ""
     """Quality of the results that took this time: a faster, worse result doesn't count."""
     note: str = ""
-    """How it was measured, if that isn't obvious, or why it wasn't."""
+    """How it was measured, if that isn't obvious."""
     details: Mapping[str, Any] = field(default_factory=dict)
     """Further numbers, for the JSON file."""
 
     @property
     def reached(self) -> bool | None:
-        """True if the median is within the bounds; None without a measurement or bounds."""
-        if self.value is None or (self.at_least is None and self.at_most is None):
+        """True if the median is within the bounds; None without bounds."""
+        if self.at_least is None and self.at_most is None:
             return None
         low = -math.inf if self.at_least is None else self.at_least
         high = math.inf if self.at_most is None else self.at_most

@@ -30,10 +30,11 @@ SAMPLED = 8
 """Number of fits of each kind that are run as commonly written."""
 
 Fit = dict[str, Any]
-"""A trial of `plain_tune`: `kind`, `settings`, `replicate`, `encoder`, perhaps `reach`, cell id."""
+"""A trial of `plain_tune`: `kind`, `settings`, `replicate`, `encoder`, cell id, and perhaps
+`target_error`."""
 
 PLAIN = "autoencoder by the common recipe"
-"""The kind of fits that have an error to reach."""
+"""The kind of fits that have a target error."""
 
 
 def outcome(module: str, task: dict[str, Any], path: Path) -> dict[str, Any]:
@@ -91,7 +92,7 @@ class Sampled:
     quality: list[float]
     """Test accuracy, or test MSE, of each."""
     epochs: list[int]
-    """Epochs that each took to reach its error; 0 if it had none."""
+    """Epochs that each took to reach its target error; 0 if it had none."""
 
     def compared(self, store: Store) -> str:
         """Quality of these fits in words, in `store` (here) and as commonly written (there)."""
@@ -133,10 +134,12 @@ def sample(options: Options, kinds: dict[str, list[Fit]], dataset: str) -> dict[
     return found
 
 
-def to_reach(fits: list[Fit], store: Store) -> list[Fit]:
-    """The same autoencoders, with the test errors of the study's as errors to `reach`."""
+def with_target_errors(fits: list[Fit], store: Store) -> list[Fit]:
+    """The same autoencoders, with the test errors of the study's as target errors."""
     errors = store.rows(replicates_of(fits)).set_index(["cell", "replicate"])["test_mse"]
-    return [fit | {"reach": float(errors.loc[(fit["cell"], fit["replicate"])])} for fit in fits]
+    return [
+        fit | {"target_error": float(errors.loc[(fit["cell"], fit["replicate"])])} for fit in fits
+    ]
 
 
 def compute(options: Options, groups: list[list[Cell]], dataset: str, folder: Path) -> float:
@@ -237,7 +240,7 @@ def whole_grid(options: Options) -> list[Line]:
     export_encoders(store, cells, options.folder / "encoders")
     kinds = fits_of(cells, options.folder / "encoders")
     same_recipe = sample(options, kinds, "mnist-5k")
-    plain = sample(options, {PLAIN: to_reach(kinds["autoencoder"], store)}, "mnist-5k")
+    plain = sample(options, {PLAIN: with_target_errors(kinds["autoencoder"], store)}, "mnist-5k")
     common = plain | {name: kind for name, kind in same_recipe.items() if name != "autoencoder"}
     fits = sum(len(kind) for kind in kinds.values())
     lines = [

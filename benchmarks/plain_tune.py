@@ -2,14 +2,14 @@
 trains with a DataLoader, and evaluates on the test images with another.
 
 The networks, seeds, label subsets, optimiser and schedule are this study's, so both ways get the
-same accuracy; only the layout of the work differs. An autoencoder with an error to `reach` is
+same accuracy; only the layout of the work differs. An autoencoder with a `target_error` is
 trained by the common recipe instead, until it gets there. All of Tune's settings are defaults.
 
     python -m benchmarks.plain_tune TASK.json
 
 runs the fits of a file and prints one JSON object: `wall`, the seconds of the Tuner without Ray's
-start, and `fits` with `seconds`, `quality` and `epochs` each; `epochs` is 0 if the fit had no error
-to reach.
+start, and `fits` with `seconds`, `quality` and `epochs` each; `epochs` is 0 if the fit had no
+target error.
 """
 
 from __future__ import annotations
@@ -119,12 +119,12 @@ def fit_autoencoder(settings: dict[str, Any], replicate: int, dataset: str, data
 
 
 def fit_autoencoder_plainly(
-    settings: dict[str, Any], replicate: int, dataset: str, data_dir: str, reach: float
+    settings: dict[str, Any], replicate: int, dataset: str, data_dir: str, target_error: float
 ) -> tuple[float, int]:
     """Train one autoencoder of the same layers with ReLU, under Adam at 1e-3.
 
-    It is evaluated after each epoch, and trained until its test MSE is at most `reach`, or for
-    `MOST_EPOCHS`. Returns the MSE and the epochs.
+    It is evaluated after each epoch, and trained until its test MSE is at most `target_error`, or
+    for `MOST_EPOCHS`. Returns the MSE and the epochs.
     """
     config = autoencoder.Config(**settings | {"activation": "relu"})
     train, _, test = read(dataset, data_dir)
@@ -135,7 +135,7 @@ def fit_autoencoder_plainly(
     loader = DataLoader(train, config.batch_size, shuffle=True)
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
     error, epochs = math.inf, 0
-    while error > reach and epochs < MOST_EPOCHS:
+    while error > target_error and epochs < MOST_EPOCHS:
         for images, _ in loader:
             optimiser.zero_grad()
             functional.mse_loss(model(images), images).backward()
@@ -194,8 +194,8 @@ def trial(config: dict[str, Any]) -> None:
     torch.manual_seed(seed_of(fit["settings"]["seed"], fit["replicate"], "order"))
     common = (fit["settings"], fit["replicate"], config["dataset"], config["data_dir"])
     epochs = 0
-    if "reach" in fit:
-        quality, epochs = fit_autoencoder_plainly(*common, fit["reach"])
+    if "target_error" in fit:
+        quality, epochs = fit_autoencoder_plainly(*common, fit["target_error"])
     elif fit["kind"] == "autoencoder":
         quality = fit_autoencoder(*common)
     else:
@@ -208,8 +208,8 @@ def main(task: Path) -> None:
     """Run the fits in the file `task`.
 
     It has `dataset`, `data_dir`, `folder`, and `fits` with `kind`, `settings` (a complete
-    configuration), `replicate`, `encoder` (a safetensors file, or empty) and optionally `reach`,
-    the test MSE at which the common recipe stops.
+    configuration), `replicate`, `encoder` (a safetensors file, or empty) and optionally
+    `target_error`, the test MSE at which the common recipe stops.
     """
     import ray
     from ray import tune

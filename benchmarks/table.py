@@ -18,10 +18,8 @@ def number(value: float) -> str:
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def shown(value: Sample | None, unit: str) -> str:
+def shown(value: Sample, unit: str) -> str:
     """A sample in words, such as `8.31 × (7.90 … 8.55, n = 3)`."""
-    if value is None:
-        return "not measured"
     if value.n == 1:
         return f"{number(value.median)} {unit} (n = 1)"
     low, high = number(min(value.values)), number(max(value.values))
@@ -50,11 +48,11 @@ def as_json(line: Line) -> dict[str, Any]:
     return {
         "what": line.what,
         "unit": line.unit,
-        "median": value.median if value else None,
-        "min": min(value.values) if value else None,
-        "max": max(value.values) if value else None,
-        "n": value.n if value else 0,
-        "values": list(value.values) if value else [],
+        "median": value.median,
+        "min": min(value.values),
+        "max": max(value.values),
+        "n": value.n,
+        "values": list(value.values),
         "at_least": line.at_least,
         "at_most": line.at_most,
         "reached": line.reached,

@@ -5,7 +5,7 @@ import torch
 
 from benchmarks import plain_tune
 from benchmarks.measure import Options, Stratum
-from benchmarks.overhead import Sampled, few_shot_grid, fits_of, to_reach
+from benchmarks.overhead import Sampled, few_shot_grid, fits_of, with_target_errors
 from benchmarks.plain_tune import (
     fit_autoencoder,
     fit_autoencoder_plainly,
@@ -46,14 +46,14 @@ def test_the_same_fits_are_compared(tmp_path):
     )
 
 
-def test_common_recipe_gets_the_errors_to_reach(tmp_path):
+def test_common_recipe_gets_the_errors_with_target_errors(tmp_path):
     store = Store(tmp_path)
     store.create()
     rows = [{"replicate": r, "test_mse": error} for r, error in enumerate((0.05, 0.06, 0.07))]
     store.write_block(Block(DATA, range(3)), {"seed": 0}, None, Outcome(rows), {})
     fits = [{"cell": DATA, "kind": "autoencoder", "replicate": r} for r in (2, 0)]
-    reaching = to_reach(fits, store)
-    assert [(fit["replicate"], fit["reach"]) for fit in reaching] == [(2, 0.07), (0, 0.05)]
+    reaching = with_target_errors(fits, store)
+    assert [(fit["replicate"], fit["target_error"]) for fit in reaching] == [(2, 0.07), (0, 0.05)]
     sampled = Sampled(Stratum(3, 1.0, (1.0, 1.0)), reaching, [0.06, 0.05], [7, 12])
     assert sampled.compared(store) == (
         "test_mse of the same 2 fits: 0.0600 here, 0.0550 there after 10 epochs (7 … 12)"

@@ -3,11 +3,12 @@
 import pytest
 import torch
 
-from benchmarks import fusion, gpu, limit, steps
+from benchmarks import fusion, gpu_check, limit, steps
 from benchmarks.__main__ import QUESTIONS, main
 from benchmarks.limit import bytes_of, flops_of
 from benchmarks.machine import copy_rate, matmul_rate
 from benchmarks.measure import Options
+from benchmarks.processes import at_once
 
 CPU = torch.device("cpu")
 QUIET = Options(repeats=1, tiny=True, say=lambda text: None)
@@ -62,34 +63,20 @@ def test_every_workload_has_a_line(module):
     assert torch.get_num_threads() == threads
 
 
-def test_without_a_gpu_nothing_is_measured_on_one(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    lines = gpu.measure(QUIET)
-    assert [line.value for line in lines] == [None, None]
-    assert all("no GPU here" in line.note for line in lines)
-
-
 @pytest.mark.slow
-def test_all_ways_to_use_a_device_are_compared():
+def test_study_is_compared_with_the_best_number_of_processes():
     """On a CPU: the same code except for the device."""
-    sizes = gpu.Sizes(batch_size=4, width=2, steps=2, replicates=(1, 32), processes=(1, 2))
-    lines = gpu.compare(QUIET, sizes, CPU)
-    names = [line.what for line in lines]
-    assert len(names) == 1 + 2 + 2 * 3
-    wanted = {line.what: line.at_least for line in lines if line.at_least}
-    assert wanted == {
-        "fused, R = 32, against sequential": 20,
-        "fused, R = 32, against the best number of processes at once": 5,
-    }
-    median = {line.what: line.value.median for line in lines}
-    assert median["fused, R = 32, against sequential"] == pytest.approx(
-        median["sequential, a step and model"] / median["fused, R = 32, a step and model"]
-    )
+    found = gpu_check.processes(CPU, (1, 2), replicates=2, steps=2)
+    study = found["study, R = 2, ms"]
+    best = min(found["1 at once, ms"], found["2 at once, ms"])
+    assert found["study against the best of several (wanted: 5)"] == pytest.approx(best / study)
+    alone = found["one alone, ms"] / study
+    assert found["study against one alone (wanted: 20)"] == pytest.approx(alone)
 
 
 def test_a_process_that_fails_ends_the_comparison():
     with pytest.raises(RuntimeError, match="one of 1 processes on meta:9 has failed"):
-        gpu.at_once(gpu.Sizes(batch_size=0, width=-1, steps=1), 1, torch.device("meta:9"))
+        at_once(1, torch.device("meta:9"), steps=1, batch_size=0)
 
 
 def test_an_unknown_name_is_refused(capsys):
