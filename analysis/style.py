@@ -16,6 +16,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis, XAxis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
@@ -85,10 +86,12 @@ def as_png(picture: ArrayLike) -> bytes:
     return buffer.getvalue()
 
 
+@styled()
 def figure_as_svg(drawn: Figure) -> str:
-    """A figure as SVG, without a date: the same figure gives the same text."""
-    buffer = io.StringIO()
-    drawn.savefig(buffer, format="svg", metadata={"Date": None})
+    """A figure as SVG, drawn once, without a date: the same figure gives the same text."""
+    buffer, dots = io.StringIO(), drawn.dpi
+    FigureCanvasSVG(drawn).print_svg(buffer, metadata={"Date": None})
+    drawn.set_dpi(dots)  # `print_svg` leaves its own
     return buffer.getvalue()
 
 

@@ -24,9 +24,6 @@ WITHOUT_ANYTHING_LARGE = (
 )
 """Makes importing any of these an error: they take longer than planning 100,000 cells."""
 
-WITHOUT_REPORT = "import study.reporting; study.reporting.write = lambda *arguments: 'none'"
-"""The report takes as long as all the rest, and has its own tests."""
-
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):
@@ -153,8 +150,9 @@ def test_replicates_are_added_or_taken_from_existing_ones(finished, out, run_stu
     before = files_of_blocks(out)
     first_two = dict.fromkeys(sorted(Store(out).blocks()), 2)
     rows_before = Store(out).rows(first_two)
-    command = ["run", "autoencoder", "--preset", "smoke", "--out"]
-    more = run_study(*command, out, "--replicates", 4, first=WITHOUT_REPORT)
+    # A report takes as long as all the rest, and has its own tests.
+    command = ["run", "autoencoder", "--preset", "smoke", "--no-report", "--out"]
+    more = run_study(*command, out, "--replicates", 4)
     assert more.returncode == 0, more.stdout + more.stderr
     assert "autoencoder: 2 cells, 0 done, 2 missing; 8 replicates, 4 missing" in more.stdout
     after = files_of_blocks(out)
@@ -164,7 +162,7 @@ def test_replicates_are_added_or_taken_from_existing_ones(finished, out, run_stu
     assert "autoencoder: 2 cells, 2 done, 0 missing; 6 replicates, 0 missing" in fewer.stdout
     assert "nothing to compute" in fewer.stdout
     assert files_of_blocks(out) == after
-    at_once = run_study(*command, tmp_path, "--replicates", 4, first=WITHOUT_REPORT)
+    at_once = run_study(*command, tmp_path, "--replicates", 4)
     assert at_once.returncode == 0, at_once.stdout + at_once.stderr
     wanted = dict.fromkeys(sorted(Store(tmp_path).blocks()), 4)
     parts, whole = (
@@ -177,11 +175,11 @@ def test_replicates_are_added_or_taken_from_existing_ones(finished, out, run_stu
 def test_a_grown_grid_computes_only_the_new_cells(finished, out, run_study):
     """Runs last: it leaves the larger study in the folder."""
     before = files_of_blocks(out)
-    options = ["--out", out, "--latent-dims", 2, 3, 8]
+    options = ["--out", out, "--latent-dims", 2, 3, 8, "--no-report"]
     at_its_end = (
         "import atexit, sys; atexit.register(lambda: print('torch', 'torch' in sys.modules))"
     )
-    grown = run_study(*COMMAND, *options, first=f"{WITHOUT_REPORT}; {at_its_end}")
+    grown = run_study(*COMMAND, *options, first=at_its_end)
     assert grown.returncode == 0, grown.stdout + grown.stderr
     assert "torch False" in grown.stdout  # the driver computes nothing
     assert "autoencoder: 3 cells, 2 done, 1 missing; 6 replicates, 2 missing" in grown.stdout
