@@ -12,8 +12,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -35,9 +34,11 @@ from benchmarks.steps import (
 )
 from trainables import fastest
 from trainables.autoencoder import train as autoencoders
+from trainables.autoencoder.settings import PRECISIONS
 from trainables.data import Dataset, Split, load
 from trainables.fewshot import train as fewshot
 from trainables.fewshot.settings import FREEZE
+from trainables.precision import computing_in
 from trainables.replicates import Strategy, pick_device
 from trainables.rotation import train as rotation
 from trainables.rotation.losses import LOSSES
@@ -116,41 +117,11 @@ def tests() -> Values:
 def ceilings(device: torch.device, side: int) -> Values:
     """Copy rate (TB/s) and matrix product rates (TFLOP/s) of the device."""
     found: Values = {"copy, TB/s": copy_rate(device, 16 * side**2) / 1e12}
-    for name, dtype, tf32 in (
-        ("float32", torch.float32, False),
-        ("TF32", torch.float32, True),
-        ("bfloat16", torch.bfloat16, False),
-    ):
-        with tensor_cores(tf32):
-            found[f"{name} product, TFLOP/s"] = matmul_rate(device, dtype, side) / 1e12
+    for precision in PRECISIONS:
+        with computing_in(precision):
+            dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+            found[f"{precision} product, TFLOP/s"] = matmul_rate(device, dtype, side) / 1e12
     return found
-
-
-PRECISIONS = ("float32", "TF32", "bfloat16")
-"""Precisions of products: full float32, rounded to TF32, or bfloat16 operands (autocast)."""
-
-
-@contextmanager
-def precision(name: str, device: torch.device) -> Iterator[None]:
-    """Compute in one of `PRECISIONS` inside the block."""
-    # No cache: a graph can't use casts that were cached before its capture.
-    half = torch.autocast(device.type, torch.bfloat16, name == "bfloat16", cache_enabled=False)
-    with tensor_cores(name == "TF32"), half:
-        yield
-
-
-@contextmanager
-def tensor_cores(allowed: bool) -> Iterator[None]:
-    """Allow float32 products to be rounded to TF32 inside the block, or forbid it."""
-    backends: list[Any] = [torch.backends.cuda.matmul, torch.backends.cudnn]
-    before = [backend.allow_tf32 for backend in backends]
-    try:
-        for backend in backends:
-            backend.allow_tf32 = allowed
-        yield
-    finally:
-        for backend, value in zip(backends, before, strict=True):
-            backend.allow_tf32 = value
 
 
 STRATEGIES: tuple[Strategy, ...] = ("products", "vectorised", "loop")
@@ -172,7 +143,7 @@ def fused(
     side = 8192 if device.type == "cuda" else 1024
     rate, operations = matmul_rate(device, torch.float32, side), flops_of(workload(1))
     for kind in PRECISIONS:
-        with precision(kind, device):
+        with computing_in(kind):
             plain[kind] = seconds_of(one_after_another(workload(1), device), steps, device)
         found[f"one by one, {kind}"] = {"ms": 1e3 * plain[kind], "images/s": images / plain[kind]}
     on_gpu, middle = device.type == "cuda", counts[2:3] or counts[-1:]
@@ -185,12 +156,11 @@ def fused(
             continue  # a loop's time is linear in R
         name = f"{strategy}{', graph' if graph else ''}, {kind}, R = {count}"
         try:
-            with precision(kind, device):
-                step = together(workload(count), device, strategy)
-                step = graphed(step) if graph else step
-                # Fewer steps if they are slow: about a second is enough.
-                once = seconds_of(step, 1, device)
-                seconds = seconds_of(step, max(1, min(steps, round(1 / once))), device)
+            step = together(workload(count), device, strategy, kind)
+            step = graphed(step) if graph else step
+            # Fewer steps if they are slow: about a second is enough.
+            once = seconds_of(step, 1, device)
+            seconds = seconds_of(step, max(1, min(steps, round(1 / once))), device)
         except RuntimeError as error:  # no memory, or a step that no graph can hold
             found[name] = f"{type(error).__name__}: {error}".partition("\n")[0][:120]
             continue
@@ -220,7 +190,7 @@ def training(device: torch.device, count: int, images: int, epochs: int) -> Valu
 
     timed("images/s, the first block, measuring included")
     timed("images/s, the next block")
-    for (_, replicates, *_), strategy in fastest.known.items():
+    for (_, _, replicates, *_), strategy in fastest.known.items():
         found[f"fastest at R = {replicates}"] = strategy
     with mock.patch("trainables.training.as_graph", lambda step, device, generators: step):
         timed("images/s, without graphs")
@@ -285,19 +255,25 @@ def memory(device: torch.device, counts: tuple[int, ...]) -> Values:
 
 
 def real_cell(data: Dataset, count: int, epochs: int) -> Values:
-    """Train one whole cell: seconds, images/s, and the errors of its models."""
-    config = autoencoders.Config(latent_dim=14, batch_size=64, epochs=epochs)
-    started = time.perf_counter()
-    outcome = autoencoders.train(config, range(count), data, lambda metrics: None)
-    seconds = time.perf_counter() - started
-    errors = [row["test_mse"] for row in outcome.rows]
-    return {
-        "epochs": epochs,
-        f"seconds, {count} models": seconds,
-        "images/s": count * epochs * len(data.train) / seconds,
-        "test MSE, mean": float(np.mean(errors)),
-        "test MSE, SD": float(np.std(errors, ddof=1)),
-    }
+    """Train a whole cell in each precision: seconds, images/s, and validation errors."""
+    found: Values = {"models": count, "epochs": epochs}
+    for precision in PRECISIONS:
+        if is_late():
+            continue
+        config = autoencoders.Config(
+            latent_dim=14, batch_size=64, epochs=epochs, precision=precision
+        )
+        started = time.perf_counter()
+        outcome = autoencoders.train(config, range(count), data, lambda metrics: None)
+        seconds = time.perf_counter() - started
+        errors = [row["val_mse"] for row in outcome.rows]
+        found[precision] = {
+            "seconds": seconds,
+            "images/s": count * epochs * len(data.train) / seconds,
+            "validation MSE, mean": float(np.mean(errors)),
+            "SD": float(np.std(errors, ddof=1)),
+        }
+    return found
 
 
 def main() -> None:
@@ -329,7 +305,7 @@ def main() -> None:
         ),
         "kernels, R = 32": lambda: kernels(device, 32),
         "memory, GiB": lambda: memory(device, counts),
-        "a real cell": lambda: (
+        "a real cell, by precision": lambda: (
             real_cell(load("digits"), 2, 1)
             if tiny
             else real_cell(load("mnist", options.data_dir), 32, 5)

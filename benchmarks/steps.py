@@ -82,11 +82,16 @@ def head(labels: int, replicates: int) -> Workload:
     )
 
 
-def together(workload: Workload, device: torch.device, strategy: Strategy | None = None) -> Step:
+def together(
+    workload: Workload,
+    device: torch.device,
+    strategy: Strategy | None = None,
+    precision: str = "float32",
+) -> Step:
     """A step of all replicates as the study does it, or by `strategy`."""
     members = initialise(workload.build, 0, range(workload.replicates))
     chosen = strategy or fastest_strategy(members[0], device)
-    models = Replicates(members, device, chosen)
+    models = Replicates(members, device, chosen, precision=precision)
     schedule = Schedule({"": PEAK}, STEPS, WARM_UP, device)
     optimiser = AdamW(models.parameters, schedule, WEIGHT_DECAY)
     batch = tuple(part.to(device) for part in workload.batch(workload.replicates))

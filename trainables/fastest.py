@@ -17,8 +17,8 @@ REPLAYS = 10
 """Timed steps."""
 
 known: dict[tuple[object, ...], Strategy] = {}
-"""Strategies measured in this process, by network, number of replicates and shapes of a
-minibatch."""
+"""Strategies measured in this process, by network, precision, number of replicates and
+shapes of a minibatch."""
 
 
 def milliseconds_of(step: Callable[[], object]) -> float:
@@ -45,7 +45,7 @@ def fastest(
     Measuring changes gradients, but no parameters. Returns `loop`, which any network can, if none
     can be measured.
     """
-    key = (repr(models.members[0]), len(models), *(part.shape for part in batch))
+    key = (repr(models.members[0]), models.precision, len(models), *(part.shape for part in batch))
     if key in known:
         return known[key]
     asked, taken = models.strategy, {}

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state
 
+from trainables.precision import computing_in
 from trainables.products import ConvolutionsAsProducts
 
 Strategy = Literal["batched", "vectorised", "products", "loop", "fastest"]
@@ -99,7 +100,8 @@ class Replicates:
 
     `parameters[name]` is (R, …), for the optimiser. `members[r]` is an ordinary module whose
     parameters and gradients *are* slice r of these tensors: training one trains the other.
-    `numbers` are the replicates' numbers in their cell, by default from 0.
+    `numbers` are the replicates' numbers in their cell, by default from 0. `precision` is that of
+    the products in training (see `trainables.precision`).
     """
 
     def __init__(
@@ -108,7 +110,9 @@ class Replicates:
         device: torch.device | str = "cpu",
         strategy: Strategy = "vectorised",
         numbers: Sequence[int] | None = None,
+        precision: str = "float32",
     ) -> None:
+        self.precision = precision
         self.numbers = range(len(members)) if numbers is None else numbers
         self.device = torch.device(device)
         self.strategy = strategy
@@ -157,18 +161,19 @@ class Replicates:
         for parameter in self.parameters.values():
             assert parameter.grad is not None
             parameter.grad.zero_()
-        if self.strategy != "loop":
-            with steady_products(len(self), self.device):
-                losses = self._as_one(loss, batches)
-                losses.sum().backward()
-            return losses.detach()
-        each = []
-        for member, *batch in zip(self.members, *batches, strict=True):
-            # One backward per member frees its activations before the next one's are made.
-            own = loss(member, *batch)
-            own.backward()
-            each.append(own.detach())
-        return torch.stack(each)
+        with computing_in(self.precision):
+            if self.strategy != "loop":
+                with steady_products(len(self), self.device):
+                    losses = self._as_one(loss, batches)
+                    losses.sum().backward()
+                return losses.detach()
+            each = []
+            for member, *batch in zip(self.members, *batches, strict=True):
+                # One backward per member frees its activations before the next one's are made.
+                own = loss(member, *batch)
+                own.backward()
+                each.append(own.detach())
+            return torch.stack(each)
 
     @torch.no_grad()
     def evaluate(

@@ -14,6 +14,9 @@ VERSION = 1
 OPTIMISERS = ("adamw", "muon")
 """Optimisers of the decoder's matrices; AdamW always trains the rest."""
 
+PRECISIONS = ("float32", "tf32", "bfloat16")
+"""Arithmetics of the products in training: see `Config.precision`."""
+
 OBJECTIVES = ("reconstruction", "variational", "contrastive")
 """Objectives of an encoder: see `Config.objective`."""
 
@@ -71,6 +74,9 @@ class Config(Settings):
     optimiser: str = "adamw"
     """`adamw`, or `muon`, which uses Muon for the decoder's matrices and AdamW for the rest, and
     needs fewer epochs and a larger learning rate."""
+    precision: str = added("float32")
+    """Arithmetic of the products in training: `float32`; or `tf32` or `bfloat16`, which the tensor
+    cores of a GPU compute faster. Errors are computed in float32 in any case."""
     seed: int = 0
     """Replicate r's generators are seeded from this and r."""
 
@@ -84,6 +90,7 @@ class Config(Settings):
         self.require_between(0, 1000, "beta")
         self.require_above_0("temperature")
         self.require_one_of(OPTIMISERS, "optimiser")
+        self.require_one_of(PRECISIONS, "precision")
         require(0 < self.warm_up < 1, "warm_up", self.warm_up, "a number between 0 and 1")
         self.require_at_least(0, "seed")
         _ = self.shape  # checks the fields of `Shape`

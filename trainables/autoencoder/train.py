@@ -60,7 +60,7 @@ def train(
     shape = config.shape.of_images(data.image_shape)
     members = initialise(lambda: objective.network(shape), config.seed, replicates)
     strategy = strategy or fastest_strategy(members[0], device)
-    models = Replicates(members, device, strategy, replicates)
+    models = Replicates(members, device, strategy, replicates, config.precision)
     images, _ = data.train.on(device)
     validation, _ = data.validation.on(device)
     test, _ = data.test.on(device)
