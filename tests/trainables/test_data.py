@@ -4,6 +4,7 @@ import functools
 import gzip
 import hashlib
 import itertools
+import pickle
 import threading
 import warnings
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -16,6 +17,8 @@ import torch
 import torchvision.datasets.mnist
 from sklearn.model_selection import train_test_split
 
+from tests.trainables.helpers import nothing
+from trainables.autoencoder import train as autoencoder
 from trainables.data import DataError, Dataset, Split, label_subset, load, pixels, stratified
 from trainables.data import mnist as data
 
@@ -456,3 +459,15 @@ def test_full_mnist_is_read(no_network):
     assert np.bincount(dataset.test.labels).tolist() == counts
     assert dataset.test.images.mean() / 255 == pytest.approx(0.1325, abs=1e-4)
     assert dataset.most_labels() > 40_000
+
+
+def test_images_sent_to_another_process_train_to_the_same_bits(digits):
+    """Their arrays have other strides there, by which PyTorch chooses a convolution."""
+    sent = pickle.loads(pickle.dumps(digits, protocol=5))
+    assert sent.train.images.strides != digits.train.images.strides
+    config = autoencoder.Config(latent_dim=2, depth=2, width=16, epochs=1)
+    here, there = (
+        autoencoder.train(config, range(1), images, nothing).rows[0]["val_mse"]
+        for images in (digits, sent)
+    )
+    assert here == there

@@ -42,13 +42,18 @@ class Split:
         return len(self.labels)
 
     def on(self, device: torch.device | str) -> tuple[torch.Tensor, torch.Tensor]:
-        """Images (N, C, H, W) uint8 and labels (N,) int64 as tensors on `device`."""
+        """Images (N, C, H, W) uint8 and labels (N,) int64 as tensors on `device`.
+
+        Their strides are those of a new tensor. An array's own depend on how it was made, and
+        differ after it was sent to another process; PyTorch chooses a convolution by them, and with
+        it the last bits of results.
+        """
         import torch
 
         with warnings.catch_warnings():
             # Arrays from Ray's object store are read-only; nothing here writes to them.
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-            images = torch.from_numpy(self.images).to(device)
+            images = torch.from_numpy(self.images.reshape(-1)).view(self.images.shape).to(device)
             labels = torch.from_numpy(self.labels).to(device, torch.int64)
         return images, labels
 
@@ -143,13 +148,11 @@ def label_subset(
     return np.stack([indices[:per_class] for indices in ranked], axis=1).reshape(-1)
 
 
-def held_out(images: np.ndarray, labels: np.ndarray, count: int) -> tuple[Split, Split]:
-    """A stratified split into (kept, `count` held out), the same on every machine and in every
+def held_out(split: Split, count: int) -> tuple[Split, Split]:
+    """A stratified division into (kept, `count` held out), the same on every machine and in every
     run."""
-    kept, held = stratified(labels, count, seed=0)
-    # Indexed in the shape that they are given in: the stride of their single channel follows from
-    # it, and PyTorch's choice of a convolution, with the last bits of results, from the stride.
-    return Split(images[kept], labels[kept]), Split(images[held], labels[held])
+    kept, held = stratified(split.labels, count, seed=0)
+    return split.part(kept), split.part(held)
 
 
 def stratified(labels: np.ndarray, held_out: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trainables.data.dataset import DataError, Dataset, held_out
+from trainables.data.dataset import DataError, Dataset, Split, held_out
 
 
 def mnist_5k() -> Dataset:
@@ -41,8 +41,8 @@ def divided(
     name: str, images: np.ndarray, labels: np.ndarray, test: int, validation: int
 ) -> Dataset:
     """Divide images (N, H, W) into three stratified splits."""
-    learn, tested = held_out(images, labels, test)
-    train, validated = held_out(learn.images, learn.labels, validation)
+    learn, tested = held_out(Split(images, labels), test)
+    train, validated = held_out(learn, validation)
     return Dataset(name, train, validated, tested)
 
 

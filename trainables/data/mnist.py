@@ -153,7 +153,7 @@ def read(name: str, data_dir: Path | None, fetch: bool = True) -> Dataset:
         for file, shape in SHAPES.items()
     )
     learn, test = Split(images, labels), Split(test_images, test_labels)
-    train, validation = held_out(learn.images, learn.labels, 5000)
+    train, validation = held_out(learn, 5000)
     return Dataset(name, train, validation, test, CLASSES.get(name, DIGITS))
 
 
