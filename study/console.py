@@ -6,7 +6,7 @@ import io
 import signal
 import sys
 from contextlib import suppress
-from typing import IO, Any, TextIO, cast
+from typing import IO, TextIO, cast
 
 from rich.console import Console
 
@@ -14,14 +14,15 @@ from study.signals import Interrupted
 from study.words import printable
 
 
-class Output:
+class Output(io.TextIOBase):
     """Stream that raises `Interrupted` when it can no longer be written to."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.stream, name)
+    @property
+    def encoding(self) -> str:  # type: ignore[override]  # a mere annotation there
+        return self.stream.encoding
 
     def write(self, text: str) -> int:
         try:
@@ -34,6 +35,12 @@ class Output:
             self.stream.flush()
         except OSError:
             raise Interrupted(signal.SIGPIPE) from None
+
+    def isatty(self) -> bool:
+        return self.stream.isatty()
+
+    def fileno(self) -> int:
+        return self.stream.fileno()
 
 
 def console() -> Console:

@@ -17,15 +17,18 @@ PRODUCTS: set[Callable[..., Any]] = {
     torch.matmul,
     torch.Tensor.matmul,
     torch.Tensor.__matmul__,
+    torch.bmm,
+    torch.baddbmm,
 }
-"""Functions that compute products of matrices."""
+"""The products of the networks in `trainables.networks`. Others stay in float32."""
 
 
 class ProductsInBfloat16(TorchFunctionMode):
-    """Compute all products in the block with bfloat16 factors and results, in any module.
+    """Round the factors and results of `PRODUCTS` in the block to bfloat16, in any module.
 
-    Unlike `torch.autocast`, it works inside `torch.vmap`, where autocast leaves convolutions in
-    float32.
+    Unlike under `torch.autocast`, which leaves convolutions inside `torch.vmap` in float32, every
+    strategy rounds the same. Results are float32 again: what comes between two products is computed
+    as ever, and may have weights that aren't rounded.
     """
 
     def __torch_function__(
@@ -35,9 +38,15 @@ class ProductsInBfloat16(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        if func in PRODUCTS:
-            args = tuple(each.bfloat16() if isinstance(each, Tensor) else each for each in args)
-        return func(*args, **(kwargs or {}))
+        named = dict(kwargs or {})
+        if func not in PRODUCTS or args[0].dtype != torch.float32:
+            return func(*args, **named)
+        rounded = map(_rounded, args)
+        return func(*rounded, **{name: _rounded(each) for name, each in named.items()}).float()
+
+
+def _rounded(argument: Any) -> Any:
+    return argument.bfloat16() if isinstance(argument, Tensor) else argument
 
 
 @contextmanager
@@ -45,20 +54,25 @@ def computing_in(precision: str) -> Iterator[None]:
     """Compute products in this precision inside the block.
 
     `tf32` rounds the factors of float32 products to 10 bits on a GPU, and changes nothing on a CPU;
-    `bfloat16` rounds factors and results to 7. Parameters and their updates stay float32.
+    `bfloat16` rounds factors and results to 7. Sums, parameters and updates stay float32.
     """
+    matmul: Any = torch.backends.cuda.matmul
     if precision == "bfloat16":
-        with ProductsInBfloat16():
-            yield
+        # Partial sums too; which are added in bfloat16 would depend on the number of replicates.
+        switches = [(matmul, "allow_bf16_reduced_precision_reduction", False)]
     elif precision == "tf32":
-        backends: list[Any] = [torch.backends.cuda.matmul, torch.backends.cudnn]
-        before = [backend.allow_tf32 for backend in backends]
-        try:
-            for backend in backends:
-                backend.allow_tf32 = True
-            yield
-        finally:
-            for backend, value in zip(backends, before, strict=True):
-                backend.allow_tf32 = value
+        switches = [(matmul, "allow_tf32", True), (torch.backends.cudnn, "allow_tf32", True)]
     else:  # float32, as a GPU does after `pick_device`
-        yield
+        switches = []
+    before = [getattr(backend, name) for backend, name, _ in switches]
+    try:
+        for backend, name, value in switches:
+            setattr(backend, name, value)
+        if precision == "bfloat16":
+            with ProductsInBfloat16():
+                yield
+        else:
+            yield
+    finally:
+        for (backend, name, _), value in zip(switches, before, strict=True):
+            setattr(backend, name, value)

@@ -68,8 +68,9 @@ def steady_products(matrices: int, device: torch.device) -> Iterator[None]:
 def pick_device() -> torch.device:
     """Return the GPU that this process was given, or else the CPU.
 
-    A GPU computes in float32, as a CPU does, not in TF32, the default for its convolutions; and
-    with algorithms that give the same bits again.
+    Unless a setting asks for less (`trainables.precision`), a GPU computes in float32, as a CPU
+    does, not in TF32, the default for its convolutions; and with algorithms that give the same bits
+    again.
     """
     if not torch.cuda.is_available():
         return torch.device("cpu")

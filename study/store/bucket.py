@@ -52,8 +52,11 @@ class Bucket(Place):
             self._store = before
 
     def each(self, function: Callable[[T], U], items: Iterable[T]) -> Iterator[U]:
-        with ThreadPoolExecutor(32) as pool:
+        pool = ThreadPoolExecutor(32)
+        try:
             yield from pool.map(function, items)
+        finally:  # also after an interruption while calls are still being queued
+            pool.shutdown(cancel_futures=True)
 
     @contextmanager
     def working_folder(self, name: str) -> Iterator[Path]:

@@ -88,7 +88,12 @@ class Place(ABC):
     def temporary_file(self, prefix: str, content: bytes = b"") -> Iterator[str]:
         """A file in the place for the block; yields its new name, which starts with `prefix`."""
         name = prefix + uuid.uuid4().hex
-        self.write(name, content)
+        try:
+            self.write(name, content)
+        except BaseException:
+            with suppress(Exception):  # it may be there though the answer was lost
+                self.delete(name)
+            raise
         try:
             yield name
         finally:

@@ -1,5 +1,6 @@
 """Comparing studies finds constructed differences, with SciPy's intervals."""
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -15,10 +16,10 @@ from analysis.statistics import independent_difference, mean_interval
 from study.__main__ import main
 from study.store import Block, Store
 from trainables.contract import Outcome
+from trainables.fewshot.settings import Config as FewShot
 
 AUTOENCODER = {"latent_dim": 2, "depth": 2, "batch_size": 64, "epochs": 1, "width": 4, "seed": 0}
-FEWSHOT = {"latent_dim": 2, "depth": 2, "labels": 20, "freeze": "fixed", "pretraining": "plain",
-           "seed": 0}  # fmt: skip
+FEWSHOT = dataclasses.asdict(FewShot(latent_dim=2, labels=20, freeze="fixed", depth=2))
 AXES = {"autoencoder": ("latent_dim", "depth", "batch_size"),
         "fewshot": ("latent_dim", "depth", "labels", "freeze", "pretraining"),
         "other": ("size",)}  # fmt: skip

@@ -46,7 +46,7 @@ def test_the_same_fits_are_compared(tmp_path):
     )
 
 
-def test_common_recipe_gets_the_errors_with_target_errors(tmp_path):
+def test_common_recipe_gets_target_errors(tmp_path):
     store = Store(tmp_path)
     store.create()
     rows = [{"replicate": r, "test_mse": error} for r, error in enumerate((0.05, 0.06, 0.07))]

@@ -69,9 +69,11 @@ def test_study_is_compared_with_the_best_number_of_processes():
     found = gpu_check.processes(CPU, (1, 2), replicates=2, steps=2)
     study = found["study, R = 2, ms"]
     best = min(found["1 at once, ms"], found["2 at once, ms"])
-    assert found["study against the best of several (wanted: 5)"] == pytest.approx(best / study)
+    assert found["study against the best of several (n = 1; wanted: 5)"] == pytest.approx(
+        best / study
+    )
     alone = found["one alone, ms"] / study
-    assert found["study against one alone (wanted: 20)"] == pytest.approx(alone)
+    assert found["study against one alone (n = 1; wanted: 20)"] == pytest.approx(alone)
 
 
 def test_a_process_that_fails_ends_the_comparison():

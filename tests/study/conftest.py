@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import nullcontext
 from pathlib import Path
 
 import pandas as pd
@@ -243,11 +243,10 @@ def pretend(monkeypatch, data_at_hand):
     def install(error=None):
         asked = []
 
-        @contextmanager
-        def session(study):
-            yield PretendSession(study.store, asked, error)
-
-        monkeypatch.setattr("study.run.Study.session", session)
+        monkeypatch.setattr("study.cluster.connect.cluster", nullcontext)
+        monkeypatch.setattr(
+            "study.launch.Session", lambda store, *others: PretendSession(store, asked, error)
+        )
         monkeypatch.setattr("study.reporting.write", lambda folder, *others: folder)
         return asked
 

@@ -52,7 +52,7 @@ def test_whatever_determines_a_result_changes_its_id():
         "weight_decay": 0.0, "width": 17, "kernel": 5, "activation": "relu", "seed": 1,
         "augment": 1.0, "noise": 0.1, "target": "view", "warm_up": 0.2,
         "optimiser": "muon", "network": "mlp", "objective": "variational", "beta": 0.1,
-        "temperature": 0.5, "contrastive_updates": 7,
+        "temperature": 0.5, "contrastive_updates": 7, "precision": "bfloat16",
     }  # fmt: skip
     assert set(changes) == set(config)
     found = [

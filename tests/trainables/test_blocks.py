@@ -95,12 +95,14 @@ def assert_same_in_every_block(module, config, data, parent=None, members=()):
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("views", [{}, {"augment": 1.0, "noise": 0.2}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"augment": 1.0, "noise": 0.2}, {"precision": "bfloat16"}]
+)
 @pytest.mark.parametrize("optimiser", ["adamw", "muon"])
-def test_an_autoencoder_is_the_same_in_every_block(optimiser, views, size, odd_digits):
+def test_an_autoencoder_is_the_same_in_every_block(optimiser, settings, size, odd_digits):
     latent_dim, depth, width, batch_size = size
     config = autoencoder.Config(
-        latent_dim, depth, batch_size, epochs=2, width=width, optimiser=optimiser, **views
+        latent_dim, depth, batch_size, epochs=2, width=width, optimiser=optimiser, **settings
     )
     assert_same_in_every_block(autoencoder, config, odd_digits)
 

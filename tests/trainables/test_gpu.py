@@ -45,6 +45,9 @@ CELLS = {
         "latent_dim": 3, "epochs": 2, "batch_size": 20, "augment": 1.0, "objective": objective,
         "contrastive_updates": 10})
        for objective in ("variational", "contrastive")},
+    **{precision: (autoencoder, SMALL | {
+        "latent_dim": 3, "epochs": 2, "batch_size": 20, "precision": precision})
+       for precision in ("tf32", "bfloat16")},
     "mlp": (autoencoder, SMALL | {"latent_dim": 3, "epochs": 2, "network": "mlp"}),
     **{f"{freeze}, {pretraining}": (fewshot, SMALL | {
         "latent_dim": 3, "labels": 20, "freeze": freeze, "pretraining": pretraining, "epochs": 6,
@@ -93,10 +96,10 @@ def test_a_replicate_does_not_depend_on_its_block(name, few_digits):
     assert np.array(alone[0]) == pytest.approx(np.array(whole[1]), rel=0.01)
 
 
-@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
-def test_a_resumed_training_has_the_same_bits(optimiser, few_digits, first_epoch):
+@pytest.mark.parametrize("settings", [{}, {"optimiser": "muon"}, {"precision": "bfloat16"}])
+def test_a_resumed_training_has_the_same_bits(settings, few_digits, first_epoch):
     module, own = CELLS["autoencoder"]
-    config = module.Config(**own | {"epochs": 4, "optimiser": optimiser})
+    config = module.Config(**own | {"epochs": 4} | settings)
     undisturbed = module.train(config, BLOCK, few_digits, nothing)
     module.train(config, BLOCK, few_digits, nothing, checkpoint=first_epoch)
     assert first_epoch.progress is not None and first_epoch.progress.epoch == 1
@@ -114,7 +117,9 @@ def test_float32_is_not_rounded_to_tf32():
     assert (rounded - exact).abs().max() < 1e-4 * exact.abs().max()
 
 
-@pytest.mark.parametrize("name", ["autoencoder, views", "full, plain", "supervised", "rotation"])
+@pytest.mark.parametrize(
+    "name", ["autoencoder, views", "full, plain", "supervised", "rotation", "bfloat16"]
+)
 def test_graph_computes_the_same_as_its_steps(name, few_digits, monkeypatch):
     replays = []
     replay = CudaGraph.replay

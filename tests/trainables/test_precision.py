@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional
 
 from tests.trainables.helpers import nothing
 from trainables.autoencoder import train as autoencoder
@@ -27,12 +29,23 @@ def gradients(precision, strategy):
     return torch.cat([value.grad.flatten() for value in models.parameters.values()])
 
 
-@pytest.mark.parametrize("strategy", ["loop", "vectorised", "products"])
+STRATEGIES = ["loop", "vectorised", "products"]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
 def test_bfloat16_rounds_gradients_a_little(strategy):
     exact, rounded = gradients("float32", strategy), gradients("bfloat16", strategy)
     assert rounded.dtype == torch.float32
     error = ((rounded - exact).norm() / exact.norm()).item()
     assert 1e-4 < error < 0.05  # 7 bits: up to 0.004 a factor
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES[1:])
+def test_strategies_differ_by_no_more_than_rounding(strategy):
+    """Which of them computes a cell is decided by its speed."""
+    exact, first = gradients("float32", "loop"), gradients("bfloat16", "loop")
+    rounding = (first - exact).norm()
+    assert (gradients("bfloat16", strategy) - first).norm() < 1.5 * rounding
 
 
 def test_tf32_is_as_float32_on_a_cpu():
@@ -51,16 +64,48 @@ def test_tf32_ends_with_its_block():
     lambda a: a @ a,
     lambda a: torch.matmul(a, a),
     lambda a: a.matmul(a),
-    lambda a: torch.nn.functional.linear(a, a, a[0]),
-    lambda a: torch.conv2d(a[None, None], a[None, None]),
+    lambda a: torch.bmm(a[None], a[None]),
+    lambda a: torch.baddbmm(a[None], a[None], a[None]),
+    lambda a: functional.linear(a, a, bias=a[0]),
+    lambda a: torch.conv2d(a[None, None], a[None, None], padding=1),
     lambda a: torch.conv_transpose2d(a[None, None], a[None, None]),
 ])  # fmt: skip
-def test_every_product_is_rounded_and_nothing_else(product):
+def test_products_are_rounded_and_float32_again(product):
     factor = torch.rand(4, 4, generator=torch.Generator().manual_seed(0))
+    exact, wanted = product(factor), product(factor.bfloat16()).float()
     with computing_in("bfloat16"):
-        assert product(factor).dtype == torch.bfloat16
-        assert factor.square().sum().dtype == torch.float32
-    assert product(factor).dtype == torch.float32
+        found = product(factor)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, wanted) and not torch.equal(found, exact)
+
+
+def test_whole_numbers_are_not_rounded():
+    factor = torch.full((2, 2), 1001)
+    with computing_in("bfloat16"):
+        assert torch.equal(factor @ factor, torch.full((2, 2), 2 * 1001**2))
+
+
+def test_layers_between_products_keep_their_weights():
+    model = nn.Sequential(nn.Linear(4, 4), nn.PReLU(), nn.LayerNorm(4), nn.Unflatten(1, (1, 4)),
+                          nn.Conv1d(1, 1, 1), nn.Flatten())  # fmt: skip
+    models = Replicates([model], CPU, "loop", precision="bfloat16")
+    models.backward(lambda model, inputs: model(inputs).square().mean(), torch.rand(1, 3, 4))
+    assert all(value.grad.abs().sum() > 0 for value in models.parameters.values())
+
+
+@pytest.mark.parametrize("objective", ["reconstruction", "variational", "contrastive"])
+def test_every_objectives_loss_is_nearly_the_same(objective, few_digits):
+    losses = {}
+    for precision in ("float32", "bfloat16"):
+        config = autoencoder.Config(
+            latent_dim=3, depth=2, width=4, epochs=1, objective=objective, augment=1.0,
+            contrastive_updates=2, precision=precision,
+        )  # fmt: skip
+        (line,) = autoencoder.train(config, range(1), few_digits, nothing).history[-1:]
+        losses[precision] = next(value for name, value in line.items() if name.endswith("loss")
+                                 or name == "train_mse")  # fmt: skip
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.02)
+    assert losses["bfloat16"] != losses["float32"]
 
 
 @pytest.mark.slow

@@ -121,7 +121,7 @@ def test_study_refuses_unshared_results_on_a_cluster(answers, monkeypatch, tmp_p
     from study import launch
 
     answers |= {"worker-1": replace(HERE, storage="is not there")}
-    monkeypatch.setattr(launch, "cluster", nullcontext)
+    monkeypatch.setattr("study.cluster.connect.cluster", nullcontext)
     monkeypatch.setattr(launch.ray, "put", lambda data: None)
     fail = lambda *arguments: pytest.fail("the study was started")  # noqa: E731
     monkeypatch.setattr(launch.Session, "compute", fail)

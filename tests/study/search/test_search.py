@@ -116,7 +116,9 @@ def test_search_that_loses_its_lease_writes_no_more(
 ):
     @contextmanager
     def lease(place):
-        yield Hold(lost)
+        hold = Hold()
+        hold.lost = lost
+        yield hold
 
     def interrupted(asked):
         raise Interrupted(signal.SIGINT)
