@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 import pandas as pd
+from markupsafe import Markup
 from matplotlib.figure import Figure
 from pandas.api.types import infer_dtype
 
@@ -111,8 +112,8 @@ class Section:
         return self.glance or (Glance(self.conclusions[0]) if self.conclusions else None)
 
 
-PLACEHOLDERS = {"figure": "\ue000figure\ue001", "table": "\ue000table\ue001"}
-"""Placeholder for the number of an element of each kind; its delimiters occur in no text."""
+PLACEHOLDERS = {kind: Markup(f"<{kind} number>") for kind in ("figure", "table")}
+"""Placeholder for the number of an element of each kind. No text contains one: `<` is escaped."""
 
 
 def templates(**options: Any) -> jinja2.Environment:
@@ -155,7 +156,7 @@ class Document:
     left_out: list[str] = field(default_factory=list)
     """Parts left out because images are missing, each as `section: part`."""
     files: dict[str, bytes] = field(default_factory=dict)
-    """Contents of figures and tables by path below the folder of the page."""
+    """Contents of figures and tables by path below the folder of the page; empty if `alone`."""
 
     def section(self, anchor: str, title: str, lead: str = "") -> Section:
         """Begin a section."""
@@ -197,13 +198,14 @@ class Document:
         self._add("explorer", **values)
 
     def figure(self, name: str, drawn: Figure, caption: str) -> None:
-        """Add a figure, with the files `figures/NAME.png` and `.svg`."""
+        """Add a figure, with the files `figures/NAME.png` and `.svg` unless `alone`."""
         path = f"figures/{_checked(name)}"
-        picture = self.files[f"{path}.png"] = figure_as_png(drawn)
+        picture = figure_as_png(drawn)
         drawn.set_layout_engine("none")  # skips a second layout, half of the SVG's time
         shown = None if shows_pictures(drawn) else inline(drawn)
-        svg = shown.file if shown else figure_as_svg(drawn)
-        self.files[f"{path}.svg"] = svg.encode()
+        if not self.alone:
+            svg = shown.file if shown else figure_as_svg(drawn)
+            self.files |= {f"{path}.png": picture, f"{path}.svg": svg.encode()}
         if shown and len(shown.svg) > EMBED_LIMIT:
             shown = None
         self._add(
@@ -224,7 +226,7 @@ class Document:
         shown: pd.DataFrame | None = None,
         opened: bool = False,
     ) -> None:
-        """Add a table, which the files `tables/NAME.csv` and `.parquet` hold whole.
+        """Add a table, which `tables/NAME.csv` and `.parquet`, if not `alone`, hold whole.
 
         The page shows the first `MOST_ROWS` rows of `shown`, which has some of its columns
         (default: all), folded unless `opened`.
@@ -259,15 +261,16 @@ class Document:
         self._add("download", caption=caption, count=len(table), files=self.save(name, table))
 
     def save(self, name: str, table: pd.DataFrame) -> dict[str, str]:
-        """Add a table's files, CSV and Parquet; return the link to the CSV by its file name.
+        """Add a table's files, CSV and Parquet, unless `alone`; return the link to the CSV by name.
 
         The link is a `data:` URI that holds the table, unless the table has more than
         `EMBED_LIMIT` characters and the page has files beside it.
         """
         path = f"tables/{_checked(name)}"
         text = table.to_csv(index=False)
-        self.files[f"{path}.csv"] = text.encode()
-        self.files[f"{path}.parquet"] = _of_one_type(table).to_parquet(index=False)
+        if not self.alone:
+            self.files[f"{path}.csv"] = text.encode()
+            self.files[f"{path}.parquet"] = _of_one_type(table).to_parquet(index=False)
         held = self.alone or len(text) <= EMBED_LIMIT
         return {f"{name}.csv": uri("text/csv", text.encode()) if held else f"{path}.csv"}
 
@@ -283,7 +286,7 @@ class Document:
         return path
 
     def render(self, **context: Any) -> str:
-        """The page. Adds the files of the table of conclusions."""
+        """The page. Adds the files of the table of conclusions, unless `alone`."""
         template = html_templates().get_template("report.html.j2")
         sentences = [
             (section.anchor, sentence, " ".join(section.cells))
@@ -302,10 +305,11 @@ class Document:
 def _numbered(page: str) -> str:
     """Number the figures and tables of a page: fill in the placeholders in order."""
     for kind, placeholder in PLACEHOLDERS.items():
-        parts = page.split(f'data-{kind}="')
+        # Only the start tag of an element has its placeholder in this attribute.
+        parts = page.split(f'data-{kind}="{placeholder}"')
         for number, part in enumerate(parts[1:], 1):
-            parts[number] = part.replace(placeholder, str(number))
-        page = f'data-{kind}="'.join(parts)
+            parts[number] = f'data-{kind}="{number}"' + part.replace(placeholder, str(number))
+        page = "".join(parts)
     return page
 
 

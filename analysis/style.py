@@ -89,9 +89,12 @@ def as_png(picture: ArrayLike) -> bytes:
 @styled()
 def figure_as_svg(drawn: Figure) -> str:
     """A figure as SVG, drawn once, without a date: the same figure gives the same text."""
-    buffer, dots = io.StringIO(), drawn.dpi
-    FigureCanvasSVG(drawn).print_svg(buffer, metadata={"Date": None})
-    drawn.set_dpi(dots)  # `print_svg` leaves its own
+    buffer, canvas, dots = io.StringIO(), drawn.canvas, drawn.dpi
+    try:
+        FigureCanvasSVG(drawn).print_svg(buffer, metadata={"Date": None})
+    finally:  # the figure has the new canvas now, and the resolution of `print_svg`
+        drawn.set_canvas(canvas)
+        drawn.set_dpi(dots)
     return buffer.getvalue()
 
 

@@ -51,8 +51,11 @@ def settings(studies: Sequence[Study]) -> pd.DataFrame:
     names = [e["name"] for study in studies for e in study.results.plan["experiments"]]
     lines = []
     for name in [name for name in dict.fromkeys(names) if names.count(name) > 1]:
-        values = {study.name: study.results.setting_values(name, short) for study in studies}
-        values = {study: of_it for study, of_it in values.items() if of_it}
+        values = {
+            study.name: study.results.setting_values(name, short)
+            for study in studies
+            if any(planned["name"] == name for planned in study.results.plan["experiments"])
+        }
         for setting in dict.fromkeys(s for of_it in values.values() for s in of_it):
             texts = {study: few(of_it.get(setting, ["–"])) for study, of_it in values.items()}
             same = len(set(texts.values())) == 1

@@ -98,11 +98,14 @@ def scorecard(
     - `mse`: squared error per pixel of the end points D(E(I)).
 
     Without judges, for images without labels, every pair counts and the judges' readings are NaN.
+    Raises ValueError if images have labels and `judges` is None.
 
     Rows of end points and of real images have the mean over the two. All models get the same pairs
     of images. The autoencoders are all replicates of `cells`, a mapping from cell to d; by default
     those of `cells_by_dimension`.
     """
+    if judges is None and results.dataset.classes:
+        raise ValueError(f"the images of {results.dataset.name} have labels: give judges")
     reader = Reader(judges, RealImages(results.dataset))
     chosen = [image_pairs(results, pair, images_per_pair) for pair in pairs_of(results)]
     tables = [

@@ -38,7 +38,10 @@ def conclusions(
 
 
 def budget(rows: pd.DataFrame) -> str:
-    """` after 4 epochs`; empty if rows differ in their epochs, or there are none."""
+    """` after 4 epochs`; empty if rows differ in their epochs, or there are none.
+
+    Raises KeyError if `rows` have no column `epochs`, as a table without columns.
+    """
     epochs = sorted(set(rows["epochs"]))
     return f" after {counted(epochs[0], 'epoch')}" if len(epochs) == 1 else ""
 

@@ -10,14 +10,19 @@ import base64
 import contextlib
 import json
 import os
+import re
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from analysis.document import Document, Glance, Section
+from analysis.document import NAME, Document, Glance, Section
 from trainables.data import cache_folder
 
 MOST = 200
 """Most sections that are kept: the latest, of 50 to 1,500 kB each."""
+
+FILE = re.compile(rf"(figures|tables)/{NAME.pattern}\.(png|svg|csv|parquet)")
+"""Names of the files of a section."""
 
 
 def folder() -> Path | None:
@@ -40,14 +45,28 @@ def read(key: str) -> Document | None:
         return None
     path = where / key
     try:
-        found = json.loads(path.read_bytes())
-        for section in found["sections"]:
-            section["glance"] = section["glance"] and Glance(**section["glance"])
-        sections = [Section(**section) for section in found["sections"]]
-        files = {name: base64.b64decode(content) for name, content in found["files"].items()}
+        document = _document(json.loads(path.read_bytes()))
         path.touch()
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None  # missing, cut off, or written by other code
+    return document
+
+
+def _document(found: Any) -> Document:
+    """The document with this content, as `keep` writes it.
+
+    Raises ValueError, LookupError, TypeError or AttributeError if it is something else.
+    """
+    for section in found["sections"]:
+        section["glance"] = section["glance"] and Glance(**section["glance"])
+    sections = [Section(**section) for section in found["sections"]]
+    for section in sections:
+        for texts in (section.elements, section.conclusions, section.cells):
+            if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+                raise TypeError(f"{texts!r} is not a list of texts")
+    files = {name: base64.b64decode(content) for name, content in found["files"].items()}
+    if not all(FILE.fullmatch(name) for name in files):
+        raise ValueError(f"some of {list(files)} are no names of files of a section")
     return Document(sections=sections, files=files)
 
 

@@ -107,6 +107,9 @@ def write(results: Results, beside: Executor | None = None) -> list[Document]:
     done |= {part.name: _write(part, results) for part in mine}
     if other:
         done |= other.result()
+        # The other process lacks a section whose cells were removed before it read the results.
+        lacking = [part for part in missing if part.name not in done]
+        done |= {part.name: _write(part, results) for part in lacking}
     for part in missing:
         kept.keep(keys[part.name], done[part.name])
     return [done[part.name] for part in found]

@@ -25,13 +25,13 @@ def write(document: Document, results: Results) -> None:
     varied = transfer.sensitivity(results)
     _, validation, test = results.images
     until = results.plan.get("until_decided")
-    matters = until["matters"] / 100 if until else None
+    negligible_below = until["matters"] / 100 if until else None
     section.conclusions = [
-        *transfer.conclusions(rows, test, validation, matters),
+        *transfer.conclusions(rows, test, validation, negligible_below),
         *transfer.sensitivity_conclusions(varied),
         *transfer.target_sentence(arms),
     ]
-    asked = transfer.pair_table(rows, "fixed", "full", matters)
+    asked = transfer.pair_table(rows, "fixed", "full", negligible_below)
     if len(asked):
         points = 100 * asked[["difference", "low", "high"]]
         section.glance = Glance(
@@ -44,8 +44,8 @@ def write(document: Document, results: Results) -> None:
     with document.where_data_allow("baselines on pixels"):
         pixel_baselines = transfer.baselines(results)
     _accuracies(document, rows, table, arms, pixel_baselines)
-    if matters is not None:
-        _decided(document, rows, matters)
+    if negligible_below is not None:
+        _decided(document, rows, negligible_below)
     _against_fixed(document, rows)
     _fixed_minus_full(document, rows)
     _sensitivity(document, varied)
@@ -90,17 +90,17 @@ def _accuracies(
     document.table("transfer", table, "Accuracy by cell", shown=table.drop(columns=["interval"]))
 
 
-def _decided(document: Document, rows: pd.DataFrame, matters: float) -> None:
+def _decided(document: Document, rows: pd.DataFrame, negligible_below: float) -> None:
     paths = transfer.decision_paths(rows)
     document.figure(
         "transfer_decisions",
-        transfer.draw_decisions(paths, matters),
+        transfer.draw_decisions(paths, negligible_below),
         f"What was known after each replicate: estimate and {PERCENT} interval, valid at every "
         "look, of the paired difference, mean over d; the grey band is what doesn't matter.",
     )
     document.table(
         "transfer_decisions",
-        transfer.decision_table(rows, matters),
+        transfer.decision_table(rows, negligible_below),
         "Comparisons to which replicates were added until they were decided; p values stay valid "
         "at every look, corrected for the numbers of labels (Holm)",
     )

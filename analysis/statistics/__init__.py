@@ -4,7 +4,8 @@ A few-shot accuracy depends on two random draws: the pretrained encoder that it 
 the labelled images. Rows that share an encoder or a subset are not independent, so a t interval
 over all rows is too narrow. `crossed_bootstrap` resamples both factors at once.
 
-`python tests/analysis/test_statistics.py` measures the coverages that its docstring quotes.
+`python tests/analysis/test_statistics.py` measures the coverages that the docstring of
+`crossed_bootstrap` quotes.
 """
 
 from analysis.statistics.crossed import crossed_bootstrap as crossed_bootstrap

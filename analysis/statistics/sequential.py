@@ -80,12 +80,13 @@ def sequential_p_value(values: ArrayLike) -> float:
     return float(confidence_sequence(x)["p"].iloc[-1]) if len(x) > 1 else math.nan
 
 
-def negligible(values: ArrayLike, matters: float, comparisons: int = 1) -> bool:
-    """Return whether the mean is known to lie within ± `matters`.
+def negligible(values: ArrayLike, negligible_below: float, comparisons: int = 1) -> bool:
+    """Return whether the mean is known to lie within ± `negligible_below`.
 
     This is judged by the intersection of all intervals of the confidence sequence, at Bonferroni's
     level for the number of `comparisons`, so that neither many looks nor many comparisons add
     error.
     """
-    known = confidence_sequence(values, 1 - LEVEL / comparisons).dropna()
-    return bool(len(known) and known["low"].max() > -matters and known["high"].min() < matters)
+    known = confidence_sequence(values, 1 - LEVEL / comparisons)
+    low, high = known["low"].max(), known["high"].min()  # NaN if no interval is bounded
+    return bool(-negligible_below < low and high < negligible_below)

@@ -19,6 +19,8 @@ from analysis.statistics import (
     sequential_p_value,
 )
 from analysis.transfer.arms import SETTING, at_one_setting, ordered
+from study.errors import StoreError
+from study.words import few
 
 ASSIGNED_ARM = "full"
 """The arm that the assignment asks to compare with `fixed`. Holm's correction treats its
@@ -76,6 +78,8 @@ def pairs_of(rows: pd.DataFrame, first: str, second: str, keys: list[str]) -> pd
 
     Encoders of different d or pretraining share only a replicate number, which stands for the
     random seed. The supervised network has no d, so each of its rows is paired with every d.
+
+    Raises `StoreError` if a pair of encoder and label subset occurs twice.
     """
     one, two = rows[rows["arm"] == first], rows[rows["arm"] == second]
     common = [key for key in keys if one[key].notna().all() and two[key].notna().all()]
@@ -86,9 +90,22 @@ def pairs_of(rows: pd.DataFrame, first: str, second: str, keys: list[str]) -> pd
     for side in ("_2", "_1"):
         pretrained = pairs[f"encoder_cell{side}"].notna()
         encoder = pairs[f"encoder_replicate{side}"].where(pretrained, encoder)
-    return pairs.assign(
+    pairs = pairs.assign(
         difference=pairs["test_accuracy_1"] - pairs["test_accuracy_2"], encoder=encoder
     )
+    require_distinct(pairs, [*keys, "encoder", "label_subset"], ["cell_1", "cell_2"])
+    return pairs
+
+
+def require_distinct(pairs: pd.DataFrame, keys: list[str], cells: list[str]) -> None:
+    """Raise `StoreError` if two pairs have the same `keys`; it names their values of `cells`."""
+    repeated = pairs[pairs.duplicated(keys, keep=False)]
+    if len(repeated):
+        names = sorted(set(repeated[cells].to_numpy().ravel()))
+        raise StoreError(
+            f"cells {few(names)}: some share their arm and setting, so a pair of encoder and label "
+            "subset occurs twice; a comparison needs one cell per arm and setting"
+        )
 
 
 def _difference_interval(pairs: pd.DataFrame) -> Interval:

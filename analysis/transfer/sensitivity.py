@@ -6,9 +6,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.results import Results
-from analysis.statistics import LEVEL, holm
+from analysis.statistics import LEVEL, holm_table
 from analysis.style import Series, draw_estimates, figure, styled
-from analysis.transfer.accuracies import in_points, over_replicates
+from analysis.transfer.accuracies import in_points, over_replicates, require_distinct
 from analysis.transfer.arms import rows_of
 
 VARIED = {"steps": "epochs", "rates": "rate_factor"}
@@ -21,10 +21,12 @@ AXIS_LABELS = {"steps": "optimiser steps of both arms", "rates": "factor of ever
 def sensitivity(results: Results) -> pd.DataFrame:
     """Encoder fixed minus everything trained, at other numbers of steps and at other rates.
 
-    Columns `varied` (`steps`, `rates`, or `tuned`: each arm at the steps and the rate with its
-    best validation accuracy), `value` (steps, or the factor of every rate; NaN if tuned),
-    `latent_dim`, `labels`, `difference`, `low`, `high`, `p`, `p_holm`, `pairs`, `fixed` and `full`
-    (mean validation accuracies), `interval`, `cells`. Empty if neither experiment has results.
+    Columns `latent_dim`, `varied` (`steps`, `rates`, or `tuned`: each arm at the steps and the rate
+    with its best validation accuracy), `value` (steps, or the factor of every rate; NaN if tuned),
+    `labels`, `difference`, `low`, `high`, `p`, `p_holm`, `pairs`, `fixed` and `full` (mean
+    validation accuracies), `interval`, `cells`. Empty if neither experiment has results.
+
+    Raises `StoreError` if an arm has two cells at the same setting.
     """
     known = {name: rows_of(results, name) for name in VARIED if len(results.of(name))}
     lines = []
@@ -37,8 +39,7 @@ def sensitivity(results: Results) -> pd.DataFrame:
         best = set(means.groupby(["labels", "freeze"]).idxmax().map(lambda index: index[-1]))
         for labels, group in every[every["cell"].isin(best)].groupby("labels"):
             lines += _line(group, varied="tuned", value=float("nan"), labels=labels)
-    table = pd.DataFrame(lines)
-    return table.assign(p_holm=holm(table["p"])) if len(table) else table
+    return holm_table(lines)
 
 
 def _line(rows: pd.DataFrame, **setting: object) -> list[dict[str, object]]:
@@ -48,6 +49,7 @@ def _line(rows: pd.DataFrame, **setting: object) -> list[dict[str, object]]:
     pairs = one.merge(two, on=keys, suffixes=("", "_full"))
     if pairs.empty:
         return []
+    require_distinct(pairs, keys, ["cell", "cell_full"])
     differences = pairs["test_accuracy"] - pairs["test_accuracy_full"]
     interval = over_replicates(differences, pairs["encoder_replicate"], pairs["label_subset"])
     line = {

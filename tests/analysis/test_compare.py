@@ -34,7 +34,8 @@ def errors(values):
 def scores(values):
     """Rows of classifiers with these test accuracies."""
     return [{"replicate": r, "label_subset": r, "encoder_replicate": r, "val_accuracy": v,
-             "test_accuracy": v} for r, v in enumerate(values)]  # fmt: skip
+             "test_accuracy": v, "epochs": 100, "learning_rate": 0.01,
+             "encoder_learning_rate": 0.001} for r, v in enumerate(values)]  # fmt: skip
 
 
 def make(folder, data="one", **experiments):
@@ -130,6 +131,15 @@ def test_setting_that_differs_is_not_a_key(two):
     assert table.loc["epochs", ["a", "b"]].tolist() == ["1", "3"]
     assert table.loc["replicates", ["a", "b"]].tolist() == ["4", "5"]
     assert set(table.index) == {"batch_size", "epochs", "replicates"}
+
+
+def test_experiment_without_cells_differs_in_every_setting(tmp_path):
+    make(tmp_path / "a", autoencoder=[(AUTOENCODER, errors([0.1]))])
+    make(tmp_path / "b", autoencoder=[], other=[({"size": 1}, errors([1.0]))])
+    table = facts.settings(studies.read([tmp_path / "a", tmp_path / "b"]))
+    assert set(table["setting"]) == {*AUTOENCODER, "replicates"}
+    assert set(table["b"]) == {"–"}
+    assert not table["same"].any()
 
 
 def test_setting_that_tells_cells_apart_is_a_key(tmp_path):

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import io
 import re
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from analysis import document
-from analysis.document import Document
+from analysis.document import PLACEHOLDERS, Document
 from analysis.style import figure
+
+CONTEXT: dict[str, Any] = {
+    "title": "", "subtitle": "", "missing": [], "cells": 1, "provenance": {}, "trouble": "",
+    "command": "", "citation": "",
+}  # fmt: skip
+"""What `Document.render` needs."""
 
 
 @pytest.fixture
@@ -64,3 +71,35 @@ def test_parquet_stores_mixed_columns_as_words(page: Document) -> None:
     kept = pd.read_parquet(io.BytesIO(page.files["tables/mixed.parquet"]))
     assert kept["d"].tolist()[:2] == ["2", "pixel blend"] and pd.isna(kept["d"][2])
     assert kept["x"].dtype == float
+
+
+def test_page_alone_stores_no_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = Document(alone=True)
+    alone.section("one", "One")
+    for name, most in (("drawing", 10**6), ("picture", 10)):
+        monkeypatch.setattr(document, "EMBED_LIMIT", most)
+        alone.figure(name, figure()[0], "A figure.")
+    alone.table("table", pd.DataFrame({"number": range(20)}), "Numbers")
+    alone.download("download", pd.DataFrame({"number": range(20)}), "Numbers")
+    assert "Figure 2" in alone.render(**CONTEXT)
+    assert alone.files == {}
+    links = dict(re.findall('download="(.*?)" href="(.*?)"', html(alone)))
+    assert links.keys() == {"table.csv", "download.csv"}
+    assert all(link.startswith("data:text/csv;base64,") for link in links.values())
+
+
+def test_label_like_a_start_tag_is_no_figure(page: Document) -> None:
+    label = f'data-figure="{PLACEHOLDERS["figure"]}" data-table="1'
+    for name in ("first", "second"):
+        drawn, axes = figure()
+        axes.plot([1, 2], [3, 4], label=label)
+        axes.legend()
+        page.figure(name, drawn, label)
+        page.table(name, pd.DataFrame({label: [label]}), label)
+    text = page.render(**CONTEXT)
+    for kind in ("figure", "table"):
+        numbers = re.findall(rf'<(?:figure|details)[^>]* data-{kind}="(.*?)"', text)
+        assert numbers == ["1", "2"]
+        assert re.findall(rf'"label">{kind.title()} (.*?)\.<', text) == ["1", "2"]
+    drawings = re.findall("<svg.*?</svg>", text, re.DOTALL)
+    assert sum('data-figure="&lt;figure number&gt;"' in drawing for drawing in drawings) == 2

@@ -72,7 +72,7 @@ def test_every_text_of_a_document_is_escaped():
 
 
 @pytest.mark.parametrize("name", [*HOSTILE, "", ".", "a/b", "a b", "-rf", "a\n", "é", "a.b"])
-def test_unsafe_file_name_is_refused(name):
+def test_unsafe_file_name_is_refused(name, tmp_path):
     document = Document()
     document.section("one", "One")
     table = pd.DataFrame({"a": [1]})
@@ -85,6 +85,14 @@ def test_unsafe_file_name_is_refused(name):
         with pytest.raises(StoreError, match="can't be the name of a file"):
             attempt()
     assert document.files == {}
+    document.write(
+        tmp_path / "a" / "page", title="", subtitle="", missing=[], cells=1, provenance={},
+        trouble="", command="", citation="",
+    )  # fmt: skip
+    assert {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")} == {
+        "a", "a/page", "a/page/index.html", "a/page/figures", "a/page/tables",
+        "a/page/tables/conclusions.csv", "a/page/tables/conclusions.parquet",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("text", [FORMULA, "$x$", "$", "a$b", r"\$x\$", r"\\$", "\\"])

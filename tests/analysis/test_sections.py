@@ -1,6 +1,9 @@
 """Cached sections of a report, and which of them are rewritten."""
 
+import json
 import shutil
+from concurrent.futures import Future
+from types import SimpleNamespace
 
 import pytest
 
@@ -100,6 +103,73 @@ def test_damaged_or_foreign_sections_are_rewritten(first, written, cache, tmp_pa
     report.write(folder)
     assert {"reconstruction", "interpolation", "correlation", "transfer"} <= set(written)
     assert files(folder) == files(first)
+
+
+def section(**fields):
+    """The content of a kept section with these fields."""
+    whole = {"anchor": "one", "title": "One", "glance": None, **fields}
+    return {"sections": [whole], "files": {}}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [],
+        "sections",
+        {"sections": ["one"], "files": {}},
+        {"sections": [], "files": ["figures/a.png"]},
+        {"sections": [], "files": {"figures/a.png": 1}},
+        section(unknown=""),
+        section(glance="The error falls."),
+        section(elements="<p>text</p>"),
+        section(elements=[1]),
+        section(conclusions=None),
+        section(conclusions=[None]),
+        section(cells={"a": "b"}),
+        section(cells=[["a"]]),
+        *(
+            {"sections": [], "files": {name: ""}}
+            for name in (
+                "../x.csv", "/x.csv", "index.html", "figures/../x.png", "figures/a.html",
+                "tables/.csv", "tables/a/b.csv", "tables/-a.csv", "tables/a.csv\n", "tables/é.csv",
+            )
+        ),
+    ],
+)  # fmt: skip
+def test_damaged_section_is_not_read(content, tmp_path, monkeypatch):
+    monkeypatch.setenv("STUDY_CACHE_DIR", str(tmp_path))
+    (tmp_path / "one").write_text(json.dumps(content))
+    assert kept.read("one") is None
+
+
+def test_kept_section_is_read_as_it_was_written(tmp_path, monkeypatch):
+    monkeypatch.setenv("STUDY_CACHE_DIR", str(tmp_path))
+    document = Document(files={"figures/a-b_1.png": b"1", "tables/2.parquet": b"2"})
+    document.section("one", "One").conclusions = ["It falls."]
+    document.text("Text.")
+    kept.keep("one", document)
+    assert kept.read("one") == document
+
+
+def test_part_that_the_other_process_lacks_is_written_here(small_results, tmp_path, monkeypatch):
+    """A cell may be removed before the other process reads the results."""
+    monkeypatch.setenv("STUDY_CACHE_DIR", str(tmp_path))
+    names = []
+
+    def write(part, results):
+        names.append(part.name)
+        return Document()
+
+    def submit(*task):
+        future = Future()
+        future.set_result({})
+        return future
+
+    monkeypatch.setattr(sections, "_write", write)
+    documents = sections.write(small_results, SimpleNamespace(submit=submit))
+    every = [part.name for part in sections.parts(small_results)]
+    assert sorted(names) == sorted(every)
+    assert len(documents) == len(every)
 
 
 def test_a_part_that_lacks_images_is_not_kept(tmp_path, monkeypatch):

@@ -10,9 +10,12 @@ from inspect import get_annotations, getmembers, isfunction
 from pathlib import Path
 
 import matplotlib
+import pytest
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 
 import analysis
 from analysis import theory
+from analysis.style import figure_as_svg
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = {
@@ -48,6 +51,23 @@ def test_figure_can_be_shown_under_other_settings():
     before = figure.canvas.print_figure(io.BytesIO(), format="png")
     with matplotlib.rc_context({"text.usetex": True}):  # would need LaTeX
         assert figure.canvas.print_figure(io.BytesIO(), format="png") == before
+
+
+def test_svg_leaves_canvas_and_resolution_of_the_figure(monkeypatch):
+    figure = theory.draw_stationary_points()
+    figure.set_dpi(123)
+    canvas = figure.canvas
+    figure_as_svg(figure)
+    assert (figure.canvas, figure.dpi) == (canvas, 123)
+
+    def fail(self, *given, **options):
+        self.figure.set_dpi(72)
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(FigureCanvasSVG, "print_svg", fail)
+    with pytest.raises(OSError, match="full"):
+        figure_as_svg(figure)
+    assert (figure.canvas, figure.dpi) == (canvas, 123)
 
 
 def test_every_function_that_draws_a_figure_is_styled():

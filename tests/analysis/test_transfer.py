@@ -1,12 +1,18 @@
 """Question 4's tables and sentences against known truths."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
 from analysis import transfer
+from analysis.results import load
 from analysis.statistics import sequential_p_value
+from study.errors import StoreError
+from study.experiments import EXPERIMENTS
+from study.grid import override
 
 ENCODERS, SUBSETS = 4, 8
 
@@ -53,6 +59,25 @@ def test_pairing_removes_the_luck_of_the_subset():
     # Unpaired, the intervals of the two arms overlap: the luck is 25 times the noise.
     arms = transfer.summary(rows).set_index(["latent_dim", "labels", "freeze"])
     assert arms.loc[(2, 20, "fixed"), "low"] < arms.loc[(2, 20, "full"), "high"]
+
+
+def test_tie_counts_as_half_a_win():
+    rows = rows_with(0.0, dims=(2,), labels=(20,))
+    rows["test_accuracy"] = 0.5
+    gains = [0.1, 0.1, 0.2, 0.1, 0.1, -0.1, -0.2, 0.0]
+    rows.loc[rows["freeze"] == "fixed", "test_accuracy"] += gains
+    table = transfer.differences(rows)
+    assert table["probability"].tolist() == [5.5 / 8]
+    assert table["difference"].tolist() == pytest.approx([np.mean(gains)])
+
+
+@pytest.mark.parametrize("compare", [transfer.differences, transfer.against])
+def test_pair_that_occurs_twice_is_refused(compare):
+    rows = rows_with(0.02)
+    again = rows[rows["cell"] == "full-2-20"].assign(cell="another")
+    with pytest.raises(StoreError, match=r"^cells another fixed-2-20 full-2-20: ") as refused:
+        compare(pd.concat([rows, again], ignore_index=True))
+    assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -326,11 +351,28 @@ def test_one_setting_has_the_deepest_encoders():
     )
 
 
-def test_asked_batch_size_differs_from_the_one_used(small_results):
+def test_asked_batch_size_differs_from_the_one_used(digits, compute_study, tmp_path):
     """0 asks for all labels at once; the rows have the number that was used."""
-    rows = transfer.rows_of(small_results)
-    assert set(rows["asked_batch_size"]) == {0}
-    assert (rows["batch_size"] == rows["labels"]).any()
+    place = {"latent_dim": (2,), "depth": (2,)}
+    brief = {"epochs": 1, "width": 4, "replicates": 1}
+    arms = {"labels": (20,), "freeze": ("fixed", "propagation"), "batch_size": (0, 10)}
+    experiments = [
+        override(EXPERIMENTS["autoencoder"], {**place, "batch_size": (64,)}, brief),
+        override(EXPERIMENTS["fewshot"], {**place, **arms}, {**brief, "pseudo_epochs": 1}),
+    ]
+    results = load(compute_study("fewshot", experiments, digits, tmp_path).address)
+    configs = {cell["id"]: cell["config"] for cell in results.planned("fewshot")["cells"]}
+    rows = transfer.rows_of(results).set_index("cell")
+    assert rows["asked_batch_size"].to_dict() == {
+        cell: config["batch_size"] for cell, config in configs.items()
+    }
+    used = {
+        (config["freeze"], config["batch_size"]): rows.loc[cell, "batch_size"]
+        for cell, config in configs.items()
+    }
+    assert used.items() >= {
+        ("fixed", 0): 20, ("fixed", 10): 10, ("propagation", 0): 256
+    }.items()  # fmt: skip
 
 
 # --- decided by looking again and again ----------------------------------------------------------
@@ -374,3 +416,50 @@ def test_each_comparison_has_a_panel_with_its_path():
     assert line.get_xdata().tolist() == list(range(1, SUBSETS + 1))
     last = paths[(paths["labels"] == 20) & (paths["arm"] == "fixed")]["estimate"].iloc[-1]
     assert line.get_ydata()[-1] == pytest.approx(100 * last)
+
+
+# --- other steps and rates -----------------------------------------------------------------------
+
+
+def at_other_steps(gains):
+    """Results of arms at 50 and 100 steps, where `fixed` beats `full` by these gains."""
+    lines = [
+        {"cell": f"{arm}-{steps}", "latent_dim": 14, "depth": 3, "labels": 20, "freeze": arm,
+         "pretraining": "plain", "epochs": steps, "replicate": replicate,
+         "label_subset": replicate, "encoder_replicate": replicate,
+         "val_accuracy": 0.5, "test_accuracy": 0.5 + gain * (arm == "fixed")}
+        for arm in ("fixed", "full")
+        for steps in (50, 100)
+        for replicate, gain in enumerate(gains)
+    ]  # fmt: skip
+    tables = {"steps": pd.DataFrame(lines)}
+    return SimpleNamespace(plan={"experiments": []}, classes=tuple("0123456789"),
+                           of=lambda name: tables.get(name, pd.DataFrame()))  # fmt: skip
+
+
+def test_sensitivity_has_corrected_p_values_beside_p():
+    table = transfer.sensitivity(at_other_steps([0.02, 0.03, 0.04]))
+    assert list(table) == [
+        "latent_dim", "varied", "value", "labels", "difference", "low", "high", "p", "p_holm",
+        "pairs", "fixed", "full", "interval", "cells",
+    ]  # fmt: skip
+    tested = stats.ttest_1samp([0.02, 0.03, 0.04], 0)
+    assert table["varied"].tolist() == ["steps", "steps", "tuned"]
+    assert table["p_holm"].tolist() == pytest.approx([3 * tested.pvalue] * 3)
+
+
+def test_sensitivity_of_one_replicate_has_no_interval():
+    (said,) = transfer.sensitivity_conclusions(transfer.sensitivity(at_other_steps([0.02])))
+    assert "d = 14, 20 labels, n = 1, in percentage points: " in said
+    assert ": +2.0 (n = 1, no interval) at 50, +2.0 (n = 1, no interval) at 100 steps: " in said
+    assert "steps: undecided at each." in said
+    assert "nan" not in said
+
+
+def test_arm_of_two_cells_at_the_same_steps_is_refused():
+    results = at_other_steps([0.02, 0.03])
+    steps = results.of("steps")
+    again = steps[steps["cell"] == "full-50"].assign(cell="another")
+    results.of = lambda name: pd.concat([steps, again]) if name == "steps" else pd.DataFrame()
+    with pytest.raises(StoreError, match=r"^cells another fixed-50 full-50: "):
+        transfer.sensitivity(results)

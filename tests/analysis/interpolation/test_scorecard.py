@@ -57,6 +57,11 @@ def test_image_pairs_have_their_digits_and_never_change(small_results: Results) 
     assert len(everything.first) == len(everything.second) == 100
 
 
+def test_images_with_labels_need_judges(small_results: Results) -> None:
+    with pytest.raises(ValueError, match="the images of mnist-5k have labels: give judges"):
+        scorecard(small_results, None)
+
+
 def test_one_line_per_model_pair_control_and_judge(
     table: pd.DataFrame, small_results: Results
 ) -> None:
