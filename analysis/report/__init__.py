@@ -32,14 +32,14 @@ from trainables.data import pixels
 def write(
     folder: str | Path,
     damaged: Mapping[Block, str] | None = None,
-    beside: Executor | None = None,
+    executor: Executor | None = None,
     data_dir: str | Path | None = None,
 ) -> Path | str:
     """Write `report/` of a results folder; return the path of the page, or its URI on object
     storage.
 
     `damaged` and `data_dir` are as for `analysis.results.load`: without `damaged`, every block is
-    verified first. With `beside`, one of its processes does about half of the work.
+    verified first. With an `executor`, one of its processes does about half of the work.
 
     Raises `StoreError` if the folder has no study, no cell is finished, or `data_dir` doesn't hold
     the images. Raises `DataMissing` after writing the page if parts of it need images that can't be
@@ -55,7 +55,7 @@ def write(
     results.store.place.delete(STAMP)  # the new report may be less complete
     document = Document()
     with results.store.place.working_folder("report") as report:
-        for section in sections.write(results, beside):
+        for section in sections.write(results, executor):
             document.add(section)
         document.save("missing", results.missing)
         document.write(report, **_context(results, results.missing.to_dict("records")))

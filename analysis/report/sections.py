@@ -87,10 +87,10 @@ def parts(results: Results) -> list[Part]:
     return [*shipped, *own, *searches, *theory_part]
 
 
-def write(results: Results, beside: Executor | None = None) -> list[Document]:
+def write(results: Results, executor: Executor | None = None) -> list[Document]:
     """The sections in the order of the page.
 
-    Sections that aren't kept are written by this process and, if given, a process of `beside`.
+    Sections that aren't kept are written by this process and, if given, one of the `executor`.
     """
     found = parts(results)
     keys = {part.name: _key(part, results) for part in found}
@@ -99,11 +99,11 @@ def write(results: Results, beside: Executor | None = None) -> list[Document]:
     mine = missing
     other: Future[dict[str, Document]] | None = None
     # Images are looked for here first; otherwise both processes would download missing ones.
-    if beside and len(missing) > 1 and not isinstance(results.source.found, DataMissing):
+    if executor and len(missing) > 1 and not isinstance(results.source.found, DataMissing):
         where = results.store.address, results.damaged, results.source.data_dir
         names = {part.name for part in _half(missing)}
         mine = [part for part in missing if part.name not in names]
-        other = beside.submit(_write_in, *where, names)
+        other = executor.submit(_write_in, *where, names)
     done |= {part.name: _write(part, results) for part in mine}
     if other:
         done |= other.result()

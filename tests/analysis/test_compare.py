@@ -34,8 +34,7 @@ def errors(values):
 def scores(values):
     """Rows of classifiers with these test accuracies."""
     return [{"replicate": r, "label_subset": r, "encoder_replicate": r, "val_accuracy": v,
-             "test_accuracy": v, "epochs": 100, "learning_rate": 0.01,
-             "encoder_learning_rate": 0.001} for r, v in enumerate(values)]  # fmt: skip
+             "test_accuracy": v} for r, v in enumerate(values)]  # fmt: skip
 
 
 def make(folder, data="one", **experiments):

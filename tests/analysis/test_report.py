@@ -39,8 +39,8 @@ def test_second_process_writes_the_same_report(written, tmp_path):
     """The sections keep their order, though another one is written last."""
     folder = tmp_path / "results"
     shutil.copytree(written, folder, ignore=shutil.ignore_patterns("report"))
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as beside:
-        report.write(folder, beside=beside)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as executor:
+        report.write(folder, executor=executor)
     pages = [(of / "report" / "index.html").read_text() for of in (written, folder)]
     titles = [re.findall("<h2.*?</h2>", page) for page in pages]
     assert len(titles[0]) >= 5 and titles[1] == titles[0]
