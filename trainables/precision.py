@@ -39,7 +39,8 @@ class ProductsInBfloat16(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         named = dict(kwargs or {})
-        if func not in PRODUCTS or args[0].dtype != torch.float32:
+        factors = [each for each in (*args, *named.values()) if isinstance(each, Tensor)]
+        if func not in PRODUCTS or factors[0].dtype != torch.float32:
             return func(*args, **named)
         rounded = map(_rounded, args)
         return func(*rounded, **{name: _rounded(each) for name, each in named.items()}).float()

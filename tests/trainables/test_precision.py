@@ -67,6 +67,7 @@ def test_tf32_ends_with_its_block():
     lambda a: torch.bmm(a[None], a[None]),
     lambda a: torch.baddbmm(a[None], a[None], a[None]),
     lambda a: functional.linear(a, a, bias=a[0]),
+    lambda a: functional.linear(input=a, weight=a),
     lambda a: torch.conv2d(a[None, None], a[None, None], padding=1),
     lambda a: torch.conv_transpose2d(a[None, None], a[None, None]),
 ])  # fmt: skip

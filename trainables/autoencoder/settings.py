@@ -15,7 +15,7 @@ OPTIMISERS = ("adamw", "muon")
 """Optimisers of the decoder's matrices; AdamW always trains the rest."""
 
 PRECISIONS = ("float32", "tf32", "bfloat16")
-"""Arithmetics of the products in training: see `Config.precision`."""
+"""Precisions of the products in training: see `Config.precision`."""
 
 OBJECTIVES = ("reconstruction", "variational", "contrastive")
 """Objectives of an encoder: see `Config.objective`."""
@@ -75,7 +75,7 @@ class Config(Settings):
     """`adamw`, or `muon`, which uses Muon for the decoder's matrices and AdamW for the rest, and
     needs fewer epochs and a larger learning rate."""
     precision: str = added("float32")
-    """Arithmetic of the products in training: `float32`; or `tf32` or `bfloat16`, which the tensor
+    """Precision of the products in training: `float32`; or `tf32` or `bfloat16`, which the tensor
     cores of a GPU compute faster. Errors are computed in float32 in any case."""
     seed: int = 0
     """Replicate r's generators are seeded from this and r."""
