@@ -46,7 +46,7 @@ class Measure:
     column: str
     """Column of rows without its prefix `val_` or `test_`; also the hub's name of the metric."""
     best: str
-    """Whether less (`min`) or more (`max`) is better."""
+    """`min` if less is better, `max` if more is."""
     task: str
     """Hugging Face's name of the task."""
     digits: int

@@ -41,21 +41,21 @@ class Experiment:
     parent_choices: Mapping[str, Mapping[Any, Mapping[str, Any]]] = field(default_factory=dict)
     """Further settings of the parent, by a setting of the cell and its value."""
     builds_on_parent: Callable[[Mapping[str, Any]], bool] = lambda config: True
-    """Whether a cell with this configuration needs a parent."""
+    """True if a cell with this configuration needs a parent."""
     check_of: str | None = None
     """Name of the experiment whose grid this one trains in part, under other settings: see
     `check`."""
     derive: Callable[[Experiment], Experiment] = lambda base: base
     """Turns the checked experiment, with preset and options applied, into this one."""
     on_gpu: Callable[[Mapping[str, Any]], bool] = lambda config: True
-    """Whether a cell with this configuration gains from a GPU. The others run on CPU cores
+    """True if a cell with this configuration gains from a GPU. The others run on CPU cores
     meanwhile."""
     probe_settings: Mapping[str, Any] = field(default_factory=lambda: {"epochs": 1})
     """Overrides for the run that measures GPU memory: they shorten it, but need as much memory."""
     metric: str = "val_mse"
     """The column that says how good a cell is, on the validation split."""
     best: str = "min"
-    """Whether less (`min`) or more (`max`) of `metric` is better."""
+    """`min` if less of `metric` is better, `max` if more is."""
 
     def recipe(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:
         """The recipe for cells with the `latent_dim` of `settings`; empty if there is none."""

@@ -72,7 +72,7 @@ def cell_id(
 
 
 def has_setting(experiment: Experiment, name: str) -> bool:
-    """Whether the experiment has a setting of this name, the number of replicates included."""
+    """True if the experiment has a setting of this name, the number of replicates included."""
     known = fields(experiment.settings_module().Config)
     return name == "replicates" or name in {setting.name for setting in known}
 

@@ -44,9 +44,9 @@ class Task:
     losses: int = 0
     """Tries that ended because its worker, its host or the host's memory failed."""
     whole_host: bool = False
-    """Whether it gets a whole host, after all other ready tasks. Only a lost task does."""
+    """True if it gets a whole host, after all other ready tasks. Only a lost task does."""
     resumable: bool = False
-    """Whether it may have a checkpoint of all its replicates, and so must not be divided."""
+    """True if it may have a checkpoint of all its replicates, and so must not be divided."""
     failed_on: str = ""
     """Id of the node of the latest loss."""
     trial: int = 0

@@ -52,7 +52,7 @@ class Kind:
     count: int = 0
     """Number of blocks seen."""
     earlier: bool = False
-    """Whether they were seen only in earlier runs."""
+    """True if they were seen only in earlier runs."""
 
     @property
     def deviation(self) -> float:

@@ -60,13 +60,13 @@ class Study:
     until: Until | None = None
     """When to stop adding replicates; None adds none."""
     log: str = "auto"
-    """Whether Tune writes TensorBoard files: see `study.launch.Session`."""
+    """True if Tune writes TensorBoard files: see `study.launch.Session`."""
     data_options: Options = WHOLE
     """The part and form of the data that are used."""
     pairs: tuple[tuple[str, str], ...] = ()
     """Classes to interpolate between, if the user named any."""
     report: bool = True
-    """Whether the report is written."""
+    """True if the report is written."""
 
     @property
     def title(self) -> str:

@@ -147,7 +147,7 @@ def disturb(ray: Ray, folder: Path, log: Path, minutes: float, hand: random.Rand
 
 
 def is_same(out: Path, wanted: list[pd.DataFrame]) -> bool:
-    """Whether a results folder has the undisturbed tables, nothing damaged and nothing failed."""
+    """True if a results folder has the undisturbed tables, nothing damaged and nothing failed."""
     store = Store(out)
     damaged, failures = store.verify(store.blocks()), store.failures()
     try:

@@ -136,7 +136,7 @@ def disturbed(name: str, folder: Path, times: int, hand: random.Random) -> int:
 
 
 def same(name: str, out: Path, calm: Path) -> bool:
-    """Whether a results folder has the undisturbed rows. A search's trials depend on the order in
+    """True if a results folder has the undisturbed rows. A search's trials depend on the order in
     which others end: those that both have are compared."""
     found, wanted = tables(out), tables(calm)
     for one, other in zip(found, wanted, strict=True):

@@ -48,7 +48,7 @@ class Part:
     """The experiments that it sees. It is left out if no cell of the first is finished."""
     write: Callable[[Document, Results], None]
     plain: bool = False
-    """Whether it leaves out autoencoders that are not plain and that classifiers start from."""
+    """True if it leaves out autoencoders that are not plain and that classifiers start from."""
     seconds: float = 1.0
     """Rough seconds to write it for a quick study; used to split the work between two processes."""
 

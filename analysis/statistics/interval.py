@@ -45,7 +45,7 @@ class Interval:
 
     @property
     def bounded(self) -> bool:
-        """Whether the data determined both bounds."""
+        """True if the data determined both bounds."""
         return not (math.isnan(self.low) or math.isnan(self.high))
 
     def excludes(self, value: float) -> bool:

@@ -32,11 +32,11 @@ class Check:
     allowed: float
     """The bound that the measured number is compared with."""
     comparison: Literal["at most", "at least"]
-    """Whether the measured number must be at most or at least the allowed one."""
+    """`at most` or `at least`: how the measured number must compare with the allowed one."""
 
     @property
     def passed(self) -> bool:
-        """Whether the comparison holds; False if the measured number is NaN."""
+        """True if the comparison holds; False if the measured number is NaN."""
         if self.comparison == "at most":
             return self.measured <= self.allowed
         return self.measured >= self.allowed

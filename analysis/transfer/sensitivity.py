@@ -1,4 +1,4 @@
-"""Whether the budget decides which arm is better: two arms at other steps and other rates."""
+"""Does the budget decide which arm is better? Two arms at other steps and other rates."""
 
 from __future__ import annotations
 

@@ -49,9 +49,9 @@ class Facts:
     gpus: tuple[str, ...]
     """Names of the GPUs that torch sees."""
     token: bool
-    """Whether Ray's processes there ask for a token."""
+    """True if Ray's processes there ask for a token."""
     token_is_private: bool
-    """Whether only its owner can read the token's file, if there is one."""
+    """True if only its owner can read the token's file, if there is one."""
     storage: str
     """Why the results folder can't be used from there, or isn't the same; empty if all is well."""
     clock: float
@@ -73,7 +73,7 @@ def facts(results: str, mark: str, has_gpus: bool) -> Facts:
 
 
 def is_private(path: Path) -> bool:
-    """Whether only its owner has access to a file, if there is one."""
+    """True if only its owner has access to a file, if there is one."""
     return not path.exists() or path.stat().st_mode & 0o077 == 0
 
 

@@ -26,7 +26,7 @@ class Setting:
 
     name: str
     applies: Condition = field(default=lambda settings: True, kw_only=True)
-    """Whether the setting has an effect on an experiment with these settings."""
+    """True if the setting has an effect on an experiment with these settings."""
 
 
 @dataclass(frozen=True)
@@ -110,12 +110,12 @@ def arm(*names: str) -> Condition:
 
 
 def sees_views(settings: Mapping[str, Any]) -> bool:
-    """Whether the few-shot classifier learns from augmented views."""
+    """True if the few-shot classifier learns from augmented views."""
     return FewShot(**settings).sees_views or settings["freeze"] == "consistency"
 
 
 def has_head(settings: Mapping[str, Any]) -> bool:
-    """Whether the few-shot classifier has the MLP head."""
+    """True if the few-shot classifier has the MLP head."""
     return settings["freeze"] not in ("consistency", *HEADS)
 
 

@@ -45,7 +45,7 @@ class Budget:
     """Seconds after which no trial begins."""
 
     def is_spent(self, trials: int, seconds: float) -> bool:
-        """Whether no further trial may begin."""
+        """True if no further trial may begin."""
         return trials >= self.trials or seconds >= self.seconds
 
 
@@ -211,11 +211,11 @@ class Suggestions:
         return float(self.study.user_attrs.get("seconds", 0.0))
 
     def is_exhausted(self) -> bool:
-        """Whether every point of the space has been tried."""
+        """True if every point of the space has been tried."""
         return len(self.ended()) >= self.problem.size
 
     def is_spent(self, budget: Budget) -> bool:
-        """Whether no further trial may begin."""
+        """True if no further trial may begin."""
         return self.is_exhausted() or budget.is_spent(len(self.ended()), self.seconds)
 
     def ended(self) -> list[FrozenTrial]:
@@ -243,7 +243,7 @@ class Suggestions:
 
 
 def is_void(trial: FrozenTrial) -> bool:
-    """Whether a trial doesn't count: it was interrupted, or repeats the point of another.
+    """True if a trial doesn't count: it was interrupted, or repeats the point of another.
 
     Such a trial failed without a reason. In older databases, a repeated trial has `REPETITION` as
     its reason.

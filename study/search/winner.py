@@ -57,7 +57,7 @@ def find_winner(suggestions: Suggestions, replicates: int) -> Winner | None:
 
 
 def is_done(store: Store, cell: Cell) -> bool:
-    """Whether the store has all replicates of a cell."""
+    """True if the store has all replicates of a cell."""
     return not cell.missing(store.blocks())
 
 

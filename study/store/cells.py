@@ -120,7 +120,7 @@ class Store:
             raise self._older()
 
     def exists(self) -> bool:
-        """Whether `create` has prepared this place. Raises `StoreError` for another format."""
+        """True if `create` has prepared this place. Raises `StoreError` for another format."""
         found = self.file("format.json")
         if found not in (None, FORMAT):
             raise self._older()
@@ -161,7 +161,7 @@ class Store:
         return {cell: list(found) for cell, found in self._known.items()}
 
     def has(self, block: Block) -> bool:
-        """Whether a block is finished."""
+        """True if a block is finished."""
         return block.marker in self._listed(block.cell).get(block, ())
 
     def verify(self, cells: Collection[str]) -> dict[Block, str]:
@@ -519,7 +519,7 @@ def by_cell(blocks: Iterable[Block]) -> dict[str, list[range]]:
 
 
 def looks_whole(files: Mapping[str, int]) -> bool:
-    """Whether a block's files are the marker and one file of arrays, of the size in its name."""
+    """True if a block's files are the marker and one file of arrays, of the size in its name."""
     arrays = [size for name, size in files.items() if name.endswith(f"-{size}.safetensors")]
     return len(files) == 2 and len(arrays) == 1
 

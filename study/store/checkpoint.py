@@ -38,7 +38,7 @@ class FileCheckpoint:
         """The epoch after which this try resumed; None if it started anew."""
 
     def due(self) -> bool:
-        """Whether the last save was at least `interval` seconds ago."""
+        """True if the last save was at least `interval` seconds ago."""
         return time.monotonic() - self.last >= self.interval
 
     def save(self, progress: Progress) -> None:

@@ -16,19 +16,19 @@ PLAN = ("study", "command", "dataset", "fingerprint")
 
 
 def is_flat(content: Any) -> bool:
-    """Whether this is a dictionary of numbers, strings, booleans and nulls."""
+    """True if this is a dictionary of numbers, strings, booleans and nulls."""
     return isinstance(content, dict) and all(
         value is None or isinstance(value, str | int | float) for value in content.values()
     )
 
 
 def is_list_of(kind: type, content: Any) -> bool:
-    """Whether this is a list of values of one type."""
+    """True if this is a list of values of one type."""
     return isinstance(content, list) and all(type(value) is kind for value in content)
 
 
 def is_plan(content: Any) -> bool:
-    """Whether this has what readers of a plan rely on. Its ids and names become paths."""
+    """True if this has what readers of a plan rely on. Its ids and names become paths."""
     try:
         return (
             all(isinstance(content[name], str) for name in PLAN)
@@ -62,7 +62,7 @@ def is_plan(content: Any) -> bool:
 
 
 def is_block(content: Any, replicates: range) -> bool:
-    """Whether this is what `Store.write_block` writes for these replicates."""
+    """True if this is what `Store.write_block` writes for these replicates."""
     try:
         arrays = content["arrays"]
         return (
@@ -85,7 +85,7 @@ def is_block(content: Any, replicates: range) -> bool:
 
 
 def is_search(content: Any) -> bool:
-    """Whether this has what readers of a search rely on."""
+    """True if this has what readers of a search rely on."""
     try:
         return (
             all(NAME.fullmatch(content[name]) for name in ("name", "experiment"))

@@ -108,7 +108,7 @@ class Lease(Hold):
         self._tag: Any = None
 
     def is_held(self) -> bool:
-        """Whether this process is the only driver now."""
+        """True if this process is the only driver now."""
         return self.lost is None and self._tag is not None and self.clock() < self._valid_until
 
     def _write(self, tag: Any) -> bool:
@@ -191,7 +191,7 @@ def parsed(content: str | bytes) -> dict[str, Any]:
 
 
 def has_ended(content: bytes) -> bool:
-    """Whether a lease is free: released, or held by a process of this host that has ended."""
+    """True if a lease is free: released, or held by a process of this host that has ended."""
     holder, kernel = parsed(content), this_process()["kernel"]
     pid = holder.get("pid") if kernel and holder.get("kernel") == kernel else None
     return not content or (isinstance(pid, int) and not Path(f"/proc/{pid}").exists())

@@ -261,7 +261,7 @@ def flush(folder: Path) -> None:
 
 
 def is_uri(text: str | Path) -> bool:
-    """Whether this is a URI, such as `s3://bucket/path`."""
+    """True if this is a URI, such as `s3://bucket/path`."""
     return isinstance(text, str) and SCHEME.match(text) is not None
 
 

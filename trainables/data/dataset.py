@@ -87,7 +87,7 @@ class Dataset:
 
     @cached_property
     def is_dark(self) -> bool:
-        """Whether images are light on black, like MNIST's; figures show them black on white."""
+        """True if images are light on black, like MNIST's; figures show them black on white."""
         return self.image_shape[0] == 1 and bool(self.train.images[:1000].mean() < 0.3 * 255)
 
     @cached_property

@@ -21,7 +21,7 @@ class Options:
     """Height and width that images are scaled to; None: as they are. For a CSV of pixels, the shape
     of its images."""
     grey: bool = False
-    """Whether colours become shades of grey."""
+    """True if colours become shades of grey."""
     classes: tuple[str, ...] = ()
     """The classes to take; empty: all."""
     limit: int = 0

@@ -177,7 +177,7 @@ class Config(Settings):
 
     @property
     def sees_views(self) -> bool:
-        """Whether the classifier learns from augmented views of the labelled images."""
+        """True if the classifier learns from augmented views of the labelled images."""
         return self.pretraining in WITH_VIEWS and self.freeze not in ON_ALL_IMAGES
 
     def check_data(self, data: Dataset) -> None:

@@ -46,7 +46,7 @@ class Config(Settings):
 
     @property
     def sees_views(self) -> bool:
-        """Whether it learns from views of the labelled images."""
+        """True if it learns from views of the labelled images."""
         return self.augment > 0
 
     @property

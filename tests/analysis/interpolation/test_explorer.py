@@ -104,7 +104,7 @@ def reader(browser: Any, page: Path) -> Iterator[Reader]:
 
 
 def same(seen: np.ndarray, computed: np.ndarray) -> bool:
-    """Whether two pictures differ by no more than the rounding to 256 greys."""
+    """True if two pictures differ by no more than the rounding to 256 greys."""
     return bool(np.abs(seen - computed).max() < 0.005)
 
 
