@@ -114,18 +114,40 @@ def test_grey_folder_has_one_channel_and_skips_non_images(tmp_path):
     assert everything(data)[picture(999, colour=False).tobytes()] == "dog"
 
 
+@pytest.mark.parametrize("form", ["{split}/{label}", "{label}/{split}"])
 @pytest.mark.parametrize("names", [("train", "val", "test"), ("Training", "dev", "testing")])
-def test_splits_of_folders_stay(tmp_path, names):
+def test_splits_of_folders_stay(tmp_path, names, form):
     for offset, name in enumerate(names):
         for number, label in enumerate(("a", "b")):
-            (tmp_path / name / label).mkdir(parents=True)
+            folder = tmp_path / form.format(split=name, label=label)
+            folder.mkdir(parents=True)
             for each in range(5 - offset):
                 array = picture(100 * offset + 10 * number + each)
-                (tmp_path / name / label / f"{each}.png").write_bytes(png(array))
+                (folder / f"{each}.png").write_bytes(png(array))
     data = load(str(tmp_path))
+    assert data.classes == ("a", "b")
     assert sizes(data) == [10, 8, 6]
     first = picture(0).transpose(2, 0, 1)
     assert any(np.array_equal(image, first) for image in data.train.images)
+
+
+def test_part_of_a_class_may_be_called_train(tmp_path):
+    folder = folder_of(tmp_path / "all", classes=("animals", "vehicles"))
+    (folder / "vehicles" / "train").mkdir()
+    (folder / "vehicles" / "train" / "1.png").write_bytes(png(picture(999)))
+    data = load(str(folder))
+    assert data.classes == ("animals", "vehicles") and sum(sizes(data)) == 21
+
+
+def test_linked_folders_are_read_once(tmp_path):
+    elsewhere = folder_of(tmp_path / "elsewhere", classes=("a", "b", "c", "more"), count=4)
+    folder = folder_of(tmp_path / "pets")
+    (folder / "owl" / "linked").symlink_to(elsewhere / "more")
+    (folder / "owl" / "again").symlink_to(elsewhere / "more")
+    (folder / "owl" / "above").symlink_to(folder / "owl")
+    data = load(str(folder))
+    assert sum(sizes(data)) == 34
+    assert everything(data)[picture(303).transpose(2, 0, 1).tobytes()] == "owl"
 
 
 def test_flat_folder_has_no_labels(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -63,7 +64,7 @@ def listed(folder: Path) -> Iterator[File]:
     inside = visible(folder)
     splits = {path: SPLITS.get(path.name.lower()) for path in inside if path.is_dir()}
     if not any(splits.values()):
-        yield from classified(folder, None)
+        yield from divided_by_class(list(classified(folder, None)), folder)
         return
     for path in inside:
         if split := splits.get(path):
@@ -77,7 +78,7 @@ def classified(folder: Path, split: str | None) -> Iterator[File]:
     """Yield the image files of one split. Each subfolder is a class, with all that is below it."""
     for path in visible(folder):
         if path.is_dir():
-            inside = [file for file in sorted(path.rglob("*"))
+            inside = [file for file in below(path)
                       if is_image(file) and not hidden(file.relative_to(folder))]  # fmt: skip
             if not inside:
                 raise DataError(f"{path}: no image in it ({', '.join(SUFFIXES)}); remove it")
@@ -85,6 +86,32 @@ def classified(folder: Path, split: str | None) -> Iterator[File]:
                 yield File(file, path.name, split)
         elif is_image(path):
             yield File(path, None, split)
+
+
+def divided_by_class(files: list[File], folder: Path) -> list[File]:
+    """The files with the splits that folders inside the classes name, such as `cat/train/1.png`.
+
+    Without splits if some file lies elsewhere: then such a folder is a part of its class, such as
+    `vehicles/train/1.png` beside `vehicles/car/2.png`.
+    """
+    inner = [file.path.relative_to(folder).parts[1:-1] for file in files]
+    splits = [SPLITS.get(parts[0].lower()) if parts else None for parts in inner]
+    if None in splits:
+        return files
+    return [file._replace(split=split) for file, split in zip(files, splits, strict=True)]
+
+
+def below(folder: Path) -> list[Path]:
+    """The files at any depth below a folder, sorted. Links to folders are followed, each once."""
+    found, seen = [], set()
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in seen:  # a link to a folder above it never ends
+            folders.clear()
+            continue
+        seen.add(real)
+        found += [Path(parent, name) for name in files]
+    return sorted(found)
 
 
 def visible(folder: Path) -> list[Path]:
