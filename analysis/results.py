@@ -23,10 +23,14 @@ from analysis.source import Source
 from analysis.stamp import missing_cells
 from study.errors import DataMissing, StoreError
 from study.store import Block, Store
-from trainables.autoencoder.train import Config as AutoencoderConfig
+from trainables.autoencoder.settings import Config as AutoencoderConfig
+from trainables.contract import added_defaults
 from trainables.data import Dataset
+from trainables.fewshot.settings import Config as FewshotConfig
 from trainables.networks import Autoencoder
 from trainables.own import OwnCodeError
+from trainables.rotation.settings import Config as RotationConfig
+from trainables.supervised.settings import Config as SupervisedConfig
 
 GREY_28 = (1, 28, 28)
 """Channels, height and width of images if the plan doesn't record them."""
@@ -36,6 +40,14 @@ COUNTS = ("replicate", "seed", "latent_dim", "depth", "batch_size", "epochs", "l
 """Columns of `rows` that hold whole numbers."""
 MEASURES = re.compile(r"(train|val|test)_\w+")
 """Names of columns that hold measured numbers: seconds, errors, accuracies."""
+
+CONFIGS: Mapping[str, Any] = {
+    **dict.fromkeys(("autoencoder", "longer", "batches", "widths", "betas"), AutoencoderConfig),
+    **dict.fromkeys(("fewshot", "steps", "rates"), FewshotConfig),
+    "supervised": SupervisedConfig,
+    "rotation": RotationConfig,
+}
+"""The settings of the shipped experiments, which the sections of the report read."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +148,17 @@ class Results:
                 raise StoreError(
                     f"{where}: {column} of {experiment} holds something that is not a number"
                 )
+
+    def require_settings(self) -> None:
+        """Raise `StoreError` if cells of a shipped experiment lack one of its settings."""
+        for name, table in self._tables.items():
+            if len(table) and (config := CONFIGS.get(name)):
+                needed = {setting.name for setting in fields(config)} - set(added_defaults(config))
+                if lacking := sorted(needed - set(table)):
+                    raise StoreError(
+                        f"{self.store.place.where()}: the cells of {name} lack the setting "
+                        f"{lacking[0]!r}; other code computed them, so there is no report on them"
+                    )
 
     @cached_property
     def rows(self) -> pd.DataFrame:

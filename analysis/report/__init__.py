@@ -41,15 +41,16 @@ def write(
     `damaged` and `data_dir` are as for `analysis.results.load`: without `damaged`, every block is
     verified first. With an `executor`, one of its processes does about half of the work.
 
-    Raises `StoreError` if the folder has no study, no cell is finished, or `data_dir` doesn't hold
-    the images. Raises `DataMissing` after writing the page if parts of it need images that can't be
-    read.
+    Raises `StoreError` if the folder has no study, no cell is finished, cells lack a setting, or
+    `data_dir` doesn't hold the images. Raises `DataMissing` after writing the page if parts of it
+    need images that can't be read.
     """
     results = load(folder, damaged, data_dir)
     if results.rows.empty:
         raise StoreError(
             f"{results.store.place.where()}: no cell is finished, so there is no report"
         )
+    results.require_settings()
     if data_dir and isinstance(results.source.found, DataMissing):
         raise StoreError(f"--data-dir {data_dir}: {results.source.found}")
     results.store.place.delete(STAMP)  # the new report may be less complete

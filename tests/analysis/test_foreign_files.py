@@ -170,3 +170,9 @@ def test_an_experiment_of_an_unsafe_name_is_refused(text, digits, tmp_path):
         report.write(tmp_path)
     assert "\n" not in str(refused.value)
     assert not (tmp_path / "report" / "index.html").exists()
+
+
+def test_cells_without_a_setting_are_refused(digits, tmp_path):
+    hostile_results(tmp_path, digits, "text", name="autoencoder")
+    with pytest.raises(StoreError, match="the cells of autoencoder lack the setting 'activation'"):
+        report.write(tmp_path)

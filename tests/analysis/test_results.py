@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 
 from analysis import stamp
-from analysis.results import Results, load
+from analysis.results import CONFIGS, Results, load
 from analysis.source import Source
 from study.errors import StoreError
+from study.experiments import EXPERIMENTS
 from study.store import Block, Store
 from trainables.contract import Outcome
 
@@ -144,3 +145,7 @@ def test_predictions_of_another_number_of_images_are_refused(tmp_path):
     store.write_block(Block(SMALL, range(1)), CONFIG, None, outcome, PROVENANCE)
     with pytest.raises(StoreError, match=r"predicts 7 images, and mnist-5k has 1,000 test images"):
         load(store.address).predictions(SMALL)
+
+
+def test_settings_of_every_experiment_are_known():
+    assert {name: e.settings_module().Config for name, e in EXPERIMENTS.items()} == CONFIGS
