@@ -126,8 +126,8 @@ def configure_worker(threads: int) -> None:
 def provenance(started: float, seconds: float, resumed_after: int | None) -> dict[str, Any]:
     """Origin of a block: code, hardware and time.
 
-    It `started` in seconds since 1970, took `seconds`, and resumed after the epoch `resumed_after`
-    of an earlier try, if any.
+    Its last try `started` in seconds since 1970. It took `seconds`, and resumed after the epoch
+    `resumed_after` of an earlier try, if any.
     """
     import torch
 
@@ -198,7 +198,10 @@ def node_id() -> str:
 def run_block(
     entry: Mapping[str, Any], data: Dataset, store: Store, run: Run
 ) -> tuple[dict[str, float], float]:
-    """Compute and write one block; return the means of its metrics and the seconds it took."""
+    """Compute and write one block; return the means of its metrics and the seconds it took.
+
+    These include the seconds of earlier tries that a checkpoint continues.
+    """
     from study.store.checkpoint import FileCheckpoint
 
     module = trainable_part(entry["trainable"], "train")
@@ -219,7 +222,7 @@ def run_block(
     outcome = module.train(
         config, block.replicates, data, throttled_report(run.report_interval), parent, **options
     )
-    seconds = time.monotonic() - clock
+    seconds = checkpoint.earlier_seconds + time.monotonic() - clock
     store.write_block(
         block,
         vars(config),

@@ -36,6 +36,8 @@ class FileCheckpoint:
         self.last = time.monotonic()
         self.resumed_after: int | None = None
         """The epoch after which this try resumed; None if it started anew."""
+        self.earlier_seconds = 0.0
+        """Seconds of training up to that epoch, in earlier tries."""
 
     def due(self) -> bool:
         """True if the last save was at least `interval` seconds ago."""
@@ -60,7 +62,9 @@ class FileCheckpoint:
         Then the block starts anew, which costs time and changes no result.
         """
         progress = self._read()
-        self.resumed_after = progress.epoch if progress else None
+        if progress:
+            self.resumed_after = progress.epoch
+            self.earlier_seconds = progress.numbers.get("seconds", 0.0)
         return progress
 
     def _read(self) -> Progress | None:

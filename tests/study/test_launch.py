@@ -103,6 +103,21 @@ def run_cells(cells, data, store, replicates=range(2), **options):
     run_trial(trial_config(tasks, 1, []), data=data, run=run)
 
 
+def test_seconds_of_an_interrupted_try_count(reports, few_digits, tmp_path, monkeypatch):
+    """Otherwise the rates, and with them the time left, are those of the last epochs alone."""
+
+    def load(self):
+        self.earlier_seconds = 1000.0
+
+    monkeypatch.setattr("study.store.checkpoint.FileCheckpoint.load", load)
+    (autoencoder,), _ = plan(tiny(), few_digits.fingerprint)
+    store = Store(tmp_path)
+    run_cells([autoencoder], few_digits, store)
+    (provenance,) = store.provenance([autoencoder.id])
+    ((_, seconds),) = reports[-1]["outcomes"]
+    assert 1000 < seconds == provenance["seconds"]
+
+
 def test_a_trial_writes_its_block_and_reports_the_means(reports, few_digits, tmp_path):
     store = Store(tmp_path)
     (autoencoder,), few_shot = plan(tiny(), few_digits.fingerprint)

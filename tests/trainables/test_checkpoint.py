@@ -70,6 +70,17 @@ def test_autoencoder_resumes_where_it_was_killed(strategy, optimiser, few_digits
     assert len(resumed.history) == 6 * 2
 
 
+def test_seconds_of_earlier_tries_count(few_digits, tmp_path):
+    first = checkpoint(tmp_path)
+    assert run(autoencoder, AUTOENCODER, few_digits, kept=first, killed_in=4) is None
+    saved = first.load()
+    first.save(dataclasses.replace(saved, numbers={**saved.numbers, "seconds": 1000.0}))
+    again = checkpoint(tmp_path)
+    resumed = run(autoencoder, AUTOENCODER, few_digits, kept=again)
+    assert again.earlier_seconds == 1000
+    assert sum(row["train_seconds"] for row in resumed.rows) > 1000
+
+
 def test_a_cell_may_be_killed_again_and_again(few_digits, tmp_path):
     undisturbed = run(autoencoder, AUTOENCODER, few_digits)
     for epoch in range(1, 6):
