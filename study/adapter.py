@@ -126,8 +126,8 @@ def configure_worker(threads: int) -> None:
 def provenance(started: float, seconds: float, resumed_after: int | None) -> dict[str, Any]:
     """Origin of a block: code, hardware and time.
 
-    Its last try `started` in seconds since 1970. It took `seconds`, and resumed after the epoch
-    `resumed_after` of an earlier try, if any.
+    Its last try `started` in seconds since 1970, and resumed after the epoch `resumed_after` of an
+    earlier try, if any. The tries that it continues took `seconds`, its own included.
     """
     import torch
 

@@ -65,10 +65,13 @@ class Experiment:
         """The module with `Config` and `VERSION`."""
         return trainable_part(self.trainable, "settings")
 
-    def setting(self, name: str) -> Any:
-        """The value of a setting that is not an axis, without recipes."""
+    def setting(self, name: str, latent_dim: int = 0) -> Any:
+        """The value of a setting that is not an axis, for cells of a latent dimension.
+
+        Without the dimension, recipes are left out.
+        """
         defaults = {known.name: known.default for known in fields(self.settings_module().Config)}
-        return self.fixed.get(name, defaults[name])
+        return {**defaults, **self.fixed, **self.recipe({"latent_dim": latent_dim})}[name]
 
 
 @dataclass(frozen=True)
@@ -152,6 +155,15 @@ def restrict_axes(base: Experiment, **wanted: Sequence[Any]) -> Experiment:
     return replace(base, axes={**base.axes, **kept})
 
 
+def vary(base: Experiment, **axes: tuple[Any, ...]) -> Experiment:
+    """Add axes to a grid. Recipes no longer set what is on them."""
+    recipes = {
+        dim: {name: value for name, value in recipe.items() if name not in axes}
+        for dim, recipe in base.recipes.items()
+    }
+    return replace(base, axes={**base.axes, **axes}, recipes=recipes)
+
+
 def one_cell_per_arm(base: Experiment) -> Experiment:
     """The cells of one latent dimension, the deepest networks and the first minibatch size."""
     kept = {"latent_dim": ONE_DIM, "depth": (max(base.axes["depth"]),)}
@@ -176,28 +188,31 @@ def trained_longer(base: Experiment) -> Experiment:
 def larger_batches(base: Experiment) -> Experiment:
     """Larger minibatches, for as many epochs and for as many updates as the smallest.
 
-    Their size is the smallest times ⌊largest / smallest⌋, and at least twice the smallest.
+    Their size is the smallest times ⌊largest / smallest⌋, and at least twice the smallest. With
+    recipes, whose epochs differ by latent dimension, one dimension is checked.
     """
-    smallest, largest = min(base.axes["batch_size"]), max(base.axes["batch_size"])
-    factor = max(2, largest // smallest)
-    checked = restrict_axes(base, latent_dim=CHECKED_DIMS, depth=(max(base.axes["depth"]),))
-    epochs = base.setting("epochs")
-    axes = {"batch_size": (factor * smallest,), "epochs": (epochs, factor * epochs)}
-    return replace(checked, axes={**checked.axes, **axes})
+    dims = ONE_DIM if base.recipes else CHECKED_DIMS
+    checked = restrict_axes(base, latent_dim=dims, depth=(max(base.axes["depth"]),))
+    dim = checked.axes["latent_dim"][0]
+    of_recipe = base.recipe({"latent_dim": dim}).get("batch_size")
+    sizes = (of_recipe,) if of_recipe else base.axes["batch_size"]
+    factor = max(2, max(sizes) // min(sizes))
+    epochs = base.setting("epochs", dim)
+    return vary(checked, batch_size=(factor * min(sizes),), epochs=(epochs, factor * epochs))
 
 
 def other_widths(base: Experiment) -> Experiment:
     """Half, once and twice the channels, at the same depth."""
-    checked, width = one_cell_per_arm(base), base.setting("width")
-    widths = {"width": (max(1, width // 2), width, 2 * width)}
-    return replace(checked, axes={**checked.axes, **widths})
+    checked = one_cell_per_arm(base)
+    width = base.setting("width", checked.axes["latent_dim"][0])
+    return vary(checked, width=(max(1, width // 2), width, 2 * width))
 
 
 def other_betas(base: Experiment) -> Experiment:
     """Variational autoencoders at one place, from a low to a high weight of the prior."""
     checked = one_cell_per_arm(base)
     fixed = {**checked.fixed, "objective": "variational"}
-    return replace(checked, axes={**checked.axes, "beta": (0.01, 0.1, 1.0)}, fixed=fixed)
+    return vary(replace(checked, fixed=fixed), beta=(0.01, 0.1, 1.0))
 
 
 def fixed_against_full(base: Experiment) -> Experiment:
@@ -211,15 +226,14 @@ def fixed_against_full(base: Experiment) -> Experiment:
 
 def other_steps(base: Experiment) -> Experiment:
     """Half, once, twice and four times the steps."""
-    checked, epochs = fixed_against_full(base), base.setting("epochs")
-    steps = {"epochs": (max(1, epochs // 2), epochs, 2 * epochs, 4 * epochs)}
-    return replace(checked, axes={**checked.axes, **steps})
+    checked = fixed_against_full(base)
+    epochs = base.setting("epochs", checked.axes["latent_dim"][0])
+    return vary(checked, epochs=(max(1, epochs // 2), epochs, 2 * epochs, 4 * epochs))
 
 
 def other_rates(base: Experiment) -> Experiment:
     """A third, once and three times every learning rate."""
-    checked = fixed_against_full(base)
-    return replace(checked, axes={**checked.axes, "rate_factor": (1 / 3, 1.0, 3.0)})
+    return vary(fixed_against_full(base), rate_factor=(1 / 3, 1.0, 3.0))
 
 
 def check(name: str, of: Experiment, derive: Callable[[Experiment], Experiment]) -> Experiment:

@@ -146,12 +146,12 @@ def makespan(
 def learn(
     rates: Rates, store: Store, cells: Sequence[Cell], finished: Mapping[str, Sequence[range]]
 ) -> None:
-    """Train `rates` on finished blocks of these cells, the oldest first; skip resumed blocks."""
+    """Train `rates` on finished blocks of these cells, the oldest first."""
     blocks = [(cell, found) for cell in cells for found in finished.get(cell.id, ())]
     if len(blocks) > MOST_READ:
         blocks = random.Random(0).sample(blocks, MOST_READ)
     made = store.provenance_of(Block(cell.id, found) for cell, found in blocks)
     every = zip(blocks, made, strict=True)
     for (cell, found), facts in sorted(every, key=lambda each: each[1].get("started", 0.0)):
-        if "seconds" in facts and facts.get("resumed_after_epoch") is None:
+        if "seconds" in facts:
             rates.observe(cell, len(found), facts["seconds"], earlier=True)

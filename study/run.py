@@ -60,7 +60,7 @@ class Study:
     until: Until | None = None
     """When to stop adding replicates; None adds none."""
     log: str = "auto"
-    """True if Tune writes TensorBoard files: see `study.launch.Session`."""
+    """When Tune writes TensorBoard files: see `study.launch.Session`."""
     data_options: Options = WHOLE
     """The part and form of the data that are used."""
     pairs: tuple[tuple[str, str], ...] = ()
@@ -70,7 +70,7 @@ class Study:
 
     @property
     def title(self) -> str:
-        """The first line of a command's output."""
+        """What is computed, from which data, and where the results are."""
         place = shown(self.store.address)
         return f"{self.selection.name} on {self.data.name}, results in {place}"
 

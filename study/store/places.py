@@ -91,7 +91,8 @@ class Place(ABC):
         try:
             self.write(name, content)
         except BaseException:
-            with suppress(Exception):  # it may be there though the answer was lost
+            # It may be there though the answer was lost. An absent storage isn't waited for again.
+            with suppress(Exception), self.single_attempt():
                 self.delete(name)
             raise
         try:

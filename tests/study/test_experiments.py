@@ -16,6 +16,7 @@ from study.experiments import (
     trained_longer,
 )
 from study.grid import override, plan
+from study.presets import NAMED
 from trainables.contract import Outcome
 from trainables.fewshot.settings import FREEZE, PRETRAINING
 from trainables.own import trainable_part
@@ -103,6 +104,24 @@ def test_checks_follow_what_they_check():
     common = grids["widths"][1]
     assert any(cell is common for cell in grids["autoencoder"])
     assert common.replicates == 8
+
+
+def test_checks_vary_what_recipes_fix():
+    """A recipe replaces the values of axes; those of a check would all become its own."""
+    chosen = select(parser().parse_args(["plan", "assignment", "--preset", "best"]))
+    names = [experiment.name for experiment in chosen.experiments]
+    grids = dict(zip(names, plan(chosen.experiments, "0" * 16), strict=True))
+    recipe = NAMED["best"].recipes["autoencoder"][14]
+    base = [cell for cell in grids["autoencoder"] if cell.config["latent_dim"] == 14]
+    plain = [cell for cell in base if not cell.config["augment"]]
+    assert {(c.config["width"], c.config["epochs"]) for c in plain} == {(16, recipe["epochs"])}
+    assert [c.config["width"] for c in grids["widths"]] == [8, 16, 32]
+    batches = [(c.config["batch_size"], c.config["epochs"]) for c in grids["batches"]]
+    size, epochs = recipe["batch_size"], recipe["epochs"]
+    assert batches == [(2 * size, epochs), (2 * size, 2 * epochs)]
+    for cell in (*grids["widths"], *grids["batches"]):
+        assert cell.config["latent_dim"] == 14
+        assert (cell.config["network"], cell.config["kernel"]) == ("resnet", 5)
 
 
 def test_a_check_alone_computes_nothing_of_its_base():

@@ -259,7 +259,7 @@ def finish(folder, cells, seconds):
     store.create()
     for cell in cells:
         rows = [{"replicate": r} for r in range(2)]
-        facts = {"seconds": seconds, "started": 1.0, "resumed_after_epoch": None}
+        facts = {"seconds": seconds, "started": 1.0}
         store.write_block(Block(cell.id, range(2)), cell.config, None, Outcome(rows), facts)
 
 

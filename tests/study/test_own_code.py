@@ -135,8 +135,8 @@ def test_own_network_and_experiment_of_the_docs_run(run_study, tmp_path):
     (folder / "my_experiment.py").write_text(code_block("own-experiment"))
     network = f"{folder}/my_nets.py:build"
     options = ["--dataset", "digits", "--preset", "smoke", "--networks", "mlp", network]
-    run = ["run", "autoencoder", *options, "--latent-dims", 2, "--no-report", "--out", out]
-    ran = run_study(*run, "--replicates", 1)
+    run = ["run", "autoencoder", *options, "--latent-dims", 2, "--out", out]
+    ran = run_study(*run, "--replicates", 1, "--no-report")
     assert ran.returncode == 0, ran.stdout + ran.stderr
     ran = run_study(*run)  # goes on with the second replicate
     assert ran.returncode == 0, ran.stdout + ran.stderr

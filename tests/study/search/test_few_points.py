@@ -17,6 +17,7 @@ from analysis.search import epochs_used as epochs_of_report
 from study.experiments import AUTOENCODER
 from study.grid import override
 from study.queue import Queue
+from study.run import Study
 from study.search import command
 from study.search.problems import Problem
 from study.search.spaces import Choice, Real, Steps
@@ -226,8 +227,9 @@ def said_by_find(search, monkeypatch):
     study = SimpleNamespace(
         store=search.store, console=console, data=SimpleNamespace(name="digits"),
         selection=SimpleNamespace(name="autoencoder", experiments=[]),
-        write_plan=lambda *plan: None, title="", set_aside_damaged=lambda groups: None,
+        write_plan=lambda *plan: None, title="",
     )  # fmt: skip
+    study.set_aside_damaged = lambda groups: Study.set_aside_damaged(study, groups)
     command.find(command.Search(study, [search.suggestions], Budget(100), fresh_replicates=1))
     return console.file.getvalue().splitlines()[2:]
 
