@@ -41,10 +41,11 @@ def write(folder: str | Path, out: Path, data_dir: Path | None = None) -> list[s
     """Write the best models of a study into the empty folder `out`; return lines on them.
 
     `data_dir` is as for `analysis.results.load`. Raises `StoreError` if `folder` has no study or no
-    model that can be exported, and `DataMissing` if the images to train classifiers again are
-    missing.
+    model that can be exported, or cells lack a setting. Raises `DataMissing` if the images to train
+    classifiers again are missing.
     """
     results = load(folder, data_dir=data_dir)
+    results.require_settings()
     where = results.store.place.where()
     if results.rows.empty:
         raise StoreError(f"{where}: nothing is finished, so there is nothing to export")

@@ -42,6 +42,8 @@ class Experiment:
     """Further settings of the parent, by a setting of the cell and its value."""
     builds_on_parent: Callable[[Mapping[str, Any]], bool] = lambda config: True
     """True if a cell with this configuration needs a parent."""
+    single: tuple[str, ...] = ()
+    """Settings that are the same in all cells: of an option's values it takes the first."""
     check_of: str | None = None
     """Name of the experiment whose grid this one trains in part, under other settings: see
     `check`."""
@@ -113,6 +115,7 @@ FEWSHOT = Experiment(
     parent_settings=("latent_dim", "depth", "width", "kernel", "activation", "network", "seed"),
     parent_choices={"pretraining": PRETRAINING},
     builds_on_parent=lambda config: config["freeze"] != "scratch",
+    single=("width", "network"),  # arms are paired by d, depth and batch size
     # A head on codes that are computed once is too little work for a GPU.
     on_gpu=lambda config: config["freeze"] not in ("fixed", *HEADS),
     metric="val_accuracy",
@@ -124,6 +127,7 @@ SUPERVISED = Experiment(
     trainable="trainables.supervised",
     axes={"labels": (10, 20, 40, 80, 160), "augment": (0.0, 1.0)},
     replicates=8,
+    single=("width", "network"),
     metric="val_accuracy",
     best="max",
 )
@@ -165,10 +169,12 @@ def vary(base: Experiment, **axes: tuple[Any, ...]) -> Experiment:
 
 
 def one_cell_per_arm(base: Experiment) -> Experiment:
-    """The cells of one latent dimension, the deepest networks and the first minibatch size."""
+    """The cells of one latent dimension and the deepest networks, at the first minibatch size,
+    width and kind of network."""
     kept = {"latent_dim": ONE_DIM, "depth": (max(base.axes["depth"]),)}
-    if "batch_size" in base.axes:
-        kept["batch_size"] = base.axes["batch_size"][:1]
+    for name in ("batch_size", "width", "network"):
+        if name in base.axes:
+            kept[name] = base.axes[name][:1]
     return restrict_axes(base, **kept)
 
 

@@ -20,7 +20,8 @@ PRODUCTS: set[Callable[..., Any]] = {
     torch.bmm,
     torch.baddbmm,
 }
-"""The products of the networks in `trainables.networks`. Others stay in float32."""
+"""The products of the networks in `trainables.networks` and of their losses. Others, in networks of
+a user's own, stay in float32."""
 
 
 class ProductsInBfloat16(TorchFunctionMode):

@@ -64,9 +64,11 @@ class Match:
 def read(folders: Sequence[str | Path]) -> list[Study]:
     """Read the studies in these results folders or buckets, with distinct names.
 
-    Raises `StoreError` if a folder has no study.
+    Raises `StoreError` if a folder has no study, or cells lack a setting.
     """
     results = [load(folder).with_plain_autoencoders() for folder in folders]
+    for found in results:
+        found.require_settings()
     return [Study(name, of_it) for name, of_it in zip(names(folders), results, strict=True)]
 
 

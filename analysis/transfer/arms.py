@@ -37,18 +37,12 @@ WITHOUT_UNLABELLED = ("scratch", "supervised")
 
 
 def with_arms(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows with columns `arm` and `pretraining`.
+    """The rows with a column `arm`.
 
-    `arm` is the arm's key: only `freeze` if `pretraining` is plain, else both. Older results have
-    no `pretraining`; theirs is plain.
+    It is the arm's key: only `freeze` if `pretraining` is plain, else both.
     """
-    if "pretraining" not in rows:
-        return rows.assign(pretraining=PLAIN, arm=rows["freeze"])
-    pretraining = rows["pretraining"].fillna(PLAIN)
-    both = rows["freeze"] + JOINED + pretraining
-    return rows.assign(
-        pretraining=pretraining, arm=rows["freeze"].where(pretraining == PLAIN, both)
-    )
+    both = rows["freeze"] + JOINED + rows["pretraining"]
+    return rows.assign(arm=rows["freeze"].where(rows["pretraining"] == PLAIN, both))
 
 
 def rows_of(results: Results, experiment: str = "fewshot") -> pd.DataFrame:

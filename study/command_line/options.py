@@ -61,7 +61,8 @@ def select(arguments: argparse.Namespace, data: Dataset | None = None) -> Select
     have none.
 
     Raises `BadInput` for an option that no experiment has, for shared encoders with
-    `--until-decided`, or if nothing asked for is left. Values out of bounds are found later, when
+    `--until-decided`, for several values of a setting in `Experiment.single`, or if nothing asked
+    for is left. Values out of bounds are found later, when
     the grid is laid out.
     """
     preset, given = find(arguments.preset), given_settings(arguments, data)
@@ -79,6 +80,11 @@ def select(arguments: argparse.Namespace, data: Dataset | None = None) -> Select
         if not any(has_setting(experiment, name) for experiment in changed):
             shown = " ".join(map(str, value)) if isinstance(value, list) else value
             raise BadInput(OPTION_OF[name], shown, f"{arguments.name} has no such setting")
+    asked = STUDIES.get(arguments.name, (arguments.name,))
+    for name in set.intersection(*(set(EXPERIMENTS[name].single) for name in asked)):
+        if len(values := given.get(name, ())) > 1:
+            reason = f"must be one value: {arguments.name} compares its arms at one"
+            raise BadInput(OPTION_OF[name], " ".join(map(str, values)), reason)
     large = data is not None and len(data.train) >= LARGE
     left_out = []
     for experiment in chosen:
@@ -100,6 +106,7 @@ def select(arguments: argparse.Namespace, data: Dataset | None = None) -> Select
                 size = min(experiment.setting("batch_size"), len(data.train))
                 experiment = override(experiment, {}, {"batch_size": size})
         own = {k: v for k, v in given.items() if k not in NOT_SHARED or name == target}
+        own |= {name: own[name][:1] for name in experiment.single if name in own}
         if all(map(is_own, own.get("network", ()))) and "network" in own:
             # Depth has no effect on a user's network: one value is enough.
             own.setdefault("depth", [max(experiment.axes.get("depth", (1,)))])
@@ -110,7 +117,6 @@ def select(arguments: argparse.Namespace, data: Dataset | None = None) -> Select
             for dim, recipe in preset.recipes_of(experiment).items()
         }
         experiments[name] = replace(override(experiment, axes, scalars), recipes=recipes)
-    asked = STUDIES.get(arguments.name, (arguments.name,))
     if set(asked) <= set(left_out):
         reason = f"its images have no labels, which {arguments.name} needs"
         raise BadInput("--dataset", arguments.dataset or preset.dataset, reason)

@@ -197,10 +197,11 @@ def _add_settings(command: argparse.ArgumentParser) -> None:
     add("--networks", "--network", dest="network", type=types.network, nargs="+", metavar="KIND",
         help="convolutional (default), resnet (with residual blocks), mlp (fully connected), or "
         "FILE.py:FUNCTION, where FUNCTION((channels, height, width), d) returns an encoder and a "
-        "decoder; an axis of the grid")
+        "decoder; an axis of the grid (few-shot encoders come from the first)")
     add("--widths", dest="width", type=types.count, nargs="+", metavar="N",
         help="channels after the first convolution, each further one doubles them; of an mlp, a "
-        "32nd of the units of its first layer; an axis of the grid")
+        "32nd of the units of its first layer; an axis of the grid (few-shot encoders come from "
+        "the first)")
     add("--losses", dest="loss", nargs="+", metavar="LOSS",
         help="what rotation learns from: absolute (naive), wrapped, cosine, von_mises, sine_cosine")
     add("--batch-sizes", dest="batch_size", type=types.count, nargs="+", metavar="N",

@@ -15,10 +15,11 @@ from analysis.compare import differences, facts, studies
 from analysis.statistics import independent_difference, mean_interval
 from study.__main__ import main
 from study.store import Block, Store
+from trainables.autoencoder.settings import Config as Autoencoder
 from trainables.contract import Outcome
 from trainables.fewshot.settings import Config as FewShot
 
-AUTOENCODER = {"latent_dim": 2, "depth": 2, "batch_size": 64, "epochs": 1, "width": 4, "seed": 0}
+AUTOENCODER = dataclasses.asdict(Autoencoder(2, depth=2, batch_size=64, epochs=1, width=4))
 FEWSHOT = dataclasses.asdict(FewShot(latent_dim=2, labels=20, freeze="fixed", depth=2))
 AXES = {"autoencoder": ("latent_dim", "depth", "batch_size"),
         "fewshot": ("latent_dim", "depth", "labels", "freeze", "pretraining"),

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from analysis import report
+from analysis.compare import studies
 from analysis.document import Document
 from analysis.style import STYLE, figure, literal
 from study.errors import StoreError
@@ -172,7 +173,8 @@ def test_an_experiment_of_an_unsafe_name_is_refused(text, digits, tmp_path):
     assert not (tmp_path / "report" / "index.html").exists()
 
 
-def test_cells_without_a_setting_are_refused(digits, tmp_path):
+@pytest.mark.parametrize("read", [report.write, lambda folder: studies.read([folder])])
+def test_cells_without_a_setting_are_refused(read, digits, tmp_path):
     hostile_results(tmp_path, digits, "text", name="autoencoder")
     with pytest.raises(StoreError, match="the cells of autoencoder lack the setting 'activation'"):
-        report.write(tmp_path)
+        read(tmp_path)

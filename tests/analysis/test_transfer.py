@@ -19,8 +19,10 @@ ENCODERS, SUBSETS = 4, 8
 
 def as_rows(lines):
     """These lines as `transfer.rows_of` gives them, of one budget and one rate."""
-    settings = {"epochs": 100, "learning_rate": 0.01, "encoder_learning_rate": 0.001}
-    return transfer.with_arms(pd.DataFrame(lines).assign(asked_batch_size=0, **settings))
+    settings = {"epochs": 100, "learning_rate": 0.01, "encoder_learning_rate": 0.001,
+                "asked_batch_size": 0}  # fmt: skip
+    rows = pd.DataFrame(lines).assign(**settings)
+    return transfer.with_arms(rows if "pretraining" in rows else rows.assign(pretraining="plain"))
 
 
 def rows_with(advantage, spread=0.05, dims=(2, 8), labels=(20, 40), seed=0):

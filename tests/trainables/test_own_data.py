@@ -136,7 +136,13 @@ def test_part_of_a_class_may_be_called_train(tmp_path):
     (folder / "vehicles" / "train").mkdir()
     (folder / "vehicles" / "train" / "1.png").write_bytes(png(picture(999)))
     data = load(str(folder))
-    assert data.classes == ("animals", "vehicles") and sum(sizes(data)) == 21
+    assert data.classes == ("animals", "vehicles") and sizes(data) == [15, 2, 4]
+
+
+def test_classes_of_test_images_alone_are_divided(tmp_path):
+    for name in ("cat", "dog"):
+        (folder_of(tmp_path / name, classes=("test",)) / "test").rename(tmp_path / name / "dev")
+    assert sizes(load(str(tmp_path))) == [14, 2, 4]
 
 
 def test_linked_folders_are_read_once(tmp_path):

@@ -91,12 +91,12 @@ def classified(folder: Path, split: str | None) -> Iterator[File]:
 def divided_by_class(files: list[File], folder: Path) -> list[File]:
     """The files with the splits that folders inside the classes name, such as `cat/train/1.png`.
 
-    Without splits if some file lies elsewhere: then such a folder is a part of its class, such as
-    `vehicles/train/1.png` beside `vehicles/car/2.png`.
+    Without splits if some file lies elsewhere, or none in `train`: then such a folder is a part of
+    its class, such as `vehicles/train/1.png` beside `vehicles/car/2.png`.
     """
     inner = [file.path.relative_to(folder).parts[1:-1] for file in files]
     splits = [SPLITS.get(parts[0].lower()) if parts else None for parts in inner]
-    if None in splits:
+    if None in splits or "train" not in splits:
         return files
     return [file._replace(split=split) for file, split in zip(files, splits, strict=True)]
 

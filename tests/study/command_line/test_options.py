@@ -15,6 +15,7 @@ import study.commands as command_line
 from study.__main__ import main
 from study.command_line.options import fitting, select
 from study.command_line.parser import parser
+from study.errors import BadInput
 from study.experiments import EXPERIMENTS, PRESETS, STUDIES
 from study.grid import plan
 from study.store import Block, Store
@@ -177,6 +178,20 @@ def test_axes_are_replaced_in_all_experiments_with_them():
         assert experiment.axes["depth"] == (1,)
     assert chosen["fewshot"].axes["labels"] == (30,)
     assert "labels" not in chosen["autoencoder"].axes
+
+
+def test_classifiers_take_the_first_of_several_widths():
+    """Arms are paired by d, depth and batch size alone."""
+    chosen = selected("assignment", "--widths", 4, 8, "--networks", "mlp", "convolutional")
+    assert chosen["autoencoder"].axes["width"] == (4, 8)
+    assert chosen["autoencoder"].axes["network"] == ("mlp", "convolutional")
+    for name in ("fewshot", "steps", "rates", "betas"):
+        assert (chosen[name].axes["width"], chosen[name].axes["network"]) == ((4,), ("mlp",))
+    assert chosen["supervised"].axes["width"] == (4,)
+    for name in ("fewshot", "few-labels"):
+        with pytest.raises(BadInput, match=f"must be one value: {name} compares its arms at one"):
+            selected(name, "--widths", 4, 8)
+        assert selected(name, "--widths", 8)["fewshot"].axes["width"] == (8,)
 
 
 def test_seed_and_replicates_apply_to_all_experiments():
