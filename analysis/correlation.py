@@ -15,7 +15,7 @@ from analysis import redundancy
 from analysis.results import Results
 from analysis.selection import with_common_replicates
 from analysis.statistics import Interval, finite_mean, trend, verdict
-from analysis.style import Series, draw_series, figure, latent_dim_axis, styled
+from analysis.style import Series, draw_series, figure, from_zero, latent_dim_axis, styled
 from analysis.threads import each
 from study.words import counted
 from trainables.fewshot.codes import encode as encode_once
@@ -216,7 +216,7 @@ def draw_correlation(table: pd.DataFrame) -> Figure:
     right.set_title("diagonal included, as in the original")
     for axes in (left, right):
         latent_dim_axis(axes, dims)
-        axes.set_ylim(bottom=0)
+        from_zero(axes)
         axes.legend()
     return made
 
@@ -240,7 +240,7 @@ def draw_information(table: pd.DataFrame) -> Figure:
     right.legend()
     for axes in (left, right):
         latent_dim_axis(axes, table["latent_dim"])
-        axes.set_ylim(bottom=0)
+        from_zero(axes)
     return made
 
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from analysis.results import Results
 from analysis.selection import best_setting
 from analysis.statistics import LEVEL, Interval, holm_table, mean_interval, unadjusted, verdict
-from analysis.style import COLOURS, LINES, MARKERS, error_bars, figure, styled
+from analysis.style import COLOURS, LINES, MARKERS, error_bars, figure, from_zero, styled
 from trainables.rotation.train import held_out_angles
 
 NAMES = {
@@ -287,7 +287,7 @@ def draw_errors(rows: pd.DataFrame) -> Figure:
                       marker=MARKERS[place], capsize=4, markersize=6)  # fmt: skip
     axes.set_xticks(range(len(losses)), [NAMES[loss] for loss in losses])
     axes.set_xlim(-0.5, len(losses) - 0.4)
-    axes.set_ylim(bottom=0)
+    from_zero(axes)
     axes.set_xlabel("loss that the network learns from")
     axes.set_ylabel("mean circular error (degrees)")
     return made
@@ -309,7 +309,7 @@ def draw_by_digit(table: pd.DataFrame) -> Figure:
                       markersize=4.5, capsize=2, label=NAMES[loss])  # fmt: skip
     axes.set_xticks(range(10))
     axes.set_xlim(-0.5, 9.5)
-    axes.set_ylim(bottom=0)
+    from_zero(axes)
     axes.grid(axis="x", visible=False)
     axes.set_xlabel("digit (grey: ambiguous after half a turn)")
     axes.set_ylabel("mean circular error (degrees)")
@@ -333,7 +333,7 @@ def draw_by_angle(binned: pd.DataFrame) -> Figure:
     axes.axvline(0, color="#666666", linestyle=":", linewidth=1)
     ticks = range(-180, 181, 45)
     axes.set_xticks(ticks, [f"{tick % 360}" if tick else "0/360" for tick in ticks])
-    axes.set_ylim(bottom=0)
+    from_zero(axes)
     axes.set_xlabel("true angle (degrees)")
     axes.set_ylabel("mean circular error (degrees)")
     made.legend(loc="outside lower center", ncols=5)

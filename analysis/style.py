@@ -112,6 +112,12 @@ def literal(text: object) -> str:
     return str(text).replace("$", r"\$")
 
 
+def from_zero(axes: Axes) -> None:
+    """Let the y axis begin at 0, with a margin above the highest mark even if all are high up."""
+    low, high = axes.get_ylim()
+    axes.set_ylim(0, high + 0.05 * max(0.0, low))
+
+
 _TOLD: WeakKeyDictionary[Artist, list[tuple[str, str]]] = WeakKeyDictionary()
 
 

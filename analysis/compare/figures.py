@@ -20,6 +20,7 @@ from analysis.style import (
     draw_series,
     error_bars,
     figure,
+    from_zero,
     latent_dim_axis,
     literal,
     styled,
@@ -46,7 +47,7 @@ def draw_errors(studies: Sequence[Study]) -> Figure:
         latent_dim_axis(axes, every["latent_dim"], apart=1.15)
         axes.set_title(counted(depth, "layer"))
     panels[0][0].set_ylabel(ERROR)
-    panels[0][0].set_ylim(bottom=0)
+    from_zero(panels[0][0])
     _legend(made, panels[0])
     return made
 

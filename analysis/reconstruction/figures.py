@@ -22,6 +22,7 @@ from analysis.style import (
     draw_series,
     error_bars,
     figure,
+    from_zero,
     image_grid,
     latent_dim_axis,
     on_paper,
@@ -62,7 +63,7 @@ def draw_error_by_dimension(rows: pd.DataFrame, pca: pd.DataFrame) -> Figure:
         axes.set_title(counted(depth, "layer"))
         latent_dim_axis(axes, rows["latent_dim"], apart=1.3)
     panels[0].set_ylabel(ERROR)
-    panels[0].set_ylim(bottom=0)
+    from_zero(panels[0])
     panels[0].legend()
     if len(depths) > 1:
         _draw_changes(made.add_subplot(1, len(depths) + 1, len(depths) + 1), rows, batches, depths)
@@ -159,7 +160,7 @@ def draw_error_by_class(table: pd.DataFrame) -> Figure:
     axes.margins(y=0.15)
     axes.set_xlabel("class")
     axes.set_ylabel("mean squared error\nper pixel")
-    axes.set_ylim(bottom=0)
+    from_zero(axes)
     return made
 
 

@@ -15,7 +15,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 
 import analysis
 from analysis import theory
-from analysis.style import figure_as_svg
+from analysis.style import figure, figure_as_svg, from_zero
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = {
@@ -94,3 +94,13 @@ assert dict(matplotlib.rcParams) == before
     subprocess.run(
         [sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
     )
+
+
+def test_axis_from_zero_has_room_above_its_highest_mark():
+    _, axes = figure()
+    axes.plot([1, 2], [0.95, 1.0], marker="x")
+    from_zero(axes)
+    from_zero(axes)  # as for panels that share the axis
+    low, high = axes.get_ylim()
+    assert low == 0
+    assert pytest.approx(high, abs=0.003) == 1.05
