@@ -45,6 +45,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     document.figure("curves", drawn, "Errors.")
     numbers = pd.DataFrame({"n": [10, 9, 2, None, *range(20, 36)], "word": ["b", "a"] * 10})
     document.table("numbers", numbers, "Numbers", opened=True)
+    facts = pd.DataFrame({"fact": ["command"], "one": ["study run " * 20], "two": ["study " * 40]})
+    document.table("facts", facts, "Facts", opened=True)
     document.section("other", "2 · Other").conclusions = ["Nothing else."]
     document.text("Long. " * 3000)
     return document.write(
@@ -157,8 +159,8 @@ def test_the_keys_walk_through_the_marks(reader: Reader) -> None:
 def column(reader: Reader, index: int) -> list[str]:
     return list(
         reader.run(
-            "return [...document.querySelectorAll('table.data tbody tr')].filter(r => !r.hidden)"
-            ".map(r => r.cells[arguments[0]].textContent)",
+            "return [...document.querySelectorAll('#table-numbers tbody tr')]"
+            ".filter(r => !r.hidden).map(r => r.cells[arguments[0]].textContent)",
             index,
         )
     )
@@ -172,6 +174,13 @@ def test_a_table_sorts_by_number_and_by_word(reader: Reader) -> None:
     assert reader.find("th:nth-child(1)").get_attribute("aria-sort") == "descending"
     reader.find("th:nth-child(2) button").click()
     assert column(reader, 1) == ["a"] * 10 + ["b"] * 10
+
+
+def test_long_texts_of_a_table_wrap(reader: Reader) -> None:
+    wide, window = reader.run(
+        "return [document.querySelector('#table-facts table').scrollWidth, innerWidth]"
+    )
+    assert 0 < wide < window
 
 
 def test_a_long_table_filters(reader: Reader) -> None:
