@@ -21,18 +21,6 @@ from trainables.data import Dataset, Split, load
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config, items):
-    """Run the tests on Ray, which share one, in one process, first, as they take longest; and those
-    of each other file in one process."""
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
-    for item in items:
-        on_ray = item.get_closest_marker("ray")
-        item.add_marker(pytest.mark.xdist_group("ray" if on_ray else item.location[0]))
-    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
-
-
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
     """The tests' networks are tiny: threads would only wait for one another."""

@@ -106,7 +106,7 @@ class Driver:
     def run(self, order=None, **others):
         """Exit code and output."""
         process = self.start(order, **others)
-        said, _ = process.communicate(timeout=240)
+        said, _ = process.communicate(timeout=120)
         return process.returncode, said
 
     def start_and_wait(self):
