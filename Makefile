@@ -24,7 +24,6 @@ ifdef BROKEN
 .PHONY: $(READY)
 endif
 
-# pip compiles 20,000 modules one after another, which took 60 s; compileall uses all cores.
 # pip installs what is locked, into .venv, whatever its configuration says of versions and places;
 # which indexes it asks, and how, stays the user's choice.
 PIP := PIP_USER=0 PIP_REQUIRE_HASHES=0 PIP_CONSTRAINT=/dev/null $(BIN)/python -I -m pip --python= \
@@ -48,9 +47,8 @@ $(READY): requirements.lock pyproject.toml
 	@mkdir -p .venv && pwd -P > $(UNFINISHED) && rm -f $@
 	@test -x $(BIN)/python || $(call quoted,$(value PYTHON)) -I -m venv .venv
 	@echo "installing the locked packages into .venv (a few GB, some minutes, once)"
-	@$(PIP) --no-compile --require-hashes -r requirements.lock
+	@$(PIP) --require-hashes -r requirements.lock
 	@$(PIP) --no-deps --no-build-isolation --editable .
-	@$(BIN)/python -I -m compileall -q -j 0 .venv/lib >/dev/null 2>&1 || true
 	@mv $(UNFINISHED) $@
 
 study: setup     ## compute the assignment (make study PRESET=full OPTIONS="--gpus-per-trial 1")
