@@ -68,6 +68,13 @@ class Checkout:
         os.utime(self.folder / "requirements.lock", (later, later))
 
 
+@pytest.fixture(autouse=True)
+def outer_make(monkeypatch):
+    """The variables of a `make test OPTIONS=…` that runs these tests don't reach the makes here."""
+    for name in ("MAKEFLAGS", "MAKEOVERRIDES", "OPTIONS"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture
 def checkout(tmp_path):
     return Checkout(tmp_path / "checkout", tmp_path / "python3")
