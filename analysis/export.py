@@ -23,8 +23,8 @@ from safetensors.torch import save
 from torch import nn
 
 from analysis.model_card import ACCURACY, ERROR, Measure, Model, Part, card
-from analysis.report.sections import AUTOENCODERS, CLASSIFIERS
-from analysis.results import Results, load, settings_of
+from analysis.report.sections import CLASSIFIERS
+from analysis.results import AUTOENCODERS, Results, load, settings_of
 from analysis.transfer import place_of, rows_of
 from study.errors import DataMissing, StoreError
 from study.words import counted, reason

@@ -41,8 +41,11 @@ COUNTS = ("replicate", "seed", "latent_dim", "depth", "batch_size", "epochs", "l
 MEASURES = re.compile(r"(train|val|test)_\w+")
 """Names of columns that hold measured numbers: seconds, errors, accuracies."""
 
+AUTOENCODERS = ("autoencoder", "longer", "batches", "widths", "betas")
+"""The shipped experiments that train autoencoders."""
+
 CONFIGS: Mapping[str, Any] = {
-    **dict.fromkeys(("autoencoder", "longer", "batches", "widths", "betas"), AutoencoderConfig),
+    **dict.fromkeys(AUTOENCODERS, AutoencoderConfig),
     **dict.fromkeys(("fewshot", "steps", "rates"), FewshotConfig),
     "supervised": SupervisedConfig,
     "rotation": RotationConfig,

@@ -38,7 +38,7 @@ VECTOR_MULTIPLE = 64
 
 
 def has_remainder(stacked: Tensor) -> bool:
-    """Whether, on a CPU, a replicate's size in `stacked` (R, …) is no multiple of a vector's.
+    """True on a CPU if a replicate's size in `stacked` (R, …) is no multiple of a vector's.
 
     PyTorch computes the remaining elements one by one, which rounds some operations differently: 1
     mean square in 4 in fused AdamW, 1 number in 30,000 in the gradient of GELU (float32, AVX-512).

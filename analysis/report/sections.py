@@ -28,13 +28,12 @@ from analysis.report import (
     theory,
     transfer,
 )
-from analysis.results import Results, load
+from analysis.results import AUTOENCODERS, Results, load
 from analysis.stamp import stamp
 from study.errors import DataMissing
 from study.provenance import packages
 from study.store import Block
 
-AUTOENCODERS = ("autoencoder", "longer", "batches", "widths", "betas")
 CLASSIFIERS = ("fewshot", "supervised", "steps", "rates")
 
 

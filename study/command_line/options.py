@@ -81,8 +81,9 @@ def select(arguments: argparse.Namespace, data: Dataset | None = None) -> Select
             shown = " ".join(map(str, value)) if isinstance(value, list) else value
             raise BadInput(OPTION_OF[name], shown, f"{arguments.name} has no such setting")
     asked = STUDIES.get(arguments.name, (arguments.name,))
-    for name in set.intersection(*(set(EXPERIMENTS[name].single) for name in asked)):
-        if len(values := given.get(name, ())) > 1:
+    for name, values in given.items():
+        single = all(name in EXPERIMENTS[experiment].single for experiment in asked)
+        if single and len(values) > 1:
             reason = f"must be one value: {arguments.name} compares its arms at one"
             raise BadInput(OPTION_OF[name], " ".join(map(str, values)), reason)
     large = data is not None and len(data.train) >= LARGE
