@@ -168,7 +168,6 @@ def _of_pairs(
     middle, ends = _middle_and_ends(path)
     middle_codes, end_codes = _middle_and_ends(codes)
     originals = torch.cat([images.first, images.second])
-    between, at_ends = _tables(images, path, reader, (INTERPOLATION, RECONSTRUCTION))
     of_middle = {
         "cross_dissolve": distance_from_cross_dissolve(path),
         "cycle": cycle_error(model, middle_codes, middle, unit),
@@ -177,35 +176,51 @@ def _of_pairs(
         "cycle": _of_both(cycle_error(model, end_codes, ends, unit)),
         "mse": _of_both((ends - originals).square().flatten(1).mean(dim=1)),
     }
-    return [_with_values(between, of_middle), _with_values(at_ends, of_ends)]
+    return _tables(images, path, reader, {INTERPOLATION: of_middle, RECONSTRUCTION: of_ends})
 
 
 def _without_model(images: ImagePairs, reader: Reader) -> list[pd.DataFrame]:
     blend = pixel_blend(images.first, images.second)
-    return _tables(images, blend, reader, (PIXEL_BLEND, REAL))
+    return _tables(images, blend, reader, {PIXEL_BLEND: {}, REAL: {}})
 
 
 def _tables(
-    images: ImagePairs, path: Tensor, reader: Reader, controls: tuple[str, str]
+    images: ImagePairs, path: Tensor, reader: Reader, others: Mapping[str, Mapping[str, Tensor]]
 ) -> list[pd.DataFrame]:
-    """Midpoints and end points of `path` (P, A, C, H, W), a table for each of `controls`."""
+    """Midpoints and end points of `path` (P, A, C, H, W): a table of one row per judge and pair of
+    images for each.
+
+    `others` has the control and the other measures, (P,) each, of the midpoints; then of the ends.
+    """
     middle, ends = _middle_and_ends(path)
     between, at_ends, counted = _readings(reader.judges, middle, ends, images.pair)
-    distances, nearest = reader.real.nearest_by_cosine(path.flatten(0, 1))
+    distances, cosine_distances, nearest = (
+        part.unflatten(0, path.shape[:2]) for part in reader.real.nearest(path.flatten(0, 1))
+    )
+    middle_distances, end_distances = _middle_and_ends(distances)
     of_middle = {
         "counted": counted,
-        "nearest": reader.real.distances(middle),
+        "nearest": middle_distances,
         "path": path_over_chord(path),
-        "mean_distance": distances.unflatten(0, path.shape[:2]).mean(dim=1),
-        "smoothness": smoothness(nearest.unflatten(0, path.shape[:2])),
+        "mean_distance": cosine_distances.mean(dim=1),
+        "smoothness": smoothness(nearest),
     }
-    of_ends = {"counted": counted, "nearest": _of_both(reader.real.distances(ends))}
-    return [
-        _with_values(_table(images.name, control, readings), values)
-        for control, readings, values in zip(
-            controls, (between, at_ends), (of_middle, of_ends), strict=True
-        )
-    ]
+    of_ends = {"counted": counted, "nearest": _of_both(end_distances)}
+    tables = []
+    for (control, more), readings, values in zip(
+        others.items(), (between, at_ends), (of_middle, of_ends), strict=True
+    ):
+        judges, pairs = readings["confidence"].shape
+        columns = {
+            "pair": images.name,
+            "example": np.tile(np.arange(pairs), judges),
+            "control": control,
+            "judge": np.repeat(np.arange(judges), pairs),
+            **{name: reading.ravel() for name, reading in readings.items()},
+            **{name: np.tile(value.double(), judges) for name, value in {**values, **more}.items()},
+        }
+        tables.append(pd.DataFrame(columns))
+    return tables
 
 
 def _readings(
@@ -239,24 +254,6 @@ def _middle_and_ends(line: Tensor) -> tuple[Tensor, Tensor]:
 def _of_both(values: Tensor) -> Tensor:
     """Mean over the two ends of each pair, (P,), of `values` (2P,), all of I₁ before all of I₂."""
     return values.unflatten(0, (2, -1)).mean(dim=0)
-
-
-def _table(pair: str, control: str, readings: dict[str, FloatArray]) -> pd.DataFrame:
-    """One row per judge and pair of images, from `readings` (J, P)."""
-    count, pairs = readings["confidence"].shape
-    about = {
-        "pair": pair,
-        "example": np.tile(np.arange(pairs), count),
-        "control": control,
-        "judge": np.repeat(np.arange(count), pairs),
-    }
-    return pd.DataFrame({**about, **{name: reading.ravel() for name, reading in readings.items()}})
-
-
-def _with_values(table: pd.DataFrame, values: dict[str, Tensor]) -> pd.DataFrame:
-    """The table with `values` (P,) of each pair of images, the same for every judge."""
-    example = table["example"].to_numpy()
-    return table.assign(**{name: value.double().numpy()[example] for name, value in values.items()})
 
 
 # --- averages ------------------------------------------------------------------------------------

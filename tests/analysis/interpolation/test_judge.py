@@ -28,17 +28,25 @@ def test_training_images_are_nearest_to_themselves() -> None:
     data = dataset()
     real = RealImages(data)
     known = torch.from_numpy(data.train.images[:5]) / 255
-    assert real.distances(known).tolist() == [0] * 5
-    away, nearest = real.nearest_by_cosine(known)
-    assert away.tolist() == pytest.approx([0] * 5, abs=1e-6)
+    distances, cosine_distances, nearest = real.nearest(known)
+    assert distances.tolist() == [0] * 5
+    assert cosine_distances.tolist() == pytest.approx([0] * 5, abs=1e-6)
     assert torch.equal(nearest, known)
-    unseen = torch.from_numpy(data.test.images) / 255
-    assert float(real.distances(unseen).quantile(0.5, interpolation="lower")) == pytest.approx(1)
-    # Euclidean distance by hand.
-    flat = data.train.images.reshape(60, -1) / 255
-    by_hand = np.linalg.norm(flat - data.test.images[0].reshape(-1) / 255, axis=1).min()
-    assert real.distances(unseen[:1]).item() * real.typical == pytest.approx(by_hand, rel=1e-5)
-    assert real.nearest_by_cosine(3 * known)[0].tolist() == pytest.approx([0] * 5, abs=1e-6)
+    assert real.nearest(3 * known)[1].tolist() == pytest.approx([0] * 5, abs=1e-6)
+    assert real.nearest(0 * known)[1].tolist() == [1] * 5
+
+
+def test_distances_to_the_nearest_training_image_equal_those_by_hand() -> None:
+    data = dataset()
+    real = RealImages(data)
+    distances, cosine_distances, _ = real.nearest(torch.from_numpy(data.test.images) / 255)
+    assert float(distances.quantile(0.5, interpolation="lower")) == pytest.approx(1)
+    known, unseen = (part.images.reshape(-1, 784) / 255 for part in (data.train, data.test))
+    by_hand = np.linalg.norm(known[None] - unseen[:, None], axis=2).min(axis=1)
+    assert distances.numpy() * real.typical == pytest.approx(by_hand, rel=1e-5)
+    lengths = [np.linalg.norm(part, axis=1) for part in (unseen, known)]
+    cosines = unseen @ known.T / np.outer(*lengths)
+    assert cosine_distances.numpy() == pytest.approx(1 - cosines.max(axis=1), abs=1e-6)
 
 
 def test_the_judges_learn_from_the_training_split_alone(small_results: Results) -> None:
