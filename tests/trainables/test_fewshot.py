@@ -356,14 +356,16 @@ def test_known_classes_stay_and_count_in_full():
     codes = {0: torch.randn(100, 3, generator=torch.Generator().manual_seed(0))}
     subsets = torch.stack([torch.arange(20), torch.arange(40, 60)])
     targets = torch.arange(20).remainder(10).expand(2, -1)
-    labels = fewshot.propagated_labels(config("propagation"), [0, 0], codes, subsets, targets, 10)
-    assert labels.classes.shape == labels.certainty.shape == (2, 100)
+    labels, certainty = fewshot.propagated_labels(
+        config("propagation"), [0, 0], codes, subsets, targets, 10
+    )
+    assert labels.shape == certainty.shape == (2, 100)
     for replicate, subset in enumerate(subsets):
-        assert torch.equal(labels.classes[replicate, subset], targets[replicate])
-        assert (labels.certainty[replicate, subset] == 1).all()
+        assert torch.equal(labels[replicate, subset], targets[replicate])
+        assert (certainty[replicate, subset] == 1).all()
         others = np.setdiff1d(np.arange(100), subset)
-        assert (labels.certainty[replicate, others] < 0.99).all()
-        assert (labels.certainty[replicate, others] >= 0).all()
+        assert (certainty[replicate, others] < 0.99).all()
+        assert (certainty[replicate, others] >= 0).all()
 
 
 def test_each_encoders_graph_is_made_once(few_digits, parent, monkeypatch):

@@ -105,11 +105,6 @@ class Training:
         """Passes over all inputs: at least one, even if that is more than `epochs`."""
         return -(-self.epochs // self.examples.views)
 
-    @property
-    def epochs_trained(self) -> int:
-        """Passes over the labelled images in all `passes`."""
-        return self.passes * self.examples.views
-
 
 @dataclass(frozen=True)
 class Learnt:
@@ -262,7 +257,7 @@ def learn(
     require_finite(stack(sums).sum(dim=0), models.numbers, "a weight")
     return Learnt(
         training.predict,
-        earlier_epochs + training.epochs_trained,
+        earlier_epochs + training.passes * examples.views,
         training.batch_size,
         count_parameters(models.members[0]),
         earlier_seconds,
