@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import platform
 import subprocess
 import sys
 import time
+import traceback
 import warnings
 from collections.abc import Callable
 from itertools import product
@@ -20,10 +22,10 @@ from unittest import mock
 
 import numpy as np
 import torch
+from torch.multiprocessing.spawn import spawn
 
 from benchmarks.limit import flops_of
-from benchmarks.machine import copy_rate, matmul_rate, seconds_of
-from benchmarks.processes import at_once
+from benchmarks.machine import copy_rate, matmul_rate, seconds_of, synchronised
 from benchmarks.steps import (
     Workload,
     autoencoder,
@@ -227,6 +229,37 @@ def kernels(device: torch.device, count: int) -> Values:
     return found
 
 
+def at_once(processes: int, device: torch.device, steps: int, batch_size: int = 64) -> float:
+    """Seconds per step and model of k `processes` that train on one device at once.
+
+    They stand for Ray Tune with 1/k GPU a trial, but start without Ray, have their data on the
+    device, and are timed only once all are warm, which favours them.
+
+    Raises `ProcessRaisedException` if one fails.
+    """
+    context = multiprocessing.get_context("spawn")
+    ready, times = context.Barrier(processes), context.SimpleQueue()
+    arguments = (str(device), batch_size, steps, ready, times)
+    spawn(_one_of_several, arguments, processes)
+    spans = [times.get() for _ in range(processes)]
+    first, last = min(start for start, _ in spans), max(end for _, end in spans)
+    return (last - first) / (processes * steps)
+
+
+def _one_of_several(
+    rank: int, name: str, batch_size: int, steps: int, ready: Any, times: Any
+) -> None:
+    torch.set_num_threads(1)
+    pick_device()  # sets the precision that the study computes in
+    device = torch.device(name)
+    step = one_after_another(autoencoder(batch_size, 1), device)
+    synchronised(lambda: [step() for _ in range(max(1, steps // 10))], device)()
+    ready.wait()
+    started = time.time()
+    synchronised(lambda: [step() for _ in range(steps)], device)()
+    times.put((started, time.time()))
+
+
 def processes(device: torch.device, counts: tuple[int, ...], replicates: int, steps: int) -> Values:
     """Milliseconds per step and model: one ordinary process, k at once, and R models as the study
     trains them, with their ratio to the first and to the best k."""
@@ -332,6 +365,7 @@ def main() -> None:
         try:
             report[name] = part()
         except Exception as error:  # the other parts still run
+            traceback.print_exc()
             report[name] = {"failed": f"{type(error).__name__}: {error}"[:300]}
         # Each part is printed and written at once: a run that is cut off has given the first ones.
         print(f"\n{name} ({time.perf_counter() - begun:.0f} s)")
