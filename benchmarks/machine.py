@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.measure import in_turns
 from study.provenance import code_version, packages, processor
 
 
@@ -35,14 +36,8 @@ def best_seconds(function: Callable[[], Any], device: torch.device, repeats: int
     On a CPU this is processor time, like all times that are compared with it.
     """
     clock = time.process_time if device.type == "cpu" else time.perf_counter
-    run = synchronised(function, device)
-    run()
-    taken = []
-    for _ in range(repeats):
-        started = clock()
-        run()
-        taken.append(clock() - started)
-    return min(taken)
+    taken = in_turns({"run": synchronised(function, device)}, repeats, clock=clock)
+    return min(taken["run"].values)
 
 
 def matmul_rate(device: torch.device, dtype: torch.dtype, side: int = 1024) -> float:

@@ -18,10 +18,6 @@ class Sample:
     values: tuple[float, ...]
     """Values in the order in which they were taken."""
 
-    def __post_init__(self) -> None:
-        if not self.values:
-            raise ValueError("a sample needs at least one value")
-
     @property
     def n(self) -> int:
         """Number of values."""
@@ -32,17 +28,10 @@ class Sample:
         """The median: the middle value, or the mean of the two in the middle."""
         return statistics.median(self.values)
 
-    def map(self, function: Callable[[float], float]) -> Sample:
-        """The sample of `function(value)`."""
-        return Sample(tuple(function(value) for value in self.values))
-
     def over(self, other: Sample) -> Sample:
-        """Ratios to `other`: value by value if both have as many values, as when they are taken in
-        turns; else to its median."""
-        if self.n == other.n:
-            pairs = zip(self.values, other.values, strict=True)
-            return Sample(tuple(mine / theirs for mine, theirs in pairs))
-        return self.map(lambda value: value / other.median)
+        """Ratios to `other`, value by value: both were taken in turns."""
+        pairs = zip(self.values, other.values, strict=True)
+        return Sample(tuple(mine / theirs for mine, theirs in pairs))
 
 
 @dataclass(frozen=True)

@@ -26,11 +26,6 @@ def shown(value: Sample, unit: str) -> str:
     return f"{number(value.median)} {unit} ({low} … {high}, n = {value.n})"
 
 
-def verdict(line: Line) -> str:
-    """`yes` or `NO`: whether the target is reached; empty without one."""
-    return {None: "", True: "yes", False: "NO"}[line.reached]
-
-
 def print_table(console: Console, title: str, lines: list[Line]) -> None:
     """Print one module's lines as a table."""
     table = Table(title=title, title_justify="left", show_lines=True)
@@ -38,28 +33,23 @@ def print_table(console: Console, title: str, lines: list[Line]) -> None:
         table.add_column(column)
     for line in lines:
         about = "; ".join(part for part in (line.quality, line.note) if part)
-        table.add_row(line.what, shown(line.value, line.unit), line.target, verdict(line), about)
+        reached = {None: "", True: "yes", False: "NO"}[line.reached]
+        table.add_row(line.what, shown(line.value, line.unit), line.target, reached, about)
     console.print(table)
 
 
 def as_json(line: Line) -> dict[str, Any]:
     """A line for JSON, with every single value."""
-    value = line.value
-    return {
-        "what": line.what,
-        "unit": line.unit,
-        "median": value.median,
-        "min": min(value.values),
-        "max": max(value.values),
-        "n": value.n,
-        "values": list(value.values),
-        "at_least": line.at_least,
-        "at_most": line.at_most,
+    values = line.value.values
+    measured = {
+        "values": values,
+        "median": line.value.median,
+        "min": min(values),
+        "max": max(values),
+        "n": len(values),
         "reached": line.reached,
-        "quality": line.quality,
-        "note": line.note,
-        "details": dict(line.details),
     }
+    return {name: entry for name, entry in vars(line).items() if name != "value"} | measured
 
 
 def write_json(path: Path, about: Mapping[str, Any], results: Mapping[str, list[Line]]) -> None:
