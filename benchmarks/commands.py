@@ -114,30 +114,14 @@ def run(*arguments: object, stop_at: str | None = None) -> Finished:
     return Finished(time.perf_counter() - started, lines, memory)
 
 
-@dataclass(frozen=True)
-class Computed:
-    """Computing times of blocks in a results folder."""
-
-    seconds: list[float]
-    """Seconds of each block, from its data to its files."""
-    started: float
-    """Start of the first block, in seconds since the epoch."""
-    ended: float
-    """End of the last block, in seconds since the epoch."""
-
-    def share_of_others(self, cores: int) -> float:
-        """Fraction of the cores' time in which no cell computed, from the first block's start to
-        the last one's end."""
-        return 1 - sum(self.seconds) / (cores * (self.ended - self.started))
-
-
-def computed(store: Store, cells: dict[str, int]) -> Computed:
-    """The times that the blocks of these cells recorded."""
-    provenance = store.provenance(cells)
+def computed(store: Store, experiment: str) -> tuple[list[float], float]:
+    """Seconds of each of an experiment's blocks, and from the first one's start to the last one's
+    end."""
+    provenance = store.provenance(cells_of(store, experiment))
     seconds = [float(p["seconds"]) for p in provenance]
     starts = [float(p["started"]) for p in provenance]
     ends = [start + taken for start, taken in zip(starts, seconds, strict=True)]
-    return Computed(seconds, min(starts), max(ends))
+    return seconds, max(ends) - min(starts)
 
 
 def cells_of(store: Store, experiment: str) -> dict[str, int]:

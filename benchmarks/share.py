@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from benchmarks.commands import Memory, cells_of, computed, run
+from benchmarks.commands import Memory, computed, run
 from benchmarks.measure import Line, Options, Sample
 from benchmarks.quick_grid import assignment
 from study.command_line.options import select
@@ -22,27 +22,25 @@ def rays_share(options: Options) -> list[Line]:
     _, store = assignment(options)
     cores = os.cpu_count() or 1
     lines = []
-    long = computed(store, cells_of(store, "autoencoder"))
-    shortest, longest = min(long.seconds), max(long.seconds)
+    seconds, span = computed(store, "autoencoder")
     lines.append(
         Line(
             "Ray's share of the wall-clock, autoencoders' cells",
-            Sample((100 * long.share_of_others(cores),)),
+            Sample((100 * (1 - sum(seconds) / (cores * span)),)),
             "%",
             at_most=5,
-            note=f"{len(long.seconds)} blocks of {shortest:.1f} … {longest:.1f} s on {cores} "
+            note=f"{len(seconds)} blocks of {min(seconds):.1f} … {max(seconds):.1f} s on {cores} "
             "cores, from the first one's start to the last one's end",
         )
     )
-    short = computed(store, cells_of(store, "fewshot"))
-    idle = cores * (short.ended - short.started) - sum(short.seconds)
+    seconds, span = computed(store, "fewshot")
     lines.append(
         Line(
             "Ray's cost a trial, few-shot blocks",
-            Sample((idle / len(short.seconds),)),
+            Sample(((cores * span - sum(seconds)) / len(seconds),)),
             "s",
             at_most=0.3,
-            note=f"{len(short.seconds)} blocks; time of the {cores} cores in which none computed",
+            note=f"{len(seconds)} blocks; time of the {cores} cores in which none computed",
         )
     )
     return lines

@@ -2,13 +2,14 @@
 
 import json
 import math
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
-from benchmarks import table
-from benchmarks.commands import Computed, run
-from benchmarks.measure import Line, Sample, Stratum, extrapolate, in_turns
+from benchmarks import share, table
+from benchmarks.commands import run
+from benchmarks.measure import Line, Options, Sample, Stratum, extrapolate, in_turns
 from benchmarks.notebook import first_reaching
 
 
@@ -63,9 +64,17 @@ def test_first_epoch_with_an_error_gives_its_time():
     assert first_reaching(epochs, 0.001) == 15
 
 
-def test_share_of_others_is_core_time_without_cells():
-    computed = Computed(seconds=[4.0, 5.0], started=100.0, ended=105.0)
-    assert computed.share_of_others(cores=2) == pytest.approx(0.1)
+def test_time_without_cells_is_rays(monkeypatch):
+    blocks = [{"seconds": 4.0, "started": 100.0}, {"seconds": 5.0, "started": 100.0}]
+    experiments = [{"name": name, "cells": []} for name in ("autoencoder", "fewshot")]
+    store = SimpleNamespace(
+        plan=lambda: {"experiments": experiments}, provenance=lambda cells: blocks
+    )
+    monkeypatch.setattr(share, "assignment", lambda options: (None, store))
+    monkeypatch.setattr(share.os, "cpu_count", lambda: 2)
+    of_autoencoders, of_a_block = share.rays_share(Options())
+    assert of_autoencoders.value.median == pytest.approx(10)
+    assert of_a_block.value.median == 0.5
 
 
 def test_table_shows_medians_ranges_and_missed_targets():
