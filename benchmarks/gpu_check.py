@@ -26,20 +26,14 @@ from torch.multiprocessing.spawn import spawn
 
 from benchmarks.limit import flops_of
 from benchmarks.machine import copy_rate, matmul_rate, seconds_of, synchronised
-from benchmarks.steps import (
-    Workload,
-    autoencoder,
-    classifier,
-    graphed,
-    one_after_another,
-    together,
-)
+from benchmarks.steps import Workload, autoencoder, classifier, one_after_another, together
 from trainables import fastest
 from trainables.autoencoder import train as autoencoders
 from trainables.autoencoder.settings import OBJECTIVES, PRECISIONS
 from trainables.data import Dataset, Split, load
 from trainables.fewshot import train as fewshot
 from trainables.fewshot.settings import FREEZE
+from trainables.graph import captured
 from trainables.precision import computing_in
 from trainables.replicates import Strategy, pick_device
 from trainables.rotation import train as rotation
@@ -164,7 +158,7 @@ def fused(
         name = f"{strategy}{', graph' if graph else ''}, {kind}, R = {count}"
         try:
             step = together(workload(count), device, strategy, kind)
-            step = graphed(step) if graph else step
+            step = captured(step).replay if graph else step
             # Fewer steps if they are slow: about a second is enough.
             once = seconds_of(step, 1, device)
             seconds = seconds_of(step, max(1, min(steps, round(1 / once))), device)
@@ -267,7 +261,7 @@ def processes(device: torch.device, counts: tuple[int, ...], replicates: int, st
     alone = seconds_of(ordinary, steps, device)
     several = {k: at_once(k, device, steps) for k in counts if k == 1 or not is_late()}
     step = together(autoencoder(64, replicates), device)
-    step = graphed(step) if device.type == "cuda" else step
+    step = captured(step).replay if device.type == "cuda" else step
     study = seconds_of(step, steps, device) / replicates
     return {
         "one alone, ms": 1e3 * alone,
@@ -289,7 +283,7 @@ def memory(device: torch.device, counts: tuple[int, ...]) -> Values:
         step = together(autoencoder(64, count), device)
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-        seconds_of(graphed(step), 2, device)
+        seconds_of(captured(step).replay, 2, device)
         found[f"R = {count}"] = torch.cuda.max_memory_reserved() / 2**30
     return found
 

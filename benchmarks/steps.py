@@ -3,7 +3,6 @@ another strategy, and one ordinary model after another."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,6 @@ from torch import Tensor, nn
 from trainables.autoencoder.objectives import restoration_error
 from trainables.fastest import fastest
 from trainables.fewshot.train import cross_entropy
-from trainables.graph import captured
 from trainables.networks import Autoencoder, Classifier, Head
 from trainables.optimisers import AdamW, Schedule
 from trainables.optimisers.adamw import BETA_1, BETA_2
@@ -41,9 +39,9 @@ class Workload:
     replicates: int
 
 
-def shape(width: int = 16, depth: int = 3) -> Shape:
+def shape(width: int) -> Shape:
     """Shape of the study's network at d = 14."""
-    return Shape(latent_dim=14, depth=depth, width=width)
+    return Shape(latent_dim=14, depth=3, width=width)
 
 
 def autoencoder(batch_size: int, replicates: int, width: int = 16) -> Workload:
@@ -106,11 +104,6 @@ def together(
     return step
 
 
-def graphed(step: Step) -> Step:
-    """`step` as one CUDA graph, as the study trains; all its work must be on the GPU."""
-    return captured(step).replay
-
-
 def one_after_another(workload: Workload, device: torch.device) -> Step:
     """A step of all replicates as ordinary models, each with its own optimiser and schedule."""
     models = [
@@ -144,4 +137,4 @@ def one_after_another(workload: Workload, device: torch.device) -> Step:
 def of_one(workload: Workload) -> tuple[nn.Module, tuple[Tensor, ...]]:
     """One member on the CPU and its batch, to count operations."""
     (model,) = initialise(workload.build, 0, range(1))
-    return copy.deepcopy(model), tuple(part[0] for part in workload.batch(1))
+    return model, tuple(part[0] for part in workload.batch(1))
