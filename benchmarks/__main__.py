@@ -81,7 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             module = importlib.import_module(f"benchmarks.{name}")
             begun = time.perf_counter()
             results[name] = module.measure(options)
-            title = f"{name} ({time.perf_counter() - begun:.0f} s): {first_paragraph(module)}"
+            question = (module.__doc__ or "").strip().split("\n\n")[0].replace("\n", " ")
+            title = f"{name} ({time.perf_counter() - begun:.0f} s): {question}"
             table.print_table(console, title, results[name])
             table.write_json(arguments.out, about, results)  # so that an error loses no results
     console.print(f"{hardware['cores']} cores, {hardware['processor']}; {command}")
@@ -90,11 +91,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     for line in missed:
         console.print(f"not reached: {line.what}")
     return 1 if missed else 0
-
-
-def first_paragraph(module: object) -> str:
-    """First paragraph of a module's docstring: its question."""
-    return (module.__doc__ or "").strip().split("\n\n")[0].replace("\n", " ")
 
 
 if __name__ == "__main__":

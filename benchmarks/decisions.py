@@ -11,7 +11,6 @@ look, and with t tests of fixed designs.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 
 import numpy as np
@@ -118,12 +117,8 @@ def main() -> None:
     """Print the two tables."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--studies", type=int, default=2000)
-    parser.add_argument("--json", action="store_true", help="the numbers as JSON")
     arguments = parser.parse_args()
     found = simulate(arguments.studies)
-    if arguments.json:
-        print(json.dumps(found))
-        return
     print(f"{arguments.studies} studies of {len(SPREADS)} comparisons")
     for lines in found.values():
         print(" | ".join(lines[0]))

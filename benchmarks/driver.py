@@ -112,7 +112,6 @@ def main(folder: str, count: int, workers: int, first_only: bool) -> None:
         with contextlib.suppress(KeyboardInterrupt):
             session.compute("trivial", cells, store.blocks())
         cpu = time.process_time() - cpu
-    ended = time.perf_counter()
     state = sum(path.stat().st_size for path in Path(folder, "tune").rglob("*") if path.is_file())
     trials = len(list(Path(folder, "tune").glob("*/*/")))
     figures = {
@@ -120,7 +119,6 @@ def main(folder: str, count: int, workers: int, first_only: bool) -> None:
         "plan": ready - laid_out,
         "first": first[0] - started,
         "cpu": cpu,
-        "wall": ended - started,
         "done": sum(map(len, store.blocks().values())),
         "state": state,
         "trials": trials,

@@ -7,7 +7,6 @@ the default recipe's two cells at d = 14 with three layers, `study run autoencod
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.commands import cells_of, run
@@ -17,14 +16,6 @@ from study.store import Store
 DEPTH, LATENT_DIM, MODELS = 3, 14, 3
 """Settings of the study's cells. The notebook has the same latent dimension and as many
 convolutions."""
-
-
-def first_reaching(epochs: Sequence[dict[str, float]], error: float) -> float:
-    """Seconds until the notebook's test error was at most `error`; of all epochs if never."""
-    for line in epochs:
-        if line["test_mse"] <= error:
-            return line["seconds"]
-    return epochs[-1]["seconds"]
 
 
 def notebook(options: Options) -> list[dict[str, float]]:
@@ -52,15 +43,14 @@ def study(options: Options, out: Path) -> tuple[float, float, list[float]]:
 
 def measure(options: Options) -> list[Line]:
     """Time both in turns: one model of the notebook, then the study's cells and their report."""
-    plain, whole, training = [], [], []
+    plain, whole = [], []
     for turn in range(options.repeats):
         options.say(f"notebook: round {turn + 1} of {options.repeats}")
         plain.append(notebook(options))
         whole.append(study(options, options.folder / f"notebook-{turn}"))
-        training.append(whole[-1][1])
     theirs = Sample(tuple(epochs[-1]["seconds"] for epochs in plain))
     ours = Sample(tuple(seconds for seconds, _, _ in whole))
-    without_report = Sample(tuple(training))
+    without_report = Sample(tuple(seconds for _, seconds, _ in whole))
     their_error = Sample(tuple(epochs[-1]["test_mse"] for epochs in plain))
     errors = [sum(errors) / len(errors) for _, _, errors in whole]
     worst = max(max(errors) for _, _, errors in whole)

@@ -10,7 +10,6 @@ from rich.console import Console
 from benchmarks import share, table
 from benchmarks.commands import run
 from benchmarks.measure import Line, Options, Sample, Stratum, extrapolate, in_turns
-from benchmarks.notebook import first_reaching
 
 
 def test_a_sample_has_a_median():
@@ -56,12 +55,6 @@ def test_targets_are_judged_by_the_median():
     assert Line("a", value, "s", at_most=9).reached is True
     assert Line("a", value, "s", at_most=8).reached is False
     assert Line("a", value, "s").reached is None
-
-
-def test_first_epoch_with_an_error_gives_its_time():
-    epochs = [{"seconds": s, "test_mse": e} for s, e in ((5, 0.03), (10, 0.02), (15, 0.01))]
-    assert first_reaching(epochs, 0.02) == 10
-    assert first_reaching(epochs, 0.001) == 15
 
 
 def test_time_without_cells_is_rays(monkeypatch):
