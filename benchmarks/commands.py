@@ -8,10 +8,12 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import psutil
 
+from benchmarks.measure import Options
 from study.store import Store
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -112,6 +114,18 @@ def run(*arguments: object, stop_at: str | None = None) -> Finished:
         printed = "\n".join(line for _, line in lines[-20:])
         raise RuntimeError(f"{' '.join(map(str, arguments))} ended with code {code}:\n{printed}")
     return Finished(time.perf_counter() - started, lines, memory)
+
+
+@cache
+def assignment(options: Options) -> tuple[Finished, Store]:
+    """Run `study run assignment` into an empty folder, from the command to the report.
+
+    All modules that need it share one run.
+    """
+    preset = "smoke" if options.tiny else "quick"
+    options.say(f"the whole study, study run assignment --preset {preset}")
+    out = options.folder / "assignment"
+    return run("-m", "study", "run", "assignment", "--preset", preset, "--out", out), Store(out)
 
 
 def computed(store: Store, experiment: str) -> tuple[list[float], float]:

@@ -16,10 +16,9 @@ from typing import Any
 
 from safetensors.torch import save_file
 
-from benchmarks.commands import run
+from benchmarks.commands import assignment, run
 from benchmarks.measure import Line, Options, Sample, Stratum, extrapolate
 from benchmarks.our_tune import planned_cells
-from benchmarks.quick_grid import assignment
 from study.experiments import AUTOENCODER, FEWSHOT, PRESETS, Experiment
 from study.grid import Cell, override, plan, record
 from study.store import Store

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 
-from benchmarks.commands import Memory, computed, run
+from benchmarks.commands import Memory, assignment, computed, run
 from benchmarks.measure import Line, Options, Sample
-from benchmarks.quick_grid import assignment
 from study.command_line.options import select
 from study.command_line.parser import parser
 from study.grid import plan
@@ -46,23 +45,21 @@ def rays_share(options: Options) -> list[Line]:
     return lines
 
 
-def hundred_thousand(options: Options) -> list[str]:
-    """Options of a grid of 100,000 cells (40 in a test)."""
-    dims, batches = (2, 10) if options.tiny else (250, 200)
+def grid(dims: int, batches: int) -> list[str]:
+    """Options of a grid of `dims` × 2 × `batches` cells."""
     axes = {"--latent-dims": range(1, dims + 1), "--depths": (2, 3)}
     axes["--batch-sizes"] = range(1, batches + 1)
     return [part for name, values in axes.items() for part in (name, *map(str, values))]
 
 
 def planning(options: Options) -> Line:
-    """Time `study plan`, from the command to its end."""
+    """Time `study plan` of 100,000 cells, from the command to its end."""
+    axes = grid(2, 10) if options.tiny else grid(250, 200)
     folder = options.folder / "empty"
     seconds = []
     for turn in range(1 + options.repeats):
         options.say("share: planning")
-        done = run(
-            "-m", "study", "plan", "autoencoder", *hundred_thousand(options), "--out", folder
-        )
+        done = run("-m", "study", "plan", "autoencoder", *axes, "--out", folder)
         if turn:
             seconds.append(done.seconds)
     count = next(line for _, line in done.lines if "cells" in line)
@@ -74,13 +71,9 @@ def restarting(options: Options) -> Line:
 
     The blocks are real files, written through the store, with the rows of two replicates.
     """
-    dims, batches = (2, 5) if options.tiny else (50, 100)
-    axes = {"--latent-dims": range(1, dims + 1), "--depths": (2, 3)}
-    axes["--batch-sizes"] = range(1, batches + 1)
-    command = ["autoencoder", "--epochs", 1, "--replicates", 2]
-    for option, values in axes.items():
-        command += [option, *values]
-    arguments = parser().parse_args(["plan", *map(str, command)])
+    axes = grid(2, 5) if options.tiny else grid(50, 100)
+    command = ["autoencoder", "--epochs", "1", "--replicates", "2", *axes]
+    arguments = parser().parse_args(["plan", *command])
     (cells,) = plan(select(arguments).experiments, load("mnist-5k").fingerprint)
     store = Store(options.folder / "finished")
     store.create()
