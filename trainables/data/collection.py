@@ -41,10 +41,6 @@ class Collection:
     groups: Sequence[str] | None = None
     """Group of each image, such as a person; no group may be in two splits. None: no groups."""
 
-    def __post_init__(self) -> None:
-        for values in (self.labels, self.splits, self.groups):
-            assert values is None or len(values) == len(self.images)
-
     def divided(self, name: str) -> Dataset:
         """Divide the images into three splits, those of the files if given. Raises `DataError`.
 
@@ -52,22 +48,20 @@ class Collection:
         """
         classes, labels = numbered(name, self.labels, len(self.images))
         groups = None if self.groups is None else np.asarray(self.groups)
-        if self.splits is None:
-            rest = np.arange(len(labels))
-            given = dict.fromkeys(("validation", "test"), np.arange(0))
-        else:
-            where = np.asarray(self.splits)
-            rest = np.flatnonzero(where == "train")
-            given = {part: np.flatnonzero(where == part) for part in ("validation", "test")}
-            if not len(rest):
-                raise DataError(f"{name}: no image is in the split `train`")
+        where = np.asarray(self.splits or ["train"] * len(labels))
+        given = {part: np.flatnonzero(where == part) for part in ("train", "validation", "test")}
+        rest = given.pop("train")
+        if not len(rest):
+            raise DataError(f"{name}: no image is in the split `train`")
         for part, share in (("test", TEST), ("validation", VALIDATION)):
             if not len(given[part]):
                 leave = 2 if part == "test" and not len(given["validation"]) else 1
                 rest, given[part] = held_out(name, labels, groups, rest, share, leave)
         parts = rest, given["validation"], given["test"]
         if groups is not None:
-            require_apart(name, [set(groups[part]) for part in parts])
+            for one, other in itertools.combinations((set(groups[part]) for part in parts), 2):
+                if both := one & other:  # possible in a user's files
+                    raise DataError(f"{name}: the group {str(min(both))!r} is in two of its splits")
         train, validation, test = (Split(self.images[part], labels[part]) for part in parts)
         return checked(Dataset(name, train, validation, test, classes))
 
@@ -79,13 +73,6 @@ class Collection:
         part = [None if v is None else [v[n] for n in kept]
                 for v in (self.labels, self.splits, self.groups)]  # fmt: skip
         return Collection(self.images[kept], *part)
-
-
-def require_apart(name: str, groups: Sequence[set[str]]) -> None:
-    """Raise `DataError` if a group is in two splits, which can happen in a user's files."""
-    for one, other in itertools.combinations(groups, 2):
-        if both := one & other:
-            raise DataError(f"{name}: the group {str(min(both))!r} is in two of its splits")
 
 
 def checked(data: Dataset) -> Dataset:
