@@ -64,11 +64,6 @@ def loss_function(name: str) -> LossFunction:
     return loss
 
 
-def predicted_angles(model: Any, images: Tensor) -> Tensor:
-    """Degrees in [0, 360), (B,), that the network predicts for `images` (B, C, H, W)."""
-    return decode_direction(model(images))
-
-
 def train(
     config: Config,
     replicates: range,
@@ -99,7 +94,7 @@ def train(
     def predictions(name: str) -> tuple[Tensor, Tensor]:
         """Predicted angles and errors in degrees on a held-out split, (R, N) each."""
         seen, angles = held_out[name]
-        predicted = models.evaluate(predicted_angles, seen)
+        predicted = models.evaluate(lambda model, part: decode_direction(model(part)), seen)
         return predicted, signed_difference(predicted, angles).abs()
 
     def after_epoch(epoch: int, losses: Tensor) -> None:
