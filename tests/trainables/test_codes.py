@@ -76,6 +76,19 @@ def test_foreign_file_runs_no_code_and_is_replaced(digits, encoded, tmp_path):
     assert file.read_bytes() == whole
 
 
+def test_empty_file_is_replaced(digits, encoded, tmp_path):
+    codes.share(tmp_path)
+    (one,) = initialise(lambda: Classifier.untrained(SHAPE), 5, range(1))
+    images = torch.from_numpy(digits.test.images)
+    first = encode(one, images)
+    (file,) = tmp_path.glob("*.npy")
+    whole = file.read_bytes()
+    file.write_bytes(b"")
+    codes._kept.clear()
+    assert torch.equal(encode(one, images), first)
+    assert file.read_bytes() == whole
+
+
 def test_full_disk_leaves_no_half_written_file(digits, monkeypatch, tmp_path):
     def half(file, array):
         file.write(b"half")

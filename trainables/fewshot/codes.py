@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
@@ -52,8 +53,10 @@ def encode(member: Classifier | Autoencoder, images: Tensor) -> Tensor:
         return _encode(member.encoder, images)
     key = _key(member.encoder, images)
     codes = _kept.get(key)
-    if codes is None:
-        codes = _found(key)
+    if codes is None and _shared is not None:
+        # An empty file, left by a crash of the machine, is an EOFError.
+        with suppress(OSError, ValueError, EOFError):
+            codes = torch.from_numpy(np.load(_shared / f"{key}.npy", allow_pickle=False))
     if codes is None:
         codes = _encode(member.encoder, images)
         if _shared is not None:
@@ -64,16 +67,6 @@ def encode(member: Classifier | Autoencoder, images: Tensor) -> Tensor:
         while len(_kept) > 1 and sum(found.nbytes for found in _kept.values()) > CACHE_BYTES:
             _kept.popitem(last=False)
     return codes
-
-
-def _found(key: str) -> Tensor | None:
-    """Codes that another process of this machine has written; None if they can't be read."""
-    if _shared is None:
-        return None
-    try:
-        return torch.from_numpy(np.load(_shared / f"{key}.npy", allow_pickle=False))
-    except (OSError, ValueError):
-        return None
 
 
 def _key(encoder: nn.Module, images: Tensor) -> str:
