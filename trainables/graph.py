@@ -88,7 +88,10 @@ def captured(function: Callable[[], object]) -> CudaGraph:
 
 
 class Replayed:
-    """A step that is captured in `graph` at its fourth call and replayed from then on."""
+    """A step that is captured in `graph` at its fourth call and replayed from then on.
+
+    If it can't be recorded, it runs as it is, with a warning.
+    """
 
     def __init__(self, step: Step, graph: CudaGraph) -> None:
         self.step = step
@@ -100,25 +103,18 @@ class Replayed:
     def __call__(self, indices: Tensor) -> None:
         self.calls += 1
         if self.calls == EAGER_STEPS + 1:
-            self.capture(indices)
+            static = indices.clone()
+            try:
+                self.graph.capture(lambda: self.step(static))
+                self.indices = static
+            except CaptureFailed as error:
+                message = f"training goes on without a CUDA graph, slower: {error}"
+                warnings.warn(message, stacklevel=1)
         if self.indices is None:
             self.graph.run_eagerly(lambda: self.step(indices))
             return
         self.indices.copy_(indices)
         self.graph.replay()
-
-    def capture(self, indices: Tensor) -> None:
-        """Record the step. If it can't be recorded, warn and leave it as it is.
-
-        Raises `torch.OutOfMemoryError`.
-        """
-        static = indices.clone()
-        try:
-            self.graph.capture(lambda: self.step(static))
-        except CaptureFailed as error:
-            warnings.warn(f"training goes on without a CUDA graph, slower: {error}", stacklevel=2)
-            return
-        self.indices = static
 
 
 def as_graph(step: Step, device: torch.device, generators: Sequence[torch.Generator]) -> Step:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -59,22 +59,16 @@ def computing_in(precision: str) -> Iterator[None]:
     `bfloat16` rounds factors and results to 7. Sums, parameters and updates stay float32.
     """
     matmul: Any = torch.backends.cuda.matmul
-    if precision == "bfloat16":
+    switches = {
         # Partial sums too; which are added in bfloat16 would depend on the number of replicates.
-        switches = [(matmul, "allow_bf16_reduced_precision_reduction", False)]
-    elif precision == "tf32":
-        switches = [(matmul, "allow_tf32", True), (torch.backends.cudnn, "allow_tf32", True)]
-    else:  # float32, as a GPU does after `pick_device`
-        switches = []
-    before = [getattr(backend, name) for backend, name, _ in switches]
-    try:
-        for backend, name, value in switches:
+        "bfloat16": [(matmul, "allow_bf16_reduced_precision_reduction", False)],
+        "tf32": [(matmul, "allow_tf32", True), (torch.backends.cudnn, "allow_tf32", True)],
+        "float32": [],  # as a GPU does after `pick_device`
+    }
+    with ExitStack() as stack:
+        for backend, name, value in switches[precision]:
+            stack.callback(setattr, backend, name, getattr(backend, name))
             setattr(backend, name, value)
         if precision == "bfloat16":
-            with ProductsInBfloat16():
-                yield
-        else:
-            yield
-    finally:
-        for (backend, name, _), value in zip(switches, before, strict=True):
-            setattr(backend, name, value)
+            stack.enter_context(ProductsInBfloat16())
+        yield
