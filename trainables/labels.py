@@ -24,6 +24,6 @@ def check_labels(labels: int, data: Dataset) -> None:
     """Raise `ConfigError` unless `data` has this many `labels`, class-balanced."""
     classes = len(data.classes)
     require(classes > 1, "labels", labels, f"left out, as the images of {data.name} have none")
-    most = data.most_labels()
+    most = data.most_labels
     allowed = f"a multiple of {classes}, the number of classes, up to {most}, what {data.name} has"
     require(labels <= most and labels % classes == 0, "labels", labels, allowed)

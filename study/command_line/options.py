@@ -132,7 +132,7 @@ def fitting(axes: Mapping[str, tuple[Any, ...]], data: Dataset) -> dict[str, tup
     """
     found: dict[str, tuple[Any, ...]] = {}
     if "labels" in axes:
-        classes, most = len(data.classes), data.most_labels()
+        classes, most = len(data.classes), data.most_labels
         wanted = [max(1, number // len(DIGITS)) * classes for number in axes["labels"]]
         found["labels"] = tuple(dict.fromkeys(min(number, most) for number in wanted))
     if "batch_size" in axes:

@@ -97,7 +97,7 @@ def sample(task: Task, data: Dataset) -> Sample:
         config = probe.config | {k: v for k, v in short.items() if k in probe.config}
         settings = type(task.cell.settings)(**config)
         part = cut(data, images)
-        if labelled and part.most_labels() < config["labels"]:
+        if labelled and part.most_labels < config["labels"]:
             part = data
         work = len(replicates) * settings.work(len(part.train))
         runs.append((replace(probe, config=config), part, work))

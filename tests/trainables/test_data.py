@@ -173,7 +173,7 @@ def test_the_rarest_class_limits_the_label_subsets():
     labels = np.repeat(np.arange(10, dtype=np.uint8), 8)[:-5]  # three nines
     images = np.zeros((len(labels), 28, 28), np.uint8)
     split = Split(images, labels)
-    assert Dataset("few nines", split, split, split).most_labels() == 30
+    assert Dataset("few nines", split, split, split).most_labels == 30
     assert len(label_subset(labels, 30, seed=0, subset=0)) == 30
     with pytest.raises(DataError, match="40 labels"):
         label_subset(labels, 40, seed=0, subset=0)
@@ -458,7 +458,7 @@ def test_full_mnist_is_read(no_network):
     counts = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
     assert np.bincount(dataset.test.labels).tolist() == counts
     assert dataset.test.images.mean() / 255 == pytest.approx(0.1325, abs=1e-4)
-    assert dataset.most_labels() > 40_000
+    assert dataset.most_labels > 40_000
 
 
 def test_images_sent_to_another_process_train_to_the_same_bits(digits):

@@ -106,12 +106,9 @@ class Dataset:
             digest.update(repr((self.image_shape, len(self.classes))).encode())
         return digest.hexdigest()[:16]
 
+    @cached_property
     def most_labels(self) -> int:
         """Size of the largest class-balanced label subset of the training split."""
-        return self._most_labels
-
-    @cached_property
-    def _most_labels(self) -> int:
         # Cached, as every few-shot cell of a plan is checked against it.
         classes = len(self.classes)
         return int(np.bincount(self.train.labels, minlength=classes).min()) * classes

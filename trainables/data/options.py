@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,9 +30,7 @@ class Options:
 
     def record(self) -> dict[str, Any]:
         """The options that aren't at their default, as JSON values."""
-        asked = dataclasses.asdict(self)
-        defaults = dataclasses.asdict(Options())
-        return {name: value for name, value in asked.items() if value != defaults[name]}
+        return {k: value for k, value in vars(self).items() if value != getattr(Options, k)}
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Options:

@@ -62,24 +62,20 @@ def load(
     if not is_source(name):
         raise DataError(f"there is no dataset {name!r}; there are {', '.join(NAMES)}, or a path")
     try:
-        return options.applied(_load(name, data_dir, options, fetch))
+        if is_path(name):
+            path = Path(os.path.expanduser(name)).resolve()
+            data = collection(path, options).of_classes(options.classes).divided(str(path))
+        elif options.group_by:
+            raise DataError(f"{name} has no column {options.group_by!r} to group by")
+        elif name in EMBEDDED:
+            data = EMBEDDED[name]()
+        elif name in mnist.CLASS_NAMES:
+            data = mnist.read(name, data_dir, fetch)
+        else:
+            data = vision.read(name, data_dir, options, fetch)
+        return options.applied(data)
     except OSError as error:
         raise DataError(f"{name} can't be read ({error})") from error
-
-
-def _load(name: str, data_dir: Path | None, options: Options, fetch: bool) -> Dataset:
-    if name in EMBEDDED:
-        data = EMBEDDED[name]()
-    elif name in mnist.CLASS_NAMES:
-        data = mnist.read(name, data_dir, fetch)
-    elif not is_path(name):
-        data = vision.read(name, data_dir, options, fetch)
-    else:
-        path = Path(os.path.expanduser(name)).resolve()
-        return collection(path, options).of_classes(options.classes).divided(str(path))
-    if options.group_by:
-        raise DataError(f"{name} has no column {options.group_by!r} to group by")
-    return data
 
 
 def collection(path: Path, options: Options) -> Collection:
