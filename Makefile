@@ -59,6 +59,7 @@ study: setup     ## compute the assignment (make study PRESET=full OPTIONS="--gp
 # the first find. pytest's code 5, no test chosen, is no failure: OPTIONS may choose of one kind.
 test: setup      ## run the tests
 	@failed=0; \
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 \
 	$(BIN)/python -m pytest -m "not ray and not cluster" --numprocesses auto --maxprocesses 4 \
 	  --dist loadfile $(OPTIONS) || test $$? -eq 5 || failed=1; \
 	$(BIN)/python -m pytest -m "ray and not cluster" $(OPTIONS) || test $$? -eq 5 || failed=1; \

@@ -142,6 +142,11 @@ class Driver:
         assert self.left_over() == []
         assert self.store.failures() == {}
 
+    def assert_resumable(self):
+        """Assert that one cell is done, the other has a checkpoint, and none has failed."""
+        assert len(self.done()) == 1 and self.store.failures() == {}
+        assert list(self.store.begun().values()) == [[range(2)]]
+
     def wait_for(self, condition, seconds=90):
         end = time.monotonic() + seconds
         while not condition():

@@ -1,4 +1,4 @@
-"""A worker with another clock and locale than the driver's computes the same table."""
+"""A killed driver's study goes on, in a worker with another clock and locale, to the same table."""
 
 import json
 import os
@@ -68,7 +68,9 @@ def test_worker_with_another_clock_and_locale_resumes(
 ):
     driver, odd_ones = driver_in(tmp_path), tmp_path / "odd"
     odd_ones.mkdir()
-    process, _ = driver.start_and_wait()
+    process, worker = driver.start_and_wait()
+    (marker,) = (driver.out / "blocks").rglob("*.json")
+    written = marker.stat().st_mtime_ns
     process.kill()
     process.communicate()
 
@@ -80,6 +82,9 @@ def test_worker_with_another_clock_and_locale_resumes(
     code, said = driver.run(first=ODD_WORKERS.format(odd=odd), PYTHONPATH=path)
     assert code == 0, said
     assert "Traceback" not in said
+    assert "victim: 2 cells, 1 done, 1 missing; 4 replicates, 2 missing" in said
+    assert marker.stat().st_mtime_ns == written
+    driver.wait_for_the_death_of(worker)
 
     seen = [json.loads(path.read_text()) for path in odd_ones.iterdir()]
     assert {"point": ",", "encoding": "ISO-8859-9", "zone": "+1400"} in seen

@@ -252,3 +252,4 @@ def test_space_where_all_points_fail_says_why(search_of, monkeypatch):
         "nothing to compute", TRIED,
         "autoencoder-d2: no trial has a result: Diverged: the training loss",
     ]  # fmt: skip
+    assert search.store.blocks() == {}

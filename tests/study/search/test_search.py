@@ -25,8 +25,8 @@ from study.store.lock import Hold
 from tests.names import NASTY_NAMES
 
 ROOT = Path(__file__).resolve().parents[3]
-TINY = ["--latent-dims", "2", "--depths", "1", "--replicates", "2", "--fresh", "2",
-        "--fix", "width=2", "kernel=3"]  # fmt: skip
+TINY = ["--dataset", "digits", "--latent-dims", "2", "--depths", "1", "--replicates", "2",
+        "--fresh", "2", "--fix", "width=2", "kernel=3"]  # fmt: skip
 WITHOUT_REPORT = "import study.reporting; study.reporting.write = lambda *arguments: 'none'"
 WITHOUT_RAY = f"import sys; sys.modules['ray'] = None; {WITHOUT_REPORT}"
 
@@ -361,17 +361,3 @@ def test_few_shot_trials_are_stopped_early_too(tmp_path, run_study):
         assert len(trial["curve"]) == 2 or trial in stopped
     spent = sum(t["curve"][-1][0] if t in stopped else 5 for t in content["trials"])
     assert f"{spent} epochs of the 40 that all trials in full would take" in ran.stdout
-
-
-@pytest.mark.ray
-@pytest.mark.slow
-def test_a_search_in_which_every_trial_diverges_says_so(tmp_path, run_study):
-    command = ["search", "autoencoder", "--learning-rate", 1e18, "--epochs", 1, "--trials", 2,
-               *TINY, "--out", tmp_path]  # fmt: skip
-    ran = run_study(*command, first=WITHOUT_REPORT)
-    assert ran.returncode == 1
-    assert (
-        "no trial has a result: Diverged: the training loss in epoch 1 of replicate" in ran.stdout
-    )
-    assert {trial.state for trial in searched(tmp_path).trials} == {TrialState.FAIL}
-    assert Store(tmp_path).blocks() == {}
