@@ -63,7 +63,7 @@ def write(document: Document, results: Results) -> None:
     section.conclusions = interpolation.conclusions(found.scorecard)
     models = interpolation.by_replicate(found.scorecard, interpolation.INTERPOLATION)
     measure = "relative" if models["relative"].notna().any() else "nearest"
-    said = interpolation.at_a_glance(found.scorecard)
+    said = interpolation.at_a_glance(section.conclusions)
     section.glance = Glance.of(said, models[measure], models["latent_dim"])
     longer = trained_longer(results)
     if len(longer):
