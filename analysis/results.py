@@ -259,6 +259,17 @@ class Results:
             models.append(model.eval())
         return models
 
+    def first_autoencoder(self, cell: str) -> Autoencoder:
+        """Replicate 0 of a cell, which figures show: loaded once, so don't change it."""
+        if cell not in self._first_autoencoders:
+            (self._first_autoencoders[cell],) = self.autoencoders(cell, [0])
+        return self._first_autoencoders[cell]
+
+    @cached_property
+    def _first_autoencoders(self) -> dict[str, Autoencoder]:
+        """The models that `first_autoencoder` has loaded, by cell."""
+        return {}
+
     def predictions(self, cell: str, replicates: Iterable[int] | None = None) -> np.ndarray:
         """Predictions of a cell's models on the test images, (R, N_test): classes, uint8, or
         angles, float32. By default all requested replicates.

@@ -86,7 +86,7 @@ def content(results: Results, judges: Judges) -> Content:
     cells = cells_by_dimension(results)
     if not cells:
         return Content({}, [], None, "", (), (1, 1))
-    models = {d: results.autoencoders(cell, [0])[0] for d, cell in cells.items()}
+    models = {d: results.first_autoencoder(cell) for d, cell in cells.items()}
     data = results.dataset
     pairs = [image_pairs(results, pair) for pair in pairs_of(results)]
     lines = [lines_of(models, images, judges, data) for images in pairs]
