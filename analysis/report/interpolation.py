@@ -57,9 +57,10 @@ def write(document: Document, results: Results) -> None:
     if judges is None:
         return
     document.heading("Explore")
-    content = explorer.content(results, judges)
-    document.explorer(explorer.values(content, scorecard))
-    document.download("interpolation_explorer", explorer.readings(content), "All the readings")
+    content = explorer.content(results, judges, scorecard)
+    document.explorer(content)
+    readings = explorer.readings(content["data"], interpolation.cells_by_dimension(results))
+    document.download("interpolation_explorer", readings, "All the readings")
 
 
 def _scorecard(
