@@ -64,8 +64,8 @@ def conclusions(table: pd.DataFrame) -> list[str]:
     table = with_common_replicates(table)
     shares = _shares(table)
     if len(shares) < 2:
-        done = f"only d = {shares.index[0]}" if len(shares) else "no autoencoder"
-        return [f"Which d interpolates better can't be said: {done} is finished."]
+        only = f"only d = {shares.index[0]} is finished"
+        return [f"Which d interpolates better can't be said: {only}."]
     compared = Comparison.of(table)
     if len(compared.dims) < 2:
         where = "one d only" if compared.dims else "no d"

@@ -267,10 +267,6 @@ def test_too_little_to_conclude() -> None:
     assert "20 % at d = 2 and 100 % at d = 8" in few[1]
     none = conclusions(synthetic({}, counted={2: 0.2, 8: 0.1}))
     assert none[0].endswith("most pairs count at no d.")
-    nothing = synthetic({}, counted={})
-    assert "no autoencoder is finished" in conclusions(nothing)[0]
-    with pytest.raises(ValueError, match="no autoencoder is finished"):
-        draw_scorecard(nothing)
 
 
 def test_nonfinite_replicates_are_left_out_and_counted() -> None:
