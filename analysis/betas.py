@@ -52,12 +52,16 @@ def models(results: Results) -> pd.DataFrame:
     return pd.concat([control.assign(beta=0.0), varied], ignore_index=True)
 
 
-def redundancy_by_beta(results: Results) -> pd.DataFrame:
-    """`models` with the measures of `REDUNDANCY`."""
+def redundancy_by_beta(results: Results, plain: pd.DataFrame) -> pd.DataFrame:
+    """`models` with the measures of `REDUNDANCY`.
+
+    `plain` is the table of `correlation.measures` of plain autoencoders; other cells are measured.
+    """
     rows = models(results)
     if rows.empty:
         return rows
-    measured = correlation.measures(results, rows).drop(columns="latent_dim")
+    others = correlation.measures(results, rows[~rows["cell"].isin(plain["cell"])])
+    measured = pd.concat([plain, others]).drop(columns="latent_dim")
     return rows.merge(measured, on=["cell", "replicate"])
 
 

@@ -19,6 +19,7 @@ from analysis.style import Series, draw_series, figure, from_zero, latent_dim_ax
 from analysis.threads import each
 from study.words import counted
 from trainables.fewshot.codes import encode as encode_once
+from trainables.networks import Autoencoder
 
 MEASURES = {
     "mean_absolute_off_diagonal": "mean |r| off the diagonal",
@@ -74,7 +75,11 @@ def encode(
     results: Results, cell: str, images: torch.Tensor, replicates: Sequence[int] | None = None
 ) -> list[np.ndarray]:
     """Codes (N, d), float64, of uint8 `images` under each replicate of a cell (default: all)."""
-    models = results.autoencoders(cell, replicates)
+    return codes_of(results.autoencoders(cell, replicates), images)
+
+
+def codes_of(models: Sequence[Autoencoder], images: torch.Tensor) -> list[np.ndarray]:
+    """Codes (N, d), float64, of uint8 `images` under each model."""
     return each(lambda model: encode_once(model, images).double().numpy(), models)
 
 
@@ -129,9 +134,8 @@ def measures(results: Results, rows: pd.DataFrame | None = None) -> pd.DataFrame
     both = len(images) * len(others) // (len(images) + len(others))
     lines = []
     for cell, group in rows.groupby("cell", sort=False):
-        pairs = zip(
-            encode(results, str(cell), images), encode(results, str(cell), others), strict=True
-        )
+        models = results.autoencoders(str(cell))
+        pairs = zip(codes_of(models, images), codes_of(models, others), strict=True)
         for replicate, (codes, fitted_on) in enumerate(pairs):
             measured = redundancy.summary(codes)
             lines.append(

@@ -65,6 +65,8 @@ class Results:
     """Finished blocks that `Store.verify` found damaged, and why; others are assumed whole."""
     source: Source
     """Finds the images."""
+    whole: Results | None = None
+    """The results that these are a part of: what those have read isn't read again."""
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -136,6 +138,9 @@ class Results:
         """Rows by experiment, read once."""
         tables = {}
         for name, wanted in self._wanted.items():
+            if self.whole is not None:
+                tables[name] = _of_cells(self.whole.of(name), wanted)
+                continue
             table = self.store.rows(wanted)
             self._require_numbers(name, table)
             table.insert(0, "experiment", name)
@@ -202,18 +207,29 @@ class Results:
             for planned in self.plan["experiments"]
         ]
         same = experiments == self.plan["experiments"]
-        return self if same else replace(self, plan={**self.plan, "experiments": experiments})
+        return self if same else self._part(experiments)
 
     def only(self, experiments: Collection[str]) -> Results:
         """The same with these experiments only."""
         kept = [p for p in self.plan["experiments"] if p["name"] in experiments]
-        return replace(self, plan={**self.plan, "experiments": kept})
+        return self._part(kept)
+
+    def _part(self, experiments: list[dict[str, Any]]) -> Results:
+        """The part with these experiments, which have no other cells than those of this plan."""
+        return replace(self, plan={**self.plan, "experiments": experiments}, whole=self)
 
     @cached_property
     def missing(self) -> pd.DataFrame:
         """Cells that lack a requested replicate: `experiment`, `cell`, `settings`, `reason`."""
         columns = ["experiment", "cell", "settings", "reason"]
-        lines = missing_cells(self.store, self.plan, self.damaged)
+        if self.whole is None:
+            lines = missing_cells(self.store, self.plan, self.damaged)
+        else:
+            every = self.whole.missing.to_dict("records")
+            asked = {
+                (p["name"], cell["id"]) for p in self.plan["experiments"] for cell in p["cells"]
+            }
+            lines = [line for line in every if (line["experiment"], line["cell"]) in asked]
         return pd.DataFrame(lines, columns=columns, dtype=object)
 
     @cached_property
@@ -243,6 +259,17 @@ class Results:
             models.append(model.eval())
         return models
 
+    def first_autoencoder(self, cell: str) -> Autoencoder:
+        """Replicate 0 of a cell, which figures show: loaded once, so don't change it."""
+        if cell not in self._first_autoencoders:
+            (self._first_autoencoders[cell],) = self.autoencoders(cell, [0])
+        return self._first_autoencoders[cell]
+
+    @cached_property
+    def _first_autoencoders(self) -> dict[str, Autoencoder]:
+        """The models that `first_autoencoder` has loaded, by cell."""
+        return {}
+
     def predictions(self, cell: str, replicates: Iterable[int] | None = None) -> np.ndarray:
         """Predictions of a cell's models on the test images, (R, N_test): classes, uint8, or
         angles, float32. By default all requested replicates.
@@ -269,6 +296,11 @@ class Results:
     def test_labels(self) -> torch.Tensor:
         """The test labels, (N,) int64."""
         return self.dataset.test.on("cpu")[1]
+
+
+def _of_cells(table: pd.DataFrame, cells: Collection[str]) -> pd.DataFrame:
+    """The rows of these cells; a table without rows may have no columns."""
+    return table if table.empty else table[table["cell"].isin(cells)].reset_index(drop=True)
 
 
 def distinct(records: Iterable[Mapping[str, Any]], name: str) -> str:

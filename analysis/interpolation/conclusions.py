@@ -48,6 +48,9 @@ sentences."""
 OF_EACH_JUDGE = ("relative", "outside", "both")
 """The measures with one value per judge."""
 
+CONFIDENCE = "judges' confidence in midpoints relative to the end points"
+"""The subject of the sentence on the trend of `relative`."""
+
 MIN_SHARE_OF_PAIRS = 0.5
 """A d is compared with others only if at least this share of its pairs counts."""
 
@@ -61,8 +64,8 @@ def conclusions(table: pd.DataFrame) -> list[str]:
     table = with_common_replicates(table)
     shares = _shares(table)
     if len(shares) < 2:
-        done = f"only d = {shares.index[0]}" if len(shares) else "no autoencoder"
-        return [f"Which d interpolates better can't be said: {done} is finished."]
+        only = f"only d = {shares.index[0]} is finished"
+        return [f"Which d interpolates better can't be said: {only}."]
     compared = Comparison.of(table)
     if len(compared.dims) < 2:
         where = "one d only" if compared.dims else "no d"
@@ -82,24 +85,20 @@ def conclusions(table: pd.DataFrame) -> list[str]:
     ]
 
 
-def at_a_glance(table: pd.DataFrame) -> str:
-    """Two sentences: which d is better, and how the judges' confidence changes with d."""
-    common = with_common_replicates(table)
-    sentences = conclusions(table)[:1]
-    if len(_shares(common)) > 1:
-        compared = Comparison.of(common)
-        if len(compared.dims) > 1 and "relative" in compared.measures and len(compared.counts):
-            sentences.append(_relative(common, compared))
-    return " ".join(re.split(r"(?<=\.) ", sentence)[0] for sentence in sentences)
+def at_a_glance(sentences: Sequence[str]) -> str:
+    """Of `conclusions`: which d is better and, if there, the trend of the judges' confidence."""
+    first, *others = sentences
+    chosen = [first, *(sentence for sentence in others if CONFIDENCE in sentence)]
+    return " ".join(re.split(r"(?<=\.) ", sentence)[0] for sentence in chosen)
 
 
 @dataclass(frozen=True)
 class Comparison:
     """The rows of a scorecard that are used to compare latent dimensions.
 
-    Except for the measures `OF_EVERY_PAIR`, each d of a replicate is measured on the same pairs of
-    images: those that count at every d. Otherwise a d that keeps the class of easy pairs only would
-    be measured on easy pairs only.
+    All d have the same replicates. Except for the measures `OF_EVERY_PAIR`, each d of a replicate
+    is measured on the same pairs of images: those that count at every d. Otherwise a d that keeps
+    the class of easy pairs only would be measured on easy pairs only.
     """
 
     dims: list[int]
@@ -111,6 +110,7 @@ class Comparison:
 
     @classmethod
     def of(cls, table: pd.DataFrame) -> Comparison:
+        table = with_common_replicates(table)
         shares = _shares(table)
         dims = [int(d) for d in shares.index[shares >= MIN_SHARE_OF_PAIRS]]
         rows = table[table["latent_dim"].isin(dims)]
@@ -200,9 +200,8 @@ def after_longer_training(table: pd.DataFrame, longer: pd.DataFrame, epochs: str
     """
     if longer["latent_dim"].nunique() < 2:
         return []
-    dims = Comparison.of(with_common_replicates(longer)).dims
-    both = [with_common_replicates(part[part["latent_dim"].isin(dims)]) for part in (table, longer)]
-    compared = [Comparison.of(part) for part in both]
+    dims = Comparison.of(longer).dims
+    compared = [Comparison.of(part[part["latent_dim"].isin(dims)]) for part in (table, longer)]
     if min(len(part.dims) for part in compared) < 2 or compared[0].dims != compared[1].dims:
         return []
     before, after = (trends_by_measure(part)["speaks_for"] for part in compared)
@@ -286,8 +285,7 @@ def _counted(table: pd.DataFrame, compared: Comparison) -> str:
 
 def _relative(table: pd.DataFrame, compared: Comparison) -> str:
     """Say how the confidence in midpoints, relative to the end points, changes with d."""
-    what = "the judges' confidence in midpoints relative to the end points"
-    claim = direction(compared.trend("relative"), what)
+    claim = direction(compared.trend("relative"), f"the {CONFIDENCE}")
     by_judge = compared.slopes("relative").groupby("judge").mean()
     spread = f", by judge {by_judge.min():+.3f} to {by_judge.max():+.3f}"
     numbers = _at_both_ends(compared, "relative", 3)

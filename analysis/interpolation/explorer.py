@@ -6,10 +6,8 @@ judges' readings as numbers. It needs no server and no network.
 
 from __future__ import annotations
 
-import base64
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.nn import functional
 
+from analysis.document import uri
 from analysis.interpolation.judge import Judges
 from analysis.interpolation.lines import (
     ImagePairs,
@@ -60,77 +59,49 @@ SCORES = {
 """Columns of the table of scores: measures of the scorecard and their headings."""
 
 
-@dataclass(frozen=True)
-class Content:
-    """The computed content of the explorer."""
+def content(results: Results, judges: Judges, scorecard: pd.DataFrame) -> dict[str, Any]:
+    """The values of the template `explorer.html.j2`, from replicate 0 of each latent dimension.
 
-    cells: dict[int, str]
-    """Cell of the model (its replicate 0) by latent dimension."""
-    lines: list[dict[str, Any]]
-    """One entry per pair of classes: see `lines_of`."""
-    plane: dict[str, Any] | None
-    """See `map_of`; None without a model with d = 2."""
-    judge: str
-    """A sentence on the judges and their accuracy; empty if there is no model."""
-    classes: tuple[str, ...]
-    """Names of the classes, by number."""
-    size: tuple[int, int]
-    """Height and width of a picture in the sprite sheets."""
-
-
-def content(results: Results, judges: Judges) -> Content:
-    """Compute what the explorer shows of a study, from replicate 0 of each latent dimension.
-
-    Parts that the study lacks (no d = 2, no test image of a class) are left out.
+    `scorecard` gives the scores over many image pairs. Parts that the study lacks (no d = 2, no
+    test image of a class) are left out, and the page says so.
     """
     cells = cells_by_dimension(results)
-    if not cells:
-        return Content({}, [], None, "", (), (1, 1))
-    models = {d: results.autoencoders(cell, [0])[0] for d, cell in cells.items()}
+    models = {d: results.first_autoencoder(cell) for d, cell in cells.items()}
     data = results.dataset
     pairs = [image_pairs(results, pair) for pair in pairs_of(results)]
-    lines = [lines_of(models, images, judges, data) for images in pairs]
-    plane = map_of(results, models[2], judges) if 2 in models else None
-    size = picture_size(data.image_shape[1:])
-    return Content(cells, lines, plane, judges.description(), data.classes, size)
-
-
-def values(shown: Content, scorecard: pd.DataFrame) -> dict[str, Any]:
-    """The values of the template `explorer.html.j2`.
-
-    `scorecard` gives the scores over many image pairs. The page says which parts are left out.
-    """
     replicates = scorecard.groupby("latent_dim")["replicate"].nunique()
     return {
-        "dims": list(shown.cells),
+        "dims": list(cells),
         "data": {
             "alphas": ALPHAS,
-            "pairs": shown.lines,
-            "map": shown.plane,
-            "classes": shown.classes,
-            "colours": [COLOURS[n % len(COLOURS)] for n in range(len(shown.classes))],
-            "size": shown.size,
+            "pairs": [lines_of(models, images, judges, data) for images in pairs],
+            "map": map_of(results, models[2], judges) if 2 in models else None,
+            "classes": data.classes,
+            "colours": [COLOURS[n % len(COLOURS)] for n in range(len(data.classes))],
+            "size": picture_size(data.image_shape[1:]),
         },
-        "judge": shown.judge,
+        "judge": judges.description(),
         "scores": scores(scorecard),
         "measures": SCORES,
-        "counts": scorecard["example"].max() + 1 if len(scorecard) else 0,
+        "counts": scorecard["example"].max() + 1,
         "replicates": sorted(set(replicates)),
     }
 
 
-def readings(shown: Content) -> pd.DataFrame:
+def readings(data: Mapping[str, Any], cells: Mapping[int, str]) -> pd.DataFrame:
     """Table of the judges' readings of every picture of the lines.
+
+    `data` is that of `content`, `cells` the cell of each latent dimension.
 
     Columns `pair`, `images` (which example), `latent_dim` ("pixel blend" without a model),
     `alpha`, `class`, `percent` (its probability), `percent_first`, `percent_second` (the
     probabilities of I₁'s and I₂'s class), `cells`.
     """
-    models = [*shown.cells.items(), (PIXEL_BLEND, "none: images")]
+    models = [*cells.items(), (PIXEL_BLEND, "none: images")]
     lines = [
         (line["name"], row // len(models) + 1, models[row % len(models)][0], alpha,
-         shown.classes[reading[0]], *reading[1:], models[row % len(models)][1])
-        for line in shown.lines
+         data["classes"][reading[0]], *reading[1:], models[row % len(models)][1])
+        for line in data["pairs"]
         for row, of_row in enumerate(line["readings"])
         for alpha, reading in zip(ALPHAS, of_row, strict=True)
     ]  # fmt: skip
@@ -261,4 +232,4 @@ def sprite(images: torch.Tensor, is_dark: bool) -> str:
     buffer = io.BytesIO()
     picture = Image.fromarray(colours[..., 0] if channels == 1 else colours)
     picture.save(buffer, format="PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return uri("image/png", buffer.getvalue())

@@ -103,11 +103,9 @@ def cells_by_dimension(results: Results) -> dict[int, str]:
 
     It is the cell with the most layers, at the smallest batch size.
     """
-    rows = results.of("autoencoder")
-    if rows.empty:
-        return {}
-    cells = deepest(rows).drop_duplicates("latent_dim").sort_values("latent_dim")
-    return {int(d): str(cell) for d, cell in zip(cells["latent_dim"], cells["cell"], strict=True)}
+    rows = deepest(results.of("autoencoder")).drop_duplicates("latent_dim")
+    rows = rows.sort_values("latent_dim")
+    return {int(d): str(cell) for d, cell in zip(rows["latent_dim"], rows["cell"], strict=True)}
 
 
 @torch.no_grad()

@@ -58,7 +58,7 @@ def strips(results: Results, pair: tuple[int, int]) -> Strips:
 
     decoded = {}
     for latent_dim in wanted:
-        model = results.autoencoders(cells[latent_dim], [0])[0]
+        model = results.first_autoencoder(cells[latent_dim])
         decoded[latent_dim] = shown(interpolate(model, first, second)[1])
     blend = shown(pixel_blend(first, second))
     used = {d: cells[d] for d in wanted}

@@ -72,7 +72,8 @@ def write(document: Document, results: Results) -> None:
     document.download(
         "correlation_models", table.rename(columns={"cell": "cells"}), "The measures by model"
     )
-    write_betas(document, "correlation_betas", betas.redundancy_by_beta(results), betas.REDUNDANCY)
+    by_beta = betas.redundancy_by_beta(results, table)
+    write_betas(document, "correlation_betas", by_beta, betas.REDUNDANCY)
 
 
 def _most(values: pd.Series) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pandas as pd
 
 from analysis import betas, interpolation
@@ -17,41 +15,6 @@ from analysis.results import Results
 from study.words import counted
 
 
-@dataclass(frozen=True)
-class Found:
-    """The readings of the judges, the slowest part of a report."""
-
-    judges: Judges | None
-    """The classifiers that read the pictures; None if images have no labels."""
-    scorecard: pd.DataFrame
-    """The `interpolation.scorecard` of the autoencoders shown."""
-    by_beta: pd.DataFrame
-    """`betas.midpoints_by_beta`."""
-    longer: pd.DataFrame
-    """The scorecard of the autoencoders trained for longer; may be empty."""
-
-
-def find(results: Results) -> Found:
-    """Train the judges, if images have labels, and compute the scorecards."""
-    judges = judges_of(results.dataset) if results.classes else None
-    longer, varied = trained_longer(results), betas.models(results)
-    shown = {cell: d for d, cell in interpolation.cells_by_dimension(results).items()}
-    others = {
-        cell: d
-        for rows in (longer, varied)
-        if len(rows)
-        for cell, d in zip(rows["cell"], rows["latent_dim"], strict=True)
-    }
-    every = interpolation.scorecard(results, judges, {**shown, **others})
-    without_model = every["cell"] == ""
-    return Found(
-        judges,
-        every[every["cell"].isin(shown) | without_model].reset_index(drop=True),
-        betas.midpoints_by_beta(results, every),
-        every[every["cell"].isin(longer.get("cell", ()))].reset_index(drop=True),
-    )
-
-
 def write(document: Document, results: Results) -> None:
     section = document.section(
         "interpolation",
@@ -59,18 +22,25 @@ def write(document: Document, results: Results) -> None:
         "What does D(α·E(I₁) + (1 − α)·E(I₂)) show between two different images, and is a higher "
         "d better?",
     )
-    found = find(results)
-    section.conclusions = interpolation.conclusions(found.scorecard)
-    models = interpolation.by_replicate(found.scorecard, interpolation.INTERPOLATION)
+    judges = judges_of(results.dataset) if results.classes else None
+    longer, varied = trained_longer(results), betas.models(results)
+    cells = {cell: d for d, cell in interpolation.cells_by_dimension(results).items()}
+    shown = [*cells, ""]  # "": the controls without a model
+    for rows in (longer, varied):
+        if len(rows):
+            cells |= dict(zip(rows["cell"], rows["latent_dim"], strict=True))
+    every = interpolation.scorecard(results, judges, cells)
+    scorecard = every[every["cell"].isin(shown)].reset_index(drop=True)
+    section.conclusions = interpolation.conclusions(scorecard)
+    models = interpolation.by_replicate(scorecard, interpolation.INTERPOLATION)
     measure = "relative" if models["relative"].notna().any() else "nearest"
-    said = interpolation.at_a_glance(found.scorecard)
+    said = interpolation.at_a_glance(section.conclusions)
     section.glance = Glance.of(said, models[measure], models["latent_dim"])
-    longer = trained_longer(results)
     if len(longer):
         section.conclusions += interpolation.after_longer_training(
-            found.scorecard, found.longer, epochs_of(longer)
+            scorecard, every[every["cell"].isin(longer["cell"])], epochs_of(longer)
         )
-    section.cells = sorted(set(found.scorecard["cell"]) - {""})
+    section.cells = sorted(set(scorecard["cell"]) - {""})
     for pair in interpolation.pairs_of(results):
         strips = interpolation.strips(results, pair)
         first, second = strips.names
@@ -81,18 +51,21 @@ def write(document: Document, results: Results) -> None:
             "(replicate 0), with the two test images on either side; below, the mere blend of "
             "their pixels.",
         )
-    _scorecard(document, results, found)
-    write_betas(document, "interpolation_betas", found.by_beta, betas.BETWEEN)
-    if found.judges is None:
+    _scorecard(document, results, judges, scorecard)
+    by_beta = betas.midpoints_by_beta(results, every)
+    write_betas(document, "interpolation_betas", by_beta, betas.BETWEEN)
+    if judges is None:
         return
     document.heading("Explore")
-    shown = explorer.content(results, found.judges)
-    document.explorer(explorer.values(shown, found.scorecard))
-    document.download("interpolation_explorer", explorer.readings(shown), "All the readings")
+    content = explorer.content(results, judges, scorecard)
+    document.explorer(content)
+    readings = explorer.readings(content["data"], interpolation.cells_by_dimension(results))
+    document.download("interpolation_explorer", readings, "All the readings")
 
 
-def _scorecard(document: Document, results: Results, found: Found) -> None:
-    judges, scorecard = found.judges, found.scorecard
+def _scorecard(
+    document: Document, results: Results, judges: Judges | None, scorecard: pd.DataFrame
+) -> None:
     models = scorecard[scorecard["cell"] != ""]
     document.heading("The scorecard")
     count, pairs = int(scorecard["example"].max()) + 1, scorecard["pair"].nunique()

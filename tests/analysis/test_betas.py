@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import betas, interpolation
+from analysis import betas, correlation, interpolation
 from analysis.interpolation.judge import train_judges
 from analysis.results import load
 from study.experiments import EXPERIMENTS, members
@@ -105,7 +105,8 @@ def test_every_measure_is_computed_and_drawn(tmp_path, digits, compute_study):
     )
     results = load(compute_study("betas", [autoencoder, varied], digits, tmp_path).address)
 
-    codes = betas.redundancy_by_beta(results)
+    plain = correlation.measures(results)
+    codes = betas.redundancy_by_beta(results, plain)
     judges = train_judges(results.dataset, count=2, steps=5)
     rows = betas.models(results)
     cells = dict(zip(rows["cell"], rows["latent_dim"], strict=True))
@@ -113,6 +114,11 @@ def test_every_measure_is_computed_and_drawn(tmp_path, digits, compute_study):
     between = betas.midpoints_by_beta(results, scorecard)
     assert sorted(codes["beta"]) == [0.0, 0.0, 0.1, 0.1, 1.0, 1.0]
     assert np.isfinite(codes[list(betas.REDUNDANCY)].to_numpy(float)).all()
+    control, again = codes[codes["beta"] == 0], correlation.measures(results, rows)
+    assert control["effective_rank"].tolist() == plain["effective_rank"].tolist()
+    assert codes["effective_rank"].tolist() == again["effective_rank"].tolist()
+    changed = betas.redundancy_by_beta(results, plain.assign(effective_rank=-1.0))
+    assert (changed["effective_rank"] == -1).tolist() == (codes["beta"] == 0).tolist()
     assert set(between.columns) >= set(betas.BETWEEN)
     drawn = betas.draw(codes, betas.REDUNDANCY)
     labels = [text.get_text() for text in drawn.axes[0].get_xticklabels()]
@@ -121,5 +127,5 @@ def test_every_measure_is_computed_and_drawn(tmp_path, digits, compute_study):
 
 def test_without_variational_autoencoders_there_is_nothing(small_results):
     assert betas.models(small_results).empty
-    assert betas.redundancy_by_beta(small_results).empty
+    assert betas.redundancy_by_beta(small_results, pd.DataFrame()).empty
     assert betas.changes(pd.DataFrame(), {}).empty

@@ -91,6 +91,20 @@ def test_a_cell_that_lacks_a_replicate_is_missing(store):
     assert reason == "Diverged: the loss is NaN (2 of 3 replicates are there)"
 
 
+def test_part_has_the_rows_and_missing_cells_of_its_experiments(store):
+    whole = plan({SMALL: 3, LARGE: 5})
+    other = {**whole["experiments"][0], "name": "other"}
+    experiments = [*whole["experiments"], {**other, "cells": other["cells"][1:]}]
+    store.write_plan({**whole, "experiments": experiments})
+    results = load(store.address)
+    part = results.only({"autoencoder"})
+    assert part.missing["cell"].tolist() == [SMALL]
+    pd.testing.assert_frame_equal(part.rows, results.of("autoencoder"))
+    assert part.of("other").empty
+    other = results.only({"other"})
+    assert other.missing.empty and set(other.rows["experiment"]) == {"other"}
+
+
 def test_a_cell_with_a_damaged_block_is_missing(store):
     results = load(store.address, damaged={Block(LARGE, range(3, 6)): "damaged: too short"})
     assert results.cells("autoencoder") == [SMALL]

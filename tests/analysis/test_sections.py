@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections import Counter
 from concurrent.futures import Future
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ import pytest
 from analysis import report
 from analysis.document import Document
 from analysis.report import kept, sections
+from analysis.results import load
 from study.store import Block, Store
 
 
@@ -91,6 +93,34 @@ def test_a_section_sees_only_what_it_reads(small_results):
     part = next(part for part in sections.parts(small_results) if part.name == "transfer")
     seen = part.seen(small_results)
     assert seen.of("autoencoder").empty and len(seen.of("fewshot")) > 0
+
+
+def test_a_report_lists_the_store_and_reads_each_experiment_once(small_results, monkeypatch):
+    """In a bucket, each of these is at least one request."""
+    monkeypatch.setenv("STUDY_CACHE_DIR", "")
+    calls = Counter()
+
+    def count(name):
+        call = getattr(Store, name)
+
+        def counted(store, *args):
+            calls[name] += 1
+            return call(store, *args)
+
+        monkeypatch.setattr(Store, name, counted)
+
+    def write(part, results):
+        seen = part.seen(results)
+        assert len(seen.rows) or not part.reads
+        assert seen.missing.empty
+        return Document()
+
+    for name in ("blocks", "failures", "rows"):
+        count(name)
+    monkeypatch.setattr(sections, "_write", write)
+    results = load(small_results.store.address, {})
+    assert len(sections.write(results)) == 5
+    assert calls == {"blocks": 1, "failures": 1, "rows": len(results.plan["experiments"])}
 
 
 def test_damaged_or_foreign_sections_are_rewritten(first, written, cache, tmp_path, monkeypatch):

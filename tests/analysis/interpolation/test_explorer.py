@@ -16,7 +16,7 @@ import torch
 from analysis.document import html
 from analysis.interpolation import explorer
 from analysis.interpolation.judge import Judges, train_judges
-from analysis.interpolation.lines import PAIRS, image_pairs, interpolate
+from analysis.interpolation.lines import PAIRS, cells_by_dimension, image_pairs, interpolate
 from analysis.interpolation.scorecard import INTERPOLATION, scorecard
 from analysis.results import Results
 
@@ -34,14 +34,14 @@ def table(small_results: Results, judges: Judges) -> pd.DataFrame:
     return scorecard(small_results, judges, images_per_pair=4)
 
 
-def fragment(shown: explorer.Content, table: pd.DataFrame) -> str:
+def fragment(results: Results, judges: Judges, table: pd.DataFrame) -> str:
     """The explorer's part of the page."""
-    return html("explorer", explorer.values(shown, table))
+    return html("explorer", explorer.content(results, judges, table))
 
 
 @pytest.fixture(scope="module")
 def markup(small_results: Results, table: pd.DataFrame, judges: Judges) -> str:
-    return fragment(explorer.content(small_results, judges), table)
+    return fragment(small_results, judges, table)
 
 
 @pytest.fixture(scope="module")
@@ -259,18 +259,10 @@ def only(results: Results, dims: tuple[int, ...]) -> Results:
 def test_without_two_dimensions_there_is_no_plane(
     small_results: Results, table: pd.DataFrame, judges: Judges
 ) -> None:
-    markup = fragment(explorer.content(only(small_results, (8,)), judges), table)
+    markup = fragment(only(small_results, (8,)), judges, table)
     assert "no finished autoencoder with d = 2" in markup
     assert 'class="plane"' not in markup
     assert "d = 8</strong>" in markup
-
-
-def test_without_autoencoders_it_says_so(
-    small_results: Results, table: pd.DataFrame, judges: Judges
-) -> None:
-    markup = fragment(explorer.content(only(small_results, ()), judges), table.iloc[:0])
-    assert "No autoencoder is finished" in markup
-    assert "<script" not in markup
 
 
 def test_without_the_digits_it_says_so(
@@ -281,22 +273,23 @@ def test_without_the_digits_it_says_so(
     test = replace(data.test, images=data.test.images[ones], labels=data.test.labels[ones])
     results = replace(small_results)
     results.__dict__["dataset"] = replace(data, test=test)
-    markup = fragment(explorer.content(results, judges), table)
+    markup = fragment(results, judges, table)
     assert "lack the classes of these pairs" in markup
 
 
-def test_readings_match_the_pictures(small_results, judges):
-    shown = explorer.content(small_results, judges)
-    table = explorer.readings(shown)
-    assert len(table) == len(shown.lines) * explorer.EXAMPLES * 3 * len(explorer.ALPHAS)
+def test_readings_match_the_pictures(small_results, judges, table):
+    data = explorer.content(small_results, judges, table)["data"]
+    cells = cells_by_dimension(small_results)
+    found = explorer.readings(data, cells)
+    assert len(found) == len(data["pairs"]) * explorer.EXAMPLES * 3 * len(explorer.ALPHAS)
     d = 8
     images = image_pairs(small_results, (5, 1))
-    model = small_results.autoencoders(shown.cells[d])[0]
+    model = small_results.autoencoders(cells[d])[0]
     path = interpolate(model, images.first[2:3], images.second[2:3], explorer.ALPHAS)[1][0]
     probabilities = judges(path)
-    rows = table.query("pair == '5-1' and images == 3 and latent_dim == @d")
+    rows = found.query("pair == '5-1' and images == 3 and latent_dim == @d")
     assert rows["alpha"].tolist() == list(explorer.ALPHAS)
     assert rows["class"].tolist() == [str(read) for read in probabilities.argmax(axis=1)]
     assert rows["percent_first"].to_numpy() == pytest.approx(100 * probabilities[:, 5], abs=0.51)
-    assert set(rows["cells"]) == {shown.cells[d]}
-    assert set(table.query("latent_dim == 'pixel blend'")["cells"]) == {"none: images"}
+    assert set(rows["cells"]) == {cells[d]}
+    assert set(found.query("latent_dim == 'pixel blend'")["cells"]) == {"none: images"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 
 from analysis.interpolation.strips import draw_strip, strips
 from analysis.results import Results
+from study.store import Store
 
 
 def test_strips_have_the_finished_dimensions(small_results: Results) -> None:
@@ -25,6 +27,22 @@ def test_strips_have_the_finished_dimensions(small_results: Results) -> None:
         restored = 1 - network(image[None, None])[0, 0].numpy()
     for channel in range(3):
         assert shown.decoded[8][-1, ..., channel] == pytest.approx(restored, abs=1e-5)
+
+
+def test_strips_load_each_model_once(
+    small_results: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = []
+    weights = Store.weights
+
+    def noted(store: Store, cell: str, replicates: list[int]) -> Any:
+        loaded.append(cell)
+        return weights(store, cell, replicates)
+
+    monkeypatch.setattr(Store, "weights", noted)
+    results = replace(small_results)
+    first, second = (strips(results, pair) for pair in ((5, 1), (4, 7)))
+    assert sorted(loaded) == sorted(first.cells.values()) == sorted(second.cells.values())
 
 
 def test_a_missing_class_is_named(small_results: Results) -> None:
