@@ -1,10 +1,10 @@
-"""An estimate with its bounds, Student's t interval for a mean, and Holm's correction."""
+"""An estimate with its bounds, Student's t intervals for means and slopes, Holm's correction."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -185,6 +185,29 @@ def holm_table(lines: Iterable[Mapping[str, object]]) -> pd.DataFrame:
     if len(table):
         table.insert(table.columns.get_loc("p") + 1, "p_holm", holm(table["p"].to_numpy(float)))
     return table
+
+
+def trend(x: ArrayLike, y: ArrayLike, group: ArrayLike) -> Interval:
+    """Interval for the slope of y over x: y's unit per unit of x. All arrays have shape (n,).
+
+    A least-squares slope is fitted in each `group` (the replicate of each point), and the interval
+    is Student's t over the groups' slopes: points of one replicate may depend on one another. A
+    group with only one x has no slope and is left out; n counts the others. For a slope per
+    doubling of d, pass log2(d) as x. Bounds are NaN for one group.
+
+    Raises ValueError on lengths that differ, on NaN, and if every group has fewer than two
+    different x.
+    """
+    abscissa, ordinate, labels = finite(x, "x"), finite(y, "y"), np.asarray(group)
+    same_length(x=abscissa, y=ordinate, group=labels)
+    members = [labels == label for label in np.unique(labels)]
+    lines = [rows for rows in members if len(np.unique(abscissa[rows])) > 1]
+    if not lines:
+        found = np.unique(abscissa[members[0]]).tolist()
+        raise ValueError(f"a slope needs two different x, got {found}")
+    slopes = [stats.linregress(abscissa[rows], ordinate[rows]).slope for rows in lines]
+    kind = kind_of("Student t over the slope of each group")
+    return replace(mean_interval(slopes), kind=kind)
 
 
 def finite(values: ArrayLike, name: str) -> FloatArray:

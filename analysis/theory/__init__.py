@@ -11,7 +11,7 @@ True
 import pandas as pd
 
 from analysis.theory import chain_rule, circular, composition, descent
-from analysis.theory.circular_figure import draw_circular_losses as draw_circular_losses
+from analysis.theory.circular import draw_circular_losses as draw_circular_losses
 from analysis.theory.common import Answer as Answer
 from analysis.theory.common import Check as Check
 from analysis.theory.common import mathml as mathml
