@@ -66,7 +66,7 @@ def test_equal_arguments_do_not_detect_relu() -> None:
 
 
 def test_composition_applies_the_first_map_first() -> None:
-    twice = composition.linear_map(double(2)[:, None])
+    twice = composition.affine_map(double(2)[:, None])
     plus_one = composition.affine_map(double(1)[:, None], double(1))
     assert compose([twice, plus_one])(double(3)).item() == 7
     assert compose([plus_one, twice])(double(3)).item() == 8
