@@ -16,13 +16,10 @@ from analysis.transfer.accuracies import confusion as confusion
 from analysis.transfer.accuracies import differences as differences
 from analysis.transfer.accuracies import summary as summary
 from analysis.transfer.accuracies import target_sentence as target_sentence
-from analysis.transfer.arms import at_one_setting as at_one_setting
 from analysis.transfer.arms import chance_of as chance_of
-from analysis.transfer.arms import name_of as name_of
 from analysis.transfer.arms import place_of as place_of
 from analysis.transfer.arms import rows_of as rows_of
 from analysis.transfer.arms import setting_words as setting_words
-from analysis.transfer.arms import with_arms as with_arms
 from analysis.transfer.baselines import baseline_summary as baseline_summary
 from analysis.transfer.baselines import baselines as baselines
 from analysis.transfer.conclusions import conclusions as conclusions

@@ -12,9 +12,9 @@ import torch
 from analysis import theory
 from analysis.style import STYLE
 from analysis.theory import chain_rule, circular, composition
-from analysis.theory.common import RandomFunction, compose
+from analysis.theory.common import Check, RandomFunction, compose, mathml
 from analysis.theory.descent import gradient_descent, remainder_order
-from analysis.theory.stationary import bowl, classify, double_well
+from analysis.theory.stationary import bowl, classify, double_well, stationary_points
 
 
 def double(*values: float) -> torch.Tensor:
@@ -48,12 +48,12 @@ def test_checks_repeat_with_their_seed(checks: pd.DataFrame) -> None:
 
 
 def test_a_check_compares() -> None:
-    assert theory.Check("1", "", 1.0, 1.0, "at most").passed
-    assert not theory.Check("1", "", 1.1, 1.0, "at most").passed
-    assert theory.Check("1", "", 1.0, 1.0, "at least").passed
-    assert not theory.Check("1", "", 0.9, 1.0, "at least").passed
-    assert not theory.Check("1", "", math.nan, 1.0, "at most").passed
-    assert not theory.Check("1", "", math.nan, 1.0, "at least").passed
+    assert Check("1", "", 1.0, 1.0, "at most").passed
+    assert not Check("1", "", 1.1, 1.0, "at most").passed
+    assert Check("1", "", 1.0, 1.0, "at least").passed
+    assert not Check("1", "", 0.9, 1.0, "at least").passed
+    assert not Check("1", "", math.nan, 1.0, "at most").passed
+    assert not Check("1", "", math.nan, 1.0, "at least").passed
 
 
 # --- 1: composition -------------------------------------------------------------------------
@@ -119,7 +119,7 @@ def test_classification_by_eigenvalues(eigenvalues: tuple[float, ...], verdict: 
 
 
 def test_table_of_stationary_points() -> None:
-    table = theory.stationary_points()
+    table = stationary_points()
     assert (table["gradient_norm"] == 0).all()
     found = table.set_index(["function", "point"])[["verdict", "nature_nearby"]]
     assert dict(zip(found.index, found.itertuples(index=False, name=None), strict=True)) == {
@@ -231,8 +231,8 @@ def test_answers_are_well_formed_and_need_no_network() -> None:
 
 
 def test_mathml_is_inline_or_a_block() -> None:
-    assert 'display="inline"' in theory.mathml("x^2", display=False)
-    displayed = ElementTree.fromstring(theory.mathml(r"\frac{1}{2} h"))
+    assert 'display="inline"' in mathml("x^2", display=False)
+    displayed = ElementTree.fromstring(mathml(r"\frac{1}{2} h"))
     assert displayed.get("display") == "block"
     assert displayed.tag == "{http://www.w3.org/1998/Math/MathML}math"
     assert [part.tag.split("}")[1] for part in displayed[0]] == ["mfrac", "mi"]
@@ -241,7 +241,7 @@ def test_mathml_is_inline_or_a_block() -> None:
 @pytest.mark.parametrize("latex", [r"\begin{aligned} a &= b \end{aligned}", r"\nosuchthing x"])
 def test_mathml_refuses_what_it_cannot_translate(latex: str) -> None:
     with pytest.raises(ValueError, match="no MathML for"):
-        theory.mathml(latex)
+        mathml(latex)
 
 
 def test_circular_figure_shows_the_numbers() -> None:
