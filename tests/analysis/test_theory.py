@@ -207,11 +207,6 @@ def test_answer_d_by_hand() -> None:
     assert chain_rule.answer_d(sine(2), sine(3), sine(5), x).item() == pytest.approx(expected)
 
 
-def test_central_difference_is_of_fourth_order() -> None:
-    found = chain_rule.central_difference(lambda x: x**4 + torch.sin(x), double(0.7)[0])
-    assert found.item() == pytest.approx(4 * 0.7**3 + math.cos(0.7), abs=1e-11)
-
-
 # --- mathematics and figures ----------------------------------------------------------------
 
 
