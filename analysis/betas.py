@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from analysis import correlation, interpolation
 from analysis.results import Results
-from analysis.statistics import LEVEL, finite_mean, holm
+from analysis.statistics import LEVEL, finite_mean, holm_table
 from analysis.style import Series, draw_series, figure, styled
 
 REDUNDANCY = {
@@ -89,7 +89,7 @@ def changes(table: pd.DataFrame, measures: Mapping[str, str]) -> pd.DataFrame:
     """Change of each measure from β = 0, paired by replicate.
 
     Columns `beta`, `measure`, `without` and `mean` (at β = 0 and at this β), `change`, `low`,
-    `high`, `p_holm` (corrected for all lines), `n`, `interval`, `cells`.
+    `high`, `p`, `p_holm` (corrected for all lines), `n`, `interval`, `cells`.
     """
     lines = []
     for measure, name in with_values(table, measures).items():
@@ -105,14 +105,13 @@ def changes(table: pd.DataFrame, measures: Mapping[str, str]) -> pd.DataFrame:
                     "without": both[0.0].mean(),
                     "mean": both[beta].mean(),
                     **interval.columns("change"),
-                    "p_holm": interval.p_value(),
+                    "p": interval.p_value(),
                     "n": interval.n,
                     "interval": interval.kind,
                     "cells": " ".join(cells),
                 }
             )
-    found = pd.DataFrame(lines)
-    return found.assign(p_holm=holm(found["p_holm"].to_numpy())) if len(found) else found
+    return holm_table(lines)
 
 
 def conclusions(found: pd.DataFrame, latent_dim: int) -> list[str]:

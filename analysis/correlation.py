@@ -21,17 +21,17 @@ from study.words import counted
 from trainables.fewshot.codes import encode as encode_once
 from trainables.networks import Autoencoder
 
-MEASURES = {
-    "mean_absolute_off_diagonal": "mean |r| off the diagonal",
-    "rms_off_diagonal": "RMS r off the diagonal",
-    "original_number": "mean |r|, diagonal included",
-    "whitened": "mean |r| off the diagonal, after whitening",
-    "total_correlation_per_dimension": "total correlation per dimension (nats)",
-    "effective_rank": "effective rank",
-    "effective_rank_share": "effective rank / d",
-    "participation_ratio": "participation ratio",
-}
-"""Columns of `measures`, and their names on axes."""
+MEASURES = (
+    "mean_absolute_off_diagonal",
+    "rms_off_diagonal",
+    "original_number",
+    "whitened",
+    "total_correlation_per_dimension",
+    "effective_rank",
+    "effective_rank_share",
+    "participation_ratio",
+)
+"""The columns of `measures` that `summary` describes."""
 
 SHARES = (0.0, 1.0)
 """Bounds of absolute correlations and of shares."""

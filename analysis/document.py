@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jinja2
 import pandas as pd
@@ -24,9 +24,8 @@ from matplotlib.figure import Figure
 from pandas.api.types import infer_dtype
 
 from analysis.inline import inline, shows_pictures
-from analysis.statistics import finite_mean
+from analysis.statistics import LEVEL, PERCENT, finite_mean
 from analysis.style import figure_as_png, figure_as_svg
-from analysis.words import WORDS, explained
 from study.errors import DataMissing, StoreError
 
 if TYPE_CHECKING:
@@ -35,6 +34,35 @@ if TYPE_CHECKING:
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 """Names that are safe in a file's name and in a link."""
 
+WORDS = {
+    "arm": "One way to use the labelled images: encoder fixed, everything trained, not pretrained, "
+    "a supervised network, …",
+    "bootstrap": "An interval from resampling the data with replacement, here of encoders and "
+    "label subsets at once.",
+    "cell": "One complete setting of all hyperparameters. Its id is a hash of everything its "
+    "results depend on.",
+    "d": "The latent dimension: how many numbers the code of an image has.",
+    "effective rank": "exp of the entropy of the normalised eigenvalues of the correlation matrix: "
+    "how many directions the codes use.",
+    "Holm": "A correction of p values for the number of comparisons, so that the chance of even "
+    f"one false claim among them stays at {100 * LEVEL:g} %.",
+    "interval": f"{PERCENT} confidence interval: what it varies over is in each caption.",
+    "labels": "The number of labelled images that a classifier learns from.",
+    "paired": "Compared on the same seeds, encoders and label subsets, so that what they share "
+    "cancels out.",
+    "replicate": "One trained model of a cell, with its own seeds for initialisation, order of the "
+    "data and label subset.",
+    "total correlation": "How much all coordinates of a code together repeat one another, in nats; "
+    "0 where they are independent.",
+    "undecided": "The data are compatible with either sign: the p value, corrected for the number "
+    f"of comparisons, is {LEVEL:g} or more.",
+    "Wilson": "An interval of a share, here of test images that one model gets right.",
+}
+"""The meaning of each term. Statistical terms are explained by their use to a reader."""
+
+_TERM = re.compile(
+    r"\b(" + "|".join(re.escape(word) for word in sorted(WORDS, key=len, reverse=True)) + r")\b"
+)
 
 EMBED_LIMIT = 1_500_000
 """Most characters of an SVG or a CSV file within the page. A larger figure is a PNG there; a
@@ -340,3 +368,26 @@ def _shown(value: Any) -> str:
     if value.is_integer() and abs(value) < 1e6:
         return f"{int(value)}"
     return f"{value:.4g}"
+
+
+class Part(NamedTuple):
+    """A piece of a sentence."""
+
+    text: str
+    meaning: str
+    """Explanation to show; empty if none."""
+
+
+def explained(sentences: Iterable[str]) -> list[list[Part]]:
+    """Split sentences into parts, so that each of `WORDS` is explained at its first occurrence."""
+    seen: set[str] = set()
+    cut = []
+    for sentence in sentences:
+        parts = []
+        for index, text in enumerate(_TERM.split(sentence)):
+            new = index % 2 == 1 and text not in seen
+            if new:
+                seen.add(text)
+            parts.append(Part(text, WORDS[text] if new else ""))
+        cut.append(parts)
+    return cut

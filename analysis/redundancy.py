@@ -6,8 +6,8 @@ how the variance is spread over directions. An autoencoder's code is determined 
 invertible map, so `whiten` gives the control: the same information with no correlation at all.
 
 A *dead* coordinate does not vary, so its correlations are undefined. Measures based on correlations
-leave dead coordinates out, and d is then the number of live ones; `dead_coordinates` counts the
-dead. Measures based on the covariance keep them as directions without variance.
+leave dead coordinates out, and d is then the number of live ones. Measures based on the covariance
+keep them as directions without variance.
 """
 
 from __future__ import annotations
@@ -35,17 +35,13 @@ def live_coordinates(codes: ArrayLike) -> NDArray[np.bool_]:
     return live
 
 
-def dead_coordinates(codes: ArrayLike) -> int:
-    """Number of coordinates that do not vary."""
-    return int((~live_coordinates(codes)).sum())
-
-
 def correlation_matrix(codes: ArrayLike) -> FloatArray:
     """Pearson correlations R between coordinates, (d, d).
 
     The diagonal is exactly 1. Rows and columns of dead coordinates, diagonal included, are NaN.
     """
-    values, live = _checked(codes), live_coordinates(codes)
+    values = _checked(codes)
+    live = live_coordinates(values)
     matrix = np.full((len(live), len(live)), math.nan)
     matrix[np.ix_(live, live)] = _live_correlations(values[:, live])
     return matrix
@@ -56,30 +52,9 @@ def mean_absolute_off_diagonal(codes: ArrayLike) -> float:
 
     Independent coordinates give `noise_floor(N)`, not 0.
     """
-    return _mean_or_nan(np.abs(_off_diagonal(codes)))
-
-
-def rms_off_diagonal(codes: ArrayLike) -> float:
-    """Root mean square of r over pairs of different live coordinates; NaN with fewer than two.
-
-    It weighs a few strong correlations more than many weak ones. Its floor is 1/√N.
-    """
-    return math.sqrt(_mean_or_nan(_off_diagonal(codes) ** 2))
-
-
-def original_number(codes: ArrayLike) -> float:
-    """Mean |r| over all of R, its diagonal of ones included, as the original solution did.
-
-    Equal to 1/d + (1 − 1/d)·`mean_absolute_off_diagonal`, so it falls with d even if the
-    correlations do not. NaN when every coordinate is dead.
-    """
-    return _mean_or_nan(np.abs(_live_matrix(codes)))
-
-
-def diagonal_share(codes: ArrayLike) -> float:
-    """Share of the diagonal in `original_number`: (1/d)/number, between 0 and 1."""
-    live = int(live_coordinates(codes).sum())
-    return 1 / live / original_number(codes) if live else math.nan
+    values = _checked(codes)
+    matrix = _live_correlations(values[:, live_coordinates(values)])
+    return _mean_or_nan(np.abs(_off_diagonal(matrix)))
 
 
 def noise_floor(n: int) -> float:
@@ -87,52 +62,7 @@ def noise_floor(n: int) -> float:
 
     The mean of |x| for x normal with variance 1/n, the large-sample distribution of r.
     """
-    if n < 1:
-        raise ValueError(f"n must be at least 1, got {n}")
     return math.sqrt(2 / (math.pi * n))
-
-
-def total_correlation_per_dimension(codes: ArrayLike) -> float:
-    """−½ log det R / d in nats: the Gaussian total correlation per coordinate.
-
-    0 for uncorrelated coordinates, inf when one is a linear function of the others. For Gaussian
-    codes it is the Kullback-Leibler divergence of the joint density from the product of its
-    margins (Watanabe 1960, IBM Journal 4(1), 66-82); for others it counts linear dependence only.
-    Raises ValueError unless there are more images than live coordinates. NaN when every coordinate
-    is dead.
-    """
-    matrix, images = _live_matrix(codes), len(_checked(codes))
-    dimensions = len(matrix)
-    if dimensions == 0:
-        return math.nan
-    if images <= dimensions:
-        raise ValueError(f"needs more images than live coordinates: {images} <= {dimensions}")
-    eigenvalues = np.linalg.eigvalsh(matrix)
-    if not _varied(eigenvalues).all():
-        return math.inf
-    # max: the determinant of a correlation matrix is at most 1, but for rounding.
-    return max(0.0, float(-0.5 * np.log(eigenvalues).sum() / dimensions))
-
-
-def effective_rank(codes: ArrayLike) -> float:
-    """exp of the entropy of the covariance's eigenvalues, normalised to sum 1; from 1 to d.
-
-    Roy & Vetterli 2007, "The effective rank: a measure of effective dimensionality", EUSIPCO.
-    Depends on the coordinates' scales. NaN when nothing varies.
-    """
-    shares = _variance_shares(codes)
-    positive = shares[shares > 0]
-    return float(np.exp(-(positive * np.log(positive)).sum())) if len(positive) else math.nan
-
-
-def participation_ratio(codes: ArrayLike) -> float:
-    """(Σλ)²/Σλ² of the covariance's eigenvalues λ; from 1 to d, at most `effective_rank`.
-
-    Rajan, Abbott & Sompolinsky 2010, NeurIPS 23. Depends on the coordinates' scales. NaN when
-    nothing varies.
-    """
-    shares = _variance_shares(codes)
-    return float(1 / (shares**2).sum()) if len(shares) else math.nan
 
 
 def whiten(codes: ArrayLike, fitted_on: ArrayLike | None = None) -> FloatArray:
@@ -147,13 +77,11 @@ def whiten(codes: ArrayLike, fitted_on: ArrayLike | None = None) -> FloatArray:
     """
     values = _checked(codes)
     reference = values if fitted_on is None else _checked(fitted_on)
-    if reference.shape[1] != values.shape[1]:
-        raise ValueError(f"fitted_on has d = {reference.shape[1]}, codes d = {values.shape[1]}")
     live = live_coordinates(reference)
     if not live.any():
         raise ValueError("no coordinate varies: nothing to whiten")
     deviations = reference[:, live].std(axis=0, ddof=1)
-    eigenvalues, directions = np.linalg.eigh(_live_matrix(reference))
+    eigenvalues, directions = np.linalg.eigh(_live_correlations(reference[:, live]))
     varied = _varied(eigenvalues)
     standardised = (values[:, live] - reference[:, live].mean(axis=0)) / deviations
     whitened: FloatArray = standardised @ directions[:, varied] / np.sqrt(eigenvalues[varied])
@@ -161,21 +89,66 @@ def whiten(codes: ArrayLike, fitted_on: ArrayLike | None = None) -> FloatArray:
 
 
 def summary(codes: ArrayLike) -> dict[str, float]:
-    """Every measure of these codes by name; counts are floats too."""
+    """Every measure of these codes by name; counts are floats too.
+
+    - `images`, `dimensions`, `dead_coordinates`: N, d, and how many coordinates do not vary.
+    - `mean_absolute_off_diagonal`: mean |r| over pairs of different live coordinates. Independent
+      coordinates give `noise_floor`, which is `noise_floor(N)`, not 0.
+    - `rms_off_diagonal`: root mean square of r over the same pairs. It weighs a few strong
+      correlations more than many weak ones. Its floor is 1/√N.
+    - `original_number`: mean |r| over all of R, its diagonal of ones included, as the original
+      solution did: 1/d + (1 − 1/d)·`mean_absolute_off_diagonal`, so it falls with d even if the
+      correlations do not. `diagonal_share` is the diagonal's share of it, (1/d)/number.
+    - `total_correlation_per_dimension`: −½ log det R / d in nats, the Gaussian total correlation
+      per coordinate. 0 for uncorrelated coordinates, inf when one is a linear function of the
+      others. For Gaussian codes it is the Kullback-Leibler divergence of the joint density from
+      the product of its margins (Watanabe 1960, IBM Journal 4(1), 66-82); for others it counts
+      linear dependence only.
+    - `effective_rank`: exp of the entropy of the covariance's eigenvalues λ, normalised to sum 1;
+      from 1 to d (Roy & Vetterli 2007, "The effective rank: a measure of effective
+      dimensionality", EUSIPCO). Depends on the coordinates' scales.
+    - `participation_ratio`: (Σλ)²/Σλ²; from 1 to d, at most `effective_rank` (Rajan, Abbott &
+      Sompolinsky 2010, NeurIPS 23). Depends on the coordinates' scales.
+
+    Measures of pairs are NaN with fewer than two live coordinates, the others without any. Raises
+    ValueError unless there are more images than live coordinates.
+    """
     values = _checked(codes)
+    live = live_coordinates(values)
+    matrix, shares = _live_correlations(values[:, live]), _variance_shares(values, live)
+    pairs = _off_diagonal(matrix)
+    original_number = _mean_or_nan(np.abs(matrix))
     return {
         "images": float(len(values)),
         "dimensions": float(values.shape[1]),
-        "dead_coordinates": float(dead_coordinates(values)),
-        "mean_absolute_off_diagonal": mean_absolute_off_diagonal(values),
-        "rms_off_diagonal": rms_off_diagonal(values),
+        "dead_coordinates": float((~live).sum()),
+        "mean_absolute_off_diagonal": _mean_or_nan(np.abs(pairs)),
+        "rms_off_diagonal": math.sqrt(_mean_or_nan(pairs**2)),
         "noise_floor": noise_floor(len(values)),
-        "original_number": original_number(values),
-        "diagonal_share": diagonal_share(values),
-        "total_correlation_per_dimension": total_correlation_per_dimension(values),
-        "effective_rank": effective_rank(values),
-        "participation_ratio": participation_ratio(values),
+        "original_number": original_number,
+        "diagonal_share": 1 / len(matrix) / original_number if len(matrix) else math.nan,
+        "total_correlation_per_dimension": _total_correlation_per_dimension(matrix, len(values)),
+        "effective_rank": _effective_rank(shares),
+        "participation_ratio": float(1 / (shares**2).sum()) if len(shares) else math.nan,
     }
+
+
+def _total_correlation_per_dimension(matrix: FloatArray, images: int) -> float:
+    dimensions = len(matrix)
+    if dimensions == 0:
+        return math.nan
+    if images <= dimensions:
+        raise ValueError(f"needs more images than live coordinates: {images} <= {dimensions}")
+    eigenvalues = np.linalg.eigvalsh(matrix)
+    if not _varied(eigenvalues).all():
+        return math.inf
+    # max: the determinant of a correlation matrix is at most 1, but for rounding.
+    return max(0.0, float(-0.5 * np.log(eigenvalues).sum() / dimensions))
+
+
+def _effective_rank(shares: FloatArray) -> float:
+    positive = shares[shares > 0]
+    return float(np.exp(-(positive * np.log(positive)).sum())) if len(positive) else math.nan
 
 
 def _checked(codes: ArrayLike) -> FloatArray:
@@ -196,13 +169,8 @@ def _live_correlations(live: FloatArray) -> FloatArray:
     return matrix
 
 
-def _live_matrix(codes: ArrayLike) -> FloatArray:
-    return _live_correlations(_checked(codes)[:, live_coordinates(codes)])
-
-
-def _off_diagonal(codes: ArrayLike) -> FloatArray:
-    """Correlations of each pair of live coordinates, once, (d(d − 1)/2,)."""
-    matrix = _live_matrix(codes)
+def _off_diagonal(matrix: FloatArray) -> FloatArray:
+    """Correlations of each pair of coordinates, once, (d(d − 1)/2,)."""
     return matrix[np.triu_indices(len(matrix), k=1)]
 
 
@@ -210,10 +178,9 @@ def _mean_or_nan(values: FloatArray) -> float:
     return float(values.mean()) if values.size else math.nan
 
 
-def _variance_shares(codes: ArrayLike) -> FloatArray:
+def _variance_shares(values: FloatArray, live: NDArray[np.bool_]) -> FloatArray:
     """The covariance's eigenvalues over their sum, (d,); empty when nothing varies."""
-    values = _checked(codes)
-    if not live_coordinates(values).any():
+    if not live.any():
         return np.empty(0)
     covariance = np.atleast_2d(np.cov(values, rowvar=False))
     # Clipped: rounding can leave an eigenvalue of 0 slightly negative.

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
+from study.provenance import sources
 from study.store import Block, Store
 
 
@@ -59,19 +59,8 @@ def stamp(
     The command is left out: another command that asks for the same cells makes the same report.
     """
     asked = {key: value for key, value in plan.items() if key != "command"}
-    content = [asked, missing, searches, _sources()]
+    content = [asked, missing, searches, sources("analysis", "trainables")]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
-
-
-@cache
-def _sources() -> str:
-    """A hash of the code that makes a report."""
-    sources = hashlib.sha256()
-    here = Path(__file__).parent
-    for source in sorted([*here.rglob("*"), *(here.parent / "trainables").rglob("*.py")]):
-        if source.suffix in (".py", ".j2", ".css", ".js", ".csv"):
-            sources.update(source.read_bytes())
-    return sources.hexdigest()
 
 
 STAMP = "report/stamp.json"

@@ -12,6 +12,9 @@ from pathlib import Path
 
 PACKAGES = ("torch", "torchvision", "ray", "optuna", "numpy", "pandas", "scikit-learn")
 
+SOURCES = (".py", ".j2", ".css", ".js", ".csv")
+"""Suffixes of source files: code, templates and tables."""
+
 
 @cache
 def code_version() -> str:
@@ -42,8 +45,9 @@ def sources(*names: str) -> str:
     root = Path(__file__).resolve().parent.parent
     digest = hashlib.sha256()
     for package in names:
-        for source in sorted((root / package).rglob("*.py")):
-            digest.update(source.read_bytes())
+        for source in sorted((root / package).rglob("*")):
+            if source.suffix in SOURCES:
+                digest.update(source.read_bytes())
     return digest.hexdigest()[:12]
 
 

@@ -1,10 +1,9 @@
 """Comparison of studies: what each is, its results, and the differences with intervals.
 
 - `studies`: the studies' names, and which of their cells correspond
-- `facts`: data, code and settings of each study, and what differs
 - `differences`: tables of differences, paired if data and seeds are the same
 - `figures`: plots of results and differences
-- `sections`: the parts of the page
+- `sections`: the parts of the page, among them what each study is and what differs
 """
 
 from __future__ import annotations

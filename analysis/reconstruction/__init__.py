@@ -15,9 +15,7 @@ from analysis.reconstruction.errors import error_by_class as error_by_class
 from analysis.reconstruction.errors import image_errors as image_errors
 from analysis.reconstruction.errors import pca_errors as pca_errors
 from analysis.reconstruction.errors import pca_images as pca_images
-from analysis.reconstruction.errors import slope_over_dimension as slope_over_dimension
 from analysis.reconstruction.errors import summary as summary
-from analysis.reconstruction.errors import with_every_dimension as with_every_dimension
 from analysis.reconstruction.figures import draw_cost as draw_cost
 from analysis.reconstruction.figures import draw_error_by_class as draw_error_by_class
 from analysis.reconstruction.figures import draw_error_by_dimension as draw_error_by_dimension

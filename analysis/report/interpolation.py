@@ -9,8 +9,8 @@ from analysis.correlation import budget, epochs_of, trained_longer
 from analysis.document import Document, Glance
 from analysis.interpolation import explorer
 from analysis.interpolation.judge import Judges, judges_of
-from analysis.report.betas import write_betas
 from analysis.report.captions import STUDENT, bars, intervals
+from analysis.report.correlation import write_betas
 from analysis.results import Results
 from study.words import counted
 

@@ -6,15 +6,10 @@ from analysis import search
 from analysis.document import Document
 from analysis.results import Results
 
-CURVES = (
-    "Every trial by epoch, means over its replicates. At the dashed lines a trial is stopped "
-    "unless it is in the best quarter of the latest ten there (successive halving): a cross. A "
-    "dot: it ran in full."
-)
-SEVERAL = (
-    "Every trial by epoch, means over its replicates. At the dashed lines a trial is stopped "
-    "unless as few of the latest ten there beat it in every objective as beat the best quarter of "
-    "them (successive halving by dominance): a cross. A dot: it ran in full."
+BEST_QUARTER = "it is in the best quarter of the latest ten there (successive halving)"
+DOMINANCE = (
+    "as few of the latest ten there beat it in every objective as beat the best quarter of them "
+    "(successive halving by dominance)"
 )
 
 
@@ -34,10 +29,12 @@ def write(document: Document, results: Results, name: str) -> None:
     section.cells = [content[k] for k in ("winner_cell", "start_cell") if content.get(k)]
     table = search.trials(content)
     if len(search.curves(content)):
+        rule = BEST_QUARTER if len(content["directions"]) == 1 else DOMINANCE
         document.figure(
             f"{anchor}-curves",
             search.draw_curves(content),
-            CURVES if len(content["directions"]) == 1 else SEVERAL,
+            "Every trial by epoch, means over its replicates. At the dashed lines a trial is "
+            f"stopped unless {rule}: a cross. A dot: it ran in full.",
         )
     important = search.importances(content)
     if len(important):

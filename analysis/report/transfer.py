@@ -49,11 +49,29 @@ def write(document: Document, results: Results) -> None:
     _against_fixed(document, rows)
     _fixed_minus_full(document, rows)
     _sensitivity(document, varied)
-    _unlabelled(document, rows)
+    gains = transfer.gain_of_unlabelled(rows)
+    if len(gains):
+        document.table(
+            "transfer_unlabelled",
+            gains,
+            "What unlabelled images add: the best arm with a pretrained encoder minus the best "
+            "without one, each by its validation accuracy, paired on label subsets",
+            shown=gains.drop(columns=["interval"]),
+        )
     if len(pixel_baselines):
-        _baselines(document, pixel_baselines)
+        document.table(
+            "transfer_baselines",
+            transfer.baseline_summary(pixel_baselines),
+            "Baselines on the pixels of the same label subsets",
+        )
     with document.where_data_allow("the confusion matrix of the best classifier"):
-        _confusion(document, results, rows)
+        best = transfer.best_classifier(rows)
+        document.figure(
+            "confusion",
+            transfer.draw_confusion(transfer.confusion(results, best), results.classes),
+            "Confusion matrix of the classifier with the best validation accuracy "
+            f"({transfer.place_of(best)}).",
+        )
     if results.plan["dataset"] in ("mnist", "mnist-5k"):
         _beside_the_original(document, table)
 
@@ -150,37 +168,6 @@ def _sensitivity(document: Document, varied: pd.DataFrame) -> None:
         varied,
         "Fixed minus full by steps and rates, p values corrected for their number (Holm); fixed "
         "and full are mean validation accuracies",
-    )
-
-
-def _unlabelled(document: Document, rows: pd.DataFrame) -> None:
-    table = transfer.gain_of_unlabelled(rows)
-    if table.empty:
-        return
-    document.table(
-        "transfer_unlabelled",
-        table,
-        "What unlabelled images add: the best arm with a pretrained encoder minus the best "
-        "without one, each by its validation accuracy, paired on label subsets",
-        shown=table.drop(columns=["interval"]),
-    )
-
-
-def _baselines(document: Document, pixel_baselines: pd.DataFrame) -> None:
-    document.table(
-        "transfer_baselines",
-        transfer.baseline_summary(pixel_baselines),
-        "Baselines on the pixels of the same label subsets",
-    )
-
-
-def _confusion(document: Document, results: Results, rows: pd.DataFrame) -> None:
-    best = transfer.best_classifier(rows)
-    document.figure(
-        "confusion",
-        transfer.draw_confusion(transfer.confusion(results, best), results.classes),
-        f"Confusion matrix of the classifier with the best validation accuracy "
-        f"({transfer.place_of(best)}).",
     )
 
 

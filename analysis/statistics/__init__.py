@@ -18,10 +18,10 @@ from analysis.statistics.interval import holm as holm
 from analysis.statistics.interval import holm_table as holm_table
 from analysis.statistics.interval import independent_difference as independent_difference
 from analysis.statistics.interval import mean_interval as mean_interval
+from analysis.statistics.interval import trend as trend
 from analysis.statistics.interval import unadjusted as unadjusted
 from analysis.statistics.interval import verdict as verdict
 from analysis.statistics.sequential import confidence_sequence as confidence_sequence
 from analysis.statistics.sequential import negligible as negligible
 from analysis.statistics.sequential import sequential_interval as sequential_interval
 from analysis.statistics.sequential import sequential_p_value as sequential_p_value
-from analysis.statistics.trend import trend as trend

@@ -12,7 +12,6 @@ from analysis.statistics.interval import (
     Interval,
     finite,
     kind_of,
-    same_length,
     student_interval,
 )
 
@@ -64,10 +63,9 @@ def crossed_bootstrap(
     | one encoder a subset, E 3-10, S 5-10| 0.939 to 0.986 | 0.744 to 0.982    |
 
     With one encoder or one subset, the spread over that factor is unknown and the bounds are NaN.
-    Raises ValueError on no values, on lengths that differ, and on NaN.
+    Raises ValueError on no values and on NaN.
     """
     value = finite(values, "values")
-    same_length(values=value, encoder=np.asarray(encoder), subset=np.asarray(subset))
     _, encoder_index = np.unique(np.asarray(encoder), return_inverse=True)
     _, subset_index = np.unique(np.asarray(subset), return_inverse=True)
     mean, n = float(value.mean()), len(value)

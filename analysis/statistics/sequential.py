@@ -43,10 +43,8 @@ def sequential_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> In
 
     With x̄, Q = Σ(xᵢ − x̄)² and k = (α·√(1/(n + 1)))^(2/n), the interval is x̄ ± the root of
     (1 − k)(n + 1)·Q / (n·(n − (1 − k)(n + 1))). It is unbounded (NaN) while the denominator is
-    not positive, and for n = 1. Raises ValueError unless `confidence` lies in (0, 1).
+    not positive, and for n = 1.
     """
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")
     x = finite(values, "values")
     n, mean = len(x), float(x.mean())
     kind = kind_of(METHOD, confidence)

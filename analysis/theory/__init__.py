@@ -1,7 +1,7 @@
 """The assignment's theory: every answer stated, derived, and checked by code.
 
 Each question has a module with ``ANSWERS``, the mathematics, and ``checks(seed)``, which measures
-the same claims. ``Check.question`` is the ``Answer.number`` that the check belongs to.
+the same claims. ``common.Check.question`` is the ``Answer.number`` that the check belongs to.
 
 >>> from analysis import theory
 >>> bool(theory.checks(seed=0)["passed"].all())
@@ -11,12 +11,9 @@ True
 import pandas as pd
 
 from analysis.theory import chain_rule, circular, composition, descent
-from analysis.theory.circular_figure import draw_circular_losses as draw_circular_losses
+from analysis.theory.circular import draw_circular_losses as draw_circular_losses
 from analysis.theory.common import Answer as Answer
-from analysis.theory.common import Check as Check
-from analysis.theory.common import mathml as mathml
 from analysis.theory.stationary import draw_stationary_points as draw_stationary_points
-from analysis.theory.stationary import stationary_points as stationary_points
 
 _QUESTIONS = (composition, descent, circular, chain_rule)
 

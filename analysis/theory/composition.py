@@ -55,7 +55,7 @@ def checks(seed: int) -> list[Check]:
     matrices = [normal(*shape, generator=generator) for shape in shapes]
     offsets = [normal(shape[0], generator=generator) for shape in shapes]
 
-    linear = compose([linear_map(matrix) for matrix in matrices])
+    linear = compose([affine_map(matrix) for matrix in matrices])
     affine = compose([affine_map(*pair) for pair in zip(matrices, offsets, strict=True)])
     x, y = normal(64, 5, generator=generator), normal(64, 5, generator=generator)
     scale = normal(64, 1, generator=generator)
@@ -81,7 +81,7 @@ def checks(seed: int) -> list[Check]:
         ),
         holds(
             "four random linear maps composed, error of L(a x) = a L(x)",
-            homogeneity_error(linear, scale, x),
+            relative_error(linear(scale * x), scale * linear(x)),
         ),
         holds(
             "four random linear maps composed, error against the product of their matrices",
@@ -110,24 +110,17 @@ def checks(seed: int) -> list[Check]:
     ]
 
 
-def linear_map(matrix: Tensor) -> Map:
-    """The linear map of a matrix (m, n), from points (..., n) to (..., m)."""
-    return lambda points: points @ matrix.T
+def affine_map(matrix: Tensor, offset: Tensor | float = 0.0) -> Map:
+    """The affine map of a matrix (m, n) and an offset (m,), from (..., n) to (..., m).
 
-
-def affine_map(matrix: Tensor, offset: Tensor) -> Map:
-    """The affine map of a matrix (m, n) and an offset (m,), from (..., n) to (..., m)."""
+    Without an offset it is linear.
+    """
     return lambda points: points @ matrix.T + offset
 
 
 def additivity_error(function: Map, x: Tensor, y: Tensor) -> float:
     """The relative error of f(x + y) = f(x) + f(y) over points x, y of shape (N, n)."""
     return relative_error(function(x + y), function(x) + function(y))
-
-
-def homogeneity_error(function: Map, scale: Tensor, x: Tensor) -> float:
-    """The relative error of f(a x) = a f(x) over factors (N, 1) and points (N, n)."""
-    return relative_error(function(scale * x), scale * function(x))
 
 
 def combination_error(function: Map, weights: Tensor, points: Tensor) -> float:

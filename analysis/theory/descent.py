@@ -1,9 +1,7 @@
 """Question 2: when gradient descent stops, and at what kind of point."""
 
-import math
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
 import numpy as np
 import torch
@@ -92,7 +90,6 @@ class Descent:
     """(n,)"""
     gradient_norm: float
     steps: int
-    reason: Literal["small gradient", "step limit", "diverged"]
 
 
 def gradient_descent(
@@ -112,8 +109,7 @@ def gradient_descent(
         max_steps: maximum number of steps.
 
     Returns:
-        The last point, in float64, and why descent stopped there. "diverged": the gradient is no
-        longer finite.
+        The last point, in float64. A descent that diverges runs to the last step.
     """
     point = torch.tensor(start, dtype=torch.float64)
     gradient_at = torch.func.grad(function)
@@ -121,12 +117,10 @@ def gradient_descent(
         gradient = gradient_at(point)
         norm = float(gradient.norm())
         if norm <= tolerance:
-            return Descent(point, norm, step, "small gradient")
-        if not math.isfinite(norm):
-            return Descent(point, norm, step, "diverged")
+            return Descent(point, norm, step)
         if step < max_steps:
             point = point - step_size * gradient
-    return Descent(point, norm, max_steps, "step limit")
+    return Descent(point, norm, max_steps)
 
 
 def remainder_order(factor: float, seed: int) -> float:

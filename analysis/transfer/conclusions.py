@@ -7,11 +7,12 @@ import math
 import pandas as pd
 from scipy import stats
 
-from analysis.statistics import CONFIDENCE, LEVEL, PERCENT, unadjusted
+from analysis.statistics import CONFIDENCE, LEVEL, PERCENT, confidence_sequence, unadjusted
 from analysis.transfer.accuracies import (
     accuracy_interval,
     against,
     best_classifier,
+    differences_by_labels,
     in_points,
     over_replicates,
 )
@@ -39,6 +40,27 @@ def pair_table(
     """
     rows = at_one_setting(rows)  # the setting of all arms, not of these two
     return against(rows[rows["arm"].isin([first, second])], second, negligible_below)
+
+
+def decision_table(rows: pd.DataFrame, negligible_below: float) -> pd.DataFrame:
+    """`against` for the pairs of `COMPARED`, by the test that stays valid at every look."""
+    arms = set(rows["arm"])
+    tables = [pair_table(rows, *pair, negligible_below) for pair in COMPARED if set(pair) <= arms]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def decision_paths(rows: pd.DataFrame) -> pd.DataFrame:
+    """The interval of each comparison after each replicate.
+
+    Columns `arm`, `reference`, `labels`, and those of `statistics.confidence_sequence`.
+    Differences are fractions.
+    """
+    tables = []
+    for first, second in COMPARED:
+        for labels, means in differences_by_labels(at_one_setting(rows), first, second):
+            found = confidence_sequence(means["difference"])
+            tables.append(found.assign(arm=first, reference=second, labels=labels))
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
 def _word(line: pd.Series) -> str:

@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from analysis import compare
-from analysis.compare import differences, facts, studies
+from analysis.compare import differences, sections, studies
 from analysis.statistics import independent_difference, mean_interval
 from study.__main__ import main
 from study.store import Block, Store
@@ -126,7 +126,7 @@ def test_difference_of_one_model_has_no_interval():
 def test_setting_that_differs_is_not_a_key(two):
     a, b, _ = two(batch_size=32, epochs=3)
     assert studies.match(a, b, "autoencoder").keys == ["latent_dim", "depth"]
-    table = facts.settings([a, b]).query("not same").set_index("setting")
+    table = sections.settings([a, b]).query("not same").set_index("setting")
     assert table.loc["batch_size", ["a", "b"]].tolist() == ["64", "32"]
     assert table.loc["epochs", ["a", "b"]].tolist() == ["1", "3"]
     assert table.loc["replicates", ["a", "b"]].tolist() == ["4", "5"]
@@ -136,7 +136,7 @@ def test_setting_that_differs_is_not_a_key(two):
 def test_experiment_without_cells_differs_in_every_setting(tmp_path):
     make(tmp_path / "a", autoencoder=[(AUTOENCODER, errors([0.1]))])
     make(tmp_path / "b", autoencoder=[], other=[({"size": 1}, errors([1.0]))])
-    table = facts.settings(studies.read([tmp_path / "a", tmp_path / "b"]))
+    table = sections.settings(studies.read([tmp_path / "a", tmp_path / "b"]))
     assert set(table["setting"]) == {*AUTOENCODER, "replicates"}
     assert set(table["b"]) == {"–"}
     assert not table["same"].any()

@@ -118,7 +118,7 @@ def test_total_correlation_matches_regression_residuals():
         before, this = codes[:, :column], codes[:, column]
         residual = this - before @ np.linalg.lstsq(before, this, rcond=None)[0]
         left.append(residual.var() / this.var())
-    total = redundancy.total_correlation_per_dimension(codes)
+    total = redundancy.summary(codes)["total_correlation_per_dimension"]
     assert np.exp(-2 * total) == pytest.approx(np.exp(np.mean(np.log(left))))
 
 

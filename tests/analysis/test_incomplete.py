@@ -9,6 +9,7 @@ import torch
 
 from analysis import report, transfer
 from analysis.results import load
+from analysis.transfer.arms import at_one_setting
 from study.experiments import EXPERIMENTS
 from study.grid import override
 from study.store import Block
@@ -177,7 +178,7 @@ def test_report_shows_few_shot_at_one_depth_and_batch(study):
     text = report.write(folder).read_text()
     assert text.count("the deepest encoders (3 layers), then the least batch size (10)") >= 4
     rows = transfer.rows_of(load(folder))
-    shown = transfer.at_one_setting(rows)
+    shown = at_one_setting(rows)
     assert set(shown["arm"]) == {"fixed", "full", "scratch", "propagation"}
     assert len(shown) == len(rows) / 4
     # Every setting has its own line; pairs are within one setting.

@@ -9,6 +9,7 @@ from sklearn.decomposition import PCA
 
 from analysis import reconstruction
 from analysis.reconstruction.checks import layer_changes
+from analysis.reconstruction.errors import slope_over_dimension, with_every_dimension
 from analysis.results import Results
 from analysis.source import Source
 from study.store import Block, Store
@@ -113,7 +114,7 @@ def test_the_sentence_on_layers_follows_the_data(factor, word):
 def test_interval_of_the_slope_is_over_replicates():
     rows = rows_where(lambda depth, dim: 0.1 / dim)
     rows["test_mse"] *= rows["latent_dim"] ** (0.1 * rows["replicate"])
-    slope = reconstruction.slope_over_dimension(reconstruction.with_every_dimension(rows))
+    slope = slope_over_dimension(with_every_dimension(rows))
     assert slope.estimate == pytest.approx(-0.9)
     # Slopes -1, -0.9 and -0.8: t(0.975, 2) · SD / √3. Twice as many, by depth, would be narrower.
     assert slope.high - slope.estimate == pytest.approx(4.3027 * 0.1 / np.sqrt(3), rel=1e-3)
@@ -125,14 +126,14 @@ def test_slope_over_d_uses_complete_settings_only():
     rows = rows_where(lambda depth, dim: 0.1 * depth**3 / dim)
     # In means over all rows, d = 8 would be better because the bad depth is missing.
     part = rows[(rows["depth"] != 3) | (rows["latent_dim"] == 2)]
-    assert set(reconstruction.with_every_dimension(part)["depth"]) == {2}
+    assert set(with_every_dimension(part)["depth"]) == {2}
     sentence = reconstruction.conclusions(part, PCA_LINE)[1]
     assert "multiplies it by 0.500 [0.500, 0.500]" in sentence
     assert "over the 1 of 2 settings" in sentence
     # If no setting has every d: one of those that have the most.
     part = rows[(rows["depth"] == 2) != (rows["latent_dim"] == 2)]
-    assert set(reconstruction.with_every_dimension(part)["depth"]) == {2}
-    assert set(reconstruction.with_every_dimension(part)["latent_dim"]) == {4, 8}
+    assert set(with_every_dimension(part)["depth"]) == {2}
+    assert set(with_every_dimension(part)["latent_dim"]) == {4, 8}
     # A line needs two d.
     part = rows[(rows["depth"] == 2) == (rows["latent_dim"] == 2)].query("latent_dim < 8")
     assert not [s for s in reconstruction.conclusions(part, PCA_LINE) if "a doubling" in s]

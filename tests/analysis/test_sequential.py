@@ -62,12 +62,6 @@ def test_two_values_have_bounds_at_low_confidence():
     assert sequential_interval([1.0, 2.0], 0.3).bounded
 
 
-@pytest.mark.parametrize("confidence", [0.0, 1.0, 1.5, 95])
-def test_confidence_is_a_probability(confidence):
-    with pytest.raises(ValueError, match="confidence"):
-        sequential_interval([1.0, 2.0], confidence)
-
-
 @pytest.mark.parametrize(
     "function", [log_e_value, sequential_interval, confidence_sequence, sequential_p_value]
 )

@@ -10,6 +10,7 @@ from scipy import stats
 from analysis import transfer
 from analysis.results import load
 from analysis.statistics import sequential_p_value
+from analysis.transfer.arms import at_one_setting, name_of, with_arms
 from study.errors import StoreError
 from study.experiments import EXPERIMENTS
 from study.grid import override
@@ -22,7 +23,7 @@ def as_rows(lines):
     settings = {"epochs": 100, "learning_rate": 0.01, "encoder_learning_rate": 0.001,
                 "asked_batch_size": 0}  # fmt: skip
     rows = pd.DataFrame(lines).assign(**settings)
-    return transfer.with_arms(rows if "pretraining" in rows else rows.assign(pretraining="plain"))
+    return with_arms(rows if "pretraining" in rows else rows.assign(pretraining="plain"))
 
 
 def rows_with(advantage, spread=0.05, dims=(2, 8), labels=(20, 40), seed=0):
@@ -168,8 +169,8 @@ def test_arm_joins_freeze_and_pretraining_unless_plain():
     rows = many_arms()
     assert list(dict.fromkeys(rows["arm"]))[:2] == ["fixed", "lp-ft"]
     assert "lp-ft + augmented" in set(rows["arm"])
-    assert transfer.name_of("lp-ft + augmented") == "probe, then tuned, augmented"
-    assert transfer.name_of("fixed") == "encoder fixed"
+    assert name_of("lp-ft + augmented") == "probe, then tuned, augmented"
+    assert name_of("fixed") == "encoder fixed"
     assert set(rows_with(0.0)["arm"]) == {"fixed", "full", "scratch"}
 
 
@@ -250,7 +251,7 @@ def test_figures_take_any_arms_and_tell_them_apart():
                            "label_subset": [0, 0], "test_accuracy": [0.5, 0.6]})  # fmt: skip
     for drawn in (transfer.draw_by_labels(rows, pixels), transfer.draw_by_dimension(rows)):
         names = [text.get_text() for text in drawn.legends[0].get_texts()]
-        assert {transfer.name_of(arm) for arm in set(rows["arm"])} <= set(names)
+        assert {name_of(arm) for arm in set(rows["arm"])} <= set(names)
         containers = drawn.axes[0].containers
         looks = {(c[0].get_color(), c[0].get_linestyle(), c[0].get_marker()) for c in containers}
         assert len(looks) == len(SHIFTS)
@@ -344,10 +345,10 @@ def test_one_replicate_has_no_bars():
 
 def test_one_setting_has_the_deepest_encoders():
     rows = many_arms()
-    assert len(transfer.at_one_setting(rows)) == len(rows)
+    assert len(at_one_setting(rows)) == len(rows)
     assert transfer.setting_words(rows) == ""
     several = pd.concat([rows, rows.assign(asked_batch_size=10, depth=2)])
-    assert len(transfer.at_one_setting(several)) == len(rows)
+    assert len(at_one_setting(several)) == len(rows)
     assert "(3 layers), then the least batch size (all labels at once)" in (
         transfer.setting_words(several)
     )
