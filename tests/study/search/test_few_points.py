@@ -19,11 +19,11 @@ from study.grid import override
 from study.queue import Queue
 from study.run import Study
 from study.search import command
+from study.search.command import epochs_used
 from study.search.problems import Problem
 from study.search.spaces import Choice, Real, Steps
 from study.search.suggestions import Budget, Suggestions
 from study.search.trials import SearchTrials
-from study.search.winner import epochs_used
 from study.store import Store
 from trainables.contract import Outcome
 
