@@ -20,12 +20,11 @@ from study.__main__ import main
 from study.adapter import Run, run_trial, trial_config
 from study.cluster import check
 from study.cluster.connect import cluster, count_workers, resolved
-from study.dispatch import OTHER_HOST_SECONDS, Dispatcher
 from study.errors import NoResources
 from study.experiments import AUTOENCODER, FEWSHOT
 from study.faults import Fault, OtherCode, TrialFailed
 from study.grid import override, plan
-from study.launch import resources_of
+from study.launch import OTHER_HOST_SECONDS, Dispatcher, resources_of
 from study.provenance import sources
 from study.queue import Queue, Task, missing_tasks
 from study.ray_internals import Evicted
