@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from rich.console import Console
 
 from study.adapter import BLOCKS, OUTCOMES, Run, run_trial, trial_config
 from study.cluster.connect import alive_nodes, count_gpus, count_workers
-from study.faults import HOST_LOSSES, TRIES, Fault, Hosts, TrialFailed, failure_message
+from study.faults import HOST_LOSSES, TRIES, Fault, TrialFailed, failure_message
 from study.forecast import learn
 from study.grid import Cell
 from study.packing.measure import share_gpus
@@ -188,7 +189,10 @@ class Dispatcher(Searcher):
         self.store = store
         self.cpus = cpus
         self.workers = workers
-        self.hosts = Hosts()
+        self.excluded: dict[str, str] = {}
+        """Why each excluded node gets no more blocks, by its id."""
+        self.losses: Counter[str] = Counter()
+        """Blocks in a row that each node has lost."""
         self.trials: dict[str, list[Task]] = {}
         """Tasks of the trials that have not ended, by Tune's id."""
         self.waiting: dict[str, float] = {}
@@ -221,7 +225,7 @@ class Dispatcher(Searcher):
             return None if self.queue.running else Searcher.FINISHED
         self.trials[trial_id] = tasks
         cpus, avoid = self._placement(tasks[0])
-        moves = set(avoid) - self.hosts.excluded.keys()
+        moves = set(avoid) - self.excluded.keys()
         self.waiting[trial_id] = time.monotonic() + OTHER_HOST_SECONDS if moves else 0.0
         return trial_config(tasks, cpus, avoid)
 
@@ -230,7 +234,7 @@ class Dispatcher(Searcher):
 
         A task with `whole_host` gets all cores of a host, but computes with the usual threads.
         """
-        unwanted = {*self.hosts.excluded, task.failed_on} - {""}
+        unwanted = {*self.excluded, task.failed_on} - {""}
         if not (unwanted or task.whole_host):
             return self.cpus, []
         fitting = {
@@ -265,7 +269,7 @@ class Dispatcher(Searcher):
             return
         tasks, result = self._ended(trial_id), result or {}
         if OUTCOMES in result:
-            self.hosts.succeeded(result["node"])
+            self.losses.pop(result["node"], None)
             for task, (value, seconds) in zip(tasks, result[OUTCOMES], strict=True):
                 self.queue.finish(task, seconds)
                 self.listener.done(task, value)
@@ -303,18 +307,21 @@ class Dispatcher(Searcher):
                 f"{counted(retried, 'block')} of {again.cell.experiment.name} tried again{alone}"
                 f"{tries}: {fault.value}: {reason(text)}"
             )
-        if lost and node and self.hosts.lost(node, reason(text)):
-            self._announce_exclusion(node)
+        if lost and node:
+            self.losses[node] += 1
+            if self.losses[node] >= HOST_LOSSES and node not in self.excluded:
+                self.excluded[node] = reason(text)
+                self._announce_exclusion(node)
 
     def _announce_exclusion(self, node: str) -> None:
-        others = [other for other in alive_nodes() if other["NodeID"] not in self.hosts.excluded]
+        others = [other for other in alive_nodes() if other["NodeID"] not in self.excluded]
         if others:
             host = next(
                 (n["NodeManagerHostname"] for n in ray.nodes() if n["NodeID"] == node), node
             )
             self.listener.say(
                 f"host {host} has lost its last {HOST_LOSSES} blocks and gets no more: "
-                f"{self.hosts.excluded[node]}"
+                f"{self.excluded[node]}"
             )
 
     def _give_up(self, task: Task, error: str) -> None:

@@ -337,6 +337,8 @@ def test_host_losing_three_blocks_in_a_row_gets_no_more(dispatch):
     assert start(dispatcher, "4")["avoid"] == "a"
     assert start(dispatcher, "5")["avoid"] == "a"
     assert store.failures() == {}
+    dispatcher.on_trial_error("5", lost("a"))  # as one that was running may
+    assert sum("gets no more" in text for (text,) in heard.named("say")) == 1
 
 
 def test_a_success_between_clears_a_host(dispatch):
@@ -349,6 +351,12 @@ def test_a_success_between_clears_a_host(dispatch):
         else:
             dispatcher.on_trial_error(name, lost("a"))
     assert not any("gets no more" in text for (text,) in heard.named("say"))
+    for name, node in (("5", "b"), ("6", "a"), ("7", "a")):
+        start(dispatcher, name)
+        dispatcher.on_trial_error(name, lost(node))
+    assert [text for (text,) in heard.named("say") if "gets no more" in text] == [
+        "host host-a has lost its last 3 blocks and gets no more: OSError: stale file handle"
+    ]
 
 
 def test_the_only_host_is_never_excluded_for_good(dispatch, nodes):
