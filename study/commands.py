@@ -272,7 +272,7 @@ def command_compare(arguments: argparse.Namespace) -> int:
 
 
 def command_check(arguments: argparse.Namespace) -> int:
-    from study.cluster.check import check
+    from study.cluster.nodes import check
 
     require_machine(arguments)
     data = arguments.dataset, arguments.data_dir, data_options(arguments)

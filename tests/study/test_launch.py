@@ -18,7 +18,7 @@ from analysis.results import load
 from study import adapter
 from study.__main__ import main
 from study.adapter import Run, run_trial, trial_config
-from study.cluster import check
+from study.cluster import nodes as cluster_nodes
 from study.cluster.connect import cluster, count_workers, resolved
 from study.errors import NoResources
 from study.experiments import AUTOENCODER, FEWSHOT
@@ -604,9 +604,9 @@ def test_check_reports_everything_ready(fake_ray, tmp_path, capsys):
 
 def test_check_reports_what_is_missing(fake_ray, tmp_path, monkeypatch, capsys):
     def unreadable(*source):
-        raise check.DataError("no such data")
+        raise cluster_nodes.DataError("no such data")
 
-    monkeypatch.setattr(check, "load", unreadable)
+    monkeypatch.setattr(cluster_nodes, "load", unreadable)
     (tmp_path / "file").touch()
     assert main(["check", "--out", str(tmp_path / "file")]) == 1
     shown = capsys.readouterr().out
