@@ -45,7 +45,7 @@ def prepare(arguments: argparse.Namespace) -> tuple[Study, list[list[Cell]]]:
     Raises `BadInput` or `StoreError` for anything that can't run.
     """
     if is_uri(arguments.out):
-        Store(arguments.out).reach()
+        Store(arguments.out).place.reach()
     else:
         check_out(Path(arguments.out))
     require_machine(arguments)
@@ -207,7 +207,7 @@ def finished_study(arguments: argparse.Namespace) -> Store:
         if data_dir and not data_dir.exists():
             raise BadInput("--data-dir", data_dir, "is not there")
     store = Store(results)
-    store.reach()
+    store.place.reach()
     return store
 
 
