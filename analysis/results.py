@@ -336,7 +336,7 @@ def load(
     Raises `StoreError` if there is no study in it.
     """
     store = Store(folder)
-    store.reach()
+    store.place.reach()
     plan = store.plan()
     if damaged is None:
         cells = {cell["id"] for planned in plan["experiments"] for cell in planned["cells"]}

@@ -123,29 +123,6 @@ def configure_worker(threads: int) -> None:
         codes.share(Path(runtime.get_temp_dir(), runtime.get_session_name(), "codes"))
 
 
-def provenance(started: float, seconds: float, resumed_after: int | None) -> dict[str, Any]:
-    """Origin of a block: code, hardware and time.
-
-    Its last try `started` in seconds since 1970, and resumed after the epoch `resumed_after` of an
-    earlier try, if any. The tries that it continues took `seconds`, its own included.
-    """
-    import torch
-
-    from study.packing import gpu
-
-    return {
-        "code": code_version(),
-        "device": device_name(),
-        "host": platform.node(),
-        "gpu_memory_bytes": gpu.peak(),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "started": started,
-        "seconds": seconds,
-        "resumed_after_epoch": resumed_after,
-    }
-
-
 def require_driver(config: Mapping[str, Any], run: Run, store: Store) -> None:
     """Raise `OtherCode` or `StoreError` unless this worker has the driver's code and results.
 
@@ -202,6 +179,9 @@ def run_block(
 
     These include the seconds of earlier tries that a checkpoint continues.
     """
+    import torch
+
+    from study.packing import gpu
     from study.store.checkpoint import FileCheckpoint
 
     module = trainable_part(entry["trainable"], "train")
@@ -223,13 +203,19 @@ def run_block(
         config, block.replicates, data, throttled_report(run.report_interval), parent, **options
     )
     seconds = checkpoint.earlier_seconds + time.monotonic() - clock
-    store.write_block(
-        block,
-        vars(config),
-        entry["parent"],
-        outcome,
-        provenance(started, seconds, checkpoint.resumed_after),
-    )
+    provenance = {
+        "code": code_version(),
+        "device": device_name(),
+        "host": platform.node(),
+        "gpu_memory_bytes": gpu.peak(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        # This try's start, since 1970; the seconds include the earlier tries that it continues.
+        "started": started,
+        "seconds": seconds,
+        "resumed_after_epoch": checkpoint.resumed_after,
+    }
+    store.write_block(block, vars(config), entry["parent"], outcome, provenance)
     checkpoint.remove()
     names = [key for key, value in outcome.rows[0].items() if isinstance(value, float)]
     means = {name: sum(row[name] for row in outcome.rows) / len(outcome.rows) for name in names}

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from study import reporting
-from study.command_line.machine import check_out, require_machine
 from study.command_line.options import as_bad_input, select
 from study.command_line.parser import parser
 from study.console import console, print_error
@@ -20,6 +19,7 @@ from study.errors import BAD_INPUT, DONE, FAILED, BadInput, DataMissing, StoreEr
 from study.estimate import print_estimate
 from study.experiments import Selection
 from study.grid import Cell, check_data, identify, lay_out
+from study.limits import cores
 from study.own import register_installed
 from study.presets import find
 from study.resources import Resources
@@ -45,7 +45,7 @@ def prepare(arguments: argparse.Namespace) -> tuple[Study, list[list[Cell]]]:
     Raises `BadInput` or `StoreError` for anything that can't run.
     """
     if is_uri(arguments.out):
-        Store(arguments.out).reach()
+        Store(arguments.out).place.reach()
     else:
         check_out(Path(arguments.out))
     require_machine(arguments)
@@ -65,6 +65,38 @@ def prepare(arguments: argparse.Namespace) -> tuple[Study, list[list[Cell]]]:
         names = ", ".join(selection.left_out)
         arguments.console.print(f"left out, as the images have no labels: {names}")
     return study_of(arguments, data, selection), groups
+
+
+def check_out(out: Path, option: str = "--out") -> None:
+    """Raise `BadInput` if `out`, the value of `option`, can't be a folder."""
+    with resolving(option, out):
+        existing = next(path for path in (out, *out.absolute().parents) if path.exists())
+        if not existing.is_dir():
+            which = "is a file" if existing == out else f"{existing} is a file"
+            raise BadInput(option, out, f"{which}; it must be a folder, or not exist yet")
+
+
+def require_machine(arguments: argparse.Namespace) -> None:
+    """Raise `BadInput` if a local trial needs more GPUs or cores than there are.
+
+    Also if a running cluster is given `--cpus`.
+    """
+    if arguments.address != "local":
+        if arguments.cpus:
+            reason = "is for a Ray on this machine; a running cluster has what it has"
+            raise BadInput("--cpus", arguments.cpus, reason)
+        return
+    gpus, cpus = arguments.gpus_per_trial, arguments.cpus_per_trial
+    if gpus not in ("auto", 0):
+        import torch
+
+        seen = torch.cuda.device_count()
+        if gpus > seen:
+            allowed = f"this machine has {seen} GPUs; 0 runs on the CPU"
+            raise BadInput("--gpus-per-trial", f"{gpus:g}", allowed)
+    usable = arguments.cpus or cores()
+    if cpus > usable:
+        raise BadInput("--cpus-per-trial", f"{cpus:g}", f"{counted(usable, 'core')} can be used")
 
 
 def load_data(arguments: argparse.Namespace) -> Dataset:
@@ -175,7 +207,7 @@ def finished_study(arguments: argparse.Namespace) -> Store:
         if data_dir and not data_dir.exists():
             raise BadInput("--data-dir", data_dir, "is not there")
     store = Store(results)
-    store.reach()
+    store.place.reach()
     return store
 
 
@@ -240,7 +272,7 @@ def command_compare(arguments: argparse.Namespace) -> int:
 
 
 def command_check(arguments: argparse.Namespace) -> int:
-    from study.cluster.check import check
+    from study.cluster.nodes import check
 
     require_machine(arguments)
     data = arguments.dataset, arguments.data_dir, data_options(arguments)

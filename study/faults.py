@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Mapping
 from enum import Enum
 from typing import Any
@@ -86,24 +85,3 @@ def failure_message(fault: Fault, error: str, gpus: float) -> str:
     else:
         return error
     return f"{error}\nOutOfMemoryError: {advice}"
-
-
-class Hosts:
-    """Counts each host's losses in a row, and excludes hosts."""
-
-    def __init__(self) -> None:
-        self.excluded: dict[str, str] = {}
-        """Why each excluded node gets no more blocks, by its id."""
-        self._losses: Counter[str] = Counter()
-
-    def succeeded(self, node: str) -> None:
-        """Forget a node's losses, as it has computed a block."""
-        self._losses.pop(node, None)
-
-    def lost(self, node: str, why: str) -> bool:
-        """Count a node's lost block; return True if this excludes the node."""
-        self._losses[node] += 1
-        if self._losses[node] < HOST_LOSSES or node in self.excluded:
-            return False
-        self.excluded[node] = why
-        return True

@@ -113,7 +113,6 @@ class StudyProgress(Listener):
         self._show(task, f"FAILED  {words(task)}")
 
     def say(self, text: str) -> None:
-        """Print a line."""
         self.console.print(text)
 
     # --- drawing -----------------------------------------------------------------------------

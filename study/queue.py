@@ -1,6 +1,6 @@
 """The queue of a study: which block is next, how it is divided, and what follows a failure.
 
-It knows nothing of Ray: `study.dispatch` takes tasks from it and tells it how they ended.
+It knows nothing of Ray: `study.launch` takes tasks from it and tells it how they ended.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Facts about every node of a cluster, collected before anything is spent on it."""
+"""Checks before anything is spent: `study check`, and facts about every node of a cluster."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,14 @@ from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.console import Console
 
-from study.cluster.connect import alive_nodes
-from study.errors import BadInput, StoreError
-from study.provenance import packages, sources
+from study.cluster.connect import alive_nodes, cluster
+from study.errors import BadInput, NoResources, StoreError
+from study.limits import cores
+from study.provenance import packages, processor, sources
+from study.resources import Resources
 from study.store import Store
+from study.words import counted, shown
+from trainables.data import DataError, Options, load
 
 ANSWER_SECONDS = 60.0
 """Seconds a node has to answer. A new worker process takes ten to import everything."""
@@ -105,41 +109,22 @@ def storage_trouble(store: Store, mark: str) -> str:
     return ""
 
 
-@dataclass(frozen=True)
-class Node:
-    """A node of the running cluster."""
-
-    id: str
-    """Ray's id of the node."""
-    name: str
-    """`worker-1 (10.0.0.3)`."""
-    resources: Mapping[str, float]
-    """Resources for trials: `CPU`, `GPU`, …"""
+def name_of(node: Mapping[str, Any]) -> str:
+    """`worker-1 (10.0.0.3)`, from Ray's record of a node."""
+    return f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
 
 
-def alive() -> list[Node]:
-    """The nodes of the cluster that the driver is connected to."""
-    return [
-        Node(
-            node["NodeID"],
-            f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})",
-            node["Resources"],
-        )
-        for node in alive_nodes()
-    ]
-
-
-def ask(nodes: list[Node], store: Store) -> dict[str, Facts | str]:
-    """Facts of each node, or why there are none, by the node's name."""
+def ask(nodes: list[dict[str, Any]], store: Store) -> dict[str, Facts | str]:
+    """Facts of each node (Ray's record of it), or why there are none, by the node's name."""
     remote = ray.remote(facts)
     # A node that finds the mark sees the same place. `Folder.sweep` leaves a name with "-" alone.
     with store.place.temporary_file(".mark-") as mark:
         pending = {
-            node.name: remote.options(
+            name_of(node): remote.options(
                 num_cpus=0,
                 max_retries=0,
-                scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False),
-            ).remote(store.address, mark, node.resources.get("GPU", 0) > 0)
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
+            ).remote(store.address, mark, node["Resources"].get("GPU", 0) > 0)
             for node in nodes
         }
         end = time.monotonic() + ANSWER_SECONDS
@@ -155,7 +140,7 @@ def _answer(reference: Any, end: float) -> Facts | str:
         return str(error).strip().splitlines()[-1]
 
 
-def troubles(node: Node, answer: Facts | str, here: Facts) -> list[str]:
+def troubles(node: Mapping[str, Any], answer: Facts | str, here: Facts) -> list[str]:
     """Faults of a node, found by comparing it with the driver."""
     if isinstance(answer, str):
         return [answer]
@@ -166,7 +151,7 @@ def troubles(node: Node, answer: Facts | str, here: Facts) -> list[str]:
     ]
     if answer.code != here.code:
         found.append("other sources than the driver's; `ray up` copies them again")
-    wanted = int(node.resources.get("GPU", 0))
+    wanted = int(node["Resources"].get("GPU", 0))
     if len(answer.gpus) < wanted:
         found.append(f"torch sees {len(answer.gpus)} of {wanted} GPUs; look at the NVIDIA driver")
     if answer.storage:
@@ -186,7 +171,7 @@ def require_shared(store: Store, console: Console) -> None:
 
     What is computed there would be lost.
     """
-    answers = ask(alive(), store)
+    answers = ask(alive_nodes(), store)
     blind = []
     for name, answer in answers.items():
         if isinstance(answer, str):
@@ -200,3 +185,64 @@ def require_shared(store: Store, console: Console) -> None:
             f"is not seen by {', '.join(blind)}; on a cluster results have to be on storage that "
             "all nodes share: s3://BUCKET/PATH, or a folder of a network file system",
         )
+
+
+def check(
+    console: Console,
+    source: tuple[str, Path | None, Options],
+    out: Path | str,
+    resources: Resources,
+) -> bool:
+    """Print one line a check; True if all is well. `source` is the arguments of `load`."""
+    import torch  # here, as the driver of a study imports this module and needs no torch
+
+    good = True
+
+    def say(what: str, fine: bool, text: str) -> None:
+        nonlocal good
+        good &= fine
+        console.print(f"{'ok  ' if fine else 'BAD '} {what:<10} {text}")
+
+    say("versions", True, ", ".join(f"{k} {v}" for k, v in packages().items()))
+    say("processor", True, f"{processor()}, {counted(cores(), 'core')}")
+    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    say("GPUs", True, ", ".join(names) or "none seen by torch; trials run on the CPU")
+    try:
+        data = load(*source)
+        sizes = f"{len(data.train):,} train, {len(data.validation):,} val, {len(data.test):,} test"
+        say("data", True, f"{source[0]}: {sizes}; fingerprint {data.fingerprint}")
+    except DataError as error:
+        say("data", False, str(error))
+    store: Store | None = None
+    try:
+        store = Store(out)
+        store.require_writable()
+        free = store.place.free()
+        room = "" if free is None else f", {free / 2**30:.1f} GiB free"
+        say("storage", free is None or free > 2**30, f"{shown(store.address)}: writable{room}")
+    except StoreError as error:
+        say("storage", False, str(error))
+        store = None
+    try:
+        with cluster(resources):
+            nodes = alive_nodes()
+            total = {k: sum(n["Resources"].get(k, 0) for n in nodes) for k in ("CPU", "GPU")}
+            counts = f"{counted(len(nodes), 'node')}, {total['CPU']:g} CPUs, {total['GPU']:g} GPUs"
+            say("ray", True, f"{resources.address}: {counts}")
+            if resources.address != "local" and store:
+                check_nodes(say, nodes, store)
+    except NoResources as error:
+        say("ray", False, str(error))
+    return good
+
+
+def check_nodes(
+    say: Callable[[str, bool, str], None], nodes: list[dict[str, Any]], store: Store
+) -> None:
+    """Print one line for each node of a cluster."""
+    here = facts(store.address, "", has_gpus=False)
+    for node, answer in zip(nodes, ask(nodes, store).values(), strict=True):
+        wrong = troubles(node, answer, here)
+        gpus = f", {len(answer.gpus)} GPUs" if isinstance(answer, Facts) and answer.gpus else ""
+        fine = f"versions, code and results folder as here, asks for the token{gpus}"
+        say("node", not wrong, f"{name_of(node)}: {'; '.join(wrong) or fine}")

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain, zip_longest
 
 from study.grid import has_setting
@@ -37,14 +37,8 @@ PER_KIND = 2
 IMAGES = 5000
 """Maximum training images of a probe with labels, unless these have too few labels."""
 
-
-@dataclass(frozen=True)
-class Sample:
-    """A block to measure: its runs, each with its work in units of `Settings.work`."""
-
-    runs: tuple[tuple[Probe, Dataset, float], ...]
-    work: float
-    """Work of the whole block."""
+Run = tuple[Probe, Dataset, float]
+"""A short run of a block: what to train, on which images, and its work (`Settings.work`)."""
 
 
 def measure(rates: Rates, tasks: Sequence[Task], data: Dataset, workers: int, threads: int) -> int:
@@ -57,7 +51,7 @@ def measure(rates: Rates, tasks: Sequence[Task], data: Dataset, workers: int, th
         try:
             with blocking_interrupts():  # Ctrl-C is for this process
                 called = {
-                    processes.submit(seconds_of, sample(task, data), threads): task
+                    processes.submit(seconds_of, *sample(task, data), threads): task
                     for task in chosen
                 }
             pending = set(called)
@@ -85,8 +79,8 @@ def representatives(tasks: Sequence[Task]) -> list[Task]:
     return [task for task in turns if task is not None][:MOST_PROBES]
 
 
-def sample(task: Task, data: Dataset) -> Sample:
-    """The short runs that time a block."""
+def sample(task: Task, data: Dataset) -> tuple[tuple[Run, ...], float]:
+    """The short runs that time a block, and the work of the whole block."""
     replicates, runs = task.replicates, []
     labelled = has_setting(task.cell.experiment, "labels")
     for steps in STEPS:
@@ -101,7 +95,7 @@ def sample(task: Task, data: Dataset) -> Sample:
             part = data
         work = len(replicates) * settings.work(len(part.train))
         runs.append((replace(probe, config=config), part, work))
-    return Sample(tuple(runs), len(replicates) * task.cell.settings.work(len(data.train)))
+    return tuple(runs), len(replicates) * task.cell.settings.work(len(data.train))
 
 
 def cut(data: Dataset, images: int) -> Dataset:
@@ -114,12 +108,12 @@ def cut(data: Dataset, images: int) -> Dataset:
     return replace(data, train=parts[0], validation=parts[1], test=parts[2])
 
 
-def seconds_of(block: Sample, threads: int) -> float:
-    """Expected seconds of the whole block with this number of threads. Imports torch."""
+def seconds_of(runs: tuple[Run, ...], work: float, threads: int) -> float:
+    """Expected seconds of a block of this `work`, with this number of threads. Imports torch."""
     import torch
 
     torch.set_num_threads(threads)
-    (short, little, least), (longer, more, most) = block.runs
+    (short, little, least), (longer, more, most) = runs
     parent = train(short.parent, little, None) if short.parent else None
     times = []
     for probe, data in ((short, little), (short, little), (longer, more)):  # the first warms up
@@ -128,6 +122,6 @@ def seconds_of(block: Sample, threads: int) -> float:
         times.append(time.perf_counter() - start)
     _, first, second = times
     if most <= least:
-        return second * block.work / max(most, 1.0)
+        return second * work / max(most, 1.0)
     slope = max((second - first) / (most - least), 0.3 * second / most)
-    return max(0.0, first - slope * least) + slope * block.work
+    return max(0.0, first - slope * least) + slope * work

@@ -31,9 +31,6 @@ from study.words import redacted
 LOCKED_SECONDS = 60.0
 """Seconds to wait for another process, such as optuna-dashboard, that holds an SQLite file."""
 
-REPETITION = "another trial is computing the same cell"
-"""In databases of earlier versions: how the failure reason of a repeated trial begins."""
-
 
 @dataclass(frozen=True)
 class Budget:
@@ -219,17 +216,9 @@ class Suggestions:
         return self.is_exhausted() or budget.is_spent(len(self.ended()), self.seconds)
 
     def ended(self) -> list[FrozenTrial]:
-        """The trials that count: complete, stopped early, or failed through their own fault.
-
-        Older databases have several trials at a point; only the one that got furthest counts.
-        """
-        trials = [t for t in self.study.get_trials(deepcopy=False) if t.state.is_finished()]
-        by_point: dict[tuple[Any, ...], FrozenTrial] = {}
-        for state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL):
-            for trial in trials:
-                if trial.state == state and not is_void(trial):
-                    by_point.setdefault(self._point(trial.params), trial)
-        return sorted(by_point.values(), key=lambda trial: trial.number)
+        """The trials that count: complete, stopped early, or failed through their own fault."""
+        trials = self.study.get_trials(deepcopy=False)
+        return [trial for trial in trials if trial.state.is_finished() and not is_void(trial)]
 
     def best(self) -> FrozenTrial | None:
         """The complete trial with the best metric, which is the first objective."""
@@ -245,11 +234,9 @@ class Suggestions:
 def is_void(trial: FrozenTrial) -> bool:
     """True if a trial doesn't count: it was interrupted, or repeats the point of another.
 
-    Such a trial failed without a reason. In older databases, a repeated trial has `REPETITION` as
-    its reason.
+    Such a trial failed without a reason.
     """
-    reason = trial.user_attrs.get("reason", REPETITION)
-    return trial.state == TrialState.FAIL and reason.startswith(REPETITION)
+    return trial.state == TrialState.FAIL and "reason" not in trial.user_attrs
 
 
 def _differences(one: Sequence[Any], other: Sequence[Any]) -> int:

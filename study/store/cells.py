@@ -103,10 +103,6 @@ class Store:
         """Text that opens the same store on any node."""
         self._known: dict[str, list[range]] = {}
 
-    def reach(self) -> None:
-        """Raise `StoreError` if results can't be read from here. An empty place is fine."""
-        self.place.reach()
-
     def create(self) -> None:
         """Prepare the place for writing. Raises `StoreError` if that is impossible."""
         self.require_writable()

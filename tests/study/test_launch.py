@@ -18,14 +18,13 @@ from analysis.results import load
 from study import adapter
 from study.__main__ import main
 from study.adapter import Run, run_trial, trial_config
-from study.cluster import check
+from study.cluster import nodes as cluster_nodes
 from study.cluster.connect import cluster, count_workers, resolved
-from study.dispatch import OTHER_HOST_SECONDS, Dispatcher
 from study.errors import NoResources
 from study.experiments import AUTOENCODER, FEWSHOT
 from study.faults import Fault, OtherCode, TrialFailed
 from study.grid import override, plan
-from study.launch import resources_of
+from study.launch import OTHER_HOST_SECONDS, Dispatcher, resources_of
 from study.provenance import sources
 from study.queue import Queue, Task, missing_tasks
 from study.ray_internals import Evicted
@@ -338,6 +337,8 @@ def test_host_losing_three_blocks_in_a_row_gets_no_more(dispatch):
     assert start(dispatcher, "4")["avoid"] == "a"
     assert start(dispatcher, "5")["avoid"] == "a"
     assert store.failures() == {}
+    dispatcher.on_trial_error("5", lost("a"))  # as one that was running may
+    assert sum("gets no more" in text for (text,) in heard.named("say")) == 1
 
 
 def test_a_success_between_clears_a_host(dispatch):
@@ -350,6 +351,12 @@ def test_a_success_between_clears_a_host(dispatch):
         else:
             dispatcher.on_trial_error(name, lost("a"))
     assert not any("gets no more" in text for (text,) in heard.named("say"))
+    for name, node in (("5", "b"), ("6", "a"), ("7", "a")):
+        start(dispatcher, name)
+        dispatcher.on_trial_error(name, lost(node))
+    assert [text for (text,) in heard.named("say") if "gets no more" in text] == [
+        "host host-a has lost its last 3 blocks and gets no more: OSError: stale file handle"
+    ]
 
 
 def test_the_only_host_is_never_excluded_for_good(dispatch, nodes):
@@ -597,9 +604,9 @@ def test_check_reports_everything_ready(fake_ray, tmp_path, capsys):
 
 def test_check_reports_what_is_missing(fake_ray, tmp_path, monkeypatch, capsys):
     def unreadable(*source):
-        raise check.DataError("no such data")
+        raise cluster_nodes.DataError("no such data")
 
-    monkeypatch.setattr(check, "load", unreadable)
+    monkeypatch.setattr(cluster_nodes, "load", unreadable)
     (tmp_path / "file").touch()
     assert main(["check", "--out", str(tmp_path / "file")]) == 1
     shown = capsys.readouterr().out

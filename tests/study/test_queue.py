@@ -5,7 +5,7 @@ import torch
 
 from study.errors import StoreError
 from study.experiments import AUTOENCODER, FEWSHOT
-from study.faults import Fault, Hosts, OtherCode, TrialFailed, failure_message, fault_of
+from study.faults import Fault, OtherCode, TrialFailed, failure_message, fault_of
 from study.grid import override, plan
 from study.packing.share import share_of
 from study.queue import LARGEST_BATCH, Queue, Task, divided, missing_tasks
@@ -599,13 +599,3 @@ def test_a_trials_failure_survives_the_way_to_the_driver():
     assert (same.fault, same.error, same.node, same.own) == (
         Fault.LOST, "Traceback …", "abc", {"x.0-1": "Diverged: no"},
     )  # fmt: skip
-
-
-def test_a_host_is_excluded_by_three_losses_in_a_row():
-    hosts = Hosts()
-    assert [hosts.lost("a", "no"), hosts.lost("a", "no")] == [False, False]
-    hosts.succeeded("a")
-    assert [hosts.lost("a", "no"), hosts.lost("b", "no"), hosts.lost("a", "no")] == [False] * 3
-    assert hosts.lost("a", "stale file handle")
-    assert hosts.excluded == {"a": "stale file handle"}
-    assert not hosts.lost("a", "again")  # said once

@@ -8,8 +8,8 @@ import ray
 from rich.console import Console
 
 from study.__main__ import main
-from study.cluster import check, nodes
-from study.cluster.nodes import Facts, Node, facts, require_shared, storage_trouble, troubles
+from study.cluster import nodes
+from study.cluster.nodes import Facts, facts, require_shared, storage_trouble, troubles
 from study.errors import BadInput
 from study.resources import Resources
 from study.store import Store
@@ -19,7 +19,7 @@ HERE = Facts(
     host="head", packages={"python": "3.12.1", "torch": "2.15.0"}, code="abc", gpus=(),
     token=True, token_is_private=True, storage="", clock=1000.0,
 )  # fmt: skip
-WORKER = Node("1", "worker-1 (10.0.0.3)", {"CPU": 8.0, "GPU": 2.0})
+WORKER = {"Resources": {"CPU": 8.0, "GPU": 2.0}}
 
 
 def test_a_node_like_the_driver_with_its_gpus_is_fine():
@@ -91,10 +91,11 @@ def test_facts_of_this_machine(tmp_path):
 def answers(monkeypatch):
     """The answers of a cluster's nodes by name, for a test to fill."""
     given = {}
-    monkeypatch.setattr(nodes, "alive", lambda: [Node(n, n, {"CPU": 2.0}) for n in given])
-    monkeypatch.setattr(check, "alive", nodes.alive)
+    record = lambda host: {  # noqa: E731
+        "NodeManagerHostname": host, "NodeManagerAddress": "10.0.0.3", "Resources": {"CPU": 2.0}
+    }  # fmt: skip
+    monkeypatch.setattr(nodes, "alive_nodes", lambda: [record(host) for host in given])
     monkeypatch.setattr(nodes, "ask", lambda asked, store: given)
-    monkeypatch.setattr(check, "ask", nodes.ask)
     return given
 
 
@@ -137,14 +138,16 @@ def test_the_check_has_a_line_for_each_node(answers, monkeypatch, tmp_path):
     mine = facts(str(tmp_path), "", has_gpus=False)
     mine = replace(mine, storage="", token_is_private=True)
     answers |= {"head": replace(mine, token=True), "worker-1": replace(mine, token=False)}
-    monkeypatch.setattr(check, "cluster", nullcontext)
+    monkeypatch.setattr(nodes, "cluster", nullcontext)
     said = io.StringIO()
     console = Console(file=said, width=200)
-    assert not check.check(console, ("mnist-5k", None, WHOLE), tmp_path, Resources("auto", 1, 0))
+    assert not nodes.check(console, ("mnist-5k", None, WHOLE), tmp_path, Resources("auto", 1, 0))
     lines = said.getvalue().splitlines()
     assert lines[-3] == "ok   ray        auto: 2 nodes, 4 CPUs, 0 GPUs"
-    assert lines[-2].startswith("ok   node       head: versions, code and results folder as here")
-    assert lines[-1].startswith("BAD  node       worker-1: Ray asks for no token there")
+    assert lines[-2].startswith(
+        "ok   node       head (10.0.0.3): versions, code and results folder as here"
+    )
+    assert lines[-1].startswith("BAD  node       worker-1 (10.0.0.3): Ray asks for no token there")
 
 
 @pytest.mark.ray
@@ -154,7 +157,7 @@ def test_the_nodes_of_a_real_ray_answer(tmp_path):
     store.create()
     ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:
-        (node,) = nodes.alive()
+        (node,) = nodes.alive_nodes()
         (answer,) = nodes.ask([node], store).values()
     finally:
         ray.shutdown()

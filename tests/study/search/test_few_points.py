@@ -19,11 +19,11 @@ from study.grid import override
 from study.queue import Queue
 from study.run import Study
 from study.search import command
+from study.search.command import epochs_used
 from study.search.problems import Problem
 from study.search.spaces import Choice, Real, Steps
 from study.search.suggestions import Budget, Suggestions
 from study.search.trials import SearchTrials
-from study.search.winner import epochs_used
 from study.store import Store
 from trainables.contract import Outcome
 
@@ -182,32 +182,12 @@ def test_interrupted_trial_is_retried_and_counts_once(search_of):
     assert sorted(search.suggestions.running) == [second, again]
 
 
-def test_repetitions_in_an_older_database_do_not_count(search_of):
-    """Older versions left failed ones while the point ran, and full ones after it had ended."""
-    old = search_of()
-    study, distributions = old.suggestions.study, old.suggestions.distributions
-    old.run(trials=1)
-    for state in [TrialState.FAIL] * 20 + [TrialState.COMPLETE] * 2:
-        trial = optuna.create_trial(
-            state=state, params={"kernel": 3}, distributions=distributions,
-            values=[0.1] if state == TrialState.COMPLETE else None,
-            user_attrs={"reason": "another trial is computing the same cell 0123456789abcdef"}
-            if state == TrialState.FAIL else {},
-        )  # fmt: skip
-        study.add_trial(trial)
-    search = search_of()
-    assert [line["number"] for line in search.suggestions.table()] == [0]
-    assert search.run(trials=2) == [TrialState.COMPLETE] * 2
-    assert len(search.computed) == 1
-
-
 def test_point_of_a_repetition_alone_is_still_tried(search_of):
     """The trial that it repeated was interrupted."""
     old = search_of()
     repetition = optuna.create_trial(
-        state=TrialState.FAIL, params={"kernel": 3}, distributions=old.suggestions.distributions,
-        user_attrs={"reason": "another trial is computing the same cell 0123456789abcdef"},
-    )  # fmt: skip
+        state=TrialState.FAIL, params={"kernel": 3}, distributions=old.suggestions.distributions
+    )
     old.suggestions.study.add_trial(repetition)
     assert len(search_of().run(trials=5)) == 2
 

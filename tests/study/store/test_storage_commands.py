@@ -201,8 +201,8 @@ def test_results_of_an_earlier_version_are_refused(kind, s3, bucket, no_ray, tmp
 
 
 def test_check_writes_to_the_bucket_and_leaves_nothing(s3, bucket, monkeypatch, capsys):
-    monkeypatch.setattr("study.cluster.check.cluster", lambda resources: nullcontext())
-    monkeypatch.setattr("study.cluster.check.alive", list)
+    monkeypatch.setattr("study.cluster.nodes.cluster", lambda resources: nullcontext())
+    monkeypatch.setattr("study.cluster.nodes.alive_nodes", list)
     assert main("check", "--out", s3.uri(bucket)) == 0
     assert f"ok   storage    s3://{bucket}/results: writable\n" in capsys.readouterr().out
     assert s3.keys(bucket) == []

@@ -232,7 +232,7 @@ def test_blocks_of_others_are_seen_at_once(store, write):
 
 def test_nothing_is_done_in_a_new_place(place, tmp_path):
     store = Store(place)
-    store.reach()
+    store.place.reach()
     assert store.blocks() == store.failures() == store.searches() == {}
     assert not store.exists()
     store.tidy()
@@ -549,7 +549,7 @@ def test_results_of_another_version_are_refused(form, place):
 def test_file_is_no_results_folder(tmp_path):
     (tmp_path / "file").touch()
     for path in (tmp_path / "file", tmp_path / "file" / "below"):
-        for use in (Store(path).create, Store(path).reach):
+        for use in (Store(path).create, Store(path).place.reach):
             with pytest.raises(StoreError, match="file is a file, not a folder"):
                 use()
 
