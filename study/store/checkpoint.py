@@ -1,18 +1,19 @@
 """Checkpoint of a block in progress: saved every few seconds, loaded by the block's next try.
 
-One file, RESULTS/progress/BLOCK.safetensors: a line with the SHA-256 of the rest, a line of JSON,
-and the tensors. So one rename, or one PUT, replaces the whole. Nothing that is read can run code.
+One safetensors file, RESULTS/progress/BLOCK.safetensors, holds the tensors, and all else as JSON in
+its header. So one rename, or one PUT, replaces the whole. Nothing that is read can run code.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
+from torch import Tensor
 
-from study.store.cells import signed
 from study.store.places import Place
 from trainables.contract import Progress
 
@@ -48,8 +49,11 @@ class FileCheckpoint:
         Raises `OSError`, or `StoreError` in a bucket, if that is impossible.
         """
         tensors = {name: value.cpu().contiguous() for name, value in progress.tensors.items()}
-        known = {"key": self.key, "epoch": progress.epoch, "numbers": dict(progress.numbers)}
-        self.place.write(self.name, signed(json.dumps(known).encode() + b"\n" + save(tensors)))
+        content = json.dumps(
+            {"key": self.key, "epoch": progress.epoch, "numbers": dict(progress.numbers)}
+        )
+        header = {"progress": content, "sha256": _digest(content, tensors)}
+        self.place.write(self.name, save(tensors, header))
         self.last = time.monotonic()
 
     def load(self) -> Progress | None:
@@ -66,15 +70,29 @@ class FileCheckpoint:
     def _read(self) -> Progress | None:
         try:
             file = self.place.read(self.name)
-            content = file.partition(b"\n")[2]
-            line, _, tensors = content.partition(b"\n")
-            known = json.loads(line)
-            if file != signed(content) or known["key"] != self.key:
-                return None
-            return Progress(known["epoch"], load(tensors), known["numbers"])
+            tensors = load(file)
+            header = _header(file)
+            known = json.loads(header["progress"])
+            progress = Progress(known["epoch"], tensors, known["numbers"])
+            whole = _digest(header["progress"], tensors) == header["sha256"]
+            return progress if whole and known["key"] == self.key else None
         except (OSError, SafetensorError, LookupError, TypeError, ValueError, RecursionError):
             return None
 
     def remove(self) -> None:
         """Delete the file, when the block is done."""
         self.place.delete(self.name)
+
+
+def _header(file: bytes) -> dict[str, str]:
+    """Metadata of a safetensors file that has been read without error."""
+    length = int.from_bytes(file[:8], "little")
+    return json.loads(file[8 : 8 + length]).get("__metadata__", {})
+
+
+def _digest(content: str, tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256(content.encode())
+    for name in sorted(tensors):
+        digest.update(f"{name} {tensors[name].dtype} {list(tensors[name].shape)}".encode())
+        digest.update(tensors[name].numpy())
+    return digest.hexdigest()

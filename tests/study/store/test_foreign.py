@@ -307,5 +307,8 @@ def test_foreign_checkpoint_starts_anew(tmp_path, content):
     ["", "[]", "{}", '{"key": "this"}', '{"key": "this", "epoch": 1}', "7", "[" * 100_000],
 )
 def test_signed_checkpoint_of_foreign_content_starts_anew(content, tmp_path):
-    (tmp_path / "x").write_bytes(signed(content.encode() + b"\n"))
+    from safetensors.torch import save
+
+    digest = hashlib.sha256(content.encode()).hexdigest()
+    (tmp_path / "x").write_bytes(save({}, {"progress": content, "sha256": digest}))
     assert FileCheckpoint(Folder(tmp_path), "x", "this").load() is None
