@@ -176,7 +176,10 @@ class Results:
         return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
     def of(self, experiment: str) -> pd.DataFrame:
-        """The rows of one experiment, with its own columns; empty if none of it is finished."""
+        """The rows of one experiment, with its own columns; empty if none of it is finished.
+
+        A part of results has the columns of the whole.
+        """
         return self._tables.get(experiment, pd.DataFrame())
 
     def history(self, experiment: str) -> pd.DataFrame:

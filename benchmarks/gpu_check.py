@@ -229,7 +229,7 @@ def at_once(processes: int, device: torch.device, steps: int, batch_size: int = 
     They stand for Ray Tune with 1/k GPU a trial, but start without Ray, have their data on the
     device, and are timed only once all are warm, which favours them.
 
-    Raises `ProcessRaisedException` if one fails.
+    Raises `ProcessException` of `torch.multiprocessing.spawn` if one fails or is killed.
     """
     context = multiprocessing.get_context("spawn")
     ready, times = context.Barrier(processes), context.SimpleQueue()
@@ -360,7 +360,8 @@ def main() -> None:
             report[name] = part()
         except Exception as error:  # the other parts still run
             traceback.print_exc()
-            report[name] = {"failed": f"{type(error).__name__}: {error}"[:300]}
+            reason = str(error).strip().splitlines()[-1:]  # of a process's error, the last line
+            report[name] = {"failed": f"{type(error).__name__}: {''.join(reason)}"[:300]}
         # Each part is printed and written at once: a run that is cut off has given the first ones.
         print(f"\n{name} ({time.perf_counter() - begun:.0f} s)")
         for key, value in report[name].items():

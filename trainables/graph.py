@@ -90,7 +90,8 @@ def captured(function: Callable[[], object]) -> CudaGraph:
 class Replayed:
     """A step that is captured in `graph` at its fourth call and replayed from then on.
 
-    If it can't be recorded, it runs as it is, with a warning.
+    If it can't be recorded, it runs as it is, with a warning. Raises `torch.OutOfMemoryError`, and
+    before torch 2.12 `NeedsNewerTorch`.
     """
 
     def __init__(self, step: Step, graph: CudaGraph) -> None:

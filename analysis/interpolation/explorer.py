@@ -91,7 +91,7 @@ def content(results: Results, judges: Judges, scorecard: pd.DataFrame) -> dict[s
 def readings(data: Mapping[str, Any], cells: Mapping[int, str]) -> pd.DataFrame:
     """Table of the judges' readings of every picture of the lines.
 
-    `data` is that of `content`, `cells` the cell of each latent dimension.
+    `data` is `content(…)["data"]`, `cells` the cell of each latent dimension.
 
     Columns `pair`, `images` (which example), `latent_dim` ("pixel blend" without a model),
     `alpha`, `class`, `percent` (its probability), `percent_first`, `percent_second` (the

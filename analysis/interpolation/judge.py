@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -100,7 +101,8 @@ def train_judges(data: Dataset, count: int = JUDGES, steps: int = STEPS) -> Judg
     new = [_new(data, seed) for seed in range(count)]
     # One after another: a step is so short that two threads, which wait for each other's Python,
     # took 4.0 s for two judges, and one took 2.2.
-    networks = [_trained(network, data, steps, seed) for seed, network in enumerate(new)]
+    with threadpool_limits(1):
+        networks = [_trained(network, data, steps, seed) for seed, network in enumerate(new)]
     images, labels = data.test.on("cpu")
     read = np.stack([_probabilities(network, images) for network in networks])
     right = read.argmax(axis=2) == labels.numpy()

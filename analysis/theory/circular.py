@@ -219,6 +219,21 @@ def _vector_checks(turn: Tensor) -> list[Check]:
     ]
 
 
+def gradient(loss: AngleLoss, prediction: Tensor, target: Tensor | None = None) -> Tensor:
+    """The derivative by the prediction, per degree, (N,); the target defaults to 0."""
+    inputs = prediction.detach().clone().requires_grad_()
+    truth = torch.zeros_like(prediction) if target is None else target
+    return torch.autograd.grad(loss(inputs, truth).sum(), inputs)[0]
+
+
+def _degrees(value: float) -> Tensor:
+    return torch.tensor(value, dtype=torch.float64)
+
+
+def _largest(error: Tensor) -> float:
+    return float(error.abs().max())
+
+
 # --- figure ---------------------------------------------------------------------------------
 
 
@@ -313,18 +328,3 @@ def _mark_two_degrees(losses: Axes) -> None:
     ]:
         losses.plot(-358, value, "s", color=BLACK, markersize=5, zorder=4)
         losses.annotate(text, (-358, value), xytext=place, arrowprops=arrow, fontsize=9)
-
-
-def gradient(loss: AngleLoss, prediction: Tensor, target: Tensor | None = None) -> Tensor:
-    """The derivative by the prediction, per degree, (N,); the target defaults to 0."""
-    inputs = prediction.detach().clone().requires_grad_()
-    truth = torch.zeros_like(prediction) if target is None else target
-    return torch.autograd.grad(loss(inputs, truth).sum(), inputs)[0]
-
-
-def _degrees(value: float) -> Tensor:
-    return torch.tensor(value, dtype=torch.float64)
-
-
-def _largest(error: Tensor) -> float:
-    return float(error.abs().max())

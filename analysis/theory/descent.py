@@ -32,7 +32,7 @@ _TEXTS = [
     r"""<b>Stopping condition.</b> From a start $x_0$, with step size $\eta > 0$, repeat
     $$x_{t+1} = x_t - \eta \, \nabla f(x_t) \quad \text{until} \quad
     \lVert \nabla f(x_t) \rVert \le \varepsilon,$$
-    or until a maximal number of steps, which is reported as not converged. If $\nabla f$ has
+    or until a maximal number of steps, which means: not converged. If $\nabla f$ has
     Lipschitz constant $\Lambda$ and $\eta \le 1/\Lambda$, every step gains
     $f(x_t) - f(x_{t+1}) \ge \tfrac{\eta}{2} \lVert \nabla f(x_t) \rVert^2$, so if $f \ge f_{\min}$
     the rule is met after at most $2\,(f(x_0) - f_{\min}) / (\eta \varepsilon^2)$ steps.""",
@@ -84,7 +84,7 @@ ANSWERS = [
 
 @dataclass(frozen=True)
 class Descent:
-    """How a gradient descent ended."""
+    """The end of a gradient descent: its last point, the gradient there, the steps taken."""
 
     point: Tensor
     """(n,)"""

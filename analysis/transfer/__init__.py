@@ -6,7 +6,8 @@
 - `sensitivity`: whether steps and rates decide which arm is better
 - `original`: the original solution's numbers next to these
 - `figures`: plots of all of these
-- `conclusions`: the sentences that follow from the accuracies
+- `conclusions`: the sentences that follow from the accuracies, and the tables of comparisons to
+  which replicates were added until they were decided
 """
 
 from analysis.transfer.accuracies import against as against

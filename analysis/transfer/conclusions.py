@@ -1,4 +1,4 @@
-"""Sentences on which arm is better, computed from the rows."""
+"""Sentences on which arm is better, and the tables of comparisons with `--until-decided`."""
 
 from __future__ import annotations
 

@@ -327,8 +327,10 @@ def train(
             earlier_epochs = learn(config, probe, scoring).epochs
             tuning = replace(config, epochs=tuning_epochs)
             training = whole_networks(tuning, classifiers, examples, strategy)
-        else:
+        elif config.freeze in WHOLE_NETWORKS:
             training = whole_networks(config, classifiers, examples, strategy)
+        else:
+            raise ValueError(f"no way to train freeze = {config.freeze!r}")
         learnt = learn(config, training, scoring, earlier_epochs, checkpoint)
         networks = training.models.members if config.freeze == "consistency" else members
     seen = {"label_subset": list(replicates), "encoder_replicate": sources}

@@ -1,4 +1,4 @@
-"""Faults while a study runs, with real processes: the table is the same in the end."""
+"""Faults while a study runs, with real processes: the same table in the end, or a way to go on."""
 
 import os
 import platform

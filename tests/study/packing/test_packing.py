@@ -306,16 +306,16 @@ def test_too_large_block_grows_then_splits_then_fails(with_pretended_gpus, undis
     driver = with_pretended_gpus
     code, said = driver.run(
         first=TWO_GPUS,
-        options=["--latent-dims", "2", "3", "12", "24"],
+        options=["--latent-dims", "2", "3", "5", "12", "24"],
         PEAK=str(5 * GIB // 2),
-        TAKEN=str(7 * GIB // 10),  # times d: for 12, 7 GiB are too little, and enough for half
+        TAKEN=str(7 * GIB // 10),  # times d: 3 GiB are too little for 5; 7 for 12, not for half
     )
     assert code == 1, said
     lines = said.splitlines()
-    assert "victim: 2 trials a GPU (3.5 GiB each of 8.0 GiB, 3 blocks, 2 GPUs)" in lines
+    assert "victim: 2 trials a GPU (3.5 GiB each of 8.0 GiB, 4 blocks, 2 GPUs)" in lines
     assert "1 block on CPU cores alone" in lines
     retried = "1 block of victim tried again: the GPU's memory, or its share of it, was too small"
-    assert sum(line.startswith(retried) for line in lines) == 2 + 2, said  # of d = 12, 24
+    assert sum(line.startswith(retried) for line in lines) == 1 + 2 + 2, said  # of d = 5, 12, 24
     assert "Traceback" not in said
     shares = Counter((driver.orders / "shares").read_text().splitlines())
     for line in shares:
@@ -329,7 +329,7 @@ def test_too_large_block_grows_then_splits_then_fails(with_pretended_gpus, undis
         driver.store.config(cell)["latent_dim"]: found
         for cell, found in driver.store.blocks().items()
     }
-    assert by_dim == {2: [range(2)], 3: [range(2)], 12: [range(1), range(1, 2)]}
+    assert by_dim == {2: [range(2)], 3: [range(2)], 5: [range(2)], 12: [range(1), range(1, 2)]}
     rows, wanted = driver.table()[0], undisturbed[0]
     same = rows[rows["latent_dim"] < 5].reset_index(drop=True)
     pd.testing.assert_frame_equal(same, wanted, check_exact=True)
