@@ -61,31 +61,22 @@ def test_processes_share_computed_codes(digits, encoded, tmp_path):
     assert folder.stat().st_mode & 0o077 == 0
 
 
-def test_foreign_file_runs_no_code_and_is_replaced(digits, encoded, tmp_path):
+@pytest.mark.parametrize("damage", ["foreign", "empty"])
+def test_foreign_or_empty_file_runs_no_code_and_is_replaced(damage, digits, encoded, tmp_path):
     codes.share(tmp_path)
     (one,) = initialise(lambda: Classifier.untrained(SHAPE), 5, range(1))
     images = torch.from_numpy(digits.test.images)
     first = encode(one, images)
     (file,) = tmp_path.glob("*.npy")
     whole = file.read_bytes()
-    np.save(file, np.array([print], dtype=object), allow_pickle=True)
+    if damage == "foreign":
+        np.save(file, np.array([print], dtype=object), allow_pickle=True)
+    else:
+        file.write_bytes(b"")
     for _ in range(2):
         codes._kept.clear()
         assert torch.equal(encode(one, images), first)
     assert sum(encoded) == 2000  # the second time it is whole again
-    assert file.read_bytes() == whole
-
-
-def test_empty_file_is_replaced(digits, encoded, tmp_path):
-    codes.share(tmp_path)
-    (one,) = initialise(lambda: Classifier.untrained(SHAPE), 5, range(1))
-    images = torch.from_numpy(digits.test.images)
-    first = encode(one, images)
-    (file,) = tmp_path.glob("*.npy")
-    whole = file.read_bytes()
-    file.write_bytes(b"")
-    codes._kept.clear()
-    assert torch.equal(encode(one, images), first)
     assert file.read_bytes() == whole
 
 
