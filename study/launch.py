@@ -31,7 +31,7 @@ from study.progress import StudyProgress
 from study.provenance import sources
 from study.queue import Listener, Queue, Task, missing_tasks
 from study.rates import Rates
-from study.ray_internals import Evicted, evictions_fail_their_trial
+from study.ray_internals import Evicted, evictions_fail_their_trial, starting_actors_are_kept
 from study.resources import Resources
 from study.store import Store
 from study.words import counted, reason
@@ -132,7 +132,11 @@ class Session:
                 callbacks.append(TBXLoggerCallback())
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(workers)
         # Only the driver writes Tune's tables, so they need no shared storage during the run.
-        with self.store.place.working_folder("tune") as tables, evictions_fail_their_trial():
+        with (
+            self.store.place.working_folder("tune") as tables,
+            evictions_fail_their_trial(),
+            starting_actors_are_kept(),
+        ):
             tune.Tuner(
                 trainable,
                 tune_config=tune.TuneConfig(
