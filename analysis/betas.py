@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis import correlation, interpolation
+from analysis import interpolation
 from analysis.results import Results
 from analysis.statistics import LEVEL, finite_mean, holm_table
 from analysis.style import Series, draw_series, figure, styled
@@ -52,17 +52,12 @@ def models(results: Results) -> pd.DataFrame:
     return pd.concat([control.assign(beta=0.0), varied], ignore_index=True)
 
 
-def redundancy_by_beta(results: Results, plain: pd.DataFrame) -> pd.DataFrame:
-    """`models` with the measures of `REDUNDANCY`.
-
-    `plain` is the table of `correlation.measures` of plain autoencoders; other cells are measured.
-    """
+def redundancy_by_beta(results: Results, measured: pd.DataFrame) -> pd.DataFrame:
+    """`models` with the measures of `REDUNDANCY`, from a table of `correlation.measures`."""
     rows = models(results)
     if rows.empty:
         return rows
-    others = correlation.measures(results, rows[~rows["cell"].isin(plain["cell"])])
-    measured = pd.concat([plain, others]).drop(columns="latent_dim")
-    return rows.merge(measured, on=["cell", "replicate"])
+    return rows.merge(measured.drop(columns="latent_dim"), on=["cell", "replicate"])
 
 
 def midpoints_by_beta(results: Results, scorecard: pd.DataFrame) -> pd.DataFrame:

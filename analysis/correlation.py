@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from analysis import redundancy
+from analysis import cache, redundancy
 from analysis.results import Results
 from analysis.selection import with_common_replicates
 from analysis.statistics import Interval, finite_mean, trend, verdict
@@ -132,25 +133,26 @@ def measures(results: Results, rows: pd.DataFrame | None = None) -> pd.DataFrame
     others = training if len(test) >= MIN_TEST_IMAGES else test
     # Both samples add noise: the whitened one, and the one that whitening is fitted on.
     both = len(images) * len(others) // (len(images) + len(others))
-    lines = []
+    about = [results.dataset.fingerprint, len(images), len(others)]
+
+    def measure(model: Autoencoder) -> pd.DataFrame:
+        codes, fitted_on = (encode_once(model, of).double().numpy() for of in (images, others))
+        line = redundancy.summary(codes)
+        line["effective_rank_share"] = line["effective_rank"] / codes.shape[1]
+        line["whitened"] = _whitened(codes, fitted_on)
+        line["whitened_floor"] = redundancy.noise_floor(both)
+        return pd.DataFrame([line])
+
+    tables = []
     for cell, group in rows.groupby("cell", sort=False):
-        models = results.autoencoders(str(cell))
-        pairs = zip(codes_of(models, images), codes_of(models, others), strict=True)
-        for replicate, (codes, fitted_on) in enumerate(pairs):
-            measured = redundancy.summary(codes)
-            lines.append(
-                {
-                    "cell": cell,
-                    "replicate": replicate,
-                    "latent_dim": group["latent_dim"].iloc[0],
-                    "images": len(images),
-                    **measured,
-                    "effective_rank_share": measured["effective_rank"] / codes.shape[1],
-                    "whitened": _whitened(codes, fitted_on),
-                    "whitened_floor": redundancy.noise_floor(both),
-                }
-            )
-    return pd.DataFrame(lines)
+        name = f"correlation-{cell}"
+        measured = partial(cache.measured, name, inputs=about, measure=measure)
+        table = pd.concat(each(measured, results.autoencoders(str(cell))), ignore_index=True)
+        table.insert(0, "cell", cell)
+        table.insert(1, "replicate", range(len(table)))
+        table.insert(2, "latent_dim", group["latent_dim"].iloc[0])
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)
 
 
 def _whitened(codes: np.ndarray, fitted_on: np.ndarray) -> float:

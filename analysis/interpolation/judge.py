@@ -9,15 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+import safetensors.torch
 import torch
+from safetensors import SafetensorError
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 from torch.nn import functional
 
+from analysis import cache
 from analysis.statistics.interval import FloatArray
 from trainables.data import Dataset, pixels
+from trainables.optimisers import AdamW, Schedule
 
 JUDGES = 5
 """Number of judges, trained from the seeds 0 … 4."""
@@ -76,6 +81,11 @@ class Judges:
     test_images: int
     """Number of images in the test split."""
 
+    @cached_property
+    def digest(self) -> str:
+        """Hash of their weights."""
+        return cache.digest(*self.networks)
+
     def each(self, images: Tensor) -> FloatArray:
         """Each judge's class probabilities (J, N, K) of `images` (N, C, H, W)."""
         return np.stack([_probabilities(network, images) for network in self.networks])
@@ -102,7 +112,11 @@ def train_judges(data: Dataset, count: int = JUDGES, steps: int = STEPS) -> Judg
     # One after another: a step is so short that two threads, which wait for each other's Python,
     # took 4.0 s for two judges, and one took 2.2.
     with threadpool_limits(1):
-        networks = [_trained(network, data, steps, seed) for seed, network in enumerate(new)]
+        return scored([_trained(net, data, steps, seed) for seed, net in enumerate(new)], data)
+
+
+def scored(networks: Sequence[nn.Module], data: Dataset) -> Judges:
+    """Trained networks as judges, with their accuracy on the test split of `data`."""
     images, labels = data.test.on("cpu")
     read = np.stack([_probabilities(network, images) for network in networks])
     right = read.argmax(axis=2) == labels.numpy()
@@ -122,15 +136,14 @@ def _trained(network: Network, data: Dataset, steps: int, seed: int) -> Network:
     """Train one judge: AdamW under a one-cycle schedule (Smith & Topin 2018)."""
     images, labels = data.train.on("cpu")
     draw = torch.Generator().manual_seed(seed)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=1e-2, weight_decay=1e-2)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=1e-2, total_steps=steps)
+    schedule = Schedule({"": 1e-2}, steps, warm_up=0.3)
+    optimiser = AdamW(dict(network.named_parameters()), schedule, weight_decay=1e-2)
     for _ in range(steps):
         chosen = torch.randint(len(images), (BATCH_SIZE,), generator=draw)
         scores = network(_moved(pixels(images[chosen]), draw))
-        optimiser.zero_grad()
+        network.zero_grad()
         functional.cross_entropy(scores, labels[chosen]).backward()
         optimiser.step()
-        schedule.step()
     return network.eval()
 
 
@@ -138,13 +151,32 @@ _JUDGES: dict[str, Judges] = {}
 
 
 def judges_of(data: Dataset) -> Judges:
-    """The judges of a dataset, trained on the first call.
+    """The judges of a dataset, trained on the first call and kept (`analysis.cache`).
 
     The scorecard and the explorer of one report share them.
     """
     if data.fingerprint not in _JUDGES:
-        _JUDGES[data.fingerprint] = train_judges(data)
+        key = cache.key("judges", data.fingerprint)
+        if (judges := _read(key, data)) is None:
+            judges = train_judges(data)
+            _keep(key, judges)
+        _JUDGES[data.fingerprint] = judges
     return _JUDGES[data.fingerprint]
+
+
+def _read(key: str, data: Dataset) -> Judges | None:
+    """The judges kept under this key; None if there are none."""
+    networks = nn.ModuleList(_new(data, seed) for seed in range(JUDGES)).eval()
+    try:
+        networks.load_state_dict(safetensors.torch.load(cache.read(key) or b""))
+    except (SafetensorError, RuntimeError):  # not kept, cut off, or foreign
+        return None
+    return scored(list(networks), data)
+
+
+def _keep(key: str, judges: Judges) -> None:
+    weights = nn.ModuleList(judges.networks).state_dict()
+    cache.keep(key, safetensors.torch.save({k: v.contiguous() for k, v in weights.items()}))
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from analysis import cache
 from analysis.interpolation.judge import Judges, RealImages, evenly_spaced
 from analysis.interpolation.lines import (
     IMAGES_PER_PAIR,
@@ -116,14 +117,18 @@ def scorecard(
 
     test = evenly_spaced(results.test_images, 1000)
 
+    about = [results.dataset.fingerprint, [images.pair for images in chosen], images_per_pair,
+             judges and judges.digest]  # fmt: skip
+
+    def measure(model: Autoencoder) -> pd.DataFrame:
+        return pd.concat(_with_model(model, test, chosen, reader))
+
     def of_models(part: tuple[str, range]) -> pd.DataFrame:
         cell, replicates = part
+        models = zip(replicates, results.autoencoders(cell, replicates), strict=True)
         of_part = [
-            table.assign(replicate=replicate)
-            for replicate, model in zip(
-                replicates, results.autoencoders(cell, replicates), strict=True
-            )
-            for table in _with_model(model, test, chosen, reader)
+            cache.measured(f"scorecard-{cell}", model, about, measure).assign(replicate=replicate)
+            for replicate, model in models
         ]
         return pd.concat(of_part).assign(cell=cell, latent_dim=cells[cell])
 

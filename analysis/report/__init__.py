@@ -16,6 +16,7 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
+from analysis import cache
 from analysis.document import Document, uri
 from analysis.report import any_experiment, sections
 from analysis.results import Results, distinct, load
@@ -95,6 +96,12 @@ def grow(folder: str | Path, progress: str, refresh: float) -> None:
         context = _context(results, failed)
         page = document.render(**context, progress=progress, refresh=refresh)
         results.store.place.write("report/index.html", page.encode())
+
+
+def prepare(folder: str | Path) -> None:
+    """Do ahead, and keep, what the report of a running study will need (`sections.prepare`)."""
+    if cache.folder() is not None:
+        sections.prepare(load(folder, {}))
 
 
 def _context(results: Results, missing: list[dict[str, str]]) -> dict[str, Any]:

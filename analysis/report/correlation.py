@@ -21,16 +21,18 @@ def write(document: Document, results: Results) -> None:
         "How correlated are the coordinates of the code, in one number, and how does it depend "
         "on d?",
     )
-    table = correlation.measures(results)
-    _, which = correlation.encoded_images(results)
+    every = measured(results)
+    plain = correlation.deepest(results.of("autoencoder"))
     longer = correlation.trained_longer(results)
+    table = every[every["cell"].isin(plain["cell"])].reset_index(drop=True)
+    _, which = correlation.encoded_images(results)
     section.conclusions = correlation.conclusions(table)
     section.glance = Glance.of(
         section.conclusions[0], table["total_correlation_per_dimension"], table["latent_dim"]
     )
     if len(longer):
         section.conclusions += correlation.after_longer_training(
-            table, correlation.measures(results, longer), correlation.epochs_of(longer)
+            table, every[every["cell"].isin(longer["cell"])], correlation.epochs_of(longer)
         )
     section.cells = sorted(set(table["cell"]))
     document.text(
@@ -73,8 +75,15 @@ def write(document: Document, results: Results) -> None:
     document.download(
         "correlation_models", table.rename(columns={"cell": "cells"}), "The measures by model"
     )
-    by_beta = betas.redundancy_by_beta(results, table)
+    by_beta = betas.redundancy_by_beta(results, every)
     write_betas(document, "correlation_betas", by_beta, betas.REDUNDANCY)
+
+
+def measured(results: Results) -> pd.DataFrame:
+    """The measures of every model of the section."""
+    plain = correlation.deepest(results.of("autoencoder"))
+    rows = pd.concat([plain, correlation.trained_longer(results), betas.models(results)])
+    return correlation.measures(results, rows.drop_duplicates(["cell", "replicate"]))
 
 
 def write_betas(

@@ -22,14 +22,9 @@ def write(document: Document, results: Results) -> None:
         "What does D(α·E(I₁) + (1 − α)·E(I₂)) show between two different images, and is a higher "
         "d better?",
     )
-    judges = judges_of(results.dataset) if results.classes else None
-    longer, varied = trained_longer(results), betas.models(results)
-    cells = {cell: d for d, cell in interpolation.cells_by_dimension(results).items()}
-    shown = [*cells, ""]  # "": the controls without a model
-    for rows in (longer, varied):
-        if len(rows):
-            cells |= dict(zip(rows["cell"], rows["latent_dim"], strict=True))
-    every = interpolation.scorecard(results, judges, cells)
+    judges, every = measured(results)
+    longer = trained_longer(results)
+    shown = [*interpolation.cells_by_dimension(results).values(), ""]  # "": without a model
     scorecard = every[every["cell"].isin(shown)].reset_index(drop=True)
     section.conclusions = interpolation.conclusions(scorecard)
     models = interpolation.by_replicate(scorecard, interpolation.INTERPOLATION)
@@ -61,6 +56,16 @@ def write(document: Document, results: Results) -> None:
     document.explorer(content)
     readings = explorer.readings(content["data"], interpolation.cells_by_dimension(results))
     document.download("interpolation_explorer", readings, "All the readings")
+
+
+def measured(results: Results) -> tuple[Judges | None, pd.DataFrame]:
+    """The judges, and the scorecard of every model of the section."""
+    judges = judges_of(results.dataset) if results.classes else None
+    cells = {cell: d for d, cell in interpolation.cells_by_dimension(results).items()}
+    for rows in (trained_longer(results), betas.models(results)):
+        if len(rows):
+            cells |= dict(zip(rows["cell"], rows["latent_dim"], strict=True))
+    return judges, interpolation.scorecard(results, judges, cells)
 
 
 def _scorecard(

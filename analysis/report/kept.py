@@ -1,55 +1,27 @@
-"""Cache of finished sections, in the user's cache folder.
-
-A page includes their HTML unescaped. So they lie where only the user writes, and never in a results
-folder, which may come from somebody else.
-"""
+"""Sections of reports as `analysis.cache` keeps them."""
 
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
-import os
 import re
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
+from analysis import cache
 from analysis.document import NAME, Document, Glance, Section
-from trainables.data import cache_folder
-
-MOST = 200
-"""Most sections that are kept: the latest, of 50 to 1,500 kB each."""
 
 FILE = re.compile(rf"(figures|tables)/{NAME.pattern}\.(png|svg|csv|parquet)")
 """Names of the files of a section."""
 
 
-def folder() -> Path | None:
-    """`STUDY_CACHE_DIR`, or else a folder in the user's cache.
-
-    None, to keep nothing, if the variable is empty or the user has no home.
-    """
-    chosen = os.environ.get("STUDY_CACHE_DIR")
-    if chosen is not None:
-        return Path(chosen).expanduser() if chosen else None
-    with contextlib.suppress(RuntimeError):
-        return cache_folder() / "sections"
-    return None
-
-
 def read(key: str) -> Document | None:
     """The section of this key; None if it isn't kept or can't be read."""
-    where = folder()
-    if where is None:
-        return None
-    path = where / key
+    content = cache.read(key)
     try:
-        document = _document(json.loads(path.read_bytes()))
-        path.touch()
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return None  # missing, cut off, or written by other code
-    return document
+        return _document(json.loads(content)) if content else None
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return None  # cut off, or foreign
 
 
 def _document(found: Any) -> Document:
@@ -71,22 +43,9 @@ def _document(found: Any) -> Document:
 
 
 def keep(key: str, document: Document) -> None:
-    """Keep a section, unless parts of it are left out.
-
-    If the cache can't be written, as on a full disk, nothing is kept.
-    """
-    where = folder()
-    if where is None or document.left_out:
+    """Keep a section, unless parts of it are left out."""
+    if document.left_out:
         return
     content = asdict(document)
     content["files"] = {n: base64.b64encode(c).decode() for n, c in document.files.items()}
-    temporary = where / f"{key}.{os.getpid()}"
-    try:
-        where.mkdir(parents=True, exist_ok=True, mode=0o700)
-        temporary.write_text(json.dumps(content))
-        temporary.replace(where / key)
-        latest = sorted(where.iterdir(), key=lambda path: -path.stat().st_mtime)
-        for path in latest[MOST:]:
-            path.unlink(missing_ok=True)
-    except OSError:
-        temporary.unlink(missing_ok=True)
+    cache.keep(key, json.dumps(content).encode())

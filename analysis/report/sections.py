@@ -6,8 +6,6 @@ section, which is kept (`analysis.report.kept`) and reused, even if other experi
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from pathlib import Path
 
 from threadpoolctl import threadpool_limits
 
+from analysis import cache
 from analysis.document import Document
 from analysis.report import (
     any_experiment,
@@ -31,7 +30,6 @@ from analysis.report import (
 from analysis.results import AUTOENCODERS, Results, load
 from analysis.stamp import stamp
 from study.errors import DataMissing
-from study.provenance import packages
 from study.store import Block
 
 CLASSIFIERS = ("fewshot", "supervised", "steps", "rates")
@@ -48,6 +46,8 @@ class Part:
     write: Callable[[Document, Results], None]
     plain: bool = False
     """True if it leaves out autoencoders that are not plain and that classifiers start from."""
+    measure: Callable[[Results], object] | None = None
+    """Takes the measures of its models, which `analysis.cache` keeps; None if it has none."""
     seconds: float = 1.0
     """Rough seconds to write it for a quick study; used to split the work between two processes."""
 
@@ -57,13 +57,17 @@ class Part:
         return chosen.only(self.reads)
 
 
+# fmt: off
 SECTIONS = (
     Part("reconstruction", AUTOENCODERS, reconstruction.write, plain=True, seconds=3),
-    Part("interpolation", AUTOENCODERS, interpolation.write, plain=True, seconds=26),
-    Part("correlation", AUTOENCODERS, correlation.write, plain=True, seconds=6),
+    Part("interpolation", AUTOENCODERS, interpolation.write, plain=True,
+         measure=interpolation.measured, seconds=26),
+    Part("correlation", AUTOENCODERS, correlation.write, plain=True,
+         measure=correlation.measured, seconds=6),
     Part("transfer", CLASSIFIERS, transfer.write, seconds=7),
     Part("rotation", ("rotation",), rotation.write, seconds=1),
 )
+# fmt: on
 """The sections of the shipped experiments, in the order of the page."""
 
 
@@ -111,7 +115,25 @@ def write(results: Results, executor: Executor | None = None) -> list[Document]:
         done |= {part.name: _write(part, results) for part in lacking}
     for part in missing:
         kept.keep(keys[part.name], done[part.name])
+    cache.tidy()
     return [done[part.name] for part in found]
+
+
+def prepare(results: Results) -> None:
+    """Do what the report of a running study will need, and can be done already; the cache keeps it.
+
+    These are the sections whose cells are all finished, and the measures of finished models.
+    """
+    # Trials of a search, and more replicates where a comparison is open, would change the sections.
+    changing = bool(results.searches or results.plan.get("until_decided"))
+    for part in parts(results):
+        seen, key = part.seen(results), _key(part, results)
+        if seen.missing.empty and not changing:
+            if kept.read(key) is None:
+                kept.keep(key, _write(part, results))
+        elif part.measure:
+            with threadpool_limits(1):
+                part.measure(seen)
 
 
 def _half(missing: list[Part]) -> list[Part]:
@@ -151,11 +173,10 @@ def _write_in(
 
 
 def _key(part: Part, results: Results) -> str:
-    """A hash of all that a section depends on: its cells, those that are missing, the trials of a
-    search, the code, the packages, and whether the images are missing."""
+    """Key of a section: a hash of its cells, those that are missing, the trials of a search, the
+    code, the packages, and whether the images are missing."""
     seen = part.seen(results)
     searches = results.searches if part.name.startswith("search ") else {}
     images_missing = isinstance(results.source.found, DataMissing)
-    content = [part.name, stamp(seen.plan, seen.missing.to_dict("records"), searches),
-               images_missing, packages()]  # fmt: skip
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    inputs = stamp(seen.plan, seen.missing.to_dict("records"), searches), images_missing
+    return cache.key("section", part.name, *inputs)

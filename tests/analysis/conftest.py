@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,11 @@ import pytest
 
 from analysis.results import Results, load
 from study.experiments import EXPERIMENTS, Experiment
-from study.grid import Cell, override, plan, record
-from study.provenance import code_version, device_name
-from study.store import Block, Store
+from study.grid import override, plan, record
+from study.store import Store
+from tests.computing import compute
 from trainables.data import Dataset
 from trainables.data import load as load_data
-from trainables.own import trainable_part
 
 AXES = {
     "autoencoder": {"latent_dim": (2, 8), "depth": (2,), "batch_size": (64,)},
@@ -57,27 +55,6 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(chromedriver))
     yield driver
     driver.quit()
-
-
-def compute(cell: Cell, replicates: range, data: Dataset, store: Store) -> None:
-    """Compute a block as a trial of Ray Tune does, in this process."""
-    parent = None
-    if cell.parent:
-        parent = store.weights(cell.parent.id, map(cell.settings.parent_replicate, replicates))
-    started = time.time()
-    train = trainable_part(cell.experiment.trainable, "train").train
-    outcome = train(cell.settings, replicates, data, lambda metrics: None, parent)
-    provenance = {
-        "code": code_version(),
-        "device": device_name(),
-        "host": "test",
-        "threads": 1,
-        "torch": "test",
-        "started": started,
-        "seconds": time.time() - started,
-    }
-    block = Block(cell.id, replicates)
-    store.write_block(block, cell.config, cell.parent_id, outcome, provenance)
 
 
 def compute_all(

@@ -4,11 +4,12 @@ import json
 import shutil
 from collections import Counter
 from concurrent.futures import Future
+from importlib import import_module
 from types import SimpleNamespace
 
 import pytest
 
-from analysis import report
+from analysis import cache, redundancy, report
 from analysis.document import Document
 from analysis.report import kept, sections
 from analysis.results import load
@@ -16,22 +17,23 @@ from study.store import Block, Store
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
+def cached(tmp_path_factory):
+    """The folder of the cache."""
     return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture(autouse=True)
-def in_cache(cache, monkeypatch):
-    monkeypatch.setenv("STUDY_CACHE_DIR", str(cache))
+def in_cache(cached, monkeypatch):
+    monkeypatch.setenv("STUDY_CACHE_DIR", str(cached))
 
 
 @pytest.fixture(scope="module")
-def first(small_results, cache, tmp_path_factory):
+def first(small_results, cached, tmp_path_factory):
     """The small study's folder, copied, with its report; all sections are kept."""
     folder = tmp_path_factory.mktemp("sections") / "results"
     shutil.copytree(small_results.store.address, folder)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STUDY_CACHE_DIR", str(cache))
+        patch.setenv("STUDY_CACHE_DIR", str(cached))
         report.write(folder)
     return folder
 
@@ -83,10 +85,40 @@ def test_missing_few_shot_cell_rewrites_transfer_alone(first, written, tmp_path)
 
 
 def test_other_code_writes_all_anew(first, written, tmp_path, monkeypatch):
-    monkeypatch.setattr(sections, "packages", lambda: {"torch": "another"})
-    monkeypatch.setenv("STUDY_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(cache, "_code", lambda: ["other sources", {}])
     report.write(copied(first, tmp_path))
     assert {"reconstruction", "transfer"} <= set(written)
+
+
+def test_a_running_study_prepares_its_report(first, written, tmp_path, remove_cell, monkeypatch):
+    """When the last cell is done, its models are measured, and no others."""
+    monkeypatch.setenv("STUDY_CACHE_DIR", str(tmp_path / "cache"))
+    folder = copied(first, tmp_path)
+    results = load(folder)
+    largest = results.of("autoencoder").sort_values("latent_dim")["cell"].iloc[-1]
+    remove_cell(folder, largest)
+    report.prepare(folder)
+    assert written == ["transfer", "theory"]
+    shutil.copytree(first / "blocks" / largest, folder / "blocks" / largest)
+    measured = Counter()
+    scorecard = import_module("analysis.interpolation.scorecard")  # a function's name as well
+    for module, name in ((scorecard, "_with_model"), (redundancy, "summary")):
+        monkeypatch.setattr(module, name, counting(getattr(module, name), name, measured))
+    report.write(folder)
+    assert sorted(written[2:]) == ["correlation", "interpolation", "reconstruction"]
+    replicates = len(results.replicates(largest))
+    assert measured == {"_with_model": replicates, "summary": replicates}
+    assert files(folder) == files(first)
+
+
+def counting(function, name, counts):
+    """The function; counts its calls under the name."""
+
+    def counted(*arguments):
+        counts[name] += 1
+        return function(*arguments)
+
+    return counted
 
 
 def test_a_section_sees_only_what_it_reads(small_results):
@@ -100,15 +132,6 @@ def test_a_report_lists_the_store_and_reads_each_experiment_once(small_results, 
     monkeypatch.setenv("STUDY_CACHE_DIR", "")
     calls = Counter()
 
-    def count(name):
-        call = getattr(Store, name)
-
-        def counted(store, *args):
-            calls[name] += 1
-            return call(store, *args)
-
-        monkeypatch.setattr(Store, name, counted)
-
     def write(part, results):
         seen = part.seen(results)
         assert len(seen.rows) or not part.reads
@@ -116,16 +139,16 @@ def test_a_report_lists_the_store_and_reads_each_experiment_once(small_results, 
         return Document()
 
     for name in ("blocks", "failures", "rows"):
-        count(name)
+        monkeypatch.setattr(Store, name, counting(getattr(Store, name), name, calls))
     monkeypatch.setattr(sections, "_write", write)
     results = load(small_results.store.address, {})
     assert len(sections.write(results)) == 5
     assert calls == {"blocks": 1, "failures": 1, "rows": len(results.plan["experiments"])}
 
 
-def test_damaged_or_foreign_sections_are_rewritten(first, written, cache, tmp_path, monkeypatch):
+def test_damaged_or_foreign_sections_are_rewritten(first, written, cached, tmp_path, monkeypatch):
     other = tmp_path / "cache"
-    shutil.copytree(cache, other)
+    shutil.copytree(cached, other)
     for index, path in enumerate(sorted(other.iterdir())):
         path.write_bytes(b"" if index % 2 else b"\x80\x04\x8c\x05hello\x94.")
     monkeypatch.setenv("STUDY_CACHE_DIR", str(other))
@@ -208,22 +231,6 @@ def test_a_part_that_lacks_images_is_not_kept(tmp_path, monkeypatch):
     kept.keep("partial", Document(left_out=["of images"]))
     assert [path.name for path in tmp_path.iterdir()] == ["whole"]
     assert kept.read("whole") is not None and kept.read("partial") is None
-
-
-def test_latest_read_sections_are_kept(tmp_path, monkeypatch):
-    monkeypatch.setenv("STUDY_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(kept, "MOST", 3)
-    for index in range(5):
-        kept.keep(f"{index}", Document())
-        kept.read("0")  # read again and again, so it stays
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "3", "4"]
-
-
-@pytest.mark.parametrize("where", ["", "/proc/nowhere"])
-def test_without_a_cache_all_is_written(where, monkeypatch):
-    monkeypatch.setenv("STUDY_CACHE_DIR", where)
-    kept.keep("one", Document())
-    assert kept.read("one") is None
 
 
 def test_two_processes_share_the_work_evenly():

@@ -15,8 +15,10 @@ import pytest
 from safetensors import safe_open
 
 import study.commands as command_line
+from analysis import report
 from study.queue import missing_tasks
 from study.store import Block, Store
+from tests.computing import compute
 from trainables.contract import Outcome
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -260,6 +262,25 @@ def pretend(monkeypatch, data_at_hand):
         return asked
 
     return install
+
+
+class PlainSession:
+    """A `study.launch.Session` that computes one block after another in this process."""
+
+    def __init__(self, store, data, *others):
+        self.store, self.data = store, data
+
+    def compute(self, name, cells, finished):
+        for task in missing_tasks(cells, finished):
+            compute(task.cell, task.replicates, self.data, self.store)
+
+
+@pytest.fixture
+def without_ray(monkeypatch):
+    """Makes commands compute blocks and write the report in this process."""
+    monkeypatch.setattr("study.cluster.connect.cluster", nullcontext)
+    monkeypatch.setattr("study.launch.Session", PlainSession)
+    monkeypatch.setattr("study.reporting.write", lambda folder, *others: report.write(folder))
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 
 from analysis.results import load
 from study import presets
+from study.__main__ import main
 from study.experiments import EXPERIMENTS
 from study.own import OwnCodeError, register, register_installed
 from tests.names import NASTY_NAMES
@@ -84,39 +85,36 @@ def test_folder_of_colour_images_gives_a_complete_report(pictures, run_study, tm
     assert re.search(r"^0 replicates to compute", again.stdout, re.MULTILINE), again.stdout
 
 
-@pytest.mark.ray
 @pytest.mark.slow
-def test_unlabelled_images_give_the_first_three_sections(pictures, run_study, tmp_path):
+def test_unlabelled_images_give_the_first_three_sections(pictures, without_ray, tmp_path, capsys):
     flat, out = tmp_path / "flat", tmp_path / "results"
     flat.mkdir()
     for number, path in enumerate(sorted(pictures.rglob("*.png"))):
         shutil.copy(path, flat / f"{number}.png")
-    options = ["--dataset", flat, "--image-size", "20x30", "--grey", "--preset", "smoke"]
-    ran = run_study("run", "assignment", *options, "--out", out)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
+    options = ["--dataset", f"{flat}", "--image-size", "20x30", "--grey", "--preset", "smoke"]
+    assert main(["run", "assignment", *options, "--out", f"{out}"]) == 0
     left_out = "left out, as the images have no labels: fewshot, supervised, steps, rates"
-    assert left_out in ran.stdout
+    assert left_out in capsys.readouterr().out
     assert load(out).dataset.image_shape == (1, 20, 30)
     assert {"reconstruction.csv", "interpolation.csv", "correlation.csv"} <= tables_of(out)
     assert "transfer.csv" not in tables_of(out)
-    refused = run_study("run", "few-labels", *options, "--out", tmp_path / "other")
-    assert refused.returncode == 2
-    assert "its images have no labels, which few-labels needs" in refused.stderr
+    assert main(["run", "few-labels", *options, "--out", f"{tmp_path / 'other'}"]) == 2
+    assert "its images have no labels, which few-labels needs" in capsys.readouterr().err
 
 
-@pytest.mark.ray
 @pytest.mark.slow
-def test_study_of_a_hundred_classes_runs(run_study, tmp_path):
+def test_study_of_a_hundred_classes_runs(without_ray, tmp_path):
     draw, out = np.random.default_rng(0), tmp_path / "results"
     centres = draw.integers(0, 256, (100, 8, 8))
     labels = np.repeat(np.arange(100), 8)
     images = np.clip(centres[labels] + draw.normal(0, 20, (800, 8, 8)), 0, 255).astype(np.uint8)
     np.savez(tmp_path / "x.npz", images=images, labels=[f"sort {n}" for n in labels])
-    ran = run_study(
-        "run", "assignment", "--dataset", tmp_path / "x.npz", "--preset", "smoke",
-        "--freeze", "fixed", "--labels-per-class", 1, 2, "--pairs", "sort 3,sort 70", "--out", out,
+    code = main(
+        ["run", "assignment", "--dataset", f"{tmp_path / 'x.npz'}", "--preset", "smoke",
+         "--freeze", "fixed", "--labels-per-class", "1", "2", "--pairs", "sort 3,sort 70",
+         "--out", f"{out}"]
     )  # fmt: skip
-    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert code == 0
     results = load(out)
     assert sorted(results.of("fewshot")["labels"].unique()) == [100, 200]
     control = results.of("supervised")

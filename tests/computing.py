@@ -1,0 +1,32 @@
+"""Blocks computed in this process, without Ray."""
+
+from __future__ import annotations
+
+import time
+
+from study.grid import Cell
+from study.provenance import code_version, device_name
+from study.store import Block, Store
+from trainables.data import Dataset
+from trainables.own import trainable_part
+
+
+def compute(cell: Cell, replicates: range, data: Dataset, store: Store) -> None:
+    """Compute a block as a trial of Ray Tune does, in this process."""
+    parent = None
+    if cell.parent:
+        parent = store.weights(cell.parent.id, map(cell.settings.parent_replicate, replicates))
+    started = time.time()
+    train = trainable_part(cell.experiment.trainable, "train").train
+    outcome = train(cell.settings, replicates, data, lambda metrics: None, parent)
+    provenance = {
+        "code": code_version(),
+        "device": device_name(),
+        "host": "test",
+        "threads": 1,
+        "torch": "test",
+        "started": started,
+        "seconds": time.time() - started,
+    }
+    block = Block(cell.id, replicates)
+    store.write_block(block, cell.config, cell.parent_id, outcome, provenance)
