@@ -7,6 +7,7 @@ results.rows            # a DataFrame, one line a replicate
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
@@ -239,6 +240,12 @@ class Results:
     def searches(self) -> dict[str, dict[str, Any]]:
         """Searches whose trials are in the folder, by name, as `analysis.search` reads them."""
         return self.store.searches()
+
+    def digest(self) -> str:
+        """Hash of the content of all blocks: equal cells of another machine have other bits."""
+        cells = set(self.rows["cell"]) if len(self.rows) else set()  # reads each block
+        blocks = sorted(digest for block, digest in self.store.read.items() if block.cell in cells)
+        return hashlib.sha256("".join(blocks).encode()).hexdigest()
 
     # --- models ------------------------------------------------------------------------------
 

@@ -28,9 +28,9 @@ def one_thread():
 
 
 @pytest.fixture(scope="session", autouse=True)
-def no_kept_sections():
-    """Write every report anew, whatever a test has changed in what writes it."""
-    os.environ.setdefault("STUDY_CACHE_DIR", "")
+def kept_measures(tmp_path_factory):
+    """Train the judges of a dataset once, and measure a model once, in all tests."""
+    os.environ["STUDY_CACHE_DIR"] = str(tmp_path_factory.getbasetemp() / "kept")
 
 
 @pytest.fixture(scope="session", autouse=True)

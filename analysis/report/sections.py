@@ -1,7 +1,7 @@
 """The sections of the page: the experiments that each reads, and whether it must be rewritten.
 
-A section sees only the experiments that it reads. So the same cells and the same code make the same
-section, which is kept (`analysis.report.kept`) and reused, even if other experiments have changed.
+A section sees only the experiments that it reads. The same blocks and code make the same section,
+which is kept (`analysis.report.kept`) and reused, even if other experiments have changed.
 """
 
 from __future__ import annotations
@@ -173,10 +173,10 @@ def _write_in(
 
 
 def _key(part: Part, results: Results) -> str:
-    """Key of a section: a hash of its cells, those that are missing, the trials of a search, the
-    code, the packages, and whether the images are missing."""
+    """Key of a section: a hash of its blocks, the missing cells, the trials of a search, the code,
+    the packages, and whether the images are missing."""
     seen = part.seen(results)
     searches = results.searches if part.name.startswith("search ") else {}
     images_missing = isinstance(results.source.found, DataMissing)
     inputs = stamp(seen.plan, seen.missing.to_dict("records"), searches), images_missing
-    return cache.key("section", part.name, *inputs)
+    return cache.key("section", part.name, seen.digest(), *inputs)

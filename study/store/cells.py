@@ -102,6 +102,8 @@ class Store:
         self.address = self.place.address
         """Text that opens the same store on any node."""
         self._known: dict[str, list[range]] = {}
+        self.read: dict[Block, str] = {}
+        """SHA-256 of the content, arrays included, of the blocks that have been read."""
 
     def create(self) -> None:
         """Prepare the place for writing. Raises `StoreError` if that is impossible."""
@@ -367,6 +369,7 @@ class Store:
             content = None
         if not is_block(content, block.replicates):
             raise DamagedBlock(block, path, "not what was written")
+        self.read[block] = sha256(line)
         return content
 
     def _arrays(self, block: Block, content: Mapping[str, Any]) -> bytes:

@@ -9,6 +9,7 @@ from analysis import report
 from analysis.results import load
 from study.experiments import STUDIES, members
 from study.grid import override
+from trainables.data import load as load_data
 from trainables.fewshot.settings import FREEZE
 
 AXES = {"latent_dim": (4,), "depth": (2,), "labels": (20, 40)}
@@ -21,10 +22,10 @@ FIXED = {
 
 
 @pytest.fixture(scope="module")
-def results(digits, compute_study, tmp_path_factory):
+def results(compute_study, tmp_path_factory):
     experiments = [override(e, AXES, FIXED[e.name]) for e in members("few-labels")]
     folder = tmp_path_factory.mktemp("few-labels")
-    compute_study("few-labels", experiments, digits, folder, STUDIES["few-labels"])
+    compute_study("few-labels", experiments, load_data("digits"), folder, STUDIES["few-labels"])
     report.write(folder)
     return load(folder)
 

@@ -35,8 +35,9 @@ def written(small_results, tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_second_process_writes_the_same_report(written, tmp_path):
+def test_second_process_writes_the_same_report(written, tmp_path, monkeypatch):
     """The sections keep their order, though another one is written last."""
+    monkeypatch.setenv("STUDY_CACHE_DIR", "")
     folder = tmp_path / "results"
     shutil.copytree(written, folder, ignore=shutil.ignore_patterns("report"))
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as executor:
@@ -245,7 +246,8 @@ def test_the_provenance_is_at_the_foot(page, written):
         assert word in foot
 
 
-def test_report_in_a_bucket_is_the_same(small_results, written, s3, bucket):
+def test_report_in_a_bucket_is_the_same(small_results, written, s3, bucket, monkeypatch):
+    monkeypatch.setenv("STUDY_CACHE_DIR", "")
     folder = Path(small_results.store.address)
     for path in folder.rglob("*"):
         if path.is_file():

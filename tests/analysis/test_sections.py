@@ -14,6 +14,7 @@ from analysis.document import Document
 from analysis.report import kept, sections
 from analysis.results import load
 from study.store import Block, Store
+from study.store.cells import signed
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +83,22 @@ def test_missing_few_shot_cell_rewrites_transfer_alone(first, written, tmp_path)
     store.set_aside(Block(cell["id"], range(2)))
     report.write(folder)
     assert written == ["transfer"]
+
+
+def test_the_same_cells_with_other_numbers_are_written_anew(first, written, tmp_path):
+    """As another machine computes them."""
+    folder = copied(first, tmp_path)
+    store = Store(folder)
+    cell = store.plan()["experiments"][0]["cells"][0]["id"]
+    block = Block(cell, range(2))
+    path = folder / block.marker
+    content = json.loads(path.read_bytes().partition(b"\n")[2])
+    content["rows"][0]["test_mse"] = 0.123456
+    path.write_bytes(signed(json.dumps(content).encode()))
+    report.write(folder)
+    assert sorted(written) == ["correlation", "interpolation", "reconstruction"]
+    changed = {n for n, content in files(folder).items() if content != files(first)[n]}
+    assert "reconstruction.csv" in changed and not {"transfer.csv", "theory.csv"} & changed
 
 
 def test_other_code_writes_all_anew(first, written, tmp_path, monkeypatch):

@@ -103,7 +103,7 @@ def test_unlabelled_images_give_the_first_three_sections(pictures, without_ray, 
 
 
 @pytest.mark.slow
-def test_study_of_a_hundred_classes_runs(without_ray, tmp_path):
+def test_study_of_a_hundred_classes_runs(without_ray, tmp_path, recwarn):
     draw, out = np.random.default_rng(0), tmp_path / "results"
     centres = draw.integers(0, 256, (100, 8, 8))
     labels = np.repeat(np.arange(100), 8)
@@ -121,6 +121,7 @@ def test_study_of_a_hundred_classes_runs(without_ray, tmp_path):
     assert control[control["labels"] == 200]["test_accuracy"].max() > 0.05  # chance is 0.01
     pairs = pd.read_csv(out / "report" / "tables" / "interpolation_pairs.csv")["pair"]
     assert set(pairs) == {"sort 3-sort 70"}
+    assert not [w for w in recwarn if "unique classes" in str(w.message)]  # scikit-learn's
 
 
 @pytest.mark.ray
