@@ -7,17 +7,18 @@ may come from somebody else: a page includes the HTML of sections unescaped.
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 import io
 import json
 import os
+import re
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pandas as pd
-from pyarrow import ArrowInvalid
+import torch
 from torch import nn
 
 from study.provenance import packages, sources
@@ -43,54 +44,76 @@ def folder() -> Path | None:
     return None
 
 
-@functools.cache
-def _code() -> list[Any]:
-    """What every value depends on: the code, as it was when first asked for, and the packages."""
-    return [sources("analysis", "trainables"), packages()]
+CODE = [
+    sources("analysis", "study", "trainables"),
+    packages(),
+    *map(version, ("matplotlib", "pyarrow", "scipy")),
+]
+"""What every value depends on: the code that this process runs, and the packages."""
+
+FILE = re.compile(r"[a-z]+(-[0-9a-f]{16})?-[0-9a-f]{64}(\.\d+)?")
+"""Names of the cache's files; those that a killed process was writing end in its number."""
 
 
 def key(name: str, *inputs: Any) -> str:
     """Key of a value: its name, and a hash of its inputs, of the code and of the packages."""
-    content = json.dumps([name, inputs, _code()])
-    return f"{name}-{hashlib.sha256(content.encode()).hexdigest()}"
+    return f"{name}-{_sha256(json.dumps([name, inputs, CODE]).encode())}"
 
 
 def read(key: str) -> bytes | None:
-    """The value of this key; None if it isn't kept or can't be read."""
+    """The value of this key; None if it isn't kept, can't be read or is damaged."""
     where = folder()
     if where is None:
         return None
+    try:
+        digest, _, content = (where / key).read_bytes().partition(b"\n")
+    except OSError:
+        return None
     with contextlib.suppress(OSError):
-        content = (where / key).read_bytes()
         (where / key).touch()
-        return content
-    return None
+    return content if digest == _sha256(content).encode() else None
 
 
-def keep(key: str, content: bytes) -> None:
-    """Keep a value. If the folder can't be written, as on a full disk, nothing is kept."""
+def keep(key: str, content: bytes) -> bool:
+    """Keep a value; return False if the folder can't be written, as on a full disk."""
     where = folder()
     if where is None:
-        return
+        return False
     temporary = where / f"{key}.{os.getpid()}"
     try:
         where.mkdir(parents=True, exist_ok=True, mode=0o700)
-        temporary.write_bytes(content)
+        temporary.write_bytes(_sha256(content).encode() + b"\n" + content)
         temporary.replace(where / key)
     except OSError:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        return False
+    return True
+
+
+def is_usable() -> bool:
+    """True if values can be kept."""
+    return keep(key("probe"), b"")
 
 
 def tidy() -> None:
     """Delete the values that have not been used for longest, down to `MOST_BYTES`."""
-    where = folder()
+    where, files = folder(), []
     with contextlib.suppress(OSError):
-        files = [(path, path.stat()) for path in where.iterdir()] if where else []
-        size = 0
-        for path, file in sorted(files, key=lambda found: -found[1].st_mtime):
-            size += file.st_size
-            if size > MOST_BYTES:
-                path.unlink(missing_ok=True)
+        for path in where.iterdir() if where else ():
+            with contextlib.suppress(OSError):
+                if FILE.fullmatch(path.name):
+                    files.append((path.stat().st_mtime, path.stat().st_size, path))
+    size = 0
+    for _, bytes_, path in sorted(files, reverse=True):
+        size += bytes_
+        if size > MOST_BYTES:
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def digest(*networks: nn.Module) -> str:
@@ -98,20 +121,20 @@ def digest(*networks: nn.Module) -> str:
     hashed = hashlib.sha256()
     for network in networks:
         for name, tensor in network.state_dict().items():
-            hashed.update(name.encode())
-            hashed.update(tensor.contiguous().numpy())
+            hashed.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            # As bytes: NumPy has no bfloat16.
+            hashed.update(tensor.contiguous().flatten().view(torch.uint8).numpy())
     return hashed.hexdigest()
 
 
 def measured(
     name: str, model: M, inputs: Any, measure: Callable[[M], pd.DataFrame]
 ) -> pd.DataFrame:
-    """`measure(model)`, kept by the model's weights and by `inputs`, which JSON can hold."""
-    its = key(name, digest(model), inputs)
-    if content := read(its):
-        with contextlib.suppress(ArrowInvalid):  # cut off, or foreign
-            return pd.read_feather(io.BytesIO(content))
+    """Return `measure(model)`; keep it by the model's weights and `inputs`, which JSON can hold."""
+    entry = key(name, digest(model), inputs)
+    if content := read(entry):
+        return pd.read_feather(io.BytesIO(content))
     table, buffer = measure(model), io.BytesIO()
     table.to_feather(buffer, compression="uncompressed")
-    keep(its, buffer.getvalue())
+    keep(entry, buffer.getvalue())
     return table

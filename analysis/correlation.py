@@ -133,7 +133,7 @@ def measures(results: Results, rows: pd.DataFrame | None = None) -> pd.DataFrame
     others = training if len(test) >= MIN_TEST_IMAGES else test
     # Both samples add noise: the whitened one, and the one that whitening is fitted on.
     both = len(images) * len(others) // (len(images) + len(others))
-    about = [results.dataset.fingerprint, len(images), len(others)]
+    inputs = [results.dataset.fingerprint, len(images), len(others)]
 
     def measure(model: Autoencoder) -> pd.DataFrame:
         codes, fitted_on = (encode_once(model, of).double().numpy() for of in (images, others))
@@ -146,7 +146,7 @@ def measures(results: Results, rows: pd.DataFrame | None = None) -> pd.DataFrame
     tables = []
     for cell, group in rows.groupby("cell", sort=False):
         name = f"correlation-{cell}"
-        measured = partial(cache.measured, name, inputs=about, measure=measure)
+        measured = partial(cache.measured, name, inputs=inputs, measure=measure)
         table = pd.concat(each(measured, results.autoencoders(str(cell))), ignore_index=True)
         table.insert(0, "cell", cell)
         table.insert(1, "replicate", range(len(table)))

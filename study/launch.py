@@ -40,6 +40,9 @@ from trainables.data import Dataset
 MOST_LOGGED = 500
 """Largest number of blocks for which `--log auto` writes TensorBoard files."""
 
+COUNT_INTERVAL = 5.0
+"""Seconds between two counts of a growing cluster's workers."""
+
 OTHER_HOST_SECONDS = 60.0
 """Seconds that new trials are held back while one waits for a host other than where it failed."""
 
@@ -80,7 +83,7 @@ class Session:
     ) -> None:
         """Compute the replicates of `cells` that are not in `finished`."""
         resources, console = self.resources, self.console
-        workers = count_workers(resources.cpus_per_trial)
+        count = partial(count_workers, resources.cpus_per_trial)
         tasks = missing_tasks(cells, finished, self.store.begun())
         if not tasks:
             return
@@ -90,9 +93,9 @@ class Session:
         rates = Rates(len(self.data.train))
         learn(rates, self.store, cells, finished)
         queue = Queue(tasks, rates=rates, gpus=count_gpus())
-        progress = StudyProgress(console, queue, workers, self.tell)
+        progress = StudyProgress(console, queue, count(), self.tell)
         try:
-            self.run(name, queue, progress, workers)
+            self.run(name, queue, progress, count)
         finally:
             progress.close()
 
@@ -101,17 +104,18 @@ class Session:
         name: str,
         queue: Queue,
         listener: Listener,
-        workers: int,
+        count: Callable[[], int],
         scheduler: TrialScheduler | None = None,
         score_after: Sequence[int] = (),
     ) -> None:
-        """Compute the blocks of `queue`, `workers` trials at once; report failures to the listener
-        and the store.
+        """Compute the blocks of `queue`, as many trials at once as `count` says; report failures to
+        the listener and the store.
 
         `scheduler` may stop trials early; it compares them after the epochs `score_after`.
         """
         cpus = self.resources.cpus_per_trial
-        dispatcher = Dispatcher(queue, listener, self.store, cpus, workers)
+        dispatcher = Dispatcher(queue, listener, self.store, cpus, count)
+        workers = dispatcher.workers
         run = Run(
             results=self.store.address,
             code=sources("study", "trainables"),
@@ -185,14 +189,22 @@ class Dispatcher(Searcher):
     """Gives Tune the tasks of a queue, and handles how their trials end."""
 
     def __init__(
-        self, queue: Queue, listener: Listener, store: Store, cpus: float, workers: int
+        self,
+        queue: Queue,
+        listener: Listener,
+        store: Store,
+        cpus: float,
+        count: Callable[[], int],
     ) -> None:
         super().__init__()
         self.queue = queue
         self.listener = listener
         self.store = store
         self.cpus = cpus
-        self.workers = workers
+        self.count = count
+        """Returns the number of trials that run at once."""
+        self.workers = count()
+        self.counted = time.monotonic()
         self.excluded: dict[str, str] = {}
         """Why each excluded node gets no more blocks, by its id."""
         self.losses: Counter[str] = Counter()
@@ -219,6 +231,8 @@ class Dispatcher(Searcher):
         None while no task is ready, enough trials wait, or (for `OTHER_HOST_SECONDS`) a trial
         waits for another host.
         """
+        if time.monotonic() > self.counted + COUNT_INTERVAL:
+            self.workers, self.counted = max(self.workers, self.count()), time.monotonic()
         if any(time.monotonic() < until for until in self.waiting.values()):
             return None  # the next free cores are for those trials, not for a reused actor
         computing = len(self.trials) - len(self.waiting)

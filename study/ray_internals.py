@@ -46,8 +46,8 @@ def starting_actors_are_kept() -> Iterator[None]:
     """Keep an actor that is starting when another one becomes free.
 
     Ray Tune 2.60 gives a free actor to the oldest pending trial and kills the actor that is
-    starting for it, even if a newer trial has none. If trials end more often than an actor needs to
-    start, then the cores of a new host, or of a worker that has died, are never used.
+    starting for it, even if a newer trial has no actor. If trials end more often than an actor
+    needs to start, then the cores of a new host, or of a worker that has died, are never used.
     """
     from ray.tune.execution.tune_controller import TuneController  # a second of import
 
@@ -55,8 +55,10 @@ def starting_actors_are_kept() -> Iterator[None]:
 
     def reuse(self: TuneController, trial: Any) -> bool:
         own = self._trial_to_actor.get(trial)
-        starts = own is not None and self._actor_manager.is_actor_started(own)
-        return False if starts and trial not in self._resetting_trials else before(self, trial)
+        is_starting = own is not None and self._actor_manager.is_actor_started(own)
+        if is_starting and trial not in self._resetting_trials:
+            return False
+        return before(self, trial)
 
     with patch.object(TuneController, "_maybe_reuse_cached_actor", reuse):
         yield

@@ -117,8 +117,8 @@ def scorecard(
 
     test = evenly_spaced(results.test_images, 1000)
 
-    about = [results.dataset.fingerprint, [images.pair for images in chosen], images_per_pair,
-             judges and judges.digest]  # fmt: skip
+    pairs = [[*images.pair, images.name] for images in chosen]
+    inputs = [results.dataset.fingerprint, pairs, images_per_pair, judges and judges.digest]
 
     def measure(model: Autoencoder) -> pd.DataFrame:
         return pd.concat(_with_model(model, test, chosen, reader))
@@ -127,7 +127,7 @@ def scorecard(
         cell, replicates = part
         models = zip(replicates, results.autoencoders(cell, replicates), strict=True)
         of_part = [
-            cache.measured(f"scorecard-{cell}", model, about, measure).assign(replicate=replicate)
+            cache.measured(f"scorecard-{cell}", model, inputs, measure).assign(replicate=replicate)
             for replicate, model in models
         ]
         return pd.concat(of_part).assign(cell=cell, latent_dim=cells[cell])

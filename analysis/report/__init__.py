@@ -99,8 +99,8 @@ def grow(folder: str | Path, progress: str, refresh: float) -> None:
 
 
 def prepare(folder: str | Path) -> None:
-    """Do ahead, and keep, what the report of a running study will need (`sections.prepare`)."""
-    if cache.folder() is not None:
+    """Compute in advance what the report of a running study will need (`sections.prepare`)."""
+    if cache.is_usable():
         sections.prepare(load(folder, {}))
 
 

@@ -47,7 +47,7 @@ class Part:
     plain: bool = False
     """True if it leaves out autoencoders that are not plain and that classifiers start from."""
     measure: Callable[[Results], object] | None = None
-    """Takes the measures of its models, which `analysis.cache` keeps; None if it has none."""
+    """Measures its models, and keeps that in `analysis.cache`; None if it measures none."""
     seconds: float = 1.0
     """Rough seconds to write it for a quick study; used to split the work between two processes."""
 
@@ -120,10 +120,12 @@ def write(results: Results, executor: Executor | None = None) -> list[Document]:
 
 
 def prepare(results: Results) -> None:
-    """Do what the report of a running study will need, and can be done already; the cache keeps it.
+    """Compute and keep what the report of a running study will need, as far as cells are finished.
 
     These are the sections whose cells are all finished, and the measures of finished models.
     """
+    if isinstance(results.source.found, DataMissing):
+        return
     # Trials of a search, and more replicates where a comparison is open, would change the sections.
     changing = bool(results.searches or results.plan.get("until_decided"))
     for part in parts(results):

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from optuna.trial import TrialState
@@ -31,14 +32,14 @@ def run_search(session: Session, suggestions: Suggestions, budget: Budget) -> No
     trials = SearchTrials(session, suggestions, budget, gpus)
     halving = Halving(problem.columns, problem.directions, rungs(problem.epochs))
     halving.replay(trial["curve"] for trial in suggestions.table())
-    workers = count_workers(session.resources.cpus_per_trial, gpus)
-    trials.say(f"{workers} trials at once; {trials.state()}")
+    count = partial(count_workers, session.resources.cpus_per_trial, gpus)
+    trials.say(f"{count()} trials at once; {trials.state()}")
     try:
         session.run(
             f"search_{problem.name}",
             Queue([], more=trials.next),
             trials,
-            workers,
+            count,
             scheduler=halving,
             score_after=rungs(problem.epochs),
         )

@@ -56,38 +56,67 @@ def test_what_differs_is_measured_anew(name, weight, inputs, measure):
 
 def test_other_code_measures_anew(measure, monkeypatch):
     cache.measured("pairs", linear(2.0), [1], measure)
-    monkeypatch.setattr(cache, "_code", lambda: ["other sources", {}])
+    monkeypatch.setattr(cache, "CODE", ["other sources"])
     cache.measured("pairs", linear(2.0), [1], measure)
     assert measure.calls == 2
 
 
-@pytest.mark.parametrize("content", [b"", b"ARROW1", b"\x80\x04\x8c\x05hello\x94."])
-def test_damaged_measures_are_replaced(content, kept, measure):
-    for calls in (1, 2, 2):
-        cache.measured("pairs", linear(2.0), [1], measure)
-        assert measure.calls == calls
-        (path,) = kept.iterdir()
-        if measure.calls == 1:
-            path.write_bytes(content)
+@pytest.mark.parametrize("at", [0, 10, 64, 65, 70, 200, 400, -1])
+def test_damaged_measures_are_replaced(at, kept, measure):
+    cache.measured("pairs", linear(2.0), [1], measure)
+    (path,) = kept.iterdir()
+    whole = bytearray(path.read_bytes())
+    for damaged in (whole[:at], whole[:at] + bytes([whole[at] ^ 1]) + whole[at:][1:]):
+        path.write_bytes(damaged)
+        assert cache.measured("pairs", linear(2.0), [1], measure)["weight"][0] == 2.0
+        assert path.read_bytes() == whole
+    assert measure.calls == 3
 
 
-@pytest.mark.parametrize("where", ["", "/proc/nowhere"])
-def test_without_a_cache_all_is_measured(where, measure, monkeypatch):
-    monkeypatch.setenv("STUDY_CACHE_DIR", where)
-    for _ in range(2):
-        cache.measured("pairs", linear(2.0), [1], measure)
-    cache.tidy()
-    assert measure.calls == 2
+def test_weights_of_any_type_are_told_apart():
+    model = torch.nn.Linear(2, 2).to(torch.bfloat16)
+    before = cache.digest(model)
+    assert before == cache.digest(model) != cache.digest(model.to(torch.float32))
+    with torch.no_grad():
+        model.bias[0] += 1
+    assert cache.digest(model) != before
+
+
+def unusable(folder):
+    """Places where nothing can be kept: none, a file, below a file, where nobody can write."""
+    (folder / "file").write_text("")
+    return "", f"{folder / 'file'}", f"{folder / 'file' / 'below'}", "/proc/nowhere"
+
+
+def test_without_a_cache_all_is_measured(tmp_path, measure, monkeypatch):
+    for calls, where in enumerate(unusable(tmp_path)):
+        monkeypatch.setenv("STUDY_CACHE_DIR", where)
+        for _ in range(2):
+            cache.measured("pairs", linear(2.0), [1], measure)
+        cache.tidy()
+        assert measure.calls == 2 * (calls + 1) and not cache.is_usable()
 
 
 def test_what_was_not_used_for_longest_goes(kept, monkeypatch):
-    monkeypatch.setattr(cache, "MOST_BYTES", 25)
-    for age, name in enumerate(("read", "old", "older", "oldest")):
-        cache.keep(name, b"0123456789")
-        os.utime(kept / name, (1e9 - age, 1e9 - age))
-    assert cache.read("oldest") == b"0123456789"  # is the latest now
+    monkeypatch.setattr(cache, "MOST_BYTES", 160)  # two values of 10 bytes and their hashes
+    keys = [cache.key("pairs-0123456789abcdef", name) for name in ("new", "old", "oldest")]
+    for age, key in enumerate(keys):
+        cache.keep(key, b"0123456789")
+        os.utime(kept / key, (1e9 - age, 1e9 - age))
+    killed = kept / f"{cache.key('judges', 0)}.4711"  # its writer was killed
+    killed.write_bytes(b"01234")
+    os.utime(killed, (0, 0))
+    (kept / "a folder").mkdir()
+    (kept / "thesis.pdf").write_bytes(b"0" * 1000)
+    assert cache.read(keys[2]) == b"0123456789"  # is the latest now
     cache.tidy()
-    assert sorted(path.name for path in kept.iterdir()) == ["oldest", "read"]
+    assert {path.name for path in kept.iterdir()} == {keys[0], keys[2], "a folder", "thesis.pdf"}
+
+
+def path_of(folder):
+    """The only file of a folder."""
+    (path,) = folder.iterdir()
+    return path
 
 
 def test_judges_are_trained_once(small_results, kept, monkeypatch):
@@ -107,9 +136,8 @@ def test_judges_are_trained_once(small_results, kept, monkeypatch):
     assert len(trained) == judge.JUDGES and again is not first
     assert again.digest == first.digest and again.accuracies == first.accuracies
     assert not any(network.training for network in again.networks)
-    for damage in (b"", b"{}"):
+    for damage in (b"", b"{}", path_of(kept).read_bytes()[:-4] + b"0000"):
         judge._JUDGES.clear()
-        (path,) = kept.iterdir()
-        path.write_bytes(damage)
+        path_of(kept).write_bytes(damage)
         assert judge.judges_of(data).digest == first.digest
-    assert len(trained) == 3 * judge.JUDGES
+    assert len(trained) == 4 * judge.JUDGES

@@ -9,6 +9,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ import pytest
 from rich.console import Console
 
 from analysis import correlation, redundancy, report
+from analysis.report import sections
 from analysis.results import load
 from study import reporting
 from study.errors import StoreError
@@ -304,15 +306,21 @@ def test_study_without_results_has_a_page(small_results, tmp_path):
 def test_another_process_writes_the_growing_page(small_results, tmp_path, monkeypatch):
     folder = tmp_path / "results"
     shutil.copytree(small_results.store.address, folder)
+    """It goes on with what the report will need, and doesn't hold up the study meanwhile."""
     monkeypatch.setattr(reporting, "FIRST_PAGE", 0.0)
+    monkeypatch.setenv("STUDY_CACHE_DIR", str(tmp_path / "cache"))
     screen = io.StringIO()
     with reporting.growing(folder, Console(file=screen)) as tell:
         tell("first")
         page = folder / "report" / "index.html"
         until = time.monotonic() + 240
-        while not page.exists() and time.monotonic() < until:
+        while not list(tmp_path.glob("cache/section-*")) and time.monotonic() < until:
             time.sleep(0.2)
-        tell("second")
+        clock = SimpleNamespace(monotonic=iter(range(10**9, 10**10, 2)).__next__)
+        monkeypatch.setattr(reporting, "time", clock)  # a state each second
+        for number in range(2000):  # the pipe holds 64 kB
+            tell(f"second, {number} of 2,000 states of a study that runs meanwhile")
+        assert 0 < len(list(tmp_path.glob("cache/section-*"))) < len(sections.SECTIONS)
     assert "Still running:</strong> first" in page.read_text()
     assert multiprocessing.active_children() == [] and screen.getvalue() == ""
 

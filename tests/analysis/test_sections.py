@@ -102,7 +102,7 @@ def test_the_same_cells_with_other_numbers_are_written_anew(first, written, tmp_
 
 
 def test_other_code_writes_all_anew(first, written, tmp_path, monkeypatch):
-    monkeypatch.setattr(cache, "_code", lambda: ["other sources", {}])
+    monkeypatch.setattr(cache, "CODE", ["other sources"])
     report.write(copied(first, tmp_path))
     assert {"reconstruction", "transfer"} <= set(written)
 
@@ -208,7 +208,7 @@ def section(**fields):
 )  # fmt: skip
 def test_damaged_section_is_not_read(content, tmp_path, monkeypatch):
     monkeypatch.setenv("STUDY_CACHE_DIR", str(tmp_path))
-    (tmp_path / "one").write_text(json.dumps(content))
+    assert cache.keep("one", json.dumps(content).encode())
     assert kept.read("one") is None
 
 

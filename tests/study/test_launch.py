@@ -255,7 +255,7 @@ def dispatch(tmp_path, nodes):
         store, heard = Store(tmp_path), Heard()
         store.create()
         queue = Queue(missing_tasks(cells, {}))
-        return Dispatcher(queue, heard, store, 1.0, workers), store, heard
+        return Dispatcher(queue, heard, store, 1.0, lambda: workers), store, heard
 
     return make
 
@@ -429,6 +429,22 @@ def test_no_more_trials_wait_than_workers_are_free(dispatch):
     assert dispatcher.suggest("3") is None  # one waits, and one worker is free
     dispatcher.on_trial_start("2")
     assert dispatcher.suggest("3")
+
+
+def test_more_trials_wait_when_the_cluster_has_grown(dispatch, monkeypatch):
+    """Otherwise the first worker that is free on the old hosts has no trial."""
+    dispatcher, _, _ = dispatch(autoencoders(*range(2, 12)), workers=2)
+    for name in "12":
+        start(dispatcher, name)
+    dispatcher.count = lambda: 4
+    assert dispatcher.suggest("3") and dispatcher.suggest("4") is None
+    monkeypatch.setattr("study.launch.COUNT_INTERVAL", 0.0)
+    assert dispatcher.suggest("4") and dispatcher.suggest("5") is None
+    dispatcher.count = lambda: 3  # a host that is away comes back
+    assert dispatcher.suggest("5") is None
+    dispatcher.on_trial_start("3")
+    dispatcher.on_trial_complete("3", {"node": "a", "outcomes": ((0.1, 1.0),)})
+    assert dispatcher.suggest("5")
 
 
 # --- the cluster, without Ray ----------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from types import SimpleNamespace
 
@@ -13,7 +14,7 @@ from torch import nn
 
 from analysis.interpolation.figures import PANELS, draw_scorecard, draw_trade_off
 from analysis.interpolation.judge import Judges, RealImages, train_judges
-from analysis.interpolation.lines import ImagePairs, image_pairs
+from analysis.interpolation.lines import PAIRS, ImagePairs, image_pairs
 from analysis.interpolation.scorecard import (
     INTERPOLATION,
     MEASURES,
@@ -55,6 +56,18 @@ def test_image_pairs_have_their_digits_and_never_change(small_results: Results) 
             assert small_results.test_labels[where].item() == digit
     everything = image_pairs(small_results, (4, 7), 10_000)
     assert len(everything.first) == len(everything.second) == 100
+
+
+def test_renamed_classes_have_their_new_names(small_results: Results, table: pd.DataFrame) -> None:
+    """The models of the table are measured already, under the old names."""
+    names = tuple(f"sort {number}" for number in range(10))
+    plan = {**small_results.plan, "pairs": [[names[a], names[b]] for a, b in PAIRS]}
+    renamed = dataclasses.replace(small_results, plan=plan)
+    renamed.__dict__["dataset"] = dataclasses.replace(small_results.dataset, classes=names)
+    judges = Judges([Constant(), Constant()], [0.1, 0.1], 1.0, 1000)
+    assert "4-7" in set(table["pair"])
+    found = scorecard(renamed, judges, images_per_pair=6)["pair"]
+    assert set(found) == {f"sort {a}-sort {b}" for a, b in PAIRS}
 
 
 def test_images_with_labels_need_judges(small_results: Results) -> None:
