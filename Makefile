@@ -57,7 +57,8 @@ study: setup     ## compute the assignment (make study PRESET=full OPTIONS="--gp
 
 # Files of tests side by side, then those on Ray, which share one and want its cores; both, whatever
 # the first find. One BLAS and OpenMP thread where files run side by side: eigh(1200) took 8.8 to 24 s
-# with two on busy cores, 0.94 s with one. pytest's code 5, no test chosen, is no failure: OPTIONS may choose of one kind.
+# with two on busy cores, 0.94 s with one. pytest's code 5, no test chosen, is no failure: OPTIONS may
+# choose of one kind.
 test: setup      ## run the tests
 	@failed=0; \
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 \

@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pandas as pd
-import torch
 from torch import nn
 
 from study.provenance import packages, sources
+from study.store.cells import sha256
 from trainables.data import cache_folder
+from trainables.fewshot import codes
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -57,7 +58,7 @@ FILE = re.compile(r"[a-z]+(-[0-9a-f]{16})?-[0-9a-f]{64}(\.\d+)?")
 
 def key(name: str, *inputs: Any) -> str:
     """Key of a value: its name, and a hash of its inputs, of the code and of the packages."""
-    return f"{name}-{_sha256(json.dumps([name, inputs, CODE]).encode())}"
+    return f"{name}-{sha256(json.dumps([name, inputs, CODE]).encode())}"
 
 
 def read(key: str) -> bytes | None:
@@ -71,7 +72,7 @@ def read(key: str) -> bytes | None:
         return None
     with contextlib.suppress(OSError):
         (where / key).touch()
-    return content if digest == _sha256(content).encode() else None
+    return content if digest == sha256(content).encode() else None
 
 
 def keep(key: str, content: bytes) -> bool:
@@ -82,7 +83,7 @@ def keep(key: str, content: bytes) -> bool:
     temporary = where / f"{key}.{os.getpid()}"
     try:
         where.mkdir(parents=True, exist_ok=True, mode=0o700)
-        temporary.write_bytes(_sha256(content).encode() + b"\n" + content)
+        temporary.write_bytes(sha256(content).encode() + b"\n" + content)
         temporary.replace(where / key)
     except OSError:
         with contextlib.suppress(OSError):
@@ -104,16 +105,12 @@ def tidy() -> None:
             with contextlib.suppress(OSError):
                 if FILE.fullmatch(path.name):
                     files.append((path.stat().st_mtime, path.stat().st_size, path))
-    size = 0
-    for _, bytes_, path in sorted(files, reverse=True):
-        size += bytes_
-        if size > MOST_BYTES:
+    total = 0
+    for _, size, path in sorted(files, reverse=True):
+        total += size
+        if total > MOST_BYTES:
             with contextlib.suppress(OSError):
                 path.unlink()
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
 
 
 def digest(*networks: nn.Module) -> str:
@@ -121,9 +118,7 @@ def digest(*networks: nn.Module) -> str:
     hashed = hashlib.sha256()
     for network in networks:
         for name, tensor in network.state_dict().items():
-            hashed.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            # As bytes: NumPy has no bfloat16.
-            hashed.update(tensor.contiguous().flatten().view(torch.uint8).numpy())
+            hashed.update(name.encode() + codes.digest(tensor))
     return hashed.hexdigest()
 
 

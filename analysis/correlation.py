@@ -76,11 +76,7 @@ def encode(
     results: Results, cell: str, images: torch.Tensor, replicates: Sequence[int] | None = None
 ) -> list[np.ndarray]:
     """Codes (N, d), float64, of uint8 `images` under each replicate of a cell (default: all)."""
-    return codes_of(results.autoencoders(cell, replicates), images)
-
-
-def codes_of(models: Sequence[Autoencoder], images: torch.Tensor) -> list[np.ndarray]:
-    """Codes (N, d), float64, of uint8 `images` under each model."""
+    models = results.autoencoders(cell, replicates)
     return each(lambda model: encode_once(model, images).double().numpy(), models)
 
 

@@ -7,7 +7,6 @@ results.rows            # a DataFrame, one line a replicate
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
@@ -24,6 +23,7 @@ from analysis.source import Source
 from analysis.stamp import missing_cells
 from study.errors import DataMissing, StoreError
 from study.store import Block, Store
+from study.store.cells import sha256
 from trainables.autoencoder.settings import Config as AutoencoderConfig
 from trainables.contract import added_defaults
 from trainables.data import Dataset
@@ -244,8 +244,8 @@ class Results:
     def digest(self) -> str:
         """Hash of the content of all blocks: equal cells of another machine have other bits."""
         cells = set(self.rows["cell"]) if len(self.rows) else set()  # reads each block
-        blocks = sorted(digest for block, digest in self.store.read.items() if block.cell in cells)
-        return hashlib.sha256("".join(blocks).encode()).hexdigest()
+        found = (digest for block, digest in self.store.digests.items() if block.cell in cells)
+        return sha256(b"".join(sorted(found)))
 
     # --- models ------------------------------------------------------------------------------
 

@@ -144,7 +144,7 @@ def _grow(folder: str, heard: Connection) -> None:
             pause = max(between, spent / cores() / PAGES_SHARE)
             due, progress = time.monotonic() + pause, ""
             # In a bucket, it would read the models of every finished cell again after each page.
-            if not is_uri(folder) and ahead <= AHEAD_SHARE * cores() * (due - pause - started):
+            if not is_uri(folder) and ahead <= AHEAD_SHARE * cores() * (time.monotonic() - started):
                 before = time.process_time()
                 with suppress(Exception):  # the report will meet the same error, and tell it
                     report.prepare(folder)

@@ -102,8 +102,8 @@ class Store:
         self.address = self.place.address
         """Text that opens the same store on any node."""
         self._known: dict[str, list[range]] = {}
-        self.read: dict[Block, str] = {}
-        """SHA-256 of the content, arrays included, of the blocks that have been read."""
+        self.digests: dict[Block, bytes] = {}
+        """SHA-256 of the content, arrays included, of each block that has been read."""
 
     def create(self) -> None:
         """Prepare the place for writing. Raises `StoreError` if that is impossible."""
@@ -360,7 +360,7 @@ class Store:
             raise StoreError(f"{block.name} is not finished: {path} is not there") from None
         except OSError as error:
             raise DamagedBlock(block, path, f"can't be read: {error.strerror}") from error
-        line = file.partition(b"\n")[2]
+        digest, _, line = file.partition(b"\n")
         if file != signed(line):
             raise DamagedBlock(block, path, "its checksum is not the recorded one")
         try:
@@ -369,7 +369,7 @@ class Store:
             content = None
         if not is_block(content, block.replicates):
             raise DamagedBlock(block, path, "not what was written")
-        self.read[block] = sha256(line)
+        self.digests[block] = digest
         return content
 
     def _arrays(self, block: Block, content: Mapping[str, Any]) -> bytes:

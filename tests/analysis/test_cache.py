@@ -123,9 +123,9 @@ def test_judges_are_trained_once(small_results, kept, monkeypatch):
     data, trained = small_results.dataset, []
     train = judge._trained
 
-    def counted(network, *rest):
+    def counted(network, data, steps, seed):
         trained.append(network)
-        return train(network, *rest[:1], 2, *rest[2:])
+        return train(network, data, 2, seed)
 
     monkeypatch.setattr(judge, "_trained", counted)
     monkeypatch.setattr(judge, "_JUDGES", {})

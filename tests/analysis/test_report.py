@@ -304,9 +304,9 @@ def test_study_without_results_has_a_page(small_results, tmp_path):
 
 @pytest.mark.slow
 def test_another_process_writes_the_growing_page(small_results, tmp_path, monkeypatch):
+    """It goes on with what the report will need, and doesn't hold up the study meanwhile."""
     folder = tmp_path / "results"
     shutil.copytree(small_results.store.address, folder)
-    """It goes on with what the report will need, and doesn't hold up the study meanwhile."""
     monkeypatch.setattr(reporting, "FIRST_PAGE", 0.0)
     monkeypatch.setenv("STUDY_CACHE_DIR", str(tmp_path / "cache"))
     screen = io.StringIO()

@@ -72,19 +72,20 @@ def encode(member: Classifier | Autoencoder, images: Tensor) -> Tensor:
 def _key(encoder: nn.Module, images: Tensor) -> str:
     content = hashlib.sha256(f"{encoder} {torch.get_num_threads()}".encode())
     for value in encoder.state_dict().values():
-        content.update(_digest(value))
+        content.update(digest(value))
     content.update(_digest_of_images(images, images._version))
     return content.hexdigest()
 
 
 @lru_cache(maxsize=1)  # by identity: each of a cell's encoders sees the same images in turn
 def _digest_of_images(images: Tensor, version: int) -> bytes:
-    return _digest(images)
+    return digest(images)
 
 
-def _digest(value: Tensor) -> bytes:
+def digest(value: Tensor) -> bytes:
+    """SHA-256 of a tensor on the CPU: its type, shape and content."""
     content = hashlib.sha256(f"{value.dtype} {list(value.shape)}".encode())
-    content.update(value.contiguous().numpy())
+    content.update(value.contiguous().flatten().view(torch.uint8).numpy())  # NumPy has no bfloat16
     return content.digest()
 
 
