@@ -1,6 +1,7 @@
-"""Reports, exports and comparisons, each made by a process of its own.
+"""Reports, exports and comparisons, made by a process of their own.
 
-Its memory, mostly torch's, is free again when it ends. A report uses two if there are two cores.
+Its memory, mostly torch's, is free again when it ends. A report uses two if there are two cores; a
+study's is written by the process that has written the pages while it ran.
 """
 
 from __future__ import annotations
@@ -10,15 +11,13 @@ import logging
 import multiprocessing
 import os
 import pkgutil
-import selectors
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import chdir, contextmanager, suppress
+from contextlib import chdir, contextmanager, nullcontext, suppress
 from importlib import import_module
 from multiprocessing import resource_tracker
 from pathlib import Path
@@ -30,10 +29,6 @@ from study.store.places import is_uri
 from trainables.allocator import keep_freed_memory
 
 if TYPE_CHECKING:
-    from multiprocessing.connection import Connection
-
-    from rich.console import Console
-
     from analysis.decisions import Question
 
 T = TypeVar("T")
@@ -59,98 +54,95 @@ class Killed(RuntimeError):
     """Another process ended before its work was done."""
 
 
-def write(folder: Path | str, damaged: Mapping[Block, str], data_dir: Path | None = None) -> str:
+def write(
+    folder: Path | str,
+    damaged: Mapping[Block, str],
+    data_dir: Path | None = None,
+    process: Process | None = None,
+) -> str:
     """Write the report of the results in a folder or a bucket; return where its page is.
 
     `damaged` is the result of `Store.verify`: the blocks aren't verified again. `data_dir` is where
-    the images are now, if the user says.
+    the images are now, if the user says. A `process` that has written pages has imported all, which
+    takes 3 s.
 
     Raises what `analysis.report.write` does, and `Killed`.
     """
-    return _elsewhere("writes the report", _write, folder, damaged, data_dir)
+    return _elsewhere("writes the report", _write, folder, damaged, data_dir, process=process)
 
 
-@contextmanager
-def growing(folder: Path | str, console: Console) -> Iterator[Callable[[str], None]]:
-    """Write a page that grows while a study runs; the report replaces it.
+class GrowingPage:
+    """The page of a running study, rewritten now and then; the report replaces it.
 
-    Yields a function that takes the study's progress. A process of its own writes the page, with
-    the lowest priority. It starts when the first page is due. If it fails, that is printed at the
-    end and stops nothing.
+    `process` writes it at the lowest priority. If that fails, the study goes on.
     """
-    context = multiprocessing.get_context("spawn")
-    process: multiprocessing.process.BaseProcess | None = None
-    heard, told = context.Pipe(duplex=False)
-    writable = selectors.DefaultSelector()
-    writable.register(told, selectors.EVENT_WRITE)
-    due = time.monotonic() + FIRST_PAGE
 
-    def tell(progress: str) -> None:
-        nonlocal process, due
-        if time.monotonic() < due:
+    def __init__(self, folder: Path | str, process: Process) -> None:
+        self.folder, self.process = str(folder), process
+        self.between = BETWEEN_PAGES_IN_A_BUCKET if is_uri(self.folder) else BETWEEN_PAGES
+        self.due = time.monotonic() + FIRST_PAGE
+        self.began = self.due
+        self.ahead = 0.0
+        """Processor time spent on the report in advance, in seconds."""
+        self.failures = 0
+        """Failed pages in a row."""
+        self.pending: Future[tuple[float, float]] | None = None
+
+    def has_failed(self) -> bool:
+        """True if no more pages are written."""
+        if self.pending and self.pending.done():
+            self._finish(self.pending)
+        return self.failures >= (FAILURES if is_uri(self.folder) else 1)
+
+    def update(self, progress: str) -> None:
+        """Have the page written with this progress, if it is due and no other is being written."""
+        now = time.monotonic()
+        if self.has_failed() or self.pending or now < self.due:
             return
-        due = time.monotonic() + 1  # an unread pipe is full after 64 kB
-        if process is None:
-            process = context.Process(target=_grow, args=(str(folder), heard), daemon=True)
-            with blocking_interrupts():
-                process.start()
-        # The process doesn't read while it measures models: a full pipe would hold up the study.
-        if process.is_alive() and writable.select(0):
-            with suppress(BrokenPipeError):
-                told.send(progress)
+        # In a bucket, each page would read the models of all finished cells again.
+        may_prepare = not is_uri(self.folder) and (
+            self.ahead <= AHEAD_SHARE * cores() * (now - self.began)
+        )
+        arguments = self.folder, progress, self.between, may_prepare
+        self.pending = self.process.submit(_at_low_priority, _grow, *arguments)
 
-    try:
-        yield tell
-    finally:
-        if process is not None:
-            if process.exitcode == 1:
-                console.print("the page that grows while a study runs could not be written")
-            process.kill()  # the report replaces its page
-            process.join()
-        writable.close()
-        told.close()
-        heard.close()
+    def _finish(self, written: Future[tuple[float, float]]) -> None:
+        """Take note of a page's costs, or that it has failed."""
+        spent = 0.0
+        try:
+            spent, ahead = written.result()
+        except Exception:  # the report will meet the same error, and tell it
+            self.failures += 1
+        else:
+            self.failures = 0
+            self.ahead += ahead
+        self.pending = None
+        self.due = time.monotonic() + max(self.between, spent / cores() / PAGES_SHARE)
 
 
-def _grow(folder: str, heard: Connection) -> None:
-    """Rewrite the page with the latest progress, until the pipe is closed or pages fail.
+def _at_low_priority(function: Callable[..., T], *arguments: object) -> T:
+    """Call a function in a thread of the lowest priority.
 
-    After each page, what the report will need is computed from what is finished, and kept.
+    On Linux a thread has a priority of its own; elsewhere the process keeps the lowest.
     """
-    _configure_process()
-    os.nice(19)
+    with ThreadPoolExecutor(1, initializer=os.nice, initargs=(19,)) as thread:
+        return thread.submit(function, *arguments).result()
+
+
+def _grow(folder: str, progress: str, between: float, may_prepare: bool) -> tuple[float, float]:
+    """Write the growing page, then perhaps compute what the report will need from what is finished.
+
+    Returns the processor time of both, in seconds.
+    """
     from analysis import report
 
-    between = BETWEEN_PAGES_IN_A_BUCKET if is_uri(folder) else BETWEEN_PAGES
-    progress, due, failures = "", 0.0, 0
-    started, ahead = time.monotonic(), 0.0
-    while True:
-        try:
-            if heard.poll(max(0.0, due - time.monotonic())):
-                progress = heard.recv()
-                continue
-        except EOFError:
-            return
-        if progress:
-            before = time.process_time()
-            try:
-                report.grow(folder, progress, between)
-                failures = 0
-            except Exception:  # the report will meet the same error, and tell it
-                failures += 1
-                if failures == FAILURES or not is_uri(folder):
-                    sys.exit(1)
-            spent = time.process_time() - before
-            pause = max(between, spent / cores() / PAGES_SHARE)
-            due, progress = time.monotonic() + pause, ""
-            # In a bucket, it would read the models of every finished cell again after each page.
-            if not is_uri(folder) and ahead <= AHEAD_SHARE * cores() * (time.monotonic() - started):
-                before = time.process_time()
-                with suppress(Exception):  # the report will meet the same error, and tell it
-                    report.prepare(folder)
-                ahead += time.process_time() - before
-        else:
-            due = time.monotonic() + 1
+    started = time.process_time()
+    report.grow(folder, progress, between)
+    written = time.process_time()
+    if may_prepare:
+        with suppress(Exception):  # the report will meet the same error, and tell it
+            report.prepare(folder)
+    return written - started, time.process_time() - written
 
 
 def export(folder: Path | str, out: Path, data_dir: Path | None) -> list[str]:
@@ -163,13 +155,15 @@ def export(folder: Path | str, out: Path, data_dir: Path | None) -> list[str]:
     return _elsewhere("exports the models", _call, "analysis.export:write", folder, out, data_dir)
 
 
-def open_questions(folder: Path | str, matters: float) -> list[Question]:
+def open_questions(
+    folder: Path | str, matters: float, process: Process | None = None
+) -> list[Question]:
     """The comparisons of a study that are not decided yet (see `analysis.decisions`).
 
     Raises what `analysis.results.load` does, and `Killed`.
     """
     questions = "analysis.decisions:open_questions"
-    return _elsewhere("reads the results", _call, questions, folder, matters)
+    return _elsewhere("reads the results", _call, questions, folder, matters, process=process)
 
 
 def compare(folders: Sequence[Path | str], out: Path) -> Path:
@@ -180,13 +174,13 @@ def compare(folders: Sequence[Path | str], out: Path) -> Path:
     return _elsewhere("compares the studies", _call, "analysis.compare:write", folders, out)
 
 
-def _elsewhere(task: str, function: Callable[..., T], *arguments: object) -> T:
-    """Call a function in another process, which Ctrl-C doesn't reach. Raises `Killed`."""
-    with _another_process() as another:
+def _elsewhere(
+    task: str, function: Callable[..., T], *arguments: object, process: Process | None = None
+) -> T:
+    """Call a function in `process` or, by default, in one of its own. Raises `Killed`."""
+    with Process() if process is None else nullcontext(process) as chosen:
         try:
-            with blocking_interrupts():  # Ctrl-C is for the driver
-                called = another.submit(function, *arguments)
-            return called.result()
+            return chosen.submit(function, *arguments).result()
         except BrokenProcessPool as error:
             raise Killed(
                 f"the process that {task} has ended before it was done, as it does for want of "
@@ -194,18 +188,30 @@ def _elsewhere(task: str, function: Callable[..., T], *arguments: object) -> T:
             ) from error
 
 
-@contextmanager
-def _another_process() -> Iterator[ProcessPoolExecutor]:
-    """A process that ends with the block or with this process, even if that is killed."""
-    # A fork would copy this process's memory, and the locks of its threads.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, context, initializer=_configure_process) as processes:
-        try:
-            yield processes
-        except BaseException:  # Ctrl-C above all
+class Process(Executor):
+    """Another process, which Ctrl-C doesn't reach. It starts when it is first used, also if it was
+    killed, and ends with the block or with this process, even if that is killed."""
+
+    def __init__(self) -> None:
+        self._executor: ProcessPoolExecutor | None = None
+
+    def submit(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        """Call a function there, after those submitted before."""
+        with blocking_interrupts():
+            if self._executor:
+                with suppress(BrokenProcessPool):
+                    return self._executor.submit(function, *args, **kwargs)
+            # A fork would copy this process's memory, and the locks of its threads.
+            context = multiprocessing.get_context("spawn")
+            self._executor = ProcessPoolExecutor(1, context, initializer=_configure_process)
+            return self._executor.submit(function, *args, **kwargs)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the process at once, whatever it is doing."""
+        if self._executor:
             for process in multiprocessing.active_children():
                 process.kill()
-            raise
+            self._executor.shutdown(wait)
 
 
 @contextmanager
@@ -257,8 +263,8 @@ def _write(folder: Path | str, damaged: Mapping[Block, str], data_dir: Path | No
         from analysis import report  # pandas, torch, matplotlib: only if they are needed
 
         return str(report.write(folder, damaged, data_dir=data_dir))
-    with _another_process() as executor:
-        executor.submit(import_module, "analysis.report")  # 3 s in each process, at the same time
+    with Process() as other:
+        other.submit(import_module, "analysis.report")  # 3 s in each process, at the same time
         from analysis import report
 
-        return str(report.write(folder, damaged, executor, data_dir))
+        return str(report.write(folder, damaged, other, data_dir))

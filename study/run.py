@@ -6,8 +6,8 @@ import shlex
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +67,8 @@ class Study:
     """Classes to interpolate between, if the user named any."""
     report: bool = True
     """True if the report is written."""
+    process: reporting.Process = field(default_factory=reporting.Process)
+    """Writes the pages and the report."""
 
     @property
     def title(self) -> str:
@@ -127,7 +129,9 @@ class Study:
 
     def write_report(self, plan: Mapping[str, Any]) -> int:
         """Write the report of what was just computed, if it is wanted; return the exit code."""
-        code = write_report(self.store, self.console, plan, damaged={}, wanted=self.report)
+        code = write_report(
+            self.store, self.console, plan, damaged={}, wanted=self.report, process=self.process
+        )
         return min(code, FAILED)  # missing images are no bad input, as all is computed
 
     @contextmanager
@@ -139,13 +143,14 @@ class Study:
 
         started = time.monotonic()
         self.console.print(f"starting Ray ({self.resources.address}) …")
-        page: AbstractContextManager[Callable[[str], object]] = nullcontext(lambda state: None)
-        if self.report:
-            page = reporting.growing(self.store.address, self.console)
-        with page as tell, cluster(self.resources) as resources:
+        page = reporting.GrowingPage(self.store.address, self.process)
+        tell = page.update if self.report else lambda state: None
+        with cluster(self.resources) as resources:
             if resources.address != "local":
                 require_shared(self.store, self.console)
             yield Session(self.store, self.data, resources, self.console, self.log, tell)
+        if page.has_failed():
+            self.console.print("the page that grows while a study runs could not be written")
         self.console.print(f"computed in {duration(time.monotonic() - started)}")
 
 
@@ -157,7 +162,7 @@ def run_exclusively(study: Study, work: Callable[[Hold], int], summary: Callable
     """
     store = study.store
     store.create()
-    with exclusive_lock(store.place) as hold:
+    with exclusive_lock(store.place) as hold, study.process:
         tell: Callable[[str], object] = study.console.print
         try:
             return work(hold)
@@ -248,7 +253,7 @@ def add_until_decided(
     while True:
         plan = study.write_plan(name, study.selection.experiments, groups)
         try:
-            undecided = reporting.open_questions(study.store.address, until.matters)
+            undecided = reporting.open_questions(study.store.address, until.matters, study.process)
         except reporting.Killed as error:
             console.print(f"failed: {error}; the same command goes on from here", style="red")
             return plan
@@ -280,6 +285,7 @@ def write_report(
     damaged: Mapping[Block, str],
     data_dir: Path | None = None,
     wanted: bool = True,
+    process: reporting.Process | None = None,
 ) -> int:
     """Write a plan's report if it is `wanted`, print what is missing, and return the exit code.
 
@@ -300,7 +306,7 @@ def write_report(
             f"no report is written; `study report {shlex.quote(shown(store.address))}` does"
         )
     elif len(unfinished) < len(cells):
-        code = max(code, _report(store, console, damaged, data_dir))
+        code = max(code, _report(store, console, damaged, data_dir, process))
     else:
         console.print("no cell is finished, so there is no report")
     for name, cell in unfinished:
@@ -310,7 +316,11 @@ def write_report(
 
 
 def _report(
-    store: Store, console: Console, damaged: Mapping[Block, str], data_dir: Path | None
+    store: Store,
+    console: Console,
+    damaged: Mapping[Block, str],
+    data_dir: Path | None,
+    process: reporting.Process | None,
 ) -> int:
     """Write the report unless it is up to date, and return the exit code."""
     from analysis.stamp import is_current
@@ -321,7 +331,7 @@ def _report(
     started = time.monotonic()
     console.print("writing the report …")
     try:
-        page = reporting.write(store.address, damaged, data_dir)
+        page = reporting.write(store.address, damaged, data_dir, process)
     except reporting.Killed as error:
         again = f"`study report {shlex.quote(shown(store.address))}` tries again"
         console.print(f"failed: {error}; {again}", style="red")

@@ -3,18 +3,17 @@
 import io
 import json
 import multiprocessing
+import os
 import re
 import shutil
-import time
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from html.parser import HTMLParser
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
-from rich.console import Console
 
 from analysis import correlation, redundancy, report
 from analysis.report import sections
@@ -303,37 +302,47 @@ def test_study_without_results_has_a_page(small_results, tmp_path):
 
 
 @pytest.mark.slow
-def test_another_process_writes_the_growing_page(small_results, tmp_path, monkeypatch):
+def test_one_process_writes_the_growing_page_and_the_report(small_results, tmp_path, monkeypatch):
     """It goes on with what the report will need, and doesn't hold up the study meanwhile."""
     folder = tmp_path / "results"
     shutil.copytree(small_results.store.address, folder)
     monkeypatch.setattr(reporting, "FIRST_PAGE", 0.0)
     monkeypatch.setenv("STUDY_CACHE_DIR", str(tmp_path / "cache"))
-    screen = io.StringIO()
-    with reporting.growing(folder, Console(file=screen)) as tell:
-        tell("first")
-        page = folder / "report" / "index.html"
-        until = time.monotonic() + 240
-        while not list(tmp_path.glob("cache/section-*")) and time.monotonic() < until:
-            time.sleep(0.2)
-        clock = SimpleNamespace(monotonic=iter(range(10**9, 10**10, 2)).__next__)
-        monkeypatch.setattr(reporting, "time", clock)  # a state each second
-        for number in range(2000):  # the pipe holds 64 kB
-            tell(f"second, {number} of 2,000 states of a study that runs meanwhile")
-        assert 0 < len(list(tmp_path.glob("cache/section-*"))) < len(sections.SECTIONS)
-    assert "Still running:</strong> first" in page.read_text()
-    assert multiprocessing.active_children() == [] and screen.getvalue() == ""
+    page = folder / "report" / "index.html"
+    with reporting.Process() as process:
+        growing = reporting.GrowingPage(folder, process)
+        growing.update("first")
+        assert not page.exists()  # the study goes on at once
+        writer = process.submit(os.getpid)
+        growing.update("second, while the first is being written")
+        number = writer.result(timeout=240)
+        assert "Still running:</strong> first" in page.read_text()
+        kept = list(tmp_path.glob("cache/section-*"))
+        assert len(kept) == len(sections.SECTIONS)
+        assert not growing.has_failed() and growing.pending is None and growing.ahead > 0
+        growing.update("third, before a minute is over")
+        assert growing.pending is None
+        assert process.submit(os.getpid).result() == number
+        assert process.submit(os.nice, 0).result() == os.nice(0)  # the report has full priority
+        reporting.write(folder, {}, process=process)
+        assert "Still running:" not in page.read_text()
+        assert [child.pid for child in multiprocessing.active_children()] == [number]
+    assert multiprocessing.active_children() == []
 
 
 @pytest.mark.slow
 def test_a_page_that_cannot_grow_stops_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(reporting, "FIRST_PAGE", 0.0)
-    screen = io.StringIO()
-    with reporting.growing(tmp_path / "nowhere", Console(file=screen, width=200)) as tell:
-        tell("first")
-        until = time.monotonic() + 240
-        while any(p.is_alive() for p in multiprocessing.active_children()):
-            assert time.monotonic() < until
-            time.sleep(0.2)
-        tell("second")
-    assert screen.getvalue() == "the page that grows while a study runs could not be written\n"
+    with reporting.Process() as process:
+        growing = reporting.GrowingPage(tmp_path / "nowhere", process)
+        growing.update("first")
+        assert isinstance(growing.pending.exception(timeout=240), StoreError)
+        growing.update("second")
+        assert growing.has_failed() and growing.pending is None
+
+
+def test_a_killed_process_is_started_again():
+    with reporting.Process() as process:
+        with pytest.raises(BrokenProcessPool):
+            process.submit(os._exit, 9).result()
+        assert process.submit(abs, -1).result() == 1

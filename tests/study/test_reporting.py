@@ -57,7 +57,7 @@ def test_unwritable_home_prints_nothing(monkeypatch, capfd):
     monkeypatch.setenv("HOME", "/proc/1")
     for name in ("MPLCONFIGDIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
-    with reporting._another_process() as another:
+    with reporting.Process() as another:
         another.submit(eval, "__import__('analysis.style') and 1").result()
     assert capfd.readouterr() == ("", "")
 
@@ -114,7 +114,7 @@ SLEEPER = """
 import time
 from study import reporting
 def sleep(seconds, *others):
-    with reporting._another_process() as executor:
+    with reporting.Process() as executor:
         executor.submit(time.sleep, seconds).result()
 """
 SLEEPING = """
