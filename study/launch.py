@@ -83,7 +83,7 @@ class Session:
     ) -> None:
         """Compute the replicates of `cells` that are not in `finished`."""
         resources, console = self.resources, self.console
-        count = partial(count_workers, resources.cpus_per_trial)
+        count = partial(count_workers, resources)
         tasks = missing_tasks(cells, finished, self.store.begun())
         if not tasks:
             return
@@ -92,7 +92,7 @@ class Session:
         )
         rates = Rates(len(self.data.train))
         learn(rates, self.store, cells, finished)
-        queue = Queue(tasks, rates=rates, gpus=count_gpus())
+        queue = Queue(tasks, rates=rates, gpus=count_gpus(resources))
         progress = StudyProgress(console, queue, count(), self.tell)
         try:
             self.run(name, queue, progress, count)

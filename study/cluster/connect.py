@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
 
 from study.cluster.autoscaling import startable_nodes
 from study.errors import NoResources
@@ -65,10 +64,7 @@ def cluster(resources: Resources) -> Iterator[Resources]:
         if resources.address == "local":
             context = ray.get_runtime_context()
             logs = Path(context.get_temp_dir(), context.get_session_name())
-        nodes = [node["Resources"] for node in alive_nodes()]
-        yield resolved(
-            resources, nodes if resources.address == "local" else nodes + startable_nodes()
-        )
+        yield resolved(resources, resources_of_nodes(resources))
     except Exception:
         logs = None  # keep them: they may explain the error
         raise
@@ -90,8 +86,9 @@ def connect(resources: Resources) -> None:
         with warnings.catch_warnings(), signals_kept(), contextlib.chdir(SOURCES):
             warnings.simplefilter("ignore", FutureWarning)
             ray.init(address=address, **options)
-    except (OSError, ValueError, RuntimeError, RayError) as error:
-        # No cluster, no token for it, another version of Ray, or not an address.
+    except Exception as error:
+        # No cluster, no token for it, another version of Ray, or not an address. If the processes
+        # of Ray take over 30 s to start, as on a machine without a free core, Ray raises Exception.
         raise NoResources("--address", address, " ".join(str(error).split())) from error
 
 
@@ -127,9 +124,10 @@ def alive_nodes() -> list[dict[str, Any]]:
     return [node for node in ray.nodes() if node["Alive"]]
 
 
-def resources_of_nodes() -> list[dict[str, float]]:
-    """Resources of each node that is up, and of each that may still be started."""
-    return [node["Resources"] for node in alive_nodes()] + startable_nodes()
+def resources_of_nodes(resources: Resources) -> list[dict[str, float]]:
+    """Resources of each node that is up and, in a cluster, of each that may still be started."""
+    startable = [] if resources.address == "local" else startable_nodes()
+    return [node["Resources"] for node in alive_nodes()] + startable
 
 
 def resolved(resources: Resources, nodes: list[dict[str, float]]) -> Resources:
@@ -151,17 +149,18 @@ def resolved(resources: Resources, nodes: list[dict[str, float]]) -> Resources:
     return resources if least else replace(resources, gpus_per_trial=0.0)
 
 
-def count_workers(cpus: float, gpus: float = 0.0) -> int:
-    """Number of trials with these resources that run at once, at least 1.
+def count_workers(resources: Resources, gpus: float = 0.0) -> int:
+    """Number of trials with these cores and `gpus` that run at once, at least 1.
 
     Nodes that may still be started count too.
     """
-    return max(1, sum(trials_on(node, cpus, gpus) for node in resources_of_nodes()))
+    cpus, nodes = resources.cpus_per_trial, resources_of_nodes(resources)
+    return max(1, sum(trials_on(node, cpus, gpus) for node in nodes))
 
 
-def count_gpus() -> float:
+def count_gpus(resources: Resources) -> float:
     """Number of GPUs, including those of nodes that may still be started."""
-    return sum(node.get("GPU", 0) for node in resources_of_nodes())
+    return sum(node.get("GPU", 0) for node in resources_of_nodes(resources))
 
 
 def trials_on(node: Mapping[str, float], cpus: float, gpus: float) -> int:

@@ -32,7 +32,7 @@ def run_search(session: Session, suggestions: Suggestions, budget: Budget) -> No
     trials = SearchTrials(session, suggestions, budget, gpus)
     halving = Halving(problem.columns, problem.directions, rungs(problem.epochs))
     halving.replay(trial["curve"] for trial in suggestions.table())
-    count = partial(count_workers, session.resources.cpus_per_trial, gpus)
+    count = partial(count_workers, session.resources, gpus)
     trials.say(f"{count()} trials at once; {trials.state()}")
     try:
         session.run(

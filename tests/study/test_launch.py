@@ -19,7 +19,7 @@ from study import adapter
 from study.__main__ import main
 from study.adapter import Run, run_trial, trial_config
 from study.cluster import nodes as cluster_nodes
-from study.cluster.connect import cluster, count_workers, resolved
+from study.cluster.connect import cluster, count_gpus, count_workers, resolved
 from study.errors import NoResources
 from study.experiments import AUTOENCODER, FEWSHOT
 from study.faults import Fault, OtherCode, TrialFailed
@@ -543,7 +543,7 @@ def test_auto_means_no_gpus_where_there_are_none():
 def test_cluster_runs_as_many_trials_as_it_holds(cpus, gpus, node, count, monkeypatch):
     monkeypatch.setattr("study.cluster.connect.startable_nodes", list)
     monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": node}])
-    assert count_workers(cpus, gpus) == count
+    assert count_workers(Resources("auto", cpus), gpus) == count
 
 
 @pytest.mark.parametrize(
@@ -565,6 +565,12 @@ def test_worker_that_autoscaling_may_start_counts(fake_ray, monkeypatch):
         assert resources == Resources("auto", 8, "auto")
     with pytest.raises(NoResources, match="--cpus-per-trial 8"), cluster(Resources("local", 8)):
         pytest.fail("no machine of its own starts others")
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 2.0}}])
+    counts = [
+        (count_workers(Resources(address)), count_gpus(Resources(address)))
+        for address in ("auto", "local")
+    ]
+    assert counts == [(50, 4.0), (2, 0)]
 
 
 def run_on_a_cluster(out, *options):
@@ -585,6 +591,7 @@ def test_a_cluster_too_small_for_a_trial_is_bad_input(fake_ray, tmp_path, capsys
         ConnectionError("Could not find any running Ray instance."),
         ValueError("Invalid address format: nonsense"),  # of RAY_ADDRESS
         OSError("AF_UNIX path length cannot exceed 107 bytes: /a/long/RAY_TMPDIR"),
+        Exception("The current node timed out during startup."),  # no core was free for 30 s
     ],
 )
 def test_ray_that_cannot_start_or_join_is_bad_input(error, monkeypatch, tmp_path, capsys):
