@@ -27,7 +27,7 @@ endif
 # pip installs what is locked, into .venv, whatever its configuration says of versions and places;
 # which indexes it asks, and how, stays the user's choice.
 PIP := PIP_USER=0 PIP_REQUIRE_HASHES=0 PIP_CONSTRAINT=/dev/null $(BIN)/python -I -m pip --python= \
-  install --quiet --disable-pip-version-check --target= --root=/ --prefix="$$PWD/.venv"
+  install --quiet --disable-pip-version-check --no-compile --target= --root=/ --prefix="$$PWD/.venv"
 
 .PHONY: help setup study test coverage test-cluster test-s3 test-pythons chaos endings environments bench lint docs format lock clean
 
@@ -49,6 +49,8 @@ $(READY): requirements.lock pyproject.toml
 	@echo "installing the locked packages into .venv (a few GB, some minutes, once)"
 	@$(PIP) --require-hashes -r requirements.lock
 	@$(PIP) --no-deps --no-build-isolation --editable .
+	@# pip would compile the 21,800 modules on one core, in 60 s. Some are templates, not Python.
+	@$(BIN)/python -I -m compileall -qq -j 0 .venv/lib || true
 	@mv $(UNFINISHED) $@
 
 study: setup     ## compute the assignment (make study PRESET=full OPTIONS="--gpus-per-trial 1")

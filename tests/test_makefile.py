@@ -80,9 +80,13 @@ def checkout(tmp_path):
     return Checkout(tmp_path / "checkout", tmp_path / "python3")
 
 
+INSTALLATION = ["-c", "venv", "-r", "--editable", "compileall"]
+"""What `make setup` calls the interpreter for."""
+
+
 def kinds(calls):
     """What the interpreter was called for."""
-    known = ("-c", "venv", "-r", "--editable", "study")
+    known = [*INSTALLATION, "study"]
     return [next(kind for kind in known if kind in call) for call in calls]
 
 
@@ -90,17 +94,17 @@ def kinds(calls):
 
 
 def test_finished_installation_is_left_alone(checkout):
-    assert kinds(checkout.make("setup")) == ["-c", "venv", "-r", "--editable"]
+    assert kinds(checkout.make("setup")) == INSTALLATION
     assert checkout.environment == {"bin", ".installed"}
     assert checkout.make("setup") == []
 
 
-@pytest.mark.parametrize("at", [2, 3, 4], ids=["venv", "lock", "editable"])
+@pytest.mark.parametrize("at", [2, 3, 4, 5], ids=["venv", "lock", "editable", "compile"])
 @pytest.mark.parametrize("signal", ["INT", "TERM", "KILL"])
 def test_interrupted_installation_is_made_anew(signal, at, checkout):
     checkout.make("setup", code=None, AT=str(at), INTERRUPT=signal)
     assert "half" in checkout.environment and ".installed" not in checkout.environment
-    assert kinds(checkout.make("setup")) == ["-c", "venv", "-r", "--editable"]
+    assert kinds(checkout.make("setup")) == INSTALLATION
     assert checkout.environment == {"bin", ".installed"}
 
 
@@ -110,7 +114,7 @@ def test_interrupted_update_is_made_anew(signal, checkout):
     checkout.change_lock()
     checkout.make("setup", code=None, AT="1", INTERRUPT=signal)
     assert "half" in checkout.environment and ".installed" not in checkout.environment
-    assert kinds(checkout.make("setup")) == ["-c", "venv", "-r", "--editable"]
+    assert kinds(checkout.make("setup")) == INSTALLATION
     assert checkout.environment == {"bin", ".installed"}
 
 
@@ -118,7 +122,7 @@ def test_update_keeps_what_the_user_installed(checkout):
     checkout.make("setup")
     (checkout.folder / ".venv/jupyter").touch()
     checkout.change_lock()
-    assert kinds(checkout.make("setup")) == ["-r", "--editable"]
+    assert kinds(checkout.make("setup")) == INSTALLATION[2:]
     assert "jupyter" in checkout.environment
 
 
@@ -126,7 +130,7 @@ def test_moved_environment_is_made_anew(checkout):
     checkout.make("setup")
     (checkout.folder / ".venv/half").touch()
     checkout.folder = checkout.folder.rename(checkout.folder.with_name("elsewhere"))
-    assert kinds(checkout.make("setup")) == ["-c", "venv", "-r", "--editable"]
+    assert kinds(checkout.make("setup")) == INSTALLATION
     assert checkout.environment == {"bin", ".installed"}
 
 
@@ -135,7 +139,7 @@ def test_environment_without_its_interpreter_is_made_anew(checkout):
     (checkout.folder / ".venv/half").touch()
     (checkout.folder / ".venv/bin/python").unlink()
     (checkout.folder / ".venv/bin/python").symlink_to("/no/such/python")
-    assert kinds(checkout.make("setup")) == ["-c", "venv", "-r", "--editable"]
+    assert kinds(checkout.make("setup")) == INSTALLATION
     assert checkout.environment == {"bin", ".installed"}
 
 
@@ -143,7 +147,7 @@ def test_environment_without_its_interpreter_is_made_anew(checkout):
 def test_two_installations_at_once_are_one(checkout):
     both = [checkout.start("setup", SLOW="0.5") for _ in range(2)]
     assert [process.wait(timeout=60) for process in both] == [0, 0]
-    assert len(checkout.arguments.read_text().splitlines()) == 4
+    assert len(checkout.arguments.read_text().splitlines()) == len(INSTALLATION)
 
 
 TINY = """[project]
@@ -250,7 +254,7 @@ FOLDERS = ["a b", 'it\'s & #1 (ø) 100% $HOME `x` ~ "q"', "-x", "[a]*"]
 @pytest.mark.parametrize("name", FOLDERS)
 def test_checkout_and_interpreter_may_have_any_path(name, tmp_path):
     checkout = Checkout(tmp_path / name / "checkout", tmp_path / name / "python 3")
-    assert kinds(checkout.make("study")) == ["-c", "venv", "-r", "--editable", "study"]
+    assert kinds(checkout.make("study")) == [*INSTALLATION, "study"]
     assert checkout.environment == {"bin", ".installed"}
     assert checkout.make("setup") == []
     assert kinds(checkout.make("study", f"PYTHON={checkout.python}")) == ["study"]
