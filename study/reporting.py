@@ -17,13 +17,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import chdir, contextmanager, nullcontext, suppress
+from contextlib import chdir, contextmanager, suppress
 from importlib import import_module
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from study.limits import cores
+from study.provenance import sources
 from study.store import Block
 from study.store.places import is_uri
 from trainables.allocator import keep_freed_memory
@@ -40,7 +41,7 @@ BETWEEN_PAGES_IN_A_BUCKET = 300.0
 """The fewest in a bucket, where each page requests every block: 10,000 cost 10 ct an hour."""
 
 FAILURES = 3
-"""Failed pages in a row after which a bucket gets no more. It may be out of reach for a while."""
+"""Failed pages in a row after which no more are written: storage may be out of reach for long."""
 
 PAGES_SHARE = 0.02
 """Largest share of the machine's cores that these pages take."""
@@ -58,17 +59,17 @@ def write(
     folder: Path | str,
     damaged: Mapping[Block, str],
     data_dir: Path | None = None,
-    process: Process | None = None,
+    process: ReportProcess | None = None,
 ) -> str:
     """Write the report of the results in a folder or a bucket; return where its page is.
 
     `damaged` is the result of `Store.verify`: the blocks aren't verified again. `data_dir` is where
-    the images are now, if the user says. A `process` that has written pages has imported all, which
-    takes 3 s.
+    the images are now, if the user says. A `process` that has written pages saves 3 s of imports.
 
     Raises what `analysis.report.write` does, and `Killed`.
     """
-    return _elsewhere("writes the report", _write, folder, damaged, data_dir, process=process)
+    with process or ReportProcess() as another:
+        return another.call("writes the report", _write, folder, damaged, data_dir)
 
 
 class GrowingPage:
@@ -77,47 +78,50 @@ class GrowingPage:
     `process` writes it at the lowest priority. If that fails, the study goes on.
     """
 
-    def __init__(self, folder: Path | str, process: Process) -> None:
+    def __init__(self, folder: Path | str, process: ReportProcess) -> None:
         self.folder, self.process = str(folder), process
-        self.between = BETWEEN_PAGES_IN_A_BUCKET if is_uri(self.folder) else BETWEEN_PAGES
-        self.due = time.monotonic() + FIRST_PAGE
-        self.began = self.due
-        self.ahead = 0.0
-        """Processor time spent on the report in advance, in seconds."""
+        self.interval = BETWEEN_PAGES_IN_A_BUCKET if is_uri(self.folder) else BETWEEN_PAGES
+        self.first_due = self.due = time.monotonic() + FIRST_PAGE
+        self.submitted = 0.0
+        """When the latest page was."""
+        self.prepare_seconds = 0.0
+        """Processor time spent on the report in advance."""
         self.failures = 0
         """Failed pages in a row."""
         self.pending: Future[tuple[float, float]] | None = None
-
-    def has_failed(self) -> bool:
-        """True if no more pages are written."""
-        if self.pending and self.pending.done():
-            self._finish(self.pending)
-        return self.failures >= (FAILURES if is_uri(self.folder) else 1)
+        """The page that is being written."""
 
     def update(self, progress: str) -> None:
-        """Have the page written with this progress, if it is due and no other is being written."""
+        """Have the page written with this progress, unless it isn't due or one is being written."""
         now = time.monotonic()
         if self.has_failed() or self.pending or now < self.due:
             return
         # In a bucket, each page would read the models of all finished cells again.
         may_prepare = not is_uri(self.folder) and (
-            self.ahead <= AHEAD_SHARE * cores() * (now - self.began)
+            self.prepare_seconds <= AHEAD_SHARE * cores() * (now - self.first_due)
         )
-        arguments = self.folder, progress, self.between, may_prepare
+        arguments = self.folder, progress, self.interval, may_prepare
         self.pending = self.process.submit(_at_low_priority, _grow, *arguments)
+        self.submitted = now
 
-    def _finish(self, written: Future[tuple[float, float]]) -> None:
-        """Take note of a page's costs, or that it has failed."""
-        spent = 0.0
+    def has_failed(self) -> bool:
+        """True if no more pages are written."""
+        if self.pending and self.pending.done():
+            self._finish(self.pending)
+        return self.failures >= FAILURES
+
+    def _finish(self, page: Future[tuple[float, float]]) -> None:
+        """Record the cost of a page, or its failure."""
+        self.pending, spent = None, 0.0
         try:
-            spent, ahead = written.result()
+            spent, prepare_seconds = page.result()
+            self.prepare_seconds += prepare_seconds
+            self.failures = 0
+        except BrokenProcessPool:  # killed, by `ReportProcess.call` or for want of memory
+            pass
         except Exception:  # the report will meet the same error, and tell it
             self.failures += 1
-        else:
-            self.failures = 0
-            self.ahead += ahead
-        self.pending = None
-        self.due = time.monotonic() + max(self.between, spent / cores() / PAGES_SHARE)
+        self.due = self.submitted + max(self.interval, spent / cores() / PAGES_SHARE)
 
 
 def _at_low_priority(function: Callable[..., T], *arguments: object) -> T:
@@ -152,18 +156,19 @@ def export(folder: Path | str, out: Path, data_dir: Path | None) -> list[str]:
 
     Raises what `analysis.export.write` does, and `Killed`.
     """
-    return _elsewhere("exports the models", _call, "analysis.export:write", folder, out, data_dir)
+    with ReportProcess() as process:
+        return process.call(
+            "exports the models", _call, "analysis.export:write", folder, out, data_dir
+        )
 
 
-def open_questions(
-    folder: Path | str, matters: float, process: Process | None = None
-) -> list[Question]:
+def open_questions(folder: Path | str, matters: float, process: ReportProcess) -> list[Question]:
     """The comparisons of a study that are not decided yet (see `analysis.decisions`).
 
     Raises what `analysis.results.load` does, and `Killed`.
     """
     questions = "analysis.decisions:open_questions"
-    return _elsewhere("reads the results", _call, questions, folder, matters, process=process)
+    return process.call("reads the results", _call, questions, folder, matters)
 
 
 def compare(folders: Sequence[Path | str], out: Path) -> Path:
@@ -171,47 +176,68 @@ def compare(folders: Sequence[Path | str], out: Path) -> Path:
 
     Raises what `analysis.compare.write` does, and `Killed`.
     """
-    return _elsewhere("compares the studies", _call, "analysis.compare:write", folders, out)
+    with ReportProcess() as process:
+        return process.call("compares the studies", _call, "analysis.compare:write", folders, out)
 
 
-def _elsewhere(
-    task: str, function: Callable[..., T], *arguments: object, process: Process | None = None
-) -> T:
-    """Call a function in `process` or, by default, in one of its own. Raises `Killed`."""
-    with Process() if process is None else nullcontext(process) as chosen:
+class ReportProcess(Executor):
+    """A process for reports, which Ctrl-C doesn't reach.
+
+    Starts at the first call, and again after it was killed or the code has changed. Ends with the
+    block or with this process, even if that is killed.
+    """
+
+    def __init__(self) -> None:
+        self._executor: ProcessPoolExecutor | None = None
+        self._children: set[multiprocessing.process.BaseProcess] = set()
+        self._latest: Future[Any] | None = None
+        self._code = ""
+
+    def call(self, task: str, function: Callable[..., T], *arguments: object) -> T:
+        """Call a function there at once: what the process is doing ends undone.
+
+        A page at the lowest priority would keep the report waiting. Raises `Killed`.
+        """
+        if (self._latest and not self._latest.done()) or self._code != _code_on_disk():
+            self.shutdown()
         try:
-            return chosen.submit(function, *arguments).result()
+            return self.submit(function, *arguments).result()
         except BrokenProcessPool as error:
             raise Killed(
                 f"the process that {task} has ended before it was done, as it does for want of "
                 "memory"
             ) from error
 
-
-class Process(Executor):
-    """Another process, which Ctrl-C doesn't reach. It starts when it is first used, also if it was
-    killed, and ends with the block or with this process, even if that is killed."""
-
-    def __init__(self) -> None:
-        self._executor: ProcessPoolExecutor | None = None
-
     def submit(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """Call a function there, after those submitted before."""
         with blocking_interrupts():
             if self._executor:
                 with suppress(BrokenProcessPool):
-                    return self._executor.submit(function, *args, **kwargs)
+                    self._latest = self._executor.submit(function, *args, **kwargs)
+                    return self._latest
             # A fork would copy this process's memory, and the locks of its threads.
             context = multiprocessing.get_context("spawn")
             self._executor = ProcessPoolExecutor(1, context, initializer=_configure_process)
-            return self._executor.submit(function, *args, **kwargs)
+            self._code = _code_on_disk()
+            others = set(multiprocessing.active_children())
+            try:
+                self._latest = self._executor.submit(function, *args, **kwargs)
+            finally:  # even if a signal ends the submission
+                self._children = set(multiprocessing.active_children()) - others
+            return self._latest
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the process at once, whatever it is doing."""
-        if self._executor:
-            for process in multiprocessing.active_children():
+        executor, self._executor = self._executor, None
+        if executor:
+            for process in self._children:
                 process.kill()
-            self._executor.shutdown(wait)
+            executor.shutdown(wait)
+
+
+def _code_on_disk() -> str:
+    """Hash of the sources as they are now: a user may edit `analysis` while a study runs."""
+    return sources.__wrapped__("analysis", "study", "trainables")
 
 
 @contextmanager
@@ -263,7 +289,7 @@ def _write(folder: Path | str, damaged: Mapping[Block, str], data_dir: Path | No
         from analysis import report  # pandas, torch, matplotlib: only if they are needed
 
         return str(report.write(folder, damaged, data_dir=data_dir))
-    with Process() as other:
+    with ReportProcess() as other:
         other.submit(import_module, "analysis.report")  # 3 s in each process, at the same time
         from analysis import report
 

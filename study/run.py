@@ -67,7 +67,7 @@ class Study:
     """Classes to interpolate between, if the user named any."""
     report: bool = True
     """True if the report is written."""
-    process: reporting.Process = field(default_factory=reporting.Process)
+    process: reporting.ReportProcess = field(default_factory=reporting.ReportProcess)
     """Writes the pages and the report."""
 
     @property
@@ -145,12 +145,14 @@ class Study:
         self.console.print(f"starting Ray ({self.resources.address}) …")
         page = reporting.GrowingPage(self.store.address, self.process)
         tell = page.update if self.report else lambda state: None
-        with cluster(self.resources) as resources:
-            if resources.address != "local":
-                require_shared(self.store, self.console)
-            yield Session(self.store, self.data, resources, self.console, self.log, tell)
-        if page.has_failed():
-            self.console.print("the page that grows while a study runs could not be written")
+        try:
+            with cluster(self.resources) as resources:
+                if resources.address != "local":
+                    require_shared(self.store, self.console)
+                yield Session(self.store, self.data, resources, self.console, self.log, tell)
+        finally:
+            if page.has_failed():
+                self.console.print("the page that grows while a study runs could not be written")
         self.console.print(f"computed in {duration(time.monotonic() - started)}")
 
 
@@ -285,7 +287,7 @@ def write_report(
     damaged: Mapping[Block, str],
     data_dir: Path | None = None,
     wanted: bool = True,
-    process: reporting.Process | None = None,
+    process: reporting.ReportProcess | None = None,
 ) -> int:
     """Write a plan's report if it is `wanted`, print what is missing, and return the exit code.
 
@@ -320,7 +322,7 @@ def _report(
     console: Console,
     damaged: Mapping[Block, str],
     data_dir: Path | None,
-    process: reporting.Process | None,
+    process: reporting.ReportProcess | None,
 ) -> int:
     """Write the report unless it is up to date, and return the exit code."""
     from analysis.stamp import is_current

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 
 from study.cluster.autoscaling import startable_nodes
 from study.errors import NoResources
@@ -87,8 +88,12 @@ def connect(resources: Resources) -> None:
             warnings.simplefilter("ignore", FutureWarning)
             ray.init(address=address, **options)
     except Exception as error:
-        # No cluster, no token for it, another version of Ray, or not an address. If the processes
-        # of Ray take over 30 s to start, as on a machine without a free core, Ray raises Exception.
+        # No cluster, no token for it, another version of Ray, or not an address. If Ray's processes
+        # take over 30 s to start, as on a machine without a free core, it raises Exception itself.
+        if not isinstance(error, (OSError, ValueError, RuntimeError, RayError)) and (
+            type(error) is not Exception
+        ):
+            raise
         raise NoResources("--address", address, " ".join(str(error).split())) from error
 
 

@@ -257,7 +257,9 @@ def test_text_of_a_study_stays_text(tmp_path):
 )
 def test_bad_comparison_is_refused_in_one_line(arguments, line, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("study.reporting._elsewhere", lambda task, call, *given: call(*given))
+    monkeypatch.setattr(
+        "study.reporting.ReportProcess.call", lambda self, task, do, *given: do(*given)
+    )
     make(tmp_path / "a", autoencoder=[(AUTOENCODER, errors([0.1]))])
     make(tmp_path / "b", other=[({"size": 1}, errors([0.1]))])
     (tmp_path / "empty").mkdir()

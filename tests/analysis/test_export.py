@@ -65,7 +65,9 @@ def out(results, tmp_path_factory):
 @pytest.fixture
 def in_process(monkeypatch):
     """Do in this process what commands do in another."""
-    monkeypatch.setattr("study.reporting._elsewhere", lambda task, do, *given: do(*given))
+    monkeypatch.setattr(
+        "study.reporting.ReportProcess.call", lambda self, task, do, *given: do(*given)
+    )
 
 
 def program(content, tmp_path):

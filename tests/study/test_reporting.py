@@ -53,11 +53,19 @@ def test_command_says_how_to_retry_a_killed_report(computed, monkeypatch, tmp_pa
     assert f"`study report {tmp_path}` tries again" in said
 
 
+@pytest.mark.parametrize("failures", [reporting.FAILURES, 0])
+def test_user_is_told_if_the_page_has_failed(failures, computed, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(reporting, "FAILURES", failures)
+    assert main(["run", "autoencoder", "--preset", "smoke", "--out", str(tmp_path)]) == 0
+    told = "the page that grows while a study runs could not be written" in capsys.readouterr().out
+    assert told is (failures == 0)
+
+
 def test_unwritable_home_prints_nothing(monkeypatch, capfd):
     monkeypatch.setenv("HOME", "/proc/1")
     for name in ("MPLCONFIGDIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
-    with reporting.Process() as another:
+    with reporting.ReportProcess() as another:
         another.submit(eval, "__import__('analysis.style') and 1").result()
     assert capfd.readouterr() == ("", "")
 
@@ -68,7 +76,8 @@ def test_bad_matplotlib_settings_do_not_end_the_report(monkeypatch, tmp_path):
     monkeypatch.setenv("MPLCONFIGDIR", str(tmp_path))
     monkeypatch.setenv("MATPLOTLIBRC", str(tmp_path))
     monkeypatch.setenv("MPLBACKEND", "nonsense")
-    assert reporting._elsewhere("draws", eval, "__import__('analysis.style') and 1") == 1
+    with reporting.ReportProcess() as process:
+        assert process.call("draws", eval, "__import__('analysis.style') and 1") == 1
 
 
 def test_the_driver_loads_no_torch():
@@ -114,7 +123,7 @@ SLEEPER = """
 import time
 from study import reporting
 def sleep(seconds, *others):
-    with reporting.Process() as executor:
+    with reporting.ReportProcess() as executor:
         executor.submit(time.sleep, seconds).result()
 """
 SLEEPING = """

@@ -54,8 +54,8 @@ def cells_of(groups, labels):
 def ask(monkeypatch, groups, decided_at):
     """Questions on `fixed` and `full` at 20 and 40 labels, which so many replicates decide."""
 
-    def open_questions(folder, matters):
-        assert matters == 0.5
+    def open_questions(folder, matters, process):
+        assert matters == 0.5 and isinstance(process, reporting.ReportProcess)
         found = []
         for labels, enough in decided_at.items():
             cells = cells_of(groups, labels)

@@ -13,6 +13,7 @@ import pytest
 from ray._common.utils import get_default_ray_temp_dir
 
 import study.run
+from study import reporting
 from study.__main__ import main
 from study.console import console
 from study.store import Store, StoreError
@@ -93,7 +94,8 @@ def test_storage_failing_midway_is_no_bad_input(tmp_path, capsys):
     def work(hold):
         raise StoreError("s3://bucket/results can't be written (503 Slow Down)")
 
-    made = SimpleNamespace(store=Store(tmp_path), console=console())
+    process = reporting.ReportProcess()
+    made = SimpleNamespace(store=Store(tmp_path), console=console(), process=process)
     assert study.run.run_exclusively(made, work, lambda: "3 of 4 are done") == 1
     assert capsys.readouterr().out.splitlines()[-1] == (
         "failed: s3://bucket/results can't be written (503 Slow Down): 3 of 4 are done; "
