@@ -73,13 +73,21 @@ def _word(line: pd.Series) -> str:
     return "better" if line["difference"] > 0 else "worse"
 
 
+def _corrected(line: pd.Series) -> str:
+    """The corrected p value, if by its interval alone an undecided difference would be decided."""
+    excludes_0 = line["low"] > 0 or line["high"] < 0
+    if not excludes_0 or _word(line) != "undecided":
+        return ""
+    return f"; p = {line['p_holm']:.2g} after Holm's correction"
+
+
 def _on_pair(lines: pd.DataFrame, steps: str = "") -> list[str]:
     """Say with how many labels one arm beats another: one sentence, or none without lines."""
     if lines.empty:
         return []
     first, second = lines[["arm", "reference"]].iloc[0]
     parts = [
-        f"{_word(line)} with {line['labels']} labels ({in_points(line)})"
+        f"{_word(line)} with {line['labels']} labels ({in_points(line)}{_corrected(line)})"
         for _, line in lines.iterrows()
     ]
     pair = f"“{name_of(first)}” against “{name_of(second)}”{steps}"

@@ -299,6 +299,7 @@ def test_words_are_decided_by_the_corrected_p_value():
     sentences = transfer.conclusions(rows)
     (pair,) = [s for s in sentences if s.startswith("“encoder fixed” against")]
     assert f"undecided with 20 labels ({-100 * line['difference']:+.1f} [" in pair
+    assert pair.count("]; p = 0.06 after Holm's correction)") == 2  # with 20 and 40 labels
     (other,) = [s for s in sentences if s.startswith("“probe, then tuned” against")]
     assert "better with 20 labels" in other and "better with 40 labels" in other
     (basis,) = [s for s in sentences if s.startswith("These are means")]
