@@ -49,7 +49,7 @@ $(READY): requirements.lock pyproject.toml
 	@echo "installing the locked packages into .venv (a few GB, some minutes, once)"
 	@$(PIP) --require-hashes -r requirements.lock
 	@$(PIP) --no-deps --no-build-isolation --editable .
-	@# pip would compile the 21,800 modules on one core, in 60 s. Some are templates, not Python.
+	@# pip would compile the 21,800 modules on one core, in 60 s. A few are templates, which fail.
 	@$(BIN)/python -I -m compileall -qq -j 0 .venv/lib || true
 	@mv $(UNFINISHED) $@
 

@@ -217,7 +217,10 @@ def command_report(arguments: argparse.Namespace) -> int:
     cells = [cell["id"] for planned in plan["experiments"] for cell in planned["cells"]]
     try:
         damaged = store.verify(cells)
-        return write_report(store, arguments.console, plan, damaged, data_dir=arguments.data_dir)
+        with reporting.ReportProcess() as process:
+            return write_report(
+                store, arguments.console, plan, damaged, process, arguments.data_dir
+            )
     except OSError as error:
         reason = f"the report can't be written ({error.strerror})"
         raise BadInput("RESULTS", arguments.results, reason) from error

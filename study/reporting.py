@@ -1,7 +1,7 @@
 """Reports, exports and comparisons, made by a process of their own.
 
-Its memory, mostly torch's, is free again when it ends. A report uses two if there are two cores; a
-study's is written by the process that has written the pages while it ran.
+Its memory, mostly torch's, is free again when it ends. A report uses two processes if there are two
+cores. The process that writes the pages of a running study writes its report as well.
 """
 
 from __future__ import annotations
@@ -58,18 +58,18 @@ class Killed(RuntimeError):
 def write(
     folder: Path | str,
     damaged: Mapping[Block, str],
+    process: ReportProcess,
     data_dir: Path | None = None,
-    process: ReportProcess | None = None,
 ) -> str:
     """Write the report of the results in a folder or a bucket; return where its page is.
 
-    `damaged` is the result of `Store.verify`: the blocks aren't verified again. `data_dir` is where
-    the images are now, if the user says. A `process` that has written pages saves 3 s of imports.
+    `damaged` is the result of `Store.verify`: the blocks aren't verified again. A `process` that
+    has written pages saves 3 s of imports. `data_dir` is where the images are now, if the user
+    says.
 
     Raises what `analysis.report.write` does, and `Killed`.
     """
-    with process or ReportProcess() as another:
-        return another.call("writes the report", _write, folder, damaged, data_dir)
+    return process.call("writes the report", _write, folder, damaged, data_dir)
 
 
 class GrowingPage:
@@ -83,7 +83,7 @@ class GrowingPage:
         self.interval = BETWEEN_PAGES_IN_A_BUCKET if is_uri(self.folder) else BETWEEN_PAGES
         self.first_due = self.due = time.monotonic() + FIRST_PAGE
         self.submitted = 0.0
-        """When the latest page was."""
+        """Time of the latest submission of a page, by the monotonic clock."""
         self.prepare_seconds = 0.0
         """Processor time spent on the report in advance."""
         self.failures = 0
@@ -133,15 +133,15 @@ def _at_low_priority(function: Callable[..., T], *arguments: object) -> T:
         return thread.submit(function, *arguments).result()
 
 
-def _grow(folder: str, progress: str, between: float, may_prepare: bool) -> tuple[float, float]:
-    """Write the growing page, then perhaps compute what the report will need from what is finished.
+def _grow(folder: str, progress: str, interval: float, may_prepare: bool) -> tuple[float, float]:
+    """Write the growing page; then, if it `may_prepare`, compute what the report will need.
 
     Returns the processor time of both, in seconds.
     """
     from analysis import report
 
     started = time.process_time()
-    report.grow(folder, progress, between)
+    report.grow(folder, progress, interval)
     written = time.process_time()
     if may_prepare:
         with suppress(Exception):  # the report will meet the same error, and tell it
@@ -183,8 +183,8 @@ def compare(folders: Sequence[Path | str], out: Path) -> Path:
 class ReportProcess(Executor):
     """A process for reports, which Ctrl-C doesn't reach.
 
-    Starts at the first call, and again after it was killed or the code has changed. Ends with the
-    block or with this process, even if that is killed.
+    Starts at the first call. Starts anew after it was killed, and if the code has changed when
+    `call` is called. Ends with the block or with this process, even if that is killed.
     """
 
     def __init__(self) -> None:
@@ -194,9 +194,9 @@ class ReportProcess(Executor):
         self._code = ""
 
     def call(self, task: str, function: Callable[..., T], *arguments: object) -> T:
-        """Call a function there at once: what the process is doing ends undone.
+        """End what the process is doing, then call a function there. Raises `Killed`.
 
-        A page at the lowest priority would keep the report waiting. Raises `Killed`.
+        It may be writing a page, which takes long at the lowest priority.
         """
         if (self._latest and not self._latest.done()) or self._code != _code_on_disk():
             self.shutdown()

@@ -129,9 +129,8 @@ class Study:
 
     def write_report(self, plan: Mapping[str, Any]) -> int:
         """Write the report of what was just computed, if it is wanted; return the exit code."""
-        code = write_report(
-            self.store, self.console, plan, damaged={}, wanted=self.report, process=self.process
-        )
+        process = self.process if self.report else None
+        code = write_report(self.store, self.console, plan, damaged={}, process=process)
         return min(code, FAILED)  # missing images are no bad input, as all is computed
 
     @contextmanager
@@ -285,11 +284,12 @@ def write_report(
     console: Console,
     plan: Mapping[str, Any],
     damaged: Mapping[Block, str],
+    process: reporting.ReportProcess | None,
     data_dir: Path | None = None,
-    wanted: bool = True,
-    process: reporting.ReportProcess | None = None,
 ) -> int:
-    """Write a plan's report if it is `wanted`, print what is missing, and return the exit code.
+    """Write a plan's report, print what is missing, and return the exit code.
+
+    `process` writes the report; None writes none.
 
     `damaged` is the result of `Store.verify`; blocks aren't verified again. `data_dir` is where the
     images are now, if the user says.
@@ -303,12 +303,12 @@ def write_report(
         if gaps(cell["replicates"], finished.get(cell["id"], ()))
     ]
     code = FAILED if unfinished else DONE
-    if not wanted:
+    if process is None:
         console.print(
             f"no report is written; `study report {shlex.quote(shown(store.address))}` does"
         )
     elif len(unfinished) < len(cells):
-        code = max(code, _report(store, console, damaged, data_dir, process))
+        code = max(code, _report(store, console, damaged, process, data_dir))
     else:
         console.print("no cell is finished, so there is no report")
     for name, cell in unfinished:
@@ -321,8 +321,8 @@ def _report(
     store: Store,
     console: Console,
     damaged: Mapping[Block, str],
+    process: reporting.ReportProcess,
     data_dir: Path | None,
-    process: reporting.ReportProcess | None,
 ) -> int:
     """Write the report unless it is up to date, and return the exit code."""
     from analysis.stamp import is_current
@@ -333,7 +333,7 @@ def _report(
     started = time.monotonic()
     console.print("writing the report …")
     try:
-        page = reporting.write(store.address, damaged, data_dir, process)
+        page = reporting.write(store.address, damaged, process, data_dir)
     except reporting.Killed as error:
         again = f"`study report {shlex.quote(shown(store.address))}` tries again"
         console.print(f"failed: {error}; {again}", style="red")

@@ -73,8 +73,8 @@ def _word(line: pd.Series) -> str:
     return "better" if line["difference"] > 0 else "worse"
 
 
-def _corrected(line: pd.Series) -> str:
-    """The corrected p value, if by its interval alone an undecided difference would be decided."""
+def _corrected_p(line: pd.Series) -> str:
+    """The corrected p value of an undecided difference whose interval excludes 0; else empty."""
     excludes_0 = line["low"] > 0 or line["high"] < 0
     if not excludes_0 or _word(line) != "undecided":
         return ""
@@ -87,7 +87,7 @@ def _on_pair(lines: pd.DataFrame, steps: str = "") -> list[str]:
         return []
     first, second = lines[["arm", "reference"]].iloc[0]
     parts = [
-        f"{_word(line)} with {line['labels']} labels ({in_points(line)}{_corrected(line)})"
+        f"{_word(line)} with {line['labels']} labels ({in_points(line)}{_corrected_p(line)})"
         for _, line in lines.iterrows()
     ]
     pair = f"“{name_of(first)}” against “{name_of(second)}”{steps}"

@@ -88,11 +88,10 @@ def connect(resources: Resources) -> None:
             warnings.simplefilter("ignore", FutureWarning)
             ray.init(address=address, **options)
     except Exception as error:
-        # No cluster, no token for it, another version of Ray, or not an address. If Ray's processes
-        # take over 30 s to start, as on a machine without a free core, it raises Exception itself.
-        if not isinstance(error, (OSError, ValueError, RuntimeError, RayError)) and (
-            type(error) is not Exception
-        ):
+        # No cluster, no token for it, another version of Ray, or not an address. Ray raises a bare
+        # Exception if it takes over 30 s to start, as on a machine without a free core.
+        known = isinstance(error, (OSError, ValueError, RuntimeError, RayError))
+        if not known and type(error) is not Exception:
             raise
         raise NoResources("--address", address, " ".join(str(error).split())) from error
 

@@ -42,7 +42,7 @@ def cache(monkeypatch, tmp_path):
     monkeypatch.setenv("STUDY_DATA_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(
         "study.reporting.write",
-        lambda folder, damaged, data_dir, process: report.write(folder, damaged, data_dir=data_dir),
+        lambda folder, damaged, process, data_dir: report.write(folder, damaged, data_dir=data_dir),
     )
 
 

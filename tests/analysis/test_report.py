@@ -6,12 +6,9 @@ import multiprocessing
 import os
 import re
 import shutil
-import time
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import ProcessPoolExecutor
 from html.parser import HTMLParser
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -324,87 +321,6 @@ def test_one_process_writes_the_growing_page_and_the_report(small_results, tmp_p
         writer = process.submit(os.getpid).result()
         assert process.call("says its number", os.getpid) == writer
         assert [child.pid for child in multiprocessing.active_children()] == [writer]
-        reporting.write(folder, {}, process=process)
+        reporting.write(folder, {}, process)
         assert "Still running:" not in page.read_text()
     assert multiprocessing.active_children() == []
-
-
-class HeldProcess:
-    """Keeps what is submitted, for the test to finish."""
-
-    def submit(self, *given):
-        self.given, self.page = given, Future()
-        return self.page
-
-
-@pytest.mark.parametrize(
-    ("every", "spent", "pages"),
-    [(5, 0.0, [30, 90, 150, 210]), (70, 0.0, [70, 140, 210, 280]), (5, 4.8, [30, 150, 270, 390])],
-)
-def test_pages_are_a_minute_apart_or_more_if_they_cost_much(every, spent, pages, monkeypatch):
-    clock = iter(range(0, 10**4, every))
-    monkeypatch.setattr(reporting, "time", SimpleNamespace(monotonic=clock.__next__))
-    monkeypatch.setattr(reporting, "cores", lambda: 2)
-    process, written = HeldProcess(), []
-    growing = reporting.GrowingPage("results", process)
-    while len(written) < len(pages):
-        growing.update("state")
-        if growing.pending and not growing.pending.done():
-            written.append(growing.submitted)
-            growing.pending.set_result((spent, 0.0))
-    assert written == pages
-
-
-def test_page_prepares_the_report_with_a_share_of_the_cores(monkeypatch):
-    clock = iter(range(0, 10**4, 60))
-    monkeypatch.setattr(reporting, "time", SimpleNamespace(monotonic=clock.__next__))
-    monkeypatch.setattr(reporting, "cores", lambda: 2)
-    process, prepared = HeldProcess(), []
-    growing = reporting.GrowingPage("results", process)
-    for _ in range(5):
-        growing.update("state")
-        prepared.append(process.given[-1])
-        process.page.set_result((0.0, 15.0 if prepared[-1] else 0.0))
-    # At 60 s, 30 s after the first page is due, 0 s are spent of 3; at 120, 15 of 9; at 180, of 15.
-    assert prepared == [True, False, True, False, False]
-
-
-def test_pages_end_after_three_failures_in_a_row(monkeypatch):
-    clock = iter(range(0, 10**5, 100))
-    monkeypatch.setattr(reporting, "time", SimpleNamespace(monotonic=clock.__next__))
-    process = HeldProcess()
-    growing = reporting.GrowingPage("results", process)
-    kinds = [OSError, OSError, None, OSError, BrokenProcessPool, OSError, OSError]
-    for kind in kinds:
-        growing.update("state")
-        assert not growing.has_failed()
-        process.page.set_exception(kind()) if kind else process.page.set_result((0.0, 0.0))
-    assert growing.has_failed() and growing.pending is None
-    growing.update("state")
-    assert growing.pending is None
-
-
-def test_report_does_not_wait_for_a_page():
-    with reporting.ReportProcess() as process:
-        page = process.submit(time.sleep, 100)
-        assert process.call("adds", sum, [1, 2]) == 3
-        assert isinstance(page.exception(), BrokenProcessPool)
-        assert process.submit(reporting._at_low_priority, os.nice, 0).result() == 19
-        assert process.call("has full priority", os.nice, 0) == os.nice(0)
-
-
-def test_report_process_starts_again_if_needed(monkeypatch):
-    with reporting.ReportProcess() as process:
-        with pytest.raises(reporting.Killed, match="the process that ends has ended before"):
-            process.call("ends", os._exit, 9)
-        number = process.call("says its number", os.getpid)
-        assert process.call("says its number", os.getpid) == number
-        monkeypatch.setattr(reporting, "_code_on_disk", lambda: "edited")
-        assert process.call("says its number", os.getpid) != number
-        other = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(100,))
-        other.start()
-        process.shutdown()
-        assert multiprocessing.active_children() == [other]
-        other.kill()
-        other.join()
-        assert process.submit(abs, -1).result() == 1

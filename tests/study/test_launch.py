@@ -605,6 +605,12 @@ def test_ray_that_cannot_start_or_join_is_bad_input(error, monkeypatch, tmp_path
     assert str(error) in line
 
 
+def test_error_of_our_own_in_starting_ray_is_not_bad_input(monkeypatch, tmp_path):
+    monkeypatch.setattr(ray, "init", lambda: None)  # takes none of the arguments
+    with pytest.raises(TypeError, match="unexpected keyword argument"):
+        run_on_a_cluster(tmp_path)
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1:{port}", "127.0.0.1:x", "127.0.0.1:99999999"])
 def test_silent_ray_address_variable_is_refused(address, fake_ray, monkeypatch, tmp_path, capsys):
     with socket.create_server(("127.0.0.1", 0)) as server:

@@ -2,12 +2,17 @@
 stays in other processes."""
 
 import contextlib
+import multiprocessing
 import os
 import pickle
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from itertools import count
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -20,13 +25,19 @@ from study.store import Block, DamagedBlock, StoreError
 real_write = reporting.write
 
 
+@pytest.fixture
+def process():
+    with reporting.ReportProcess() as made:
+        yield made
+
+
 def killed(*arguments):
     os._exit(9)
 
 
-def test_error_of_the_report_process_arrives_unchanged(tmp_path):
+def test_error_of_the_report_process_arrives_unchanged(process, tmp_path):
     with pytest.raises(StoreError, match=f"^{tmp_path} holds no study"):
-        reporting.write(tmp_path, {})
+        reporting.write(tmp_path, {}, process)
 
 
 def test_a_damaged_block_arrives_with_its_reason():
@@ -37,10 +48,10 @@ def test_a_damaged_block_arrives_with_its_reason():
     assert error.reason == "damaged: 0-1.json: too short"
 
 
-def test_killed_process_raises_its_own_error(monkeypatch, tmp_path):
+def test_killed_process_raises_its_own_error(process, monkeypatch, tmp_path):
     monkeypatch.setattr(reporting, "_write", killed)
     with pytest.raises(reporting.Killed, match="has ended before it was done"):
-        reporting.write(tmp_path, {})
+        reporting.write(tmp_path, {}, process)
 
 
 def test_command_says_how_to_retry_a_killed_report(computed, monkeypatch, tmp_path, capsys):
@@ -61,23 +72,21 @@ def test_user_is_told_if_the_page_has_failed(failures, computed, monkeypatch, tm
     assert told is (failures == 0)
 
 
-def test_unwritable_home_prints_nothing(monkeypatch, capfd):
+def test_unwritable_home_prints_nothing(process, monkeypatch, capfd):
     monkeypatch.setenv("HOME", "/proc/1")
     for name in ("MPLCONFIGDIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
-    with reporting.ReportProcess() as another:
-        another.submit(eval, "__import__('analysis.style') and 1").result()
+    process.submit(eval, "__import__('analysis.style') and 1").result()
     assert capfd.readouterr() == ("", "")
 
 
-def test_bad_matplotlib_settings_do_not_end_the_report(monkeypatch, tmp_path):
+def test_bad_matplotlib_settings_do_not_end_the_report(process, monkeypatch, tmp_path):
     (tmp_path / "matplotlibrc").write_bytes(b"\xff\xfe")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLCONFIGDIR", str(tmp_path))
     monkeypatch.setenv("MATPLOTLIBRC", str(tmp_path))
     monkeypatch.setenv("MPLBACKEND", "nonsense")
-    with reporting.ReportProcess() as process:
-        assert process.call("draws", eval, "__import__('analysis.style') and 1") == 1
+    assert process.call("draws", eval, "__import__('analysis.style') and 1") == 1
 
 
 def test_the_driver_loads_no_torch():
@@ -131,8 +140,8 @@ from study import reporting
 from study.signals import interruptible
 import sleeper
 reporting._write = sleeper.sleep
-with interruptible():
-    reporting.write(100, {})
+with interruptible(), reporting.ReportProcess() as process:
+    reporting.write(100, {}, process)
 """
 
 
@@ -183,3 +192,93 @@ def test_report_process_does_not_outlive_the_driver(how, group, when, tmp_path):
         assert said.count("Traceback") - begun == (how != signal.SIGKILL)  # the driver's own
     _, alive = psutil.wait_procs(writers, timeout=10)
     assert alive == []
+
+
+# --- the page of a running study -----------------------------------------------------------------
+
+
+class HeldProcess:
+    """Keeps what is submitted, for the test to finish."""
+
+    def submit(self, *given):
+        self.given, self.page = given, Future()
+        return self.page
+
+
+@pytest.fixture
+def page_every(monkeypatch):
+    """Makes a page on two cores whose updates are so many seconds apart, and its process."""
+
+    def make(seconds):
+        clock = SimpleNamespace(monotonic=count(0, seconds).__next__)
+        monkeypatch.setattr(reporting, "time", clock)
+        monkeypatch.setattr(reporting, "cores", lambda: 2)
+        process = HeldProcess()
+        return reporting.GrowingPage("results", process), process
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("every", "spent", "pages"),
+    [(5, 0.0, [30, 90, 150, 210]), (70, 0.0, [70, 140, 210, 280]), (5, 4.8, [30, 150, 270, 390])],
+)
+def test_pages_are_a_minute_apart_or_more_if_they_cost_much(every, spent, pages, page_every):
+    page, process = page_every(every)
+    written = []
+    while len(written) < len(pages):
+        page.update("state")
+        if page.pending and not page.pending.done():
+            written.append(page.submitted)
+            process.page.set_result((spent, 0.0))
+    assert written == pages
+
+
+def test_page_prepares_the_report_with_a_share_of_the_cores(page_every):
+    page, process = page_every(60)
+    prepared = []
+    for _ in range(5):
+        page.update("state")
+        prepared.append(process.given[-1])
+        process.page.set_result((0.0, 15.0 if prepared[-1] else 0.0))
+    # At 60 s, 30 s after the first page is due, 0 s are spent of 3; at 120, 15 of 9; at 180, of 15.
+    assert prepared == [True, False, True, False, False]
+
+
+def test_pages_end_after_three_failures_in_a_row(page_every):
+    page, process = page_every(100)
+    for error in [OSError, OSError, None, OSError, BrokenProcessPool, OSError, OSError]:
+        page.update("state")
+        assert not page.has_failed()
+        process.page.set_exception(error()) if error else process.page.set_result((0.0, 0.0))
+    assert page.has_failed()
+    page.update("state")
+    assert page.pending is None
+
+
+def test_report_does_not_wait_for_a_page(process):
+    page = process.submit(time.sleep, 100)
+    assert process.call("adds", sum, [1, 2]) == 3
+    assert isinstance(page.exception(), BrokenProcessPool)
+    assert process.submit(reporting._at_low_priority, os.nice, 0).result() == 19
+    assert process.call("has full priority", os.nice, 0) == os.nice(0)
+
+
+def test_report_process_starts_anew_if_needed(process, monkeypatch):
+    with pytest.raises(reporting.Killed, match="the process that ends has ended before"):
+        process.call("ends", os._exit, 9)
+    number = process.call("says its number", os.getpid)
+    assert process.call("says its number", os.getpid) == number
+    monkeypatch.setattr(reporting, "_code_on_disk", lambda: "edited")
+    assert process.call("says its number", os.getpid) != number
+
+
+def test_report_process_ends_no_other(process):
+    other = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(100,))
+    other.start()
+    assert process.submit(abs, -1).result() == 1
+    process.shutdown()
+    assert multiprocessing.active_children() == [other]
+    other.kill()
+    other.join()
+    assert process.submit(abs, -1).result() == 1  # it can be used again
