@@ -126,10 +126,14 @@ def measured(
     name: str, model: M, inputs: Any, measure: Callable[[M], pd.DataFrame]
 ) -> pd.DataFrame:
     """Return `measure(model)`; keep it by the model's weights and `inputs`, which JSON can hold."""
-    entry = key(name, digest(model), inputs)
-    if content := read(entry):
+    return table(key(name, digest(model), inputs), lambda: measure(model))
+
+
+def table(key: str, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    """The table of this key; computed, and kept, if it isn't there."""
+    if content := read(key):
         return pd.read_feather(io.BytesIO(content))
-    table, buffer = measure(model), io.BytesIO()
-    table.to_feather(buffer, compression="uncompressed")
-    keep(entry, buffer.getvalue())
-    return table
+    computed, buffer = compute(), io.BytesIO()
+    computed.to_feather(buffer, compression="uncompressed")
+    keep(key, buffer.getvalue())
+    return computed

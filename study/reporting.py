@@ -15,7 +15,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import chdir, contextmanager, suppress
 from importlib import import_module
@@ -49,6 +49,11 @@ PAGES_SHARE = 0.02
 AHEAD_SHARE = 0.05
 """Largest share of the machine's cores, since the first page, that is spent on the report in
 advance. A quick study's report then takes 20 s instead of 54 (two slow cores)."""
+
+
+PATIENCE = 20.0
+"""Seconds that a report waits for a page that is being written. What the page prepares is part of
+the report, and a new process needs 3 s for its imports, 15 s where the disk is slow."""
 
 
 class Killed(RuntimeError):
@@ -194,11 +199,11 @@ class ReportProcess(Executor):
         self._code = ""
 
     def call(self, task: str, function: Callable[..., T], *arguments: object) -> T:
-        """End what the process is doing, then call a function there. Raises `Killed`.
+        """Call a function there, after what the process is doing. Raises `Killed`.
 
-        It may be writing a page, which takes long at the lowest priority.
+        That may be a page, which takes long at the lowest priority: it is ended after `PATIENCE`.
         """
-        if (self._latest and not self._latest.done()) or self._code != _code_on_disk():
+        if self._code != _code_on_disk() or not self._is_idle(PATIENCE):
             self.shutdown()
         try:
             return self.submit(function, *arguments).result()
@@ -207,6 +212,10 @@ class ReportProcess(Executor):
                 f"the process that {task} has ended before it was done, as it does for want of "
                 "memory"
             ) from error
+
+    def _is_idle(self, timeout: float) -> bool:
+        """True if the process has nothing to do, or gets there in so many seconds."""
+        return self._latest is None or bool(wait([self._latest], timeout).done)
 
     def submit(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """Call a function there, after those submitted before."""

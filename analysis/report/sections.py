@@ -29,6 +29,7 @@ from analysis.report import (
 )
 from analysis.results import AUTOENCODERS, Results, load
 from analysis.stamp import stamp
+from analysis.transfer import baselines
 from study.errors import DataMissing
 from study.store import Block
 
@@ -47,7 +48,7 @@ class Part:
     plain: bool = False
     """True if it leaves out autoencoders that are not plain and that classifiers start from."""
     measure: Callable[[Results], object] | None = None
-    """Measures its models, and keeps that in `analysis.cache`; None if it measures none."""
+    """Computes what takes long, and keeps that in `analysis.cache`; None if nothing does."""
     seconds: float = 1.0
     """Rough seconds to write it for a quick study; used to split the work between two processes."""
 
@@ -63,8 +64,8 @@ SECTIONS = (
     Part("interpolation", AUTOENCODERS, interpolation.write, plain=True,
          measure=interpolation.measured, seconds=26),
     Part("correlation", AUTOENCODERS, correlation.write, plain=True,
-         measure=correlation.measured, seconds=6),
-    Part("transfer", CLASSIFIERS, transfer.write, seconds=7),
+         measure=correlation.measured, seconds=7),
+    Part("transfer", CLASSIFIERS, transfer.write, measure=baselines, seconds=5),
     Part("rotation", ("rotation",), rotation.write, seconds=1),
 )
 # fmt: on
@@ -86,7 +87,7 @@ def parts(results: Results) -> list[Part]:
         for name in results.searches
     ]
     answers = results.plan["study"] == "assignment"
-    theory_part = [Part("theory", (), theory.write, seconds=2)] if answers else []
+    theory_part = [Part("theory", (), theory.write, seconds=1)] if answers else []
     return [*shipped, *own, *searches, *theory_part]
 
 

@@ -15,6 +15,7 @@ from analysis.theory.common import (
     at_least,
     at_most,
     compose,
+    gradient,
     normal,
 )
 
@@ -257,7 +258,7 @@ class _Errors:
 
     def add(self, answer: Tensor, function: Map, x: Tensor) -> None:
         """Compare the answer at x with the function's derivative there."""
-        exact = torch.func.grad(function)(x)
+        exact = gradient(function, x)
         self.exact.append(float(exact))
         self.errors.append(abs(float(answer - exact)))
 

@@ -20,6 +20,13 @@ Map = Callable[[Tensor], Tensor]
 """A function of a tensor."""
 
 
+def gradient(function: Map, point: Tensor) -> Tensor:
+    """The gradient of a function with a value of shape (), in the shape of `point`."""
+    # torch.func.grad imports torch._dynamo, which takes 2 s.
+    found: Tensor = torch.autograd.functional.jacobian(function, point)
+    return found
+
+
 @dataclass(frozen=True)
 class Check:
     """A claim and the number measured for it."""

@@ -13,6 +13,7 @@ from analysis.theory.common import (
     RandomFunction,
     at_least,
     at_most,
+    gradient,
     normal,
 )
 from analysis.theory.stationary import (
@@ -112,14 +113,13 @@ def gradient_descent(
         The last point, in float64. A descent that diverges runs to the last step.
     """
     point = torch.tensor(start, dtype=torch.float64)
-    gradient_at = torch.func.grad(function)
     for step in range(max_steps + 1):
-        gradient = gradient_at(point)
-        norm = float(gradient.norm())
+        slope = gradient(function, point)
+        norm = float(slope.norm())
         if norm <= tolerance:
             return Descent(point, norm, step)
         if step < max_steps:
-            point = point - step_size * gradient
+            point = point - step_size * slope
     return Descent(point, norm, max_steps)
 
 
@@ -140,7 +140,7 @@ def remainder_order(factor: float, seed: int) -> float:
     for row in remainders:
         f = RandomFunction.draw(3, generator).at
         x, h = normal(2, 3, generator=generator)
-        slope = torch.func.grad(f)(x) @ h
+        slope = gradient(f, x) @ h
         curvature = h @ hessian(f, x) @ h
         values = torch.func.vmap(f)(x + sizes[:, None] * h)
         row.copy_(values - f(x) - sizes * slope - factor * sizes**2 * curvature)

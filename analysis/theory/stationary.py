@@ -1,6 +1,5 @@
 """Known stationary points, their classification by the Hessian, and their plot (question 2)."""
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -12,7 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from analysis.style import StyledFigure, styled
-from analysis.theory.common import BLACK, BLUE, GREEN, ORANGE, VERMILION
+from analysis.theory.common import BLACK, BLUE, GREEN, ORANGE, VERMILION, gradient
 
 Function = Callable[[Tensor], Tensor]
 """A function of a point of shape (n,), with a value of shape ()."""
@@ -22,10 +21,7 @@ Verdict = Literal["strict minimum", "strict maximum", "saddle", "undecided"]
 
 def hessian(function: Function, point: Tensor) -> Tensor:
     """The Hessian at a point (n,), shape (n, n)."""
-    with warnings.catch_warnings():
-        # torch.func.hessian uses a function that torch itself has deprecated.
-        warnings.filterwarnings("ignore", message=".*torch.jit.script.*", category=FutureWarning)
-        matrix: Tensor = torch.func.hessian(function)(point)
+    matrix: Tensor = torch.autograd.functional.hessian(function, point)
     return matrix
 
 
@@ -144,7 +140,7 @@ def stationary_points() -> pd.DataFrame:
             {
                 "function": example.formula,
                 "point": str(example.point).replace(",)", ")"),
-                "gradient_norm": float(torch.func.grad(example.function)(point).norm()),
+                "gradient_norm": float(gradient(example.function, point).norm()),
                 "smallest_eigenvalue": float(eigenvalues[0]),
                 "largest_eigenvalue": float(eigenvalues[-1]),
                 "verdict": classify(eigenvalues),

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 
 import pandas as pd
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
+from analysis import cache
 from analysis.results import Results
 from analysis.statistics import mean_interval
-from trainables.data import label_subset
+from trainables.data import Dataset, label_subset
 
 CLASSIFIERS = {
     "logistic regression, pixels": LogisticRegression(max_iter=300),
@@ -22,23 +24,35 @@ CLASSIFIERS = {
 def baselines(results: Results) -> pd.DataFrame:
     """Accuracies of logistic regression and the nearest neighbour on pixels, on the label subsets.
 
-    Columns `labels`, `classifier`, `label_subset`, `test_accuracy`.
+    Columns `labels`, `classifier`, `label_subset`, `test_accuracy`. Kept in `analysis.cache`.
     """
-    rows = results.of("fewshot")
-    data = results.dataset
-    train = data.train.images.reshape(len(data.train), -1)
-    test = data.test.images.reshape(len(data.test), -1) / 255.0
-    seed, classes = int(rows["seed"].iloc[0]), len(data.classes)
+    rows, data = results.of("fewshot"), results.dataset
+    subsets = rows[["seed", "labels", "label_subset"]].drop_duplicates().astype(int)
+    return pd.concat(
+        [
+            cache.table(
+                cache.key("baselines", data.fingerprint, *subset), partial(_fitted, data, *subset)
+            )
+            for subset in subsets.sort_values(["labels", "label_subset"]).values.tolist()
+        ],
+        ignore_index=True,
+    )
+
+
+def _fitted(data: Dataset, seed: int, labels: int, subset: int) -> pd.DataFrame:
+    """Fit each classifier to a label subset; return their accuracies on the test split."""
+    chosen = label_subset(data.train.labels, labels, seed, subset, len(data.classes))
+    train, test = (
+        images.reshape(len(images), -1) / 255.0
+        for images in (data.train.images[chosen], data.test.images)
+    )
     lines = []
-    for labels in sorted(rows["labels"].unique()):
-        for subset in sorted(rows["label_subset"].unique()):
-            chosen = label_subset(data.train.labels, int(labels), seed, int(subset), classes)
-            for name, classifier in CLASSIFIERS.items():
-                with warnings.catch_warnings():  # with one or two labels a class
-                    warnings.filterwarnings("ignore", "The number of unique classes is greater")
-                    classifier.fit(train[chosen] / 255.0, data.train.labels[chosen])
-                accuracy = (classifier.predict(test) == data.test.labels).mean()
-                lines.append((int(labels), name, int(subset), accuracy))
+    for name, classifier in CLASSIFIERS.items():
+        with warnings.catch_warnings():  # with one or two labels a class
+            warnings.filterwarnings("ignore", "The number of unique classes is greater")
+            classifier.fit(train, data.train.labels[chosen])
+        accuracy = float((classifier.predict(test) == data.test.labels).mean())
+        lines.append((labels, name, subset, accuracy))
     return pd.DataFrame(lines, columns=["labels", "classifier", "label_subset", "test_accuracy"])
 
 

@@ -256,10 +256,18 @@ def test_pages_end_after_three_failures_in_a_row(page_every):
     assert page.pending is None
 
 
-def test_report_does_not_wait_for_a_page(process):
+def test_report_waits_for_a_page_but_not_for_long(process, monkeypatch):
+    number = process.call("says its number", os.getpid)
+    page = process.submit(time.sleep, 1)
+    assert process.call("says its number", os.getpid) == number and page.done()
+
+    monkeypatch.setattr(reporting, "PATIENCE", 0.1)
     page = process.submit(time.sleep, 100)
-    assert process.call("adds", sum, [1, 2]) == 3
+    assert process.call("says its number", os.getpid) != number
     assert isinstance(page.exception(), BrokenProcessPool)
+
+
+def test_page_has_the_lowest_priority_and_the_report_its_own(process):
     assert process.submit(reporting._at_low_priority, os.nice, 0).result() == 19
     assert process.call("has full priority", os.nice, 0) == os.nice(0)
 
