@@ -12,13 +12,13 @@ import multiprocessing
 import os
 import pkgutil
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import chdir, contextmanager, suppress
-from importlib import import_module
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -192,7 +192,10 @@ class ReportProcess(Executor):
     `call` is called. Ends with the block or with this process, even if that is killed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, method: str = "spawn") -> None:
+        """`method` is how the process starts, as `multiprocessing` calls it."""
+        # A fork would copy the memory of a driver, and the locks of its threads.
+        self._context = multiprocessing.get_context(method)
         self._executor: ProcessPoolExecutor | None = None
         self._children: set[multiprocessing.process.BaseProcess] = set()
         self._latest: Future[Any] | None = None
@@ -224,9 +227,7 @@ class ReportProcess(Executor):
                 with suppress(BrokenProcessPool):
                     self._latest = self._executor.submit(function, *args, **kwargs)
                     return self._latest
-            # A fork would copy this process's memory, and the locks of its threads.
-            context = multiprocessing.get_context("spawn")
-            self._executor = ProcessPoolExecutor(1, context, initializer=_configure_process)
+            self._executor = ProcessPoolExecutor(1, self._context, initializer=_configure_process)
             self._code = _code_on_disk()
             others = set(multiprocessing.active_children())
             try:
@@ -294,12 +295,11 @@ def _call(function: str, *arguments: object) -> Any:
 
 
 def _write(folder: Path | str, damaged: Mapping[Block, str], data_dir: Path | None) -> str:
+    from analysis import report  # pandas, torch, matplotlib: only if they are needed
+
     if cores() < 2:
-        from analysis import report  # pandas, torch, matplotlib: only if they are needed
-
         return str(report.write(folder, damaged, data_dir=data_dir))
-    with ReportProcess() as other:
-        other.submit(import_module, "analysis.report")  # 3 s in each process, at the same time
-        from analysis import report
-
+    # A copy shares the memory of what is imported, 0.5 GiB, and needs no 3 s for it. Only on Linux:
+    # elsewhere libraries don't allow it.
+    with ReportProcess("fork" if sys.platform == "linux" else "spawn") as other:
         return str(report.write(folder, damaged, other, data_dir))

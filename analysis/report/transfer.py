@@ -86,7 +86,7 @@ def _accuracies(
     which, replicates = transfer.setting_words(rows), rows["replicate"].nunique()
     document.figure(
         "transfer_by_labels",
-        transfer.draw_by_labels(rows, pixel_baselines),
+        transfer.draw_by_labels(rows, table, pixel_baselines),
         "Test accuracy against the number of labelled images; "
         f"{bars(f'{PERCENT} intervals over replicates (the table names their kind)', replicates)}, "
         f"{GIVEN}; dots are replicates; "
@@ -95,7 +95,7 @@ def _accuracies(
     )
     document.figure(
         "transfer_by_dimension",
-        transfer.draw_by_dimension(rows),
+        transfer.draw_by_dimension(rows, table),
         f"The same accuracies against the latent dimension. {which}",
     )
     document.table(

@@ -25,7 +25,6 @@ from analysis.style import (
     styled,
     tell_counts,
 )
-from analysis.transfer.accuracies import summary
 from analysis.transfer.arms import (
     PLAIN,
     at_one_setting,
@@ -91,13 +90,15 @@ def at_every_dimension(table: pd.DataFrame) -> pd.DataFrame:
 
 
 @styled()
-def draw_by_labels(rows: pd.DataFrame, pixel_baselines: pd.DataFrame) -> Figure:
+def draw_by_labels(
+    rows: pd.DataFrame, table: pd.DataFrame, pixel_baselines: pd.DataFrame
+) -> Figure:
     """Draw accuracy against the number of labels by arm, one panel per latent dimension.
 
-    Only one setting of depth and batch size is shown. `pixel_baselines` may be empty.
+    `table` is the `summary` of `rows`; only one setting of depth and batch size is shown.
+    `pixel_baselines` may be empty.
     """
-    rows = at_one_setting(rows)
-    table = summary(rows)
+    rows, table = at_one_setting(rows), at_one_setting(table)
     dims = sorted(int(dim) for dim in table["latent_dim"].dropna().unique())
     columns = min(4, len(dims))
     lines = -(-len(dims) // columns)
@@ -132,14 +133,12 @@ def draw_by_labels(rows: pd.DataFrame, pixel_baselines: pd.DataFrame) -> Figure:
 
 
 @styled()
-def draw_by_dimension(rows: pd.DataFrame) -> Figure:
+def draw_by_dimension(rows: pd.DataFrame, table: pd.DataFrame) -> Figure:
     """Draw accuracy against d by arm, one panel per number of labels.
 
-    Only one setting of depth and batch size is shown.
+    `table` is the `summary` of `rows`; only one setting of depth and batch size is shown.
     """
-    rows = at_one_setting(rows)
-    table = at_every_dimension(summary(rows))
-    rows = at_every_dimension(rows)
+    rows, table = (at_every_dimension(at_one_setting(each)) for each in (rows, table))
     counts = sorted(table["labels"].unique())
     made, panels = figure(len(counts), width=max(8.0, 2.9 * len(counts)), height=3.6, sharey=True,
                           squeeze=False)  # fmt: skip

@@ -124,7 +124,7 @@ def test_unknown_arm_is_drawn_under_its_own_name():
     rows.loc[rows["freeze"] == "scratch", ["freeze", "arm"]] = "new-way"
     pixels = pd.DataFrame({"classifier": ["one", "one"], "labels": [20, 40],
                            "label_subset": [0, 0], "test_accuracy": [0.5, 0.6]})  # fmt: skip
-    drawn = transfer.draw_by_labels(rows, pixels)
+    drawn = transfer.draw_by_labels(rows, transfer.summary(rows), pixels)
     names = [text.get_text() for text in drawn.legends[0].get_texts()]
     assert {"new-way", "encoder fixed", "everything trained", "one"} == set(names)
 
@@ -249,7 +249,10 @@ def test_figures_take_any_arms_and_tell_them_apart():
     rows = many_arms()
     pixels = pd.DataFrame({"classifier": ["one", "one"], "labels": [20, 40],
                            "label_subset": [0, 0], "test_accuracy": [0.5, 0.6]})  # fmt: skip
-    for drawn in (transfer.draw_by_labels(rows, pixels), transfer.draw_by_dimension(rows)):
+    for drawn in (
+        transfer.draw_by_labels(rows, transfer.summary(rows), pixels),
+        transfer.draw_by_dimension(rows, transfer.summary(rows)),
+    ):
         names = [text.get_text() for text in drawn.legends[0].get_texts()]
         assert {name_of(arm) for arm in set(rows["arm"])} <= set(names)
         containers = drawn.axes[0].containers
@@ -337,7 +340,7 @@ def test_one_replicate_has_no_bars():
     drawn = transfer.draw_against(against)
     assert not any(bars.has_xerr for bars in drawn.axes[0].containers)
     assert against["p_holm"].isna().all()
-    drawn = transfer.draw_by_dimension(rows)
+    drawn = transfer.draw_by_dimension(rows, transfer.summary(rows))
     assert not any(bars.has_yerr for bars in drawn.axes[0].containers)
     said = " ".join(transfer.conclusions(rows))
     assert "nan" not in said

@@ -132,7 +132,7 @@ SLEEPER = """
 import time
 from study import reporting
 def sleep(seconds, *others):
-    with reporting.ReportProcess() as executor:
+    with reporting.ReportProcess("fork") as executor:
         executor.submit(time.sleep, seconds).result()
 """
 SLEEPING = """
