@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import chdir, contextmanager, suppress
+from importlib import import_module
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -95,10 +96,15 @@ class GrowingPage:
         """Failed pages in a row."""
         self.pending: Future[tuple[float, float]] | None = None
         """The page that is being written."""
+        self.imports: Future[Any] | None = None
+        """The imports of the process."""
 
     def update(self, progress: str) -> None:
         """Have the page written with this progress, unless it isn't due or one is being written."""
         now = time.monotonic()
+        # At once: the report of a run shorter than `FIRST_PAGE` then takes 3 s less.
+        if not self.imports:
+            self.imports = self.process.submit(_at_low_priority, import_module, "analysis.report")
         if self.has_failed() or self.pending or now < self.due:
             return
         # In a bucket, each page would read the models of all finished cells again.

@@ -142,15 +142,15 @@ class Study:
 
         started = time.monotonic()
         self.console.print(f"starting Ray ({self.resources.address}) …")
-        page = reporting.GrowingPage(self.store.address, self.process)
-        tell = page.update if self.report else lambda state: None
+        page = reporting.GrowingPage(self.store.address, self.process) if self.report else None
+        tell = page.update if page else lambda state: None
         try:
             with cluster(self.resources) as resources:
                 if resources.address != "local":
                     require_shared(self.store, self.console)
                 yield Session(self.store, self.data, resources, self.console, self.log, tell)
         finally:
-            if page.has_failed():
+            if page and page.has_failed():
                 self.console.print("the page that grows while a study runs could not be written")
         self.console.print(f"computed in {duration(time.monotonic() - started)}")
 

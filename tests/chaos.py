@@ -30,10 +30,8 @@ from study.store import Store
 
 COMMAND = [
     *("run", "assignment", "--preset", "smoke", "--latent-dims", "2", "3", "5", "8"),
-    *("--epochs", "12", "--replicates", "4"),
+    *("--epochs", "12", "--replicates", "4", "--no-report"),
 ]
-WITHOUT_REPORT = "import study.reporting; study.reporting.write = lambda *arguments: 'none'"
-MAIN = "import sys; from study.__main__ import main; sys.exit(main())"
 HOSTS = 3
 KINDS = {"worker": 5, "host": 2, "driver": 2}
 """What is killed, with relative frequencies."""
@@ -100,10 +98,9 @@ def kill(processes: list[psutil.Process], hand: random.Random) -> bool:
 
 def study(out: Path, log: Path, *options: str) -> subprocess.Popen:
     """Start the command as a process that appends its output to a file."""
-    program = f"{WITHOUT_REPORT}; {MAIN}"
     with log.open("a") as file:
         return subprocess.Popen(
-            [sys.executable, "-c", program, *COMMAND, "--out", str(out), *options],
+            [sys.executable, "-m", "study", *COMMAND, "--out", str(out), *options],
             stdout=file,
             stderr=subprocess.STDOUT,
         )

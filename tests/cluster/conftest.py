@@ -70,7 +70,7 @@ class Cluster:
             host.mend()
         if not whole or self.count_hosts() != len(self.hosts):
             self.up()
-        self.head.run("pkill -f '[s]tudy run|[m]ain[()]+ run'")  # left by a failed test
+        self.head.run("pkill -f '[s]tudy run'")  # left by a failed test
 
     def wait_for_hosts(self, count, seconds=120):
         """Wait until Ray counts so many live nodes. `ray status` would take seconds of a core."""

@@ -73,9 +73,6 @@ EXPERIMENTS["victim"] = Experiment(
 )
 """
 
-WITHOUT_REPORT = "import study.reporting; study.reporting.write = lambda *arguments: 'none'"
-"""The report takes as long as all the rest, and has its own tests."""
-
 
 class Driver:
     """`study run victim` as a process, from a copy of the packages that leaves a checkpoint after
@@ -93,10 +90,11 @@ class Driver:
         if order:
             (self.orders / "order").write_text(order)
         main = "import sys; from study.__main__ import main; sys.exit(main())"
-        program = "\n".join([WITHOUT_REPORT, first or "", main])
+        program = "\n".join([first or "", main])
+        command = ["run", "victim", "--no-report", "--out", self.out, *options]
         mine = {"PYTHONPATH": str(self.packages), "ORDERS": str(self.orders)}
         return subprocess.Popen(
-            [sys.executable, "-c", program, "run", "victim", "--out", self.out, *options],
+            [sys.executable, "-c", program, *command],
             cwd=self.packages,
             env={**os.environ, **mine, **environment},
             stdout=subprocess.PIPE,

@@ -11,6 +11,7 @@ import sys
 import time
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
+from importlib import import_module
 from itertools import count
 from types import SimpleNamespace
 
@@ -232,6 +233,16 @@ def test_pages_are_a_minute_apart_or_more_if_they_cost_much(every, spent, pages,
             written.append(page.submitted)
             process.page.set_result((spent, 0.0))
     assert written == pages
+
+
+def test_process_imports_the_report_before_the_first_page(page_every):
+    page, process = page_every(5)
+    page.update("state")
+    assert process.given == (reporting._at_low_priority, import_module, "analysis.report")
+    assert page.pending is None
+    process.given = None
+    page.update("state")
+    assert process.given is None
 
 
 def test_page_prepares_the_report_with_a_share_of_the_cores(page_every):

@@ -27,8 +27,7 @@ from tests.names import NASTY_NAMES
 ROOT = Path(__file__).resolve().parents[3]
 TINY = ["--dataset", "digits", "--latent-dims", "2", "--depths", "1", "--replicates", "2",
         "--fresh", "2", "--fix", "width=2", "kernel=3"]  # fmt: skip
-WITHOUT_REPORT = "import study.reporting; study.reporting.write = lambda *arguments: 'none'"
-WITHOUT_RAY = f"import sys; sys.modules['ray'] = None; {WITHOUT_REPORT}"
+WITHOUT_RAY = "import sys; sys.modules['ray'] = None"
 
 
 @pytest.fixture
@@ -177,7 +176,7 @@ def facts(trial):
 
 # A driver that is killed in the middle, and the same command again.
 
-COMMAND = ("search", "autoencoder", "--trials", 8, "--epochs", 4, *TINY)
+COMMAND = ("search", "autoencoder", "--trials", 8, "--epochs", 4, "--no-report", *TINY)
 
 
 @pytest.fixture(scope="module")
@@ -189,9 +188,7 @@ def out(tmp_path_factory):
 def killed(out):
     """Trials by number when the driver was killed, after three had ended."""
     driver = subprocess.Popen(
-        [sys.executable, "-c",
-         f"{WITHOUT_REPORT}; import sys; from study.__main__ import main; sys.exit(main())",
-         *map(str, COMMAND), "--out", str(out)],
+        [sys.executable, "-m", "study", *map(str, COMMAND), "--out", str(out)],
         cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
@@ -211,7 +208,7 @@ def killed(out):
 
 @pytest.fixture(scope="module")
 def finished(out, killed, run_study):
-    ran = run_study(*COMMAND, "--out", out, first=WITHOUT_REPORT)
+    ran = run_study(*COMMAND, "--out", out)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return ran
 
@@ -317,8 +314,8 @@ def test_few_shot_trials_share_encoder_and_reuse_cells(tmp_path, run_study):
     """Two runs with one seed suggest the same; the second finds the cells of the first."""
     command = ["search", "fewshot", "--preset", "smoke", "--labels", 20, "--latent-dims", 2,
                "--depths", 2, "--trials", 3, "--fresh", 2, "--against", "parameters",
-               "--out", tmp_path]  # fmt: skip
-    ran = run_study(*command, first=WITHOUT_REPORT)
+               "--no-report", "--out", tmp_path]  # fmt: skip
+    ran = run_study(*command)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "learning_rate, weight_decay, hidden" in ran.stdout
     study = searched(tmp_path, "fewshot-d2-20-fixed")
@@ -334,7 +331,7 @@ def test_few_shot_trials_share_encoder_and_reuse_cells(tmp_path, run_study):
 
     (tmp_path / "search" / "optuna.db").unlink()
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "blocks").rglob("*")}
-    again = run_study(*command, first=WITHOUT_REPORT)
+    again = run_study(*command)
     assert again.returncode == 0, again.stdout + again.stderr
     assert again.stdout.count("its cell was there") >= 1
     after = {path: path.stat().st_mtime_ns for path in (tmp_path / "blocks").rglob("*")}
@@ -347,8 +344,8 @@ def test_few_shot_trials_are_stopped_early_too(tmp_path, run_study):
     """A trial that learns nothing stops at a rung of the classifiers' own epochs."""
     command = ["search", "fewshot", "--preset", "smoke", "--labels", 20, "--latent-dims", 2,
                "--depths", 2, "--freeze", "full", "--epochs", 5, "--trials", 8, "--fresh", 1,
-               "--cpus-per-trial", 1, "--out", tmp_path]  # fmt: skip
-    ran = run_study(*command, first=WITHOUT_REPORT)
+               "--cpus-per-trial", 1, "--no-report", "--out", tmp_path]  # fmt: skip
+    ran = run_study(*command)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     content = json.loads((tmp_path / "search" / "fewshot-d2-20-full.json").read_text())
     assert (content["epochs"], content["rungs"]) == (5, [1, 3])
