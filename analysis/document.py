@@ -64,7 +64,7 @@ _TERM = re.compile(
     r"\b(" + "|".join(re.escape(word) for word in sorted(WORDS, key=len, reverse=True)) + r")\b"
 )
 
-EMBED_LIMIT = 1_500_000
+EMBED_LIMIT = 700_000
 """Most characters of an SVG or a CSV file within the page. A larger figure is a PNG there; a
 larger table is only a file beside the page."""
 

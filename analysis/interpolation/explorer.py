@@ -35,6 +35,8 @@ from trainables.networks import Autoencoder
 
 ALPHAS = tuple(step / 20 for step in range(21))
 """The weights of I₁'s code at which the slider stops."""
+MOST_DIMENSIONS = 16
+"""Most latent dimensions of the explorer, evenly spaced among the study's. Each takes 80 kB."""
 EXAMPLES = 3
 """Pairs of test images offered for each pair of classes: the first of the scorecard."""
 GRID = 25
@@ -60,22 +62,22 @@ SCORES = {
 
 
 def content(results: Results, judges: Judges, scorecard: pd.DataFrame) -> dict[str, Any]:
-    """The values of the template `explorer.html.j2`, from replicate 0 of each latent dimension.
+    """The values of the template `explorer.html.j2`, from replicate 0 of the cells of `shown`.
 
     `scorecard` gives the scores over many image pairs. Parts that the study lacks (no d = 2, no
     test image of a class) are left out, and the page says so.
     """
-    cells = cells_by_dimension(results)
-    models = {d: results.first_autoencoder(cell) for d, cell in cells.items()}
+    models = {d: results.first_autoencoder(cell) for d, cell in shown(results).items()}
+    plane = cells_by_dimension(results).get(2)
     data = results.dataset
     pairs = [image_pairs(results, pair) for pair in pairs_of(results)]
     replicates = scorecard.groupby("latent_dim")["replicate"].nunique()
     return {
-        "dims": list(cells),
+        "dims": list(models),
         "data": {
             "alphas": ALPHAS,
             "pairs": [lines_of(models, images, judges, data) for images in pairs],
-            "map": map_of(results, models[2], judges) if 2 in models else None,
+            "map": plane and map_of(results, results.first_autoencoder(plane), judges),
             "classes": data.classes,
             "colours": [COLOURS[n % len(COLOURS)] for n in range(len(data.classes))],
             "size": picture_size(data.image_shape[1:]),
@@ -88,10 +90,17 @@ def content(results: Results, judges: Judges, scorecard: pd.DataFrame) -> dict[s
     }
 
 
+def shown(results: Results) -> dict[int, str]:
+    """The explorer's latent dimensions, at most `MOST_DIMENSIONS`, and their cells."""
+    cells = list(cells_by_dimension(results).items())
+    count = min(len(cells), MOST_DIMENSIONS)
+    return dict(cells[at] for at in np.linspace(0, len(cells) - 1, count).astype(int))
+
+
 def readings(data: Mapping[str, Any], cells: Mapping[int, str]) -> pd.DataFrame:
     """Table of the judges' readings of every picture of the lines.
 
-    `data` is `content(…)["data"]`, `cells` the cell of each latent dimension.
+    `data` is `content(…)["data"]`, `cells` is `shown(…)`.
 
     Columns `pair`, `images` (which example), `latent_dim` ("pixel blend" without a model),
     `alpha`, `class`, `percent` (its probability), `percent_first`, `percent_second` (the

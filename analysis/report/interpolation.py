@@ -54,7 +54,7 @@ def write(document: Document, results: Results) -> None:
     document.heading("Explore")
     content = explorer.content(results, judges, scorecard)
     document.explorer(content)
-    readings = explorer.readings(content["data"], interpolation.cells_by_dimension(results))
+    readings = explorer.readings(content["data"], explorer.shown(results))
     document.download("interpolation_explorer", readings, "All the readings")
 
 

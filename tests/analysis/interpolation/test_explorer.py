@@ -293,3 +293,16 @@ def test_readings_match_the_pictures(small_results, judges, table):
     assert rows["percent_first"].to_numpy() == pytest.approx(100 * probabilities[:, 5], abs=0.51)
     assert set(rows["cells"]) == {cells[d]}
     assert set(found.query("latent_dim == 'pixel blend'")["cells"]) == {"none: images"}
+
+
+def test_many_dimensions_are_thinned_out_evenly(small_results, judges, table, monkeypatch):
+    monkeypatch.setattr(explorer, "MOST_DIMENSIONS", 3)
+    cells = {d: f"cell of {d}" for d in range(3, 13)}
+    monkeypatch.setattr(explorer, "cells_by_dimension", lambda results: cells)
+    assert explorer.shown(small_results) == {d: cells[d] for d in (3, 7, 12)}
+
+    monkeypatch.setattr(explorer, "cells_by_dimension", cells_by_dimension)
+    monkeypatch.setattr(explorer, "MOST_DIMENSIONS", 1)
+    content = explorer.content(small_results, judges, table)
+    assert content["dims"] == [2] and content["data"]["map"]
+    assert len(content["data"]["pairs"][0]["readings"]) == 2 * explorer.EXAMPLES
