@@ -99,10 +99,8 @@ def changes(table: pd.DataFrame, measures: Mapping[str, str]) -> pd.DataFrame:
                     "measure": name,
                     "without": both[0.0].mean(),
                     "mean": both[beta].mean(),
-                    **interval.columns("change"),
+                    **interval.columns("change", "n"),
                     "p": interval.p_value(),
-                    "n": interval.n,
-                    "interval": interval.kind,
                     "cells": " ".join(cells),
                 }
             )

@@ -68,11 +68,9 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
         lines.append(
             {
                 **{name: group[name].iloc[0] for name in ("loss", *NETWORK)},
-                **interval.columns("test_error"),
+                **interval.columns("test_error", "replicates"),
                 "median_error": group["test_median_error"].mean(),
                 "val_error": group["val_error"].mean(),
-                "interval": interval.kind,
-                "replicates": interval.n,
                 "cells": cell,
             }
         )
@@ -98,10 +96,8 @@ def differences(rows: pd.DataFrame) -> pd.DataFrame:
                 {
                     "loss": loss,
                     **dict(zip(NETWORK, network, strict=True)),
-                    **interval.columns("difference"),
+                    **interval.columns("difference", "pairs"),
                     "p": interval.p_value(),
-                    "interval": interval.kind,
-                    "pairs": interval.n,
                     "cells": f"{naive['cell'].iloc[0]} {other['cell'].iloc[0]}",
                 }
             )
@@ -155,10 +151,8 @@ def _by(table: pd.DataFrame, key: str) -> pd.DataFrame:
             {
                 "loss": loss,
                 key: value,
-                **interval.columns("error"),
+                **interval.columns("error", "replicates"),
                 "turned_over": group["turned_over"].mean(),
-                "replicates": interval.n,
-                "interval": interval.kind,
                 "cells": cell,
             }
         )

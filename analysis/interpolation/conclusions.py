@@ -182,10 +182,8 @@ def trends_by_measure(compared: Comparison) -> pd.DataFrame:
                 "speaks_for": speaks_for if p < LEVEL else "undecided",
                 f"at d = {least}": average[least],
                 f"at d = {most}": average[most],
-                **interval.columns("a_doubling"),
+                **interval.columns("a_doubling", "replicates"),
                 "p_holm": p,
-                "interval": interval.kind,
-                "replicates": interval.n,
                 "cells": cells,
             }
         )

@@ -76,11 +76,9 @@ def change(
         lines.append(
             {
                 **dict(zip(per, values, strict=True)),
-                **interval.columns("percent"),
+                **interval.columns("percent", "n"),
                 "p": p,
-                "n": interval.n,
                 "negligible": small,
-                "interval": interval.kind,
                 "cells": " ".join(cells),
             }
         )

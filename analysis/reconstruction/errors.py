@@ -94,9 +94,7 @@ def summary(rows: pd.DataFrame, pca: pd.DataFrame) -> pd.DataFrame:
         lines.append(
             {
                 **{name: first[name] for name in ("latent_dim", *SETTING)},
-                **interval.columns("test_mse"),
-                "interval": interval.kind,
-                "replicates": interval.n,
+                **interval.columns("test_mse", "replicates"),
                 "val_mse": group["val_mse"].mean(),
                 "parameters": first["parameters"],
                 "train_seconds": group["train_seconds"].mean(),

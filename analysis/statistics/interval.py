@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -89,9 +90,10 @@ class Interval:
             return ""
         return f" ({', '.join(filter(None, [self.kind, also]))}, n = {self.n})"
 
-    def columns(self, estimate: str) -> dict[str, float]:
-        """Columns of a table: the estimate, under this name, and the bounds `low` and `high`."""
-        return {estimate: self.estimate, "low": self.low, "high": self.high}
+    def columns(self, estimate: str, n: str) -> dict[str, Any]:
+        """Columns of a table: estimate and n under these names, `low`, `high` and `interval`."""
+        bounds = {estimate: self.estimate, "low": self.low, "high": self.high}
+        return {**bounds, n: self.n, "interval": self.kind}
 
     def mapped(self, function: Callable[[float], float]) -> Interval:
         """The interval of an increasing function of the quantity."""

@@ -74,9 +74,7 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
         lines.append(
             {
                 **{name: first[name] for name in place},
-                **interval.columns("test_accuracy"),
-                "interval": interval.kind,
-                "replicates": interval.n,
+                **interval.columns("test_accuracy", "replicates"),
                 "encoders": group["encoder_replicate"].nunique(),
                 "cells": cell,
             }
@@ -143,11 +141,9 @@ def differences(rows: pd.DataFrame, first: str = "fixed", second: str = "full") 
         lines.append(
             {
                 **dict(zip(keys, values, strict=True)),
-                **interval.columns("difference"),
+                **interval.columns("difference", "pairs"),
                 "p": interval.p_value(),
                 "probability": float(np.heaviside(pairs["difference"], 0.5).mean()),
-                "interval": interval.kind,
-                "pairs": interval.n,
                 "cells": " ".join([pairs["cell_1"].iloc[0], pairs["cell_2"].iloc[0]]),
             }
         )
@@ -205,10 +201,8 @@ def against(
                     "arm": arm,
                     "reference": reference,
                     "labels": labels,
-                    **interval.columns("difference"),
+                    **interval.columns("difference", "pairs"),
                     "p": p,
-                    "interval": interval.kind,
-                    "pairs": interval.n,
                     "negligible": small,
                     "cells": " ".join(sorted(set(of_pair["cell"]))),
                 }
@@ -255,11 +249,9 @@ def arms_table(rows: pd.DataFrame, dataset: str) -> pd.DataFrame:
                     "name": name_of(arm),
                     "labels": labels,
                     **dict(zip(where, chosen, strict=True)),
-                    **interval.columns("test_accuracy"),
-                    "n": interval.n,
+                    **interval.columns("test_accuracy", "n"),
                     "target": target,
                     "verdict": judged(interval.low, interval.high, target),
-                    "interval": interval.kind,
                     "cells": " ".join(sorted(set(group["cell"]))),
                 }
             )

@@ -65,9 +65,7 @@ def baseline_summary(table: pd.DataFrame) -> pd.DataFrame:
             {
                 "classifier": classifier,
                 "labels": labels,
-                **interval.columns("test_accuracy"),
-                "subsets": interval.n,
-                "interval": interval.kind,
+                **interval.columns("test_accuracy", "subsets"),
                 "cells": "none: pixels",
             }
         )

@@ -124,9 +124,7 @@ def gain_of_unlabelled(rows: pd.DataFrame) -> pd.DataFrame:
                 "labels": labels,
                 "with": group["arm"].iloc[0],
                 "without": group["arm_without"].iloc[0],
-                **interval.columns("difference"),
-                "interval": interval.kind,
-                "pairs": interval.n,
+                **interval.columns("difference", "pairs"),
                 "cells": " ".join([group["cell"].iloc[0], group["cell_without"].iloc[0]]),
             }
         )

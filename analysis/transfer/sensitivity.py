@@ -55,12 +55,10 @@ def _line(rows: pd.DataFrame, **setting: object) -> list[dict[str, object]]:
     line = {
         "latent_dim": pairs["latent_dim"].iloc[0],
         **setting,
-        **interval.columns("difference"),
+        **interval.columns("difference", "pairs"),
         "p": interval.p_value(),
-        "pairs": interval.n,
         "fixed": one["val_accuracy"].mean(),
         "full": two["val_accuracy"].mean(),
-        "interval": interval.kind,
         "cells": f"{one['cell'].iloc[0]} {two['cell'].iloc[0]}",
     }
     return [line]

@@ -447,8 +447,8 @@ def at_other_steps(gains):
 def test_sensitivity_has_corrected_p_values_beside_p():
     table = transfer.sensitivity(at_other_steps([0.02, 0.03, 0.04]))
     assert list(table) == [
-        "latent_dim", "varied", "value", "labels", "difference", "low", "high", "p", "p_holm",
-        "pairs", "fixed", "full", "interval", "cells",
+        "latent_dim", "varied", "value", "labels", "difference", "low", "high", "pairs", "interval",
+        "p", "p_holm", "fixed", "full", "cells",
     ]  # fmt: skip
     tested = stats.ttest_1samp([0.02, 0.03, 0.04], 0)
     assert table["varied"].tolist() == ["steps", "steps", "tuned"]
