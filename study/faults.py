@@ -1,4 +1,4 @@
-"""Faults that end a trial, and which of them are worth another try."""
+"""Faults that end a trial. What follows a fault is in `queue.Queue.retry`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from study.errors import StoreError
 
 TRIES = 4
-"""Tries of a block whose worker dies each time: the block itself may be the cause."""
+"""Tries of a block whose worker dies each time, for want of memory or otherwise."""
 
 HOST_LOSSES = 3
 """Losses in a row that exclude a host."""

@@ -3,8 +3,8 @@
 Every experiment is a package with two modules:
 
     settings   the frozen dataclass `Config`, the complete, validated configuration of a cell; and
-               `VERSION`, raised when the same configuration starts to give other numbers. Imports
-               no torch: planning 100,000 cells takes no longer than importing torch would.
+               `VERSION`, raised when the same configuration starts to give other or more numbers.
+               Imports no torch: planning 100,000 cells takes no longer than importing torch would.
     train      the function `train(config, replicates, data, report, parent)`, which returns a
                `trainables.contract.Outcome`; also `Config` and `VERSION`. If `train` has
                parameters `checkpoint` or `score_after`, they are passed by name.

@@ -26,6 +26,7 @@ from analysis.transfer.arms import (
     setting_words,
 )
 from study.words import counted
+from trainables.fewshot.settings import HEADS, ON_ALL_IMAGES
 
 COMPARED = (("fixed", "full"), ("full", "scratch"))
 """The pairs of arms that the assignment asks about."""
@@ -162,7 +163,7 @@ def budget(rows: pd.DataFrame) -> str:
 
     Empty if no such arm takes all labels at once.
     """
-    networks = rows[rows["freeze"].isin(["fixed", "full", "scratch", "lp-ft", "supervised"])]
+    networks = rows[~rows["freeze"].isin([*ON_ALL_IMAGES, *HEADS])]
     networks = networks[networks["asked_batch_size"] == 0]
     if networks.empty:
         return ""
