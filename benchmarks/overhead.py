@@ -19,8 +19,9 @@ from safetensors.torch import save_file
 from benchmarks.commands import assignment, run
 from benchmarks.measure import Line, Options, Sample, Stratum, extrapolate
 from benchmarks.our_tune import planned_cells
-from study.experiments import AUTOENCODER, FEWSHOT, PRESETS, Experiment
+from study.experiments import AUTOENCODER, FEWSHOT, Experiment
 from study.grid import Cell, override, plan, record
+from study.presets import NAMED
 from study.store import Store
 from trainables.data import default_data_dir, load
 from trainables.fewshot.settings import HEADS
@@ -159,7 +160,7 @@ def compute(options: Options, groups: list[list[Cell]], dataset: str, folder: Pa
 def few_shot_grid(options: Options) -> tuple[str, list[Experiment]]:
     """The dataset and the quick preset's few-shot grid, with one cell of encoders per latent
     dimension. The dataset is full MNIST (`mnist-5k` in tests)."""
-    preset = PRESETS["smoke" if options.tiny else "quick"]
+    preset = NAMED["smoke" if options.tiny else "quick"]
     encoder_settings = dict(preset.fixed["autoencoder"])
     depths = preset.axes["fewshot"]["depth"] if options.tiny else FEWSHOT.axes["depth"]
     if not options.tiny:

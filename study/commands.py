@@ -26,7 +26,6 @@ from study.resources import Resources
 from study.run import (
     Study,
     Until,
-    finished_blocks,
     ids,
     run,
     write_report,
@@ -162,7 +161,9 @@ def command_plan(arguments: argparse.Namespace) -> int:
     damaged = store.verify(ids(groups))
     for block, reason in damaged.items():
         console.print(f"{block.name} is {reason}; `study run` computes it again")
-    finished = finished_blocks(store, damaged)
+    finished = store.blocks()
+    for block in damaged:
+        finished[block.cell] = [r for r in finished[block.cell] if r != block.replicates]
     missing = study.show_plan(groups, finished, damaged)
     cpus, asked = counted(arguments.cpus_per_trial, "CPU"), arguments.gpus_per_trial
     gpus = "a share of a GPU where there is one" if asked == "auto" else counted(asked, "GPU")
@@ -235,7 +236,9 @@ def command_export(arguments: argparse.Namespace) -> int:
     store.plan()
     console.print("choosing models by validation images, and training classifiers again …")
     try:
-        lines = reporting.export(store.address, out, arguments.data_dir)
+        lines = reporting.once(
+            "exports the models", "analysis.export:write", store.address, out, arguments.data_dir
+        )
     except reporting.Killed as error:
         console.print(f"failed: {error}", style="red")
         return FAILED
@@ -263,7 +266,7 @@ def command_compare(arguments: argparse.Namespace) -> int:
         raise BadInput("--out", out, "holds a study; give a folder for the comparison alone")
     started = time.monotonic()
     try:
-        page = reporting.compare(compared, out)
+        page = reporting.once("compares the studies", "analysis.compare:write", compared, out)
     except OSError as error:
         reason = f"the comparison can't be written ({error.strerror})"
         raise BadInput("--out", out, reason) from error

@@ -6,7 +6,7 @@ import io
 import signal
 import sys
 from contextlib import suppress
-from typing import IO, TextIO, cast
+from typing import IO, Any, TextIO, cast
 
 from rich.console import Console
 
@@ -14,15 +14,14 @@ from study.signals import Interrupted
 from study.words import printable
 
 
-class Output(io.TextIOBase):
+class Output:
     """Stream that raises `Interrupted` when it can no longer be written to."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
 
-    @property
-    def encoding(self) -> str:  # type: ignore[override]  # a mere annotation there
-        return self.stream.encoding
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
 
     def write(self, text: str) -> int:
         try:
@@ -35,12 +34,6 @@ class Output(io.TextIOBase):
             self.stream.flush()
         except OSError:
             raise Interrupted(signal.SIGPIPE) from None
-
-    def isatty(self) -> bool:
-        return self.stream.isatty()
-
-    def fileno(self) -> int:
-        return self.stream.fileno()
 
 
 def console() -> Console:

@@ -1,4 +1,4 @@
-"""The registry of experiments, studies and presets.
+"""The registry of experiments and studies; presets are in `study.presets`.
 
 An experiment is a trainable, its grid axes, its fixed settings and the experiment it builds on.
 To add one: write a module under `trainables/` (see that package's docstring), and add an entry
@@ -318,73 +318,6 @@ class Preset:
         for dim, recipe in self.recipes.get(experiment.name, {}).items():
             recipes[dim] = {**recipes.get(dim, {}), **recipe}
         return recipes
-
-
-PRESETS: dict[str, Preset] = {
-    "smoke": Preset(
-        "seconds, for tests: two latent dimensions, one epoch; the numbers mean nothing",
-        dataset="mnist-5k",
-        axes={
-            "autoencoder": {"latent_dim": (2, 8), "depth": (2,), "batch_size": (64,)},
-            "fewshot": {"latent_dim": (2, 8), "depth": (2,), "labels": (20, 40)},
-            "supervised": {"labels": (20, 40)},
-        },
-        fixed={
-            "autoencoder": {"epochs": 1, "width": 4, "replicates": 2, "contrastive_updates": 7},
-            "fewshot": {"epochs": 10, "width": 4, "replicates": 2, "pseudo_epochs": 1},
-            "supervised": {"epochs": 10, "width": 4, "replicates": 2},
-            "rotation": {"epochs": 1, "width": 4, "depth": 2, "replicates": 2},
-        },
-    ),
-    "quick": Preset(
-        "the default: the whole grid in minutes on two cores",
-        dataset="mnist-5k",
-        fixed={
-            "autoencoder": {
-                # Muon is as good in 4 epochs as AdamW at 0.01 in 5 (docs/benchmarks.md). That
-                # isn't known for all of MNIST, below.
-                "epochs": 4,
-                "optimiser": "muon",
-                "learning_rate": 0.02,
-                "replicates": 4,
-                "contrastive_updates": 200,
-            },
-            # Every arm takes the same steps. With 200 of them, each arm gains at most 1.3 points
-            # more (validation images, d = 14, 20 and 160 labels, n = 4): `steps` checks it.
-            "fewshot": {"epochs": 100, "replicates": 8},
-            "supervised": {"epochs": 100, "replicates": 8},
-            "rotation": {"epochs": 12, "replicates": 6},
-        },
-        large={
-            "autoencoder": {
-                "epochs": 1,
-                "replicates": 3,
-                "optimiser": "adamw",
-                "learning_rate": 0.01,
-                "contrastive_updates": 500,
-            },
-            "fewshot": {"epochs": 200, "encoders": 3},
-            "supervised": {"epochs": 200},
-            "rotation": {"epochs": 2, "replicates": 4},
-        },
-    ),
-    "full": Preset(
-        "MNIST, more replicates and epochs: for GPUs or patience",
-        dataset="mnist",
-        axes={"autoencoder": {"batch_size": (32, 64)}},
-        fixed={
-            "autoencoder": {
-                "epochs": 20,
-                "replicates": 10,
-                "width": 32,
-                "contrastive_updates": 2000,
-            },
-            "fewshot": {"epochs": 300, "replicates": 20, "width": 32},
-            "supervised": {"epochs": 300, "replicates": 20},
-            "rotation": {"epochs": 20, "replicates": 10, "width": 32},
-        },
-    ),
-}
 
 
 def members(name: str) -> list[Experiment]:

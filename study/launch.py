@@ -50,10 +50,8 @@ OTHER_HOST_SECONDS = 60.0
 def resources_of(config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
     """The resources of the trial with this configuration."""
     bundle = {"CPU": config["cpus"], "GPU": config["gpus"]}
-    if not config["avoid"]:
-        return tune.PlacementGroupFactory([bundle])
-    selector = {"ray.io/node-id": f"!in({config['avoid']})"}
-    return tune.PlacementGroupFactory([bundle], bundle_label_selector=[selector])
+    avoid = [{"ray.io/node-id": f"!in({config['avoid']})"}] if config["avoid"] else None
+    return tune.PlacementGroupFactory([bundle], bundle_label_selector=avoid)
 
 
 @dataclass(frozen=True)
@@ -369,10 +367,8 @@ def diagnosis(error: Exception | None) -> TrialFailed:
 def node_of(error: BaseException | None) -> str:
     """Id of a dead worker's node, from the address in Ray's message; empty if unknown."""
     found = re.search(r"\bip: (\S+)", str(error))
-    for node in ray.nodes() if found else ():
-        if found and node["NodeManagerAddress"] == found[1]:
-            return str(node["NodeID"])
-    return ""
+    nodes = ray.nodes() if found else ()
+    return next((n["NodeID"] for n in nodes if found and n["NodeManagerAddress"] == found[1]), "")
 
 
 class TrialEvents(tune.Callback):

@@ -32,7 +32,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from study.experiments import EXPERIMENTS, PRESETS, Experiment, Preset
+from study.experiments import EXPERIMENTS, Experiment, Preset
 from study.words import printable
 from trainables.contract import ConfigError
 from trainables.data import NAMES, is_source
@@ -214,8 +214,11 @@ def _toml(value: Any) -> str:
     return json.dumps(content, ensure_ascii=False).replace("\x7f", r"\u007f")
 
 
-NAMED: dict[str, Preset] = {**PRESETS, "best": read(Path(__file__).with_name("best.toml"))}
-"""All presets that have a name. The file of `best` says how it was found."""
+NAMED: dict[str, Preset] = {
+    name: read(Path(__file__).with_name(f"{name}.toml"))
+    for name in ("smoke", "quick", "full", "best")
+}
+"""All presets that have a name. Their files say why."""
 
 
 @cache

@@ -12,7 +12,6 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
-    TextColumn,
     TimeElapsedColumn,
 )
 
@@ -62,14 +61,8 @@ class StudyProgress(Listener):
         """The experiment of the latest event."""
         self.live: Progress | None = None
         if console.is_terminal and not console.is_dumb_terminal:
-            self.live = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                TextColumn("{task.fields[state]}"),
-                console=console,
-            )
+            columns = "{task.description}", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+            self.live = Progress(*columns, "{task.fields[state]}", console=console)
             self.bar = self.live.add_task("blocks", total=queue.total, state="starting")
             self.live.start()
 

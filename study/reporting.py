@@ -15,7 +15,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import chdir, contextmanager, suppress
@@ -160,17 +160,13 @@ def _grow(folder: str, progress: str, interval: float, may_prepare: bool) -> tup
     return written - started, time.process_time() - written
 
 
-def export(folder: Path | str, out: Path, data_dir: Path | None) -> list[str]:
-    """Write the best models of the results in a folder or a bucket into the folder `out`.
+def once(task: str, function: str, *arguments: object) -> Any:
+    """Call a function by its name, `module:function`, in a process of its own that `task`s.
 
-    Returns a line on each.
-
-    Raises what `analysis.export.write` does, and `Killed`.
+    Raises what the function does, and `Killed`.
     """
     with ReportProcess() as process:
-        return process.call(
-            "exports the models", _call, "analysis.export:write", folder, out, data_dir
-        )
+        return process.call(task, _call, function, *arguments)
 
 
 def open_questions(folder: Path | str, matters: float, process: ReportProcess) -> list[Question]:
@@ -180,15 +176,6 @@ def open_questions(folder: Path | str, matters: float, process: ReportProcess) -
     """
     questions = "analysis.decisions:open_questions"
     return process.call("reads the results", _call, questions, folder, matters)
-
-
-def compare(folders: Sequence[Path | str], out: Path) -> Path:
-    """Write a page that compares the studies in these folders; return its path.
-
-    Raises what `analysis.compare.write` does, and `Killed`.
-    """
-    with ReportProcess() as process:
-        return process.call("compares the studies", _call, "analysis.compare:write", folders, out)
 
 
 class ReportProcess(Executor):

@@ -17,7 +17,7 @@ from study import reporting
 from study.console import print_error
 from study.errors import BAD_INPUT, DONE, FAILED, DataMissing, StoreError
 from study.experiments import Experiment, Selection
-from study.grid import Cell, distinct, gaps, record, with_replicates
+from study.grid import Cell, distinct, record, with_replicates
 from study.signals import as_interrupted
 from study.store import Block, Store
 from study.store.lock import Hold, exclusive_lock
@@ -205,14 +205,6 @@ def ids(groups: Sequence[Sequence[Cell]]) -> list[str]:
     return [cell.id for cell in distinct(groups)]
 
 
-def finished_blocks(store: Store, damaged: Mapping[Block, str]) -> dict[str, list[range]]:
-    """Replicates of the finished blocks that aren't damaged, by cell."""
-    finished = store.blocks()
-    for block in damaged:
-        finished[block.cell] = [r for r in finished[block.cell] if r != block.replicates]
-    return finished
-
-
 def run(study: Study, groups: Sequence[Sequence[Cell]]) -> int:
     """Compute the missing replicates of these cells and write the report; return the exit code."""
 
@@ -294,26 +286,21 @@ def write_report(
     `damaged` is the result of `Store.verify`; blocks aren't verified again. `data_dir` is where the
     images are now, if the user says.
     """
-    finished, failures = finished_blocks(store, damaged), store.failures()
-    reasons = {block.cell: why for block, why in damaged.items()}
-    cells = [(each["name"], cell) for each in plan["experiments"] for cell in each["cells"]]
-    unfinished = [
-        (name, cell["id"])
-        for name, cell in cells
-        if gaps(cell["replicates"], finished.get(cell["id"], ()))
-    ]
-    code = FAILED if unfinished else DONE
+    from analysis.stamp import missing_cells
+
+    missing = missing_cells(store, plan, damaged)
+    cells = sum(len(planned["cells"]) for planned in plan["experiments"])
+    code = FAILED if missing else DONE
     if process is None:
         console.print(
             f"no report is written; `study report {shlex.quote(shown(store.address))}` does"
         )
-    elif len(unfinished) < len(cells):
+    elif len(missing) < cells:
         code = max(code, _report(store, console, damaged, process, data_dir))
     else:
         console.print("no cell is finished, so there is no report")
-    for name, cell in unfinished:
-        why = reasons.get(cell) or failures.get(cell, {}).get("reason", "missing")
-        console.print(f"failed: {name} {cell}: {why}", style="red")
+    for cell in missing:
+        console.print(f"failed: {cell['experiment']} {cell['cell']}: {cell['reason']}", style="red")
     return code
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -44,8 +43,6 @@ for number in range(torch.cuda.device_count()):
 class Facts:
     """Facts about one node."""
 
-    host: str
-    """Its name."""
     packages: Mapping[str, str]
     """Versions of Python and of the packages that numbers depend on."""
     code: str
@@ -65,7 +62,6 @@ class Facts:
 def facts(results: str, mark: str, has_gpus: bool) -> Facts:
     """Facts about the node that this runs on; `mark` is the driver's file in `results`."""
     return Facts(
-        host=platform.node(),
         packages=packages(),
         code=sources("study", "trainables"),
         gpus=gpu_names() if has_gpus else (),
@@ -85,11 +81,7 @@ def gpu_names() -> tuple[str, ...]:
     """Names of all GPUs that torch sees on this node, not only those given to this process."""
     environment = {k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"}
     said = subprocess.run(
-        [sys.executable, "-c", NAMES_OF_GPUS],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
+        [sys.executable, "-c", NAMES_OF_GPUS], env=environment, capture_output=True, text=True
     )
     return tuple(said.stdout.splitlines())
 

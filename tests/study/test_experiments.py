@@ -9,7 +9,6 @@ from study.command_line.parser import parser
 from study.experiments import (
     AUTOENCODER,
     EXPERIMENTS,
-    PRESETS,
     STUDIES,
     larger_batches,
     members,
@@ -21,7 +20,7 @@ from trainables.contract import Outcome
 from trainables.fewshot.settings import FREEZE, PRETRAINING
 from trainables.own import trainable_part
 
-TRAINABLE = [(name, preset) for name in EXPERIMENTS for preset in PRESETS]
+TRAINABLE = [(name, preset) for name in EXPERIMENTS for preset in NAMED]
 
 
 def adjusted(study, preset):
@@ -178,10 +177,10 @@ def test_an_experiment_keeps_the_contract_of_trainables(name):
         assert set(experiment.parent_settings) <= settings_of(experiment) & settings_of(needed)
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", NAMED)
 def test_preset_changes_existing_settings_only(name):
     """A setting that an experiment lacks would be left out silently."""
-    preset = PRESETS[name]
+    preset = NAMED[name]
     for changes in (preset.axes, preset.fixed, preset.large):
         for experiment, settings in changes.items():
             assert set(settings) <= settings_of(EXPERIMENTS[experiment]) | {"replicates"}
@@ -189,7 +188,7 @@ def test_preset_changes_existing_settings_only(name):
         assert set(axes) <= set(EXPERIMENTS[experiment].axes)
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", NAMED)
 @pytest.mark.parametrize("study", [*STUDIES, *EXPERIMENTS])
 def test_every_preset_of_every_study_makes_a_grid(study, preset):
     experiments = adjusted(study, preset)
@@ -200,7 +199,7 @@ def test_every_preset_of_every_study_makes_a_grid(study, preset):
 
 
 def test_few_shot_adds_no_autoencoders_to_the_grid():
-    for preset in PRESETS:
+    for preset in NAMED:
         autoencoders = plan(adjusted("autoencoder", preset), "0" * 16)[0]
         with_few_shot = plan(adjusted("fewshot", preset), "0" * 16)[0]
         assert [cell.id for cell in with_few_shot] == [cell.id for cell in autoencoders]

@@ -16,7 +16,7 @@ from study.store import Store
 from trainables.data import WHOLE
 
 HERE = Facts(
-    host="head", packages={"python": "3.12.1", "torch": "2.15.0"}, code="abc", gpus=(),
+    packages={"python": "3.12.1", "torch": "2.15.0"}, code="abc", gpus=(),
     token=True, token_is_private=True, storage="", clock=1000.0,
 )  # fmt: skip
 WORKER = {"Resources": {"CPU": 8.0, "GPU": 2.0}}

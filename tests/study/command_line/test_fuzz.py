@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from study.command_line.options import OPTION_OF, select
 from study.command_line.parser import parser
 from study.errors import BadInput
-from study.experiments import EXPERIMENTS, PRESETS, STUDIES
+from study.experiments import EXPERIMENTS, STUDIES
 from study.grid import plan
+from study.presets import NAMED
 from trainables.contract import ConfigError
 
 FUZZ = settings(
@@ -24,7 +25,7 @@ FUZZ = settings(
 
 WORDS = st.one_of(
     st.sampled_from([
-        "plan", "run", "report", "export", "check", *STUDIES, *EXPERIMENTS, *PRESETS,
+        "plan", "run", "report", "export", "check", *STUDIES, *EXPERIMENTS, *NAMED,
         *OPTION_OF.values(), "--preset", "--dataset", "--data-dir", "--out", "--address",
         "--cpus-per-trial", "--gpus-per-trial", "--help", "--", "-", "mnist-5k", "local", "auto",
         "fixed", "1e400", "nan", "-1", "0", "10", "2.5", "1_0", "٣", "host:99", ":", "a:b:1",

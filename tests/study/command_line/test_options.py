@@ -16,8 +16,9 @@ from study.__main__ import main
 from study.command_line.options import fitting, select
 from study.command_line.parser import parser
 from study.errors import BadInput
-from study.experiments import EXPERIMENTS, PRESETS, STUDIES
+from study.experiments import EXPERIMENTS, STUDIES
 from study.grid import plan
+from study.presets import NAMED
 from study.store import Block, Store
 from trainables.contract import Outcome
 from trainables.data import Dataset, Split, load
@@ -84,7 +85,7 @@ def test_help_mentions_every_option(command, mentioned, capsys):
     for option in mentioned:
         assert option in captured.out
     if "--preset" in mentioned:
-        for name in [*PRESETS, *STUDIES, *EXPERIMENTS]:
+        for name in [*NAMED, *STUDIES, *EXPERIMENTS]:
             assert name in captured.out
 
 
@@ -244,7 +245,7 @@ def test_options_override_a_presets_axes_and_settings():
 
 
 def test_large_datasets_take_the_presets_settings_for_them(large_data):
-    large = PRESETS["quick"].large["autoencoder"]
+    large = NAMED["quick"].large["autoencoder"]
     assert large
     chosen = selected("assignment", data=large_data)["autoencoder"]
     assert {**chosen.fixed, "replicates": chosen.replicates}.items() >= large.items()

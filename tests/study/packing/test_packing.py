@@ -8,11 +8,12 @@ import pandas as pd
 import pytest
 import torch
 
-from study.experiments import EXPERIMENTS, FEWSHOT, PRESETS
+from study.experiments import EXPERIMENTS, FEWSHOT
 from study.grid import override, plan
 from study.packing import gpu
 from study.packing.measure import TOO_MUCH, Probe, measure_peaks, probe_of
 from study.packing.share import Hardware, describe, largest, share_of, trials_of, trials_per_gpu
+from study.presets import NAMED
 from study.queue import Task
 from trainables.contract import Outcome
 
@@ -109,7 +110,7 @@ def test_probe_changes_only_the_number_of_epochs(name):
     assert short
     assert set(short) <= {"epochs"}
     assert set(short.values()) == {1}
-    for preset in PRESETS.values():
+    for preset in NAMED.values():
         for task in tasks_of(override(experiment, {}, preset.fixed.get(name, {}))):
             probe = probe_of(task.cell, task.replicates)
             assert probe.config == {**task.cell.config, **short}
