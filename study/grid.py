@@ -135,18 +135,19 @@ def lay_out(
     Raises `trainables.contract.ConfigError` for the first cell that is out of bounds.
     """
     by_name = {experiment.name: experiment for experiment in experiments}
-    groups: dict[str, dict[Settings, Cell]] = {experiment.name: {} for experiment in experiments}
+    groups: dict[str, dict[Cell, None]] = {experiment.name: {} for experiment in experiments}
     # The key is the trainable, not the experiment: two experiments share a cell that both have.
     cells: dict[tuple[str, Settings], Cell] = {}
     # Many cells have the same parent, which depends only on the settings that they share.
     parents: dict[tuple[Any, ...], Cell] = {}
 
     def add(experiment: Experiment, settings: Settings, replicates: int) -> Cell:
-        key = experiment.trainable, settings
-        if key not in cells:
+        key = experiment.trainable, settings  # its hash takes 1 µs
+        cell = cells.get(key)
+        if cell is None:
             parent = parent_of(experiment, settings)
-            cells[key] = Cell(experiment, settings, parent, replicates)
-        cell = groups[experiment.name][settings] = cells[key]
+            cell = cells[key] = Cell(experiment, settings, parent, replicates)
+        groups[experiment.name][cell] = None
         with_replicates(cell, replicates)
         return cell
 
@@ -165,7 +166,7 @@ def lay_out(
         if asked is None or experiment.name in asked:
             for settings in settings_of(experiment):
                 add(experiment, settings, experiment.replicates)
-    return [list(groups[experiment.name].values()) for experiment in experiments]
+    return [list(groups[experiment.name]) for experiment in experiments]
 
 
 def distinct(groups: Sequence[Sequence[Cell]]) -> list[Cell]:
@@ -217,6 +218,8 @@ def check_data(groups: Sequence[Sequence[Cell]], data: Dataset) -> None:
 
 def gaps(wanted: int, finished: Sequence[range]) -> list[range]:
     """Ranges of the replicates in 0 … `wanted` - 1 that are in none of the `finished` ranges."""
+    if not finished:
+        return [range(wanted)] if wanted else []
     if len(finished) == 1 and finished[0].start == 0 and finished[0].stop >= wanted:
         return []
     there = set().union(*finished)
