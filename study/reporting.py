@@ -49,8 +49,7 @@ PAGES_SHARE = 0.02
 
 AHEAD_SHARE = 0.05
 """Largest share of the machine's cores, since the first page, that is spent on the report in
-advance. A quick study's report then takes 20 s instead of 54 (two slow cores)."""
-
+advance. A quick study's report then takes 7 s, not 36 (two slow cores)."""
 
 PATIENCE = 20.0
 """Seconds that a report waits for a page that is being written. What the page prepares is part of
@@ -161,9 +160,9 @@ def _grow(folder: str, progress: str, interval: float, may_prepare: bool) -> tup
 
 
 def once(task: str, function: str, *arguments: object) -> Any:
-    """Call a function by its name, `module:function`, in a process of its own that `task`s.
+    """Call a function by its name, `module:function`, in a process of its own.
 
-    Raises what the function does, and `Killed`.
+    Raises what the function does, and `Killed`, which says that the process that `task` has ended.
     """
     with ReportProcess() as process:
         return process.call(task, _call, function, *arguments)
