@@ -9,6 +9,7 @@ from benchmarks.__main__ import QUESTIONS, main
 from benchmarks.limit import bytes_of, flops_of
 from benchmarks.machine import copy_rate, matmul_rate
 from benchmarks.measure import Options
+from trainables.data import load
 
 CPU = torch.device("cpu")
 QUIET = Options(repeats=1, tiny=True, say=lambda text: None)
@@ -64,6 +65,13 @@ def test_every_workload_has_a_line(module):
 
 
 @pytest.mark.slow
+def test_best_preset_is_trained_whole_only_if_that_is_short(monkeypatch):
+    monkeypatch.setattr(gpu_check, "is_late", lambda: False)
+    monkeypatch.setattr(gpu_check, "BEST_SECONDS", 0.0)
+    found = gpu_check.best_cell(load("digits"), 1)
+    assert found["epochs"] == 15 and "all epochs, s" not in found
+
+
 def test_study_is_compared_with_the_best_number_of_processes(monkeypatch):
     """On a CPU: the same code except for the device."""
     monkeypatch.setattr(gpu_check, "is_late", lambda: False)  # the clock runs from the import on
