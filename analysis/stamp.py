@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from study.provenance import sources
+from study.provenance import packages, sources
 from study.store import Block, Store
 
 
@@ -54,12 +54,13 @@ def missing_cells(
 def stamp(
     plan: Mapping[str, Any], missing: list[dict[str, str]], searches: Mapping[str, Any]
 ) -> str:
-    """A hash of all that a report depends on: the plan, missing cells, searches and the code.
+    """A hash of all that a report depends on: plan, missing cells, searches, code and packages.
 
     The command is left out: another command that asks for the same cells makes the same report.
     """
     asked = {key: value for key, value in plan.items() if key != "command"}
-    content = [asked, missing, searches, sources("analysis", "trainables")]
+    code = sources("analysis", "study", "trainables"), packages()
+    content = [asked, missing, searches, code]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 

@@ -89,7 +89,7 @@ def print_estimate(
         source = measured(rates, unknown, study, machine)
     found = forecast(tasks, machine.workers, rates)
     if found is None:
-        tell("how long: unknown, as nothing like some of them is finished or could be measured")
+        tell("how long: unknown, as some blocks resemble none that is finished or measured")
         return
     found = found.plus(START_SECONDS)
     tell(f"{found} on {machine.words}, then the report; {source}, 80 % range")

@@ -1,7 +1,7 @@
 """The registry of experiments and studies; presets are in `study.presets`.
 
 An experiment is a trainable, its grid axes, its fixed settings and the experiment it builds on.
-To add one: write a module under `trainables/` (see that package's docstring), and add an entry
+To add one, write a package under `trainables/` (see that package's docstring), and add an entry
 to `EXPERIMENTS` here.
 """
 

@@ -204,8 +204,7 @@ class ReportProcess(Executor):
             return self.submit(function, *arguments).result()
         except BrokenProcessPool as error:
             raise Killed(
-                f"the process that {task} has ended before it was done, as it does for want of "
-                "memory"
+                f"the process that {task} has ended before it was done, probably for lack of memory"
             ) from error
 
     def _is_idle(self, timeout: float) -> bool:

@@ -266,7 +266,9 @@ def add_until_decided(
             for cell in question.cells:
                 with_replicates(cells[cell], min(until.max_replicates, more))
         if sum(cell.replicates for cell in cells.values()) == before:
-            console.print("their replicates have failed, or are of no pair: no more are added")
+            console.print(
+                "no more are added: replicates failed, or have no partner in the other arm"
+            )
             return plan
         session.compute(name, list(cells.values()), study.store.blocks())
 

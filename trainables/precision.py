@@ -60,7 +60,7 @@ def computing_in(precision: str) -> Iterator[None]:
     """
     matmul: Any = torch.backends.cuda.matmul
     switches = {
-        # Partial sums too; which are added in bfloat16 would depend on the number of replicates.
+        # Partial sums stay float32: which are rounded would depend on the number of replicates.
         "bfloat16": [(matmul, "allow_bf16_reduced_precision_reduction", False)],
         "tf32": [(matmul, "allow_tf32", True), (torch.backends.cudnn, "allow_tf32", True)],
         "float32": [],  # as a GPU does after `pick_device`

@@ -28,8 +28,8 @@ def generators(
 ) -> list[torch.Generator]:
     """A generator for each of `replicates`.
 
-    CPU generators draw the same numbers on every machine. A GPU's (counter-based, Philox) draw
-    there, and draw others.
+    CPU generators draw the same numbers on every machine. GPU generators (counter-based, Philox)
+    draw on the GPU, and draw other numbers.
     """
     return [
         torch.Generator(device).manual_seed(seed_of(seed, replicate, purpose))

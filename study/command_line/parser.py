@@ -29,8 +29,8 @@ def parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     top = _Parser(
         prog="study",
-        description="A hyperparameter study of autoencoders and few-shot classifiers: what is "
-        "missing is computed by Ray Tune, what is there never again.",
+        description="A hyperparameter study of autoencoders and few-shot classifiers. Ray Tune "
+        "computes only the results that are missing.",
         epilog="exit code: 0 every replicate done; 1 something failed, the rest is kept and the "
         "report says which; 2 bad input, nothing started; 130 interrupted (Ctrl-C), 143 ended by "
         "SIGTERM, 129 by SIGHUP, 141 nobody reads the output: what is done is kept and the same "
@@ -124,7 +124,7 @@ def _add_search(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "name", type=types.one_of(list(SPACES), "experiment with a search space"),
         help="; ".join(spaces))
-    group = command.add_argument_group("budget, of which one at least, and how it is spent")
+    group = command.add_argument_group("budget (--trials, --minutes or both) and how it is spent")
     add = group.add_argument
     add("--trials", type=types.count, metavar="N",
         help="trials in all, those of earlier commands included")
@@ -137,8 +137,8 @@ def _add_search(command: argparse.ArgumentParser) -> None:
     add("--fix", type=types.setting, nargs="+", default=[], metavar="NAME=VALUE",
         help="settings that are not to be searched, or have no option of their own, as width=16")
     add("--fresh", type=types.count, default=5, metavar="N",
-        help="models of the best recipe, and of the one that was there before, on seeds that "
-        "chose nothing (default 5)")
+        help="models of the best recipe and of the starting recipe, trained on fresh seeds to "
+        "score them without selection bias (default 5)")
     add("--storage", metavar="URL",
         help="database of the trials, as SQLAlchemy names it, for optuna-dashboard (default: "
         "sqlite:///RESULTS/search/optuna.db)")

@@ -14,11 +14,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import correlation, redundancy, report
+from analysis import correlation, redundancy, report, stamp
 from analysis.report import sections
 from analysis.results import load
 from study import reporting
 from study.errors import StoreError
+from study.provenance import sources
 from study.store import Block, Store
 
 WITHOUT_CELLS = {"theory", "missing"}
@@ -235,6 +236,20 @@ def test_report_is_current_until_its_inputs_change(written, tmp_path, remove_cel
     (folder / "study.json").write_text(json.dumps(plan))
     remove_cell(folder, load(folder).cells("fewshot")[0])
     assert not report.is_current(folder, {})
+
+
+def test_report_of_other_code_or_packages_is_not_current(written, monkeypatch):
+    for package in ("analysis", "study", "trainables"):
+
+        def edited(*named, package=package):
+            return "edited" if package in named else sources(*named)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(stamp, "sources", edited)
+            assert not report.is_current(written, {}), package
+    assert report.is_current(written, {})
+    monkeypatch.setattr(stamp, "packages", lambda: {"torch": "0"})
+    assert not report.is_current(written, {})
 
 
 def test_the_provenance_is_at_the_foot(page, written):

@@ -9,8 +9,8 @@
 
 Images stay bytes: a trainable puts them on its device once, and converts each minibatch before its
 use. They are NumPy arrays, not tensors, because all workers of a node share Ray's one copy of an
-array. torch is imported only when images become tensors; pandas, scikit-learn and torchvision only
-when a source needs them. So planning takes no time.
+array. torch is imported only when images become tensors; pandas, pyarrow, Pillow and torchvision
+only when a source needs them. This keeps planning fast.
 """
 
 from trainables.data.dataset import DIGITS as DIGITS

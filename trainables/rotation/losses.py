@@ -2,7 +2,7 @@
 
 Every loss takes predictions and targets in degrees, of any size and sign, and returns one loss per
 element; the caller averages or sums. All but :func:`absolute_loss` have period 360 in both
-arguments. With delta the signed difference in [-180, 180), the gradients are
+arguments. With delta, the signed difference in [-180, 180), the losses are
 
 ==================== ======================== ==================== =============================
 name in ``LOSSES``   loss                     unit                 not differentiable at
