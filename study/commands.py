@@ -23,13 +23,7 @@ from study.limits import cores
 from study.own import register_installed
 from study.presets import find
 from study.resources import Resources
-from study.run import (
-    Study,
-    Until,
-    ids,
-    run,
-    write_report,
-)
+from study.run import Study, Until, ids, run, write_report
 from study.store import Store
 from study.store.places import is_uri
 from study.words import counted, duration, redacted, shown

@@ -49,7 +49,7 @@ PAGES_SHARE = 0.02
 
 AHEAD_SHARE = 0.05
 """Largest share of the machine's cores, since the first page, that is spent on the report in
-advance. A quick study's report then takes 7 s, not 36 (two slow cores)."""
+advance. A quick study's report then takes 10 s, not 36 (two slow cores)."""
 
 PATIENCE = 20.0
 """Seconds that a report waits for a page that is being written. What the page prepares is part of
@@ -96,12 +96,12 @@ class GrowingPage:
         self.pending: Future[tuple[float, float]] | None = None
         """The page that is being written."""
         self.imports: Future[Any] | None = None
-        """The imports of the process."""
+        """The imports of the process; None before the first update."""
 
     def update(self, progress: str) -> None:
         """Have the page written with this progress, unless it isn't due or one is being written."""
         now = time.monotonic()
-        # At once: the report of a run shorter than `FIRST_PAGE` then takes 3 s less.
+        # Not with the first page: the report of a shorter run would wait 3 s for the imports.
         if not self.imports:
             self.imports = self.process.submit(_at_low_priority, import_module, "analysis.report")
         if self.has_failed() or self.pending or now < self.due:
@@ -162,7 +162,9 @@ def _grow(folder: str, progress: str, interval: float, may_prepare: bool) -> tup
 def once(task: str, function: str, *arguments: object) -> Any:
     """Call a function by its name, `module:function`, in a process of its own.
 
-    Raises what the function does, and `Killed`, which says that the process that `task` has ended.
+    `task` says what the process does, such as "exports the models", for the message of `Killed`.
+
+    Raises what the function does, and `Killed`.
     """
     with ReportProcess() as process:
         return process.call(task, _call, function, *arguments)
@@ -185,8 +187,10 @@ class ReportProcess(Executor):
     """
 
     def __init__(self, method: str = "spawn") -> None:
-        """`method` is how the process starts, as `multiprocessing` calls it."""
-        # A fork would copy the memory of a driver, and the locks of its threads.
+        """`method` is how the process starts, as `multiprocessing` calls it.
+
+        A fork copies the memory of this process, and the locks of its threads.
+        """
         self._context = multiprocessing.get_context(method)
         self._executor: ProcessPoolExecutor | None = None
         self._children: set[multiprocessing.process.BaseProcess] = set()

@@ -72,7 +72,7 @@ class Study:
 
     @property
     def title(self) -> str:
-        """What is computed, from which data, and where the results are."""
+        """A line on the study, its data and the place of its results."""
         place = shown(self.store.address)
         return f"{self.selection.name} on {self.data.name}, results in {place}"
 

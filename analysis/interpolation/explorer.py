@@ -68,12 +68,13 @@ def content(results: Results, judges: Judges, scorecard: pd.DataFrame) -> dict[s
     test image of a class) are left out, and the page says so.
     """
     models = {d: results.first_autoencoder(cell) for d, cell in shown(results).items()}
-    plane = cells_by_dimension(results).get(2)
+    plane = cells_by_dimension(results).get(2)  # `shown` may leave it out
     data = results.dataset
     pairs = [image_pairs(results, pair) for pair in pairs_of(results)]
     replicates = scorecard.groupby("latent_dim")["replicate"].nunique()
     return {
         "dims": list(models),
+        "dims_in_all": len(cells_by_dimension(results)),
         "data": {
             "alphas": ALPHAS,
             "pairs": [lines_of(models, images, judges, data) for images in pairs],
@@ -91,7 +92,7 @@ def content(results: Results, judges: Judges, scorecard: pd.DataFrame) -> dict[s
 
 
 def shown(results: Results) -> dict[int, str]:
-    """The explorer's latent dimensions, at most `MOST_DIMENSIONS`, and their cells."""
+    """The cells of the explorer by latent dimension: `MOST_DIMENSIONS` at most, evenly spaced."""
     cells = list(cells_by_dimension(results).items())
     count = min(len(cells), MOST_DIMENSIONS)
     return dict(cells[at] for at in np.linspace(0, len(cells) - 1, count).astype(int))

@@ -48,7 +48,7 @@ class Part:
     plain: bool = False
     """True if it leaves out autoencoders that are not plain and that classifiers start from."""
     measure: Callable[[Results], object] | None = None
-    """Computes what takes long, and keeps that in `analysis.cache`; None if nothing does."""
+    """Computes the part that takes long, and keeps it in `analysis.cache`; None if none does."""
     seconds: float = 1.0
     """Rough seconds to write it for a quick study; used to split the work between two processes."""
 

@@ -65,13 +65,17 @@ def test_every_workload_has_a_line(module):
 
 
 @pytest.mark.slow
-def test_best_preset_is_trained_whole_only_if_that_is_short(monkeypatch):
+@pytest.mark.parametrize(("most", "whole"), [(0.0, False), (1e9, True)])
+def test_best_preset_is_trained_whole_only_if_that_is_short(most, whole, monkeypatch):
     monkeypatch.setattr(gpu_check, "is_late", lambda: False)
-    monkeypatch.setattr(gpu_check, "BEST_SECONDS", 0.0)
+    monkeypatch.setattr(gpu_check, "BEST_SECONDS", most)
     found = gpu_check.best_cell(load("digits"), 1)
-    assert found["epochs"] == 15 and "all epochs, s" not in found
+    assert (found["models"], found["epochs"]) == (1, 15)
+    assert ("all epochs, s" in found) == whole
+    assert not whole or 0 < found["test MSE"] < 0.06  # black pictures have 0.2
 
 
+@pytest.mark.slow
 def test_study_is_compared_with_the_best_number_of_processes(monkeypatch):
     """On a CPU: the same code except for the device."""
     monkeypatch.setattr(gpu_check, "is_late", lambda: False)  # the clock runs from the import on

@@ -42,7 +42,7 @@ def cross_entropy(
 
 @dataclass(frozen=True)
 class Examples:
-    """What the classifiers learn from: M inputs for each, and their classes."""
+    """Training data of the classifiers: M inputs for each, and their classes."""
 
     inputs: Tensor
     """Images (R, M, C, H, W), bytes or pixels in [0, 1]; or codes (R, M, d)."""

@@ -305,4 +305,5 @@ def test_many_dimensions_are_thinned_out_evenly(small_results, judges, table, mo
     monkeypatch.setattr(explorer, "MOST_DIMENSIONS", 1)
     content = explorer.content(small_results, judges, table)
     assert content["dims"] == [2] and content["data"]["map"]
+    assert "at 1 of 2 latent\ndimensions" in fragment(small_results, judges, table)
     assert len(content["data"]["pairs"][0]["readings"]) == 2 * explorer.EXAMPLES
