@@ -31,7 +31,8 @@ from benchmarks.steps import Workload, autoencoder, classifier, one_after_anothe
 from study.presets import find
 from trainables import fastest
 from trainables.autoencoder import train as autoencoders
-from trainables.autoencoder.settings import OBJECTIVES, PRECISIONS
+from trainables.autoencoder.settings import OBJECTIVES
+from trainables.contract import PRECISIONS
 from trainables.data import Dataset, Split, load
 from trainables.fewshot import train as fewshot
 from trainables.fewshot.settings import FREEZE

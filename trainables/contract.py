@@ -105,17 +105,41 @@ def added_defaults(config: Any) -> dict[str, Any]:
     return {known.name: known.default for known in fields(config) if known.metadata.get("added")}
 
 
+def require(condition: bool, field_name: str, value: object, allowed: str) -> None:
+    """Raise `ConfigError` unless `condition` holds."""
+    if not condition:
+        raise ConfigError(field_name, value, allowed)
+
+
+PRECISIONS = ("float32", "tf32", "bfloat16")
+"""Precisions of the products in training: see `NetworkSettings.precision`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSettings(Settings):
+    """Settings of every experiment that trains networks; it also has `epochs`, `learning_rate`."""
+
+    weight_decay: float = 1e-2
+    """The optimiser's decoupled weight decay."""
+    precision: str = added("float32")
+    """Precision of the products in training: `float32`; or `tf32` or `bfloat16`, which the tensor
+    cores of a GPU compute faster. Errors and accuracies are computed in float32 in any case."""
+    seed: int = 0
+    """Replicate r's generators are seeded from this and r."""
+
+    def __post_init__(self) -> None:
+        self.require_at_least(1, "epochs")
+        self.require_above_0("learning_rate")
+        require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or a number above")
+        self.require_one_of(PRECISIONS, "precision")
+        self.require_at_least(0, "seed")
+
+
 class Diverged(RuntimeError):
     """A replicate's loss, error or weights are no longer finite, so its whole cell fails.
 
     Dropping only that replicate would bias the mean of the others.
     """
-
-
-def require(condition: bool, field_name: str, value: object, allowed: str) -> None:
-    """Raise `ConfigError` unless `condition` holds."""
-    if not condition:
-        raise ConfigError(field_name, value, allowed)
 
 
 def require_finite(values: torch.Tensor, replicates: Iterable[int], what: str) -> None:

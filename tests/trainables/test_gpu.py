@@ -53,7 +53,11 @@ CELLS = {
         "latent_dim": 3, "labels": 20, "freeze": freeze, "pretraining": pretraining, "epochs": 6,
         "views": 3, "pseudo_epochs": 2, "pseudo_batch_size": 50})
        for freeze in FREEZE for pretraining in ("plain", "augmented")},
+    "full, bfloat16": (fewshot, SMALL | {
+        "latent_dim": 3, "labels": 20, "freeze": "full", "epochs": 6, "precision": "bfloat16"}),
     "supervised": (supervised, {"labels": 20, "epochs": 6, "views": 3, "width": 4}),
+    "supervised, bfloat16": (supervised, {
+        "labels": 20, "epochs": 6, "views": 3, "width": 4, "precision": "bfloat16"}),
     "rotation": (rotation, SMALL | {"loss": "cosine", "epochs": 2, "batch_size": 20}),
 }  # fmt: skip
 
@@ -118,7 +122,8 @@ def test_float32_is_not_rounded_to_tf32():
 
 
 @pytest.mark.parametrize(
-    "name", ["autoencoder, views", "full, plain", "supervised", "rotation", "bfloat16"]
+    "name",
+    ["autoencoder, views", "full, plain", "supervised", "rotation", "bfloat16", "full, bfloat16"],
 )
 def test_graph_computes_the_same_as_its_steps(name, few_digits, monkeypatch):
     replays = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from trainables.contract import ConfigError, Settings, added, require
+from trainables.contract import ConfigError, NetworkSettings, added, require
 from trainables.data import Dataset
 from trainables.own import is_own
 from trainables.shape import Shape, shape_of
@@ -14,9 +14,6 @@ VERSION = 1
 OPTIMISERS = ("adamw", "muon")
 """Optimisers of the decoder's matrices; AdamW always trains the rest."""
 
-PRECISIONS = ("float32", "tf32", "bfloat16")
-"""Precisions of the products in training: see `Config.precision`."""
-
 OBJECTIVES = ("reconstruction", "variational", "contrastive")
 """Objectives of an encoder: see `Config.objective`."""
 
@@ -25,7 +22,7 @@ TARGETS = ("clean", "view")
 
 
 @dataclass(frozen=True)
-class Config(Settings):
+class Config(NetworkSettings):
     """The complete configuration of an autoencoder cell."""
 
     latent_dim: int
@@ -38,8 +35,6 @@ class Config(Settings):
     """Passes over the training split."""
     learning_rate: float = 1e-2
     """Peak of the one-cycle schedule."""
-    weight_decay: float = 1e-2
-    """The optimiser's decoupled weight decay."""
     width: int = 16
     """Channels after the first convolution; each further one doubles them."""
     kernel: int = 3
@@ -74,25 +69,17 @@ class Config(Settings):
     optimiser: str = "adamw"
     """`adamw`, or `muon`, which uses Muon for the decoder's matrices and AdamW for the rest, and
     needs fewer epochs and a larger learning rate."""
-    precision: str = added("float32")
-    """Precision of the products in training: `float32`; or `tf32` or `bfloat16`, which the tensor
-    cores of a GPU compute faster. Errors are computed in float32 in any case."""
-    seed: int = 0
-    """Replicate r's generators are seeded from this and r."""
 
     def __post_init__(self) -> None:
-        self.require_at_least(1, "batch_size", "epochs", "contrastive_updates")
-        self.require_above_0("learning_rate")
-        require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or a number above")
+        super().__post_init__()
+        self.require_at_least(1, "batch_size", "contrastive_updates")
         self.require_between(0, 4, "augment", "noise")
         self.require_one_of(TARGETS, "target")
         self.require_one_of(OBJECTIVES, "objective")
         self.require_between(0, 1000, "beta")
         self.require_above_0("temperature")
         self.require_one_of(OPTIMISERS, "optimiser")
-        self.require_one_of(PRECISIONS, "precision")
         require(0 < self.warm_up < 1, "warm_up", self.warm_up, "a number between 0 and 1")
-        self.require_at_least(0, "seed")
         _ = self.shape  # checks the fields of `Shape`
 
     @property

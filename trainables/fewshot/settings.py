@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from trainables.contract import Settings, added, require
+from trainables.contract import NetworkSettings, added, require
 from trainables.data import Dataset
 from trainables.labels import CODES_COST, STEP_COST, check_labels, require_labels
 from trainables.shape import Shape, shape_of
@@ -41,7 +41,7 @@ WITH_VIEWS = ("augmented", "contrastive")
 
 
 @dataclass(frozen=True)
-class Config(Settings):
+class Config(NetworkSettings):
     """The complete configuration of a few-shot cell."""
 
     latent_dim: int
@@ -93,8 +93,6 @@ class Config(Settings):
     """Passes over all training images, in `propagation` and `consistency`."""
     pseudo_batch_size: int = 256
     """Images per minibatch of these passes."""
-    weight_decay: float = 1e-2
-    """AdamW's decoupled weight decay."""
     hidden: int = 32
     """Units in the head's hidden layer."""
     width: int = 16
@@ -107,23 +105,19 @@ class Config(Settings):
     """Kind of the encoder: one of `trainables.shape.NETWORKS`, or `FILE.py:FUNCTION`."""
     encoders: int = 0
     """Pretrained encoders that the classifiers share; 0: one for each classifier."""
-    seed: int = 0
-    """Seeds of label subsets, heads and data order come from this and the replicate's number."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.require_one_of(FREEZE, "freeze")
         require_labels(self.labels, self.batch_size)
         self.require_one_of(PRETRAINING, "pretraining")
         self.require_at_least(
-            1, "epochs", "hidden", "views", "neighbours", "pseudo_epochs", "pseudo_batch_size"
+            1, "hidden", "views", "neighbours", "pseudo_epochs", "pseudo_batch_size"
         )
         require(0 < self.alpha < 1, "alpha", self.alpha, "a number above 0 and below 1")
         self.require_between(0, 4, "view_strength")
-        self.require_above_0(
-            "learning_rate", "encoder_learning_rate", "tuning_learning_rate", "rate_factor"
-        )
-        require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or a number above")
-        self.require_at_least(0, "encoders", "rounds", "seed")
+        self.require_above_0("encoder_learning_rate", "tuning_learning_rate", "rate_factor")
+        self.require_at_least(0, "encoders", "rounds")
         _ = self.shape  # checks the fields of `Shape`
 
     def parent_replicate(self, replicate: int) -> int:

@@ -160,7 +160,9 @@ def heads_alone(config: Config, classifiers: Classifiers, examples: Examples) ->
     """
     heads = [member.head for member in classifiers.members]
     return Training(
-        Replicates(heads, examples.targets.device, "batched", classifiers.numbers),
+        Replicates(
+            heads, examples.targets.device, "batched", classifiers.numbers, config.precision
+        ),
         examples,
         peak_rates(config),
         *budget(config),
@@ -174,7 +176,7 @@ def whole_networks(
     """Training of encoders and heads together."""
     members, device = classifiers.members, examples.targets.device
     strategy = strategy or fastest_strategy(members[0], device)
-    models = Replicates(members, device, strategy, classifiers.numbers)
+    models = Replicates(members, device, strategy, classifiers.numbers, config.precision)
     return Training(
         models,
         replace(examples, inputs=pixels(examples.inputs)),
@@ -244,7 +246,7 @@ def networks_on_all_images(
     the classes anew before each pass.
     """
     members = initialise(network, config.seed, replicates, "consistency")
-    models = Replicates(members, images.device, "loop", replicates)
+    models = Replicates(members, images.device, "loop", replicates, config.precision)
     draws = generators(config.seed, replicates, "views", images.device)
     inputs = images.expand(len(members), *images.shape)
     return Training(

@@ -82,7 +82,7 @@ def train(
     shape = config.shape.of_images(data.image_shape)
     members = initialise(lambda: Encoder(shape), config.seed, replicates)
     strategy = strategy or fastest_strategy(members[0], device)
-    models = Replicates(members, device, strategy, replicates)
+    models = Replicates(members, device, strategy, replicates, config.precision)
     images, _ = data.train.on(device)
     held_out = {}
     for name, split in (("validation", data.validation), ("test", data.test)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from trainables.contract import Settings, require
+from trainables.contract import NetworkSettings
 from trainables.data import Dataset
 from trainables.labels import STEP_COST, check_labels, require_labels
 
@@ -12,7 +12,7 @@ VERSION = 1
 
 
 @dataclass(frozen=True)
-class Config(Settings):
+class Config(NetworkSettings):
     """The complete configuration of a cell of the supervised control."""
 
     labels: int
@@ -28,21 +28,14 @@ class Config(Settings):
     """Passes over the labelled images."""
     learning_rate: float = 1e-2
     """Peak of the one-cycle schedule."""
-    weight_decay: float = 1e-2
-    """AdamW's decoupled weight decay."""
     width: int = 16
     """Channels after the first convolution; each further one doubles them."""
-    seed: int = 0
-    """Seeds of label subsets, weights, views and data order come from this and the replicate's
-    number."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_labels(self.labels, self.batch_size)
         self.require_between(0, 4, "augment")
-        self.require_at_least(1, "views", "epochs", "width")
-        self.require_above_0("learning_rate")
-        require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or a number above")
-        self.require_at_least(0, "seed")
+        self.require_at_least(1, "views", "width")
 
     @property
     def sees_views(self) -> bool:

@@ -85,7 +85,7 @@ def train(
     network = partial(Network, config.width, data.image_shape, len(data.classes))
     members = initialise(network, config.seed, replicates)
     # "loop", because every member has its own running statistics of batch norm.
-    models = Replicates(members, device, "loop", replicates)
+    models = Replicates(members, device, "loop", replicates, config.precision)
 
     training = Training(
         models,
