@@ -102,9 +102,14 @@ def paths() -> Values:
                 f"few-shot {freeze} {pretraining}", fewshot, parent, latent_dim=3, labels=20,
                 freeze=freeze, pretraining=pretraining, epochs=4, views=3, pseudo_epochs=1,
             )  # fmt: skip
-    for augment in (0.0, 1.0):
-        attempt(f"supervised, augment {augment:g}", supervised, labels=20, augment=augment,
-                epochs=4, views=3)  # fmt: skip
+    for precision, freeze in product(PRECISIONS[1:], ("fixed", "full", "consistency")):
+        attempt(
+            f"few-shot {freeze} {precision}", fewshot, parent, latent_dim=3, labels=20,
+            freeze=freeze, epochs=4, pseudo_epochs=1, precision=precision,
+        )  # fmt: skip
+    for augment, precision in ((0.0, "float32"), (1.0, "float32"), (1.0, "bfloat16")):
+        attempt(f"supervised, augment {augment:g}, {precision}", supervised, labels=20,
+                augment=augment, epochs=4, views=3, precision=precision)  # fmt: skip
     for loss in LOSSES:
         attempt(f"rotation {loss}", rotation, loss=loss, epochs=1)
     return found
@@ -293,24 +298,26 @@ def memory(device: torch.device, counts: tuple[int, ...]) -> Values:
     return found
 
 
-def real_cell(data: Dataset, count: int, epochs: int) -> Values:
-    """Train a whole cell in each precision: seconds, images/s, and validation errors."""
-    found: Values = {"models": count, "epochs": epochs}
+def real_cell(data: Dataset, count: int, metric: str, module: Any, **settings: Any) -> Values:
+    """Train `count` replicates of a cell in each precision: seconds, images/s, mean and SD of
+    `metric`."""
+    config = module.Config(**settings)
+    found: Values = {"models": count, "epochs": config.epochs}
     for precision in PRECISIONS:
         if is_late():
             continue
-        config = autoencoders.Config(
-            latent_dim=14, batch_size=64, epochs=epochs, precision=precision
-        )
         started = time.perf_counter()
-        outcome = autoencoders.train(config, range(count), data, lambda metrics: None)
+        rows = module.train(
+            replace(config, precision=precision), range(count), data, lambda metrics: None
+        ).rows
         seconds = time.perf_counter() - started
-        errors = [row["val_mse"] for row in outcome.rows]
+        images = getattr(config, "labels", len(data.train))
+        scores = [row[metric] for row in rows]
         found[precision] = {
             "seconds": seconds,
-            "images/s": count * epochs * len(data.train) / seconds,
-            "validation MSE, mean": float(np.mean(errors)),
-            "SD": float(np.std(errors, ddof=1)),
+            "images/s": count * config.epochs * images / seconds,
+            f"{metric}, mean": float(np.mean(scores)),
+            "SD": float(np.std(scores, ddof=1)),
         }
     return found
 
@@ -357,6 +364,11 @@ def main() -> None:
     pick_device()  # sets the precision that the study computes in
     counts = (1, 2) if tiny else (1, 8, 32, 64, 128, 256)
     steps = 2 if tiny else 50
+
+    def data() -> Dataset:
+        return load("digits") if tiny else load("mnist", options.data_dir)
+
+    # fmt: off
     parts: dict[str, Callable[[], Values]] = {
         "every path runs": paths,
         "tests of what a GPU computes": tests,
@@ -369,19 +381,31 @@ def main() -> None:
             lambda r: classifier(160, r), device, counts[:4], steps
         ),
         "a real cell, by precision": lambda: (
-            real_cell(load("digits"), 2, 1)
-            if tiny
-            else real_cell(load("mnist", options.data_dir), 32, 5)
+            real_cell(
+                data(), 2 if tiny else 32, "val_mse", autoencoders,
+                latent_dim=14, batch_size=64, epochs=1 if tiny else 5,
+            )
         ),
-        "preset best, d = 14": lambda: (
-            best_cell(load("digits"), 1) if tiny else best_cell(load("mnist", options.data_dir), 3)
+        "few-shot, all trains, by precision": lambda: (
+            real_cell(
+                data(), 2 if tiny else 32, "val_accuracy", fewshot,
+                latent_dim=14, labels=160, freeze="scratch", epochs=2 if tiny else 200,
+            )
         ),
+        "supervised, by precision": lambda: (
+            real_cell(
+                data(), 2 if tiny else 32, "val_accuracy", supervised,
+                labels=160, epochs=2 if tiny else 200, views=2 if tiny else 50,
+            )
+        ),
+        "preset best, d = 14": lambda: best_cell(data(), 1 if tiny else 3),
         "against several processes": lambda: processes(
             device, (1, 2) if tiny else (1, 2, 4, 8), 2 if tiny else 32, steps
         ),
         "kernels, R = 32": lambda: kernels(device, 32),
         "memory, GiB": lambda: memory(device, counts),
     }
+    # fmt: on
     report: Values = {
         "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.machine(),
         "torch": torch.__version__,
