@@ -32,7 +32,7 @@ from study.presets import find
 from trainables import fastest
 from trainables.autoencoder import train as autoencoders
 from trainables.autoencoder.settings import OBJECTIVES
-from trainables.contract import PRECISIONS
+from trainables.contract import PRECISIONS, Report
 from trainables.data import Dataset, Split, load
 from trainables.fewshot import train as fewshot
 from trainables.fewshot.settings import FREEZE
@@ -77,7 +77,7 @@ def paths() -> Values:
             config = module.Config(**small, **settings)
             with warnings.catch_warnings(record=True) as warned:
                 warnings.simplefilter("always")
-                outcome = module.train(config, range(2), data, lambda metrics: None, parent)
+                outcome = module.train(config, range(2), data, Report(), parent)
         except Exception as error:  # the next path is tried after any error
             found[name] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
             return None
@@ -194,7 +194,7 @@ def training(device: torch.device, count: int, images: int, epochs: int) -> Valu
 
     def timed(name: str) -> None:
         started = time.perf_counter()
-        autoencoders.train(config, range(count), data, lambda metrics: None)
+        autoencoders.train(config, range(count), data, Report())
         if device.type == "cuda":
             torch.cuda.synchronize()
         found[name] = seen / (time.perf_counter() - started)
@@ -307,9 +307,7 @@ def real_cell(data: Dataset, count: int, metric: str, module: Any, **settings: A
         if is_late():
             continue
         started = time.perf_counter()
-        rows = module.train(
-            replace(config, precision=precision), range(count), data, lambda metrics: None
-        ).rows
+        rows = module.train(replace(config, precision=precision), range(count), data, Report()).rows
         seconds = time.perf_counter() - started
         images = getattr(config, "labels", len(data.train))
         scores = [row[metric] for row in rows]
@@ -338,7 +336,7 @@ def best_cell(data: Dataset, count: int) -> Values:
     def trained(**changes: Any) -> tuple[float, list[dict[str, Any]]]:
         started = time.perf_counter()
         changed = replace(config, **changes)
-        rows = autoencoders.train(changed, range(count), data, lambda metrics: None).rows
+        rows = autoencoders.train(changed, range(count), data, Report()).rows
         return time.perf_counter() - started, rows
 
     found: Values = {"models": count, "epochs": config.epochs}

@@ -7,6 +7,7 @@ import time
 from study.grid import Cell
 from study.provenance import code_version, device_name
 from study.store import Block, Store
+from trainables.contract import Report
 from trainables.data import Dataset
 from trainables.own import trainable_part
 
@@ -18,7 +19,7 @@ def compute(cell: Cell, replicates: range, data: Dataset, store: Store) -> None:
         parent = store.weights(cell.parent.id, map(cell.settings.parent_replicate, replicates))
     started = time.time()
     train = trainable_part(cell.experiment.trainable, "train").train
-    outcome = train(cell.settings, replicates, data, lambda metrics: None, parent)
+    outcome = train(cell.settings, replicates, data, Report(), parent)
     provenance = {
         "code": code_version(),
         "device": device_name(),

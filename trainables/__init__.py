@@ -6,8 +6,8 @@ Every experiment is a package with two modules:
                `VERSION`, raised when the same configuration starts to give other or more numbers.
                Imports no torch: planning 100,000 cells takes no longer than importing torch would.
     train      the function `train(config, replicates, data, report, parent)`, which returns a
-               `trainables.contract.Outcome`; also `Config` and `VERSION`. If `train` has
-               parameters `checkpoint` or `score_after`, they are passed by name.
+               `trainables.contract.Outcome`; also `Config` and `VERSION`. If `train` has a
+               parameter `checkpoint`, that is passed by name.
 
 A user's trainable is one module with all three: `Config`, `VERSION` and `train`.
 """

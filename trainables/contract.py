@@ -13,16 +13,26 @@ from trainables.data import Dataset
 if TYPE_CHECKING:  # so that settings can be checked, and cells counted, without torch
     import torch
 
-Report = Callable[[Mapping[str, float]], None]
-"""Called once an epoch (or once every few) with the metrics so far, averaged over replicates.
-
-A search compares trials by the experiment's metric after a few epochs. Reporting this metric after
-every epoch is enough. If that is too expensive, `train` has a parameter `score_after`, a sequence
-of epochs, and reports the metric only after these.
-"""
-
 Parent: TypeAlias = "Mapping[int, Mapping[str, torch.Tensor]]"
 """Weights of each of the parent's models, by replicate number."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Called once an epoch (or once every few) with the metrics so far, averaged over replicates.
+
+    A search compares trials by the experiment's metric after a few epochs. Reporting this metric
+    after every epoch is enough; if that is too expensive, after the epochs in `score_after`.
+    """
+
+    send: Callable[[Mapping[str, float]], object] = lambda metrics: None
+    """Takes the metrics; by default nobody does."""
+    score_after: Collection[int] = ()
+    """Epochs after which a search compares trials; empty without a search."""
+
+    def __call__(self, metrics: Mapping[str, float]) -> None:
+        """Report these metrics."""
+        self.send(metrics)
 
 
 class ConfigError(ValueError):

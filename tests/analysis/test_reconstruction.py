@@ -14,6 +14,7 @@ from analysis.results import Results
 from analysis.source import Source
 from study.store import Block, Store
 from trainables.autoencoder import train as autoencoder
+from trainables.contract import Report
 from trainables.data import load
 
 
@@ -55,7 +56,7 @@ def test_stored_linear_autoencoder_reaches_pca(digits, tmp_path):
     config = autoencoder.Config(
         8, depth=1, width=8, epochs=6, activation="none", learning_rate=1e-2
     )
-    outcome = autoencoder.train(config, range(2), digits, lambda metrics: None)
+    outcome = autoencoder.train(config, range(2), digits, Report())
     store = Store(tmp_path)
     store.create()
     settings = vars(config)

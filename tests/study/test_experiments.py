@@ -16,7 +16,7 @@ from study.experiments import (
 )
 from study.grid import override, plan
 from study.presets import NAMED
-from trainables.contract import Outcome
+from trainables.contract import Outcome, Report
 from trainables.fewshot.settings import FREEZE, PRETRAINING
 from trainables.own import trainable_part
 
@@ -214,7 +214,7 @@ def test_smoke_preset_gives_the_promised_metric(few_digits):
         for cell in cells[-3:]:
             cell.settings.check_data(few_digits)
             outcome = module.train(
-                cell.settings, range(cell.replicates), few_digits, lambda m: None,
+                cell.settings, range(cell.replicates), few_digits, Report(),
                 weights.get(cell.parent_id),
             )  # fmt: skip
             assert isinstance(outcome, Outcome)

@@ -11,7 +11,7 @@ import torch
 from tests.trainables.helpers import nothing
 from trainables.autoencoder import objectives
 from trainables.autoencoder.train import Config, train
-from trainables.contract import ConfigError, Diverged
+from trainables.contract import ConfigError, Diverged, Report
 from trainables.data import load
 from trainables.networks import Autoencoder
 
@@ -73,7 +73,7 @@ def test_history_has_a_line_per_replicate_and_epoch(outcome):
 
 def test_epoch_report_is_the_mean_over_replicates(few_digits):
     reports = []
-    outcome = train(TINY, BLOCK, few_digits, lambda metrics: reports.append(dict(metrics)))
+    outcome = train(TINY, BLOCK, few_digits, Report(reports.append))
     assert [report["epoch"] for report in reports] == [1, 2, 3]
     for report in reports:
         of_epoch = [line for line in outcome.history if line["epoch"] == report["epoch"]]
@@ -82,8 +82,9 @@ def test_epoch_report_is_the_mean_over_replicates(few_digits):
 
 
 @pytest.mark.parametrize("strategy", ["loop", "vectorised"])
-def test_the_same_configuration_gives_the_same_bits(strategy, few_digits):
-    first, second = (train(TINY, BLOCK, few_digits, nothing, strategy=strategy) for _ in range(2))
+def test_the_same_configuration_gives_the_same_bits(strategy, few_digits, use_strategy):
+    use_strategy(strategy)
+    first, second = (train(TINY, BLOCK, few_digits, nothing) for _ in range(2))
     for name, weights in first.weights.items():
         assert torch.equal(weights, second.weights[name])
     assert first.history == second.history
@@ -155,7 +156,7 @@ def test_divergence_fails_the_whole_cell(few_digits):
     reports = []
     config = dataclasses.replace(TINY, learning_rate=1e30)
     with pytest.raises(Diverged, match="epoch 1 of replicate 4, 5 is not a finite number"):
-        train(config, BLOCK, few_digits, reports.append)
+        train(config, BLOCK, few_digits, Report(reports.append))
     assert reports == []
 
 

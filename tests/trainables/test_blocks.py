@@ -208,11 +208,12 @@ def test_heads_gradients_are_the_same_in_every_block(threads):
 # --- strategies --------------------------------------------------------------------------------
 
 
-def assert_vectorised_as_looped(module, config, data):
-    looped, vectorised = (
-        module.train(config, range(2, 5), data, nothing, strategy=strategy)
-        for strategy in ("loop", "vectorised")
-    )
+def assert_vectorised_as_looped(module, config, data, use_strategy):
+    outcomes = []
+    for strategy in ("loop", "vectorised"):
+        use_strategy(strategy)
+        outcomes.append(module.train(config, range(2, 5), data, nothing))
+    looped, vectorised = outcomes
     for one, other in zip(looped.rows, vectorised.rows, strict=True):
         seconds = {"train_seconds": one["train_seconds"]}
         assert other | seconds == pytest.approx(one, abs=1e-8)
@@ -220,15 +221,15 @@ def assert_vectorised_as_looped(module, config, data):
 
 @pytest.mark.usefixtures("double_precision")
 @pytest.mark.parametrize("loss", LOSSES)
-def test_vectorised_rotation_matches_a_loop(loss, few_digits):
+def test_vectorised_rotation_matches_a_loop(loss, few_digits, use_strategy):
     config = rotation.Config(loss, depth=2, width=2, batch_size=20, epochs=3)
-    assert_vectorised_as_looped(rotation, config, few_digits)
+    assert_vectorised_as_looped(rotation, config, few_digits, use_strategy)
 
 
 @pytest.mark.usefixtures("double_precision")
 @pytest.mark.parametrize("target", TARGETS)
-def test_vectorised_augmentation_matches_a_loop(target, few_digits):
+def test_vectorised_augmentation_matches_a_loop(target, few_digits, use_strategy):
     config = autoencoder.Config(
         3, depth=2, width=2, batch_size=16, epochs=3, augment=1.0, noise=0.2, target=target
     )
-    assert_vectorised_as_looped(autoencoder, config, few_digits)
+    assert_vectorised_as_looped(autoencoder, config, few_digits, use_strategy)

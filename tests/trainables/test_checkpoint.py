@@ -9,9 +9,9 @@ import torch
 
 from study.store.checkpoint import FileCheckpoint
 from study.store.places import Folder
-from tests.trainables.helpers import nothing, without_time
+from tests.trainables.helpers import without_time
 from trainables.autoencoder import train as autoencoder
-from trainables.contract import Progress
+from trainables.contract import Progress, Report
 from trainables.fewshot import train as fewshot
 from trainables.rotation import train as rotation
 from trainables.supervised import train as supervised
@@ -28,18 +28,17 @@ def checkpoint(folder, key="this", interval=0.0):
     return FileCheckpoint(Folder(folder), "progress/cell.safetensors", key, interval)
 
 
-def run(module, config, data, parent=None, strategy=None, kept=None, killed_in=None):
+def run(module, config, data, parent=None, kept=None, killed_in=None):
     """The outcome of a cell, or None if it was killed in its `killed_in`-th report."""
     reports = []
 
-    def report(metrics):
+    def send(metrics):
         reports.append(metrics)
         if len(reports) == killed_in:
             raise Killed
 
-    options = {} if kept is None else {"checkpoint": kept}
     try:
-        return module.train(config, BLOCK, data, report, parent, strategy, **options)
+        return module.train(config, BLOCK, data, Report(send), parent, checkpoint=kept)
     except Killed:
         return None
 
@@ -55,15 +54,17 @@ def assert_same_bits(one, other):
 
 @pytest.mark.parametrize("optimiser", ["adamw", "muon"])
 @pytest.mark.parametrize("strategy", ["loop", "vectorised"])
-def test_autoencoder_resumes_where_it_was_killed(strategy, optimiser, few_digits, tmp_path):
+def test_autoencoder_resumes_where_it_was_killed(
+    strategy, optimiser, few_digits, tmp_path, use_strategy
+):
+    use_strategy(strategy)
     config = dataclasses.replace(AUTOENCODER, optimiser=optimiser)
-    undisturbed = run(autoencoder, config, few_digits, strategy=strategy)
+    undisturbed = run(autoencoder, config, few_digits)
     first = checkpoint(tmp_path)
     # Killed in the report of epoch 4, which comes before its save: the last save is epoch 3's.
-    options = {"strategy": strategy, "kept": first, "killed_in": 4}
-    assert run(autoencoder, config, few_digits, **options) is None
+    assert run(autoencoder, config, few_digits, kept=first, killed_in=4) is None
     second = checkpoint(tmp_path)
-    resumed = run(autoencoder, config, few_digits, strategy=strategy, kept=second)
+    resumed = run(autoencoder, config, few_digits, kept=second)
     assert first.resumed_after is None
     assert second.resumed_after == 3
     assert_same_bits(resumed, undisturbed)
@@ -138,18 +139,10 @@ def test_classifier_resumes_where_it_was_killed(freeze, few_digits, tmp_path):
 
 def test_supervised_network_resumes_with_its_batch_norms(few_digits, tmp_path):
     config = supervised.Config(labels=20, augment=0.0, batch_size=10, epochs=60, width=2)
-    undisturbed = supervised.train(config, BLOCK, few_digits, nothing)
-    reports = []
-
-    def end(metrics):
-        reports.append(metrics)
-        if len(reports) == 2:
-            raise Killed
-
-    with pytest.raises(Killed):
-        supervised.train(config, BLOCK, few_digits, end, checkpoint=checkpoint(tmp_path))
+    undisturbed = run(supervised, config, few_digits)
+    assert run(supervised, config, few_digits, kept=checkpoint(tmp_path), killed_in=2) is None
     again = checkpoint(tmp_path)
-    resumed = supervised.train(config, BLOCK, few_digits, nothing, checkpoint=again)
+    resumed = run(supervised, config, few_digits, kept=again)
     assert again.resumed_after == 39
     assert_same_bits(resumed, undisturbed)
 
@@ -165,7 +158,7 @@ def test_time_of_earlier_tries_counts(few_digits, tmp_path, monkeypatch):
                 raise Killed
 
         kept = checkpoint(tmp_path)
-        return autoencoder.train(AUTOENCODER, BLOCK, few_digits, report, checkpoint=kept)
+        return autoencoder.train(AUTOENCODER, BLOCK, few_digits, Report(report), checkpoint=kept)
 
     with pytest.raises(Killed):
         run_slowly(killed_in=4)

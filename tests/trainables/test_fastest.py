@@ -68,15 +68,16 @@ def test_many_replicates_are_not_tried_one_by_one():
     assert asked == ["vectorised", "products"]
 
 
-def test_measuring_takes_no_draws_and_is_not_repeated(few_digits, monkeypatch, first_epoch):
+def test_measuring_takes_no_draws_and_is_not_repeated(
+    few_digits, monkeypatch, first_epoch, use_strategy
+):
     config = autoencoder.Config(3, depth=2, width=2, batch_size=20, epochs=3, augment=1.0)
     found = iter(["products", "loop", "vectorised"])
     monkeypatch.setattr(training, "fastest", lambda *arguments: next(found))
 
     def train(strategy, **options):
-        return autoencoder.train(
-            config, range(2), few_digits, nothing, strategy=strategy, **options
-        ).weights
+        use_strategy(strategy)
+        return autoencoder.train(config, range(2), few_digits, nothing, **options).weights
 
     expected = train("products")
     measured = train("fastest", checkpoint=first_epoch)

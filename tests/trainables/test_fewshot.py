@@ -11,7 +11,7 @@ import torch
 
 from tests.trainables.helpers import nothing, untrained_parent
 from trainables.autoencoder import train as autoencoder
-from trainables.contract import ConfigError, Diverged
+from trainables.contract import ConfigError, Diverged, Report
 from trainables.data import label_subset
 from trainables.fewshot import propagation, stages
 from trainables.fewshot import train as fewshot
@@ -218,7 +218,7 @@ def test_row_states_encoder_parameters_and_epochs(few_digits, parent):
 
 def test_history_has_every_20th_epoch_and_the_last(few_digits, parent):
     reports = []
-    outcome = train(config("fixed", epochs=50), BLOCK, few_digits, reports.append, parent)
+    outcome = train(config("fixed", epochs=50), BLOCK, few_digits, Report(reports.append), parent)
     assert [report["epoch"] for report in reports] == [20, 40, 50]
     assert [(line["epoch"], line["replicate"]) for line in outcome.history] == [
         (epoch, replicate) for epoch in (20, 40, 50) for replicate in BLOCK
@@ -243,8 +243,8 @@ def test_scoring_midway_does_not_change_the_cell(
 ):
     reports, quiet = [], []
     settings = config(freeze, **settings)
-    plain = train(settings, BLOCK, few_digits, quiet.append, parent)
-    searched = train(settings, BLOCK, few_digits, reports.append, parent, score_after=score_after)
+    plain = train(settings, BLOCK, few_digits, Report(quiet.append), parent)
+    searched = train(settings, BLOCK, few_digits, Report(reports.append, score_after), parent)
     found = {r["epoch"]: r["val_accuracy"] for r in reports if "val_accuracy" in r}
     assert list(found) == scored
     parameters = 1136 if freeze == "consistency" else 781
@@ -264,7 +264,9 @@ def test_scoring_midway_does_not_change_the_cell(
 def test_scores_follow_heads_on_codes_computed_once(encoded, few_digits, parent):
     reports = []
     settings = config("fixed", epochs=50, learning_rate=0.1)
-    outcome = train(settings, BLOCK, few_digits, reports.append, parent, score_after=[1, 25, 50])
+    outcome = train(
+        settings, BLOCK, few_digits, Report(reports.append, score_after=[1, 25, 50]), parent
+    )
     first, _, last = [r["val_accuracy"] for r in reports if "val_accuracy" in r]
     assert last == pytest.approx(np.mean([row["val_accuracy"] for row in outcome.rows]))
     assert first != last
@@ -311,7 +313,7 @@ def test_labelled_images_have_the_views_asked_for(few_digits, parent):
 def test_views_do_not_change_the_number_of_epochs(few_digits, parent):
     reports = []
     settings = config("fixed", pretraining="augmented", views=10, epochs=40)
-    rows = train(settings, BLOCK, few_digits, reports.append, parent).rows
+    rows = train(settings, BLOCK, few_digits, Report(reports.append), parent).rows
     assert [report["epoch"] for report in reports] == [20, 40]
     assert {row["epochs"] for row in rows} == {40}
 

@@ -138,10 +138,11 @@ def test_graph_computes_the_same_as_its_steps(name, few_digits, monkeypatch):
 
 
 @pytest.mark.parametrize("strategy", ["vectorised", "products", "loop"])
-def test_every_strategy_learns_the_same(strategy, few_digits):
-    module, own = CELLS["autoencoder"]
-    found = module.train(module.Config(**own), BLOCK, few_digits, nothing, strategy=strategy)
-    looped = module.train(module.Config(**own), BLOCK, few_digits, nothing, strategy="loop")
+def test_every_strategy_learns_the_same(strategy, few_digits, use_strategy):
+    use_strategy(strategy)
+    found = train("autoencoder", few_digits)
+    use_strategy("loop")
+    looped = train("autoencoder", few_digits)
     assert np.array(losses(found)) == pytest.approx(np.array(losses(looped)), rel=0.01)
 
 

@@ -23,7 +23,7 @@ from trainables.data import Dataset, pixels
 from trainables.metrics import lines, record
 from trainables.networks import count_parameters
 from trainables.optimisers import AdamW, Make, Muon
-from trainables.replicates import Replicates, Strategy, fastest_strategy, pick_device
+from trainables.replicates import Replicates, fastest_strategy, pick_device
 from trainables.seeds import generators, initialise
 from trainables.training import Minibatches, Recipe, Resumable, fit
 
@@ -47,7 +47,6 @@ def train(
     data: Dataset,
     report: Report,
     parent: Parent | None = None,
-    strategy: Strategy | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> Outcome:
     """Train these `replicates` of a cell on `data`.
@@ -59,7 +58,7 @@ def train(
     objective = OBJECTIVES[config.objective]
     shape = config.shape.of_images(data.image_shape)
     members = initialise(lambda: objective.network(shape), config.seed, replicates)
-    strategy = strategy or fastest_strategy(members[0], device)
+    strategy = fastest_strategy(members[0], device)
     models = Replicates(members, device, strategy, replicates, config.precision)
     images, _ = data.train.on(device)
     validation, _ = data.validation.on(device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -131,7 +131,6 @@ class Scoring:
         data: Dataset,
         report: Report,
         parameters: int,
-        score_after: Collection[int] = (),
     ) -> None:
         device = pick_device()
         self.replicates = replicates
@@ -139,14 +138,13 @@ class Scoring:
         self.test = data.test.on(device)
         self.report = report
         self.parameters = parameters
-        self.score_after = score_after
         self.history: list[dict[str, Any]] = []
         self.seconds = 0.0
         """Seconds that scores during training took; not counted as training."""
 
     def after(self, epoch: int, training: Training) -> Mapping[str, float]:
         """Validation accuracy and parameters after this epoch, if a search asks for them."""
-        if epoch not in self.score_after:
+        if epoch not in self.report.score_after:
             return {}
         began = time.perf_counter()
         _, accuracy = judge(training.predict, *self.validation)

@@ -31,7 +31,7 @@ from trainables.fewshot.stages import (
 )
 from trainables.fewshot.stages import cross_entropy as cross_entropy
 from trainables.networks import Classifier, Head, count_parameters, encoder_of
-from trainables.replicates import Replicates, Strategy, fastest_strategy, pick_device
+from trainables.replicates import Replicates, fastest_strategy, pick_device
 from trainables.seeds import generators, initialise
 from trainables.shape import Shape
 from trainables.supervised.train import Network
@@ -170,12 +170,10 @@ def heads_alone(config: Config, classifiers: Classifiers, examples: Examples) ->
     )
 
 
-def whole_networks(
-    config: Config, classifiers: Classifiers, examples: Examples, strategy: Strategy | None
-) -> Training:
+def whole_networks(config: Config, classifiers: Classifiers, examples: Examples) -> Training:
     """Training of encoders and heads together."""
     members, device = classifiers.members, examples.targets.device
-    strategy = strategy or fastest_strategy(members[0], device)
+    strategy = fastest_strategy(members[0], device)
     models = Replicates(members, device, strategy, classifiers.numbers, config.precision)
     return Training(
         models,
@@ -266,15 +264,13 @@ def train(
     data: Dataset,
     report: Report,
     parent: Parent | None = None,
-    strategy: Strategy | None = None,
     checkpoint: Checkpoint | None = None,
-    score_after: Sequence[int] = (),
 ) -> Outcome:
     """Train these `replicates` of a cell on their label subsets of `data`.
 
     Accuracies are fractions. `parent` holds the autoencoders whose encoders the classifiers start
-    from. After the epochs in `score_after`, some of `Config.scored_epochs`, the validation accuracy
-    is reported too. This time doesn't count as training.
+    from. After the epochs in `report.score_after`, some of `Config.scored_epochs`, the validation
+    accuracy is reported too. This time doesn't count as training.
     """
     started = time.perf_counter()
     device = pick_device()
@@ -293,7 +289,7 @@ def train(
             predicting: nn.Module = network()
     else:
         predicting = members[0].encoder if config.freeze in HEADS else members[0]
-    scoring = Scoring(replicates, data, report, count_parameters(predicting), score_after)
+    scoring = Scoring(replicates, data, report, count_parameters(predicting))
     if config.freeze in HEADS:
         from trainables.fewshot.heads import (
             fit_heads,  # imports scikit-learn: a second that the other arms don't need
@@ -328,9 +324,9 @@ def train(
             probe = heads_alone(as_fixed, classifiers, classifiers.on_codes(examples))
             earlier_epochs = learn(config, probe, scoring).epochs
             tuning = replace(config, epochs=tuning_epochs)
-            training = whole_networks(tuning, classifiers, examples, strategy)
+            training = whole_networks(tuning, classifiers, examples)
         elif config.freeze in WHOLE_NETWORKS:
-            training = whole_networks(config, classifiers, examples, strategy)
+            training = whole_networks(config, classifiers, examples)
         else:
             raise ValueError(f"no way to train freeze = {config.freeze!r}")
         learnt = learn(config, training, scoring, earlier_epochs, checkpoint)

@@ -20,7 +20,7 @@ from trainables.contract import Checkpoint, Outcome, Parent, Report, require_fin
 from trainables.data import Dataset, pixels
 from trainables.metrics import lines, record
 from trainables.networks import Encoder, count_parameters
-from trainables.replicates import LossFunction, Replicates, Strategy, fastest_strategy, pick_device
+from trainables.replicates import LossFunction, Replicates, fastest_strategy, pick_device
 from trainables.rotation.losses import (
     LOSSES,
     decode_direction,
@@ -70,7 +70,6 @@ def train(
     data: Dataset,
     report: Report,
     parent: Parent | None = None,
-    strategy: Strategy | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> Outcome:
     """Train these `replicates` of a cell on turned images of `data`.
@@ -81,7 +80,7 @@ def train(
     device = pick_device()
     shape = config.shape.of_images(data.image_shape)
     members = initialise(lambda: Encoder(shape), config.seed, replicates)
-    strategy = strategy or fastest_strategy(members[0], device)
+    strategy = fastest_strategy(members[0], device)
     models = Replicates(members, device, strategy, replicates, config.precision)
     images, _ = data.train.on(device)
     held_out = {}

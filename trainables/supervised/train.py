@@ -9,7 +9,6 @@ and 4).
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -70,7 +69,6 @@ def train(
     report: Report,
     parent: Parent | None = None,
     checkpoint: Checkpoint | None = None,
-    score_after: Sequence[int] = (),
 ) -> Outcome:
     """Train these `replicates` of a cell on their label subsets of `data`.
 
@@ -95,6 +93,6 @@ def train(
         config.batch_size or config.labels,
         predictor(models),
     )
-    scoring = Scoring(replicates, data, report, count_parameters(members[0]), score_after)
+    scoring = Scoring(replicates, data, report, count_parameters(members[0]))
     learnt = learn(config, training, scoring, checkpoint=checkpoint)
     return scoring.outcome(learnt, started, {"label_subset": list(replicates)}, models.members)
