@@ -22,8 +22,8 @@ Gather = Callable[[Tensor], tuple[Tensor, ...]]
 class Minibatches:
     """The images that each replicate sees at each step.
 
-    Every epoch is a fresh permutation from the replicate's own generator. The last, incomplete
-    minibatch of an epoch is left out; the next permutation leaves out other images.
+    Every epoch is a new permutation from the replicate's own generator. The last, incomplete
+    minibatch of an epoch is left out.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Resumable:
-    """The state that a training resumes with, besides models and optimiser."""
+    """State of a training besides models and optimiser, from which it can resume."""
 
     checkpoint: Checkpoint | None
     """Where progress is saved; None: nowhere."""
@@ -165,10 +165,11 @@ def fit(
 
 
 def _tensors(models: Replicates, optimiser: Optimiser) -> dict[str, Tensor]:
-    """The tensors of a training that a checkpoint keeps, not copied, by their names in it."""
-    kinds = {
+    """The tensors of a training that a checkpoint saves, not copied, by their names in it."""
+    groups = {
         "parameter": {name: value.detach() for name, value in models.parameters.items()},
         "buffer": models.buffers,
         "optimiser": optimiser.tensors(),
     }
-    return {f"{kind} {name}": value for kind, of in kinds.items() for name, value in of.items()}
+    return {f"{kind} {name}": value
+            for kind, tensors in groups.items() for name, value in tensors.items()}  # fmt: skip

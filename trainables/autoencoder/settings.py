@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from trainables.contract import ConfigError, Settings, added, require
+from trainables.contract import ConfigError, Settings, added_field, require
 from trainables.data import Dataset
 from trainables.own import is_own
 from trainables.shape import Shape, shape_of
@@ -46,7 +46,7 @@ class Config(Settings):
     """Side of the convolution kernels, in pixels."""
     activation: str = "gelu"
     """`gelu`, `relu`, `silu`, or `none` for an affine autoencoder, which can at best equal PCA."""
-    network: str = added("convolutional")
+    network: str = added_field("convolutional")
     """`convolutional`, `resnet`, `mlp` (fully connected), or `FILE.py:FUNCTION` (see `Shape`)."""
     augment: float = 0.0
     """Strength of the random views that the network sees in training: 0 is none, 1 turns by up to
@@ -56,17 +56,17 @@ class Config(Settings):
     target: str = "clean"
     """Target of the reconstruction of a noisy, augmented view: the `clean` image, or the `view`
     itself without the noise."""
-    objective: str = added("reconstruction")
+    objective: str = added_field("reconstruction")
     """`reconstruction`; `variational`: a β-VAE, whose codes are the means (Higgins et al. 2017,
     ICLR); `contrastive`: two views of an image get codes nearer to each other than to those of
     other images (SimCLR: Chen et al. 2020, ICML), and the decoder learns from these codes as they
     are."""
-    beta: float = added(1.0)
+    beta: float = added_field(1.0)
     """Weight of the divergence of codes from the standard normal distribution, in `variational`;
     at 1 the loss is the evidence bound for pixels with Gaussian noise of variance ½."""
-    temperature: float = added(0.2)
+    temperature: float = added_field(0.2)
     """Divisor of similarities, in `contrastive`."""
-    contrastive_updates: int = added(500)
+    contrastive_updates: int = added_field(500)
     """Minibatches that `contrastive` learns from, rounded up to whole passes, instead of `epochs`:
     small and large training splits need equally many."""
     warm_up: float = 0.1
@@ -74,7 +74,7 @@ class Config(Settings):
     optimiser: str = "adamw"
     """`adamw`, or `muon`, which uses Muon for the decoder's matrices and AdamW for the rest, and
     needs fewer epochs and a larger learning rate."""
-    precision: str = added("float32")
+    precision: str = added_field("float32")
     """Precision of the products in training: `float32`; or `tf32` or `bfloat16`, which the tensor
     cores of a GPU compute faster. Errors are computed in float32 in any case."""
     seed: int = 0
