@@ -35,7 +35,7 @@ from trainables.autoencoder.settings import OBJECTIVES, PRECISIONS
 from trainables.data import Dataset, Split, load
 from trainables.fewshot import train as fewshot
 from trainables.fewshot.settings import FREEZE
-from trainables.graph import captured
+from trainables.graph import capture
 from trainables.precision import computing_in
 from trainables.replicates import Strategy, pick_device
 from trainables.rotation import train as rotation
@@ -162,7 +162,7 @@ def fused(
         name = f"{strategy}{', graph' if graph else ''}, {kind}, R = {count}"
         try:
             step = together(workload(count), device, strategy, kind)
-            step = captured(step).replay if graph else step
+            step = capture(step).replay if graph else step
             # Fewer steps if they are slow: about a second is enough.
             once = seconds_of(step, 1, device)
             seconds = seconds_of(step, max(1, min(steps, round(1 / once))), device)
@@ -195,7 +195,7 @@ def training(device: torch.device, count: int, images: int, epochs: int) -> Valu
 
     timed("images/s, the first block, measuring included")
     timed("images/s, the next block")
-    for (_, _, replicates, *_), strategy in fastest.known.items():
+    for (_, _, replicates, *_), strategy in fastest.measured.items():
         found[f"fastest at R = {replicates}"] = strategy
     with mock.patch("trainables.training.as_graph", lambda step, device, generators: step):
         timed("images/s, without graphs")
@@ -265,7 +265,7 @@ def processes(device: torch.device, counts: tuple[int, ...], replicates: int, st
     alone = seconds_of(ordinary, steps, device)
     several = {k: at_once(k, device, steps) for k in counts if k == 1 or not is_late()}
     step = together(autoencoder(64, replicates), device)
-    step = captured(step).replay if device.type == "cuda" else step
+    step = capture(step).replay if device.type == "cuda" else step
     study = seconds_of(step, steps, device) / replicates
     return {
         "one alone, ms": 1e3 * alone,
@@ -287,7 +287,7 @@ def memory(device: torch.device, counts: tuple[int, ...]) -> Values:
         step = together(autoencoder(64, count), device)
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-        seconds_of(captured(step).replay, 2, device)
+        seconds_of(capture(step).replay, 2, device)
         found[f"R = {count}"] = torch.cuda.max_memory_reserved() / 2**30
     return found
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainables.autoencoder.objectives import restoration_error
+from trainables.autoencoder.objectives import reconstruction_loss
 from trainables.fastest import fastest
 from trainables.fewshot.train import cross_entropy
 from trainables.networks import Autoencoder, Classifier, Head
@@ -49,7 +49,7 @@ def autoencoder(batch_size: int, replicates: int, width: int = 16) -> Workload:
     return Workload(
         f"autoencoder, batch {batch_size}",
         lambda: Autoencoder(shape(width)),
-        restoration_error,
+        reconstruction_loss,
         lambda r: 2 * (torch.rand(r, batch_size, 1, 28, 28),),
         batch_size,
         replicates,

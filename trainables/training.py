@@ -13,7 +13,7 @@ from torch import Tensor
 from trainables.contract import Checkpoint, Progress, require_finite
 from trainables.fastest import fastest
 from trainables.graph import as_graph
-from trainables.optimisers import AdamW, Make, Optimiser, Schedule
+from trainables.optimisers import AdamW, MakeOptimiser, Optimiser, Schedule
 from trainables.replicates import LossFunction, Replicates
 
 Gather = Callable[[Tensor], tuple[Tensor, ...]]
@@ -81,8 +81,8 @@ class Recipe:
     weight_decay: float
     warm_up: float = 0.1
     """Share of the steps during which the rates rise."""
-    optimiser: Make = AdamW
-    """Makes the optimiser."""
+    optimiser: MakeOptimiser = AdamW
+    """The class of the optimiser, or a function that makes it."""
 
 
 @dataclass(frozen=True)
