@@ -28,9 +28,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         description="Compare this study with the code that its users would otherwise write, and "
         "print the figures of docs/benchmarks.md.",
     )
-    parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"default: all of {', '.join(QUESTIONS)}"
-    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(QUESTIONS)} (all)")
     parser.add_argument(
         "--data-dir", type=Path, help="full MNIST in torchvision's layout (default: STUDY_DATA_DIR)"
     )

@@ -83,19 +83,16 @@ def paths() -> Values:
         except Exception as error:  # the other cells still run
             results[name] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
             return None
-        messages = [str(warning.message) for warning in caught]
-        results[name] = f"ok, {time.perf_counter() - started:.1f} s"
-        results[name] += "".join(f"; {message}" for message in messages if "graph" in message)
+        messages = [f"; {w.message}" for w in caught if "graph" in str(w.message)]
+        results[name] = f"ok, {time.perf_counter() - started:.1f} s{''.join(messages)}"
         return outcome
 
     for optimiser in ("adamw", "muon"):
         for views in ({}, {"augment": 1.0, "noise": 0.2}):
             name = f"autoencoder {optimiser}{' augmented' if views else ''}"
-            outcome = attempt(
-                name, autoencoders, latent_dim=3, epochs=2, optimiser=optimiser, **views
-            )
-            if outcome and parent is None:
-                parent = {r: {k: v[r] for k, v in outcome.weights.items()} for r in range(2)}
+            cell = attempt(name, autoencoders, latent_dim=3, epochs=2, optimiser=optimiser, **views)
+            if cell and parent is None:
+                parent = {r: {k: v[r] for k, v in cell.weights.items()} for r in range(2)}
     for precision, objective in product(PRECISIONS[1:], OBJECTIVES):
         attempt(
             f"autoencoder {objective} {precision}", autoencoders, latent_dim=3, epochs=2,

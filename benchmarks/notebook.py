@@ -48,40 +48,28 @@ def measure(options: Options) -> list[Line]:
         options.say(f"notebook: round {turn + 1} of {options.repeats}")
         notebooks.append(notebook(options))
         studies.append(study(options, options.folder / f"notebook-{turn}"))
-    notebook_seconds = Sample(tuple(epochs[-1]["seconds"] for epochs in notebooks))
-    notebook_error = Sample(tuple(epochs[-1]["test_mse"] for epochs in notebooks))
-    study_seconds = Sample(tuple(seconds for seconds, _, _ in studies))
+    plain = Sample(tuple(epochs[-1]["seconds"] for epochs in notebooks))
+    mse = f"{Sample(tuple(epochs[-1]['test_mse'] for epochs in notebooks)).median:.4f}"
+    with_report = Sample(tuple(seconds for seconds, _, _ in studies))
     without_report = Sample(tuple(seconds for _, seconds, _ in studies))
     errors = [sum(errors) / len(errors) for _, _, errors in studies]
     worst = max(max(errors) for _, _, errors in studies)
     best = min(min(errors) for _, _, errors in studies)
     quality = (
         f"test MSE of the study {best:.4f} (best cell) … {worst:.4f} (worst cell), "
-        f"of the notebook {notebook_error.median:.4f}"
+        f"of the notebook {mse}"
     )
     return [
-        Line(
-            "notebook: a model, 10 epochs",
-            notebook_seconds,
-            "s",
-            quality=f"MSE {notebook_error.median:.4f}",
-        ),
-        Line(
-            "study: a model, with Ray's start and the report", study_seconds, "s", quality=quality
-        ),
+        Line("notebook: a model, 10 epochs", plain, "s", quality=f"MSE {mse}"),
+        Line("study: a model, with Ray's start and the report", with_report, "s", quality=quality),
         Line("study: a model, without the report", without_report, "s", quality=quality),
         Line(
             "autoencoder grid against the notebook, per model, report included",
-            notebook_seconds.ratios_to(study_seconds),
+            plain.ratios_to(with_report),
             "×",
             at_least=8,
             quality=quality,
             details={"mean_errors": errors, "notebook": notebooks},
         ),
-        Line(
-            "the same without the report",
-            notebook_seconds.ratios_to(without_report),
-            "×",
-            quality=quality,
-        ),
+        Line("the same without the report", plain.ratios_to(without_report), "×", quality=quality),
     ]

@@ -12,13 +12,7 @@ from torch.func import stack_module_state
 from trainables.autoencoder.objectives import OBJECTIVES
 from trainables.autoencoder.settings import VERSION as VERSION
 from trainables.autoencoder.settings import Config as Config
-from trainables.contract import (
-    Checkpoint,
-    Outcome,
-    Parent,
-    Report,
-    require_finite,
-)
+from trainables.contract import Checkpoint, Outcome, Parent, Report, require_finite
 from trainables.data import Dataset, pixels
 from trainables.metrics import lines, record
 from trainables.networks import count_parameters

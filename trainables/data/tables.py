@@ -113,10 +113,8 @@ def special_columns(
 def group_column(path: Path, names: Sequence[str], options: Options) -> str | None:
     """The column of `--group-by`, if any. Raises `DataError` if it doesn't exist."""
     if options.group_by and options.group_by not in names:
-        existing = ", ".join(names[:8])
-        raise DataError(
-            f"{path}: no column {options.group_by!r} to group by; there are {existing} …"
-        )
+        first = ", ".join(names[:8])
+        raise DataError(f"{path}: no column {options.group_by!r} to group by; there are {first} …")
     return options.group_by or None
 
 
@@ -128,8 +126,7 @@ def words_of(path: Path, values: Any) -> list[str]:
     array = values.to_numpy()
     if array.dtype != object:
         return label_names(path, array, len(array))
-    texts = [value.decode("utf-8", "replace") if isinstance(value, bytes) else value
-             for value in array]  # fmt: skip
+    texts = [text.decode("utf-8", "replace") if isinstance(text, bytes) else text for text in array]
     for number, text in enumerate(texts):
         if text is None or text != text or text == "":
             raise DataError(f"{path}: line {number + 2} has no value for {values.name!r}")
