@@ -120,7 +120,7 @@ def configure_worker(threads: int) -> None:
     if context:
         gpu.claim(context.get_trial_resources().required_resources.get("GPU", 0))
         runtime = ray.get_runtime_context()
-        codes.share(Path(runtime.get_temp_dir(), runtime.get_session_name(), "codes"))
+        codes.share_cache(Path(runtime.get_temp_dir(), runtime.get_session_name(), "codes"))
 
 
 def require_driver(config: Mapping[str, Any], run: Run, store: Store) -> None:

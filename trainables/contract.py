@@ -10,7 +10,7 @@ import numpy as np
 
 from trainables.data import Dataset
 
-if TYPE_CHECKING:  # so that settings can be checked, and cells counted, without torch
+if TYPE_CHECKING:  # settings are checked and cells counted without torch
     import torch
 
 Parent: TypeAlias = "Mapping[int, Mapping[str, torch.Tensor]]"
@@ -36,7 +36,7 @@ class Report:
 
 
 class ConfigError(ValueError):
-    """A setting that no trial could run with; names it, its value and what is allowed."""
+    """A setting that no trial can run with. The message names it, its value and what is allowed."""
 
     def __init__(self, field_name: str, value: object, allowed: str) -> None:
         super().__init__(f"{field_name} = {value!r}: {allowed}")
@@ -51,8 +51,9 @@ class ConfigError(ValueError):
 class Settings:
     """Base class of every trainable's `Config`, a frozen dataclass with a field `seed`.
 
-    A `Config` checks its values in `__post_init__`, by `require` and the methods `require_…`. These
-    raise `ConfigError`; as a plan makes 100,000 settings, they build a message only then.
+    A `Config` checks its values in `__post_init__`, by `require` and the methods `require_…`, which
+    raise `ConfigError`. These methods build the message only on failure, because a plan makes
+    100,000 settings.
     """
 
     def require_at_least(self, least: int, *names: str) -> None:
@@ -101,18 +102,18 @@ class Settings:
         """Raise `ConfigError` if these settings don't fit `data`; by default they always fit."""
 
 
-def added(default: Any) -> Any:
+def added_field(default: Any) -> Any:
     """Return a `Config` field that was added after cells had been computed without it.
 
-    Its default is what those cells did. At the default, it is left out of a cell's id: they keep
-    their ids, and nothing is computed again.
+    The default reproduces those cells. A field at its default is left out of a cell's id, so those
+    cells keep their ids and aren't computed again.
     """
     return field(default=default, metadata={"added": True})
 
 
 def added_defaults(config: Any) -> dict[str, Any]:
-    """The fields of a `Config` class made by `added`, and their defaults."""
-    return {known.name: known.default for known in fields(config) if known.metadata.get("added")}
+    """Defaults by name of the fields that a `Config` class made with `added_field`."""
+    return {entry.name: entry.default for entry in fields(config) if entry.metadata.get("added")}
 
 
 def require(condition: bool, field_name: str, value: object, allowed: str) -> None:
@@ -122,7 +123,7 @@ def require(condition: bool, field_name: str, value: object, allowed: str) -> No
 
 
 PRECISIONS = ("float32", "tf32", "bfloat16")
-"""Precisions of the products in training: see `NetworkSettings.precision`."""
+"""Precisions of matrix products and convolutions in training: see `NetworkSettings.precision`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,9 +132,10 @@ class NetworkSettings(Settings):
 
     weight_decay: float = 1e-2
     """The optimiser's decoupled weight decay."""
-    precision: str = added("float32")
-    """Precision of the products in training: `float32`; or `tf32` or `bfloat16`, which the tensor
-    cores of a GPU compute faster. Errors and accuracies are computed in float32 in any case."""
+    precision: str = added_field("float32")
+    """Precision of matrix products and convolutions in training: `float32`; or `tf32` or
+    `bfloat16`, which the tensor cores of a GPU compute faster. Errors and accuracies are computed
+    in float32."""
     seed: int = 0
     """Replicate r's generators are seeded from this and r."""
 
@@ -152,12 +154,15 @@ class Diverged(RuntimeError):
     """
 
 
-def require_finite(values: torch.Tensor, replicates: Iterable[int], what: str) -> None:
-    """Raise `Diverged`, naming the `replicates` concerned, unless all `values` (R,) are finite."""
+def require_finite(values: torch.Tensor, replicates: Iterable[int], name: str) -> None:
+    """Raise `Diverged` unless all `values` (R,) are finite.
+
+    `name` says what the values are; the message also names the replicates that are not finite.
+    """
     finite = values.isfinite().tolist()
     if not all(finite):
-        names = ", ".join(str(r) for r, fine in zip(replicates, finite, strict=True) if not fine)
-        raise Diverged(f"{what} of replicate {names} is not a finite number")
+        numbers = ", ".join(str(r) for r, ok in zip(replicates, finite, strict=True) if not ok)
+        raise Diverged(f"{name} of replicate {numbers} is not a finite number")
 
 
 @dataclass(frozen=True)
@@ -169,14 +174,14 @@ class Progress:
     tensors: Mapping[str, torch.Tensor]
     """Tensors of any shape, on any device."""
     numbers: Mapping[str, Any]
-    """All else, as JSON values; JSON keeps every bit of a float."""
+    """All other state, as JSON values; JSON keeps every bit of a float."""
 
 
 class Checkpoint(Protocol):
     """Storage for a cell in progress, so that the next attempt continues from there.
 
-    If `train` has a parameter `checkpoint`, it is given a `Checkpoint` or None, and passes it to
-    `trainables.training.fit`. A `train` without it starts again after an interruption.
+    If `train` has a parameter `checkpoint`, it gets a `Checkpoint` or None, and passes it to
+    `trainables.training.fit`. Without that parameter, it starts again after an interruption.
     """
 
     def due(self) -> bool:
@@ -204,5 +209,5 @@ class Outcome:
     """Predicted class of every test image, (R, N_test) uint8, or its predicted angle in degrees,
     (R, N_test) float32."""
     networks: Sequence[torch.nn.Module] = ()
-    """The R trained classifiers, if they are networks. They aren't stored: a replicate is trained
-    again when its network is needed."""
+    """The R trained classifiers, if they are networks. They aren't stored: to get a network, train
+    its replicate again."""

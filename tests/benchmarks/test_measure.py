@@ -9,7 +9,7 @@ from rich.console import Console
 
 from benchmarks import share, table
 from benchmarks.commands import run
-from benchmarks.measure import Line, Options, Sample, Stratum, extrapolate, in_turns
+from benchmarks.measure import Line, Options, Sample, Stratum, extrapolate, time_in_turns
 
 
 def test_a_sample_has_a_median():
@@ -19,7 +19,7 @@ def test_a_sample_has_a_median():
 
 def test_ratios_are_taken_turn_by_turn():
     """A machine that is slow in one turn is slow for both."""
-    assert Sample((10.0, 40.0)).over(Sample((5.0, 10.0))).values == (2, 4)
+    assert Sample((10.0, 40.0)).ratios_to(Sample((5.0, 10.0))).values == (2, 4)
 
 
 def test_functions_take_turns_after_the_warm_up():
@@ -33,7 +33,7 @@ def test_functions_take_turns_after_the_warm_up():
         return function
 
     functions = {"a": takes("a", [50, 1, 2]), "b": takes("b", [50, 3, 5])}
-    found = in_turns(functions, repeats=2, warm_up=1, clock=lambda: now[0])
+    found = time_in_turns(functions, repeats=2, warm_up=1, clock=lambda: now[0])
     assert calls == ["a", "b"] * 3
     assert found == {"a": Sample((1.0, 2.0)), "b": Sample((3.0, 5.0))}
 
@@ -97,9 +97,9 @@ def test_the_file_has_every_single_value(tmp_path):
 def test_command_times_its_lines_and_fails_with_output():
     done = run("-c", "print('one'); print('two')")
     assert [line for _, line in done.lines] == ["one", "two"]
-    assert 0 < done.when("one") <= done.when("two") <= done.seconds
+    assert 0 < done.seconds_until("one") <= done.seconds_until("two") <= done.seconds
     with pytest.raises(LookupError, match="never printed 'three'"):
-        done.when("three")
+        done.seconds_until("three")
     with pytest.raises(RuntimeError, match="code 3:\nthe reason"):
         run("-c", "import sys; print('the reason'); sys.exit(3)")
 

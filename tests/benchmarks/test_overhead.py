@@ -5,7 +5,7 @@ import torch
 
 from benchmarks import plain_tune
 from benchmarks.measure import Options, Stratum
-from benchmarks.overhead import Sampled, few_shot_grid, fits_of, with_target_errors
+from benchmarks.overhead import FitSample, few_shot_grid, fits_of, with_target_errors
 from benchmarks.plain_tune import (
     fit_autoencoder,
     fit_autoencoder_plainly,
@@ -40,8 +40,8 @@ def test_the_same_fits_are_compared(tmp_path):
     rows = [{"replicate": r, "test_accuracy": a} for r, a in enumerate((0.5, 0.7, 0.9))]
     store.write_block(Block(DATA, range(3)), {"seed": 0}, None, Outcome(rows), {})
     fits = [{"cell": DATA, "kind": "fewshot", "replicate": r} for r in (2, 0)]
-    sampled = Sampled(Stratum(3, 1.0, (1.0, 1.0)), fits, [0.6, 0.8], [0, 0])
-    assert sampled.compared(store) == (
+    sampled = FitSample(Stratum(3, 1.0, (1.0, 1.0)), fits, [0.6, 0.8], [0, 0])
+    assert sampled.quality_text(store) == (
         "test_accuracy of the same 2 fits: 0.7000 here, 0.7000 there"
     )
 
@@ -54,8 +54,8 @@ def test_common_recipe_gets_target_errors(tmp_path):
     fits = [{"cell": DATA, "kind": "autoencoder", "replicate": r} for r in (2, 0)]
     reaching = with_target_errors(fits, store)
     assert [(fit["replicate"], fit["target_error"]) for fit in reaching] == [(2, 0.07), (0, 0.05)]
-    sampled = Sampled(Stratum(3, 1.0, (1.0, 1.0)), reaching, [0.06, 0.05], [7, 12])
-    assert sampled.compared(store) == (
+    sampled = FitSample(Stratum(3, 1.0, (1.0, 1.0)), reaching, [0.06, 0.05], [7, 12])
+    assert sampled.quality_text(store) == (
         "test_mse of the same 2 fits: 0.0600 here, 0.0550 there after 10 epochs (7 … 12)"
     )
 

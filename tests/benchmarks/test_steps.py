@@ -27,14 +27,14 @@ def test_training_together_matches_one_after_another(strategy):
         return losses[-1]
 
     same = steps.Workload("same", workload.build, record, lambda r: batch, 10, 3)
-    alone, together = steps.one_after_another(same, CPU), None
+    ordinary_step = steps.ordinary_step(same, CPU)
     for _ in range(3):
-        alone()
+        ordinary_step()
     expected = torch.stack(losses[-3:]).detach()
     plain = steps.Workload("same", workload.build, steps.cross_entropy, lambda r: batch, 10, 3)
-    together = steps.together(plain, CPU, strategy)
+    study_step = steps.study_step(plain, CPU, strategy)
     for _ in range(3):
-        found = together()
+        found = study_step()
     assert torch.allclose(found, expected, rtol=0, atol=1e-8)
 
 
@@ -90,7 +90,7 @@ def test_study_is_compared_with_the_best_number_of_processes(monkeypatch):
 
 def test_a_process_that_fails_ends_the_comparison():
     with pytest.raises(ProcessRaisedException, match="Process 0 terminated"):
-        gpu_check.at_once(1, torch.device("meta:9"), steps=1, batch_size=0)
+        gpu_check.concurrent_seconds(1, torch.device("meta:9"), steps=1, batch_size=0)
 
 
 def test_an_unknown_name_is_refused(capsys):

@@ -9,7 +9,7 @@ import pytest
 from study.experiments import AUTOENCODER, FEWSHOT, Experiment
 from study.grid import cell_id, gaps, lay_out, override, plan, record
 from trainables.autoencoder.train import Config as AutoencoderConfig
-from trainables.contract import ConfigError, added
+from trainables.contract import ConfigError, added_field
 
 DATA = "0123456789abcdef"
 
@@ -87,7 +87,7 @@ def test_minus_zero_is_zero():
 
 @dataclasses.dataclass(frozen=True)
 class LaterConfig(AutoencoderConfig):
-    later: int = added(0)
+    later: int = added_field(0)
 
 
 def test_later_setting_leaves_older_ids_alone(monkeypatch):

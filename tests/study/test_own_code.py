@@ -171,8 +171,8 @@ def file(tmp_path):
 
 def test_id_has_a_networks_content_and_not_its_folder(file, tmp_path):
     path = file("def build(image, latent_dim): ...")
-    spec = own.named(f"{path}:build")
-    assert own.portable(spec) == f"my_nets.py:build@{own.digest(Path(path))}"
+    spec = own.full_name(f"{path}:build")
+    assert own.portable_name(spec) == f"my_nets.py:build@{own.digest(Path(path))}"
     assert not own.is_own("mlp")
     file("def build(image, latent_dim): ...\n# other")
     with pytest.raises(OwnCodeError, match="has changed since the study began"):
@@ -187,14 +187,14 @@ def test_own_code_may_lie_in_a_folder_of_any_name(name, file, tmp_path, monkeypa
     (tmp_path / name).mkdir()
     file("def build(image, latent_dim): ...", f"{name}/nets.py")
     file(EXPERIMENT, f"{name}/mine.py")
-    spec = own.named(f"./{name}/nets.py:build")
+    spec = own.full_name(f"./{name}/nets.py:build")
     assert own.is_own(spec)
-    assert own.portable(spec).startswith("nets.py:build@")
+    assert own.portable_name(spec).startswith("nets.py:build@")
     assert own.function_of(spec).__name__ == "build"
     assert register(f"./{name}/mine.py") == "NAME"
 
 
-@pytest.mark.parametrize("use", [register, lambda path: own.named(f"{path}:build")])
+@pytest.mark.parametrize("use", [register, lambda path: own.full_name(f"{path}:build")])
 def test_unknown_users_home_is_a_missing_folder(use):
     with pytest.raises(OwnCodeError, match=r"nobody-has-this-name/mine\.py"):
         use("~nobody-has-this-name/mine.py")
@@ -222,7 +222,7 @@ def test_unusable_network_is_refused_in_one_line(code, file, few_digits):
     path = file(code)
 
     def use():
-        shape = Shape(5, 1, 4, network=own.named(f"{path}:build"))
+        shape = Shape(5, 1, 4, network=own.full_name(f"{path}:build"))
         shape.check_data(few_digits)
 
     with pytest.raises((OwnCodeError, ConfigError), match=WRONG[code]) as caught:

@@ -121,11 +121,11 @@ def test_images_without_labels_have_no_classifier():
 
 def test_a_turn_of_a_wide_image_is_no_shear():
     """In the coordinates of `affine_grid` a wide image is square, and a turn would bend it."""
-    from trainables.augment import turned
+    from trainables.augment import rotate
 
     wide = torch.zeros(1, 1, 21, 63)
     wide[..., 10, 22:41] = 1.0  # a bar along the middle row
-    tall = turned(wide, torch.tensor([90.0]))[0, 0]
+    tall = rotate(wide, torch.tensor([90.0]))[0, 0]
     rows, columns = torch.nonzero(tall > 0.5, as_tuple=True)
     assert columns.unique().tolist() == [31]
     assert rows.max() - rows.min() == 18
@@ -135,5 +135,5 @@ def test_label_subset_of_too_many_is_refused():
     data = dataset(1, 8, 8, 5)
     from trainables.data import label_subset
 
-    with pytest.raises(DataError, match="a multiple of 5 from 5 to 15 can"):
+    with pytest.raises(DataError, match="give a multiple of 5 from 5 to 15"):
         label_subset(data.train.labels, 20, 0, 0, classes=5)

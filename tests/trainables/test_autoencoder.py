@@ -102,10 +102,10 @@ def test_target_is_clean_or_the_view_without_noise(few_digits, monkeypatch):
 
     def record(model, seen, wanted):
         asked.append((seen, wanted))
-        return restoration_error(model, seen, wanted)
+        return reconstruction_loss(model, seen, wanted)
 
-    restoration_error = objectives.restoration_error
-    monkeypatch.setattr(objectives, "restoration_error", record)
+    reconstruction_loss = objectives.reconstruction_loss
+    monkeypatch.setattr(objectives, "reconstruction_loss", record)
     clean = few_digits.train.images.reshape(-1, 784) / np.float32(255)
     for target, augment, noise in (("clean", 1.0, 0.0), ("view", 1.0, 0.3), ("view", 0.0, 0.3)):
         asked.clear()

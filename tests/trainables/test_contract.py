@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from trainables.autoencoder import settings as autoencoder
-from trainables.contract import Diverged, Settings, added, added_defaults, require_finite
+from trainables.contract import Diverged, Settings, added_defaults, added_field, require_finite
 from trainables.fewshot import settings as fewshot
 from trainables.rotation import settings as rotation
 
@@ -16,7 +16,7 @@ class Later(Settings):
     """Settings, one of which was added later."""
 
     width: int = 16
-    tied: bool = added(False)
+    tied: bool = added_field(False)
 
 
 def test_an_added_setting_is_known_with_its_default():

@@ -14,8 +14,8 @@ from trainables.seeds import initialise
 
 
 @pytest.fixture(autouse=True)
-def nothing_known(monkeypatch):
-    monkeypatch.setattr(module, "known", {})
+def nothing_measured(monkeypatch):
+    monkeypatch.setattr(module, "measured", {})
 
 
 def linear(replicates=2):

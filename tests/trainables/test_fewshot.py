@@ -371,7 +371,7 @@ def test_known_classes_stay_and_count_in_full():
 
 
 def test_each_encoders_graph_is_made_once(few_digits, parent, monkeypatch):
-    monkeypatch.setattr(propagation, "_known", OrderedDict())
+    monkeypatch.setattr(propagation, "_cache", OrderedDict())
     made = []
     neighbour_graph = propagation.neighbour_graph
     monkeypatch.setattr(

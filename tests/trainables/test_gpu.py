@@ -9,7 +9,7 @@ import torch
 from tests.trainables.helpers import nothing, untrained_parent
 from trainables import training
 from trainables.autoencoder import train as autoencoder
-from trainables.autoencoder.objectives import restoration_error
+from trainables.autoencoder.objectives import reconstruction_loss
 from trainables.fastest import fastest
 from trainables.fewshot import train as fewshot
 from trainables.fewshot.settings import FREEZE, HEADS
@@ -151,7 +151,7 @@ def test_the_fastest_strategy_is_measured():
     models = Replicates([model, copy.deepcopy(model)], "cuda", "fastest")
     batch = 2 * (torch.rand(2, 16, 1, 28, 28, device="cuda"),)
     before = {name: value.clone() for name, value in models.parameters.items()}
-    assert fastest(models, restoration_error, batch) in ("vectorised", "products", "loop")
+    assert fastest(models, reconstruction_loss, batch) in ("vectorised", "products", "loop")
     assert models.strategy == "fastest"
     for name, value in models.parameters.items():
         assert torch.equal(value, before[name])

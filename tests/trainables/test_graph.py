@@ -72,7 +72,7 @@ def tapes(monkeypatch):
 
     def as_graph(step, device, generators):
         made.append(Tape())
-        return graph.Replayed(step, made[-1])
+        return graph.ReplayedStep(step, made[-1])
 
     monkeypatch.setattr(training, "as_graph", as_graph)
     monkeypatch.setattr(graph, "EAGER_STEPS", 1)  # some of these cells have four steps in all
@@ -115,7 +115,7 @@ def test_replayed_steps_resume_from_a_checkpoint(optimiser, few_digits, tapes, f
 def test_cpu_number_is_frozen_at_the_capture():
     """So a learning rate computed by Python would never change: the stand-in shows it."""
     value, calls = torch.zeros(2), iter(range(1, 100))
-    step = graph.Replayed(lambda indices: value.add_(indices).mul_(next(calls)), Tape())
+    step = graph.ReplayedStep(lambda indices: value.add_(indices).mul_(next(calls)), Tape())
     for _ in range(graph.EAGER_STEPS + 3):
         step(torch.ones(2))
     by_hand = 0
@@ -126,7 +126,7 @@ def test_cpu_number_is_frozen_at_the_capture():
 
 def test_step_that_waits_for_the_gpu_runs_without_graph():
     seen = []
-    step = graph.Replayed(lambda indices: seen.append(indices.sum().item()), Tape())
+    step = graph.ReplayedStep(lambda indices: seen.append(indices.sum().item()), Tape())
     for number in range(graph.EAGER_STEPS):
         step(torch.tensor([number]))
     with pytest.warns(UserWarning, match="goes on without a CUDA graph, slower: not permitted"):
@@ -140,7 +140,7 @@ def test_running_out_of_memory_is_raised():
         def capture(self, function):
             raise torch.OutOfMemoryError("CUDA out of memory")
 
-    step = graph.Replayed(lambda indices: None, Full())
+    step = graph.ReplayedStep(lambda indices: None, Full())
     for _ in range(graph.EAGER_STEPS):
         step(torch.zeros(1))
     with pytest.raises(torch.OutOfMemoryError):

@@ -9,7 +9,11 @@ from torch.nn import functional
 
 from tests.trainables.helpers import nothing
 from trainables.autoencoder import train as autoencoder
-from trainables.autoencoder.objectives import contrast, evidence_bound, restoration_error
+from trainables.autoencoder.objectives import (
+    contrastive_loss,
+    reconstruction_loss,
+    variational_loss,
+)
 from trainables.autoencoder.settings import OBJECTIVES, Config
 from trainables.data import pixels
 from trainables.networks import Autoencoder, Contrastive, Variational
@@ -54,14 +58,14 @@ def test_noise_moves_codes_by_their_standard_deviation(variational, images):
 
 
 def test_bound_without_noise_and_beta_is_plain_error(variational, images):
-    bound = evidence_bound(variational, images, images, torch.zeros(6, 3), beta=0.0)
-    assert bound.item() == pytest.approx(restoration_error(variational, images, images).item())
+    bound = variational_loss(variational, images, images, torch.zeros(6, 3), beta=0.0)
+    assert bound.item() == pytest.approx(reconstruction_loss(variational, images, images).item())
 
 
 def test_beta_counts_nats_per_pixel(variational, images):
     noise = torch.zeros(6, 3)
     without, twice = (
-        evidence_bound(variational, images, images, noise, beta=b) for b in (0.0, 2.0)
+        variational_loss(variational, images, images, noise, beta=b) for b in (0.0, 2.0)
     )
     _, divergence = variational(images, noise)
     assert (twice - without).item() == pytest.approx(2 * divergence.mean().item() / 784, rel=1e-4)
@@ -89,13 +93,13 @@ class Directions(torch.nn.Module):
 def test_contrastive_loss_matches_the_formula(images):
     """Two images with opposite directions: of the three others, one has similarity 1, two −1."""
     directions = torch.tensor([[1.0, 0], [-1, 0], [1, 0], [-1, 0]])
-    loss = contrast(Directions(directions), images[:2], images[:2], temperature=0.5)
+    loss = contrastive_loss(Directions(directions), images[:2], images[:2], temperature=0.5)
     e = torch.tensor([2.0, -2.0]).exp()
     assert loss.item() == pytest.approx(-torch.log(e[0] / (e[0] + 2 * e[1])).item(), rel=1e-5)
 
 
 def test_equal_directions_tell_nothing(images):
-    loss = contrast(Directions(torch.ones(12, 2) / 2**0.5), images, images, temperature=0.2)
+    loss = contrastive_loss(Directions(torch.ones(12, 2) / 2**0.5), images, images, temperature=0.2)
     assert loss.item() == pytest.approx(torch.tensor(11.0).log().item(), rel=1e-5)
 
 

@@ -361,7 +361,7 @@ def test_size_and_grey_follow_the_options(tmp_path):
     data = load(str(folder), options=Options(image_size=(5, 8), grey=True))
     assert data.image_shape == (1, 5, 8)
     colour = load(str(folder))
-    assert Options(grey=True).applied(colour).image_shape == (1, 9, 7)
+    assert Options(grey=True).apply(colour).image_shape == (1, 9, 7)
 
 
 def test_options_choose_classes_and_limit_images():
@@ -375,7 +375,7 @@ def test_options_choose_classes_and_limit_images():
 
 def test_options_are_kept_as_json():
     options = Options((4, 6), True, ("a", "b"), 12, "person")
-    assert Options.of(json.loads(json.dumps(options.record()))) == options
+    assert Options.from_record(json.loads(json.dumps(options.record()))) == options
     assert Options().record() == {}
 
 
@@ -403,7 +403,7 @@ def test_second_reading_decodes_nothing(tmp_path, monkeypatch, cache_folder):
     def broken(*arguments):
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr("trainables.data.folder.together", broken)
+    monkeypatch.setattr("trainables.data.folder.decode_images", broken)
     assert load(str(folder)).fingerprint == first.fingerprint
     (folder / "cat" / "0.png").write_bytes(png(picture(7777)))
     with pytest.raises(AssertionError, match="decoded again"):

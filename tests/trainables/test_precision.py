@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from tests.trainables.helpers import nothing
 from trainables.autoencoder import train as autoencoder
-from trainables.autoencoder.objectives import restoration_error
+from trainables.autoencoder.objectives import reconstruction_loss
 from trainables.contract import ConfigError
 from trainables.fewshot import train as fewshot
 from trainables.networks import Autoencoder
@@ -27,7 +27,7 @@ def gradients(precision, strategy):
     members = initialise(lambda: Autoencoder(SHAPE), 0, range(2))
     models = Replicates(members, CPU, strategy, precision=precision)
     images = torch.rand(2, 8, 1, 28, 28, generator=torch.Generator().manual_seed(0))
-    losses = models.backward(restoration_error, images, images)
+    losses = models.backward(reconstruction_loss, images, images)
     assert losses.dtype == torch.float32
     return torch.cat([value.grad.flatten() for value in models.parameters.values()])
 

@@ -7,8 +7,8 @@ from sklearn.semi_supervised import LabelSpreading
 
 from trainables.fewshot import propagation
 from trainables.fewshot.propagation import (
-    balanced,
     certainty,
+    class_probabilities,
     neighbour_graph,
     spread,
     spread_in_rounds,
@@ -64,7 +64,7 @@ def test_one_label_a_cluster_labels_the_cluster(blobs):
     points, labels = blobs
     graph = neighbour_graph(points, 10)
     subset = np.arange(10)
-    probabilities = balanced(spread(graph, subset, labels[subset], 0.99, 10))
+    probabilities = class_probabilities(spread(graph, subset, labels[subset], 0.99, 10))
     assert (probabilities.argmax(axis=1) == labels).mean() > 0.97
     assert probabilities.sum(axis=1) == pytest.approx(1.0)
 
@@ -126,7 +126,7 @@ def test_balancing_gives_every_class_its_share():
     scores = draw.gamma(1.0, size=(5000, 10))
     scores[:, 0] *= 10
     before = np.bincount(scores.argmax(axis=1), minlength=10)
-    probabilities = balanced(scores)
+    probabilities = class_probabilities(scores)
     after = np.bincount(probabilities.argmax(axis=1), minlength=10)
     assert before[0] > 2500
     assert probabilities.mean(axis=0) == pytest.approx(0.1, abs=1e-4)
@@ -137,7 +137,7 @@ def test_balancing_gives_every_class_its_share():
 def test_unreached_image_is_finite_and_certainty_exact():
     scores = np.ones((4, 10)) + np.eye(10)[:4]
     scores[3] = 0
-    probabilities = balanced(scores)
+    probabilities = class_probabilities(scores)
     assert np.isfinite(probabilities).all()
     assert certainty(np.full(10, 0.1)) == pytest.approx(0.0, abs=1e-12)
     assert certainty(np.eye(10)[0]) == pytest.approx(1.0)

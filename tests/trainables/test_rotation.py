@@ -26,8 +26,8 @@ def turns(monkeypatch):
         calls.append(degrees.clone())
         return losses_turned(images, degrees)
 
-    losses_turned = rotation.turned
-    monkeypatch.setattr(rotation, "turned", record)
+    losses_turned = rotation.rotate
+    monkeypatch.setattr(rotation, "rotate", record)
     return calls
 
 

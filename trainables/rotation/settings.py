@@ -26,14 +26,14 @@ class Config(NetworkSettings):
     """
 
     loss: str
-    """Loss that the network learns from: `absolute` (naive: 2° against 360° costs 358), `wrapped`,
-    `cosine`, `von_mises` or `sine_cosine`."""
+    """Training loss: `absolute` (naive: 2° against 360° costs 358), `wrapped`, `cosine`,
+    `von_mises` or `sine_cosine`."""
     depth: int = 3
     """Convolutional layers."""
     batch_size: int = 32
     """Images per minibatch."""
     epochs: int = 12
-    """Passes over the training split; each turns every image by a new angle."""
+    """Passes over the training split; in each, every image is turned by a new angle."""
     learning_rate: float = 5e-3
     """Peak of the one-cycle schedule."""
     width: int = 16

@@ -18,10 +18,11 @@ class Config(NetworkSettings):
     labels: int
     """Labelled training images, class-balanced."""
     augment: float = 1.0
-    """Strength of the views of the labelled images that it learns from (`trainables.augment`); 0:
-    the images themselves."""
+    """Strength of the views that the network learns from (`trainables.augment`); 0: no views, the
+    labelled images themselves."""
     views: int = 50
-    """Views of every labelled image; an epoch still has as many of them as there are labels."""
+    """Views of every labelled image. An epoch has as many views as there are labels, so all are
+    seen in `views` epochs."""
     batch_size: int = 0
     """Labelled images per minibatch; 0 is all of them at once."""
     epochs: int = 200
@@ -39,12 +40,12 @@ class Config(NetworkSettings):
 
     @property
     def sees_views(self) -> bool:
-        """True if it learns from views of the labelled images."""
+        """True if the network learns from views of the labelled images."""
         return self.augment > 0
 
     @property
     def view_strength(self) -> float:
-        """Strength of these views."""
+        """Strength of the views, under the name that few-shot settings have for it."""
         return self.augment
 
     def work(self, images: int) -> float:
