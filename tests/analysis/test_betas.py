@@ -71,7 +71,7 @@ def rows_of(cell, **settings):
     return pd.DataFrame([{"cell": cell, "replicate": 0, **place, **settings}])
 
 
-def test_a_control_has_the_same_settings():
+def test_control_has_the_same_settings():
     varied = rows_of("v", beta=0.1)
     plain = pd.concat([rows_of("p", beta=1.0), rows_of("deeper", beta=1.0, depth=4)])
     found = betas.models(Rows(autoencoder=plain, betas=varied))
@@ -123,7 +123,7 @@ def test_every_measure_is_computed_and_drawn(tmp_path, digits, compute_study):
     assert labels == ["0", "0.1", "1"]
 
 
-def test_without_variational_autoencoders_there_is_nothing(small_results):
+def test_no_variational_autoencoders_no_betas(small_results):
     assert betas.models(small_results).empty
     assert betas.redundancy_by_beta(small_results, pd.DataFrame()).empty
     assert betas.changes(pd.DataFrame(), {}).empty

@@ -35,7 +35,7 @@ def linear(weight):
     return model
 
 
-def test_a_model_is_measured_once(measure):
+def test_model_is_measured_once(measure):
     first = cache.measured("pairs", linear(2.0), [1, "x"], measure)
     again = cache.measured("pairs", linear(2.0), [1, "x"], measure)
     assert measure.calls == 1
@@ -48,7 +48,7 @@ def test_a_model_is_measured_once(measure):
     [("others", 2.0, [1]), ("pairs", 3.0, [1]), ("pairs", 2.0, [2])],
     ids=["another measure", "other weights", "other inputs"],
 )
-def test_what_differs_is_measured_anew(name, weight, inputs, measure):
+def test_other_inputs_are_measured_anew(name, weight, inputs, measure):
     cache.measured("pairs", linear(2.0), [1], measure)
     assert cache.measured(name, linear(weight), inputs, measure)["weight"][0] == weight
     assert measure.calls == 2
@@ -97,7 +97,7 @@ def test_without_a_cache_all_is_measured(tmp_path, measure, monkeypatch):
         assert measure.calls == 2 * (calls + 1) and not cache.is_usable()
 
 
-def test_what_was_not_used_for_longest_goes(kept, monkeypatch):
+def test_least_recently_used_value_goes_first(kept, monkeypatch):
     monkeypatch.setattr(cache, "MOST_BYTES", 160)  # two values of 10 bytes and their hashes
     keys = [cache.key("pairs-0123456789abcdef", name) for name in ("new", "old", "oldest")]
     for age, key in enumerate(keys):

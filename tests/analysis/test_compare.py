@@ -99,7 +99,7 @@ def test_paired_difference_is_that_of_common_replicates(two):
 
 
 @pytest.mark.parametrize("other", [{"data_of_b": "two"}, {"seed": 1}])
-def test_other_data_or_seeds_are_compared_by_welch(two, other):
+def test_other_data_or_seeds_are_compared_unpaired(two, other):
     a, b, values = two(**other)
     table = differences.by_cell(a, b, "autoencoder", "test_mse", relative=True)
     for line, first, second in zip(table.itertuples(), values["a"], values["b"], strict=True):
@@ -208,7 +208,7 @@ def test_shared_encoders_are_resampled_together(tmp_path):
     assert table.query("arm == 'fixed'")["difference"].tolist() == pytest.approx([0.1, 0.1])
 
 
-def test_study_and_its_copy_are_equal(two, tmp_path):
+def test_study_and_its_copy_are_equal(tmp_path):
     folder, _ = few_shot(tmp_path, "few", "one", 0.1)
     page = compare.write([folder, folder], tmp_path / "out")
     table = pd.read_csv(tmp_path / "out/tables/transfer.csv")

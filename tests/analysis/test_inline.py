@@ -48,7 +48,7 @@ def test_mean_tells_series_value_interval_n_and_cell(drawn):
     assert (at_two.cell, at_eight.cell) == ("aa", "bb")
 
 
-def test_a_dot_is_a_replicate(drawn):
+def test_dot_is_a_replicate(drawn):
     dots = says(inline(drawn), "replicate")
     assert [mark.cell for mark in dots] == ["aa", "aa", "bb", "bb"]
     assert [mark.says.split("\n")[1] for mark in dots] == [
@@ -56,7 +56,7 @@ def test_a_dot_is_a_replicate(drawn):
     ]
 
 
-def test_a_level_has_no_x(drawn):
+def test_level_has_no_x(drawn):
     assert says(inline(drawn), "PCA")[0].says == "PCA\nmean squared error: 0.02"
 
 

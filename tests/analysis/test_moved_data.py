@@ -71,7 +71,7 @@ def test_report_without_images_names_what_is_left_out(computed, capsys):
     assert not (computed / "before").exists()
 
 
-def test_images_are_found_where_the_user_says(computed, capsys):
+def test_images_are_found_in_data_dir(computed):
     results = computed / "results"
     with pytest.raises(DataMissing):
         report.write(results)
@@ -88,12 +88,12 @@ def test_images_are_found_where_the_user_says(computed, capsys):
     assert not report.is_current(results, {})
 
 
-def test_images_are_found_in_the_folder_of_the_environment(computed, monkeypatch):
+def test_images_are_found_in_study_data_dir(computed, monkeypatch):
     monkeypatch.setenv("STUDY_DATA_DIR", str(computed / "now"))
     assert len(load(computed / "results").dataset.test) == 40
 
 
-def test_a_loaded_study_takes_its_images_from_a_folder(computed):
+def test_loaded_study_takes_its_images_from_a_folder(computed):
     assert len(load(computed / "results", data_dir=computed / "now").dataset.test) == 40
     without = load(computed / "results")
     assert without.classes == ("a", "b") and without.images == (144, 16, 40)
@@ -129,7 +129,7 @@ def test_old_plan_leaves_out_what_it_does_not_record(computed):
 
 
 @pytest.mark.parametrize("bad", [{"classes": "ab"}, {"classes": [1]}, {"images": [1, 2]}])
-def test_a_plan_with_other_classes_or_counts_is_refused(computed, bad):
+def test_plan_with_other_classes_or_counts_is_refused(computed, bad):
     known = json.loads((computed / "results" / "study.json").read_text())
     assert is_plan(known)
     assert not is_plan({**known, **bad})

@@ -115,14 +115,14 @@ def test_mean_tooltip_has_value_interval_n_and_cell(reader: Reader) -> None:
     assert says.split("\n")[1] == error and cell == "two4"
 
 
-def test_pointing_beside_all_marks_tells_nothing(reader: Reader) -> None:
+def test_no_tooltip_away_from_marks(reader: Reader) -> None:
     reader.point(*reader.marks()[0][:2])
     assert reader.tip()
     reader.point(300, 60)
     assert reader.tip() == []
 
 
-def test_a_click_copies_the_cell(reader: Reader) -> None:
+def test_click_copies_the_cell(reader: Reader) -> None:
     x, y, *_, cell = next(m for m in reader.marks() if "mean" in m[3])
     reader.run("navigator.clipboard.writeText = async text => { window.copied = text }")
     reader.point(x, y, click=True)
@@ -130,7 +130,7 @@ def test_a_click_copies_the_cell(reader: Reader) -> None:
     assert reader.tip()[-1] == f"copied: {cell}"
 
 
-def test_a_legend_entry_hides_its_series_and_its_marks(reader: Reader) -> None:
+def test_legend_entry_hides_its_series_and_its_marks(reader: Reader) -> None:
     entry = "[data-legend='1']"
     x, y, *_ = next(m for m in reader.marks() if m[2] == 1 and "mean" in m[3])
     reader.press(entry, "ENTER")
@@ -144,7 +144,7 @@ def test_a_legend_entry_hides_its_series_and_its_marks(reader: Reader) -> None:
     assert reader.tip()[0] == "two"
 
 
-def test_the_keys_walk_through_the_marks(reader: Reader) -> None:
+def test_keys_walk_through_the_marks(reader: Reader) -> None:
     reader.press(".plot", "ARROW_RIGHT")
     first = reader.tip()
     reader.press(".plot", "ARROW_RIGHT", "ARROW_LEFT")
@@ -166,7 +166,7 @@ def column(reader: Reader, index: int) -> list[str]:
     )
 
 
-def test_a_table_sorts_by_number_and_by_word(reader: Reader) -> None:
+def test_table_sorts_by_number_and_by_word(reader: Reader) -> None:
     reader.find("th:nth-child(1) button").click()
     assert column(reader, 0)[:3] == ["2", "9", "10"] and column(reader, 0)[-1] == "–"
     reader.find("th:nth-child(1) button").click()
@@ -183,7 +183,7 @@ def test_long_texts_of_a_table_wrap(reader: Reader) -> None:
     assert 0 < wide < window
 
 
-def test_a_long_table_filters(reader: Reader) -> None:
+def test_long_table_filters(reader: Reader) -> None:
     reader.find(".filter input").send_keys("3 A")
     assert set(column(reader, 1)) == {"a"} and all("3" in n for n in column(reader, 0))
 
@@ -215,7 +215,7 @@ def test_word_is_explained_at_first_use(reader: Reader) -> None:
     assert reader.find("#word-replicate").text == "replicate"
 
 
-def test_a_narrow_page_scrolls_its_figures_alone(reader: Reader) -> None:
+def test_narrow_page_scrolls_its_figures_alone(reader: Reader) -> None:
     """Letters stay ten pixels high, so the figure is wider than the page."""
     phone = {"width": 360, "height": 800, "deviceScaleFactor": 1, "mobile": True}
     reader.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
@@ -252,7 +252,7 @@ def test_downloaded_figure_has_no_page_colours(reader: Reader) -> None:
     assert png.startswith("data:image/png;base64,") and len(png) > 5000
 
 
-def test_the_page_is_accessible(reader: Reader) -> None:
+def test_page_is_accessible(reader: Reader) -> None:
     """axe-core's rules, in light and dark mode."""
     axe = pytest.importorskip("axe_core_python.base").AXE_FILE_PATH.read_text()
     for scheme in ("light", "dark"):

@@ -14,12 +14,6 @@ from analysis.results import Results
 from analysis.source import Source
 from study.store import Block, Store
 from trainables.autoencoder import train as autoencoder
-from trainables.data import load
-
-
-@pytest.fixture(scope="module")
-def digits():
-    return load("mnist-5k")
 
 
 def rows_where(error, depths=(2, 3), dims=(2, 4, 8), replicates=3):
@@ -93,7 +87,7 @@ def test_best_model_is_chosen_by_validation():
 @pytest.mark.parametrize(
     ("exponent", "word"), [(-1, "The error falls"), (1, "The error rises"), (0, "undecided")]
 )
-def test_the_sentence_on_d_follows_the_data(exponent, word):
+def test_sentence_on_d_follows_the_data(exponent, word):
     rows = rows_where(lambda depth, dim: 0.01 * dim**exponent)
     if exponent == 0:  # each replicate has its own trend: up, down or none
         signs = np.where(rows["replicate"] == 0, 1, np.where(rows["replicate"] == 1, -1, 0))
@@ -103,7 +97,7 @@ def test_the_sentence_on_d_follows_the_data(exponent, word):
 
 
 @pytest.mark.parametrize(("factor", "word"), [(0.9, "3 layers are better"), (1.1, "worse")])
-def test_the_sentence_on_layers_follows_the_data(factor, word):
+def test_sentence_on_layers_follows_the_data(factor, word):
     rows = rows_where(lambda depth, dim: 0.1 / dim * (factor if depth == 3 else 1))
     rows["test_mse"] *= 1 + 0.001 * np.sin(np.arange(len(rows)))
     sentence = reconstruction.conclusions(rows, PCA_LINE)[2]

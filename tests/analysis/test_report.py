@@ -102,7 +102,7 @@ def visible(page):
     return reader
 
 
-def test_the_page_is_one_file_that_needs_no_network(page):
+def test_page_is_one_file_that_needs_no_network(page):
     assert len(page) < 15e6
     sources = re.findall(r'(?:src|href)="(?!data:|#)([^"]*)"', page)
     assert sources == []
@@ -252,7 +252,7 @@ def test_report_of_other_code_or_packages_is_not_current(written, monkeypatch):
     assert not report.is_current(written, {})
 
 
-def test_the_provenance_is_at_the_foot(page, written):
+def test_provenance_is_at_the_foot(page, written):
     foot = page[page.index('id="provenance"') :]
     results = load(written)
     assert results.plan["command"] in foot
@@ -316,7 +316,7 @@ def test_study_without_results_has_a_page(small_results, tmp_path):
 
 
 @pytest.mark.slow
-def test_one_process_writes_the_growing_page_and_the_report(small_results, tmp_path, monkeypatch):
+def test_one_process_writes_page_and_report(small_results, tmp_path, monkeypatch):
     """It goes on with what the report will need, and doesn't hold up the study meanwhile."""
     folder = tmp_path / "results"
     shutil.copytree(small_results.store.address, folder)

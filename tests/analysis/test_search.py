@@ -133,14 +133,14 @@ def test_one_seed_and_trial_have_no_spread_or_plural(content):
     assert f"0.28000 {alone} on the same seeds (-25.0 %)." in third
 
 
-def test_a_search_that_found_nothing_better_says_so(content):
+def test_search_that_found_nothing_better_says_so(content):
     rows = rows_of({"a" * 16: [0.21, 0.23]})
     content |= {"winner": 0, "winner_cell": "a" * 16, "start_cell": "a" * 16}
     assert search.verdicts(content, rows)[-1].endswith("the recipe that the search started from.")
 
 
 @pytest.mark.parametrize("rows", [pd.DataFrame(), rows_of({"c" * 16: [0.2]})])
-def test_a_search_without_a_winner_says_so(content, rows):
+def test_search_without_a_winner_says_so(content, rows):
     assert "has not ended" in search.verdicts(content, rows)[-1]
 
 
@@ -184,7 +184,7 @@ def test_figures_draw_every_trial(content):
     assert len(pareto[1].lines[1].get_xdata()) == 1  # the quicker one is the better one
 
 
-def test_the_most_important_setting_is_on_top(content):
+def test_most_important_setting_is_on_top(content):
     table = search.importances(noisy(content, "width"))
     axes = drawn(search.draw_importances(table)).axes[0]
     assert axes.get_yticklabels()[-1].get_text() == "width"

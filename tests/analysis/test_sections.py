@@ -85,7 +85,7 @@ def test_missing_few_shot_cell_rewrites_transfer_alone(first, written, tmp_path)
     assert written == ["transfer"]
 
 
-def test_the_same_cells_with_other_numbers_are_written_anew(first, written, tmp_path):
+def test_same_cells_with_other_numbers_are_written_anew(first, written, tmp_path):
     """As another machine computes them."""
     folder = copied(first, tmp_path)
     store = Store(folder)
@@ -107,7 +107,7 @@ def test_other_code_writes_all_anew(first, written, tmp_path, monkeypatch):
     assert {"reconstruction", "transfer"} <= set(written)
 
 
-def test_a_running_study_prepares_its_report(first, written, tmp_path, remove_cell, monkeypatch):
+def test_running_study_prepares_its_report(first, written, tmp_path, remove_cell, monkeypatch):
     """When the last cell is done, its models are measured, and no others."""
     monkeypatch.setenv("STUDY_CACHE_DIR", str(tmp_path / "cache"))
     folder = copied(first, tmp_path)
@@ -138,13 +138,13 @@ def counting(function, name, counts):
     return counted
 
 
-def test_a_section_sees_only_what_it_reads(small_results):
+def test_section_sees_only_what_it_reads(small_results):
     part = next(part for part in sections.parts(small_results) if part.name == "transfer")
     seen = part.seen(small_results)
     assert seen.of("autoencoder").empty and len(seen.of("fewshot")) > 0
 
 
-def test_a_report_lists_the_store_and_reads_each_experiment_once(small_results, monkeypatch):
+def test_report_reads_each_experiment_once(small_results, monkeypatch):
     """In a bucket, each of these is at least one request."""
     monkeypatch.setenv("STUDY_CACHE_DIR", "")
     calls = Counter()
@@ -221,7 +221,7 @@ def test_kept_section_is_read_as_it_was_written(tmp_path, monkeypatch):
     assert kept.read("one") == document
 
 
-def test_part_that_the_other_process_lacks_is_written_here(small_results, tmp_path, monkeypatch):
+def test_part_missing_in_the_other_process_is_written_here(small_results, tmp_path, monkeypatch):
     """A cell may be removed before the other process reads the results."""
     monkeypatch.setenv("STUDY_CACHE_DIR", str(tmp_path))
     names = []
@@ -242,7 +242,7 @@ def test_part_that_the_other_process_lacks_is_written_here(small_results, tmp_pa
     assert len(documents) == len(every)
 
 
-def test_a_part_that_lacks_images_is_not_kept(tmp_path, monkeypatch):
+def test_part_that_lacks_images_is_not_kept(tmp_path, monkeypatch):
     monkeypatch.setenv("STUDY_CACHE_DIR", str(tmp_path))
     kept.keep("whole", Document())
     kept.keep("partial", Document(left_out=["of images"]))

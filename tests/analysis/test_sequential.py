@@ -102,14 +102,14 @@ def test_repeated_looks_keep_the_false_positive_rate():
     assert 0.005 < decided < 0.05
 
 
-def test_a_real_difference_is_found():
+def test_real_difference_is_found():
     """0.8 standard deviations: 99 of 100 studies find it by n = 64, as in the issue's table."""
     draw = np.random.default_rng(1)
     found = [sequential_p_value(draw.normal(0.8, 1, 64)) < 0.05 for _ in range(60)]
     assert np.mean(found) > 0.95
 
 
-def test_negligible_needs_an_interval_inside_what_matters():
+def test_negligible_needs_a_narrow_interval():
     values = 0.001 * np.sin(np.arange(20.0))
     assert negligible(values, 0.005)
     assert not negligible(values, 0.0005)

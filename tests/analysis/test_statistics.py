@@ -118,7 +118,7 @@ def test_mean_interval_is_students() -> None:
     assert interval.p_value(1.0) == pytest.approx(stats.ttest_1samp(values, 1.0).pvalue)
 
 
-def test_the_interval_of_two_values() -> None:
+def test_interval_of_two_values() -> None:
     interval = mean_interval([1.0, 3.0])  # t(0.975; 1) = 12.706205
     assert (interval.low, interval.high) == pytest.approx((2 - 12.706205, 2 + 12.706205))
 
@@ -136,7 +136,7 @@ def test_nonfinite_values_are_left_out_and_not_counted() -> None:
     assert nothing.text() + nothing.basis() == "no value (n = 0)"
 
 
-def test_an_interval_in_a_sentence() -> None:
+def test_interval_in_a_sentence() -> None:
     interval = Interval(0.05, -0.01, 0.11, 4, "95 % Student t")
     said = interval.text(1, 100, " points", signed=True) + interval.basis("paired")
     assert said == "+5.0 points [-1.0, +11.0] (95 % Student t, paired, n = 4)"
@@ -166,7 +166,7 @@ def test_error_counts_missing_values() -> None:
         mean_interval([1.0, math.nan, 3.0])
 
 
-def test_the_difference_of_two_samples_is_welchs() -> None:
+def test_difference_of_two_samples_is_welchs() -> None:
     a, b = [1.0, 2.5, 3.0, 4.0], [0.5, 0.7, 0.4]
     found = independent_difference(mean_interval(a), mean_interval(b))
     welch = stats.ttest_ind(a, b, equal_var=False)
@@ -177,13 +177,13 @@ def test_the_difference_of_two_samples_is_welchs() -> None:
     assert found.kind == "95 % Welch t"
 
 
-def test_the_difference_of_samples_without_spread() -> None:
+def test_difference_of_samples_without_spread() -> None:
     """It takes the fewer degrees of freedom, which have no effect."""
     found = independent_difference(mean_interval([2.0] * 4), mean_interval([1.5] * 3))
     assert (found.low, found.high, found.degrees_of_freedom) == (0.5, 0.5, 2)
 
 
-def test_a_difference_says_what_its_sides_vary_over() -> None:
+def test_difference_says_what_its_sides_vary_over() -> None:
     crossed = of_matrix(np.random.default_rng(0).normal(size=(3, 4)))
     method = "crossed bootstrap over encoders and label subsets, Student t"
     assert independent_difference(crossed, crossed).kind == f"95 % Welch t of {method}"
@@ -244,7 +244,7 @@ def test_balanced_design_gives_the_analysis_of_variance() -> None:
         (0.0, 1.0, 8),
     ],
 )
-def test_degrees_of_freedom_are_at_most_those_of_a_factor(
+def test_degrees_of_freedom_are_limited_by_the_larger_factor(
     of_encoders: float, of_subsets: float, freedom: float
 ) -> None:
     rows, columns = np.array([1.0, -1, 1, -1]), np.array([1.0, -1, 1, -1, 1, -1, 1, -1, 0])
@@ -256,7 +256,7 @@ def test_degrees_of_freedom_are_at_most_those_of_a_factor(
 
 
 @pytest.mark.parametrize("transposed", [False, True])
-def test_the_variance_is_at_least_that_of_each_factor(transposed: bool) -> None:
+def test_variance_is_at_least_that_of_each_factor(transposed: bool) -> None:
     """The other factor's levels differ by noise alone: it is subtracted from nothing."""
     rows = np.array([3.0, 1, -1, -3])
     noise = 2.0 * np.outer([1, -1, -1, 1], [1, -1, 1, -1, 0, 0])
@@ -270,7 +270,7 @@ def test_two_levels_of_each_factor_have_bounds() -> None:
     assert of_matrix([[0.0, 1.0], [2.0, 4.0]]).bounded
 
 
-def test_nested_subsets_leave_the_variance_between_encoders() -> None:
+def test_nested_design_has_the_variance_between_encoders() -> None:
     design = Design(5, 20, encoder_sd=1, subset_sd=1, noise_sd=0, full=False)
     encoder, subset = design.indices()
     values = design.sample(np.random.default_rng(1))
@@ -446,7 +446,7 @@ def test_group_with_one_x_does_not_count() -> None:
 SENTENCES = ("the error grows with d", "the error falls with d", "undecided")
 
 
-def test_the_opposite_trend_gives_the_opposite_sentence() -> None:
+def test_opposite_trend_gives_the_opposite_sentence() -> None:
     generator = np.random.default_rng(6)
     replicate = np.repeat(np.arange(5), 4)
     x = np.tile(np.log2([2.0, 8, 14, 30]), 5)

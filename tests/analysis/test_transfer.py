@@ -91,7 +91,7 @@ def test_pair_that_occurs_twice_is_refused(compare):
         (0.0, "undecided with 20 labels ("),
     ],
 )
-def test_the_sentence_follows_the_data(advantage, word):
+def test_sentence_follows_the_data(advantage, word):
     sentences = transfer.conclusions(rows_with(advantage))
     assert sentences[1].startswith("“encoder fixed” against “everything trained”")
     assert word in sentences[1]
@@ -104,7 +104,7 @@ def test_accuracies_at_chance_are_called_a_bug():
     assert "1 of 12 cells are at chance" in transfer.conclusions(rows)[-1]
 
 
-def test_the_best_classifier_is_chosen_by_validation():
+def test_best_classifier_is_chosen_by_validation():
     rows = rows_with(0.02)
     rows.loc[5, "val_accuracy"], rows.loc[6, "test_accuracy"] = 1.0, 1.0
     assert transfer.best_classifier(rows).name == 5
@@ -292,7 +292,7 @@ def rows_of_arms(p_values, labels=(20, 40)):
     return as_rows(lines)
 
 
-def test_words_are_decided_by_the_corrected_p_value():
+def test_verdict_uses_the_corrected_p_value():
     rows = rows_of_arms({"fixed": None, "full": 0.03, "lp-ft": 0.002})
     table = transfer.against(rows).set_index(["arm", "labels"])
     line = table.loc[("full", 20)]

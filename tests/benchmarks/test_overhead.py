@@ -34,7 +34,7 @@ def test_every_replicate_is_a_fit_of_its_cells_kind(tmp_path):
     assert len(alone) == 7 * 8 and {fit["encoder"] for fit in alone} == {""}
 
 
-def test_the_same_fits_are_compared(tmp_path):
+def test_same_fits_are_compared(tmp_path):
     store = Store(tmp_path)
     store.create()
     rows = [{"replicate": r, "test_accuracy": a} for r, a in enumerate((0.5, 0.7, 0.9))]
@@ -71,7 +71,7 @@ def test_common_recipe_stops_at_a_good_enough_error(monkeypatch):
     assert epochs == 1 and never < first < 0.3
 
 
-def test_the_common_way_learns(tmp_path):
+def test_common_way_learns():
     settings = {"latent_dim": 8, "depth": 2, "width": 4, "epochs": 1}
     for recipe in ({}, {"optimiser": "muon", "learning_rate": 0.02}):
         torch.manual_seed(0)

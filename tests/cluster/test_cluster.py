@@ -80,7 +80,7 @@ def test_check_and_run_refuse_results_that_one_host_has(cluster):
     assert "code 2" in said
 
 
-def test_nobody_gets_in_without_the_token(cluster):
+def test_token_is_required(cluster):
     address = f"{cluster.head.address}:6379"
     for environment in ("RAY_AUTH_MODE=disabled", "RAY_AUTH_MODE=token RAY_AUTH_TOKEN=" + 64 * "0"):
         done = cluster.laptop.run(f"{environment} timeout 60 ray status --address {address}")
@@ -90,7 +90,7 @@ def test_nobody_gets_in_without_the_token(cluster):
     assert "CPU" in with_it.stdout, with_it.stderr
 
 
-def test_dashboard_listens_on_the_heads_loopback_only(cluster):
+def test_dashboard_listens_on_loopback_only(cluster):
     ask = "curl --silent --show-error --max-time 5 --output /dev/null http://{}:8265"
     assert "code 0" in cluster.on_head(ask.format("127.0.0.1") + "; echo code $?")
     assert cluster.laptop.run(ask.format(cluster.head.address)).returncode == 7  # refused
@@ -220,7 +220,7 @@ def bucket(cluster):
     cluster.laptop.run("pkill moto_server")
 
 
-def test_a_study_on_object_storage_survives_a_host(cluster, bucket, undisturbed):
+def test_study_on_object_storage_survives_a_host(cluster, bucket, undisturbed):
     cluster.wait_for_hosts(3)
     cluster.submit("s3", f"{RUN} --out {shlex.quote(bucket)}")
     list_bucket = f"curl --silent {bucket_list(bucket)}"

@@ -78,7 +78,7 @@ def test_hosts_get_the_files_an_installation_needs(written):
             "Makefile", "README.md", "LICENSE"} == set(sent)  # fmt: skip
 
 
-def test_aws_opens_ssh_to_the_world_and_nothing_else(bootstrapped):
+def test_aws_opens_only_ssh_to_the_world(bootstrapped):
     ec2 = boto3.resource("ec2", region_name="us-west-2")
     ids = {
         identity

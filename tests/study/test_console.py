@@ -15,8 +15,6 @@ from study.__main__ import have_home
 from study.console import console
 from study.signals import Interrupted
 
-ESCAPE = b"\x1b"
-
 
 def printed_on(stream, monkeypatch, **environment):
     """Print with the study's console on a file, a pipe, or nothing."""
@@ -90,7 +88,7 @@ def test_plan_ends_in_order_wherever_its_output_goes(redirection, code, stderr, 
 
 @pytest.mark.parametrize("replaced", [False, True])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_a_command_in_one_line(number, replaced, monkeypatch, capsys):
+def test_signal_ends_a_command_in_one_line(number, replaced, monkeypatch, capsys):
     import study.commands
     from study.__main__ import main
 
@@ -110,7 +108,7 @@ def test_a_signal_ends_a_command_in_one_line(number, replaced, monkeypatch, caps
     assert signal.getsignal(number) == before
 
 
-def test_a_user_without_a_home_has_the_root_folder(monkeypatch):
+def test_user_without_a_home_has_the_root_folder(monkeypatch):
     """Ray can't be imported otherwise."""
 
     def nameless(user):
@@ -139,7 +137,7 @@ with signals.interruptible():
 """
 
 
-def test_an_ending_that_hangs_is_cut_off():
+def test_ending_that_hangs_is_cut_off():
     process = subprocess.Popen(
         [sys.executable, "-c", STUCK], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -150,7 +148,7 @@ def test_an_ending_that_hangs_is_cut_off():
     assert said == "ended by SIGTERM: what is done is kept; the same command goes on from it\n"
 
 
-def test_a_stream_that_works_is_written_to(monkeypatch):
+def test_stream_that_works_is_written_to(monkeypatch):
     stream = io.StringIO()
     printed_on(stream, monkeypatch)
     assert stream.getvalue() == "failed: [red]\n"

@@ -13,7 +13,7 @@ LEFT_OUT = ("HOME unset", "a terminal without colours")
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount and to be another user")
-def test_a_tiny_study_runs_on_an_unusual_machine():
+def test_tiny_study_runs_on_an_unusual_machine():
     """`make environments` tries each condition alone."""
     done = run(*(name for name in CONDITIONS if name not in LEFT_OUT))
     *said, last = done.stdout.splitlines()

@@ -20,8 +20,6 @@ from trainables.contract import Outcome
 from trainables.fewshot.settings import FREEZE, PRETRAINING
 from trainables.own import trainable_part
 
-TRAINABLE = [(name, preset) for name in EXPERIMENTS for preset in NAMED]
-
 
 def adjusted(study, preset):
     """The experiments of a study under a preset."""
@@ -65,7 +63,7 @@ def test_arms_are_compared_at_equal_steps(preset):
     ("sizes", "expected"),
     [([32, 48], (64, 3, 6)), ([32, 64], (64, 3, 6)), ([32, 100], (96, 3, 9)), ([48], (96, 3, 6))],
 )
-def test_larger_minibatches_are_at_least_twice_the_smallest(sizes, expected):
+def test_larger_batches_are_at_least_twice_the_smallest(sizes, expected):
     base = EXPERIMENTS["autoencoder"]
     axes = {**base.axes, "batch_size": tuple(sizes)}
     checked = larger_batches(
@@ -74,7 +72,7 @@ def test_larger_minibatches_are_at_least_twice_the_smallest(sizes, expected):
     assert (*checked["batch_size"], *checked["epochs"]) == expected
 
 
-def test_checks_follow_what_they_check():
+def test_checks_inherit_settings_of_their_base():
     """They include the preset's and the command line's settings of the base."""
     asked = ["plan", "assignment", "--epochs", "3", "--latent-dims", "2", "5", "14",
              "--batch-sizes", "10", "40", "--replicates", "8"]  # fmt: skip
@@ -105,7 +103,7 @@ def test_checks_follow_what_they_check():
     assert common.replicates == 8
 
 
-def test_checks_vary_what_recipes_fix():
+def test_recipes_do_not_fix_axes_of_checks():
     """A recipe replaces the values of axes; those of a check would all become its own."""
     chosen = select(parser().parse_args(["plan", "assignment", "--preset", "best"]))
     names = [experiment.name for experiment in chosen.experiments]
@@ -123,7 +121,7 @@ def test_checks_vary_what_recipes_fix():
         assert (cell.config["network"], cell.config["kernel"]) == ("resnet", 5)
 
 
-def test_a_check_alone_computes_nothing_of_its_base():
+def test_check_alone_computes_nothing_of_its_base():
     chosen = select(parser().parse_args(["plan", "longer"]))
     base, longer = plan(chosen.experiments, "0" * 16, chosen.asked)
     assert base == [] and len(longer) == 6
@@ -151,7 +149,7 @@ def test_few_labels_crosses_all_arms_with_pretraining():
     assert len(cells[0]) == 3 * len(fewshot.axes["latent_dim"])
 
 
-def test_an_unknown_study_is_a_key_error():
+def test_unknown_study_is_a_key_error():
     with pytest.raises(KeyError):
         members("nonsense")
 
@@ -163,7 +161,7 @@ def test_studies_are_made_of_experiments():
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_an_experiment_keeps_the_contract_of_trainables(name):
+def test_experiment_keeps_the_contract_of_trainables(name):
     experiment = EXPERIMENTS[name]
     module = trainable_part(experiment.trainable, "train")
     assert experiment.name == name

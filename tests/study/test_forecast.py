@@ -83,7 +83,7 @@ def test_forecast_divides_a_long_last_block():
     assert forecast(tasks, 2, rates, {tasks[0]: 0.0}).seconds == pytest.approx(80.1, rel=0.01)
 
 
-def test_forecast_subtracts_what_running_trials_did():
+def test_forecast_subtracts_elapsed_time():
     tasks, rates = tasks_of_seconds([30.0, 30.0])
     queue = Queue(tasks, rates=rates)
     (first,) = queue.take(2)
@@ -105,7 +105,7 @@ def test_running_part_of_a_cell_is_not_its_waiting_part():
     assert seconds == pytest.approx(52, rel=0.01)
 
 
-def test_some_blocks_stand_for_many(monkeypatch):
+def test_forecast_samples_many_blocks(monkeypatch):
     tasks, rates = tasks_of_seconds([float(10 + number % 7) for number in range(300)])
     exact = forecast(tasks, 4, rates).seconds
     monkeypatch.setattr("study.forecast.MAX_SIMULATED_TASKS", 100)
@@ -131,7 +131,7 @@ def test_seconds_scale_with_work_from_the_nearest_rate():
     assert rates.seconds(between, 2) == pytest.approx(10.5, rel=0.1)
 
 
-def test_an_outlier_is_not_believed():
+def test_outlier_is_ignored():
     rates = Rates()
     for cell in autoencoders(range(2, 12)):
         rates.observe(cell, 2, 200.0 if cell.config["latent_dim"] == 2 else 4.0)
@@ -150,7 +150,7 @@ def test_slower_machine_slows_all_forecasts():
     assert earlier.seconds(cells[-1], 2) == pytest.approx(18, rel=0.2)
 
 
-def test_the_range_widens_with_what_is_unknown():
+def test_range_widens_for_unknown_settings():
     rates = Rates()
     cells = autoencoders(range(2, 12))
     for cell in cells:
@@ -209,7 +209,7 @@ def errors(paths, before=()):
     return len(found), median(relative), sum(inside) / len(found)
 
 
-def test_the_time_left_is_right_to_a_quarter():
+def test_time_left_is_right_to_a_quarter():
     """Medians seen: 13 % within a run (n = 18), 9 % after another one (n = 80); of runs by the
     clock 11 % (n = 4) and 4 % (n = 16)."""
     for runs, before, least in (
@@ -294,7 +294,7 @@ def test_plan_measures_steps_if_nothing_is_done(plan_of, monkeypatch, tmp_path):
     assert not (tmp_path / "results").exists()
 
 
-def test_the_largest_plans_are_measured_only_when_asked(plan_of, monkeypatch):
+def test_largest_plans_are_measured_only_when_asked(plan_of, monkeypatch):
     asked = []
     monkeypatch.setattr("study.estimate.measured", lambda *others: asked.append(others) or "")
     dims = range(1, 2 + MOST_MEASURED // 200)
@@ -305,7 +305,7 @@ def test_the_largest_plans_are_measured_only_when_asked(plan_of, monkeypatch):
     assert asked
 
 
-def test_prices_multiply():
+def test_cost_scales_with_price_and_nodes():
     hour = Forecast(3600, 1800, 7200)
     one, four = Machine(2, 1, ""), Machine(8, 4, "")
     assert cost(hour, 1.2, one) == "cost: about 1.2 (0.6 to 2.4) at 1.2 an hour of this machine"
@@ -331,7 +331,7 @@ def test_cluster_size_is_that_of_its_configuration(request, tmp_path):
         ((20_000, 10_000, 40_000), "about 5.6 h (2.8 to 11)"),
     ],
 )
-def test_a_forecast_in_words(seconds, words):
+def test_forecast_in_words(seconds, words):
     assert str(Forecast(*seconds)) == words
     assert Forecast(*seconds).plus(-math.inf).seconds == 0
     assert Forecast(*seconds).plus(START_SECONDS).low == seconds[1] + START_SECONDS

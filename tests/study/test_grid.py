@@ -32,20 +32,20 @@ def small(**axes):
 # --- ids -------------------------------------------------------------------------------------
 
 
-def test_an_id_never_changes():
+def test_id_never_changes():
     """Results on disk would not be found again."""
     config = {"latent_dim": 14, "depth": 3}
     assert cell_id("trainables.autoencoder", 1, config, DATA, None) == "2e384e3f6afa90e8"
 
 
-def test_the_order_of_settings_has_no_effect_on_an_id():
+def test_order_of_settings_has_no_effect_on_an_id():
     config = dataclasses.asdict(AutoencoderConfig(latent_dim=14))
     turned = dict(reversed(config.items()))
     assert list(turned) != list(config)
     assert cell_id("a", 1, turned, DATA, None) == cell_id("a", 1, config, DATA, None)
 
 
-def test_whatever_determines_a_result_changes_its_id():
+def test_every_setting_changes_the_id():
     config = dataclasses.asdict(AutoencoderConfig(latent_dim=14))
     changes = {
         "latent_dim": 15, "depth": 2, "batch_size": 33, "epochs": 9, "learning_rate": 0.02,
@@ -70,7 +70,7 @@ def test_whatever_determines_a_result_changes_its_id():
     assert len(set(found)) == len(found) == 6 + len(changes)
 
 
-def test_the_number_of_replicates_is_no_part_of_an_id():
+def test_number_of_replicates_is_no_part_of_an_id():
     few, many = (plan([override(AUTOENCODER, {}, {"replicates": n})], DATA)[0] for n in (2, 20))
     assert ids(few) == ids(many)
     assert {cell.replicates for cell in few} == {2}
@@ -154,7 +154,7 @@ def test_few_shot_cells_start_from_the_recipes_own_cell():
     assert len(autoencoders) == len(plan(experiments[:1], DATA)[0])
 
 
-def test_an_id_does_not_depend_on_the_experiments_name():
+def test_id_does_not_depend_on_the_experiments_name():
     renamed = dataclasses.replace(small()[0], name="renamed")
     assert ids(plan([renamed], DATA)[0]) == ids(plan(small()[:1], DATA)[0])
 
@@ -177,7 +177,7 @@ def test_cells_are_the_product_of_the_axes_in_their_order():
     assert found == [(d, depth, size) for d in (2, 8) for depth in (2, 3) for size in sizes]
 
 
-def test_a_cells_configuration_is_complete():
+def test_cells_configuration_is_complete():
     experiment = override(AUTOENCODER, {"latent_dim": (2,)}, {"epochs": 4})
     expected = dataclasses.asdict(AutoencoderConfig(2, depth=2, batch_size=32, epochs=4))
     (cells,) = plan([experiment], DATA)
@@ -188,12 +188,12 @@ def test_value_asked_for_twice_is_one_cell():
     assert len(plan([override(AUTOENCODER, {"latent_dim": (2, 8, 2)}, {})], DATA)[0]) == 2 * 2
 
 
-def test_an_impossible_value_is_named():
+def test_impossible_value_is_named():
     with pytest.raises(ConfigError, match="depth = 9"):
         plan([override(AUTOENCODER, {"depth": (2, 9)}, {})], DATA)
 
 
-def test_a_grown_grid_keeps_its_ids():
+def test_grown_grid_keeps_its_ids():
     before = plan(small(), DATA)
     grown = plan(small(latent_dim=(2, 5, 8), labels=(20, 30, 40)), DATA)
     for old, new in zip(before, grown, strict=True):
@@ -214,7 +214,7 @@ def test_option_changes_only_experiments_that_have_it():
     assert override(FEWSHOT, {"labels": (20,)}, {"hidden": 8}).fixed["hidden"] == 8
 
 
-def test_the_record_of_a_plan_is_plain_data(few_digits, tmp_path):
+def test_record_of_a_plan_is_plain_data(few_digits, tmp_path):
     experiments = small()
     groups = plan(experiments, few_digits.fingerprint)
     kept = record("assignment", "study run", few_digits, tmp_path / "data", experiments, groups)
@@ -273,7 +273,7 @@ def test_parent_missing_from_its_grid_is_added():
     assert {cell.parent_id for cell in few_shot if cell.parent} == set(ids(autoencoders[2:]))
 
 
-def test_the_kind_of_pretraining_chooses_the_autoencoder():
+def test_kind_of_pretraining_chooses_the_autoencoder():
     autoencoder, fewshot = small()
     fewshot = override(fewshot, {"pretraining": ("plain", "augmented"), "labels": (20,)}, {})
     autoencoders, few_shot = plan([autoencoder, fewshot], DATA)
@@ -323,5 +323,5 @@ def test_implied_parent_has_only_needed_replicates():
     assert parent.replicates == 2
 
 
-def test_a_layout_has_no_ids_yet():
+def test_layout_has_no_ids_yet():
     assert {cell.id for cells in lay_out(small()) for cell in cells} == {""}

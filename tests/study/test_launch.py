@@ -76,7 +76,7 @@ def test_blocks_of_a_trial_hold_the_settings_that_differ():
         assert {name: {**config, **block}[name] for name in cell.config} == cell.config
 
 
-def test_a_trial_avoids_nodes_by_their_ids():
+def test_trial_avoids_nodes_by_their_ids():
     assert resources_of({"cpus": 1, "gpus": 0.5, "avoid": ""}).bundles == [{"CPU": 1, "GPU": 0.5}]
     factory = resources_of({"cpus": 1, "gpus": 0, "avoid": "abc,def"})
     assert factory._kwargs == {"bundle_label_selector": [{"ray.io/node-id": "!in(abc,def)"}]}
@@ -117,7 +117,7 @@ def test_seconds_of_an_interrupted_try_count(reports, few_digits, tmp_path, monk
     assert 1000 < seconds == provenance["seconds"]
 
 
-def test_a_trial_writes_its_block_and_reports_the_means(reports, few_digits, tmp_path):
+def test_trial_writes_its_block_and_reports_the_means(reports, few_digits, tmp_path):
     store = Store(tmp_path)
     (autoencoder,), few_shot = plan(tiny(), few_digits.fingerprint)
     run_cells([autoencoder], few_digits, store)
@@ -170,7 +170,7 @@ def test_reports_keep_their_interval(interval, reports, few_digits, tmp_path, mo
     assert epochs == ([1, 4, 7] if interval else list(range(1, 10)))
 
 
-def test_a_node_without_the_results_folder_makes_none(reports, few_digits, tmp_path):
+def test_node_without_the_results_folder_makes_none(reports, few_digits, tmp_path):
     """The folder would be the node's own, and results would be lost with it."""
     (cell,) = plan(tiny()[:1], few_digits.fingerprint)[0]
     gone = Store(tmp_path / "gone")
@@ -182,7 +182,7 @@ def test_a_node_without_the_results_folder_makes_none(reports, few_digits, tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_worker_with_other_sources_computes_nothing(reports, few_digits, tmp_path):
+def test_worker_with_other_sources_computes_nothing(reports, few_digits, tmp_path):
     (cell,) = plan(tiny()[:1], few_digits.fingerprint)[0]
     store = Store(tmp_path)
     with pytest.raises(TrialFailed, match="has other sources than the driver") as caught:
@@ -192,7 +192,7 @@ def test_a_worker_with_other_sources_computes_nothing(reports, few_digits, tmp_p
     assert store.blocks() == {}
 
 
-def test_a_worker_with_another_version_computes_nothing(reports, few_digits, tmp_path, monkeypatch):
+def test_worker_with_another_version_computes_nothing(reports, few_digits, tmp_path):
     (cell,) = plan(tiny()[:1], few_digits.fingerprint)[0]
     store = Store(tmp_path)
     store.create()
@@ -275,7 +275,7 @@ def start(dispatcher, name):
     return config
 
 
-def test_a_lost_block_is_tried_again_on_another_node(dispatch):
+def test_lost_block_is_tried_again_on_another_node(dispatch):
     dispatcher, store, heard = dispatch(autoencoders(2))
     assert start(dispatcher, "1")["avoid"] == ""
     dispatcher.on_trial_error("1", lost("a"))
@@ -341,7 +341,7 @@ def test_host_losing_three_blocks_in_a_row_gets_no_more(dispatch):
     assert sum("gets no more" in text for (text,) in heard.named("say")) == 1
 
 
-def test_a_success_between_clears_a_host(dispatch):
+def test_success_between_clears_a_host(dispatch):
     dispatcher, _, heard = dispatch(autoencoders(*range(2, 12)), workers=3)
     for name in ("1", "2", "3", "4"):
         start(dispatcher, name)
@@ -359,7 +359,7 @@ def test_a_success_between_clears_a_host(dispatch):
     ]
 
 
-def test_the_only_host_is_never_excluded_for_good(dispatch, nodes):
+def test_only_host_is_never_excluded_for_good(dispatch, nodes):
     del nodes[1:]
     dispatcher, _, heard = dispatch(autoencoders(*range(2, 12)))
     for name in ("1", "2", "3"):
@@ -380,7 +380,7 @@ def test_block_written_before_its_worker_died_is_done(dispatch):
     assert dispatcher.suggest("2") == dispatcher.FINISHED
 
 
-def test_a_trial_without_result_and_error_is_lost(dispatch):
+def test_trial_without_result_and_error_is_lost(dispatch):
     """Tune has neither for a trial whose host died while it started."""
     dispatcher, _, heard = dispatch(autoencoders(2))
     start(dispatcher, "1")
@@ -468,14 +468,14 @@ def fake_ray(monkeypatch, tmp_path):
     return calls
 
 
-def test_a_local_cluster_is_started_and_ended(fake_ray):
+def test_local_cluster_is_started_and_ended(fake_ray):
     with cluster(Resources("local", 1, 0)):
         assert [name for name, _ in fake_ray] == ["init"]
     assert [name for name, _ in fake_ray] == ["init", "shutdown"]
     assert fake_ray[0][1]["address"] == "local"
 
 
-def test_a_running_cluster_is_joined(fake_ray):
+def test_running_cluster_is_joined(fake_ray):
     with socket.create_server(("127.0.0.1", 0)) as head:
         address = f"127.0.0.1:{head.getsockname()[1]}"
         with cluster(Resources(address, 1, 0)):
@@ -517,7 +517,7 @@ def test_cluster_refusal_is_told_in_one_line(error, said, fake_ray, monkeypatch)
 
 @pytest.mark.parametrize(("error", "kept"), [(None, False), (Interrupted(2), False),
                                             (RuntimeError("a bug"), True)])  # fmt: skip
-def test_rays_logs_go_unless_they_may_explain_an_error(error, kept, fake_ray, tmp_path):
+def test_ray_logs_are_kept_after_an_error(error, kept, fake_ray, tmp_path):
     logs = tmp_path / "ray" / "session_1"
     logs.mkdir(parents=True)
     with contextlib.suppress(RuntimeError, Interrupted), cluster(Resources()):
@@ -526,7 +526,7 @@ def test_rays_logs_go_unless_they_may_explain_an_error(error, kept, fake_ray, tm
     assert logs.exists() is kept
 
 
-def test_auto_means_no_gpus_where_there_are_none():
+def test_auto_without_gpus_uses_none():
     nodes = [{"CPU": 8.0}, {"CPU": 4.0, "GPU": 2.0}]
     assert resolved(Resources(), nodes).gpus_per_trial == "auto"
     assert resolved(Resources(), nodes[:1]).gpus_per_trial == 0
@@ -550,7 +550,7 @@ def test_cluster_runs_as_many_trials_as_it_holds(cpus, gpus, node, count, monkey
     ("cpus", "gpus", "named"),
     [(4, 0, "--cpus-per-trial 4: .* 2 CPUs"), (1, 0.5, "--gpus-per-trial 0.5: .* 0 GPUs")],
 )
-def test_a_trial_that_fits_nowhere_is_refused(cpus, gpus, named, fake_ray):
+def test_trial_that_fits_nowhere_is_refused(cpus, gpus, named, fake_ray):
     """Tune would wait for ever."""
     with pytest.raises(NoResources, match=named), cluster(Resources("auto", cpus, gpus)):
         pytest.fail("the cluster was used")
@@ -578,7 +578,7 @@ def run_on_a_cluster(out, *options):
     return main([*command, "--address", "auto", *options])
 
 
-def test_a_cluster_too_small_for_a_trial_is_bad_input(fake_ray, tmp_path, capsys):
+def test_cluster_too_small_for_a_trial_is_bad_input(fake_ray, tmp_path, capsys):
     assert run_on_a_cluster(tmp_path, "--cpus-per-trial", "4") == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
@@ -605,7 +605,7 @@ def test_ray_that_cannot_start_or_join_is_bad_input(error, monkeypatch, tmp_path
     assert str(error) in line
 
 
-def test_error_of_our_own_in_starting_ray_is_not_bad_input(monkeypatch, tmp_path):
+def test_programming_error_in_starting_ray_is_raised(monkeypatch, tmp_path):
     monkeypatch.setattr(ray, "init", lambda: None)  # takes none of the arguments
     with pytest.raises(TypeError, match="unexpected keyword argument"):
         run_on_a_cluster(tmp_path)
@@ -696,7 +696,7 @@ def test_studies_in_one_folder_share_common_cells(computed, tmp_path):
 # --- failures --------------------------------------------------------------------------------
 
 
-def test_a_study_whose_cells_all_fail_says_so(pretend, tmp_path, capsys):
+def test_study_whose_cells_all_fail_says_so(pretend, tmp_path, capsys):
     pretend(error="Traceback …\nMemoryError: too large")
     command = ["run", "fewshot", "--preset", "smoke", "--out", str(tmp_path)]
     assert main(command) == 1
@@ -735,7 +735,7 @@ EXPERIMENTS["offspring"] = Experiment(
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_failing_cell_is_reported_and_the_others_finish(copied_packages, run_study, tmp_path):
+def test_failing_cell_is_reported_and_the_others_finish(copied_packages, run_study, tmp_path):
     registry = copied_packages / "study" / "experiments.py"
     registry.write_text(registry.read_text() + FRAGILE)
     out = tmp_path / "results"

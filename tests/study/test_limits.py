@@ -63,7 +63,7 @@ def test_control_groups_limit_memory(groups):
     assert memory() == 2**30
 
 
-def test_a_local_ray_uses_what_this_process_may(monkeypatch):
+def test_local_ray_uses_what_this_process_may(monkeypatch):
     monkeypatch.setattr("study.cluster.connect.cores", lambda: 3)
     monkeypatch.setattr("study.cluster.connect.memory", lambda: 10 * 2**30)
     options = local_options(Resources())
@@ -80,7 +80,7 @@ def test_long_temporary_folder_is_not_used_for_sockets(folder, moved, monkeypatc
     assert ("_temp_dir" in local_options(Resources())) is moved
 
 
-def test_workers_python_may_have_spaces_in_its_path(monkeypatch):
+def test_python_path_with_spaces_is_quoted(monkeypatch):
     """Ray starts Tune's workers by a shell."""
     assert "runtime_env" not in local_options(Resources()) or " " in sys.executable
     monkeypatch.setattr(sys, "executable", "/my study/bin/python")

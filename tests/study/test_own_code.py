@@ -169,7 +169,7 @@ def file(tmp_path):
     return write
 
 
-def test_id_has_a_networks_content_and_not_its_folder(file, tmp_path):
+def test_id_has_a_networks_content_and_not_its_folder(file):
     path = file("def build(image, latent_dim): ...")
     spec = own.named(f"{path}:build")
     assert own.portable(spec) == f"my_nets.py:build@{own.digest(Path(path))}"
@@ -282,7 +282,7 @@ def test_presets_may_set_an_own_experiments_settings(file, monkeypatch):
         presets.read(path)
 
 
-def test_experiments_of_installed_packages_are_registered(monkeypatch):
+def test_installed_experiments_are_registered(monkeypatch):
     from types import SimpleNamespace
 
     from study.experiments import AUTOENCODER
@@ -298,7 +298,7 @@ def test_experiments_of_installed_packages_are_registered(monkeypatch):
         register_installed()
 
 
-def test_a_package_may_have_all_in_its_own_module(tmp_path, monkeypatch):
+def test_package_may_have_all_in_its_own_module(tmp_path, monkeypatch):
     """By name, or by the path of its file; the shipped ones are in two modules."""
     package = tmp_path / "pack_of_one"
     package.mkdir()

@@ -81,7 +81,7 @@ def test_part_of_a_cells_replicates_is_named():
     assert "latent_dim=2, replicates 1-1  val_mse" in screen.getvalue()
 
 
-def test_a_failure_is_counted_and_is_never_the_best():
+def test_failure_is_counted_and_is_never_the_best():
     progress, queue, screen = follow()
     bad, good = start(progress, queue), start(progress, queue)
     queue.drop(bad)
@@ -129,7 +129,7 @@ def test_no_more_blocks_run_than_there_are_workers(workers):
     assert f"{workers} running of 3" in progress.state()
 
 
-def test_the_best_is_that_of_the_latest_experiment():
+def test_best_is_that_of_the_latest_experiment():
     progress, queue, screen = follow()
     progress.best["fewshot"] = (0.9, "labels=20")
     finish(progress, queue, start(progress, queue), 0.05)
@@ -169,7 +169,7 @@ def test_terminal_has_a_bar_and_no_event_lines():
 # --- words -----------------------------------------------------------------------------------
 
 
-def test_a_cell_is_described_by_what_varies():
+def test_cell_is_described_by_what_varies():
     axes = {"latent_dim": (2, 8), "depth": (3,), "freeze": ("fixed", "full")}
     config = {"latent_dim": 8, "depth": 3, "freeze": "full", "width": 16}
     assert describe(config, axes) == "latent_dim=8 freeze=full"

@@ -41,7 +41,7 @@ def test_error_of_the_report_process_arrives_unchanged(process, tmp_path):
         reporting.write(tmp_path, {}, process)
 
 
-def test_a_damaged_block_arrives_with_its_reason():
+def test_damaged_block_arrives_with_its_reason():
     damaged = DamagedBlock(Block("0" * 16, range(2)), "/blocks/0/0-1.json", "too short")
     error = pickle.loads(pickle.dumps(damaged))
     assert str(error) == str(damaged)
@@ -49,7 +49,7 @@ def test_a_damaged_block_arrives_with_its_reason():
     assert error.reason == "damaged: 0-1.json: too short"
 
 
-def test_killed_process_raises_its_own_error(process, monkeypatch, tmp_path):
+def test_killed_process_raises_killed(process, monkeypatch, tmp_path):
     monkeypatch.setattr(reporting, "_write", killed)
     with pytest.raises(reporting.Killed, match="has ended before it was done"):
         reporting.write(tmp_path, {}, process)
@@ -90,7 +90,7 @@ def test_bad_matplotlib_settings_do_not_end_the_report(process, monkeypatch, tmp
     assert process.call("draws", eval, "__import__('analysis.style') and 1") == 1
 
 
-def test_the_driver_loads_no_torch():
+def test_driver_loads_no_torch():
     program = (
         "import study.launch, study.search.command, study.search.trials, study.cluster.nodes\n"
         "import sys; sys.exit('torch' in sys.modules)"
@@ -224,7 +224,7 @@ def page_every(monkeypatch):
     ("every", "spent", "pages"),
     [(5, 0.0, [30, 90, 150, 210]), (70, 0.0, [70, 140, 210, 280]), (5, 4.8, [30, 150, 270, 390])],
 )
-def test_pages_are_a_minute_apart_or_more_if_they_cost_much(every, spent, pages, page_every):
+def test_page_interval_grows_with_its_cost(every, spent, pages, page_every):
     page, process = page_every(every)
     written = []
     while len(written) < len(pages):
@@ -235,7 +235,7 @@ def test_pages_are_a_minute_apart_or_more_if_they_cost_much(every, spent, pages,
     assert written == pages
 
 
-def test_process_imports_the_report_before_the_first_page(page_every):
+def test_report_is_imported_before_the_first_page(page_every):
     page, process = page_every(5)
     page.update("state")
     assert process.given == (reporting._at_low_priority, import_module, "analysis.report")
@@ -245,7 +245,7 @@ def test_process_imports_the_report_before_the_first_page(page_every):
     assert process.given is None
 
 
-def test_page_prepares_the_report_with_a_share_of_the_cores(page_every):
+def test_page_prepares_the_report_in_its_share_of_time(page_every):
     page, process = page_every(60)
     prepared = []
     for _ in range(5):
@@ -278,7 +278,7 @@ def test_report_waits_for_a_page_but_not_for_long(process, monkeypatch):
     assert isinstance(page.exception(), BrokenProcessPool)
 
 
-def test_page_has_the_lowest_priority_and_the_report_its_own(process):
+def test_page_has_the_lowest_priority(process):
     assert process.submit(reporting._at_low_priority, os.nice, 0).result() == 19
     assert process.call("has full priority", os.nice, 0) == os.nice(0)
 

@@ -86,7 +86,7 @@ def test_only_cells_of_undecided_comparisons_grow(study, monkeypatch):
     assert counts[cells_of(groups, 20)[0].id] == 12
 
 
-def test_it_ends_at_the_maximum_of_replicates(study, monkeypatch):
+def test_growth_ends_at_the_maximum(study, monkeypatch):
     made, groups = study
     ask(monkeypatch, groups, {20: 99, 40: 99})
     session = Session()
@@ -98,7 +98,7 @@ def test_it_ends_at_the_maximum_of_replicates(study, monkeypatch):
     assert "undecided with 16 replicates: 20 labels; 40 labels" in said
 
 
-def test_it_ends_if_replicates_add_no_pairs(study, monkeypatch):
+def test_growth_ends_without_new_pairs(study, monkeypatch):
     """As when one arm has failed: its question never gets more pairs."""
     made, groups = study
     ids = tuple(cell.id for cell in cells_of(groups, 20))

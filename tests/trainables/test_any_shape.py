@@ -119,7 +119,7 @@ def test_images_without_labels_have_no_classifier():
     ).rows
 
 
-def test_a_turn_of_a_wide_image_is_no_shear():
+def test_turn_of_a_wide_image_is_no_shear():
     """In the coordinates of `affine_grid` a wide image is square, and a turn would bend it."""
     from trainables.augment import turned
 

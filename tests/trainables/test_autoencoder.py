@@ -82,7 +82,7 @@ def test_epoch_report_is_the_mean_over_replicates(few_digits):
 
 
 @pytest.mark.parametrize("strategy", ["loop", "vectorised"])
-def test_the_same_configuration_gives_the_same_bits(strategy, few_digits):
+def test_same_configuration_gives_the_same_bits(strategy, few_digits):
     first, second = (train(TINY, BLOCK, few_digits, nothing, strategy=strategy) for _ in range(2))
     for name, weights in first.weights.items():
         assert torch.equal(weights, second.weights[name])
@@ -125,7 +125,7 @@ def test_target_has_no_effect_without_augmentation(outcome, few_digits):
     assert other.history == outcome.history
 
 
-def test_a_longer_code_reconstructs_better(digits):
+def test_longer_code_reconstructs_better(digits):
     """By far: 0.060 at d = 2 and 0.038 at d = 8 after one epoch."""
     errors = []
     for latent_dim in (2, 8):
@@ -180,7 +180,7 @@ def test_divergence_fails_the_whole_cell(few_digits):
         ("seed", -1, "at least 0"),
     ],
 )
-def test_a_setting_out_of_bounds_is_named(name, value, allowed):
+def test_setting_out_of_bounds_is_named(name, value, allowed):
     with pytest.raises(ConfigError) as caught:
         Config(**{"latent_dim": 2} | {name: value})
     assert caught.value.field_name == name
@@ -189,7 +189,7 @@ def test_a_setting_out_of_bounds_is_named(name, value, allowed):
     assert str(caught.value).startswith(f"{name} = {value!r}: ")
 
 
-def test_a_batch_larger_than_the_data_is_named(few_digits):
+def test_batch_larger_than_the_data_is_named(few_digits):
     Config(2, batch_size=100).check_data(few_digits)
     with pytest.raises(ConfigError, match="batch_size = 101: at most 100 images"):
         Config(2, batch_size=101).check_data(few_digits)

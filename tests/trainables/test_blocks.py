@@ -99,7 +99,7 @@ def assert_same_in_every_block(module, config, data, parent=None, members=()):
     "settings", [{}, {"augment": 1.0, "noise": 0.2}, {"precision": "bfloat16"}]
 )
 @pytest.mark.parametrize("optimiser", ["adamw", "muon"])
-def test_an_autoencoder_is_the_same_in_every_block(optimiser, settings, size, odd_digits):
+def test_autoencoder_is_the_same_in_every_block(optimiser, settings, size, odd_digits):
     latent_dim, depth, width, batch_size = size
     config = autoencoder.Config(
         latent_dim, depth, batch_size, epochs=2, width=width, optimiser=optimiser, **settings
@@ -120,7 +120,7 @@ def test_every_objective_is_the_same_in_every_block(objective, size, odd_digits)
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("loss", ["wrapped", "von_mises", "sine_cosine"])
-def test_a_rotation_network_is_the_same_in_every_block(loss, size, odd_digits, trained):
+def test_rotation_network_is_the_same_in_every_block(loss, size, odd_digits, trained):
     _, depth, width, batch_size = size
     config = rotation.Config(loss, depth, batch_size, epochs=2, width=width)
     assert_same_in_every_block(rotation, config, odd_digits, members=trained)
@@ -130,7 +130,7 @@ def test_a_rotation_network_is_the_same_in_every_block(loss, size, odd_digits, t
 @pytest.mark.parametrize("encoders", [0, 2])
 @pytest.mark.parametrize("pretraining", ["plain", "augmented"])
 @pytest.mark.parametrize("freeze", FREEZE)
-def test_a_classifier_is_the_same_in_every_block(
+def test_classifier_is_the_same_in_every_block(
     freeze, pretraining, encoders, size, odd_digits, trained
 ):
     latent_dim, depth, width, hidden = size
@@ -146,13 +146,13 @@ def test_a_classifier_is_the_same_in_every_block(
 
 @pytest.mark.parametrize("augment", [0.0, 1.0])
 @pytest.mark.parametrize("batch_size", [0, 7])
-def test_a_supervised_network_is_the_same_in_every_block(augment, batch_size, odd_digits):
+def test_supervised_network_is_the_same_in_every_block(augment, batch_size, odd_digits):
     config = supervised.Config(20, augment, 3, batch_size, epochs=6, width=3)
     members = [torch.nn.Identity()] * 5  # weights are not kept: rows and predictions say enough
     assert_same_in_every_block(supervised, config, odd_digits, members=members)
 
 
-def test_an_mlp_is_the_same_in_every_block(odd_digits):
+def test_mlp_is_the_same_in_every_block(odd_digits):
     config = autoencoder.Config(3, 2, 7, epochs=2, width=2, network="mlp")
     assert_same_in_every_block(autoencoder, config, odd_digits)
 
@@ -160,7 +160,7 @@ def test_an_mlp_is_the_same_in_every_block(odd_digits):
 # --- what a replicate's bits would depend on ---------------------------------------------------
 
 
-def test_a_gelu_is_the_same_in_every_block():
+def test_gelu_is_the_same_in_every_block():
     """In a full vector, the gradient of 1 number in 30,000 differs from that in a remainder."""
     inputs, gradient = torch.randn(2, 8000, 15, generator=torch.Generator().manual_seed(0))
 
@@ -179,7 +179,7 @@ def test_a_gelu_is_the_same_in_every_block():
 
 
 @pytest.mark.parametrize("size", [(14, 3136), (3, 49), (2, 18)])
-def test_an_orthogonal_matrix_is_the_same_in_every_block(size, threads):
+def test_orthogonal_matrix_is_the_same_in_every_block(size, threads):
     matrices = torch.randn(5, *size, generator=torch.Generator().manual_seed(0))
     whole = orthogonalise(matrices)
     for chosen in (slice(1, 4), *(slice(r, r + 1) for r in range(5))):

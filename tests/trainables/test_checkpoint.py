@@ -81,7 +81,7 @@ def test_seconds_of_earlier_tries_count(few_digits, tmp_path):
     assert sum(row["train_seconds"] for row in resumed.rows) > 1000
 
 
-def test_a_cell_may_be_killed_again_and_again(few_digits, tmp_path):
+def test_cell_may_be_killed_again_and_again(few_digits, tmp_path):
     undisturbed = run(autoencoder, AUTOENCODER, few_digits)
     for epoch in range(1, 6):
         kept = checkpoint(tmp_path)
@@ -191,7 +191,7 @@ PROGRESS = Progress(
 )  # fmt: skip
 
 
-def test_a_checkpoint_is_read_as_it_was_written(tmp_path):
+def test_checkpoint_is_read_as_it_was_written(tmp_path):
     checkpoint(tmp_path).save(PROGRESS)
     read = checkpoint(tmp_path).load()
     assert read.epoch == 3
@@ -220,7 +220,7 @@ def test_other_code_starts_anew(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped tensor", "flipped header", "empty"])
-def test_a_damaged_checkpoint_starts_anew(damage, tmp_path):
+def test_damaged_checkpoint_starts_anew(damage, tmp_path):
     checkpoint(tmp_path).save(PROGRESS)
     path = tmp_path / "progress" / "cell.safetensors"
     content = bytearray(path.read_bytes())

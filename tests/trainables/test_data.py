@@ -52,13 +52,13 @@ def test_mnist_5k_splits_are_disjoint(digits):
     assert len(set(found)) == len(found) == 5000
 
 
-def test_the_split_of_mnist_5k_never_changes(digits):
+def test_split_of_mnist_5k_never_changes(digits):
     """Results are stored under this: another split must not be taken for this one."""
     assert digits.fingerprint == "3bd80a0590567460"
     assert load("mnist-5k").fingerprint == digits.fingerprint
 
 
-def test_the_images_of_mnist_5k_belong_to_their_labels(digits):
+def test_images_of_mnist_5k_belong_to_their_labels(digits):
     """The nearest class mean is right for four digits in five; in a wrong pairing, for one in
     ten."""
     flat = digits.train.images.reshape(3600, -1).astype(float)
@@ -83,7 +83,7 @@ def test_splits_match_scikit_learn():
 
 
 @pytest.mark.parametrize("changed", ["image", "label", "order", "boundary"])
-def test_the_fingerprint_changes_with_the_data(few_digits, changed):
+def test_fingerprint_changes_with_the_data(few_digits, changed):
     train, validation = few_digits.train, few_digits.validation
     images, labels = train.images.copy(), train.labels.copy()
     if changed == "image":
@@ -101,12 +101,12 @@ def test_the_fingerprint_changes_with_the_data(few_digits, changed):
     assert other.fingerprint != few_digits.fingerprint
 
 
-def test_the_fingerprint_does_not_depend_on_the_name(few_digits):
+def test_fingerprint_does_not_depend_on_the_name(few_digits):
     same = Dataset("other", few_digits.train, few_digits.validation, few_digits.test)
     assert same.fingerprint == few_digits.fingerprint
 
 
-def test_a_split_becomes_tensors_without_a_warning(few_digits):
+def test_split_becomes_tensors_without_a_warning(few_digits):
     images, labels = few_digits.train.images.copy(), few_digits.train.labels.copy()
     images.flags.writeable = labels.flags.writeable = False  # as from Ray's object store
     with warnings.catch_warnings():
@@ -156,7 +156,7 @@ def test_subsets_of_other_numbers_and_seeds_differ(digits):
     assert len(subsets) == 25
 
 
-def test_a_label_subset_never_changes(digits):
+def test_label_subset_never_changes(digits):
     assert label_subset(digits.train.labels, 20, seed=0, subset=0).tolist() == [
         3042, 1774, 2431, 3384, 2575, 1799, 2158, 3577, 1690, 1275,
         2483, 7, 586, 1424, 1694, 611, 2355, 1721, 1252, 1129,
@@ -169,7 +169,7 @@ def test_impossible_label_subset_names_possible_sizes(digits, size):
         label_subset(digits.train.labels, size, seed=0, subset=0)
 
 
-def test_the_rarest_class_limits_the_label_subsets():
+def test_rarest_class_limits_the_label_subsets():
     labels = np.repeat(np.arange(10, dtype=np.uint8), 8)[:-5]  # three nines
     images = np.zeros((len(labels), 28, 28), np.uint8)
     split = Split(images, labels)
@@ -227,7 +227,7 @@ def own_mnist(tmp_path, monkeypatch, no_network):
     return folder
 
 
-def test_an_unknown_dataset_names_the_known_ones():
+def test_unknown_dataset_names_the_known_ones():
     with pytest.raises(DataError, match=r"'emnist'.* mnist-5k, digits, mnist, .* or a path"):
         load("emnist")
 
@@ -252,7 +252,7 @@ def test_files_on_disk_are_read_and_split(name, tmp_path, no_network, monkeypatc
     assert load(name, tmp_path).fingerprint == dataset.fingerprint
 
 
-def test_the_data_folder_comes_from_the_environment(tmp_path, monkeypatch, no_network):
+def test_data_folder_comes_from_the_environment(tmp_path, monkeypatch, no_network):
     write_raw_files(tmp_path / "KMNIST" / "raw")
     monkeypatch.setenv("STUDY_DATA_DIR", str(tmp_path))
     assert len(load("kmnist").train) == 55_000
@@ -291,7 +291,7 @@ def test_labels_of_more_classes_are_refused(tmp_path, no_network):
 
 
 @pytest.mark.parametrize("name", list(data.RAW_SIZES))
-def test_a_truncated_file_is_named(name, own_mnist):
+def test_truncated_file_is_named(name, own_mnist):
     size = data.RAW_SIZES[name]
     with (own_mnist / name).open("r+b") as file:
         file.truncate(size - 100)
@@ -318,7 +318,7 @@ def test_flipped_byte_is_found_by_the_checksum(name, own_mnist):
     assert f"expected MD5 {expected}" in message
 
 
-def test_the_checksums_are_those_of_mnist():
+def test_checksums_are_those_of_mnist():
     assert data.MNIST_MD5["train-images-idx3-ubyte"] == "6bbc9ace898e44ae57da46a324031adb"
 
 
@@ -331,7 +331,7 @@ def test_one_missing_file_of_four_is_named(name, own_mnist):
     assert "run again" in str(caught.value) or "network" in str(caught.value)
 
 
-def test_a_damaged_header_is_a_data_error(tmp_path, no_network):
+def test_damaged_header_is_a_data_error(tmp_path, no_network):
     """Fashion-MNIST and KMNIST have no checksums here, but a wrong header is seen."""
     folder = write_raw_files(tmp_path / "KMNIST" / "raw")
     with (folder / "train-images-idx3-ubyte").open("r+b") as file:
@@ -352,7 +352,7 @@ def test_missing_data_error_names_folder_and_remedy(name, tmp_path, no_network):
     assert "connect to the network" in message
 
 
-def test_a_failed_download_leaves_no_empty_folder(tmp_path, no_network):
+def test_failed_download_leaves_no_empty_folder(tmp_path, no_network):
     with pytest.raises(DataError):
         load("mnist", tmp_path / "nowhere" / "data")
     assert list(tmp_path.iterdir()) == []
@@ -369,14 +369,14 @@ def test_no_fetch_downloads_and_makes_nothing(name, tmp_path, no_network):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_error_of_a_failed_download_is_one_line(tmp_path, no_network):
+def test_error_of_a_failed_download_is_one_line(tmp_path, no_network):
     """It goes to the command line, which promises one line."""
     with pytest.raises(DataError) as caught:
         load("mnist", tmp_path)
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_a_data_folder_that_is_a_file_is_a_data_error(tmp_path, no_network):
+def test_data_folder_that_is_a_file_is_a_data_error(tmp_path, no_network):
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="file"):
         load("mnist", tmp_path / "file")
@@ -432,7 +432,7 @@ def test_missing_files_are_downloaded_once(mirror, tmp_path):
     assert again.fingerprint == dataset.fingerprint
 
 
-def test_a_damaged_file_is_repaired_as_its_error_says(mirror, tmp_path):
+def test_damaged_file_is_repaired_as_its_error_says(mirror, tmp_path):
     load("kmnist", tmp_path)
     path = tmp_path / "KMNIST" / "raw" / "train-labels-idx1-ubyte"
     path.write_bytes(b"damaged")
@@ -461,7 +461,7 @@ def test_full_mnist_is_read(no_network):
     assert dataset.most_labels > 40_000
 
 
-def test_images_sent_to_another_process_train_to_the_same_bits(digits):
+def test_pickled_images_train_to_the_same_bits(digits):
     """Their arrays have other strides there, by which PyTorch chooses a convolution."""
     sent = pickle.loads(pickle.dumps(digits, protocol=5))
     assert sent.train.images.strides != digits.train.images.strides

@@ -48,7 +48,7 @@ def clock(models, times, asked):
         ({}, "loop"),
     ],
 )
-def test_the_shortest_step_wins(times, expected):
+def test_shortest_step_wins(times, expected):
     models, asked = linear(), []
     before = {name: value.clone() for name, value in models.parameters.items()}
     batch = (torch.ones(2, 4, 2),)
@@ -62,7 +62,7 @@ def test_the_shortest_step_wins(times, expected):
     assert fastest(models, squared, other, clock(models, {"loop": 1.0}, asked)) == "loop"
 
 
-def test_many_replicates_are_not_tried_one_by_one():
+def test_loop_is_not_tried_with_many_replicates():
     models, asked = linear(9), []
     fastest(models, squared, (torch.ones(9, 4, 2),), clock(models, {"products": 1.0}, asked))
     assert asked == ["vectorised", "products"]

@@ -93,7 +93,7 @@ def test_codes_of_a_fixed_encoder_are_computed_once(encoded, few_digits, parent)
     assert sum(encoded) == 2 * (100 + 30 + 50) + 3 * 20
 
 
-def test_a_fixed_encoder_stays_as_it_was_to_the_bit(classifiers, few_digits, parent):
+def test_fixed_encoder_stays_as_it_was_to_the_bit(classifiers, few_digits, parent):
     before = copy_of(parent)
     train(config("fixed", weight_decay=0.5), BLOCK, few_digits, nothing, parent)
     assert_same(parent, before)
@@ -272,13 +272,13 @@ def test_scores_follow_heads_on_codes_computed_once(encoded, few_digits, parent)
 
 
 @pytest.mark.parametrize("freeze", FREEZE)
-def test_the_same_configuration_gives_the_same_bits(freeze, few_digits, parent):
+def test_same_configuration_gives_the_same_bits(freeze, few_digits, parent):
     first, second = (train(config(freeze), BLOCK, few_digits, nothing, parent) for _ in range(2))
     assert np.array_equal(first.predictions, second.predictions)
     assert first.history == second.history
 
 
-def test_lp_ft_tunes_what_fixed_has_trained(classifiers, few_digits, parent):
+def test_lp_ft_starts_from_the_fixed_probe(classifiers, few_digits, parent):
     """With a rate of almost zero, it ends where `fixed` does."""
     fixed = config("fixed", epochs=5, weight_decay=0.0)
     fixed = train(fixed, BLOCK, few_digits, nothing, parent)
@@ -292,7 +292,7 @@ def test_lp_ft_tunes_what_fixed_has_trained(classifiers, few_digits, parent):
     assert [line["epoch"] for line in tuned.history] == [5] * 3 + [10] * 3
 
 
-def test_labelled_images_have_the_views_asked_for(few_digits, parent):
+def test_labelled_images_have_the_views_asked_for(few_digits):
     images, labels = few_digits.train.on("cpu")
     chosen = torch.arange(20).expand(3, 20)
     examples = fewshot.labelled_examples(
@@ -317,7 +317,7 @@ def test_views_do_not_change_the_number_of_epochs(few_digits, parent):
 
 
 @pytest.mark.parametrize("freeze", ON_ALL_IMAGES)
-def test_only_the_subsets_labels_are_seen(freeze, few_digits, parent):
+def test_labels_outside_the_subset_are_unseen(freeze, few_digits, parent):
     """Other labels for all other training images change nothing."""
     settings = config(freeze)
     subset = label_subset(few_digits.train.labels, 20, 0, 0)
@@ -351,7 +351,7 @@ def test_consistency_sees_new_views_in_every_pass(few_digits, parent, monkeypatc
     assert len({row.numpy().tobytes() for row in flat}) == 300  # none twice
 
 
-def test_known_classes_stay_and_count_in_full():
+def test_known_labels_stay_certain():
     """The codes are noise, so that their neighbours say something else."""
     codes = {0: torch.randn(100, 3, generator=torch.Generator().manual_seed(0))}
     subsets = torch.stack([torch.arange(20), torch.arange(40, 60)])
@@ -434,7 +434,7 @@ def test_divergence_in_the_last_step_names_the_replicates(few_digits, parent):
         train(config("fixed", epochs=1, learning_rate=1e38), BLOCK, few_digits, nothing, parent)
 
 
-def test_a_pretrained_encoder_has_to_be_given(few_digits):
+def test_pretrained_encoder_has_to_be_given(few_digits):
     with pytest.raises(ValueError, match="freeze = 'fixed' needs a pretrained encoder"):
         train(config("fixed"), BLOCK, few_digits, nothing)
 
@@ -467,7 +467,7 @@ def test_a_pretrained_encoder_has_to_be_given(few_digits):
         ("seed", -1, "at least 0"),
     ],
 )
-def test_a_setting_out_of_bounds_is_named(name, value, allowed):
+def test_setting_out_of_bounds_is_named(name, value, allowed):
     with pytest.raises(ConfigError) as caught:
         config(**{"freeze": "fixed", name: value})
     assert caught.value.field_name == name
@@ -483,6 +483,6 @@ def test_more_labels_than_the_data_has_are_named(few_digits):
             config("fixed", labels=labels).check_data(few_digits)
 
 
-def test_a_configuration_can_not_be_changed():
+def test_configuration_can_not_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
         config("fixed").labels = 40

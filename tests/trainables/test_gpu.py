@@ -75,7 +75,7 @@ def losses(outcome):
 
 
 @pytest.mark.parametrize("name", CELLS)
-def test_learns_what_a_cpu_learns(name, few_digits, monkeypatch):
+def test_gpu_learns_like_a_cpu(name, few_digits, monkeypatch):
     """The same draws and nearly the same arithmetic: so short a training cannot drift far."""
     for module in (autoencoder, fewshot, rotation):
         monkeypatch.setattr(module, "generators", on_the_cpu)
@@ -89,7 +89,7 @@ def test_learns_what_a_cpu_learns(name, few_digits, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["autoencoder, views", "full, augmented", "rotation"])
-def test_a_replicate_does_not_depend_on_its_block(name, few_digits):
+def test_replicate_does_not_depend_on_its_block(name, few_digits):
     """Kernels differ with the number of replicates, so not to the bit as on a CPU."""
     whole = losses(train(name, few_digits))[-3:]
     alone = losses(train(name, few_digits, range(5, 6)))[-1:]
@@ -97,7 +97,7 @@ def test_a_replicate_does_not_depend_on_its_block(name, few_digits):
 
 
 @pytest.mark.parametrize("settings", [{}, {"optimiser": "muon"}, {"precision": "bfloat16"}])
-def test_a_resumed_training_has_the_same_bits(settings, few_digits, first_epoch):
+def test_resumed_training_has_the_same_bits(settings, few_digits, first_epoch):
     module, own = CELLS["autoencoder"]
     config = module.Config(**own | {"epochs": 4} | settings)
     undisturbed = module.train(config, BLOCK, few_digits, nothing)
@@ -140,7 +140,7 @@ def test_every_strategy_learns_the_same(strategy, few_digits):
     assert np.array(losses(found)) == pytest.approx(np.array(losses(looped)), rel=0.01)
 
 
-def test_the_fastest_strategy_is_measured():
+def test_fastest_strategy_is_measured():
     (model,) = initialise(lambda: Autoencoder(autoencoder.Config(3, **SMALL).shape), 0, range(1))
     models = Replicates([model, copy.deepcopy(model)], "cuda", "fastest")
     batch = 2 * (torch.rand(2, 16, 1, 28, 28, device="cuda"),)

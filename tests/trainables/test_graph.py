@@ -112,7 +112,7 @@ def test_replayed_steps_resume_from_a_checkpoint(optimiser, few_digits, tapes, f
         assert torch.equal(value, resumed.weights[name]), name
 
 
-def test_cpu_number_is_frozen_at_the_capture():
+def test_graph_freezes_python_numbers():
     """So a learning rate computed by Python would never change: the stand-in shows it."""
     value, calls = torch.zeros(2), iter(range(1, 100))
     step = graph.Replayed(lambda indices: value.add_(indices).mul_(next(calls)), Tape())
@@ -124,7 +124,7 @@ def test_cpu_number_is_frozen_at_the_capture():
     assert value.tolist() == [by_hand, by_hand]
 
 
-def test_step_that_waits_for_the_gpu_runs_without_graph():
+def test_uncapturable_step_runs_without_graph():
     seen = []
     step = graph.Replayed(lambda indices: seen.append(indices.sum().item()), Tape())
     for number in range(graph.EAGER_STEPS):
@@ -147,7 +147,7 @@ def test_running_out_of_memory_is_raised():
         step(torch.zeros(1))
 
 
-def test_a_cpu_has_no_graphs():
+def test_cpu_has_no_graphs():
     def step(indices):
         pass
 

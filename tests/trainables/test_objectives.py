@@ -94,7 +94,7 @@ def test_contrastive_loss_matches_the_formula(images):
     assert loss.item() == pytest.approx(-torch.log(e[0] / (e[0] + 2 * e[1])).item(), rel=1e-5)
 
 
-def test_equal_directions_tell_nothing(images):
+def test_equal_directions_have_the_loss_of_chance(images):
     loss = contrast(Directions(torch.ones(12, 2) / 2**0.5), images, images, temperature=0.2)
     assert loss.item() == pytest.approx(torch.tensor(11.0).log().item(), rel=1e-5)
 

@@ -88,7 +88,7 @@ def test_every_learning_rate_is_pytorchs(steps, warm_up):
             schedule.step()
 
 
-def test_a_warm_up_of_a_single_step_starts_at_the_peak():
+def test_warm_up_of_a_single_step_starts_at_the_peak():
     """PyTorch's schedule divides by zero there."""
     rates = [one_cycle(1.0, step, 9, 0.1) for step in range(10)]
     assert rates[0] == pytest.approx(1.0)
@@ -144,7 +144,7 @@ def test_singular_values_even_out_and_keep_vectors():
     assert expected.min() > 0.6 and expected.max() < 1.25
 
 
-def test_a_gradient_of_zeros_moves_nothing():
+def test_gradient_of_zeros_moves_nothing():
     assert not orthogonalise(torch.zeros(2, 3, 4)).any()
 
 
@@ -166,7 +166,7 @@ def moved(chosen, steps=20, decay=0.3):
     return values
 
 
-def test_every_replicate_moves_as_it_would_alone():
+def test_muon_moves_each_replicate_as_if_alone():
     together = moved(slice(0, 3))
     for replicate in range(3):
         alone = moved(slice(replicate, replicate + 1))
@@ -174,7 +174,7 @@ def test_every_replicate_moves_as_it_would_alone():
             torch.testing.assert_close(together[name][replicate], value[0], rtol=1e-4, atol=1e-5)
 
 
-def test_a_matrix_moves_as_under_pytorchs_muon():
+def test_matrix_moves_as_under_pytorchs_muon():
     """PyTorch's multiplies in bfloat16, hence the 2 %."""
     start, mine = moved(slice(0, 3), steps=0), moved(slice(0, 3))
     for name in ("first", "last", "wide"):
@@ -212,7 +212,7 @@ def test_parameters_other_than_matrices_use_adamw():
     assert torch.equal(mine["bias"], bias)
 
 
-def test_muon_moves_only_what_it_is_given():
+def test_muon_takes_only_its_prefix():
     """All else is AdamW's, to the last bit."""
     mine, adamw = parameters(), parameters()
     optimisers = [
@@ -228,7 +228,7 @@ def test_muon_moves_only_what_it_is_given():
     ]
 
 
-def test_a_step_is_as_long_as_one_of_adamw():
+def test_step_is_as_long_as_one_of_adamw():
     """For a matrix with similar singular values: an entry moves by a fifth of the rate."""
     value = torch.zeros(2, 32, 48)
     value.grad = torch.randn(2, 32, 48, generator=torch.Generator().manual_seed(0))

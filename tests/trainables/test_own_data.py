@@ -139,7 +139,7 @@ def test_part_of_a_class_may_be_called_train(tmp_path):
     assert data.classes == ("animals", "vehicles") and sizes(data) == [15, 2, 4]
 
 
-def test_classes_of_test_images_alone_are_divided(tmp_path):
+def test_classes_with_test_images_only_are_split(tmp_path):
     for name in ("cat", "dog"):
         (folder_of(tmp_path / name, classes=("test",)) / "test").rename(tmp_path / name / "dev")
     assert sizes(load(str(tmp_path))) == [14, 2, 4]
@@ -175,7 +175,7 @@ def test_flat_folder_has_no_labels(tmp_path):
     ],
     ids=["grey", "channels last", "channels first", "fractions", "integers"],
 )
-def test_arrays_of_any_form_are_read(images, tmp_path):
+def test_arrays_of_any_layout_are_read(images, tmp_path):
     labels = np.arange(20) % 2 + 1
     np.savez(tmp_path / "x.npz", images=images, labels=labels)
     np.save(tmp_path / "x.npy", images)
@@ -297,7 +297,7 @@ class SVHN:
     [("emnist-letters", EMNIST, ("a", "b")), ("cifar10", CIFAR10, ("cat", "dog")),
      ("svhn", SVHN, ("0", "1"))],
 )  # fmt: skip
-def test_torchvision_arrays_of_any_form_are_read(name, theirs, classes, monkeypatch):
+def test_torchvision_arrays_of_any_layout_are_read(name, theirs, classes, monkeypatch):
     monkeypatch.setattr(torchvision.datasets, theirs.__name__, theirs)
     data = load(name)
     assert data.classes == classes and len(data.test) == 20
@@ -395,7 +395,7 @@ def test_labels_are_balanced_over_any_number_of_classes():
 # --- decoded images are kept -----------------------------------------------------------------
 
 
-def test_second_reading_decodes_nothing(tmp_path, monkeypatch, cache_folder):
+def test_second_load_decodes_nothing(tmp_path, monkeypatch, cache_folder):
     folder = folder_of(tmp_path / "x")
     first = load(str(folder))
     assert len(list((cache_folder / "decoded").glob("*.npy"))) == 1
@@ -617,13 +617,13 @@ def test_random_bytes_are_refused(suffix, tmp_path):
         assert str(path) in str(caught.value)
 
 
-def test_images_too_large_for_memory_are_refused(tmp_path, monkeypatch):
+def test_images_too_large_for_memory_are_refused(monkeypatch):
     monkeypatch.setattr("os.sysconf", lambda name: 2**12)
     with pytest.raises(DataError, match=r"take 2\.1 GiB, this machine has 0\.0"):
         collection.require_memory("x", 3_000_000, (32, 24))
 
 
-def test_names_and_paths_are_told_apart(tmp_path, monkeypatch):
+def test_sources_are_told_from_names(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "here").mkdir()
     for text in ("mnist", "torchvision:X", "a/b", "x.csv", "x.csv.gz", "~/x", "./x", "here"):
@@ -743,7 +743,7 @@ def test_parts_without_a_class_are_refused(tmp_path):
         load(str(tmp_path / "other"), options=Options(limit=50))
 
 
-def test_unwanted_classes_do_no_harm(tmp_path):
+def test_unchosen_classes_are_not_read(tmp_path):
     folder_of(tmp_path / "x")
     (tmp_path / "x" / "one").mkdir()
     (tmp_path / "x" / "one" / "0.png").write_bytes(png(picture(0, size=(9, 9))))
@@ -766,7 +766,7 @@ def test_all_of_256_classes_may_be_named(tmp_path):
     assert load(str(tmp_path / "x.npz"), options=Options(classes=wanted)).classes == wanted
 
 
-def test_words_as_bytes_are_words(tmp_path):
+def test_byte_strings_are_words(tmp_path):
     images = np.stack([picture(n) for n in range(20)])
     labels, split = np.array([b"cat", b"dog"] * 10), np.array([b"train"] * 12 + [b"test"] * 8)
     np.savez(tmp_path / "x.npz", images=images, labels=labels, split=split)

@@ -110,7 +110,7 @@ def test_every_objectives_loss_is_nearly_the_same(objective, few_digits):
 
 
 @pytest.mark.slow
-def test_bfloat16_learns_as_well_within_the_spread_of_seeds(digits):
+def test_bfloat16_learns_as_well(digits):
     """Validation errors of n = 4 models: a precision that were worse would be no choice."""
     errors = {}
     for precision in ("float32", "bfloat16"):

@@ -145,6 +145,6 @@ def test_unreached_image_is_finite_and_certainty_exact():
     assert certainty(half) == pytest.approx(1 - np.log(2) / np.log(10))
 
 
-def test_codes_that_coincide_are_neighbours_at_no_distance():
+def test_equal_codes_are_neighbours():
     graph = neighbour_graph(np.zeros((20, 3)), 4)
     assert np.isfinite(graph.data).all()

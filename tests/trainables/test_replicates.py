@@ -321,7 +321,7 @@ def test_members_are_views_of_the_stack(strategy, three):
         assert largest_difference(member.state_dict(), stacked) == 0
 
 
-def test_the_state_is_every_members_state_stacked(three):
+def test_state_is_every_members_state_stacked(three):
     members, _, _ = three
     states = copy.deepcopy([member.state_dict() for member in members])
     found = state(Replicates(members))
@@ -331,7 +331,7 @@ def test_the_state_is_every_members_state_stacked(three):
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_the_batching_of_an_evaluation_has_no_effect(strategy, three):
+def test_batching_of_an_evaluation_has_no_effect(strategy, three):
     members, inputs, targets = three
 
     def errors(model, x, y):

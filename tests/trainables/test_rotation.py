@@ -31,12 +31,12 @@ def turns(monkeypatch):
     return calls
 
 
-def test_losses_are_the_library_and_the_vector_loss():
+def test_every_loss_is_registered():
     assert set(LOSSES) == {*losses.LOSSES, "sine_cosine"}
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_each_name_gives_its_loss(loss):
+def test_name_gives_its_loss(loss):
     """The network says 350° with a vector of length 2; 10° is true."""
     vector = 2 * losses.encode_direction(torch.tensor([350.0], dtype=torch.float64))
     value = loss_function(loss)(lambda images: vector, None, torch.tensor([10.0]).double()).item()
@@ -113,13 +113,13 @@ def test_divergence_fails_the_whole_cell(few_digits):
         ("seed", -1, "at least 0"),
     ],
 )
-def test_a_setting_out_of_bounds_is_named(name, value, allowed):
+def test_setting_out_of_bounds_is_named(name, value, allowed):
     with pytest.raises(ConfigError) as caught:
         dataclasses.replace(TINY, **{name: value})
     assert caught.value.field_name == name
     assert allowed in caught.value.allowed
 
 
-def test_a_batch_larger_than_the_data_is_named(few_digits):
+def test_batch_larger_than_the_data_is_named(few_digits):
     with pytest.raises(ConfigError, match="batch_size = 101: at most 100 images"):
         dataclasses.replace(TINY, batch_size=101).check_data(few_digits)

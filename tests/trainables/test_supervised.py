@@ -33,7 +33,7 @@ def test_control_sees_the_few_shot_subsets_and_views(few_digits, monkeypatch):
 
 
 @pytest.mark.parametrize("augment", [0.0, 1.0])
-def test_takes_as_many_steps_as_a_few_shot_arm(augment, few_digits, monkeypatch):
+def test_control_takes_as_many_steps_as_a_few_shot_arm(augment, few_digits, monkeypatch):
     steps = []
     backward = stages.Replicates.backward
 
@@ -71,7 +71,7 @@ def test_evaluation_uses_running_statistics(few_digits):
     assert torch.equal(together, apart)
 
 
-def test_is_a_strong_control(digits):
+def test_control_is_strong(digits):
     """With 160 labels and no augmentation it is right 92 times in 100 (n = 1), `scratch` 73."""
     (row,) = supervised.train(Config(160, 0.0, epochs=60), range(1), digits, nothing).rows
     assert row["test_accuracy"] > 0.85

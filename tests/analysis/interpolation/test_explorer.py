@@ -133,9 +133,7 @@ def test_sliding_shows_what_the_model_decodes(
     reader.screenshot(tmp_path / "slid.png")
 
 
-def test_the_judges_readings_are_shown(
-    reader: Reader, small_results: Results, judges: Judges
-) -> None:
+def test_judges_readings_are_shown(reader: Reader, small_results: Results, judges: Judges) -> None:
     images = image_pairs(small_results, PAIRS[0])
     probabilities = judges(images.first[:1])[0]
     expected = f"{probabilities.argmax()} · {100 * probabilities.max():.0f} %"
@@ -242,7 +240,7 @@ def test_print_shows_the_midpoint(reader: Reader) -> None:
 # --- without a browser -------------------------------------------------------------------------
 
 
-def test_it_needs_nothing_from_outside(markup: str) -> None:
+def test_explorer_needs_no_network(markup: str) -> None:
     assert not re.search(r"https?:|src=|url\(|@import|fetch\(", markup)
     assert len(markup.encode()) < 3_000_000
 
@@ -256,7 +254,7 @@ def only(results: Results, dims: tuple[int, ...]) -> Results:
     return replace(results, plan={**results.plan, "experiments": experiments})
 
 
-def test_without_two_dimensions_there_is_no_plane(
+def test_explorer_without_d_2_has_no_plane(
     small_results: Results, table: pd.DataFrame, judges: Judges
 ) -> None:
     markup = fragment(only(small_results, (8,)), judges, table)
@@ -265,7 +263,7 @@ def test_without_two_dimensions_there_is_no_plane(
     assert "d = 8</strong>" in markup
 
 
-def test_without_the_digits_it_says_so(
+def test_explorer_names_missing_digits(
     small_results: Results, table: pd.DataFrame, judges: Judges
 ) -> None:
     data = small_results.dataset

@@ -36,7 +36,7 @@ def test_training_images_are_nearest_to_themselves() -> None:
     assert real.nearest(0 * known)[1].tolist() == [1] * 5
 
 
-def test_distances_to_the_nearest_training_image_equal_those_by_hand() -> None:
+def test_nearest_distances_match_those_by_hand() -> None:
     data = dataset()
     real = RealImages(data)
     distances, cosine_distances, _ = real.nearest(torch.from_numpy(data.test.images) / 255)
@@ -49,7 +49,7 @@ def test_distances_to_the_nearest_training_image_equal_those_by_hand() -> None:
     assert cosine_distances.numpy() == pytest.approx(1 - cosines.max(axis=1), abs=1e-6)
 
 
-def test_the_judges_learn_from_the_training_split_alone(small_results: Results) -> None:
+def test_judges_learn_from_the_training_split_alone(small_results: Results) -> None:
     judges = train_judges(small_results.dataset, count=2, steps=60)
     assert min(judges.accuracies) > 0.85
     # Other test images and labels, the same judges.

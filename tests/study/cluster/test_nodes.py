@@ -22,7 +22,7 @@ HERE = Facts(
 WORKER = {"Resources": {"CPU": 8.0, "GPU": 2.0}}
 
 
-def test_a_node_like_the_driver_with_its_gpus_is_fine():
+def test_node_like_the_driver_with_its_gpus_is_fine():
     assert troubles(WORKER, replace(HERE, gpus=("A10G", "A10G"), clock=1020.0), HERE) == []
 
 
@@ -51,7 +51,7 @@ def test_node_without_an_answer_is_trouble():
     assert troubles(WORKER, "no answer within 60 s", HERE) == ["no answer within 60 s"]
 
 
-def test_a_folder_with_the_drivers_mark_is_the_drivers(tmp_path):
+def test_results_folder_is_known_by_its_mark(tmp_path):
     store = Store(tmp_path / "results")
     store.create()
     with store.place.temporary_file(".mark-") as mark:
@@ -132,7 +132,7 @@ def test_study_refuses_unshared_results_on_a_cluster(answers, monkeypatch, tmp_p
     assert line.startswith(f"study run: --out {tmp_path / 'results'}: is not seen by worker-1")
 
 
-def test_the_check_has_a_line_for_each_node(answers, monkeypatch, tmp_path):
+def test_check_has_a_line_for_each_node(answers, monkeypatch, tmp_path):
     from contextlib import nullcontext
 
     mine = facts(str(tmp_path), "", has_gpus=False)
@@ -152,7 +152,7 @@ def test_the_check_has_a_line_for_each_node(answers, monkeypatch, tmp_path):
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_the_nodes_of_a_real_ray_answer(tmp_path):
+def test_nodes_of_a_real_ray_answer(tmp_path):
     store = Store(tmp_path)
     store.create()
     ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")

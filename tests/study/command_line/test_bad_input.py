@@ -216,7 +216,7 @@ DATA = [
 ROWS = [*COMMANDS, *FILES, *ENVIRONMENTS, *DATA]
 
 
-def test_no_row_is_there_twice():
+def test_rows_have_distinct_names():
     assert len({row.what for row in ROWS}) == len(ROWS) > 100
 
 
@@ -409,7 +409,7 @@ def test_closed_pipe_is_no_error(tmp_path):
     assert (ran.returncode, ran.stdout, ran.stderr) == (141, "", "")  # as shells show SIGPIPE
 
 
-def test_a_terminal_without_unicode_is_no_error(tmp_path):
+def test_terminal_without_unicode_is_no_error(tmp_path):
     """Python would end at the first … that it can't encode."""
     ascii_only = {
         "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii",

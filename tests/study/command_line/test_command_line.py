@@ -103,7 +103,7 @@ def test_results_have_the_studys_data(results):
     assert results.dataset.name == "mnist-5k"
 
 
-def test_a_trial_leaves_one_file_for_tensorboard(results, out):
+def test_trial_leaves_one_file_for_tensorboard(results, out):
     boards = list((out / "tune").rglob("events.out.tfevents.*"))
     assert all(path.stat().st_size > 100 for path in boards)
     # Short blocks travel together, and the file has the name of the first.
@@ -133,7 +133,7 @@ def test_planning_and_finished_runs_import_nothing_large(finished, out, run_stud
         assert "fewshot: 24 cells, 24 done, 0 missing; 48 replicates, 0 missing" in ran.stdout
 
 
-def test_the_second_time_nothing_is_computed(finished, out, run_study):
+def test_second_time_nothing_is_computed(finished, out, run_study):
     before, tune = files_of_blocks(out), sorted((out / "tune").iterdir())
     again = run_study(*COMMAND, "--out", out, first=WITHOUT_RAY)
     assert again.returncode == 0, again.stdout + again.stderr
@@ -145,7 +145,7 @@ def test_the_second_time_nothing_is_computed(finished, out, run_study):
     assert "(up to date)" in again.stdout
 
 
-def test_replicates_are_added_or_taken_from_existing_ones(finished, out, run_study):
+def test_existing_replicates_are_reused(finished, out, run_study):
     """Two, then four, then three. `test_launch` compares 2 + 2 with 4 at once."""
     before = files_of_blocks(out)
     first_two = dict.fromkeys(sorted(Store(out).blocks()), 2)
@@ -164,7 +164,7 @@ def test_replicates_are_added_or_taken_from_existing_ones(finished, out, run_stu
     assert files_of_blocks(out) == after
 
 
-def test_a_grown_grid_computes_only_the_new_cells(finished, out, run_study):
+def test_grown_grid_computes_only_the_new_cells(finished, out, run_study):
     """Runs last: it leaves the larger study in the folder."""
     before = files_of_blocks(out)
     options = ["--out", out, "--latent-dims", 2, 3, 8, "--no-report"]

@@ -120,7 +120,7 @@ def words(capsys):
     return " ".join(capsys.readouterr().out.split())
 
 
-def test_the_plan_of_the_assignment_counts_its_cells(tmp_path, capsys):
+def test_plan_of_the_assignment_counts_its_cells(tmp_path, capsys):
     out = tmp_path / "results"
     assert exit_code("plan", "assignment", "--replicates", 3, "--out", out) == 0
     shown = words(capsys)
@@ -137,7 +137,7 @@ def test_the_plan_of_the_assignment_counts_its_cells(tmp_path, capsys):
     assert not out.exists()
 
 
-def test_the_plan_follows_the_options(tmp_path, capsys):
+def test_plan_follows_the_options(tmp_path, capsys):
     chosen = ["--latent-dims", 2, 14, "--labels", 20, 40, 80, "--freeze", "fixed", "scratch"]
     command = ["plan", "fewshot", "--preset", "smoke", "--out", tmp_path, *chosen]
     assert exit_code(*command, "--cpus-per-trial", 0.5) == 0
@@ -253,7 +253,7 @@ def test_large_datasets_take_the_presets_settings_for_them(large_data):
     assert asked.fixed["epochs"] == 77
 
 
-def test_the_default_is_the_quick_preset_on_embedded_data(monkeypatch):
+def test_default_is_the_quick_preset_on_embedded_data(monkeypatch):
     monkeypatch.setattr(command_line, "load", lambda name, *others: SimpleNamespace(name=name))
     arguments = parser().parse_args(["run", "assignment"])
     assert arguments.preset == "quick"

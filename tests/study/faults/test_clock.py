@@ -63,7 +63,7 @@ def turkish(tmp_path):
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_killed_driver_is_resumed_by_workers_with_another_clock_and_locale(
+def test_killed_study_resumes_under_other_clock_and_locale(
     driver_in, packages, turkish, undisturbed, tmp_path
 ):
     driver, odd_ones = driver_in(tmp_path), tmp_path / "odd"

@@ -18,9 +18,6 @@ from study.__main__ import main
 from study.console import console
 from study.store import Store, StoreError
 
-ROOT = Path(__file__).resolve().parents[3]
-
-
 # --- two drivers on one results folder -------------------------------------------------------
 
 
@@ -35,7 +32,7 @@ def test_second_driver_is_refused_and_writes_nothing(data_at_hand, holder, tmp_p
     assert not (tmp_path / "study.json").exists()
 
 
-def test_others_may_look_while_a_driver_runs(data_at_hand, holder, tmp_path, capsys):
+def test_plan_works_while_a_driver_runs(data_at_hand, holder, tmp_path):
     command = ["plan", "autoencoder", "--preset", "smoke", "--out", str(tmp_path)]
     assert main(command) == 0
 
@@ -44,7 +41,7 @@ def test_others_may_look_while_a_driver_runs(data_at_hand, holder, tmp_path, cap
 
 
 @pytest.mark.parametrize("damage", ["truncated", "corrupted"])
-def test_a_damaged_block_is_set_aside_and_computed_again(damage, computed, tmp_path, capsys):
+def test_damaged_block_is_set_aside_and_computed_again(damage, computed, tmp_path, capsys):
     places = ["--preset", "smoke", "--out", str(tmp_path)]
     assert main(["run", "autoencoder", *places]) == 0
     whole, broken = computed
@@ -90,7 +87,7 @@ def test_tables_leave_a_damaged_block_out_and_say_so(computed, tmp_path):
     assert missing["reason"] == "damaged: 0-1.json: its checksum is not the recorded one"
 
 
-def test_storage_failing_midway_is_no_bad_input(tmp_path, capsys):
+def test_storage_error_midway_is_a_failure(tmp_path, capsys):
     def work(hold):
         raise StoreError("s3://bucket/results can't be written (503 Slow Down)")
 
@@ -126,7 +123,7 @@ def test_killed_worker_is_replaced_and_its_trial_resumes(driver, undisturbed):
         (os.kill, signal.SIGTERM, "ended by SIGTERM"),  # as `docker stop` does
     ],
 )
-def test_a_signal_ends_in_order_and_says_how_to_go_on(send, number, said_of_it, driver):
+def test_signal_ends_in_order_and_says_how_to_go_on(send, number, said_of_it, driver):
     process, worker = driver.start_and_wait()
     send(process.pid, number)
     said, _ = process.communicate(timeout=60)

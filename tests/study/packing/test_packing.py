@@ -81,7 +81,7 @@ def settings_of(task, *names):
     return tuple(task.cell.config[name] for name in names)
 
 
-def test_the_largest_block_of_each_kind_is_measured():
+def test_largest_block_of_each_kind_is_measured():
     (found,) = largest(tasks_of(EXPERIMENTS["autoencoder"]))
     assert settings_of(found, "latent_dim", "depth", "batch_size") == (30, 3, 32)
     on_gpu = [task for task in tasks_of(FEWSHOT) if FEWSHOT.on_gpu(task.cell.config)]
@@ -96,7 +96,7 @@ def test_more_replicates_make_a_block_larger():
     assert largest([small, large]) == [small]
 
 
-def test_heads_on_fixed_encoders_stay_off_the_gpus():
+def test_heads_on_fixed_encoders_use_no_gpu():
     assert {mode for mode in FEWSHOT.axes["freeze"] if FEWSHOT.on_gpu({"freeze": mode})} == {
         "full", "scratch",
     }  # fmt: skip
@@ -126,7 +126,7 @@ def test_probe_brings_the_parent_replicates_it_needs():
     assert probe.parent.replicates == range(4)
 
 
-def test_a_block_that_fits_no_gpu_is_weighed_as_too_much(monkeypatch):
+def test_block_too_large_for_a_gpu_is_measured_as_too_much(monkeypatch):
     from trainables.autoencoder import train as autoencoder
 
     def train(config, replicates, data, report, parent):
@@ -146,7 +146,7 @@ def test_a_block_that_fits_no_gpu_is_weighed_as_too_much(monkeypatch):
     assert measure_peaks(probes, None) == (8 * GIB, [TOO_MUCH, 3 * GIB])
 
 
-def test_without_a_gpu_nothing_is_weighed(monkeypatch):
+def test_nothing_is_measured_without_a_gpu(monkeypatch):
     monkeypatch.setattr(gpu, "usable", lambda: None)
     probe = Probe("trainables.autoencoder", {}, range(1), None)
     assert measure_peaks([probe], None) == (None, [])
@@ -219,7 +219,7 @@ def test_memory_held_by_others_is_not_usable(cuda):
     assert gpu.usable() == 77 * GIB + GIB // 2
 
 
-def test_a_trial_without_a_gpu_sees_none(cuda):
+def test_trial_without_a_gpu_sees_none(cuda):
     gpu.claim(0)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
     assert cuda.calls == []
@@ -303,7 +303,7 @@ def with_pretended_gpus(packages, driver_in, tmp_path):
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_too_large_block_grows_then_splits_then_fails(with_pretended_gpus, undisturbed):
+def test_too_large_block_gets_more_then_splits_then_fails(with_pretended_gpus, undisturbed):
     driver = with_pretended_gpus
     code, said = driver.run(
         first=TWO_GPUS,

@@ -114,7 +114,7 @@ def test_repeated_point_is_no_trial_and_saves_no_epochs(search_of):
     assert epochs_of_report({**content, "trials": search.suggestions.table()}) == (8, 8)
 
 
-def test_a_smaller_budget_leaves_points_for_a_larger_one(search_of):
+def test_smaller_budget_leaves_points_for_a_larger_one(search_of):
     assert len(search_of(WIDTHS).run(trials=4)) == 4
     larger = search_of(WIDTHS)
     assert not larger.suggestions.is_exhausted()
@@ -135,7 +135,7 @@ def test_exhausted_search_computes_nothing_more(search_of):
 @pytest.mark.parametrize(
     "only", [Choice("kernel", (3,)), Steps("width", 8, 8), Real("alpha", 1, 1)]
 )
-def test_a_space_of_one_point_has_a_size(only):
+def test_space_of_one_point_has_a_size(only):
     assert Problem("", AUTOENCODER, (only,), {}, (), "").size == 1
 
 
@@ -161,7 +161,7 @@ def test_repeating_sampler_does_not_stall_the_search(search_of):
     assert len(search.suggestions.study.trials) <= 2 * 6
 
 
-def test_a_repetition_gives_way_to_the_most_similar_point(search_of):
+def test_repeated_point_is_replaced_by_the_nearest(search_of):
     dimensions = (Choice("optimiser", ("adamw", "muon")), *WIDTHS)
     suggestions = search_of(dimensions).suggestions
     suggestions.study.sampler = Repeating()
@@ -182,7 +182,7 @@ def test_interrupted_trial_is_retried_and_counts_once(search_of):
     assert sorted(search.suggestions.running) == [second, again]
 
 
-def test_point_of_a_repetition_alone_is_still_tried(search_of):
+def test_point_seen_only_as_repetition_is_tried(search_of):
     """The trial that it repeated was interrupted."""
     old = search_of()
     repetition = optuna.create_trial(
@@ -192,7 +192,7 @@ def test_point_of_a_repetition_alone_is_still_tried(search_of):
     assert len(search_of().run(trials=5)) == 2
 
 
-def test_a_space_with_a_continuous_dimension_has_no_end(search_of):
+def test_space_with_a_continuous_dimension_has_no_end(search_of):
     search = search_of((Real("learning_rate", 1e-3, 1e-1), *KERNELS))
     assert search.problem.size == inf
     assert list(search.problem.points()) == []

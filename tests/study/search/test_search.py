@@ -93,7 +93,7 @@ def test_options_out_of_bounds_are_refused_in_one_line(options, said, capsys):
     assert said in line
 
 
-def test_a_study_of_several_experiments_is_not_searched(capsys):
+def test_study_of_several_experiments_is_not_searched(capsys):
     with pytest.raises(SystemExit):
         main(["search", "assignment", "--trials", "3"])
     assert "'assignment' is not a experiment with a search space" in capsys.readouterr().err
@@ -142,7 +142,7 @@ def test_printed_preset_command_can_be_pasted(name, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["job%2Fmain {x}", "what?"])
-def test_a_folder_named_by_its_uri_holds_the_trials(name, data_at_hand, monkeypatch, tmp_path):
+def test_folder_named_by_its_uri_holds_the_trials(name, data_at_hand, monkeypatch, tmp_path):
     found = []
     monkeypatch.setattr("study.search.command.find", found.append)
     out = tmp_path / name
@@ -277,7 +277,7 @@ def test_winner_is_judged_on_fresh_seeds(out, finished):
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_the_preset_makes_the_winners_cell(out, finished, run_study):
+def test_preset_makes_the_winners_cell(out, finished, run_study):
     path = out / "search" / "best-autoencoder.toml"
     preset = read(path)
     content = json.loads((out / "search" / "autoencoder-d2.json").read_text())
@@ -289,7 +289,7 @@ def test_the_preset_makes_the_winners_cell(out, finished, run_study):
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_the_same_command_again_computes_nothing(out, finished, run_study):
+def test_same_command_again_computes_nothing(out, finished, run_study):
     before = [facts(trial) for trial in searched(out).trials]
     again = run_study(*COMMAND, "--out", out, first=WITHOUT_RAY)
     assert again.returncode == 0, again.stdout + again.stderr

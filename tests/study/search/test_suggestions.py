@@ -89,7 +89,7 @@ def test_start_values_outside_the_space_are_drawn(url, store):
     assert config["batch_size"] in (32, 64)
 
 
-def test_a_complete_trial_has_the_values_of_its_cell(url, store):
+def test_complete_trial_has_the_values_of_its_cell(url, store):
     suggestions = opened(url, store)
     number = suggestions.next()
     cell = suggestions.cell(number)
@@ -205,7 +205,7 @@ def test_unusable_storage_is_refused_in_one_line(bad, said):
      "postgresql://me:secret@localhost:port/x", "postgresql://me@localhost:1/x?password=secret",
      "nosuch://me:se{cret@localhost/x"],
 )  # fmt: skip
-def test_a_password_is_not_shown(url):
+def test_password_is_not_shown(url):
     with pytest.raises(BadInput) as caught:
         open_storage(url, "--storage")
     assert "cret" not in str(caught.value)
@@ -224,14 +224,14 @@ def test_folder_of_any_name_holds_only_the_database(name, tmp_path, monkeypatch)
         assert connection.execute("select study_name from studies").fetchall() == [("trials",)]
 
 
-def test_a_url_is_no_template(tmp_path):
+def test_url_is_no_template(tmp_path):
     """Optuna would fill in `{SCHEMA_VERSION}`, and fail for any other name."""
     for name in ("{SCHEMA_VERSION}.db", "{x}.db", "{.db"):
         open_storage(f"sqlite:///{tmp_path / name}", "--storage")
         assert (tmp_path / name).is_file()
 
 
-def test_a_file_that_is_no_database_is_refused(tmp_path):
+def test_file_that_is_no_database_is_refused(tmp_path):
     (tmp_path / "x.db").write_bytes(b"no database at all" * 100)
     with pytest.raises(BadInput, match="file is not a database"):
         open_storage(f"sqlite:///{tmp_path / 'x.db'}", "--storage")

@@ -159,7 +159,7 @@ def test_plan_is_remembered(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["study.json", "format.json"])
-def test_folder_in_the_place_of_a_file_is_named(name, tmp_path):
+def test_folder_in_place_of_a_file_is_named(name, tmp_path):
     store = put(tmp_path, "study.json", PLAN | {"experiments": [PLANNED]})
     (tmp_path / name).unlink()
     (tmp_path / name).mkdir()
@@ -306,7 +306,7 @@ def test_foreign_checkpoint_starts_anew(tmp_path, content):
     "content",
     ["", "[]", "{}", '{"key": "this"}', '{"key": "this", "epoch": 1}', "7", "[" * 100_000],
 )
-def test_signed_checkpoint_of_foreign_content_starts_anew(content, tmp_path):
+def test_signed_foreign_checkpoint_starts_anew(content, tmp_path):
     from safetensors.torch import save
 
     digest = hashlib.sha256(content.encode()).hexdigest()

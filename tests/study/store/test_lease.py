@@ -7,7 +7,6 @@ import platform
 import signal
 import time
 from contextlib import suppress
-from pathlib import Path
 
 import obstore
 import pytest
@@ -18,7 +17,6 @@ from study.store import StoreError, lock
 from study.store.lock import STALE, VALID, Lease, exclusive_lock
 from study.store.places import open_place
 
-ROOT = Path(__file__).resolve().parents[3]
 ELSEWHERE = json.dumps({"pid": 7, "host": "elsewhere", "kernel": "another 1", "since": "now"})
 
 
@@ -146,7 +144,7 @@ def test_delay_at_any_moment_never_makes_two_drivers(before, delay):
     assert taken_over >= 1
 
 
-def test_lease_expires_without_renewal(monkeypatch):
+def test_lease_expires_without_renewal():
     place = FakePlace()
     first = place.lease()
     first.acquire()
@@ -334,7 +332,7 @@ def test_own_write_with_a_lost_answer_is_recognised(error, place, change_obstore
         second.acquire()
 
 
-def test_tag_has_what_each_storage_compares(place, change_obstore):
+def test_tag_has_e_tag_and_version(place, change_obstore):
     """S3 and Azure compare the e_tag, Google Cloud the version."""
     seen = []
 
@@ -349,7 +347,7 @@ def test_tag_has_what_each_storage_compares(place, change_obstore):
     assert seen == ["create", {"e_tag": "tag 1", "version": "version 1"}]
 
 
-def test_one_of_many_drivers_at_once_gets_the_lease(place, at_once):
+def test_one_of_many_drivers_gets_the_lease(place, at_once):
     held, errors = [], []
 
     def drive(number):

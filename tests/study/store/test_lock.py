@@ -4,15 +4,12 @@ import json
 import os
 import platform
 import threading
-from pathlib import Path
 
 import pytest
 
 from study.store import StoreError
 from study.store.lock import exclusive_lock
 from study.store.places import Folder
-
-ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_second_driver_is_refused_naming_the_first(holder, tmp_path):
@@ -35,7 +32,7 @@ def test_lock_of_a_dead_driver_is_free(holder, tmp_path):
     assert (tmp_path / "run.lock").read_text() == ""
 
 
-def test_lock_ends_with_its_block_however_that_ends(tmp_path):
+def test_lock_is_released_after_an_error(tmp_path):
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt), exclusive_lock(Folder(tmp_path)):
             raise KeyboardInterrupt
@@ -67,7 +64,7 @@ def test_missing_folder_is_named(tmp_path):
         pytest.fail("there is no lock")
 
 
-def test_one_of_many_drivers_at_once_gets_the_lock(tmp_path, at_once):
+def test_one_of_many_drivers_gets_the_lock(tmp_path, at_once):
     held, refused = [], []
 
     def drive(number):

@@ -146,7 +146,7 @@ def test_list_has_the_files_below(place):
     assert place.list("a/b") == {"c.json": 2}
 
 
-def test_only_one_of_many_writers_creates_a_file(place, at_once):
+def test_one_of_many_writers_creates_a_file(place, at_once):
     place.create()
     won = []
 
@@ -263,7 +263,7 @@ def test_listing_of_more_than_a_page_is_whole(remote, bucket, moto_server):
     assert len(remote.blocks()) == 2010
 
 
-def test_block_that_does_not_look_whole_is_read(remote, bucket, s3, write, requests):
+def test_suspicious_block_is_read(remote, bucket, s3, write, requests):
     write(remote)
     s3.put(bucket, f"results/blocks/{CELL}/0-1.{'0' * 16}-7.safetensors", b"rivals!")
     requests.clear()
@@ -316,7 +316,7 @@ def test_first_contact_is_made_once(s3):
     assert time.monotonic() - started < 5
 
 
-def test_requests_are_retried_except_in_once(s3, monkeypatch):
+def test_single_attempt_is_not_retried(s3, monkeypatch):
     monkeypatch.setattr(bucket, "RETRY_TIME", timedelta(seconds=1.5))
     place = open_place(DEAD)
 
@@ -434,7 +434,7 @@ def home(s3, tmp_path, monkeypatch):
     return folder
 
 
-def test_credentials_of_the_home_folder_are_used(home, s3, monkeypatch):
+def test_home_credentials_are_used(home, s3, monkeypatch):
     s3.client.create_bucket(Bucket="credentials-at-home")
     seen = []
     original = bucket.from_url
@@ -452,7 +452,7 @@ def test_credentials_of_the_home_folder_are_used(home, s3, monkeypatch):
     assert "credential_provider" in seen[0]
 
 
-def test_environment_comes_before_the_home_folder(home, s3, monkeypatch):
+def test_environment_credentials_come_first(home, s3, monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "another")
     monkeypatch.setattr(bucket, "from_url", lambda uri, **options: seen.append(options))
     seen = []
@@ -460,7 +460,7 @@ def test_environment_comes_before_the_home_folder(home, s3, monkeypatch):
     assert "credential_provider" not in seen[0]
 
 
-def test_credentials_at_home_without_boto3_say_what_to_do(home, s3, monkeypatch):
+def test_home_credentials_without_boto3_are_refused(home, s3, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "boto3", None)
     with pytest.raises(StoreError, match=r"~/\.aws are read by boto3, which isn't installed"):
         open_place(s3.uri("some-bucket"))

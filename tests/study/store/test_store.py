@@ -15,7 +15,6 @@ from trainables.contract import Outcome
 CELL, OTHER, PARENT = "0123456789abcdef", "1123456789abcdef", "fedcba9876543210"
 CONFIG = {"latent_dim": 3, "batch_size": 0, "freeze": "fixed", "seed": 0}
 FOREIGN = ["../../etc", "/etc", "", ".", "..", "0123456789ABCDEF", "0123456789abcde", CELL + "/.."]
-ROWS = {"replicate", "batch_size", "test_mse"}
 
 
 def files(store, folder="blocks"):
@@ -116,7 +115,7 @@ def test_row_carries_its_cell_settings_and_parent(local, write):
     ]  # fmt: skip
 
 
-def test_row_may_correct_a_setting(local, write):
+def test_row_overrides_a_setting(local, write):
     """`batch_size` 0 stands for all labels, whose number the row knows."""
     write(local)
     assert local.config(CELL)["batch_size"] == 0
@@ -207,7 +206,7 @@ def test_part_of_a_block_is_read(store, write):
     assert list(store.weights(CELL, [5])) == [5]
 
 
-def test_gap_is_an_error_that_names_the_replicate(store, write):
+def test_missing_replicate_is_named(store, write):
     write(store, 0, 1)
     write(store, 4, 5)
     for read in (store.rows, store.history):
@@ -292,7 +291,7 @@ def test_later_writer_does_not_read_a_damaged_block(store, write):
     assert store.verify([CELL]).keys() <= {Block(CELL, range(2))}
 
 
-def test_many_writers_at_once_make_one_whole_block(store, write, at_once):
+def test_concurrent_writers_make_one_whole_block(store, write, at_once):
     at_once(5, lambda number: write(Store(store.place), plus=float(number)))
     assert len(files(store)) == 2
     assert store.verify([CELL]) == {}
@@ -369,7 +368,7 @@ def test_folder_is_verified_to_the_byte(local, write):
     assert local.verify([CELL]) == {}
 
 
-def test_unreadable_file_is_damage(local, write, monkeypatch):
+def test_unreadable_file_is_damage(local, write):
     block = write(local)
     (local.place.path / block.marker).unlink()
     (local.place.path / block.marker).mkdir()
@@ -414,7 +413,7 @@ def test_marker_that_is_no_json_is_refused(line, local, write):
     local.tidy()
 
 
-def test_arrays_of_other_shapes_are_damage(local, write, outcome):
+def test_arrays_of_other_shapes_are_damage(local, write):
     from safetensors.torch import save
 
     block = write(local)
@@ -488,7 +487,7 @@ def test_finished_block_clears_the_failure(store, write):
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"\xff"])
-def test_damaged_note_of_a_failure_hides_no_other(content, store):
+def test_damaged_failure_note_hides_no_other(content, store):
     for cell in (CELL, OTHER):
         store.write_failure(cell, CONFIG, "out of memory")
     store.place.write(f"failed/{CELL}.json", content)

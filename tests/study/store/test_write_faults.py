@@ -294,9 +294,7 @@ class Requests:
 
 
 @pytest.mark.parametrize("late", [False, True])
-def test_bucket_survives_a_fault_of_every_request(
-    late, s3, remote, write, change_obstore, monkeypatch
-):
+def test_bucket_survives_a_fault_of_every_request(late, remote, write, change_obstore, monkeypatch):
     monkeypatch.setattr(cells, "ORPHAN_SECONDS", -1.0)
     for failing in range(6):
         place = type(remote.place)(remote.address.replace("/results", f"/results-{failing}"))
