@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from study.words import plain
-from tests.cluster.hosts import ROOT, Network, wait_for, what_is_missing
+from tests.cluster.hosts import ROOT, Network, missing_requirement, wait_for
 
 CONFIG = "~/cluster.yaml"
 
@@ -119,7 +119,7 @@ class Cluster:
 
 @pytest.fixture(scope="session")
 def network():
-    missing = what_is_missing()
+    missing = missing_requirement()
     if missing:
         pytest.skip(missing)
     # Not below /tmp: every host has its own.

@@ -1,4 +1,4 @@
-"""Where the program prints: terminals, files, and outputs that nobody reads."""
+"""Output to terminals, files and closed pipes."""
 
 import contextlib
 import io
@@ -16,7 +16,7 @@ from study.console import console
 from study.signals import Interrupted
 
 
-def printed_on(stream, monkeypatch, **environment):
+def print_to(stream, monkeypatch, **environment):
     """Print with the study's console on a file, a pipe, or nothing."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
@@ -27,7 +27,7 @@ def printed_on(stream, monkeypatch, **environment):
 @pytest.mark.parametrize("forced", ["FORCE_COLOR", "CLICOLOR_FORCE", "TTY_COMPATIBLE", "COLORTERM"])
 def test_files_get_no_control_codes(forced, tmp_path, monkeypatch):
     with (tmp_path / "log").open("w") as file:
-        printed_on(file, monkeypatch, **{forced: "1", "TERM": "xterm-256color"})
+        print_to(file, monkeypatch, **{forced: "1", "TERM": "xterm-256color"})
     assert (tmp_path / "log").read_bytes() == b"failed: [red]\n"
 
 
@@ -40,7 +40,7 @@ def test_terminals_get_what_they_can_show(environment, coloured, live, monkeypat
     monkeypatch.setenv("TERM", "xterm-256color")
     master, slave = pty.openpty()
     with os.fdopen(slave, "w") as terminal:
-        printed_on(terminal, monkeypatch, **environment)
+        print_to(terminal, monkeypatch, **environment)
         said = os.read(master, 1000)
         assert (b"\x1b[31m" in said) is coloured
         assert b"failed: " in said
@@ -56,13 +56,13 @@ def test_unwritable_output_ends_the_command(sink, monkeypatch):
         os.close(reader)
     with open(sink, "w") as stream:
         with pytest.raises(Interrupted) as ending:
-            printed_on(stream, monkeypatch)
+            print_to(stream, monkeypatch)
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # for Python's last flush
     assert ending.value.exit_code == 141
 
 
 def test_console_without_stdout_is_silent(monkeypatch):
-    printed_on(None, monkeypatch)
+    print_to(None, monkeypatch)
 
 
 PLAN = [sys.executable, "-m", "study", "plan", "autoencoder", "--dataset", "digits", "--out"]
@@ -150,5 +150,5 @@ def test_ending_that_hangs_is_cut_off():
 
 def test_stream_that_works_is_written_to(monkeypatch):
     stream = io.StringIO()
-    printed_on(stream, monkeypatch)
+    print_to(stream, monkeypatch)
     assert stream.getvalue() == "failed: [red]\n"

@@ -1,4 +1,4 @@
-"""A newcomer's machine: everything unusual about one, at the same time."""
+"""A study on a machine with every unusual condition at once."""
 
 import os
 

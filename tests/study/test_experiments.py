@@ -16,12 +16,13 @@ from study.experiments import (
 )
 from study.grid import override, plan
 from study.presets import NAMED
+from tests.trainables.helpers import weights_by_replicate
 from trainables.contract import Outcome
 from trainables.fewshot.settings import FREEZE, PRETRAINING
 from trainables.own import trainable_part
 
 
-def adjusted(study, preset):
+def experiments_of(study, preset):
     """The experiments of a study under a preset."""
     return select(parser().parse_args(["plan", study, "--preset", preset])).experiments
 
@@ -47,7 +48,7 @@ def test_assignment_has_the_grid_asked_for():
 
 @pytest.mark.parametrize("preset", ["quick", "full"])
 def test_arms_are_compared_at_equal_steps(preset):
-    experiments = {e.name: e for e in adjusted("assignment", preset)}
+    experiments = {e.name: e for e in experiments_of("assignment", preset)}
     few_shot, supervised = experiments["fewshot"], experiments["supervised"]
     assert few_shot.fixed["epochs"] == supervised.fixed["epochs"]
     assert few_shot.replicates == supervised.replicates
@@ -189,7 +190,7 @@ def test_preset_changes_existing_settings_only(name):
 @pytest.mark.parametrize("preset", NAMED)
 @pytest.mark.parametrize("study", [*STUDIES, *EXPERIMENTS])
 def test_every_preset_of_every_study_makes_a_grid(study, preset):
-    experiments = adjusted(study, preset)
+    experiments = experiments_of(study, preset)
     for experiment, cells in zip(experiments, plan(experiments, "0" * 16), strict=True):
         assert cells
         for cell in cells:
@@ -198,8 +199,8 @@ def test_every_preset_of_every_study_makes_a_grid(study, preset):
 
 def test_few_shot_adds_no_autoencoders_to_the_grid():
     for preset in NAMED:
-        autoencoders = plan(adjusted("autoencoder", preset), "0" * 16)[0]
-        with_few_shot = plan(adjusted("fewshot", preset), "0" * 16)[0]
+        autoencoders = plan(experiments_of("autoencoder", preset), "0" * 16)[0]
+        with_few_shot = plan(experiments_of("fewshot", preset), "0" * 16)[0]
         assert [cell.id for cell in with_few_shot] == [cell.id for cell in autoencoders]
 
 
@@ -218,7 +219,4 @@ def test_smoke_preset_gives_the_promised_metric(few_digits):
             assert isinstance(outcome, Outcome)
             assert len(outcome.rows) == cell.replicates >= 2
             assert all(isinstance(row[experiment.metric], float) for row in outcome.rows)
-            weights[cell.id] = {
-                r: {name: value[r] for name, value in outcome.weights.items()}
-                for r in range(cell.replicates)
-            }
+            weights[cell.id] = weights_by_replicate(outcome)

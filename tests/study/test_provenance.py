@@ -1,4 +1,4 @@
-"""The code that numbers come from."""
+"""The version of the code, as git names it."""
 
 import os
 import shutil

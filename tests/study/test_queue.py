@@ -1,4 +1,4 @@
-"""Which block is computed next, and what follows when one has failed."""
+"""The order of blocks, their division among workers, and what follows a failure."""
 
 import pytest
 import torch
@@ -38,7 +38,7 @@ def take_one(queue):
     return task
 
 
-# --- what is missing -------------------------------------------------------------------------
+# --- missing tasks ---------------------------------------------------------------------------
 
 
 def test_task_has_all_replicates_that_a_cell_lacks():
@@ -149,7 +149,7 @@ def test_awaited_blocks_are_divided_among_all_workers(workers, blocks):
     assert len([task for task in queue.left if task.cell is cells[0]]) == blocks
 
 
-def last_two(seconds, workers=2, replicates=40):
+def two_block_queue(seconds, workers=2, replicates=40):
     """A queue whose last two blocks are `fixed` and `full`, expected to take 1 s and `seconds`."""
     cells = family(classifiers=replicates)[1:3]
     queue = Queue(missing_tasks(cells, {}))
@@ -159,7 +159,7 @@ def last_two(seconds, workers=2, replicates=40):
     return queue
 
 
-def taken(queue, workers):
+def take_all(queue, workers):
     """What idle workers take in turn: `fixed 40`, for a block of 40 replicates of `fixed`."""
     found = []
     while batch := queue.take(workers):
@@ -169,11 +169,11 @@ def taken(queue, workers):
 
 def test_long_last_block_is_divided_among_idle_workers():
     """Seen: 310 replicates of `full` on one core of two."""
-    queue = last_two(400.0)
-    assert taken(queue, 2) == ["fixed 40", "full 20", "full 20"]
+    queue = two_block_queue(400.0)
+    assert take_all(queue, 2) == ["fixed 40", "full 20", "full 20"]
     assert queue.total == len(queue.left) == 3
-    assert taken(last_two(400.0), 1) == ["fixed 40", "full 40"]
-    assert taken(last_two(400.0), 4) == ["fixed 40", *["full 10"] * 4]
+    assert take_all(two_block_queue(400.0), 1) == ["fixed 40", "full 40"]
+    assert take_all(two_block_queue(400.0), 4) == ["fixed 40", *["full 10"] * 4]
 
 
 @pytest.mark.parametrize("known", ["nothing", "the encoder"])
@@ -183,14 +183,14 @@ def test_block_of_unknown_duration_is_divided_by_work(known):
     queue = Queue(missing_tasks(cells[1:3], {}), rates=Rates(images=3600))
     if known == "the encoder":
         queue.rates.observe(cells[0], 40, 400.0)
-    found = taken(queue, 2)
+    found = take_all(queue, 2)
     assert found[0] == "fixed 40"
     assert [name.split()[0] for name in found[1:]] == ["full"] * 2
 
 
 def test_parts_of_a_block_are_not_too_short():
-    assert taken(last_two(12.0), 4) == ["fixed 40", "full 40"]
-    assert taken(last_two(32.0), 4) == ["fixed 40", "full 13", "full 13", "full 14"]
+    assert take_all(two_block_queue(12.0), 4) == ["fixed 40", "full 40"]
+    assert take_all(two_block_queue(32.0), 4) == ["fixed 40", "full 13", "full 13", "full 14"]
 
 
 def test_equal_blocks_stay_whole():
@@ -229,7 +229,7 @@ def test_only_block_of_unknown_kind_is_divided():
     encoder = take_one(queue)
     assert encoder.replicates == range(8)
     queue.finish(encoder, 5.0)
-    assert taken(queue, 2) == ["fixed 4", "fixed 4"]
+    assert take_all(queue, 2) == ["fixed 4", "fixed 4"]
 
 
 def test_newly_ready_blocks_are_counted_at_once():
@@ -250,10 +250,10 @@ def test_newly_ready_blocks_are_counted_at_once():
 
 @pytest.mark.parametrize("why", [{"resumable": True}, {"losses": 1}])
 def test_last_block_that_cannot_be_divided_stays_whole(why):
-    queue = last_two(400.0)
+    queue = two_block_queue(400.0)
     for task in queue.left:
         vars(task).update(why)
-    assert sorted(taken(queue, 2)) == ["fixed 40", "full 40"]
+    assert sorted(take_all(queue, 2)) == ["fixed 40", "full 40"]
 
 
 @pytest.mark.parametrize(("gpus", "each", "parts"), [(1, 1, 1), (2, 1, 2), (1, 0.5, 2), (8, 1, 4)])
@@ -336,7 +336,7 @@ def test_queue_work_scales_with_the_number_of_blocks():
 # --- failures --------------------------------------------------------------------------------
 
 
-def tries(task, fault):
+def attempts(task, fault):
     """(GPUs, replicates, whole host) of each try that one fault after another leads to."""
     queue, found = Queue([task]), []
     while True:
@@ -352,7 +352,7 @@ def tries(task, fault):
 def test_block_too_large_for_its_gpu_share_gets_double(trials, next_ones):
     (task,) = missing_tasks(autoencoders(1, replicates=1), {})
     task.gpus = share_of(trials)
-    assert [gpus for gpus, _, _ in tries(task, Fault.GPU_MEMORY)] == [
+    assert [gpus for gpus, _, _ in attempts(task, Fault.GPU_MEMORY)] == [
         share_of(number) for number in next_ones
     ]
 
@@ -360,7 +360,7 @@ def test_block_too_large_for_its_gpu_share_gets_double(trials, next_ones):
 def test_block_too_large_for_a_whole_gpu_is_divided():
     (task,) = missing_tasks(autoencoders(1, replicates=8), {})
     task.gpus = 1.0
-    assert [count for _, count, _ in tries(task, Fault.GPU_MEMORY)][:2] == [8, 4]
+    assert [count for _, count, _ in attempts(task, Fault.GPU_MEMORY)][:2] == [8, 4]
     queue = Queue(missing_tasks(family(), {}))
     parent = take_one(queue)
     parent.gpus = 1.0
@@ -392,7 +392,7 @@ def test_block_too_large_for_a_host_fails_saying_so():
 
 def test_block_without_a_gpu_is_never_given_one():
     (task,) = missing_tasks(autoencoders(1, replicates=1), {})
-    assert tries(task, Fault.GPU_MEMORY) == [(0.0, 1, False)]
+    assert attempts(task, Fault.GPU_MEMORY) == [(0.0, 1, False)]
 
 
 @pytest.mark.parametrize(
@@ -405,7 +405,7 @@ def test_block_without_a_gpu_is_never_given_one():
 )
 def test_fault_decides_the_number_of_tries(fault, alone):
     (task,) = missing_tasks(autoencoders(1), {})
-    assert [how for _, _, how in tries(task, fault)] == alone
+    assert [how for _, _, how in attempts(task, fault)] == alone
 
 
 def test_block_that_must_run_alone_waits_for_the_others():
@@ -436,7 +436,7 @@ def test_children_of_a_failed_block_are_dropped():
     assert queue.take(1) == []
 
 
-def linked(*links, blocks=4):
+def linked_tasks(*links, blocks=4):
     """Tasks of one replicate each; the first of each link builds on the second."""
     tasks = missing_tasks(autoencoders(blocks, replicates=1), {})
     for child, parent in links:
@@ -447,7 +447,7 @@ def linked(*links, blocks=4):
 
 def test_descendants_are_dropped_once():
     """Both in the middle build on the first, and the last on both of them."""
-    tasks, queue = linked((1, 0), (2, 0), (3, 1), (3, 2))
+    tasks, queue = linked_tasks((1, 0), (2, 0), (3, 1), (3, 2))
     assert take_one(queue) is tasks[0]
     dropped = queue.drop(tasks[0])
     assert len(dropped) == 3
@@ -518,7 +518,7 @@ def test_block_short_of_gpu_memory_keeps_its_checkpoint():
 
 
 def test_dropped_block_never_becomes_ready():
-    tasks, queue = linked((2, 0), (2, 1), blocks=3)
+    tasks, queue = linked_tasks((2, 0), (2, 1), blocks=3)
     first, second = take_one(queue), take_one(queue)
     assert queue.drop(first) == [tasks[2]]
     queue.finish(second, 1.0)
@@ -558,7 +558,7 @@ def test_queue_asks_for_more_tasks_when_empty():
     assert queue.total == 2
 
 
-# --- what ended a trial ----------------------------------------------------------------------
+# --- faults ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

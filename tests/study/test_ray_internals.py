@@ -1,4 +1,4 @@
-"""What `study.ray_internals` changes in Ray Tune, with Ray Tune itself."""
+"""The changes of `study.ray_internals` to Ray Tune, on a real Ray."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""Views of digits: where pixels go, which generators draw them, and that none is mirrored."""
+"""Views of digits: positions of pixels, random draws, no mirror images."""
 
 import math
 

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from tests.trainables.helpers import nothing, untrained_parent
+from tests.trainables.helpers import no_report, untrained_parent
 from trainables.autoencoder import train as autoencoder
 from trainables.autoencoder.settings import TARGETS
 from trainables.data import Dataset, Split
@@ -47,7 +47,7 @@ def threads(request):
 
 
 @pytest.fixture
-def trained(monkeypatch):
+def built_members(monkeypatch):
     """The classifiers or networks that the latest `train` has made."""
     made = []
 
@@ -63,7 +63,7 @@ def trained(monkeypatch):
     return made
 
 
-def facts(outcome, block, members):
+def replicate_facts(outcome, block, members):
     """All facts of each replicate of a block except its time."""
     found = {}
     for position, replicate in enumerate(block):
@@ -83,9 +83,11 @@ def facts(outcome, block, members):
 
 
 def assert_same_in_every_block(module, config, data, parent=None, members=()):
-    whole = facts(module.train(config, WHOLE, data, nothing, parent), WHOLE, members)
+    whole = replicate_facts(module.train(config, WHOLE, data, no_report, parent), WHOLE, members)
     for block in BLOCKS:
-        found = facts(module.train(config, block, data, nothing, parent), block, members)
+        found = replicate_facts(
+            module.train(config, block, data, no_report, parent), block, members
+        )
         for replicate in block:
             assert found[replicate] == whole[replicate], (block, replicate)
     last = [(whole[replicate]["history"] or [{}])[-1] for replicate in WHOLE]
@@ -120,10 +122,10 @@ def test_every_objective_is_the_same_in_every_block(objective, size, odd_digits)
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("loss", ["wrapped", "von_mises", "sine_cosine"])
-def test_rotation_network_is_the_same_in_every_block(loss, size, odd_digits, trained):
+def test_rotation_network_is_the_same_in_every_block(loss, size, odd_digits, built_members):
     _, depth, width, batch_size = size
     config = rotation.Config(loss, depth, batch_size, epochs=2, width=width)
-    assert_same_in_every_block(rotation, config, odd_digits, members=trained)
+    assert_same_in_every_block(rotation, config, odd_digits, members=built_members)
 
 
 @pytest.mark.parametrize("size", [(3, 2, 2, 6), (7, 3, 5, 32)])
@@ -131,7 +133,7 @@ def test_rotation_network_is_the_same_in_every_block(loss, size, odd_digits, tra
 @pytest.mark.parametrize("pretraining", ["plain", "augmented"])
 @pytest.mark.parametrize("freeze", FREEZE)
 def test_classifier_is_the_same_in_every_block(
-    freeze, pretraining, encoders, size, odd_digits, trained
+    freeze, pretraining, encoders, size, odd_digits, built_members
 ):
     latent_dim, depth, width, hidden = size
     for batch_size in (0, 7):
@@ -141,7 +143,7 @@ def test_classifier_is_the_same_in_every_block(
             encoders=encoders,
         )  # fmt: skip
         parent = untrained_parent(config.shape, len(WHOLE))
-        assert_same_in_every_block(fewshot, config, odd_digits, parent, trained)
+        assert_same_in_every_block(fewshot, config, odd_digits, parent, built_members)
 
 
 @pytest.mark.parametrize("augment", [0.0, 1.0])
@@ -157,7 +159,7 @@ def test_mlp_is_the_same_in_every_block(odd_digits):
     assert_same_in_every_block(autoencoder, config, odd_digits)
 
 
-# --- what a replicate's bits would depend on ---------------------------------------------------
+# --- operations that could depend on the block -------------------------------------------------
 
 
 def test_gelu_is_the_same_in_every_block():
@@ -210,7 +212,7 @@ def test_heads_gradients_are_the_same_in_every_block(threads):
 
 def assert_vectorised_as_looped(module, config, data):
     looped, vectorised = (
-        module.train(config, range(2, 5), data, nothing, strategy=strategy)
+        module.train(config, range(2, 5), data, no_report, strategy=strategy)
         for strategy in ("loop", "vectorised")
     )
     for one, other in zip(looped.rows, vectorised.rows, strict=True):

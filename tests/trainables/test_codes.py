@@ -17,7 +17,7 @@ SHAPE = Shape(latent_dim=3, depth=2, width=2)
 
 
 @pytest.fixture(autouse=True)
-def nothing_kept(monkeypatch):
+def empty_cache(monkeypatch):
     monkeypatch.setattr(codes, "_kept", type(codes._kept)())
     monkeypatch.setattr(codes, "_shared", None)
 

@@ -1,4 +1,4 @@
-"""What all settings have in common, and which replicates a divergence names."""
+"""Properties of all settings, and the replicates that a divergence names."""
 
 from dataclasses import dataclass
 

@@ -9,7 +9,6 @@ import threading
 import warnings
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -17,7 +16,8 @@ import torch
 import torchvision.datasets.mnist
 from sklearn.model_selection import train_test_split
 
-from tests.trainables.helpers import nothing
+from tests.phrases import phrase
+from tests.trainables.helpers import no_report
 from trainables.autoencoder import train as autoencoder
 from trainables.data import DataError, Dataset, Split, label_subset, load, pixels, stratified
 from trainables.data import mnist as data
@@ -165,7 +165,7 @@ def test_label_subset_never_changes(digits):
 
 @pytest.mark.parametrize("size", [15, 0, -10, 5, 3610, 5000])
 def test_impossible_label_subset_names_possible_sizes(digits, size):
-    with pytest.raises(DataError, match=f"^{size} labels .* multiple of 10 from 10 to 3600"):
+    with pytest.raises(DataError, match=phrase(f"{size} labels … multiple of 10 from 10 to 3600")):
         label_subset(digits.train.labels, size, seed=0, subset=0)
 
 
@@ -201,24 +201,14 @@ def write_raw_files(folder):
     return folder
 
 
-def as_published(folder, monkeypatch):
+def accept_labels(folder, monkeypatch):
     """Make the labels of these files count as Fashion-MNIST's."""
     for name in data.FASHION_LABELS:
         monkeypatch.setitem(data.FASHION_LABELS, name, (folder / name).read_bytes()[8:18])
 
 
 @pytest.fixture
-def no_network(monkeypatch):
-    """A machine whose downloads all fail, without trying one."""
-
-    def unreachable(*args, **kwargs):
-        raise URLError("Name or service not known")
-
-    monkeypatch.setattr(torchvision.datasets.mnist, "download_and_extract_archive", unreachable)
-
-
-@pytest.fixture
-def own_mnist(tmp_path, monkeypatch, no_network):
+def fake_mnist(tmp_path, monkeypatch, no_network):
     """Files in the place of MNIST's, with matching checksums."""
     folder = write_raw_files(tmp_path / "MNIST" / "raw")
     for name in data.MNIST_MD5:
@@ -228,7 +218,7 @@ def own_mnist(tmp_path, monkeypatch, no_network):
 
 
 def test_unknown_dataset_names_the_known_ones():
-    with pytest.raises(DataError, match=r"'emnist'.* mnist-5k, digits, mnist, .* or a path"):
+    with pytest.raises(DataError, match=phrase("'emnist'… mnist-5k, digits, mnist, … or a path")):
         load("emnist")
 
 
@@ -236,7 +226,7 @@ def test_unknown_dataset_names_the_known_ones():
 def test_files_on_disk_are_read_and_split(name, tmp_path, no_network, monkeypatch):
     raw = write_raw_files(tmp_path / CLASS_NAMES[name] / "raw")
     if name == "fashion-mnist":
-        as_published(raw, monkeypatch)
+        accept_labels(raw, monkeypatch)
     dataset = load(name, tmp_path)
     assert dataset.name == name
     assert [len(s) for s in (dataset.train, dataset.validation, dataset.test)] == [
@@ -258,13 +248,13 @@ def test_data_folder_comes_from_the_environment(tmp_path, monkeypatch, no_networ
     assert len(load("kmnist").train) == 55_000
 
 
-def test_mnist_with_the_published_checksums_is_read(own_mnist):
-    assert len(load("mnist", own_mnist.parents[1]).test) == 10_000
+def test_mnist_with_the_published_checksums_is_read(fake_mnist):
+    assert len(load("mnist", fake_mnist.parents[1]).test) == 10_000
 
 
-def test_mnist_in_place_of_another_dataset_is_refused(own_mnist, tmp_path):
+def test_mnist_in_place_of_another_dataset_is_refused(fake_mnist, tmp_path):
     (tmp_path / "FashionMNIST").mkdir()
-    own_mnist.rename(tmp_path / "FashionMNIST" / "raw")
+    fake_mnist.rename(tmp_path / "FashionMNIST" / "raw")
     with pytest.raises(DataError, match="this is MNIST's file, not fashion-mnist's"):
         load("fashion-mnist", tmp_path)
 
@@ -286,35 +276,35 @@ def test_labels_of_more_classes_are_refused(tmp_path, no_network):
     with (raw / "t10k-labels-idx1-ubyte").open("r+b") as file:
         file.seek(5000)
         file.write(b"\x1a")
-    with pytest.raises(DataError, match=r"t10k-labels.*a label is 26, the largest there can be"):
+    with pytest.raises(DataError, match=phrase("t10k-labels…: damaged: a label is 26, ")):
         load("kmnist", tmp_path)
 
 
 @pytest.mark.parametrize("name", list(data.RAW_SIZES))
-def test_truncated_file_is_named(name, own_mnist):
+def test_truncated_file_is_named(name, fake_mnist):
     size = data.RAW_SIZES[name]
-    with (own_mnist / name).open("r+b") as file:
+    with (fake_mnist / name).open("r+b") as file:
         file.truncate(size - 100)
     with pytest.raises(DataError) as caught:
-        load("mnist", own_mnist.parents[1])
+        load("mnist", fake_mnist.parents[1])
     message = str(caught.value)
-    assert message.startswith(f"{own_mnist / name}: damaged")
+    assert message.startswith(f"{fake_mnist / name}: damaged")
     assert f"expected {size:,} bytes, found {size - 100:,}" in message
     assert "run again" in message
 
 
 @pytest.mark.parametrize("name", list(data.RAW_SIZES))
-def test_flipped_byte_is_found_by_the_checksum(name, own_mnist):
+def test_flipped_byte_is_found_by_the_checksum(name, fake_mnist):
     expected = data.MNIST_MD5[name]
-    with (own_mnist / name).open("r+b") as file:
+    with (fake_mnist / name).open("r+b") as file:
         file.seek(5000)
         byte = file.read(1)[0]
         file.seek(5000)
         file.write(bytes([byte ^ 1]))
     with pytest.raises(DataError) as caught:
-        load("mnist", own_mnist.parents[1])
+        load("mnist", fake_mnist.parents[1])
     message = str(caught.value)
-    assert message.startswith(f"{own_mnist / name}: damaged")
+    assert message.startswith(f"{fake_mnist / name}: damaged")
     assert f"expected MD5 {expected}" in message
 
 
@@ -323,11 +313,11 @@ def test_checksums_are_those_of_mnist():
 
 
 @pytest.mark.parametrize("name", list(data.RAW_SIZES))
-def test_one_missing_file_of_four_is_named(name, own_mnist):
-    (own_mnist / name).unlink()
+def test_one_missing_file_of_four_is_named(name, fake_mnist):
+    (fake_mnist / name).unlink()
     with pytest.raises(DataError) as caught:
-        load("mnist", own_mnist.parents[1])
-    assert str(own_mnist / name) in str(caught.value)
+        load("mnist", fake_mnist.parents[1])
+    assert str(fake_mnist / name) in str(caught.value)
     assert "run again" in str(caught.value) or "network" in str(caught.value)
 
 
@@ -344,7 +334,7 @@ def test_damaged_header_is_a_data_error(tmp_path, no_network):
 def test_missing_data_error_names_folder_and_remedy(name, tmp_path, no_network):
     with pytest.raises(DataError) as caught:
         load(name, tmp_path / "nowhere")
-    message = str(caught.value)
+    (message,) = str(caught.value).splitlines()
     assert str(tmp_path / "nowhere") in message
     assert f"has no {name}" in message
     assert "Name or service not known" in message
@@ -364,16 +354,10 @@ def test_failed_download_leaves_no_empty_folder(tmp_path, no_network):
 
 @pytest.mark.parametrize("name", ["mnist", "emnist-letters", "usps", "svhn", "torchvision:GTSRB"])
 def test_no_fetch_downloads_and_makes_nothing(name, tmp_path, no_network):
-    with pytest.raises(DataError, match=f"nowhere has no {name} [^;]*$"):
+    with pytest.raises(DataError, match=f"nowhere has no {name} ") as caught:
         load(name, tmp_path / "nowhere", fetch=False)
+    assert ";" not in str(caught.value)  # what to do is the caller's to say
     assert list(tmp_path.iterdir()) == []
-
-
-def test_error_of_a_failed_download_is_one_line(tmp_path, no_network):
-    """It goes to the command line, which promises one line."""
-    with pytest.raises(DataError) as caught:
-        load("mnist", tmp_path)
-    assert len(str(caught.value).splitlines()) == 1
 
 
 def test_data_folder_that_is_a_file_is_a_data_error(tmp_path, no_network):
@@ -467,7 +451,7 @@ def test_pickled_images_train_to_the_same_bits(digits):
     assert sent.train.images.strides != digits.train.images.strides
     config = autoencoder.Config(latent_dim=2, depth=2, width=16, epochs=1)
     here, there = (
-        autoencoder.train(config, range(1), images, nothing).rows[0]["val_mse"]
+        autoencoder.train(config, range(1), images, no_report).rows[0]["val_mse"]
         for images in (digits, sent)
     )
     assert here == there

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tests.trainables.helpers import nothing, without_time
-from tests.trainables.test_golden import BLOCK, CELLS, outcome
+from tests.trainables.helpers import no_report, without_time
+from tests.trainables.test_golden import BLOCK, CELLS, train_cell
 from trainables import graph, training
 from trainables.autoencoder import train as autoencoder
 
@@ -84,9 +84,9 @@ TRAINED = [name for name in CELLS if name not in ("logistic", "svm", "neighbours
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_replayed_steps_compute_the_same_bits(name, few_digits, request):
-    expected = outcome(name, few_digits)
+    expected = train_cell(name, few_digits)
     tapes = request.getfixturevalue("tapes")
-    replayed = outcome(name, few_digits)
+    replayed = train_cell(name, few_digits)
     assert sum(tape.replays for tape in tapes) >= 2
     assert without_time(replayed.rows) == without_time(expected.rows)
     assert replayed.history == expected.history
@@ -102,7 +102,7 @@ def test_replayed_steps_resume_from_a_checkpoint(optimiser, few_digits, tapes, f
     )
 
     def train(**options):
-        return autoencoder.train(config, BLOCK, few_digits, nothing, **options)
+        return autoencoder.train(config, BLOCK, few_digits, no_report, **options)
 
     undisturbed = train()
     train(checkpoint=first_epoch)

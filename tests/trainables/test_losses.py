@@ -6,6 +6,7 @@ import pytest
 import torch
 from scipy.stats import vonmises
 
+from tests.phrases import phrase
 from trainables.rotation.losses import (
     LOSSES,
     absolute_loss,
@@ -207,7 +208,7 @@ def test_sine_cosine_loss_matches_the_cosine() -> None:
 
 @pytest.mark.parametrize("shape", [(), (3,), (2, 1)])
 def test_vectors_of_a_wrong_shape_are_named(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"vector has shape .* allowed: \(\.\.\., 2\)"):
+    with pytest.raises(ValueError, match=phrase("vector has shape … allowed: (..., 2)")):
         decode_direction(torch.zeros(shape))
     with pytest.raises(ValueError, match="vector has shape"):
         sine_cosine_loss(torch.zeros(shape), torch.zeros(1))

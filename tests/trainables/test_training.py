@@ -1,5 +1,5 @@
-"""What each replicate sees in which order, and what ends its training. test_replicates.py tests
-that it learns what it would alone, test_checkpoint.py that it resumes from a checkpoint."""
+"""The order of each replicate's images, and divergence. test_replicates.py tests that a replicate
+learns as if alone, test_checkpoint.py that it resumes."""
 
 import pytest
 import torch

@@ -1,13 +1,14 @@
-"""What the nodes of a cluster report, and what the driver makes of it."""
+"""Facts of a cluster's nodes, and the driver's checks of them."""
 
 import io
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
 import ray
 from rich.console import Console
 
-from study.__main__ import main
+from study import launch
 from study.cluster import nodes
 from study.cluster.nodes import Facts, facts, require_shared, storage_trouble, troubles
 from study.errors import BadInput
@@ -51,10 +52,8 @@ def test_node_without_an_answer_is_trouble():
     assert troubles(WORKER, "no answer within 60 s", HERE) == ["no answer within 60 s"]
 
 
-def test_results_folder_is_known_by_its_mark(tmp_path):
-    store = Store(tmp_path / "results")
-    store.create()
-    with store.place.temporary_file(".mark-") as mark:
+def test_results_folder_is_known_by_its_mark(local_store, tmp_path):
+    with local_store.place.temporary_file(".mark-") as mark:
         assert storage_trouble(Store(tmp_path / "results"), mark) == ""
     said = f"{tmp_path / 'results'} is not there, or another folder than the driver's"
     assert storage_trouble(Store(tmp_path / "results"), mark) == said
@@ -78,11 +77,9 @@ def test_private_file_is_readable_by_its_owner_only(mode, private, tmp_path):
     assert nodes.is_private(token) == private
 
 
-def test_facts_of_this_machine(tmp_path):
-    store = Store(tmp_path)
-    store.create()
-    with store.place.temporary_file(".mark-") as mark:
-        mine = facts(str(tmp_path), mark, has_gpus=False)
+def test_facts_of_this_machine(local_store):
+    with local_store.place.temporary_file(".mark-") as mark:
+        mine = facts(local_store.address, mark, has_gpus=False)
     assert mine.storage == "" and mine.gpus == ()
     assert set(mine.packages) >= {"python", "torch", "ray"}
 
@@ -116,25 +113,18 @@ def test_shared_results_pass_and_silent_nodes_are_named(answers, tmp_path):
     assert said.getvalue().startswith("worker-1: no answer within 60 s")
 
 
-def test_study_refuses_unshared_results_on_a_cluster(answers, monkeypatch, tmp_path, capsys):
-    from contextlib import nullcontext
-
-    from study import launch
-
+def test_study_refuses_unshared_results_on_a_cluster(answers, monkeypatch, tmp_path, refusal):
     answers |= {"worker-1": replace(HERE, storage="is not there")}
     monkeypatch.setattr("study.cluster.connect.cluster", nullcontext)
     monkeypatch.setattr(launch.ray, "put", lambda data: None)
     fail = lambda *arguments: pytest.fail("the study was started")  # noqa: E731
     monkeypatch.setattr(launch.Session, "compute", fail)
-    command = ["run", "autoencoder", "--preset", "smoke", "--out", str(tmp_path / "results")]
-    assert main([*command, "--address", "auto"]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
+    command = ["run", "autoencoder", "--preset", "smoke", "--out", tmp_path / "results"]
+    line = refusal(*command, "--address", "auto", late=True)
     assert line.startswith(f"study run: --out {tmp_path / 'results'}: is not seen by worker-1")
 
 
 def test_check_has_a_line_for_each_node(answers, monkeypatch, tmp_path):
-    from contextlib import nullcontext
-
     mine = facts(str(tmp_path), "", has_gpus=False)
     mine = replace(mine, storage="", token_is_private=True)
     answers |= {"head": replace(mine, token=True), "worker-1": replace(mine, token=False)}
@@ -152,15 +142,15 @@ def test_check_has_a_line_for_each_node(answers, monkeypatch, tmp_path):
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_nodes_of_a_real_ray_answer(tmp_path):
-    store = Store(tmp_path)
-    store.create()
+def test_nodes_of_a_real_ray_answer(local_store):
     ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:
         (node,) = nodes.alive_nodes()
-        (answer,) = nodes.ask([node], store).values()
+        (answer,) = nodes.ask([node], local_store).values()
     finally:
         ray.shutdown()
-    mine = facts(str(tmp_path), "", has_gpus=False)
+    mine = facts(local_store.address, "", has_gpus=False)
     assert (answer.packages, answer.code, answer.storage) == (mine.packages, mine.code, "")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["blocks", "format.json"]
+    assert sorted(local_store.place.path.iterdir()) == [
+        local_store.place.path / name for name in ("blocks", "format.json")
+    ]

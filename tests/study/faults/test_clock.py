@@ -1,4 +1,4 @@
-"""A killed driver's study goes on, in a worker with another clock and locale, to the same table."""
+"""A killed driver's study resumes in workers with another clock and locale."""
 
 import json
 import os
@@ -45,7 +45,7 @@ os.environ |= {odd}
 
 
 @pytest.fixture
-def turkish(tmp_path):
+def turkish_locale(tmp_path):
     """Environment variables for a locale with a decimal comma in an encoding that isn't UTF-8."""
     if not shutil.which("localedef"):
         pytest.skip("there is no localedef to make a locale with")
@@ -64,9 +64,9 @@ def turkish(tmp_path):
 @pytest.mark.ray
 @pytest.mark.slow
 def test_killed_study_resumes_under_other_clock_and_locale(
-    driver_in, packages, turkish, undisturbed, tmp_path
+    make_driver, packages, turkish_locale, undisturbed, tmp_path
 ):
-    driver, odd_ones = driver_in(tmp_path), tmp_path / "odd"
+    driver, odd_ones = make_driver(tmp_path), tmp_path / "odd"
     odd_ones.mkdir()
     process, worker = driver.start_and_wait()
     (marker,) = (driver.out / "blocks").rglob("*.json")
@@ -77,7 +77,7 @@ def test_killed_study_resumes_under_other_clock_and_locale(
     hooks = tmp_path / "hooks"
     hooks.mkdir()
     (hooks / "sitecustomize.py").write_text(IN_EVERY_PYTHON)
-    odd = {"TZ": "Pacific/Kiritimati", "ODD_ONES": str(odd_ones), **turkish}
+    odd = {"TZ": "Pacific/Kiritimati", "ODD_ONES": str(odd_ones), **turkish_locale}
     path = os.pathsep.join([str(hooks), str(packages)])
     code, said = driver.run(first=ODD_WORKERS.format(odd=odd), PYTHONPATH=path)
     assert code == 0, said

@@ -3,12 +3,10 @@
 import os
 import platform
 import signal
-import subprocess
 import time
 from pathlib import Path
 from types import SimpleNamespace
 
-import pandas as pd
 import pytest
 from ray._common.utils import get_default_ray_temp_dir
 
@@ -17,22 +15,19 @@ from study import reporting
 from study.__main__ import main
 from study.console import console
 from study.store import Store, StoreError
+from tests.computing import assert_same_tables
 
 # --- two drivers on one results folder -------------------------------------------------------
 
 
-def test_second_driver_is_refused_and_writes_nothing(data_at_hand, holder, tmp_path, capsys):
-    command = ["run", "autoencoder", "--preset", "smoke", "--out", str(tmp_path)]
-    assert main(command) == 2
-    captured = capsys.readouterr()
-    (line,) = captured.err.splitlines()
+def test_second_driver_is_refused_and_writes_nothing(cached_digits, holder, tmp_path, refusal):
+    line = refusal("run", "autoencoder", "--preset", "smoke", "--out", tmp_path)
     who = f"{tmp_path} is in use by process {holder.pid} on {platform.node()} since 2"
     assert line.startswith(f"study run: {who}")
-    assert captured.out == ""
     assert not (tmp_path / "study.json").exists()
 
 
-def test_plan_works_while_a_driver_runs(data_at_hand, holder, tmp_path):
+def test_plan_works_while_a_driver_runs(cached_digits, holder, tmp_path):
     command = ["plan", "autoencoder", "--preset", "smoke", "--out", str(tmp_path)]
     assert main(command) == 0
 
@@ -41,17 +36,17 @@ def test_plan_works_while_a_driver_runs(data_at_hand, holder, tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["truncated", "corrupted"])
-def test_damaged_block_is_set_aside_and_computed_again(damage, computed, tmp_path, capsys):
+def test_damaged_block_is_set_aside_and_computed_again(damage, computed_blocks, tmp_path, capsys):
     places = ["--preset", "smoke", "--out", str(tmp_path)]
     assert main(["run", "autoencoder", *places]) == 0
-    whole, broken = computed
+    whole, broken = computed_blocks
     path = tmp_path / broken.marker
     content = path.read_bytes()
     middle = len(content) // 2
     flipped = content[:middle] + bytes([content[middle] ^ 0x80]) + content[middle + 1 :]
     path.write_bytes(content[:middle] if damage == "truncated" else flipped)
     capsys.readouterr()
-    computed.clear()
+    computed_blocks.clear()
 
     assert main(["plan", "autoencoder", *places]) == 0
     said = capsys.readouterr().out
@@ -62,7 +57,7 @@ def test_damaged_block_is_set_aside_and_computed_again(damage, computed, tmp_pat
     assert path.exists()  # only `run` changes anything
 
     assert main(["run", "autoencoder", *places]) == 0
-    assert computed == [broken]
+    assert computed_blocks == [broken]
     (line,) = [x for x in capsys.readouterr().out.splitlines() if "set aside" in x]
     assert line.startswith(f"{broken.name} is damaged: 0-1.json: ")
     (kept,) = (tmp_path / "damaged").iterdir()
@@ -72,13 +67,13 @@ def test_damaged_block_is_set_aside_and_computed_again(damage, computed, tmp_pat
     assert Store(tmp_path).verify([whole.cell, broken.cell]) == {}
 
 
-def test_tables_leave_a_damaged_block_out_and_say_so(computed, tmp_path):
+def test_tables_leave_a_damaged_block_out_and_say_so(computed_blocks, tmp_path):
     from analysis.results import load
 
     assert main(
         ["run", "autoencoder", "--preset", "smoke", "--out", str(tmp_path)]
     ) == 0  # fmt: skip
-    whole, broken = computed
+    whole, broken = computed_blocks
     (tmp_path / broken.marker).write_bytes(b"{}")
     results = load(tmp_path)
     assert set(results.rows["cell"]) == {whole.cell}
@@ -170,9 +165,9 @@ def test_ctrl_c_twice_ends_at_once(driver):
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_killed_driver_is_resumed_on_object_storage(driver_in, undisturbed, s3, bucket, tmp_path):
+def test_killed_driver_is_resumed_on_object_storage(make_driver, undisturbed, s3, bucket, tmp_path):
     """At once, because a driver that died on the same machine holds no lease."""
-    driver = driver_in(tmp_path, out=s3.uri(bucket))
+    driver = make_driver(tmp_path, out=s3.uri(bucket))
     process, worker = driver.start_and_wait()
     (finished,) = driver.done()
     made = driver.store.provenance([finished])
@@ -186,8 +181,7 @@ def test_killed_driver_is_resumed_on_object_storage(driver_in, undisturbed, s3, 
     assert "victim: 2 cells, 1 done, 1 missing; 4 replicates, 2 missing" in said
     assert driver.store.provenance([finished]) == made
     assert driver.resumed_after() == {2: None, 3: 3}
-    for found, wanted in zip(driver.table(), undisturbed, strict=True):
-        pd.testing.assert_frame_equal(found, wanted, check_exact=True)
+    assert_same_tables(driver.tables(), undisturbed)
     driver.wait_for_the_death_of(worker)
 
     keys = [key for key in s3.keys(bucket) if not key.endswith("/")]
@@ -200,26 +194,12 @@ def test_killed_driver_is_resumed_on_object_storage(driver_in, undisturbed, s3, 
 # --- a full disk -----------------------------------------------------------------------------
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 4 MiB."""
-    if os.geteuid() != 0:
-        pytest.skip("mounting a small file system needs root")
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
-    mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
-    if mounted.returncode:
-        pytest.skip(f"a small file system can't be mounted: {mounted.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
 @pytest.mark.ray
 @pytest.mark.slow
-def test_full_disk_fails_cells_and_keeps_the_rest_whole(driver_in, small_disk, undisturbed):
-    driver = driver_in(small_disk)
-    filler = small_disk / "filler"
+def test_full_disk_fails_cells_and_keeps_the_rest_whole(make_driver, mount_tmpfs, undisturbed):
+    disk = mount_tmpfs("size=4m")
+    driver = make_driver(disk)
+    filler = disk / "filler"
     filler.write_bytes(bytes(4 * 2**20 - 50_000))
     code, said = driver.run()
     assert code == 1, said

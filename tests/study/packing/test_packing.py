@@ -1,4 +1,4 @@
-"""How many trials share a GPU: counted, measured, enforced and reported."""
+"""Trials that share a GPU: their number, their measured memory and its limit."""
 
 import os
 import shutil
@@ -20,29 +20,27 @@ from trainables.contract import Outcome
 GIB = 2**30
 H100S = Hardware(gpus=2, cores=8, usable=int(79.2 * GIB))
 
-# --- how many --------------------------------------------------------------------------------
+# --- trials a GPU ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("need", "usable", "cells", "gpus", "cores", "cpus", "trials"),
+    ("need", "hardware", "cells", "cpus", "trials"),
     [
-        (10, 80, 28, 2, 64, 1, 7),  # 72 of 80 are given away
-        (10, 80, 6, 2, 64, 1, 3),  # more would leave the other GPU idle
-        (10, 80, 7, 2, 64, 1, 4),
-        (10, 80, 28, 2, 4, 1, 4),  # cores for no more
-        (10, 80, 28, 2, 4, 2, 2),
-        (10, 80, 28, 2, 0.5, 1, 1),
-        (1, 8000, 10_000, 1, 1000, 1, 99),  # Ray can't count smaller shares
-        (72, 80, 28, 2, 64, 1, 1),
-        (73, 80, 28, 2, 64, 1, 1),  # too large: it fails by its own error, alone
-        (None, 80, 28, 2, 64, 1, 1),
-        (10, None, 28, 2, 64, 1, 1),
+        (10, Hardware(2, 64, 80), 28, 1, 7),  # 72 of 80 are given away
+        (10, Hardware(2, 64, 80), 6, 1, 3),  # more would leave the other GPU idle
+        (10, Hardware(2, 64, 80), 7, 1, 4),
+        (10, Hardware(2, 4, 80), 28, 1, 4),  # cores for no more
+        (10, Hardware(2, 4, 80), 28, 2, 2),
+        (10, Hardware(2, 0.5, 80), 28, 1, 1),
+        (1, Hardware(1, 1000, 8000), 10_000, 1, 99),  # Ray can't count smaller shares
+        (72, Hardware(2, 64, 80), 28, 1, 1),
+        (73, Hardware(2, 64, 80), 28, 1, 1),  # too large: it fails by its own error, alone
+        (None, Hardware(2, 64, 80), 28, 1, 1),
+        (10, Hardware(2, 64, None), 28, 1, 1),
     ],
 )
-def test_memory_blocks_and_cores_limit_trials_per_gpu(
-    need, usable, cells, gpus, cores, cpus, trials
-):
-    assert trials_per_gpu(need, Hardware(gpus, cores, usable), cells, cpus) == trials
+def test_memory_blocks_and_cores_limit_trials_per_gpu(need, hardware, cells, cpus, trials):
+    assert trials_per_gpu(need, hardware, cells, cpus) == trials
 
 
 @pytest.mark.parametrize("trials", range(1, 100))
@@ -67,7 +65,7 @@ def test_description_states_what_it_is_based_on():
     )
 
 
-# --- which blocks are measured ---------------------------------------------------------------
+# --- blocks that are measured ----------------------------------------------------------------
 
 
 def tasks_of(experiment, **axes):
@@ -283,7 +281,7 @@ def train(config, replicates, data, report, parent=None, checkpoint=None):
 
 
 @pytest.fixture
-def with_pretended_gpus(packages, driver_in, tmp_path):
+def fake_gpu_driver(packages, make_driver, tmp_path):
     """A driver of another copy of the packages, where a GPU is a number of bytes. Only
     `study.packing.gpu` knows CUDA, so everything else is as on a real one."""
     copy = tmp_path / "copy"
@@ -296,15 +294,15 @@ def with_pretended_gpus(packages, driver_in, tmp_path):
     assert text.count('name="victim",') == 1
     without = 'name="victim", on_gpu=lambda config: config["latent_dim"] != 2,'
     registry.write_text(text.replace('name="victim",', without))
-    driver = driver_in(tmp_path)
+    driver = make_driver(tmp_path)
     driver.packages = copy
     return driver
 
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_too_large_block_gets_more_then_splits_then_fails(with_pretended_gpus, undisturbed):
-    driver = with_pretended_gpus
+def test_too_large_block_gets_more_then_splits_then_fails(fake_gpu_driver, undisturbed):
+    driver = fake_gpu_driver
     code, said = driver.run(
         first=TWO_GPUS,
         options=["--latent-dims", "2", "3", "5", "12", "24"],
@@ -331,7 +329,7 @@ def test_too_large_block_gets_more_then_splits_then_fails(with_pretended_gpus, u
         for cell, found in driver.store.blocks().items()
     }
     assert by_dim == {2: [range(2)], 3: [range(2)], 5: [range(2)], 12: [range(1), range(1, 2)]}
-    rows, wanted = driver.table()[0], undisturbed[0]
+    rows, wanted = driver.tables()[0], undisturbed[0]
     same = rows[rows["latent_dim"] < 5].reset_index(drop=True)
     pd.testing.assert_frame_equal(same, wanted, check_exact=True)
     made = driver.store.provenance(driver.done())

@@ -1,4 +1,4 @@
-"""Which trials continue, with a schedule worked out by hand."""
+"""Trials stop at rungs, by a schedule worked out by hand."""
 
 from types import SimpleNamespace
 

@@ -1,4 +1,4 @@
-"""One driver of a results folder at a time: the lock."""
+"""The lock: one driver of a results folder at a time."""
 
 import json
 import os
@@ -10,6 +10,7 @@ import pytest
 from study.store import StoreError
 from study.store.lock import exclusive_lock
 from study.store.places import Folder
+from tests.phrases import phrase
 
 
 def test_second_driver_is_refused_naming_the_first(holder, tmp_path):
@@ -58,13 +59,13 @@ def test_foreign_holder_is_named_in_one_line(holder, tmp_path):
 
 def test_missing_folder_is_named(tmp_path):
     with (
-        pytest.raises(StoreError, match=r"run\.lock can't be locked \(No such file"),
+        pytest.raises(StoreError, match=phrase("run.lock can't be locked (No such file")),
         exclusive_lock(Folder(tmp_path / "nowhere")),
     ):
         pytest.fail("there is no lock")
 
 
-def test_one_of_many_drivers_gets_the_lock(tmp_path, at_once):
+def test_one_of_many_drivers_gets_the_lock(tmp_path, run_concurrently):
     held, refused = [], []
 
     def drive(number):
@@ -78,5 +79,5 @@ def test_one_of_many_drivers_gets_the_lock(tmp_path, at_once):
                 ended.set()
 
     ended = threading.Event()
-    at_once(5, drive)
+    run_concurrently(5, drive)
     assert (len(held), len(refused)) == (1, 4)
