@@ -1,4 +1,4 @@
-"""Which comparisons of a study are open."""
+"""Open comparisons of a study."""
 
 from analysis.decisions import open_questions, questions
 

@@ -1,4 +1,4 @@
-"""Large tables and figures: what the page holds, and what lies beside it."""
+"""Large tables and figures are shortened on the page and stored in files."""
 
 from __future__ import annotations
 

@@ -172,28 +172,29 @@ def at_other_settings():
     are better at both. Batch 64 costs 10 % at equal epochs and gains 5 % at equal updates;
     doubling the width gains 20 %."""
 
-    def lines(depths, dims, batch, epochs, width, error, replicates=4):
+    def lines(error, depths=(3,), dims=(2, 8), replicates=4, **changed):
+        settings = {"batch_size": 32, "epochs": 4, "width": 16, **changed}
         return [
-            {"cell": f"{depth}-{dim}-{batch}-{epochs}-{width}", "replicate": replicate,
-             "latent_dim": dim, "depth": depth, "batch_size": batch, "epochs": epochs,
-             "width": width, "val_mse": 1.0,
+            {"cell": f"{depth}-{dim}-{settings}", "replicate": replicate, "latent_dim": dim,
+             "depth": depth, **settings, "val_mse": 1.0,
              "test_mse": error(depth, dim) * (1 + 0.02 * replicate) * np.exp(
-                 0.002 * np.sin(7 * replicate + depth + dim + batch + epochs + width))}
+                 0.002 * np.sin(7 * replicate + depth + dim + sum(settings.values())))}
             for depth in depths for dim in dims for replicate in range(replicates)
         ]  # fmt: skip
 
     def at_4(depth, dim):
         return 0.1 / dim * (1 if depth == 2 else 0.9 if dim == 2 else 1.1)
 
-    grid = lines((2, 3), (2, 8), 32, 4, 16, at_4)
-    grid += lines((3,), (2, 8), 32, 4, 16, at_4, replicates=8)[8:]  # encoders of classifiers
-    longer = lines(
-        (2, 3), (2, 8), 32, 16, 16, lambda depth, dim: 0.08 / dim * 0.9 ** (depth - 2), 3
-    )
-    batches = lines((3,), (2, 8), 64, 4, 16, lambda *at: 1.1 * at_4(*at))
-    batches += lines((3,), (2, 8), 64, 8, 16, lambda *at: 0.95 * at_4(*at))
-    widths = lines((3,), (8,), 32, 4, 8, lambda *at: 1.25 * at_4(*at))
-    widths += lines((3,), (8,), 32, 4, 32, lambda *at: 0.8 * at_4(*at))
+    def at_16(depth, dim):
+        return 0.08 / dim * 0.9 ** (depth - 2)
+
+    grid = lines(at_4, depths=(2, 3))
+    grid += lines(at_4, replicates=8)[8:]  # encoders of classifiers
+    longer = lines(at_16, depths=(2, 3), replicates=3, epochs=16)
+    batches = lines(lambda *at: 1.1 * at_4(*at), batch_size=64)
+    batches += lines(lambda *at: 0.95 * at_4(*at), batch_size=64, epochs=8)
+    widths = lines(lambda *at: 1.25 * at_4(*at), dims=(8,), width=8)
+    widths += lines(lambda *at: 0.8 * at_4(*at), dims=(8,), width=32)
     every = [*grid, *longer, *batches, *widths]
     return pd.DataFrame(grid).drop_duplicates(), pd.DataFrame(every).drop_duplicates()
 

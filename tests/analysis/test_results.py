@@ -1,4 +1,4 @@
-"""Which cells of a results folder count as done, and what is read of them."""
+"""Cells of a results folder that count as done, and their tables."""
 
 import numpy as np
 import pandas as pd

@@ -183,15 +183,6 @@ def test_digits_may_have_the_same_error():
     assert "may have the same error as the other digits (undecided)" in said
 
 
-def test_one_replicate_has_means_and_no_interval():
-    rows, errors = rows_with(1.0), errors_with(20)
-    rows, errors = rows[rows["replicate"] == 0], errors[errors["replicate"] == 0]
-    sentences = rotation.conclusions(rows, errors)
-    assert "undecided" in sentences[1]
-    rotation.draw_errors(rows)
-    rotation.draw_by_angle(rotation.by_angle(errors))
-
-
 def test_best_network_by_validation_is_shown():
     rows = rows_with(1.0)
     deeper = rows.assign(depth=4, cell=rows["cell"] + "-4", val_error=rows["val_error"] - 5)

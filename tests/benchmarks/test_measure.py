@@ -100,7 +100,7 @@ def test_command_times_its_lines_and_fails_with_output():
     assert 0 < done.when("one") <= done.when("two") <= done.seconds
     with pytest.raises(LookupError, match="never printed 'three'"):
         done.when("three")
-    with pytest.raises(RuntimeError, match="code 3:\nthe reason"):
+    with pytest.raises(RuntimeError, match="code 3:\nthe reason"):  # an output as it is
         run("-c", "import sys; print('the reason'); sys.exit(3)")
 
 
