@@ -68,7 +68,7 @@ def test_views_and_turns_keep_the_shape(shape):
 
 
 @given(shapes)
-@PATIENT
+@settings(PATIENT, max_examples=6)  # a second each
 def test_judges_and_principal_components_take_any_shape(shape):
     data = noise_dataset(*shape)
     judges: Judges = train_judges(data, count=2, steps=2)
