@@ -74,11 +74,11 @@ class Command:
     def outcome(self) -> tuple[int, str]:
         """Exit code and output; -9 if it had to be killed."""
         try:
-            said, _ = self.process.communicate(timeout=PATIENCE)
+            output, _ = self.process.communicate(timeout=PATIENCE)
         except subprocess.TimeoutExpired:
             os.killpg(self.process.pid, signal.SIGKILL)
-            said, _ = self.process.communicate()
-        return self.process.returncode, said
+            output, _ = self.process.communicate()
+        return self.process.returncode, output
 
     def left(self) -> list[str]:
         """Command lines of the processes that are still there some seconds later."""
@@ -101,10 +101,10 @@ def end_repeatedly(name: str, folder: Path, times: int, rng: random.Random) -> i
         shutil.copytree(folder / "run-calm", calm)
     before = time.monotonic()
     command = Command(name, calm)
-    said, _ = command.process.communicate()
+    output, _ = command.process.communicate()
     seconds = time.monotonic() - before
     if command.process.returncode != 0:
-        print(f"{name}: undisturbed it ends with {command.process.returncode}\n{said}")
+        print(f"{name}: undisturbed it ends with {command.process.returncode}\n{output}")
         return 1
     codes: Counter[int] = Counter()
     wrong, out = 0, folder / f"{name}-1"
@@ -115,15 +115,15 @@ def end_repeatedly(name: str, folder: Path, times: int, rng: random.Random) -> i
         what, group = rng.choice([signal.SIGINT, signal.SIGTERM]), rng.random() < 0.5
         command = Command(name, out)
         command.end(after, what, group)
-        code, said = command.outcome()
+        code, output = command.outcome()
         left = command.left()
         codes[code] += 1
         expected = 130 if what is signal.SIGINT else 143
-        if code not in (0, expected, -what) or left or "Traceback" in said or "***" in said:
+        if code not in (0, expected, -what) or left or "Traceback" in output or "***" in output:
             wrong += 1
             which = "group" if group else "process"
             print(f"{name}: {what.name} to the {which} after {after:.2f} s: {code}, left {left}")
-            print(said, flush=True)
+            print(output, flush=True)
         if name in COMPUTING and code == 0:
             wrong += not has_same_rows(name, out, calm)
             out = folder / f"{name}-{number + 2}"

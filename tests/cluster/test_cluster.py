@@ -51,25 +51,25 @@ def undisturbed(run_study, tmp_path_factory):
 
 @core
 def test_check_finds_every_host_ready(cluster):
-    said = cluster.on_head("cd ~/latent-study && study check --address auto --out /mnt/checked")
-    assert "ok   ray        auto: 3 nodes" in said
-    nodes = [line for line in said.splitlines() if " node  " in line]
+    output = cluster.on_head("cd ~/latent-study && study check --address auto --out /mnt/checked")
+    assert "ok   ray        auto: 3 nodes" in output
+    nodes = [line for line in output.splitlines() if " node  " in line]
     assert len(nodes) == 3
     assert all("versions, code and results folder as here, asks for the token" in n for n in nodes)
-    assert "BAD" not in said
+    assert "BAD" not in output
 
 
 def test_check_and_run_refuse_results_that_one_host_has(cluster):
     alone = "~/results-of-the-head"
     check = f"cd ~/latent-study && study check --address auto --out {alone}; echo code $?"
-    said = cluster.on_head(check)
-    assert said.count("is not there, or another folder than the driver's") == 2
-    assert "code 1" in said
-    said = cluster.on_head(f"cd ~/latent-study && study run {GRID} --address auto --out {alone}; "
-                           "echo code $?")  # fmt: skip
-    (line,) = [line for line in said.splitlines() if line.startswith("study run:")]
+    output = cluster.on_head(check)
+    assert output.count("is not there, or another folder than the driver's") == 2
+    assert "code 1" in output
+    output = cluster.on_head(f"cd ~/latent-study && study run {GRID} --address auto --out {alone}; "
+                             "echo code $?")  # fmt: skip
+    (line,) = [line for line in output.splitlines() if line.startswith("study run:")]
     assert "is not seen by worker-" in line and "s3://BUCKET/PATH" in line
-    assert "code 2" in said
+    assert "code 2" in output
 
 
 def test_token_is_required(cluster):
@@ -91,8 +91,8 @@ def test_dashboard_listens_on_loopback_only(cluster):
 @core
 def test_three_hosts_give_a_single_machines_results(cluster, undisturbed):
     cluster.submit("whole", f"study run {GRID} --address auto --out /mnt/whole")
-    said = cluster.finish("whole")
-    assert "6 done, 0 failed" in said
+    output = cluster.finish("whole")
+    assert "6 done, 0 failed" in output
     assert "6 done, 0 failed" in cluster.on_head("ray job logs whole")
     assert_same_tables(verified_tables(cluster.shared / "whole"), undisturbed)
     store = Store(cluster.shared / "whole")
@@ -104,8 +104,8 @@ def test_three_hosts_give_a_single_machines_results(cluster, undisturbed):
     assert "reconstruction" in page and len(page) > 100_000
     # Submitted again, from the laptop as a user does it, it computes nothing.
     again = f"cd ~/latent-study && study run {GRID} --address auto --out /mnt/whole"
-    said = cluster.on_head(f"ray job submit -- bash -c {shlex.quote(again)}")
-    assert "nothing to compute" in said and "succeeded" in said
+    output = cluster.on_head(f"ray job submit -- bash -c {shlex.quote(again)}")
+    assert "nothing to compute" in output and "succeeded" in output
 
 
 def wait_for_progress(cluster, name, done=0):
@@ -158,12 +158,12 @@ def test_host_without_the_results_folder_gets_no_blocks(cluster):
     worker = cluster.workers[0]
     assert worker.run("umount --lazy /mnt").returncode == 0
     try:
-        said = cluster.finish("unmounted")
+        output = cluster.finish("unmounted")
         left = worker.run("ls -A /mnt").stdout
     finally:
         worker.kill()  # it comes back with the folder
-    assert "host worker-1 has lost its last 3 blocks and gets no more" in said
-    assert "24 done, 0 failed" in said
+    assert "host worker-1 has lost its last 3 blocks and gets no more" in output
+    assert "24 done, 0 failed" in output
     store = Store(cluster.shared / "unmounted")
     wanted = dict.fromkeys(store.blocks(), 2)
     assert len(wanted) == 24 and store.verify(wanted) == {}

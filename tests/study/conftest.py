@@ -105,8 +105,8 @@ class Driver:
     def run(self, order=None, **others):
         """Exit code and output."""
         process = self.start(order, **others)
-        said, _ = process.communicate(timeout=120)
-        return process.returncode, said
+        output, _ = process.communicate(timeout=120)
+        return process.returncode, output
 
     def start_and_wait(self):
         """The started process, and the worker that waits in epoch 4 of the second cell; the first
@@ -187,8 +187,8 @@ def packages(copy_packages, tmp_path_factory):
 def undisturbed(packages, tmp_path_factory):
     """The tables of an undisturbed study."""
     driver = Driver(packages, tmp_path_factory.mktemp("undisturbed"))
-    code, said = driver.run()
-    assert code == 0, said
+    code, output = driver.run()
+    assert code == 0, output
     return driver.tables()
 
 

@@ -41,9 +41,9 @@ def test_terminals_get_what_they_can_show(environment, coloured, live, monkeypat
     master, slave = pty.openpty()
     with os.fdopen(slave, "w") as terminal:
         print_to(terminal, monkeypatch, **environment)
-        said = os.read(master, 1000)
-        assert (b"\x1b[31m" in said) is coloured
-        assert b"failed: " in said
+        output = os.read(master, 1000)
+        assert (b"\x1b[31m" in output) is coloured
+        assert b"failed: " in output
         screen = console()
         assert (screen.is_terminal and not screen.is_dumb_terminal) is live
     os.close(master)
@@ -103,8 +103,8 @@ def test_signal_ends_a_command_in_one_line(number, replaced, monkeypatch, capsys
     monkeypatch.setitem(study.commands.COMMANDS, "plan", busy)
     before = signal.getsignal(number)
     assert main(["plan", "autoencoder"]) == 128 + number
-    said = {signal.SIGINT: "interrupted"}.get(number, f"ended by {number.name}")
-    assert capsys.readouterr().err == f"study plan: {said}\n"
+    output = {signal.SIGINT: "interrupted"}.get(number, f"ended by {number.name}")
+    assert capsys.readouterr().err == f"study plan: {output}\n"
     assert signal.getsignal(number) == before
 
 
@@ -143,9 +143,9 @@ def test_ending_that_hangs_is_cut_off():
     )
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=30)
+    _, output = process.communicate(timeout=30)
     assert process.returncode == 143
-    assert said == "ended by SIGTERM: what is done is kept; the same command goes on from it\n"
+    assert output == "ended by SIGTERM: what is done is kept; the same command goes on from it\n"
 
 
 def test_stream_that_works_is_written_to(monkeypatch):

@@ -16,8 +16,8 @@ LEFT_OUT = ("HOME unset", "a terminal without colours")
 def test_tiny_study_runs_on_an_unusual_machine():
     """`make environments` tries each condition alone."""
     done = run(*(name for name in CONDITIONS if name not in LEFT_OUT))
-    *said, last = done.stdout.splitlines()
+    *output, last = done.stdout.splitlines()
     assert done.returncode == 0, done.stdout
     assert last.startswith("report: ")
-    assert "writing the report ?" in said  # … in ASCII
+    assert "writing the report ?" in output  # … in ASCII
     assert "\x1b" not in done.stdout

@@ -201,9 +201,11 @@ def forecast_errors(paths, before=()):
         for earlier in [other for other in before if other != path] or [None]:
             for part in (0.1, 0.25, 0.5, 0.75):
                 run = read_run(path)
-                said, left = forecast_after(run, part, read_run(earlier) if earlier else None)
-                if said:
-                    found.append((abs(said.seconds / left - 1), said.low <= left <= said.high))
+                predicted, left = forecast_after(run, part, read_run(earlier) if earlier else None)
+                if predicted:
+                    found.append(
+                        (abs(predicted.seconds / left - 1), predicted.low <= left <= predicted.high)
+                    )
     relative, inside = zip(*found, strict=True)
     return len(found), median(relative), sum(inside) / len(found)
 
@@ -272,25 +274,27 @@ def test_finished_blocks_give_time_and_cost(plan_output, tmp_path, digits):
     """Of 16 blocks of 100 s four are done; the other twelve take two workers 600 s."""
     dims = tuple(range(2, 18))
     write_blocks(tmp_path / "results", cells_of(digits, dims[:4]), 100.0)
-    said = plan_output("--latent-dims", *dims, "--cpus", 2, "--price-per-hour", 36)
-    assert "about 10 min (" in said and "on 2 cores, then the report; from finished blocks" in said
-    assert "cost: about 6" in said and "at 36 an hour of this machine" in said
+    output = plan_output("--latent-dims", *dims, "--cpus", 2, "--price-per-hour", 36)
+    assert (
+        "about 10 min (" in output and "on 2 cores, then the report; from finished blocks" in output
+    )
+    assert "cost: about 6" in output and "at 36 an hour of this machine" in output
     twice = plan_output("--latent-dims", *dims, "--cpus", 4)
     assert "about 5 min (" in twice and "cost" not in twice
 
 
 def test_all_done_is_nothing_to_compute(plan_output, tmp_path, digits):
     write_blocks(tmp_path / "results", cells_of(digits, (2, 8)), 100.0)
-    said = plan_output("--price-per-hour", 1)
-    assert "nothing to compute" in said and "about" not in said and "cost" not in said
+    output = plan_output("--price-per-hour", 1)
+    assert "nothing to compute" in output and "about" not in output and "cost" not in output
 
 
 @pytest.mark.slow
 def test_plan_measures_steps_if_nothing_is_done(plan_output, monkeypatch, tmp_path):
     monkeypatch.setattr("study.estimate.measured", MEASURED)
-    said = plan_output()
+    output = plan_output()
     measured = [f"from a few steps of {cells} on this machine" for cells in ("1 cell", "2 cells")]
-    assert any(words in said for words in measured)
+    assert any(words in output for words in measured)
     assert not (tmp_path / "results").exists()
 
 

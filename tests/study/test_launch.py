@@ -484,7 +484,7 @@ def test_running_cluster_is_joined(fake_ray):
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "message"),
     [
         (
             RuntimeError("Version mismatch: the cluster has Ray 2.9,\nthis process 2.60"),
@@ -494,12 +494,12 @@ def test_running_cluster_is_joined(fake_ray):
         (ConnectionError("Could not find any running Ray instance"), "Could not find any"),
     ],
 )
-def test_cluster_refusal_is_told_in_one_line(error, said, fake_ray, monkeypatch):
+def test_cluster_refusal_is_told_in_one_line(error, message, fake_ray, monkeypatch):
     def refuse(**options):
         raise error
 
     monkeypatch.setattr(ray, "init", refuse)
-    with pytest.raises(NoResources, match=said) as caught, cluster(Resources("auto")):
+    with pytest.raises(NoResources, match=message) as caught, cluster(Resources("auto")):
         pytest.fail("the cluster was used")
     assert "\n" not in str(caught.value)
 

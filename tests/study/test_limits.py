@@ -49,8 +49,8 @@ def test_affinity_limits_cores():
     """As `taskset` and SLURM set it."""
     program = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); "
     program += "from study.limits import cores; print(cores())"
-    said = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
-    assert said.stdout.split() == [b"1"]
+    output = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert output.stdout.split() == [b"1"]
 
 
 def test_control_groups_limit_memory(control_groups):

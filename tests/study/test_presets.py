@@ -44,7 +44,7 @@ def test_every_named_preset_survives_a_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("dataset = ", "is not TOML"),
         ("", "dataset: is missing"),
@@ -78,14 +78,14 @@ def test_every_named_preset_survives_a_file(tmp_path):
          "recipes.autoencoder.14: 3 is not a table"),
     ],
 )  # fmt: skip
-def test_wrong_file_is_refused_with_file_and_key(text, said, tmp_path, refusal):
+def test_wrong_file_is_refused_with_file_and_key(text, message, tmp_path, refusal):
     path = tmp_path / "wrong.toml"
     path.write_text(text)
     with pytest.raises(PresetError) as caught:
         read(path)
-    assert str(caught.value).startswith(f"{path}: {said}")
+    assert str(caught.value).startswith(f"{path}: {message}")
     line = refusal("plan", "autoencoder", "--preset", path)
-    assert line.startswith(f"study plan: --preset: {path}: {said}")
+    assert line.startswith(f"study plan: --preset: {path}: {message}")
 
 
 def test_missing_file_and_unknown_name_are_refused():

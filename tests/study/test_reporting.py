@@ -52,9 +52,9 @@ def test_command_says_how_to_retry_a_killed_report(computed_blocks, monkeypatch,
     monkeypatch.setattr(reporting, "_write", exit_abruptly)
     command = ["run", "autoencoder", "--preset", "smoke", "--out", str(tmp_path)]
     assert main(command) == 1
-    said = capsys.readouterr().out
-    assert "failed: the process that writes the report has ended" in said
-    assert f"`study report {tmp_path}` tries again" in said
+    output = capsys.readouterr().out
+    assert "failed: the process that writes the report has ended" in output
+    assert f"`study report {tmp_path}` tries again" in output
 
 
 @pytest.mark.parametrize("failures", [reporting.FAILURES, 0])
@@ -179,12 +179,12 @@ def test_report_process_does_not_outlive_the_driver(how, group, when, tmp_path):
         writers = report_processes(driver.pid)
     time.sleep(2 if when == "later" else 0.1)
     os.killpg(driver.pid, how) if group else driver.send_signal(how)
-    _, said = driver.communicate(timeout=10)
+    _, output = driver.communicate(timeout=10)
     assert driver.returncode != 0
     if (how, when) != (signal.SIGKILL, "at once"):  # a starting one may report that input ended
         # So may the one beside it, if the writer is killed while starting it.
-        begun = said.count("EOFError: Ran out of input") if when == "at once" else 0
-        assert said.count("Traceback") - begun == (how != signal.SIGKILL)  # the driver's own
+        begun = output.count("EOFError: Ran out of input") if when == "at once" else 0
+        assert output.count("Traceback") - begun == (how != signal.SIGKILL)  # the driver's own
     _, alive = psutil.wait_procs(writers, timeout=10)
     assert alive == []
 

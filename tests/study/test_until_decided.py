@@ -95,9 +95,9 @@ def test_growth_ends_at_the_maximum(study_and_groups, monkeypatch):
     add_until_decided(study, study.until, session, groups)
     grown = [computed[cells_of(groups, 40)[0].id] for computed in session.computed]
     assert grown == [10, 12, 15, 16]
-    said = study.console.file.getvalue()
-    assert "undecided: 20 labels (8); 40 labels (8)" in said
-    assert "undecided with 16 replicates: 20 labels; 40 labels" in said
+    output = study.console.file.getvalue()
+    assert "undecided: 20 labels (8); 40 labels (8)" in output
+    assert "undecided with 16 replicates: 20 labels; 40 labels" in output
 
 
 def test_growth_ends_without_new_pairs(study_and_groups, monkeypatch):
@@ -122,8 +122,8 @@ def test_killed_reader_is_reported_in_one_line(study_and_groups, monkeypatch):
     session = Session()
     add_until_decided(study, study.until, session, groups)
     assert session.computed == []
-    said = study.console.file.getvalue()
-    assert said == (
+    output = study.console.file.getvalue()
+    assert output == (
         "failed: the process that reads the results has ended; the same command goes on from here\n"
     )
 

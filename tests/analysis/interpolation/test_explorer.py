@@ -185,8 +185,7 @@ def test_legend_filters_digits(reader: ExplorerReader) -> None:
         return [button.text for button in buttons]
 
     def drawn() -> str:
-        return reader.run("return arguments[0].toDataURL()",
-                                            reader.find(".plane"))  # fmt: skip
+        return reader.run("return arguments[0].toDataURL()", reader.find(".plane"))
 
     everything = drawn()
     assert pressed() == list("0123456789")

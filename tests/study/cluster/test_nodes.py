@@ -28,7 +28,7 @@ def test_node_like_the_driver_with_its_gpus_is_fine():
 
 
 @pytest.mark.parametrize(
-    ("different", "said"),
+    ("different", "message"),
     [
         ({"packages": {"python": "3.12.1", "torch": "2.14.0"}},
          "torch 2.14.0, the driver has 2.15.0"),
@@ -43,9 +43,9 @@ def test_node_like_the_driver_with_its_gpus_is_fine():
         ({"clock": 100.0}, "its clock is 900 s behind"),
     ],
 )  # fmt: skip
-def test_each_difference_is_named(different, said):
+def test_each_difference_is_named(different, message):
     answer = replace(HERE, **{"gpus": ("A10G", "A10G"), **different})
-    assert troubles(WORKER, answer, HERE) == [said]
+    assert troubles(WORKER, answer, HERE) == [message]
 
 
 def test_node_without_an_answer_is_trouble():
@@ -55,8 +55,8 @@ def test_node_without_an_answer_is_trouble():
 def test_results_folder_is_known_by_its_mark(local_store, tmp_path):
     with local_store.place.temporary_file(".mark-") as mark:
         assert storage_trouble(Store(tmp_path / "results"), mark) == ""
-    said = f"{tmp_path / 'results'} is not there, or another folder than the driver's"
-    assert storage_trouble(Store(tmp_path / "results"), mark) == said
+    message = f"{tmp_path / 'results'} is not there, or another folder than the driver's"
+    assert storage_trouble(Store(tmp_path / "results"), mark) == message
     assert sorted(path.name for path in (tmp_path / "results").iterdir()) == [
         "blocks",
         "format.json",
@@ -108,9 +108,9 @@ def test_unshared_results_are_refused_with_a_remedy(answers, tmp_path):
 
 def test_shared_results_pass_and_silent_nodes_are_named(answers, tmp_path):
     answers |= {"head": HERE, "worker-1": "no answer within 60 s"}
-    said = io.StringIO()
-    require_shared(Store(tmp_path), Console(file=said))
-    assert said.getvalue().startswith("worker-1: no answer within 60 s")
+    output = io.StringIO()
+    require_shared(Store(tmp_path), Console(file=output))
+    assert output.getvalue().startswith("worker-1: no answer within 60 s")
 
 
 def test_study_refuses_unshared_results_on_a_cluster(answers, monkeypatch, tmp_path, refusal):
@@ -129,10 +129,10 @@ def test_check_has_a_line_for_each_node(answers, monkeypatch, tmp_path):
     mine = replace(mine, storage="", token_is_private=True)
     answers |= {"head": replace(mine, token=True), "worker-1": replace(mine, token=False)}
     monkeypatch.setattr(nodes, "cluster", nullcontext)
-    said = io.StringIO()
-    console = Console(file=said, width=200)
+    output = io.StringIO()
+    console = Console(file=output, width=200)
     assert not nodes.check(console, ("mnist-5k", None, WHOLE), tmp_path, Resources("auto", 1, 0))
-    lines = said.getvalue().splitlines()
+    lines = output.getvalue().splitlines()
     assert lines[-3] == "ok   ray        auto: 2 nodes, 4 CPUs, 0 GPUs"
     assert lines[-2].startswith(
         "ok   node       head (10.0.0.3): versions, code and results folder as here"

@@ -79,10 +79,10 @@ def test_killed_study_resumes_under_other_clock_and_locale(
     (hooks / "sitecustomize.py").write_text(IN_EVERY_PYTHON)
     odd = {"TZ": "Pacific/Kiritimati", "ODD_ONES": str(odd_ones), **turkish_locale}
     path = os.pathsep.join([str(hooks), str(packages)])
-    code, said = driver.run(first=ODD_WORKERS.format(odd=odd), PYTHONPATH=path)
-    assert code == 0, said
-    assert "Traceback" not in said
-    assert "victim: 2 cells, 1 done, 1 missing; 4 replicates, 2 missing" in said
+    code, output = driver.run(first=ODD_WORKERS.format(odd=odd), PYTHONPATH=path)
+    assert code == 0, output
+    assert "Traceback" not in output
+    assert "victim: 2 cells, 1 done, 1 missing; 4 replicates, 2 missing" in output
     assert marker.stat().st_mtime_ns == written
     driver.wait_for_the_death_of(worker)
 

@@ -49,9 +49,9 @@ def test_damaged_block_is_set_aside_and_computed_again(damage, computed_blocks, 
     computed_blocks.clear()
 
     assert main(["plan", "autoencoder", *places]) == 0
-    said = capsys.readouterr().out
-    assert f"{broken.name} is damaged: 0-1.json: its checksum is not the recorded one" in said
-    assert "2 cells, 1 done, 1 missing; 4 replicates, 2 missing; 1 cell damaged" in said
+    output = capsys.readouterr().out
+    assert f"{broken.name} is damaged: 0-1.json: its checksum is not the recorded one" in output
+    assert "2 cells, 1 done, 1 missing; 4 replicates, 2 missing; 1 cell damaged" in output
     assert main(["report", str(tmp_path)]) == 1
     assert f"failed: autoencoder {broken.cell}: damaged: 0-1.json: " in capsys.readouterr().out
     assert path.exists()  # only `run` changes anything
@@ -101,10 +101,10 @@ def test_storage_error_midway_is_a_failure(tmp_path, capsys):
 @pytest.mark.ray
 @pytest.mark.slow
 def test_killed_worker_is_replaced_and_its_trial_resumes(driver, undisturbed):
-    code, said = driver.run(order="die")
-    assert code == 0, said
-    assert "1 block of victim tried again (2 of 4 tries): its worker or host failed" in said
-    assert "Traceback" not in said
+    code, output = driver.run(order="die")
+    assert code == 0, output
+    assert "1 block of victim tried again (2 of 4 tries): its worker or host failed" in output
+    assert "Traceback" not in output
     assert driver.resumed_after() == {2: None, 3: 3}
     driver.assert_as(undisturbed)
 
@@ -112,22 +112,22 @@ def test_killed_worker_is_replaced_and_its_trial_resumes(driver, undisturbed):
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("send", "number", "said_of_it"),
+    ("send", "number", "ending"),
     [
         (os.killpg, signal.SIGINT, "interrupted"),  # as a terminal does
         (os.kill, signal.SIGTERM, "ended by SIGTERM"),  # as `docker stop` does
     ],
 )
-def test_signal_ends_in_order_and_says_how_to_go_on(send, number, said_of_it, driver):
+def test_signal_ends_in_order_and_says_how_to_go_on(send, number, ending, driver):
     process, worker = driver.start_and_wait()
     send(process.pid, number)
-    said, _ = process.communicate(timeout=60)
-    assert process.returncode == 128 + number, said
-    assert said.splitlines()[-1] == (
-        f"{said_of_it}: 2 of 4 replicates are done; the same command goes on from here"
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, output
+    assert output.splitlines()[-1] == (
+        f"{ending}: 2 of 4 replicates are done; the same command goes on from here"
     )
-    assert "Traceback" not in said
-    assert "***" not in said  # how Ray's core begins a dump of its stack
+    assert "Traceback" not in output
+    assert "***" not in output  # how Ray's core begins a dump of its stack
     assert not list(Path(get_default_ray_temp_dir()).glob(f"session_*_{process.pid}"))
     driver.wait_for_the_death_of(worker)
     driver.assert_resumable()
@@ -157,8 +157,8 @@ def test_ctrl_c_twice_ends_at_once(driver):
         os.killpg(process.pid, signal.SIGINT)
         time.sleep(0.2)
     assert process.returncode in (-signal.SIGINT, 130)  # by the second; the same to a shell
-    said, _ = process.communicate(timeout=60)
-    assert "Traceback" not in said
+    output, _ = process.communicate(timeout=60)
+    assert "Traceback" not in output
     driver.wait_for_the_death_of(worker)
     assert len(driver.done()) == 1
 
@@ -171,14 +171,16 @@ def test_killed_driver_is_resumed_on_object_storage(make_driver, undisturbed, s3
     process, worker = driver.start_and_wait()
     (finished,) = driver.done()
     made = driver.store.provenance([finished])
-    second, said = driver.run()
+    second, output = driver.run()
     assert second == 2
-    assert said.startswith(f"study run: s3://{bucket}/results is in use by process {process.pid} ")
+    assert output.startswith(
+        f"study run: s3://{bucket}/results is in use by process {process.pid} "
+    )
     process.kill()
     process.communicate()
-    again, said = driver.run()
-    assert again == 0, said
-    assert "victim: 2 cells, 1 done, 1 missing; 4 replicates, 2 missing" in said
+    again, output = driver.run()
+    assert again == 0, output
+    assert "victim: 2 cells, 1 done, 1 missing; 4 replicates, 2 missing" in output
     assert driver.store.provenance([finished]) == made
     assert driver.resumed_after() == {2: None, 3: 3}
     assert_same_tables(driver.tables(), undisturbed)
@@ -201,14 +203,14 @@ def test_full_disk_fails_cells_and_keeps_the_rest_whole(make_driver, mount_tmpfs
     driver = make_driver(disk)
     filler = disk / "filler"
     filler.write_bytes(bytes(4 * 2**20 - 50_000))
-    code, said = driver.run()
-    assert code == 1, said
-    assert "no space is left" in said or "No space left on device" in said
-    assert "Traceback" not in said
+    code, output = driver.run()
+    assert code == 1, output
+    assert "no space is left" in output or "No space left on device" in output
+    assert "Traceback" not in output
     assert len(driver.done()) < 2
     assert driver.store.verify(driver.done()) == {}
 
     filler.unlink()
-    code, said = driver.run()
-    assert code == 0, said
+    code, output = driver.run()
+    assert code == 0, output
     driver.assert_as(undisturbed)

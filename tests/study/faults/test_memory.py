@@ -26,10 +26,10 @@ def memory_limit():
 @pytest.mark.ray
 @pytest.mark.slow
 def test_trial_ended_for_its_memory_resumes(driver, undisturbed, memory_limit):
-    code, said = driver.run(order="eat", **memory_limit)
-    assert code == 0, said
+    code, output = driver.run(order="eat", **memory_limit)
+    assert code == 0, output
     # Ray's monitor may end the other worker as well, which has done nothing wrong.
-    assert " of victim tried again (2 of 4 tries): the host's memory ran out: " in said
-    assert "Traceback" not in said
+    assert " of victim tried again (2 of 4 tries): the host's memory ran out: " in output
+    assert "Traceback" not in output
     assert driver.resumed_after()[3] >= 3
     driver.assert_as(undisturbed)

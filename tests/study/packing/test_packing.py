@@ -303,19 +303,19 @@ def fake_gpu_driver(packages, make_driver, tmp_path):
 @pytest.mark.slow
 def test_too_large_block_gets_more_then_splits_then_fails(fake_gpu_driver, undisturbed):
     driver = fake_gpu_driver
-    code, said = driver.run(
+    code, output = driver.run(
         first=TWO_GPUS,
         options=["--latent-dims", "2", "3", "5", "12", "24"],
         PEAK=str(5 * GIB // 2),
         TAKEN=str(7 * GIB // 10),  # times d: 3 GiB are too little for 5; 7 for 12, not for half
     )
-    assert code == 1, said
-    lines = said.splitlines()
+    assert code == 1, output
+    lines = output.splitlines()
     assert "victim: 2 trials a GPU (3.5 GiB each of 8.0 GiB, 4 blocks, 2 GPUs)" in lines
     assert "1 block on CPU cores alone" in lines
     retried = "1 block of victim tried again: the GPU's memory, or its share of it, was too small"
-    assert sum(line.startswith(retried) for line in lines) == 1 + 2 + 2, said  # of d = 5, 12, 24
-    assert "Traceback" not in said
+    assert sum(line.startswith(retried) for line in lines) == 1 + 2 + 2, output  # of d = 5, 12, 24
+    assert "Traceback" not in output
     shares = Counter((driver.orders / "shares").read_text().splitlines())
     for line in shares:
         share, visible = line.split(" ", 1)
@@ -339,10 +339,10 @@ def test_too_large_block_gets_more_then_splits_then_fails(fake_gpu_driver, undis
 @pytest.mark.ray
 @pytest.mark.slow
 def test_study_runs_and_says_that_torch_sees_no_gpu(driver, undisturbed):
-    code, said = driver.run(first=TWO_GPUS)
-    assert code == 0, said
+    code, output = driver.run(first=TWO_GPUS)
+    assert code == 0, output
     assert (
         "victim: 1 trial a GPU (2 blocks, 2 GPUs): torch sees no GPU in the workers, so trials "
         "compute on CPU cores"
-    ) in said.splitlines()
+    ) in output.splitlines()
     driver.assert_as(undisturbed)

@@ -32,7 +32,7 @@ TINY = ["--dataset", "digits", "--latent-dims", "2", "--depths", "1", "--replica
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ([], "--trials is missing: a search needs it, or --minutes, or both"),
         (["--trials", "3", "--batch-sizes", "32", "64"],
@@ -56,14 +56,16 @@ TINY = ["--dataset", "digits", "--latent-dims", "2", "--depths", "1", "--replica
          "--fix width kernel activation weight_decay warm_up noise augment optimiser: leaves"),
     ],
 )  # fmt: skip
-def test_impossible_search_is_refused_in_one_line(options, said, cached_digits, tmp_path, refusal):
+def test_impossible_search_is_refused_in_one_line(
+    options, message, cached_digits, tmp_path, refusal
+):
     line = refusal("search", "autoencoder", "--out", tmp_path, *options)
-    assert line.startswith(f"study search: {said}")
+    assert line.startswith(f"study search: {message}")
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (["--trials", "0"], "--trials: 0 is not an integer of at least 1"),
         (["--minutes", "0"], "--minutes: 0 is not a number above 0"),
@@ -74,8 +76,8 @@ def test_impossible_search_is_refused_in_one_line(options, said, cached_digits, 
         (["--trials", "3", "--fresh", "0"], "--fresh: 0 is not an integer of at least 1"),
     ],
 )
-def test_options_out_of_bounds_are_refused_in_one_line(options, said, refusal):
-    assert said in refusal("search", "autoencoder", *options)
+def test_options_out_of_bounds_are_refused_in_one_line(options, message, refusal):
+    assert message in refusal("search", "autoencoder", *options)
 
 
 def test_study_of_several_experiments_is_not_searched(refusal):

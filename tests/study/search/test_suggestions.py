@@ -156,7 +156,7 @@ def test_trial_that_died_without_a_point_is_redrawn(url, local_store):
 
 
 @pytest.mark.parametrize(
-    ("other", "said"),
+    ("other", "message"),
     [
         (problem(DIMENSIONS[:2]), "other dimensions: batch_size is 32 or 64, asked for is not"),
         (problem((Real("learning_rate", 1e-3, 1), *DIMENSIONS[1:])),
@@ -166,16 +166,16 @@ def test_trial_that_died_without_a_point_is_redrawn(url, local_store):
          "other data: 0123456789abcdef, asked for is ffffffffffffffff"),
     ],
 )  # fmt: skip
-def test_another_search_of_the_same_name_is_refused(other, said, url, local_store):
+def test_another_search_of_the_same_name_is_refused(other, message, url, local_store):
     open_suggestions(url, local_store)
     with pytest.raises(BadInput) as caught:
         open_suggestions(url, local_store, other)
-    assert str(caught.value).startswith("--out autoencoder-d14: holds a search with " + said)
+    assert str(caught.value).startswith("--out autoencoder-d14: holds a search with " + message)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("bad", "said"),
+    ("bad", "message"),
     [
         ("nonsense", "is not a database's URL"),
         ("nosuch://host/name", "is not a database's URL"),
@@ -185,8 +185,8 @@ def test_another_search_of_the_same_name_is_refused(other, said, url, local_stor
         ("sqlite:////nowhere/{x}/{", "unable to open database file"),
     ],
 )
-def test_unusable_storage_is_refused_in_one_line(bad, said):
-    with pytest.raises(BadInput, match=said) as caught:
+def test_unusable_storage_is_refused_in_one_line(bad, message):
+    with pytest.raises(BadInput, match=message) as caught:
         open_storage(bad, "--storage")
     assert "\n" not in str(caught.value)
     assert str(caught.value).startswith("--storage ")

@@ -63,9 +63,9 @@ def main(*arguments):
 def test_study_in_a_bucket_is_planned_run_and_reported(s3, bucket, computed_blocks, capsys):
     out = s3.uri(bucket)
     assert main("plan", *SMOKE, out) == 0
-    said = capsys.readouterr().out
-    assert f"results in s3://{bucket}/results\n" in said
-    assert "2 cells, 0 done, 2 missing; 4 replicates, 4 missing" in said
+    output = capsys.readouterr().out
+    assert f"results in s3://{bucket}/results\n" in output
+    assert "2 cells, 0 done, 2 missing; 4 replicates, 4 missing" in output
     assert s3.keys(bucket) == []
     assert main("run", *SMOKE, out) == 0
     assert len(computed_blocks) == 2
