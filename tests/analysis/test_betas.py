@@ -59,7 +59,7 @@ def test_sentences_name_decided_and_undecided_measures(table):
     assert large.endswith("Undecided: the second.")
 
 
-class Rows:
+class FakeResults:
     """Results with these rows of each experiment."""
 
     def __init__(self, **tables):
@@ -71,17 +71,17 @@ def rows_of(cell, **settings):
     return pd.DataFrame([{"cell": cell, "replicate": 0, **place, **settings}])
 
 
-def test_a_control_has_the_same_settings():
+def test_control_has_the_same_settings():
     varied = rows_of("v", beta=0.1)
     plain = pd.concat([rows_of("p", beta=1.0), rows_of("deeper", beta=1.0, depth=4)])
-    found = betas.models(Rows(autoencoder=plain, betas=varied))
+    found = betas.models(FakeResults(autoencoder=plain, betas=varied))
     assert found[["cell", "beta"]].to_numpy().tolist() == [["p", 0.0], ["v", 0.1]]
-    assert betas.models(Rows(autoencoder=rows_of("other", width=8), betas=varied)).empty
+    assert betas.models(FakeResults(autoencoder=rows_of("other", width=8), betas=varied)).empty
 
 
 def test_midpoints_use_pairs_that_count_in_all_models():
     """Two judges; example 1 counts for one model alone, and end points are no midpoints."""
-    results = Rows(autoencoder=rows_of("p"), betas=rows_of("v", beta=0.1))
+    results = FakeResults(autoencoder=rows_of("p"), betas=rows_of("v", beta=0.1))
     lines = [
         {"cell": cell, "replicate": 0, "pair": "4-7", "example": example, "judge": judge,
          "control": control, "counted": float(example == 0 or cell == "p"),
@@ -123,7 +123,7 @@ def test_every_measure_is_computed_and_drawn(tmp_path, digits, compute_study):
     assert labels == ["0", "0.1", "1"]
 
 
-def test_without_variational_autoencoders_there_is_nothing(small_results):
+def test_no_variational_autoencoders_no_betas(small_results):
     assert betas.models(small_results).empty
     assert betas.redundancy_by_beta(small_results, pd.DataFrame()).empty
     assert betas.changes(pd.DataFrame(), {}).empty

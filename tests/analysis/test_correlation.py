@@ -45,7 +45,7 @@ def table_where(off_diagonal, total=TENTH, share=HALF):
         (lambda dim, replicate: 0.2 + 0.01 * (-1) ** replicate * np.log2(dim), "undecided"),
     ],
 )
-def test_the_sentence_follows_the_data(off_diagonal, word):
+def test_sentence_follows_the_data(off_diagonal, word):
     assert word in correlation.conclusions(table_where(off_diagonal))[2]
 
 
@@ -104,7 +104,7 @@ def test_longer_training_at_one_d_says_nothing():
 
 @pytest.mark.parametrize(("total", "share"), [(TENTH, FALLING), (RISING, HALF),
                                               (RISING, RISING)])  # fmt: skip
-def test_measures_that_do_not_agree_decide_nothing(total, share):
+def test_disagreeing_measures_decide_nothing(total, share):
     said = correlation.conclusions(table_where(flat(0.2), total, share))[3]
     assert said.startswith("The two together don't decide")
 

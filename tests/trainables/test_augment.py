@@ -1,4 +1,4 @@
-"""Views of digits: where pixels go, which generators draw them, and that none is mirrored."""
+"""Views of digits: positions of pixels, random draws, no mirror images."""
 
 import math
 
@@ -37,7 +37,7 @@ def test_turn_centres_the_image_at_its_centre_of_mass():
 @pytest.mark.parametrize(
     ("degrees", "down", "right"), [(0, 1, 0), (90, 0, 1), (180, -1, 0), (270, 0, -1)]
 )
-def test_a_quarter_turn_is_counter_clockwise(degrees, down, right):
+def test_quarter_turn_is_counter_clockwise(degrees, down, right):
     """The bright pixel, above the faint one before, comes to its left."""
     image = dot(12, 13) + dot(15, 13) / 2  # its centre of mass lies in row 13
     seen = rotate(image, torch.tensor([float(degrees)]))
@@ -57,7 +57,7 @@ def test_every_image_has_its_own_turn():
     assert torch.allclose(both[1], both[0].flip(1, 2), atol=1e-4)
 
 
-def test_a_turn_of_a_black_image_is_black():
+def test_turn_of_a_black_image_is_black():
     assert not rotate(torch.zeros(1, 1, 28, 28), torch.tensor([45.0])).any()
 
 
@@ -89,7 +89,7 @@ def test_replicates_draw_strokes_from_their_generators():
     assert torch.equal(vary_strokes(images, 0.0, generators(1, 2)), images)
 
 
-def test_a_view_of_strength_0_without_noise_is_the_image():
+def test_view_of_strength_0_without_noise_is_the_image():
     images = torch.rand(2, 3, 1, 28, 28)
     assert torch.equal(views(images, 0.0, 0.0, generators(1, 2)), images)
 

@@ -62,7 +62,7 @@ def test_processes_share_computed_codes(digits, encoded, tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["foreign", "empty"])
-def test_foreign_or_empty_file_runs_no_code_and_is_replaced(damage, digits, encoded, tmp_path):
+def test_damaged_codes_file_is_replaced(damage, digits, encoded, tmp_path):
     codes.share_cache(tmp_path)
     (one,) = initialise(lambda: Classifier.untrained(SHAPE), 5, range(1))
     images = torch.from_numpy(digits.test.images)

@@ -133,7 +133,7 @@ def test_trade_off_names_the_measures_of_both_sides() -> None:
     assert "interpolates better from" not in found
 
 
-def test_table_and_sentences_are_over_the_same_replicates() -> None:
+def test_table_and_sentences_use_the_same_replicates() -> None:
     """An autoencoder that many classifiers start from may have more replicates than others."""
     table = synthetic({}, counted={4: 0.6, 8: 1.0, 16: 1.0})
     more = synthetic({}, counted={4: 0.0}, replicates=8)
@@ -142,7 +142,7 @@ def test_table_and_sentences_are_over_the_same_replicates() -> None:
     assert Comparison.of(table).dims == [4, 8, 16]
 
 
-def test_glance_says_which_d_is_better_and_the_trend_of_confidence() -> None:
+def test_glance_has_the_better_d_and_the_confidence_trend() -> None:
     sentences = conclusions(synthetic({"relative": 0.05, "mse": -0.05}))
     glance = at_a_glance(sentences)
     assert glance.startswith(sentences[0].split(". ")[0])
@@ -238,7 +238,7 @@ def test_d_with_few_counted_pairs_is_not_compared() -> None:
     assert compared.trend("relative").estimate == pytest.approx(0.05, abs=0.002)
 
 
-def test_the_same_pairs_are_compared_at_every_d() -> None:
+def test_same_pairs_are_compared_at_every_d() -> None:
     """The hard pairs, which d = 4 doesn't keep, are far from real images at any d."""
     table = synthetic({}, counted={4: 0.6, 8: 1.0, 16: 1.0}, noise=0)
     table.loc[table["example"] >= 6, "nearest"] += 5
@@ -252,14 +252,14 @@ def test_one_replicate_is_undecided_without_interval() -> None:
     assert not any("nan" in sentence for sentence in single)
 
 
-def test_seeing_both_digits_counts_as_failure() -> None:
+def test_both_digits_seen_is_a_failure() -> None:
     more = conclusions(synthetic({"both": 0.03}))[3]
     assert more.startswith("Both classes are seen at once more at a larger d: 0.50")
     assert more.endswith("it is 0.200, without any model: more of it is a failure to interpolate.")
     assert "seen at once less at a larger d" in conclusions(synthetic({"both": -0.03}))[3]
 
 
-def test_too_little_to_conclude() -> None:
+def test_one_dimension_allows_no_conclusion() -> None:
     (only,) = conclusions(synthetic({}, counted={8: 1.0}))
     assert only == "Which d interpolates better can't be said: only d = 8 is finished."
     few = conclusions(synthetic({}, counted={2: 0.2, 8: 1.0}))

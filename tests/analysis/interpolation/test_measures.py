@@ -77,7 +77,7 @@ def test_path_of_zero_length_has_no_measure() -> None:
         assert measure(path).isnan().all()
 
 
-def test_a_pixel_blend_is_a_straight_line() -> None:
+def test_pixel_blend_is_a_straight_line() -> None:
     path = pixel_blend(images(2), images(2, seed=1))
     torch.testing.assert_close(path[:, 0], images(2, seed=1))
     torch.testing.assert_close(path[:, -1], images(2))

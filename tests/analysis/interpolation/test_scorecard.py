@@ -160,7 +160,7 @@ def test_pairs_count_if_most_judges_see_both_digits(small_results: Results) -> N
     assert 0.5 < counted.mean() < 1  # of the images themselves, so both cases are tested
 
 
-def test_it_can_be_drawn(table: pd.DataFrame) -> None:
+def test_scorecard_is_drawn(table: pd.DataFrame) -> None:
     drawn = {"scorecard": draw_scorecard(table), "trade-off": draw_trade_off(table)}
     for name, figure in drawn.items():
         buffer = io.BytesIO()
@@ -169,7 +169,7 @@ def test_it_can_be_drawn(table: pd.DataFrame) -> None:
     assert len(drawn["scorecard"].axes) == len(PANELS)
 
 
-def test_a_users_own_network_keeps_its_memory_format(digits: Dataset) -> None:
+def test_users_own_network_keeps_its_memory_format(digits: Dataset) -> None:
     """Its layers may call `view`, which fails on channels-last tensors."""
 
     class Encoder(nn.Module):
