@@ -189,8 +189,8 @@ def left_out(table: pd.DataFrame, measures: Sequence[str] = ("mean_absolute_off_
         return ""
     dims = ", ".join(map(str, sorted(without["latent_dim"].unique())))
     return (
-        f"Left out: {len(without)} of {len(several)} models (d = {dims}), in whose codes "
-        "coordinates do not vary, or only together, so that a number is missing or infinite."
+        f"Left out: {len(without)} of {len(several)} models (d = {dims}): coordinates of "
+        "their codes do not vary, or only together, so a number is missing or infinite."
     )
 
 
@@ -271,7 +271,7 @@ def conclusions(table: pd.DataFrame) -> list[str]:
     diagonal in the original's trend."""
     several = with_common_replicates(table[table["latent_dim"] > 1])
     if several["latent_dim"].nunique() < 2:
-        return ["One latent dimension above 1 alone shows no trend."]
+        return ["A trend needs two latent dimensions above 1."]
     total = _slope(several, "total_correlation_per_dimension")
     rank = _slope(several, "effective_rank_share")
     pairs = _slope(several, "mean_absolute_off_diagonal")
@@ -365,9 +365,9 @@ def _without_two(several: pd.DataFrame, whole: Interval) -> tuple[Interval, str]
     if trend_of_more is None or len(more) == len(several):
         return whole, _trend_sentence(several, measure, whole)
     return trend_of_more, (
-        f"{_trend_sentence(more, measure, trend_of_more)} d = 2 is left out of it, because it has "
-        f"one pair of coordinates only (|r| {_finite_means(several, measure)[2]:.3f}); with it the "
-        f"trend is {whole.text(3, unit=' a doubling', signed=True)}."
+        f"{_trend_sentence(more, measure, trend_of_more)} This leaves out d = 2, which has "
+        f"only one pair of coordinates (|r| {_finite_means(several, measure)[2]:.3f}); with it, "
+        f"the trend is {whole.text(3, unit=' a doubling', signed=True)}."
     )
 
 
@@ -375,7 +375,7 @@ def _meaning(several: pd.DataFrame, total: Interval, rank: Interval, pairs: Inte
     """A sentence on whether codes grow more or less redundant with d, from three trends."""
     redundant = verdict(total, "more", "less", "")
     if not redundant or redundant != verdict(rank, "less", "more", ""):
-        return "The two together don't decide whether codes grow more or less redundant with d."
+        return "These two trends don't decide whether codes grow more or less redundant with d."
     means = _finite_means(several, "total_correlation_per_dimension")
     # det R is the product, over the coordinates, of 1 - R² in a regression on those before it.
     unexplained = 100 * np.exp(-2 * means)
@@ -385,12 +385,12 @@ def _meaning(several: pd.DataFrame, total: Interval, rank: Interval, pairs: Inte
     of_pairs = (
         f"Single pairs of coordinates are {redundant} correlated, too."
         if alike
-        else "The mean |r| does not show it, because it is of two coordinates at a time, while "
-        "each has d − 1 others whose weak correlations with it add up."
+        else "The mean |r| does not show it: it compares two coordinates at a time, but the weak "
+        "correlations of a coordinate with all d − 1 others add up."
     )
     return (
-        f"So codes grow {redundant} redundant with d. A linear regression on the coordinates "
-        f"before it leaves {unexplained[least]:.0f} % of a coordinate's variance unexplained at "
+        f"So codes grow {redundant} redundant with d. A linear regression of a coordinate on those "
+        f"before it leaves {unexplained[least]:.0f} % of its variance unexplained at "
         f"d = {least} and {unexplained[most]:.0f} % at d = {most} (geometric means), and the "
         f"variance fills a {size} share of the directions. {of_pairs}"
     )

@@ -39,7 +39,7 @@ CRITERIA = {
     "cross_dissolve": (1, "the distance from cross-dissolve"),
     "nearest": (-1, "the distance to the nearest real image"),
     "mean_distance": (-1, "the mean cosine distance from real images"),
-    "smoothness": (-1, "the evenness of the path of nearest real images"),
+    "smoothness": (-1, "the unevenness of the path of nearest real images"),
     "cycle": (-1, "the cycle error"),
 }
 """The measures that decide: 1 if more is better, −1 if less is better, and the measure's name in
@@ -56,7 +56,7 @@ MIN_SHARE_OF_PAIRS = 0.5
 
 
 def conclusions(table: pd.DataFrame) -> list[str]:
-    """Sentences that name the better d and the measures that speak for it.
+    """Sentences on which d interpolates better, and by which measures.
 
     They say "undecided" for measures whose corrected p value is not below `LEVEL`, and for trends
     of midpoints whose interval includes 0.
@@ -204,14 +204,14 @@ def after_longer_training(table: pd.DataFrame, longer: pd.DataFrame, epochs: str
         return []
     before, after = (trends_by_measure(part)["speaks_for"] for part in compared)
     sides = {side: _measures(after == side) for side in ("larger d", "smaller d")}
-    speak = "; ".join(f"for a {side} speak {names}" for side, names in sides.items() if names)
+    better = "; ".join(f"a {side} is better by {names}" for side, names in sides.items() if names)
     decided = (before != "undecided") & (after != "undecided")
     turned = _measures(decided & (before != after))
-    change = f"by {turned} the other side is ahead" if turned else "none speaks for the other side"
+    change = f"these changed sides: {turned}" if turned else "none changed sides"
     where = f"at d = {_listed([str(d) for d in dims])}"
     replicates = compared[1].every_pair["replicate"].nunique()
     sentence = (
-        f"After {epochs} instead, {where} (n = {replicates}), {speak or 'no measure decides'}; of "
+        f"After {epochs} instead, {where} (n = {replicates}), {better or 'no measure decides'}; of "
         f"the {decided.sum()} measures that decide there both times, {change}."
     )
     return [sentence]
@@ -227,21 +227,20 @@ def _verdict(trends: pd.DataFrame, dims: Sequence[int]) -> str:
     corrected = f"(p < {LEVEL} after Holm's correction for {len(trends)} measures)"
     if larger and smaller:
         return (
-            f"Which d interpolates better is a trade-off {span}. For a larger d speak {larger}; "
-            f"for a smaller d {smaller} {corrected}.{undecided}"
+            f"Which d interpolates better is a trade-off {span}. A larger d is better by {larger}; "
+            f"a smaller d is better by {smaller} {corrected}.{undecided}"
         )
     if larger or smaller:
         word = "larger" if larger else "smaller"
         decided = trends.index[trends["speaks_for"] == f"{word} d"]
-        speak = "speaks" if len(decided) == 1 else "speak"
         if set(decided) <= set(OF_EVERY_PAIR):
             return (
-                f"A {word} d has better end points {span}: {larger or smaller} {speak} for it "
-                f"{corrected}. No measure of midpoints tells the d apart."
+                f"A {word} d has better end points {span}: it is better by {larger or smaller} "
+                f"{corrected}. No measure of midpoints decides."
             )
         return (
-            f"A {word} d interpolates better {span}: {larger or smaller} {speak} for it, and "
-            f"nothing against it {corrected}.{undecided}"
+            f"A {word} d interpolates better {span}: it is better by {larger or smaller}, and "
+            f"worse by no measure {corrected}.{undecided}"
         )
     return (
         f"Whether a larger or a smaller d interpolates better {span} is undecided by all "
@@ -268,7 +267,7 @@ def _shares(table: pd.DataFrame) -> pd.Series:
 def _counted(table: pd.DataFrame, compared: Comparison) -> str:
     """Say which pairs count, at which d, and how many are compared."""
     shares = [f"{100 * share:.0f} % at d = {d}" for d, share in _shares(table).items()]
-    rule = "where most judges see the right class in both decoded end points"
+    rule = "if most judges see the right class in both decoded end points"
     sentences = [f"A pair of images counts {rule}: {_listed(shares)}."]
     few = [str(d) for d in _shares(table).index if d not in compared.dims]
     if few:
@@ -285,18 +284,18 @@ def _relative(table: pd.DataFrame, compared: Comparison) -> str:
     """Say how the confidence in midpoints, relative to the end points, changes with d."""
     claim = direction(compared.trend("relative"), f"the {CONFIDENCE}")
     by_judge = compared.slopes("relative").groupby("judge").mean()
-    spread = f", by judge {by_judge.min():+.3f} to {by_judge.max():+.3f}"
+    judges = f", by judge {by_judge.min():+.3f} to {by_judge.max():+.3f}"
     numbers = _at_both_ends(compared, "relative", 3)
-    return f"{claim}: {numbers}{spread}. {_of_a_blend(table, 'relative')}."
+    return f"{claim}: {numbers}{judges}. {_of_a_blend(table, 'relative')}."
 
 
 def _both_at_once(table: pd.DataFrame, compared: Comparison) -> str:
     """Say how seeing both classes at once, the original's reason for a larger d, changes with d."""
     claim = verdict(
         compared.trend("both"),
-        "Both classes are seen at once more at a larger d",
-        "Both classes are seen at once less at a larger d",
-        "Whether both classes are seen at once more at a larger d is undecided",
+        "The judges see both classes at once more at a larger d",
+        "The judges see both classes at once less at a larger d",
+        "Whether the judges see both classes at once more at a larger d is undecided",
     )
     return (
         f"{claim}: {_at_both_ends(compared, 'both', 4)}. {_of_a_blend(table, 'both')}, without "
@@ -322,7 +321,7 @@ def _left_out(compared: Comparison) -> list[str]:
     without = replicates - len(compared.counts)
     if not without:
         return []
-    return [f"Left out: {without} of {replicates} replicates, in which no pair counts at each d."]
+    return [f"Left out: {without} of {replicates} replicates, in which no pair counts at every d."]
 
 
 def _same_at_both_ends(table: pd.DataFrame) -> list[str]:

@@ -96,12 +96,12 @@ class Judges:
         return mean
 
     def description(self) -> str:
-        """A sentence for captions: what the judges are and how accurate."""
+        """Sentence on the judges, their accuracy and their confidence."""
         least, most = (100 * bound(self.accuracies) for bound in (min, max))
         return (
-            f"The judges are {len(self.networks)} convolutional networks, trained on the training "
-            f"split only from seeds of their own; they classify {least:.1f} to {most:.1f} % of the "
-            f"{self.test_images:,} test images rightly (mean confidence "
+            f"The judges are {len(self.networks)} convolutional networks, each trained from its "
+            f"own seed on the training split only; they classify {least:.1f} to {most:.1f} % of "
+            f"the {self.test_images:,} test images correctly (mean confidence "
             f"{100 * self.confidence:.1f} %)."
         )
 

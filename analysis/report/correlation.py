@@ -15,6 +15,7 @@ INFORMATION = ("total_correlation_per_dimension", "effective_rank", "participati
 
 
 def write(document: Document, results: Results) -> None:
+    """Write the section: conclusions, redundancy against d, correlation matrices and β."""
     section = document.section(
         "correlation",
         "3 · Decorrelation",
@@ -39,11 +40,10 @@ def write(document: Document, results: Results) -> None:
         f"{correlation.budget(results)} "
         "The number is the Gaussian total correlation per dimension, −½ ln det R / d of the "
         "correlation matrix R: how much all coordinates together repeat one another, linearly; 0 "
-        "where nothing is correlated. Effective rank over d is its counterpart: the share of the "
-        "directions that the variance fills, 1 where all have the same. The mean absolute Pearson "
-        "correlation between different coordinates stands beside them; independent coordinates "
-        "have the noise floor √(2/πn) that n images leave. The diagonal, which is 1 by definition, "
-        "is not part of it."
+        "if nothing is correlated. Effective rank over d measures the opposite: the share of the "
+        "directions that the variance fills, 1 if all have the same variance. The mean absolute "
+        "Pearson correlation is between different coordinates: it leaves out the diagonal, which "
+        "is 1 by definition. Independent coordinates have the noise floor √(2/πn) of n images."
     )
     if (table["latent_dim"] > 1).any():
         document.figure(
@@ -56,7 +56,7 @@ def write(document: Document, results: Results) -> None:
             "information",
             correlation.draw_information(table),
             "Left: −½ ln det R per dimension, the redundancy of Gaussian codes with these "
-            f"correlations. Right: which share of the directions the codes fill; "
+            f"correlations. Right: the share of the directions that the codes fill; "
             f"{intervals(table)}. {correlation.left_out(table, INFORMATION)}",
         )
     document.figure(
@@ -68,8 +68,8 @@ def write(document: Document, results: Results) -> None:
         "An autoencoder's code is determined only up to an invertible map, which its decoder can "
         "undo. Whitening (by statistics of other images) is such a map: it takes the mean "
         f"correlation to {_most(table['whitened'])} (noise floor of both samples "
-        f"{table['whitened_floor'].max():.3f}), and loses nothing. The numbers above describe the "
-        "coordinates that training happened to choose."
+        f"{table['whitened_floor'].max():.3f}), and loses no information. The numbers "
+        "above describe the coordinates that training happened to choose."
     )
     document.table("correlation", correlation.summary(table), "Measures by latent dimension")
     document.download(

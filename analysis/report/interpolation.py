@@ -16,6 +16,7 @@ from study.words import counted
 
 
 def write(document: Document, results: Results) -> None:
+    """Write the section: conclusions, strips, the scorecard, β and the explorer."""
     section = document.section(
         "interpolation",
         "2 · Interpolation",
@@ -29,8 +30,8 @@ def write(document: Document, results: Results) -> None:
     section.conclusions = interpolation.conclusions(scorecard)
     models = interpolation.by_replicate(scorecard, interpolation.INTERPOLATION)
     measure = "relative" if models["relative"].notna().any() else "nearest"
-    said = interpolation.at_a_glance(section.conclusions)
-    section.glance = Glance.of(said, models[measure], models["latent_dim"])
+    sentence = interpolation.at_a_glance(section.conclusions)
+    section.glance = Glance.of(sentence, models[measure], models["latent_dim"])
     if len(longer):
         section.conclusions += interpolation.after_longer_training(
             scorecard, every[every["cell"].isin(longer["cell"])], epochs_of(longer)
@@ -43,7 +44,7 @@ def write(document: Document, results: Results) -> None:
             f"interpolation_{pair[0]}_{pair[1]}",
             interpolation.draw_strip(strips),
             f"From {second} to {first}: decoded points of the line between their codes "
-            "(replicate 0), with the two test images on either side; below, the mere blend of "
+            "(replicate 0), with the two test images on either side; below, the blend of "
             "their pixels.",
         )
     _scorecard(document, results, judges, scorecard)
@@ -78,28 +79,28 @@ def _scorecard(
     if judges:
         judged = (
             f"Each of the {counted(pairs, 'pair')} of classes has up to {judged} "
-            f"{judges.description()} A pair counts where most of them see the right class in both "
-            "decoded end points; the others have a part in the share of pairs that count and in "
-            "the error of the end points only. Seeing both classes at once is not success: it is "
-            "cross-dissolve, what averaging pixels gives without any model."
+            f"{judges.description()} A pair counts if most judges see the right class in both "
+            "decoded end points; the other pairs enter only the share of pairs that count and the "
+            "error of the end points. A midpoint that shows both classes at once is a failure: it "
+            "is cross-dissolve, which averaging pixels gives without any model."
         )
     document.text(
         f"{budget(results)} {judged} Unevenness "
         "is ACAI's smoothness score (Berthelot et al. 2018): the longest step from one nearest "
-        "real image to the next, over the distance of the first to the last, less 1/10; a step is "
-        "a distance of pixels here, where ACAI has the angle of a drawn stroke."
+        "real image to the next, divided by the distance from the first to the last, minus 1/10. "
+        "Here a step is a distance of pixels; in ACAI it is an angle between drawn strokes."
     )
     document.figure(
         "interpolation_scorecard",
         interpolation.draw_scorecard(scorecard),
-        "Midpoints (α = 0.5) and controls against d, each d over the pairs that count there, which "
-        f"are easy ones where they are few; {intervals(models)}, for these image pairs and judges.",
+        "Midpoints (α = 0.5) and controls against d, over the pairs that count at that d: if they "
+        f"are few, they are easy ones; {intervals(models)}, for these image pairs and judges.",
     )
     document.figure(
         "interpolation_trade_off",
         interpolation.draw_trade_off(scorecard),
-        "How plausible the midpoint is beside the end points (left) and how far from "
-        "cross-dissolve (right), against how faithful the end points are; "
+        "Quality of the midpoint (left) and its distance from cross-dissolve (right), against the "
+        "error of the end points; "
         f"{bars(STUDENT, models['replicate'].nunique())}.",
     )
     compared = interpolation.Comparison.of(scorecard)
@@ -108,8 +109,8 @@ def _scorecard(
         document.table(
             "interpolation_trends",
             trends,
-            "Which d the measures speak for: trends over log₂ d on the pairs that count at each of "
-            "these d, p values corrected for their number (Holm)",
+            "Which d is better by each measure: trends over log₂ d on the pairs that count at each "
+            "of these d, p values corrected for the number of measures (Holm)",
             shown=trends.drop(columns=["interval"]),
         )
     document.table(
