@@ -17,7 +17,7 @@ from analysis.results import Results
 from analysis.selection import with_common_replicates
 from analysis.statistics import Interval, finite_mean, trend, verdict
 from analysis.style import Series, draw_series, figure, from_zero, latent_dim_axis, styled
-from analysis.threads import each
+from analysis.threads import parallel_map
 from study.words import counted
 from trainables.fewshot.codes import encode as encode_once
 from trainables.networks import Autoencoder
@@ -77,7 +77,7 @@ def encode(
 ) -> list[np.ndarray]:
     """Codes (N, d), float64, of uint8 `images` under each replicate of a cell (default: all)."""
     models = results.autoencoders(cell, replicates)
-    return each(lambda model: encode_once(model, images).double().numpy(), models)
+    return parallel_map(lambda model: encode_once(model, images).double().numpy(), models)
 
 
 def deepest(rows: pd.DataFrame) -> pd.DataFrame:
@@ -142,8 +142,10 @@ def measures(results: Results, rows: pd.DataFrame | None = None) -> pd.DataFrame
     tables = []
     for cell, group in rows.groupby("cell", sort=False):
         name = f"correlation-{cell}"
-        measured = partial(cache.measured, name, inputs=inputs, measure=measure)
-        table = pd.concat(each(measured, results.autoencoders(str(cell))), ignore_index=True)
+        measure_model = partial(cache.model_table, name, inputs=inputs, measure=measure)
+        table = pd.concat(
+            parallel_map(measure_model, results.autoencoders(str(cell))), ignore_index=True
+        )
         table.insert(0, "cell", cell)
         table.insert(1, "replicate", range(len(table)))
         table.insert(2, "latent_dim", group["latent_dim"].iloc[0])

@@ -82,17 +82,17 @@ class Judges:
     """Number of images in the test split."""
 
     @cached_property
-    def digest(self) -> str:
+    def weights_hash(self) -> str:
         """Hash of their weights."""
-        return cache.digest(*self.networks)
+        return cache.weights_hash(*self.networks)
 
-    def each(self, images: Tensor) -> FloatArray:
+    def by_judge(self, images: Tensor) -> FloatArray:
         """Each judge's class probabilities (J, N, K) of `images` (N, C, H, W)."""
         return np.stack([_probabilities(network, images) for network in self.networks])
 
     def __call__(self, images: Tensor) -> FloatArray:
         """The mean probabilities over judges, (N, K)."""
-        mean: FloatArray = self.each(images).mean(axis=0)
+        mean: FloatArray = self.by_judge(images).mean(axis=0)
         return mean
 
     def description(self) -> str:
@@ -151,7 +151,7 @@ _JUDGES: dict[str, Judges] = {}
 
 
 def judges_of(data: Dataset) -> Judges:
-    """The judges of a dataset, trained on the first call and kept (`analysis.cache`).
+    """The judges of a dataset, trained on the first call and cached (`analysis.cache`).
 
     The scorecard and the explorer of one report share them.
     """
@@ -176,7 +176,7 @@ def _read(key: str, data: Dataset) -> Judges | None:
 
 def _keep(key: str, judges: Judges) -> None:
     weights = nn.ModuleList(judges.networks).state_dict()
-    cache.keep(key, safetensors.torch.save({k: v.contiguous() for k, v in weights.items()}))
+    cache.write(key, safetensors.torch.save({k: v.contiguous() for k, v in weights.items()}))
 
 
 @torch.no_grad()

@@ -22,7 +22,7 @@ def write(document: Document, results: Results) -> None:
         "How correlated are the coordinates of the code, in one number, and how does it depend "
         "on d?",
     )
-    every = measured(results)
+    every = measure_models(results)
     plain = correlation.deepest(results.of("autoencoder"))
     longer = correlation.trained_longer(results)
     table = every[every["cell"].isin(plain["cell"])].reset_index(drop=True)
@@ -79,8 +79,8 @@ def write(document: Document, results: Results) -> None:
     write_betas(document, "correlation_betas", by_beta, betas.REDUNDANCY)
 
 
-def measured(results: Results) -> pd.DataFrame:
-    """The measures of every model of the section."""
+def measure_models(results: Results) -> pd.DataFrame:
+    """Return the measures of every model of the section; they are cached."""
     plain = correlation.deepest(results.of("autoencoder"))
     rows = pd.concat([plain, correlation.trained_longer(results), betas.models(results)])
     return correlation.measures(results, rows.drop_duplicates(["cell", "replicate"]))

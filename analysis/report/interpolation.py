@@ -23,7 +23,7 @@ def write(document: Document, results: Results) -> None:
         "What does D(α·E(I₁) + (1 − α)·E(I₂)) show between two different images, and is a higher "
         "d better?",
     )
-    judges, every = measured(results)
+    judges, every = measure_models(results)
     longer = trained_longer(results)
     shown = [*interpolation.cells_by_dimension(results).values(), ""]  # "": without a model
     scorecard = every[every["cell"].isin(shown)].reset_index(drop=True)
@@ -59,8 +59,8 @@ def write(document: Document, results: Results) -> None:
     document.download("interpolation_explorer", readings, "All the readings")
 
 
-def measured(results: Results) -> tuple[Judges | None, pd.DataFrame]:
-    """The judges, and the scorecard of every model of the section."""
+def measure_models(results: Results) -> tuple[Judges | None, pd.DataFrame]:
+    """Return the judges, and the scorecard of every model of the section; both are cached."""
     judges = judges_of(results.dataset) if results.classes else None
     cells = {cell: d for d, cell in interpolation.cells_by_dimension(results).items()}
     for rows in (trained_longer(results), betas.models(results)):
