@@ -37,7 +37,7 @@ def conclusions(
     ]
 
 
-def budget(rows: pd.DataFrame) -> str:
+def after_epochs(rows: pd.DataFrame) -> str:
     """` after 4 epochs`; empty if rows differ in their epochs, or there are none.
 
     Raises KeyError if `rows` have no column `epochs`, as a table without columns.
@@ -83,7 +83,7 @@ def _on_dimension(rows: pd.DataFrame, every: pd.DataFrame) -> list[str]:
         if used < settings
         else ""
     )
-    when = budget(rows)
+    when = after_epochs(rows)
     claim = verdict(
         slope,
         f"The error rises with the latent dimension{when}: a doubling of d multiplies it by ",
@@ -96,7 +96,7 @@ def _on_dimension(rows: pd.DataFrame, every: pd.DataFrame) -> list[str]:
     checked = ""
     if again is not None:
         dims = ", ".join(f"{d:.0f}" for d in sorted(longer["latent_dim"].unique()))
-        checked = f";{budget(longer)}, at d = {dims}, by {_factor(again).text(3)}"
+        checked = f";{after_epochs(longer)}, at d = {dims}, by {_factor(again).text(3)}"
     return [f"{claim}{factor.text(3)}{factor.basis()}{over}{checked}."]
 
 
@@ -113,7 +113,7 @@ def _on_layers(
         overall = change(rows, *depths, ["epochs"])
         for _, line in overall.iterrows():
             interval = Interval(*line[["percent", "low", "high", "n", "interval"]])
-            when = budget(rows)
+            when = after_epochs(rows)
             claim = verdict(
                 interval,
                 f"{more} layers are worse than {fewer} on average over d{when}: ",
@@ -124,7 +124,7 @@ def _on_layers(
             basis = interval.basis("paired by d, batch size and replicate")
             sentences.append(f"{claim}{interval.text(1, unit=' % error', signed=True)}{basis}.")
         table = by_dim[by_dim["question"] == question]
-        sentences += _by_dimension(table, more, fewer, budget(rows))
+        sentences += _by_dimension(table, more, fewer, after_epochs(rows))
         if len(after):
             sentences += _turned(table, after[after["question"] == question], more, fewer)
     return sentences
