@@ -125,7 +125,7 @@ def weights_hash(*networks: nn.Module) -> str:
 def model_table(
     name: str, model: M, inputs: Any, measure: Callable[[M], pd.DataFrame]
 ) -> pd.DataFrame:
-    """Return `measure(model)`, cached by the model's weights and `inputs`, which JSON must encode."""
+    """Return `measure(model)`, cached by the model's weights and `inputs` (values for JSON)."""
     return table(key(name, weights_hash(model), inputs), lambda: measure(model))
 
 

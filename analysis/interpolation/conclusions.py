@@ -48,7 +48,7 @@ sentences."""
 OF_EACH_JUDGE = ("relative", "outside", "both")
 """The measures with one value per judge."""
 
-CONFIDENCE = "judges' confidence in midpoints relative to the end points"
+RELATIVE = "judges' confidence in midpoints relative to the end points"
 """The subject of the sentence on the trend of `relative`."""
 
 MIN_SHARE_OF_PAIRS = 0.5
@@ -74,7 +74,7 @@ def conclusions(table: pd.DataFrame) -> list[str]:
     midpoints = ["Midpoints can't be compared: no pair counts at every d."]
     if "relative" not in compared.measures:
         midpoints = ["The images have no labels, so no judge says what midpoints show."]
-    elif len(compared.counts):
+    elif len(compared.pair_counts):
         midpoints = [_relative(table, compared), _both_at_once(table, compared)]
     return [
         _verdict(trends_by_measure(compared), compared.dims),
@@ -88,7 +88,7 @@ def conclusions(table: pd.DataFrame) -> list[str]:
 def at_a_glance(sentences: Sequence[str]) -> str:
     """Of `conclusions`: which d is better and, if there, the trend of the judges' confidence."""
     first, *others = sentences
-    chosen = [first, *(sentence for sentence in others if CONFIDENCE in sentence)]
+    chosen = [first, *(sentence for sentence in others if RELATIVE in sentence)]
     return " ".join(re.split(r"(?<=\.) ", sentence)[0] for sentence in chosen)
 
 
@@ -117,7 +117,7 @@ class Comparison:
         return cls(dims, rows, counted_by_every_model(rows))
 
     @property
-    def counts(self) -> pd.Series:
+    def pair_counts(self) -> pd.Series:
         """Number of pairs of images that count at every d, by replicate."""
         pairs = self.common_pairs.drop_duplicates(["replicate", "pair", "example"])
         return pairs.groupby("replicate").size()
@@ -129,7 +129,7 @@ class Comparison:
         without = [] if table["relative"].notna().any() else ["counted", *OF_EACH_JUDGE]
         return [measure for measure in CRITERIA if measure not in without]
 
-    def values(self, measure: str) -> pd.DataFrame:
+    def means(self, measure: str) -> pd.DataFrame:
         """Mean `measure` by replicate and judge (rows) and d (columns); rows finite at every d."""
         rows = self.every_pair if measure in OF_EVERY_PAIR else self.common_pairs
         rows = rows[rows["control"] == (RECONSTRUCTION if measure == "mse" else INTERPOLATION)]
@@ -142,7 +142,7 @@ class Comparison:
         """Least-squares slope of `measure` over log2 d by replicate and judge."""
         doublings = np.log2(np.array(self.dims, dtype=float))
         centred = doublings - doublings.mean()
-        return self.values(measure) @ (centred / (centred @ centred))
+        return self.means(measure) @ (centred / (centred @ centred))
 
     def trend(self, measure: str) -> Interval:
         """Interval for the mean slope of `measure` over log2 d.
@@ -174,12 +174,12 @@ def trends_by_measure(compared: Comparison) -> pd.DataFrame:
     lines = []
     for (measure, interval), p in zip(intervals.items(), corrected, strict=True):
         better = CRITERIA[measure][0] * interval.estimate
-        speaks_for = "larger d" if better > 0 else "smaller d"
-        average = compared.values(measure).mean()
+        side = "larger d" if better > 0 else "smaller d"
+        average = compared.means(measure).mean()
         lines.append(
             {
                 "measure": MEASURES[measure].replace("\n", " "),
-                "speaks_for": speaks_for if p < LEVEL else "undecided",
+                "speaks_for": side if p < LEVEL else "undecided",
                 f"at d = {least}": average[least],
                 f"at d = {most}": average[most],
                 **interval.columns("a_doubling", "replicates"),
@@ -272,7 +272,7 @@ def _counted(table: pd.DataFrame, compared: Comparison) -> str:
     few = [str(d) for d in _shares(table).index if d not in compared.dims]
     if few:
         sentences.append(f"Fewer than half count at d = {_listed(few)}, which is not compared.")
-    counts = compared.counts
+    counts = compared.pair_counts
     if len(compared.dims) > 1 and len(counts):
         least, most = counts.min(), counts.max()
         number = f"{least} to {most}" if least < most else f"{least}"
@@ -282,7 +282,7 @@ def _counted(table: pd.DataFrame, compared: Comparison) -> str:
 
 def _relative(table: pd.DataFrame, compared: Comparison) -> str:
     """Say how the confidence in midpoints, relative to the end points, changes with d."""
-    claim = direction(compared.trend("relative"), f"the {CONFIDENCE}")
+    claim = direction(compared.trend("relative"), f"the {RELATIVE}")
     by_judge = compared.slopes("relative").groupby("judge").mean()
     judges = f", by judge {by_judge.min():+.3f} to {by_judge.max():+.3f}"
     numbers = _at_both_ends(compared, "relative", 3)
@@ -305,7 +305,7 @@ def _both_at_once(table: pd.DataFrame, compared: Comparison) -> str:
 
 def _at_both_ends(compared: Comparison, measure: str, digits: int) -> str:
     """The means at the least and the largest d, and the trend."""
-    average, trend = compared.values(measure).mean(), compared.trend(measure)
+    average, trend = compared.means(measure).mean(), compared.trend(measure)
     at = [f"{average[d]:.3f} at d = {d}" for d in (compared.dims[0], compared.dims[-1])]
     slope = trend.text(digits, unit=" a doubling", signed=True)
     return f"{', '.join(at)}, {slope}{trend.basis()}"
@@ -318,7 +318,7 @@ def _of_a_blend(table: pd.DataFrame, measure: str) -> str:
 def _left_out(compared: Comparison) -> list[str]:
     """Say how many replicates are left out of the comparison of midpoints; empty if none are."""
     replicates = compared.every_pair["replicate"].nunique()
-    without = replicates - len(compared.counts)
+    without = replicates - len(compared.pair_counts)
     if not without:
         return []
     return [f"Left out: {without} of {replicates} replicates, in which no pair counts at every d."]

@@ -135,12 +135,12 @@ def _new(data: Dataset, seed: int) -> Network:
 def _trained(network: Network, data: Dataset, steps: int, seed: int) -> Network:
     """Train one judge: AdamW under a one-cycle schedule (Smith & Topin 2018)."""
     images, labels = data.train.on("cpu")
-    draw = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     schedule = Schedule({"": 1e-2}, steps, warm_up=0.3)
     optimiser = AdamW(dict(network.named_parameters()), schedule, weight_decay=1e-2)
     for _ in range(steps):
-        chosen = torch.randint(len(images), (BATCH_SIZE,), generator=draw)
-        scores = network(_moved(pixels(images[chosen]), draw))
+        chosen = torch.randint(len(images), (BATCH_SIZE,), generator=generator)
+        scores = network(_shifted(pixels(images[chosen]), generator))
         network.zero_grad()
         functional.cross_entropy(scores, labels[chosen]).backward()
         optimiser.step()
@@ -189,10 +189,10 @@ def _probabilities(network: nn.Module, images: Tensor) -> FloatArray:
     return scores.double().softmax(dim=1).numpy()
 
 
-def _moved(images: Tensor, draw: torch.Generator) -> Tensor:
+def _shifted(images: Tensor, generator: torch.Generator) -> Tensor:
     """Shift `images` (B, C, H, W), all by the same random whole numbers of pixels."""
     most = int(SHIFT * min(images.shape[2:]))
-    down, right = torch.randint(0, 2 * most + 1, (2,), generator=draw).tolist()
+    down, right = torch.randint(0, 2 * most + 1, (2,), generator=generator).tolist()
     padded = functional.pad(images, (most, most, most, most))
     return padded[:, :, down : down + images.shape[2], right : right + images.shape[3]]
 

@@ -19,19 +19,19 @@ from analysis.interpolation.lines import (
     IMAGES_PER_PAIR,
     ImagePairs,
     cells_by_dimension,
+    class_pairs,
     image_pairs,
     interpolate,
-    pairs_of,
     pixel_blend,
 )
 from analysis.interpolation.measures import (
+    code_spread,
     cycle_error,
     distance_from_cross_dissolve,
-    judged,
+    judge_readings,
     path_over_chord,
     seen_by_most,
     smoothness,
-    spread,
 )
 from analysis.results import Results
 from analysis.statistics import mean_interval
@@ -108,7 +108,7 @@ def scorecard(
     if judges is None and results.dataset.classes:
         raise ValueError(f"the images of {results.dataset.name} have labels: give judges")
     reader = Reader(judges, RealImages(results.dataset))
-    chosen = [image_pairs(results, pair, images_per_pair) for pair in pairs_of(results)]
+    chosen = [image_pairs(results, pair, images_per_pair) for pair in class_pairs(results)]
     tables = [
         table.assign(cell="") for images in chosen for table in _without_model(images, reader)
     ]
@@ -162,7 +162,7 @@ def _with_model(
     reader: Reader,
 ) -> list[pd.DataFrame]:
     """Two tables per pair of classes; `test` (N, C, H, W) sets the unit of length of codes."""
-    unit = spread(encode(model, test))
+    unit = code_spread(encode(model, test))
     if isinstance(model.decoder, Decoder):  # a user's own decoder may not support it
         model.decoder.to(memory_format=torch.channels_last)  # 45 µs per image on a CPU, not 70
     return [table for pairs in chosen for table in _of_pairs(model, unit, pairs, reader)]
@@ -246,9 +246,9 @@ def _readings(
     counted = seen_by_most(of_first, pair[0]) & seen_by_most(of_second, pair[1])
     of_ends = {
         name: np.stack(np.split(values, 2, axis=1)).mean(axis=0)
-        for name, values in judged(probabilities, pair).items()
+        for name, values in judge_readings(probabilities, pair).items()
     }
-    of_middle = judged(judges.by_judge(middle), pair)
+    of_middle = judge_readings(judges.by_judge(middle), pair)
     of_middle["relative"] = of_middle["confidence"] / of_ends["confidence"]
     return of_middle, of_ends, torch.from_numpy(counted)
 

@@ -23,10 +23,10 @@ def write(document: Document, results: Results) -> None:
         "on d?",
     )
     every = measure_models(results)
-    plain = correlation.deepest(results.of("autoencoder"))
-    longer = correlation.trained_longer(results)
+    plain = correlation.deepest_rows(results.of("autoencoder"))
+    longer = correlation.longer_rows(results)
     table = every[every["cell"].isin(plain["cell"])].reset_index(drop=True)
-    _, which = correlation.encoded_images(results)
+    _, which = correlation.images_to_encode(results)
     section.conclusions = correlation.conclusions(table)
     section.glance = Glance.of(
         section.conclusions[0], table["total_correlation_per_dimension"], table["latent_dim"]
@@ -37,7 +37,7 @@ def write(document: Document, results: Results) -> None:
         )
     section.cells = sorted(set(table["cell"]))
     document.text(
-        f"{correlation.budget(results)} "
+        f"{correlation.models_sentence(results)} "
         "The number is the Gaussian total correlation per dimension, −½ ln det R / d of the "
         "correlation matrix R: how much all coordinates together repeat one another, linearly; 0 "
         "if nothing is correlated. Effective rank over d measures the opposite: the share of the "
@@ -50,14 +50,14 @@ def write(document: Document, results: Results) -> None:
             "correlation",
             correlation.draw_correlation(table),
             f"Correlation of codes against d, over {which}; {intervals(table)}. "
-            f"{correlation.left_out(table)}",
+            f"{correlation.left_out_sentence(table)}",
         )
         document.figure(
             "information",
             correlation.draw_information(table),
             "Left: −½ ln det R per dimension, the redundancy of Gaussian codes with these "
             f"correlations. Right: the share of the directions that the codes fill; "
-            f"{intervals(table)}. {correlation.left_out(table, INFORMATION)}",
+            f"{intervals(table)}. {correlation.left_out_sentence(table, INFORMATION)}",
         )
     document.figure(
         "correlation_matrices",
@@ -76,13 +76,13 @@ def write(document: Document, results: Results) -> None:
         "correlation_models", table.rename(columns={"cell": "cells"}), "The measures by model"
     )
     by_beta = betas.redundancy_by_beta(results, every)
-    write_betas(document, "correlation_betas", by_beta, betas.REDUNDANCY)
+    write_betas(document, "correlation_betas", by_beta, betas.CODE_MEASURES)
 
 
 def measure_models(results: Results) -> pd.DataFrame:
     """Return the measures of every model of the section; they are cached."""
-    plain = correlation.deepest(results.of("autoencoder"))
-    rows = pd.concat([plain, correlation.trained_longer(results), betas.models(results)])
+    plain = correlation.deepest_rows(results.of("autoencoder"))
+    rows = pd.concat([plain, correlation.longer_rows(results), betas.rows_by_beta(results)])
     return correlation.measures(results, rows.drop_duplicates(["cell", "replicate"]))
 
 
@@ -98,7 +98,7 @@ def write_betas(
         document.text(sentence)
     document.figure_with_table(
         name,
-        betas.draw(table, measures),
+        betas.draw_by_beta(table, measures),
         "Against β, the weight of the divergence of codes from the standard normal distribution; "
         f"β = 0 is the autoencoder of section 1; {intervals(table)}.",
         found,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from analysis import betas, interpolation
-from analysis.correlation import budget, epochs_of, trained_longer
+from analysis.correlation import epochs_of, longer_rows, models_sentence
 from analysis.document import Document, Glance
 from analysis.interpolation import explorer
 from analysis.interpolation.judge import Judges, judges_of
@@ -24,7 +24,7 @@ def write(document: Document, results: Results) -> None:
         "d better?",
     )
     judges, every = measure_models(results)
-    longer = trained_longer(results)
+    longer = longer_rows(results)
     shown = [*interpolation.cells_by_dimension(results).values(), ""]  # "": without a model
     scorecard = every[every["cell"].isin(shown)].reset_index(drop=True)
     section.conclusions = interpolation.conclusions(scorecard)
@@ -37,7 +37,7 @@ def write(document: Document, results: Results) -> None:
             scorecard, every[every["cell"].isin(longer["cell"])], epochs_of(longer)
         )
     section.cells = sorted(set(scorecard["cell"]) - {""})
-    for pair in interpolation.pairs_of(results):
+    for pair in interpolation.class_pairs(results):
         strips = interpolation.strips(results, pair)
         first, second = strips.names
         document.figure(
@@ -49,13 +49,13 @@ def write(document: Document, results: Results) -> None:
         )
     _scorecard(document, results, judges, scorecard)
     by_beta = betas.midpoints_by_beta(results, every)
-    write_betas(document, "interpolation_betas", by_beta, betas.BETWEEN)
+    write_betas(document, "interpolation_betas", by_beta, betas.MIDPOINT_MEASURES)
     if judges is None:
         return
     document.heading("Explore")
     content = explorer.content(results, judges, scorecard)
     document.explorer(content)
-    readings = explorer.readings(content["data"], explorer.shown(results))
+    readings = explorer.readings(content["data"], explorer.explorer_cells(results))
     document.download("interpolation_explorer", readings, "All the readings")
 
 
@@ -63,7 +63,7 @@ def measure_models(results: Results) -> tuple[Judges | None, pd.DataFrame]:
     """Return the judges, and the scorecard of every model of the section; both are cached."""
     judges = judges_of(results.dataset) if results.classes else None
     cells = {cell: d for d, cell in interpolation.cells_by_dimension(results).items()}
-    for rows in (trained_longer(results), betas.models(results)):
+    for rows in (longer_rows(results), betas.rows_by_beta(results)):
         if len(rows):
             cells |= dict(zip(rows["cell"], rows["latent_dim"], strict=True))
     return judges, interpolation.scorecard(results, judges, cells)
@@ -85,7 +85,7 @@ def _scorecard(
             "is cross-dissolve, which averaging pixels gives without any model."
         )
     document.text(
-        f"{budget(results)} {judged} Unevenness "
+        f"{models_sentence(results)} {judged} Unevenness "
         "is ACAI's smoothness score (Berthelot et al. 2018): the longest step from one nearest "
         "real image to the next, divided by the distance from the first to the last, minus 1/10. "
         "Here a step is a distance of pixels; in ACAI it is an angle between drawn strokes."

@@ -166,14 +166,14 @@ def test_bars_stay_within_possible_values():
 
 
 def test_training_images_replace_too_few_test_images(small_results):
-    images, which = correlation.encoded_images(small_results)
+    images, which = correlation.images_to_encode(small_results)
     assert which == "3,600 training images (there are 1,000 test images)"
     assert len(images) == 3600
     data = small_results.dataset
     more = dataclasses.replace(data, test=data.train)
     results = dataclasses.replace(small_results)
     results.__dict__["dataset"] = more
-    assert correlation.encoded_images(results)[1] == "3,600 test images"
+    assert correlation.images_to_encode(results)[1] == "3,600 test images"
 
 
 def test_nonfinite_models_are_left_out_and_counted():

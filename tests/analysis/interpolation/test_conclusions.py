@@ -233,7 +233,7 @@ def test_d_with_few_counted_pairs_is_not_compared() -> None:
     table.loc[table["latent_dim"] == 2, "relative"] = 9.0
     compared = Comparison.of(table)
     assert compared.dims == [4, 8, 16]
-    assert set(compared.counts) == {7}
+    assert set(compared.pair_counts) == {7}
     said = conclusions(table)[1]
     assert "20 % at d = 2, 70 % at d = 4, 90 % at d = 8 and 100 % at d = 16" in said
     assert "Fewer than half count at d = 2, which is not compared." in said
