@@ -36,8 +36,8 @@ def linear(weight):
 
 
 def test_model_is_measured_once(measure):
-    first = cache.measured("pairs", linear(2.0), [1, "x"], measure)
-    again = cache.measured("pairs", linear(2.0), [1, "x"], measure)
+    first = cache.model_table("pairs", linear(2.0), [1, "x"], measure)
+    again = cache.model_table("pairs", linear(2.0), [1, "x"], measure)
     assert measure.calls == 1
     pd.testing.assert_frame_equal(first, again, check_exact=True)
     assert first["weight"][0] == 2.0
@@ -49,37 +49,37 @@ def test_model_is_measured_once(measure):
     ids=["another measure", "other weights", "other inputs"],
 )
 def test_other_inputs_are_measured_anew(name, weight, inputs, measure):
-    cache.measured("pairs", linear(2.0), [1], measure)
-    assert cache.measured(name, linear(weight), inputs, measure)["weight"][0] == weight
+    cache.model_table("pairs", linear(2.0), [1], measure)
+    assert cache.model_table(name, linear(weight), inputs, measure)["weight"][0] == weight
     assert measure.calls == 2
 
 
 def test_other_code_measures_anew(measure, monkeypatch):
-    cache.measured("pairs", linear(2.0), [1], measure)
+    cache.model_table("pairs", linear(2.0), [1], measure)
     monkeypatch.setattr(cache, "CODE", ["other sources"])
-    cache.measured("pairs", linear(2.0), [1], measure)
+    cache.model_table("pairs", linear(2.0), [1], measure)
     assert measure.calls == 2
 
 
 @pytest.mark.parametrize("at", [0, 10, 64, 65, 70, 200, 400, -1])
 def test_damaged_measures_are_replaced(at, cache_folder, measure):
-    cache.measured("pairs", linear(2.0), [1], measure)
+    cache.model_table("pairs", linear(2.0), [1], measure)
     (path,) = cache_folder.iterdir()
     whole = bytearray(path.read_bytes())
     for damaged in (whole[:at], whole[:at] + bytes([whole[at] ^ 1]) + whole[at:][1:]):
         path.write_bytes(damaged)
-        assert cache.measured("pairs", linear(2.0), [1], measure)["weight"][0] == 2.0
+        assert cache.model_table("pairs", linear(2.0), [1], measure)["weight"][0] == 2.0
         assert path.read_bytes() == whole
     assert measure.calls == 3
 
 
 def test_weights_of_any_type_are_told_apart():
     model = torch.nn.Linear(2, 2).to(torch.bfloat16)
-    before = cache.digest(model)
-    assert before == cache.digest(model) != cache.digest(model.to(torch.float32))
+    before = cache.weights_hash(model)
+    assert before == cache.weights_hash(model) != cache.weights_hash(model.to(torch.float32))
     with torch.no_grad():
         model.bias[0] += 1
-    assert cache.digest(model) != before
+    assert cache.weights_hash(model) != before
 
 
 def unusable_folders(folder):
@@ -92,16 +92,16 @@ def test_without_a_cache_all_is_measured(tmp_path, measure, monkeypatch):
     for calls, where in enumerate(unusable_folders(tmp_path)):
         monkeypatch.setenv("STUDY_CACHE_DIR", where)
         for _ in range(2):
-            cache.measured("pairs", linear(2.0), [1], measure)
+            cache.model_table("pairs", linear(2.0), [1], measure)
         cache.tidy()
         assert measure.calls == 2 * (calls + 1) and not cache.is_usable()
 
 
 def test_least_recently_used_value_goes_first(cache_folder, monkeypatch):
-    monkeypatch.setattr(cache, "MOST_BYTES", 160)  # two values of 10 bytes and their hashes
+    monkeypatch.setattr(cache, "MAX_BYTES", 160)  # two values of 10 bytes and their hashes
     keys = [cache.key("pairs-0123456789abcdef", name) for name in ("new", "old", "oldest")]
     for age, key in enumerate(keys):
-        cache.keep(key, b"0123456789")
+        cache.write(key, b"0123456789")
         os.utime(cache_folder / key, (1e9 - age, 1e9 - age))
     killed = cache_folder / f"{cache.key('judges', 0)}.4711"  # its writer was killed
     killed.write_bytes(b"01234")
@@ -135,10 +135,10 @@ def test_judges_are_trained_once(small_results, cache_folder, monkeypatch):
     judge._JUDGES.clear()  # as another process begins
     again = judge.judges_of(data)
     assert len(trained) == judge.JUDGES and again is not first
-    assert again.digest == first.digest and again.accuracies == first.accuracies
+    assert again.weights_hash == first.weights_hash and again.accuracies == first.accuracies
     assert not any(network.training for network in again.networks)
     for damage in (b"", b"{}", only_file(cache_folder).read_bytes()[:-4] + b"0000"):
         judge._JUDGES.clear()
         only_file(cache_folder).write_bytes(damage)
-        assert judge.judges_of(data).digest == first.digest
+        assert judge.judges_of(data).weights_hash == first.weights_hash
     assert len(trained) == 4 * judge.JUDGES

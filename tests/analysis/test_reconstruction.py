@@ -227,7 +227,7 @@ def test_order_reversed_by_a_larger_budget_is_stated():
     said = " ".join(reconstruction.conclusions(grid, PCA_LINE, every))
     assert "It depends on d after 4 epochs: 3 layers have the smaller mean error at d = 2" in said
     assert "Trained for 16 epochs instead, 3 layers change the error of 2 by -" in said
-    assert "(n = 3): the order turns round at d = 8." in said
+    assert "(n = 3): the order is reversed at d = 8." in said
     assert "batch 64 instead of 32, as many epochs: +10." in said
     assert "batch 64 instead of 32, as many updates: -" in said
     assert "Fewer and more weights at the same depth (3 layers, d = 8, 4 epochs" in said
@@ -236,7 +236,7 @@ def test_order_reversed_by_a_larger_budget_is_stated():
     holding.loc[holding["epochs"] == 99, "test_mse"] = 0.1 * np.exp(
         0.01 * holding["replicate"] - 0.2 * (holding["depth"] == 3) * (holding["latent_dim"] == 2)
     )
-    assert "no decided order turns round" in " ".join(
+    assert "no decided order is reversed" in " ".join(
         reconstruction.conclusions(grid, PCA_LINE, holding)
     )
 

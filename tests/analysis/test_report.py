@@ -193,7 +193,7 @@ def test_numbers_match_those_recomputed_from_the_store(reported):
         values.append(np.abs(r[~np.eye(len(r), dtype=bool)]).mean())
     assert line["mean"] == pytest.approx(np.mean(values), rel=1e-4)
     assert redundancy.noise_floor(len(training)) < 0.015
-    assert len(correlation.encoded_images(results)[0]) == len(training) == 3600
+    assert len(correlation.images_to_encode(results)[0]) == len(training) == 3600
 
 
 def test_missing_cells_are_named_and_not_counted(report_copy, remove_cell):

@@ -215,7 +215,7 @@ def kept_section(**fields):
 )  # fmt: skip
 def test_damaged_section_is_not_read(content, tmp_path, monkeypatch):
     monkeypatch.setenv("STUDY_CACHE_DIR", str(tmp_path))
-    assert cache.keep("one", json.dumps(content).encode())
+    assert cache.write("one", json.dumps(content).encode())
     assert kept.read("one") is None
 
 

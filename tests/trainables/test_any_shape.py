@@ -73,7 +73,7 @@ def test_judges_and_principal_components_take_any_shape(shape):
     data = noise_dataset(*shape)
     judges: Judges = train_judges(data, count=2, steps=2)
     images = data.test.on("cpu")[0]
-    assert judges.each(images).shape == (2, len(images), len(data.classes))
+    assert judges.by_judge(images).shape == (2, len(images), len(data.classes))
     errors = pca_errors(data, [1, 2, 8])["pca_mse"]
     assert errors.is_monotonic_decreasing and errors.iloc[-1] > 0
 

@@ -281,7 +281,7 @@ def test_many_dimensions_are_thinned_out_evenly(small_results, judges, table, mo
     monkeypatch.setattr(explorer, "MOST_DIMENSIONS", 3)
     cells = {d: f"cell of {d}" for d in range(3, 13)}
     monkeypatch.setattr(explorer, "cells_by_dimension", lambda results: cells)
-    assert explorer.shown(small_results) == {d: cells[d] for d in (3, 7, 12)}
+    assert explorer.explorer_cells(small_results) == {d: cells[d] for d in (3, 7, 12)}
 
     monkeypatch.setattr(explorer, "cells_by_dimension", cells_by_dimension)
     monkeypatch.setattr(explorer, "MOST_DIMENSIONS", 1)

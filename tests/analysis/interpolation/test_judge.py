@@ -56,11 +56,11 @@ def test_judges_differ_and_predict_their_mean(
 ) -> None:
     judges = train_judges(small_results.dataset, count=3, steps=5)
     pictures = torch.rand(4, 1, 28, 28)
-    each = judges.each(pictures)
-    assert each.shape == (3, 4, 10)
-    assert each.sum(axis=2) == pytest.approx(np.ones((3, 4)))
-    assert np.abs(each[0] - each[1]).max() > 1e-3
-    assert judges(pictures) == pytest.approx(each.mean(axis=0))
+    by_judge = judges.by_judge(pictures)
+    assert by_judge.shape == (3, 4, 10)
+    assert by_judge.sum(axis=2) == pytest.approx(np.ones((3, 4)))
+    assert np.abs(by_judge[0] - by_judge[1]).max() > 1e-3
+    assert judges(pictures) == pytest.approx(by_judge.mean(axis=0))
 
 
 def test_ordered_images_are_sampled_from_every_class() -> None:
