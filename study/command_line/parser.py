@@ -119,7 +119,7 @@ def _add_search(command: argparse.ArgumentParser) -> None:
         for name, space in SPACES.items()
     ]
     command.add_argument(
-        "name", type=types.one_of(list(SPACES), "experiment with a search space"),
+        "name", type=types.one_of(list(SPACES), "an experiment with a search space"),
         help="; ".join(spaces))
     group = command.add_argument_group("budget (--trials, --minutes or both) and objectives")
     add = group.add_argument
@@ -127,7 +127,7 @@ def _add_search(command: argparse.ArgumentParser) -> None:
         help="trials in total, including those of earlier commands")
     add("--minutes", type=types.positive, metavar="M",
         help="minutes in total, including those of earlier commands; running trials are finished")
-    add("--against", type=types.one_of(["parameters", "seconds"], "cost"), nargs="+",
+    add("--against", type=types.one_of(["parameters", "seconds"], "a cost"), nargs="+",
         metavar="COST",
         help="further objectives besides the error: parameters, seconds or both; the search is "
         "then for the Pareto front, not for the least error")
@@ -137,7 +137,7 @@ def _add_search(command: argparse.ArgumentParser) -> None:
         help="replicates of the best and of the starting recipe, trained on fresh seeds to score "
         "them without selection bias (default 5)")
     add("--storage", metavar="URL",
-        help="SQLAlchemy URL of the trials' database, which optuna-dashboard can show (default: "
+        help="database of the trials (a URL of SQLAlchemy's), for optuna-dashboard (default: "
         "sqlite:///RESULTS/search/optuna.db)")
     add("--save", type=types.preset_file, metavar="FILE.toml",
         help="preset file to write the best recipe to (default: RESULTS/search/best-NAME.toml)")
@@ -264,7 +264,7 @@ def _add_places(command: argparse.ArgumentParser) -> None:
         "experiment's largest block needs, measured at the start; none without GPUs")
     add("--no-report", dest="report", action="store_false",
         help="write no report, neither during the study nor at the end")
-    add("--log", type=types.one_of(["auto", "tensorboard", "none"], "kind of log"), default="auto",
-        metavar="KIND",
+    add("--log", type=types.one_of(["auto", "tensorboard", "none"], "a kind of log"),
+        default="auto", metavar="KIND",
         help="tensorboard: write curves of every trial to RESULTS/tune; none: write none, which "
         "halves the driver's work; auto (default): tensorboard for up to 500 blocks")

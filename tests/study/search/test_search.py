@@ -96,7 +96,7 @@ def test_options_out_of_bounds_are_refused_in_one_line(options, said, capsys):
 def test_a_study_of_several_experiments_is_not_searched(capsys):
     with pytest.raises(SystemExit):
         main(["search", "assignment", "--trials", "3"])
-    assert "'assignment' is not a experiment with a search space" in capsys.readouterr().err
+    assert "'assignment' is not an experiment with a search space" in capsys.readouterr().err
 
 
 def test_help_explains_the_search_and_its_resumption(capsys):
@@ -104,7 +104,7 @@ def test_help_explains_the_search_and_its_resumption(capsys):
         main(["search", "--help"])
     shown = " ".join(capsys.readouterr().out.split())
     for words in ("learning_rate", "encoder_learning_rate", "--trials", "--minutes", "--against",
-                  "--storage", "optuna-dashboard", "The same command goes on", "fresh seeds",
+                  "--storage", "optuna-dashboard", "The same command continues", "fresh seeds",
                   "--batch-sizes"):  # fmt: skip
         assert words in shown
 
