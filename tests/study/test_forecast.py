@@ -155,9 +155,9 @@ def test_the_range_widens_with_what_is_unknown():
     cells = autoencoders(range(2, 12))
     for cell in cells:
         rates.observe(cell, 2, 10.0)
-    usual = rates.spread([(cells[2], 2, 10.0)])
+    usual = rates.log_sd([(cells[2], 2, 10.0)])
     for other, factor in (({"width": 64}, 1.5), ({"objective": "variational"}, 2.0)):
-        assert rates.spread([(*autoencoders([4], **other), 2, 10.0)]) > factor * usual
+        assert rates.log_sd([(*autoencoders([4], **other), 2, 10.0)]) > factor * usual
 
 
 # --- recorded runs ---------------------------------------------------------------------------
