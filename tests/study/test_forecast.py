@@ -14,7 +14,7 @@ import pytest
 import study.estimate
 from study.__main__ import main
 from study.errors import BadInput
-from study.estimate import MOST_MEASURED, Machine, cost, machine_of
+from study.estimate import MAX_MEASURED_CELLS, Machine, cost, machine_of
 from study.experiments import AUTOENCODER, EXPERIMENTS, FEWSHOT
 from study.forecast import START_SECONDS, TRIAL_COST, Forecast, forecast, makespan
 from study.grid import Cell, override, plan
@@ -24,7 +24,7 @@ from study.resources import Resources
 from study.store import Block, Store
 from trainables.contract import Outcome
 
-MEASURED = study.estimate.measured
+MEASURED = study.estimate.measure_unknown
 RECORDED = sorted((Path(__file__).parent / "recorded").glob("*.json"))
 BUSY = [path for path in RECORDED if path.stem.startswith("busy")]
 """Real runs, by the clock, on a machine whose load went from 4 to 22 while they ran."""
@@ -288,7 +288,7 @@ def test_all_done_is_nothing_to_compute(plan_of, tmp_path, digits):
 
 @pytest.mark.slow
 def test_plan_measures_steps_if_nothing_is_done(plan_of, monkeypatch, tmp_path):
-    monkeypatch.setattr("study.estimate.measured", MEASURED)
+    monkeypatch.setattr("study.estimate.measure_unknown", MEASURED)
     said = plan_of()
     assert re.search("from a few steps of (1 cell|2 cells) on this machine", said)
     assert not (tmp_path / "results").exists()
@@ -296,8 +296,10 @@ def test_plan_measures_steps_if_nothing_is_done(plan_of, monkeypatch, tmp_path):
 
 def test_the_largest_plans_are_measured_only_when_asked(plan_of, monkeypatch):
     asked = []
-    monkeypatch.setattr("study.estimate.measured", lambda *others: asked.append(others) or "")
-    dims = range(1, 2 + MOST_MEASURED // 200)
+    monkeypatch.setattr(
+        "study.estimate.measure_unknown", lambda *others: asked.append(others) or ""
+    )
+    dims = range(1, 2 + MAX_MEASURED_CELLS // 200)
     options = ("--latent-dims", *dims, "--batch-sizes", *range(1, 201))
     assert "--price-per-hour measures some" in plan_of(*options)
     assert not asked
