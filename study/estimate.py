@@ -19,8 +19,8 @@ from study.words import counted
 if TYPE_CHECKING:
     from study.run import Study
 
-MOST_MEASURED = 10_000
-"""Largest number of cells for which a plan measures block times without being asked."""
+MAX_MEASURED_CELLS = 10_000
+"""Largest number of cells for which a plan measures block times without `--price-per-hour`."""
 
 
 @dataclass(frozen=True)
@@ -30,17 +30,17 @@ class Machine:
     workers: int
     """Trials that run at once."""
     nodes: int
-    """Machines that are paid for."""
-    words: str
-    """Its description: `2 cores`."""
+    """Number of machines, each at the price per hour."""
+    description: str
+    """`2 cores`, for messages."""
 
 
 def machine_of(resources: Resources, configuration: Path | None) -> Machine | None:
     """The machine or cluster of `resources`; None if its nodes are unknown. Raises `BadInput`."""
-    each = resources.cpus_per_trial
+    cpus_per_trial = resources.cpus_per_trial
     if configuration is None and resources.address == "local":
-        there = resources.cpus or cores()
-        return Machine(max(1, int(there / each)), 1, counted(there, "core"))
+        usable = resources.cpus or cores()
+        return Machine(max(1, int(usable / cpus_per_trial)), 1, counted(usable, "core"))
     import yaml  # not needed by a plan for this machine
 
     from study.cluster.autoscaling import CONFIGURATION, nodes_at_most
@@ -51,13 +51,13 @@ def machine_of(resources: Resources, configuration: Path | None) -> Machine | No
     try:
         nodes = nodes_at_most(path)
         cpus = [node.get("CPU", 0.0) for node in nodes]
-        if max(cpus, default=0.0) < each:
-            raise ValueError(f"no worker node has {each:g} CPUs among its resources")
+        if max(cpus, default=0.0) < cpus_per_trial:
+            raise ValueError(f"no worker node has {cpus_per_trial:g} CPUs among its resources")
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise BadInput("--cluster", path, str(error)) from error
-    workers = sum(int(there / each) for there in cpus)  # a trial can't span two
-    words = f"{counted(len(nodes), 'worker node')} of {sum(cpus):g} cores in all"
-    return Machine(workers, len(nodes), words)
+    workers = sum(int(count / cpus_per_trial) for count in cpus)  # a trial can't span two nodes
+    description = f"{counted(len(nodes), 'worker node')} of {sum(cpus):g} cores in total"
+    return Machine(workers, len(nodes), description)
 
 
 def print_estimate(
@@ -68,52 +68,54 @@ def print_estimate(
     price: float | None,
 ) -> None:
     """Print how long the missing blocks take, and their cost if `price` (per hour) is given."""
-    tell = study.console.print
+    console = study.console
     machine = machine_of(study.resources, configuration)
     if machine is None:
-        tell(f"how long: unknown without the nodes of {study.resources.address}; give --cluster")
+        console.print(
+            f"how long: unknown, as the nodes of {study.resources.address} are; give --cluster"
+        )
         return
     rates = Rates(len(study.data.train))
     cells = distinct(groups)
     learn(rates, study.store, cells, finished)
-    seen = any(rates.knows(group[0]) for group in groups if group)
-    if not (seen or price or len(cells) <= MOST_MEASURED):
-        tell("how long: unknown, as no block is finished; --price-per-hour measures some")
+    known = any(rates.knows(group[0]) for group in groups if group)
+    if not (known or price or len(cells) <= MAX_MEASURED_CELLS):
+        console.print("how long: unknown, as no block is finished; --price-per-hour measures some")
         return
     tasks = missing_tasks(cells, finished, study.store.begun())
     if not tasks:
-        tell("nothing to compute: every replicate is there")
+        console.print("nothing to compute: every replicate is there")
         return
     source = "from finished blocks"
     if unknown := [task for task in tasks if not rates.knows(task.cell)]:
-        source = measured(rates, unknown, study, machine)
-    found = forecast(tasks, machine.workers, rates)
-    if found is None:
-        tell("how long: unknown, as some blocks resemble none that is finished or measured")
+        source = measure_unknown(rates, unknown, study, machine)
+    estimate = forecast(tasks, machine.workers, rates)
+    if estimate is None:
+        console.print("how long: unknown, as some blocks resemble no finished or measured one")
         return
-    found = found.plus(START_SECONDS)
-    tell(f"{found} on {machine.words}, then the report; {source}, 80 % range")
+    estimate = estimate.plus(START_SECONDS)
+    console.print(f"{estimate} on {machine.description}, then the report; {source}, 80 % range")
     if price:
-        tell(cost(found, price, machine))
+        console.print(cost(estimate, price, machine))
 
 
-def measured(rates: Rates, tasks: Sequence[Task], study: Study, machine: Machine) -> str:
-    """Measure some of `tasks` for `rates`; return a phrase that names the source."""
+def measure_unknown(rates: Rates, tasks: Sequence[Task], study: Study, machine: Machine) -> str:
+    """Fit `rates` to short runs of some of `tasks`; return a phrase that names this source."""
     from study.packing.seconds import measure
 
     study.console.print("measuring a few steps …")
     resources = study.resources
-    here = int((resources.cpus or cores()) / resources.cpus_per_trial)
-    at_once = max(1, min(machine.workers, here))
-    count = measure(rates, tasks, study.data, at_once, resources.threads)
+    local_workers = int((resources.cpus or cores()) / resources.cpus_per_trial)
+    workers = max(1, min(machine.workers, local_workers))
+    count = measure(rates, tasks, study.data, workers, resources.threads)
     return f"from a few steps of {counted(count, 'cell')} on this machine"
 
 
-def cost(found: Forecast, price: float, machine: Machine) -> str:
+def cost(estimate: Forecast, price: float, machine: Machine) -> str:
     """`cost: about 0.42 (0.3 to 0.63) at 1.2 an hour of this machine`."""
     middle, low, high = (
         f"{price * machine.nodes * seconds / 3600:.2g}"
-        for seconds in (found.seconds, found.low, found.high)
+        for seconds in (estimate.seconds, estimate.low, estimate.high)
     )
-    what = "this machine" if machine.nodes == 1 else f"each of {machine.nodes} nodes"
-    return f"cost: about {middle} ({low} to {high}) at {price:g} an hour of {what}"
+    machines = "this machine" if machine.nodes == 1 else f"each of {machine.nodes} nodes"
+    return f"cost: about {middle} ({low} to {high}) at {price:g} an hour of {machines}"

@@ -1,4 +1,4 @@
-"""Seconds until a study is done, by simulating its queue with expected seconds."""
+"""Forecast of the seconds until a study is done: its queue is simulated with expected seconds."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ MAX_SIMULATED_TASKS = 2000
 """Largest number of tasks that are simulated. For more, the total of a random sample of this size
 is scaled up: the order of tasks then matters less than 1 %."""
 
-MOST_READ = 300
-"""Largest number of finished blocks whose seconds are read, chosen at random."""
+MAX_BLOCKS_READ = 300
+"""Largest number of finished blocks whose seconds are read; of more, a random sample."""
 
-UNKNOWN = 1.0
-"""Standard deviation of log seconds above which there is no forecast: a range of 1 to 13."""
+MAX_LOG_SD = 1.0
+"""Largest standard deviation of log seconds with a forecast: its 80 % range is 1 to 13."""
 
 NORMAL_80 = 1.2816
 """Standard deviations on either side of the mean that hold 80 % of a normal distribution."""
@@ -49,10 +49,10 @@ class Forecast:
 
     def __str__(self) -> str:
         """`about 6 min (4 to 9)`, or if the units differ, `about 1 min (40 s to 2 min)`."""
-        words = [duration(s, rough=True) for s in (self.seconds, self.low, self.high)]
-        if len({word.rpartition(" ")[2] for word in words}) == 1:
-            words[1:] = [word.partition(" ")[0] for word in words[1:]]
-        return f"about {words[0]} ({words[1]} to {words[2]})"
+        times = [duration(s, rough=True) for s in (self.seconds, self.low, self.high)]
+        if len({time.rpartition(" ")[2] for time in times}) == 1:
+            times[1:] = [time.partition(" ")[0] for time in times[1:]]
+        return f"about {times[0]} ({times[1]} to {times[2]})"
 
 
 def forecast(
@@ -62,7 +62,7 @@ def forecast(
     elapsed: Mapping[Task, float] = {},
     gpus: float = 0.0,
 ) -> Forecast | None:
-    """Seconds until `tasks` are done; None if too little is known of the rates.
+    """Forecast of the seconds until `tasks` are done; None if the rates are too uncertain.
 
     `elapsed`: seconds since each running task's trial began. `gpus`: number of GPUs.
     """
@@ -87,10 +87,10 @@ def forecast(
     if gpus:
         on_gpus = sum(task.gpus * remaining[task] for task in chosen)
         middle = max(middle, scale * on_gpus / gpus)
-    spread = rates.spread((t.cell, len(t.replicates), s) for t, s in remaining.items())
-    if spread > UNKNOWN:
+    log_sd = rates.log_sd((t.cell, len(t.replicates), s) for t, s in remaining.items())
+    if log_sd > MAX_LOG_SD:
         return None
-    factor = math.exp(NORMAL_80 * spread)
+    factor = math.exp(NORMAL_80 * log_sd)
     return Forecast(middle, middle / factor, middle * factor)
 
 
@@ -98,11 +98,11 @@ def remaining_seconds(
     seconds: Mapping[Task, float], elapsed: Mapping[Task, float]
 ) -> dict[Task, float]:
     """Remaining seconds of each task. A trial's tasks have the same fraction left, at least 5 %."""
-    of_trial: dict[int, float] = {}
+    trial_seconds: dict[int, float] = {}
     for task in elapsed.keys() & seconds.keys():
-        of_trial[task.trial] = of_trial.get(task.trial, 0.0) + seconds[task]
+        trial_seconds[task.trial] = trial_seconds.get(task.trial, 0.0) + seconds[task]
     return {
-        task: expected * max(0.05, 1 - elapsed[task] / of_trial[task.trial])
+        task: expected * max(0.05, 1 - elapsed[task] / trial_seconds[task.trial])
         if task in elapsed
         else expected
         for task, expected in seconds.items()
@@ -118,23 +118,24 @@ def makespan(
 ) -> float:
     """Seconds until tasks with these expected `seconds` are done, by simulating their queue."""
     expected: dict[Task, float] = {}
-    each: dict[Cell, float] = {}
-    for task, its in seconds.items():
+    per_replicate: dict[Cell, float] = {}
+    for task, task_seconds in seconds.items():
         copy = Task(task.cell, task.replicates, task.gpus, resumable=task.resumable)
         copy.losses = int(task in running)  # so the queue takes it first, in a trial of its own
-        expected[copy] = its
+        expected[copy] = task_seconds
         if task not in running:
-            each[task.cell] = its / len(task.replicates)
+            per_replicate[task.cell] = task_seconds / len(task.replicates)
     queue = Queue(list(expected), rates=rates, gpus=gpus)
 
-    def lasts(task: Task) -> float:
-        return expected[task] if task.losses else each[task.cell] * len(task.replicates)
+    def duration_of(task: Task) -> float:
+        # The queue may have divided the task.
+        return expected[task] if task.losses else per_replicate[task.cell] * len(task.replicates)
 
     busy: list[tuple[float, int, list[Task]]] = []
     now, order = 0.0, count()
     while True:
         while len(busy) < workers and (batch := queue.take(workers)):
-            end = now + TRIAL_COST + sum(map(lasts, batch))
+            end = now + TRIAL_COST + sum(map(duration_of, batch))
             heapq.heappush(busy, (end, next(order), batch))
         if not busy:
             return now
@@ -146,12 +147,12 @@ def makespan(
 def learn(
     rates: Rates, store: Store, cells: Sequence[Cell], finished: Mapping[str, Sequence[range]]
 ) -> None:
-    """Train `rates` on finished blocks of these cells, the oldest first."""
-    blocks = [(cell, found) for cell in cells for found in finished.get(cell.id, ())]
-    if len(blocks) > MOST_READ:
-        blocks = random.Random(0).sample(blocks, MOST_READ)
-    made = store.provenance_of(Block(cell.id, found) for cell, found in blocks)
-    every = zip(blocks, made, strict=True)
-    for (cell, found), facts in sorted(every, key=lambda each: each[1].get("started", 0.0)):
-        if "seconds" in facts:
-            rates.observe(cell, len(found), facts["seconds"], earlier=True)
+    """Fit `rates` to finished blocks of these cells, the oldest first."""
+    blocks = [(cell, block) for cell in cells for block in finished.get(cell.id, ())]
+    if len(blocks) > MAX_BLOCKS_READ:
+        blocks = random.Random(0).sample(blocks, MAX_BLOCKS_READ)
+    provenance = store.provenance_of(Block(cell.id, replicates) for cell, replicates in blocks)
+    records = zip(blocks, provenance, strict=True)
+    for (cell, replicates), record in sorted(records, key=lambda r: r[1].get("started", 0.0)):
+        if "seconds" in record:
+            rates.observe(cell, len(replicates), record["seconds"], earlier=True)

@@ -43,8 +43,8 @@ class Cell:
         return self.parent.id if self.parent else None
 
     @property
-    def words(self) -> tuple[str, ...]:
-        """Its values on the axes that are words, such as that of `freeze`."""
+    def categories(self) -> tuple[str, ...]:
+        """Its categorical values on the axes, such as that of `freeze`."""
         values = (self.config[axis] for axis in self.experiment.axes)
         return tuple(value for value in values if isinstance(value, str))
 

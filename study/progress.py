@@ -1,4 +1,4 @@
-"""The progress of a study on the screen: counts, the best so far, the time left."""
+"""The progress of a study on the screen: counts, best values, time left."""
 
 from __future__ import annotations
 
@@ -20,10 +20,12 @@ FORECASTS = 50
 A forecast visits all remaining tasks, so each is visited about `FORECASTS` times on average.
 """
 
+STATE_INTERVAL = 5.0
+"""Minimum seconds between two states of running trials."""
 
-BETWEEN_STATES, QUIET = 5.0, 60.0
-"""Seconds. Between events, the state is shown at most once per `BETWEEN_STATES`. After `QUIET`
-without a line, a file gets one on a running trial. A forecast is repeated after `QUIET`."""
+QUIET_SECONDS = 60.0
+"""Seconds without a line after which a file gets one on a running trial. A forecast is repeated
+after as many seconds."""
 
 
 class StudyProgress(Listener):
@@ -36,7 +38,7 @@ class StudyProgress(Listener):
         workers: int,
         tell: Callable[[str], object] = lambda state: None,
     ) -> None:
-        """`workers` trials run at once. `tell` is given each state."""
+        """`workers` trials run at once. `tell` is called with each state."""
         self.tell = tell
         self.console = console
         self.queue = queue
@@ -71,12 +73,12 @@ class StudyProgress(Listener):
             self._show()
 
     def reported(self, task: Task, result: Mapping[str, Any]) -> None:
-        """Show the state, at most once per `BETWEEN_STATES` seconds."""
+        """Show the state, at most once per `STATE_INTERVAL`."""
         now = self.clock()
-        if now - self._shown >= BETWEEN_STATES:
-            if self.live is None and now - self._printed >= QUIET:
+        if now - self._shown >= STATE_INTERVAL:
+            if self.live is None and now - self._printed >= QUIET_SECONDS:
                 epoch = f"epoch {result['epoch']}" if "epoch" in result else "running"
-                self._show(task, f"{epoch}  {words(task)}")
+                self._show(task, f"{epoch}  {describe_task(task)}")
             else:
                 self._show()
 
@@ -90,15 +92,15 @@ class StudyProgress(Listener):
             sign = 1 if experiment.best == "min" else -1
             known = self.best.get(experiment.name)
             if known is None or sign * value < sign * known[0]:
-                self.best[experiment.name] = (value, words(task))
-        self._show(task, f"done    {words(task)}{text}")
+                self.best[experiment.name] = (value, describe_task(task))
+        self._show(task, f"done    {describe_task(task)}{text}")
 
     def failed(self, task: Task, error: str) -> None:
         """Count a block that failed for good; its reason is printed at the end."""
         self.ended += 1
         self.failures += 1
         self.started_at.pop(task, None)
-        self._show(task, f"FAILED  {words(task)}")
+        self._show(task, f"FAILED  {describe_task(task)}")
 
     def say(self, text: str) -> None:
         self.console.print(text)
@@ -120,10 +122,10 @@ class StudyProgress(Listener):
         return "; ".join(parts)
 
     def time_left(self) -> Forecast | None:
-        """Forecast of the time left; None while too little is known."""
+        """Forecast of the time left; None while the rates are too uncertain."""
         now, (made, ended) = self.clock(), self._made
-        some = max(1.0, len(self.queue.left) / FORECASTS) if self._forecast else 1.0
-        if self.ended >= ended + some or now - made >= QUIET:
+        interval = max(1.0, len(self.queue.left) / FORECASTS) if self._forecast else 1.0
+        if self.ended >= ended + interval or now - made >= QUIET_SECONDS:
             running = self.started_at.keys() & self.queue.running
             elapsed = {task: now - self.started_at[task] for task in running}
             self._forecast = forecast(
@@ -149,8 +151,8 @@ class StudyProgress(Listener):
             self.live.stop()
 
 
-def words(task: Task) -> str:
-    """`latent_dim=14 depth=3, replicates 4-19`; the replicates only if they aren't all."""
+def describe_task(task: Task) -> str:
+    """`latent_dim=14 depth=3, replicates 4-19`; the replicates only if some are missing."""
     experiment = task.cell.experiment
     cell = describe(task.cell.config, experiment.axes)
     if len(task.replicates) == task.cell.replicates:

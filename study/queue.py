@@ -67,8 +67,8 @@ class Task:
 
     @property
     def kind(self) -> tuple[object, ...]:
-        """Experiment and words on its axes. Tasks of the same kind take about the same time."""
-        return (self.cell.experiment.name, *self.cell.words)
+        """Experiment and categories. Tasks of the same kind take about the same time."""
+        return (self.cell.experiment.name, *self.cell.categories)
 
     def built_on(self, parent: Task) -> list[int]:
         """The replicates that start from those of `parent`, a task of the cell's parent."""

@@ -3,8 +3,8 @@
     seconds = replicates × work × rate
 
 The work is computed from the settings (`Settings.work`). The logarithm of the rate is a sum of
-effects of the settings: one for each word, one for each doubling of an integer. A setting that has
-not been seen has no effect, and widens the range.
+effects of the settings: one for each value of a categorical setting, one for each doubling of an
+integer. A setting that no block has had yet has no effect, and widens the range.
 """
 
 from __future__ import annotations
@@ -18,26 +18,27 @@ import numpy as np
 
 from study.grid import Cell
 
-BASE, WORD, DOUBLING, OWN_DOUBLING = 10.0, 0.6, 0.3, 0.1
-"""Prior standard deviations of effects on log seconds: of the intercept, of a word, and of a
-doubling, for all cells and for those of one kind of work."""
+INTERCEPT_SD, CATEGORY_SD, DOUBLING_SD, OWN_DOUBLING_SD = 10.0, 0.6, 0.3, 0.1
+"""Prior standard deviations of effects on log seconds: of the intercept, of a categorical value,
+and of a doubling, for all cells and for the cells with the same trainable and categories."""
 
-NOISE, KIND, LOAD, EARLIER = 0.25, 0.2, 0.25, 0.5
+NOISE_SD, KIND_SD, LOAD_SD, EARLIER_SD = 0.25, 0.2, 0.25, 0.5
 """Standard deviations of log seconds: of blocks of one kind; of kinds around the sum of effects; of
 all remaining blocks together, as the machine's other load changes; and of earlier runs."""
 
-SHIFT = 0.3
-"""Prior standard deviation of how much slower earlier runs were, in log seconds."""
+EARLIER_SHIFT_SD = 0.3
+"""Prior standard deviation of the difference between earlier runs and this one, in log seconds."""
 
-MEMORY, PRIOR_SECONDS = 0.8, 2.0
-"""How fast a slower machine is believed. Each block keeps the share `MEMORY` of the earlier
-evidence. After `PRIOR_SECONDS` of blocks, half of their slowdown is believed."""
+DECAY, PRIOR_SECONDS = 0.8, 2.0
+"""Weights in `Rates.slowdown`. Each block multiplies the weight of earlier ones by `DECAY`. A prior
+of `PRIOR_SECONDS` at the expected speed is added: after as many seconds of slower blocks, the
+estimate is half of their slowdown, in log seconds."""
 
 IGNORED_SETTINGS = ("seed", "epochs", "contrastive_updates", "pseudo_epochs")
-"""Settings that don't change the time of a unit of work. All but the seed are part of the work."""
+"""Settings that don't change the time of a unit of work. `Settings.work` has all but the seed."""
 
 MOST_KINDS = 400
-"""Largest number of kinds in the regression; of more, the latest."""
+"""Largest number of kinds in the regression, which uses the latest."""
 
 Features = tuple[tuple[str, float], ...]
 """Names and values of the features of a block."""
@@ -57,7 +58,7 @@ class Kind:
     @property
     def deviation(self) -> float:
         """Standard deviation of the log rate around the sum of effects."""
-        return math.sqrt(KIND**2 + NOISE**2 / self.count + EARLIER**2 * self.earlier)
+        return math.sqrt(KIND_SD**2 + NOISE_SD**2 / self.count + EARLIER_SD**2 * self.earlier)
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,8 @@ class Fit:
     """Effect of each feature."""
     covariance: np.ndarray
     """Covariance of the F effects, in their order, (F, F)."""
-    seen: int
-    """Number of blocks seen before it was made."""
+    blocks: int
+    """Number of blocks seen before the fit."""
 
     def log_rate(self, features: Features) -> float:
         """The sum of the known effects of these features."""
@@ -86,18 +87,18 @@ class Rates:
         self._trainables: set[str] = set()
         self._fit: Fit | None = None
         self._latest: deque[tuple[Features, float, float]] = deque(maxlen=20)
-        """Features, log rate and seconds of the latest blocks of this run, the latest first."""
-        self._slowness: float | None = None
+        """Features, log rate and seconds of this run's latest blocks, the latest first."""
+        self._slowdown: float | None = None
         self._described: dict[tuple[Cell, int], tuple[Features, float]] = {}
 
     def observe(self, cell: Cell, replicates: int, seconds: float, earlier: bool = False) -> None:
         """Learn from a block that took `seconds`.
 
-        In an `earlier` run, the machine may have been more or less busy.
+        `earlier` marks a block of an earlier run, when the machine may have been more or less busy.
         """
         seconds = max(seconds, 1e-3)
-        found, work = self._describe(cell, replicates)
-        kind = self._kinds[found] = self._kinds.pop(found, Kind())  # the latest is last
+        key, work = self._describe(cell, replicates)
+        kind = self._kinds[key] = self._kinds.pop(key, Kind())  # the latest is last
         if kind.earlier and not earlier:
             kind.count = 0
         kind.earlier = earlier
@@ -105,42 +106,42 @@ class Rates:
         log_rate = math.log(seconds / work)
         kind.log_rate += max(0.3, 1 / kind.count) * (log_rate - kind.log_rate)
         if not earlier:
-            self._latest.appendleft((found, log_rate, seconds))
-        self._slowness = None
+            self._latest.appendleft((key, log_rate, seconds))
+        self._slowdown = None
         self._trainables.add(cell.experiment.trainable)
         self._seen += 1
 
     def knows(self, cell: Cell) -> bool:
-        """Return whether a block of the cell's trainable was seen."""
+        """True if a block of the cell's trainable was seen."""
         return cell.experiment.trainable in self._trainables
 
     @property
-    def slowness(self) -> float:
+    def slowdown(self) -> float:
         """Ratio of actual to expected seconds of the latest blocks; long ones count more."""
-        if self._slowness is None:
-            off, weight, fit = 0.0, PRIOR_SECONDS, self._fitted()
+        if self._slowdown is None:
+            total, weight, fit = 0.0, PRIOR_SECONDS, self._latest_fit()
             for age, (features, log_rate, seconds) in enumerate(self._latest):
                 difference = min(1.0, max(-1.0, log_rate - fit.log_rate(features)))
-                off += MEMORY**age * seconds * difference
-                weight += MEMORY**age * seconds
-            self._slowness = math.exp(off / weight)
-        return self._slowness
+                total += DECAY**age * seconds * difference
+                weight += DECAY**age * seconds
+            self._slowdown = math.exp(total / weight)
+        return self._slowdown
 
     def seconds(self, cell: Cell, replicates: int) -> float | None:
         """Expected seconds of a block; None if no block was seen."""
         if not self._kinds:
             return None
-        found, work = self._describe(cell, replicates)
-        log_rate = self._fitted().log_rate(found)
-        if known := self._kinds.get(found):
-            trust = KIND**2 / (KIND**2 + NOISE**2 / known.count)
-            log_rate += trust * (known.log_rate - log_rate)
-        return work * math.exp(log_rate) * self.slowness
+        key, work = self._describe(cell, replicates)
+        log_rate = self._latest_fit().log_rate(key)
+        if kind := self._kinds.get(key):
+            weight = KIND_SD**2 / (KIND_SD**2 + NOISE_SD**2 / kind.count)
+            log_rate += weight * (kind.log_rate - log_rate)
+        return work * math.exp(log_rate) * self.slowdown
 
-    def spread(self, blocks: Iterable[tuple[Cell, int, float]]) -> float:
+    def log_sd(self, blocks: Iterable[tuple[Cell, int, float]]) -> float:
         """Standard deviation of the logarithm of the total seconds of `blocks`.
 
-        A block is its cell, replicates and seconds.
+        Each block is a cell, its number of replicates and its expected seconds.
         """
         sums: dict[str, float] = {}
         total = squares = 0.0
@@ -151,14 +152,14 @@ class Rates:
             squares += seconds**2
         if not total:
             return 0.0
-        fit = self._fitted()
+        fit = self._latest_fit()
         known = np.array([sums.pop(name, 0.0) for name in fit.effects]) / total
-        new = sum((prior(name) * value / total) ** 2 for name, value in sums.items())
-        variance = (KIND**2 + NOISE**2) * squares / total**2 + LOAD**2 + new
+        unknown = sum((prior_sd(name) * value / total) ** 2 for name, value in sums.items())
+        variance = (KIND_SD**2 + NOISE_SD**2) * squares / total**2 + LOAD_SD**2 + unknown
         return math.sqrt(variance + float(known @ fit.covariance @ known))
 
     def _describe(self, cell: Cell, replicates: int) -> tuple[Features, float]:
-        """Features and work of a block; cached, as the progress asks again and again."""
+        """Features and work of a block; cached, as every forecast needs them."""
         known = self._described.get((cell, replicates))
         if known is None:
             work = max(1.0, replicates * cell.settings.work(self.images))
@@ -166,20 +167,20 @@ class Rates:
             self._described[cell, replicates] = known
         return known
 
-    def _fitted(self) -> Fit:
-        """The regression, which is repeated when a tenth more blocks were seen."""
-        if self._fit is None or self._seen >= 1.1 * self._fit.seen:
-            self._fit = fitted(list(self._kinds.items())[-MOST_KINDS:], self._seen)
+    def _latest_fit(self) -> Fit:
+        """The regression; it is repeated when a tenth more blocks have been seen."""
+        if self._fit is None or self._seen >= 1.1 * self._fit.blocks:
+            self._fit = fit_rates(list(self._kinds.items())[-MOST_KINDS:], self._seen)
         return self._fit
 
 
 def features(cell: Cell, replicates: int) -> Features:
-    """Features that may change the rate: words, whether a float is above 0, log2 of integers.
+    """Features that may change the rate: categories, whether a float is above 0, log2 of integers.
 
-    Cells of the same trainable with the same words on the axes, such as `freeze`, also have a
+    Cells of the same trainable with the same categories on the axes, such as `freeze`, also have a
     common effect and effects of integers of their own.
     """
-    own = " ".join((cell.experiment.trainable, *cell.words))
+    own = " ".join((cell.experiment.trainable, *cell.categories))
     found = {"": 1.0, f"trainable={cell.experiment.trainable}": 1.0, f"own={own}": 1.0}
     for name, value in {**cell.config, "replicates": replicates}.items():
         if name in IGNORED_SETTINGS:
@@ -191,29 +192,29 @@ def features(cell: Cell, replicates: int) -> Features:
     return tuple(found.items())
 
 
-def fitted(kinds: list[tuple[Features, Kind]], seen: int) -> Fit:
+def fit_rates(kinds: list[tuple[Features, Kind]], blocks: int) -> Fit:
     """Ridge regression of the kinds' log rates.
 
     Outliers count less: the first block of a worker includes the imports.
     """
-    rows = [{**dict(found), "earlier": float(kind.earlier)} for found, kind in kinds]
+    rows = [{**dict(key), "earlier": float(kind.earlier)} for key, kind in kinds]
     names = list(dict.fromkeys(name for row in rows for name in row))
     inputs = np.array([[row.get(name, 0.0) for name in names] for row in rows])
     rates = np.array([kind.log_rate for _, kind in kinds])
     deviation = np.array([kind.deviation for _, kind in kinds])
-    priors = np.diag([prior(name) ** -2.0 for name in names])
-    trust = np.ones(len(kinds))
+    prior_precision = np.diag([prior_sd(name) ** -2.0 for name in names])
+    weights = np.ones(len(kinds))
     for _ in range(4):
-        weighted = inputs * (trust / deviation**2)[:, None]
-        covariance = np.linalg.inv(weighted.T @ inputs + priors)
+        weighted = inputs * (weights / deviation**2)[:, None]
+        covariance = np.linalg.inv(weighted.T @ inputs + prior_precision)
         effects = covariance @ (weighted.T @ rates)
-        off = np.abs(rates - inputs @ effects) / deviation
-        trust = np.minimum(1.0, 2.0 / np.maximum(off, 1e-9))
-    return Fit(dict(zip(names, effects.tolist(), strict=True)), covariance, seen)
+        residuals = np.abs(rates - inputs @ effects) / deviation
+        weights = np.minimum(1.0, 2.0 / np.maximum(residuals, 1e-9))
+    return Fit(dict(zip(names, effects.tolist(), strict=True)), covariance, blocks)
 
 
-def prior(name: str) -> float:
+def prior_sd(name: str) -> float:
     """Prior standard deviation of the effect of a feature."""
     if name in ("", "earlier"):
-        return SHIFT if name else BASE
-    return WORD if "=" in name else OWN_DOUBLING if ":" in name else DOUBLING
+        return EARLIER_SHIFT_SD if name else INTERCEPT_SD
+    return CATEGORY_SD if "=" in name else OWN_DOUBLING_SD if ":" in name else DOUBLING_SD

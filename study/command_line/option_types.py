@@ -1,4 +1,4 @@
-"""Types of the command line's options: each parses a text, or says what is allowed."""
+"""Types of command-line options: each parses a text, or raises `ArgumentTypeError`."""
 
 from __future__ import annotations
 
@@ -21,17 +21,19 @@ LARGEST = 2**63 - 1
 """The largest integer that a table's column can hold."""
 
 SMALLEST = 0.0001
-"""The smallest share of a resource that Ray can count."""
+"""The smallest fraction of a resource that Ray can count."""
 
 
-def _number(kind: Callable[[str], Any], what: str, least: float) -> Callable[[str], Any]:
+def _number(kind: Callable[[str], Any], allowed: str, least: float) -> Callable[[str], Any]:
+    """Type of an option that takes a number from `least` to `LARGEST`."""
+
     def parse(text: str) -> Any:
         try:
             value = kind(text)
         except ValueError:
-            raise ArgumentTypeError(f"{text!r} is not {what}") from None
+            raise ArgumentTypeError(f"{text!r} is not {allowed}") from None
         if not math.isfinite(value) or value < least:
-            raise ArgumentTypeError(f"{text} is not {what}")
+            raise ArgumentTypeError(f"{text} is not {allowed}")
         if value > LARGEST:
             raise ArgumentTypeError(f"{text} is more than 2^63 − 1")
         return value
@@ -69,16 +71,16 @@ def gpus(text: str) -> float | str:
 
 def _countable(value: float, text: str) -> float:
     if 0 < value < SMALLEST:
-        raise ArgumentTypeError(f"{text} is less than {SMALLEST}, the least there is")
+        raise ArgumentTypeError(f"{text} is less than {SMALLEST}, the least that Ray counts")
     return value
 
 
-def one_of(choices: Sequence[str], what: str) -> Callable[[str], str]:
-    """Type of an option that takes one of `choices`, each a `what`."""
+def one_of(choices: Sequence[str], kind: str) -> Callable[[str], str]:
+    """Type of an option that takes one of `choices`; `kind` names them, such as "a cost"."""
 
     def parse(text: str) -> str:
         if text not in choices:
-            raise ArgumentTypeError(f"{text!r} is not a {what}: {', '.join(choices)}")
+            raise ArgumentTypeError(f"{text!r} is not {kind}: {', '.join(choices)}")
         return text
 
     return parse
@@ -90,7 +92,7 @@ def experiment(text: str) -> str:
         name = register(text) if text.endswith(".py") else text
     except OwnCodeError as error:
         raise ArgumentTypeError(str(error)) from None
-    return one_of([*STUDIES, *EXPERIMENTS], "study or experiment")(name)
+    return one_of([*STUDIES, *EXPERIMENTS], "a study or experiment")(name)
 
 
 def network(text: str) -> str:

@@ -37,15 +37,15 @@ LARGE = 10_000
 """Minimum training images of a dataset that takes a preset's `large` settings."""
 
 NOT_SHARED = ("loss", "batch_size", "epochs", "learning_rate")
-"""Settings that an option changes only in the experiment that was named, or a study's first:
-`--epochs` of `assignment` sets the autoencoder's. Other settings change in all experiments that
-have them."""
+"""Settings that an option changes only in the named experiment, or in the first of a study:
+`--epochs` of `assignment` sets the autoencoder's. Other options change all experiments that have
+the setting."""
 
 
 def given_settings(arguments: argparse.Namespace, data: Dataset | None = None) -> dict[str, Any]:
-    """The settings that were given by an option; axes are lists of values.
+    """Settings given by options; axes are lists of values.
 
-    `--labels-per-class` needs `data`, and is left out without it.
+    `--labels-per-class` needs `data`, and is ignored without it.
     """
     options = {name: getattr(arguments, name) for name in OPTION_OF}
     if arguments.labels_per_class and data:
@@ -54,16 +54,15 @@ def given_settings(arguments: argparse.Namespace, data: Dataset | None = None) -
 
 
 def select(arguments: argparse.Namespace, data: Dataset | None = None) -> Selection:
-    """The experiments that `arguments` ask for, fitted to `data` if given.
+    """Apply preset and options to the experiments that `arguments` name; fit them to `data`.
 
-    Large datasets also take the preset's `large` settings. Label numbers and batch sizes that
-    nobody asked for are changed to fit. Experiments that need labels are left out if the images
-    have none.
+    Large datasets also take the preset's `large` settings. Default numbers of labels and batch
+    sizes are changed to fit the data. Experiments that need labels are left out if the images have
+    none.
 
     Raises `BadInput` for an option that no experiment has, for shared encoders with
-    `--until-decided`, for several values of a setting in `Experiment.single`, or if nothing asked
-    for is left. Values out of bounds are found later, when
-    the grid is laid out.
+    `--until-decided`, for several values of a setting in `Experiment.single`, or if no named
+    experiment is left. Values out of bounds are found later, by `grid.lay_out`.
     """
     preset, given = find(arguments.preset), given_settings(arguments, data)
     chosen, experiments = members(arguments.name), dict[str, Experiment]()
@@ -102,7 +101,7 @@ def select(arguments: argparse.Namespace, data: Dataset | None = None) -> Select
             # Values in a preset file, such as `study search` writes, are kept as they are.
             stated = preset.axes.get(name, {}) if arguments.preset.endswith(SUFFIX) else {}
             open_axes = {k: v for k, v in experiment.axes.items() if k not in stated}
-            experiment = override(experiment, fitting(open_axes, data), {})
+            experiment = override(experiment, fit_axes(open_axes, data), {})
             if has_setting(experiment, "batch_size") and "batch_size" not in experiment.axes:
                 size = min(experiment.setting("batch_size"), len(data.train))
                 experiment = override(experiment, {}, {"batch_size": size})
@@ -124,10 +123,10 @@ def select(arguments: argparse.Namespace, data: Dataset | None = None) -> Select
     return Selection(arguments.name, list(experiments.values()), asked, tuple(left_out))
 
 
-def fitting(axes: Mapping[str, tuple[Any, ...]], data: Dataset) -> dict[str, tuple[Any, ...]]:
-    """Values on the axes that nobody asked for, changed to fit `data`.
+def fit_axes(axes: Mapping[str, tuple[Any, ...]], data: Dataset) -> dict[str, tuple[Any, ...]]:
+    """Default values of the axes, changed to fit `data`.
 
-    Labels: as many per class as for MNIST's ten classes, or the most that there are. Batch sizes:
+    Labels: as many per class as for MNIST's ten classes, at most `data.most_labels`. Batch sizes:
     at most half of the training images, as checks double them.
     """
     found: dict[str, tuple[Any, ...]] = {}
@@ -142,6 +141,6 @@ def fitting(axes: Mapping[str, tuple[Any, ...]], data: Dataset) -> dict[str, tup
 
 
 def as_bad_input(error: ConfigError) -> BadInput:
-    """The error as `BadInput` that names the setting's option."""
+    """Convert the error to a `BadInput` that names the setting's option."""
     option = OPTION_OF.get(error.field_name, error.field_name)
     return BadInput(option, error.value, f"must be {error.allowed}")

@@ -9,15 +9,14 @@ import os
 
 import torch
 
-from study.packing.share import CONTEXT
+from study.packing.share import CONTEXT_BYTES
 
 
 def claim(share: float) -> None:
     """Prepare this process for a cell on `share` of a GPU: 0 is none, 1 and more are whole ones.
 
-    Memory that an earlier cell of the same process left in torch's cache is freed. With less than a
-    whole GPU, the process is limited to its share, so that a cell that is too large fails and
-    its neighbours don't.
+    Frees what an earlier cell of the process left in torch's cache. With less than a whole GPU,
+    limits the process to its share: a cell that is too large fails, and its neighbours don't.
     """
     if share == 0:
         # Ray does so only if an environment variable was set when its processes were started.
@@ -35,7 +34,7 @@ def limit(share: float, total: int) -> int:
     if share >= 1:
         return total
     # A share hardly larger than a context gets half: the trial fails, but with a clear error.
-    return int(max(share * total - CONTEXT, share * total / 2))
+    return int(max(share * total - CONTEXT_BYTES, share * total / 2))
 
 
 def usable() -> int | None:
@@ -43,7 +42,7 @@ def usable() -> int | None:
     if not torch.cuda.is_available():
         return None
     free, total = torch.cuda.mem_get_info()
-    return min(total, free + torch.cuda.memory_reserved() + CONTEXT)
+    return min(total, free + torch.cuda.memory_reserved() + CONTEXT_BYTES)
 
 
 def peak() -> int | None:

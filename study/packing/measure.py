@@ -12,7 +12,7 @@ from rich.console import Console
 
 from study.cluster.connect import alive_nodes
 from study.packing.probe import Probe, probe_of, train
-from study.packing.share import CONTEXT, Hardware, describe, largest, share_of, trials_per_gpu
+from study.packing.share import CONTEXT_BYTES, Hardware, describe, largest, share_of, trials_per_gpu
 from study.queue import Task
 from study.words import counted, reason
 from trainables.data import Dataset
@@ -28,11 +28,11 @@ def share_gpus(
     data: ray.ObjectRef[Dataset],
     console: Console,
 ) -> None:
-    """Give each task its number of GPUs, or its fraction of one.
+    """Set each task's number of GPUs, or its fraction of one.
 
-    `gpus` is that number, or `auto`: then the largest blocks of each experiment are measured. Tasks
-    that gain nothing from a GPU (`Experiment.on_gpu`) get none. With `auto`, print how many trials
-    share a GPU, and why.
+    `gpus` is that number, or `auto` to measure the largest blocks of each experiment and print how
+    many trials share a GPU, and why. Tasks that gain nothing from a GPU (`Experiment.on_gpu`) get
+    none.
     """
     groups: dict[str, list[Task]] = {}
     for task in tasks if gpus else ():
@@ -42,13 +42,13 @@ def share_gpus(
         for task in (task for group in groups.values() for task in group):
             task.gpus = float(gpus)
     elif groups:
-        hardware, needs, trouble = measure(groups, cpus, data)
+        hardware, needs, problem = measure(groups, cpus, data)
         for name, group in groups.items():
             need = needs.get(name)
             trials = trials_per_gpu(need, hardware, len(group), cpus)
             for task in group:
                 task.gpus = share_of(trials)
-            why = "" if need else trouble or "the largest block doesn't fit a whole one"
+            why = "" if need else problem or "the largest block doesn't fit a whole GPU"
             console.print(f"{name}: {describe(trials, need, hardware, len(group), why)}")
     if groups and (without := sum(not task.gpus for task in tasks)):
         console.print(f"{counted(without, 'block')} on CPU cores alone")
@@ -59,44 +59,45 @@ def measure(
 ) -> tuple[Hardware, dict[str, int], str]:
     """Measure the largest blocks of each experiment.
 
-    Return the cluster's GPUs; by experiment, the bytes that its largest block needs, CUDA context
-    included, if it fits a whole GPU; and why nothing could be measured, if that is so.
+    Returns the cluster's GPUs; the bytes that the largest block of each experiment needs, CUDA
+    context included, without experiments whose block doesn't fit a whole GPU; and the reason if
+    nothing could be measured, else an empty string.
 
-    One Ray task on each node with GPUs looks at a whole one; the first also runs the probes. Waits
-    for GPUs that others hold, as the trials would.
+    One Ray task on each node with GPUs measures the memory of one GPU; the first also runs the
+    probes. Waits for GPUs that others hold, as the trials would.
     """
     probes = [
         (name, probe_of(task.cell, task.replicates))
         for name, tasks in groups.items()
         for task in largest(tasks)
     ]
-    weigher = ray.remote(num_gpus=1, num_cpus=cpus)(measure_peaks)
+    remote = ray.remote(num_gpus=1, num_cpus=cpus)(measure_peaks)
     # An autoscaled cluster without a worker starts one for a task that waits.
-    places: list[Any] = [
+    strategies: list[Any] = [
         NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in gpu_nodes()
     ] or ["DEFAULT"]
-    looks = [
-        weigher.options(scheduling_strategy=place).remote(
+    references = [
+        remote.options(scheduling_strategy=strategy).remote(
             [probe for _, probe in probes] if number == 0 else [], data
         )
-        for number, place in enumerate(places)
+        for number, strategy in enumerate(strategies)
     ]
     try:
-        found, trouble = ray.get(looks), ""
+        found, problem = ray.get(references), ""
     except RayError as error:
-        found, trouble = [], f"not measured, {reason(str(error))}"
+        found, problem = [], f"not measured, {reason(str(error))}"
     nodes = [node["Resources"] for node in gpu_nodes()]
     gpus = int(sum(node["GPU"] for node in nodes)) or 1
     cores = min((node.get("CPU", 0) / node["GPU"] for node in nodes), default=0)
     usable = [free for free, _ in found if free is not None]
-    if not trouble and len(usable) < len(found):
-        trouble = "torch sees no GPU in the workers, so trials compute on CPU cores"
-    if trouble:
-        return Hardware(gpus, cores, None), {}, trouble
+    if not problem and len(usable) < len(found):
+        problem = "torch sees no GPU in the workers, so trials compute on CPU cores"
+    if problem:
+        return Hardware(gpus, cores, None), {}, problem
     peaks = dict.fromkeys(groups, 0)
     for (name, _), peak in zip(probes, found[0][1], strict=True):
         peaks[name] = max(peaks[name], peak)
-    needs = {name: peak + CONTEXT for name, peak in peaks.items() if peak != TOO_MUCH}
+    needs = {name: peak + CONTEXT_BYTES for name, peak in peaks.items() if peak != TOO_MUCH}
     return Hardware(gpus, cores, min(usable)), needs, ""
 
 

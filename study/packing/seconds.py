@@ -17,7 +17,7 @@ from itertools import chain, zip_longest
 
 from study.grid import has_setting
 from study.packing.probe import Probe, probe_of, train
-from study.packing.share import kinds
+from study.packing.share import group_by_kind
 from study.queue import Task
 from study.rates import Rates
 from study.reporting import blocking_interrupts, end_with_parent
@@ -27,40 +27,40 @@ from trainables.data.dataset import Split
 STEPS = (4, 12)
 """Steps of the two runs of a block; their difference excludes the cost of a start."""
 
-LONGEST = 20.0
-"""Seconds after which measuring stops; the rest stays unknown. Importing torch takes some."""
+MEASURING_SECONDS = 20.0
+"""Seconds after which measuring stops, imports of torch included; the rest stays unknown."""
 
-MOST_PROBES = 16
-PER_KIND = 2
-"""Maximum number of blocks measured: in all, and of one kind."""
+MAX_PROBES = 16
+PROBES_PER_KIND = 2
+"""Maximum number of blocks measured: in total, and of one kind."""
 
-IMAGES = 5000
-"""Maximum training images of a probe with labels, unless these have too few labels."""
+LABELLED_PROBE_IMAGES = 5000
+"""Training images of a probe with labels; it uses all if these have too few labels."""
 
 Run = tuple[Probe, Dataset, float]
 """A short run of a block: what to train, on which images, and its work (`Settings.work`)."""
 
 
 def measure(rates: Rates, tasks: Sequence[Task], data: Dataset, workers: int, threads: int) -> int:
-    """Measure some of `tasks` for `rates` within `LONGEST` seconds; return how many."""
+    """Measure some of `tasks` for `rates` within `MEASURING_SECONDS`; return how many."""
     chosen = representatives(tasks)
     context = multiprocessing.get_context("spawn")
-    end, count = time.monotonic() + LONGEST, 0
+    end, count = time.monotonic() + MEASURING_SECONDS, 0
     number = min(workers, len(chosen))
     with ProcessPoolExecutor(number, context, initializer=end_with_parent) as processes:
         try:
             with blocking_interrupts():  # Ctrl-C is for this process
-                called = {
+                task_of = {
                     processes.submit(seconds_of, *sample(task, data), threads): task
                     for task in chosen
                 }
-            pending = set(called)
+            pending = set(task_of)
             while pending and (left := end - time.monotonic()) > 0:
                 done, pending = wait(pending, left, return_when="FIRST_COMPLETED")
                 for future in done:
                     # A block that can't be trained fails when it is run, with its own reason.
                     if future.exception() is None:
-                        task = called[future]
+                        task = task_of[future]
                         rates.observe(task.cell, len(task.replicates), future.result())
                         count += 1
         except BrokenProcessPool:
@@ -73,10 +73,13 @@ def measure(rates: Rates, tasks: Sequence[Task], data: Dataset, workers: int, th
 
 
 def representatives(tasks: Sequence[Task]) -> list[Task]:
-    """Up to `PER_KIND` random tasks of each kind, in turns, `MOST_PROBES` in all."""
-    few = [random.Random(0).sample(group, min(PER_KIND, len(group))) for group in kinds(tasks)]
-    turns = chain.from_iterable(zip_longest(*few))
-    return [task for task in turns if task is not None][:MOST_PROBES]
+    """Up to `PROBES_PER_KIND` random tasks of each kind, in turns, `MAX_PROBES` in total."""
+    samples = [
+        random.Random(0).sample(group, min(PROBES_PER_KIND, len(group)))
+        for group in group_by_kind(tasks)
+    ]
+    turns = chain.from_iterable(zip_longest(*samples))
+    return [task for task in turns if task is not None][:MAX_PROBES]
 
 
 def sample(task: Task, data: Dataset) -> tuple[tuple[Run, ...], float]:
@@ -85,43 +88,45 @@ def sample(task: Task, data: Dataset) -> tuple[tuple[Run, ...], float]:
     labelled = has_setting(task.cell.experiment, "labels")
     for steps in STEPS:
         probe = probe_of(task.cell, replicates)
-        images = IMAGES if labelled else steps * probe.config.get("batch_size", 1)
+        images = LABELLED_PROBE_IMAGES if labelled else steps * probe.config.get("batch_size", 1)
         short = {"epochs": min(steps, task.cell.config.get("epochs", 1)) if labelled else 1}
         short |= {"contrastive_updates": steps, "pseudo_epochs": 1}
         config = probe.config | {k: v for k, v in short.items() if k in probe.config}
         settings = type(task.cell.settings)(**config)
-        part = cut(data, images)
-        if labelled and part.most_labels < config["labels"]:
-            part = data
-        work = len(replicates) * settings.work(len(part.train))
-        runs.append((replace(probe, config=config), part, work))
+        sampled = subsample(data, images)
+        if labelled and sampled.most_labels < config["labels"]:
+            sampled = data
+        work = len(replicates) * settings.work(len(sampled.train))
+        runs.append((replace(probe, config=config), sampled, work))
     return tuple(runs), len(replicates) * task.cell.settings.work(len(data.train))
 
 
-def cut(data: Dataset, images: int) -> Dataset:
-    """`data` with about `images` training images, evenly spaced; other splits are cut alike."""
-    every = max(1.0, len(data.train) / max(1, images))
+def subsample(data: Dataset, images: int) -> Dataset:
+    """`data` with about `images` training images, evenly spaced; the other splits in proportion."""
+    stride = max(1.0, len(data.train) / max(1, images))
     parts = []
     for split in data.splits:
-        rows = [int(every * row) for row in range(max(1, int(len(split) / every)))]
+        rows = [int(stride * row) for row in range(max(1, int(len(split) / stride)))]
         parts.append(Split(split.images[rows], split.labels[rows]))
     return replace(data, train=parts[0], validation=parts[1], test=parts[2])
 
 
 def seconds_of(runs: tuple[Run, ...], work: float, threads: int) -> float:
-    """Expected seconds of a block of this `work`, with this number of threads. Imports torch."""
+    """Expected seconds of a block of this `work`, by a line through two runs. Imports torch."""
     import torch
 
     torch.set_num_threads(threads)
-    (short, little, least), (longer, more, most) = runs
-    parent = train(short.parent, little, None) if short.parent else None
+    (short, short_data, short_work), (long, long_data, long_work) = runs
+    parent = train(short.parent, short_data, None) if short.parent else None
     times = []
-    for probe, data in ((short, little), (short, little), (longer, more)):  # the first warms up
+    # The first run warms up.
+    for probe, data in ((short, short_data), (short, short_data), (long, long_data)):
         start = time.perf_counter()
         train(probe, data, parent)
         times.append(time.perf_counter() - start)
-    _, first, second = times
-    if most <= least:
-        return second * work / max(most, 1.0)
-    slope = max((second - first) / (most - least), 0.3 * second / most)
-    return max(0.0, first - slope * least) + slope * work
+    _, short_seconds, long_seconds = times
+    if long_work <= short_work:
+        return long_seconds * work / max(long_work, 1.0)
+    slope = (long_seconds - short_seconds) / (long_work - short_work)
+    slope = max(slope, 0.3 * long_seconds / long_work)
+    return max(0.0, short_seconds - slope * short_work) + slope * work

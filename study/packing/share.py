@@ -12,28 +12,28 @@ from study.words import counted
 if TYPE_CHECKING:
     from study.queue import Task
 
-KEPT_FREE = 0.1
-"""Fraction of a GPU's memory that no trial is given. Blocks aren't measured to the end, and torch's
+RESERVED_FRACTION = 0.1
+"""Fraction of a GPU's memory that no trial gets. Blocks aren't measured to the end, and torch's
 allocator leaves gaps."""
 
-CONTEXT = 2**30
+CONTEXT_BYTES = 2**30
 """Maximum bytes of a GPU that a process takes besides its tensors: the CUDA context, the kernels
 and the libraries' workspaces. torch's allocator doesn't count them."""
 
-STEPS = 10_000
-"""Ray counts resources in ten-thousandths."""
+RAY_UNITS = 10_000
+"""Units of a resource: Ray counts in ten-thousandths."""
 
-MOST = 99
+MAX_TRIALS = 99
 """Maximum trials on a GPU. For each k up to this, k shares of ⌊10,000 / k⌋ ten-thousandths fit, and
 k + 1 don't."""
 
 
 @dataclass(frozen=True)
 class Hardware:
-    """The GPUs that trials can be given."""
+    """The GPUs that trials share."""
 
     gpus: int
-    """How many there are."""
+    """Number of GPUs."""
     cores: float
     """CPU cores for each GPU, on the node that has the fewest."""
     usable: int | None
@@ -45,25 +45,25 @@ def trials_per_gpu(
 ) -> int:
     """Number of trials of `need` bytes each to put on a GPU, at least 1.
 
-    Memory and CPU cores limit it, and `blocks` too, so that every GPU is busy. It is 1 if the need
-    is unknown, or more than a GPU has. In the latter case the trial fails with its own error.
+    It is limited by memory, by CPU cores, and by `blocks`, so that every GPU is busy. It is 1 if
+    the need is unknown, or larger than the GPU: then the trial fails with its own error.
     """
     if need is None or hardware.usable is None:
         return 1
-    fit = int(hardware.usable * (1 - KEPT_FREE)) // need
-    wanted = math.ceil(blocks / hardware.gpus)
-    fed = int(hardware.cores / cpus_per_trial)
-    return max(1, min(fit, wanted, fed, MOST))
+    by_memory = int(hardware.usable * (1 - RESERVED_FRACTION)) // need
+    by_blocks = math.ceil(blocks / hardware.gpus)
+    by_cores = int(hardware.cores / cpus_per_trial)
+    return max(1, min(by_memory, by_blocks, by_cores, MAX_TRIALS))
 
 
 def share_of(trials: int) -> float:
     """Fraction of a GPU that each of `trials` gets: 1/k, rounded down to Ray's resolution."""
-    return STEPS // trials / STEPS
+    return RAY_UNITS // trials / RAY_UNITS
 
 
 def trials_of(share: float) -> int:
     """Number of trials of this `share` that a GPU holds: the inverse of `share_of`."""
-    return STEPS // max(1, round(share * STEPS)) if share < 1 else 1
+    return RAY_UNITS // max(1, round(share * RAY_UNITS)) if share < 1 else 1
 
 
 def size(task: Task) -> int:
@@ -76,7 +76,7 @@ def size(task: Task) -> int:
     return math.prod(max(1, count) for count in counts) * len(task.replicates)
 
 
-def kinds(tasks: Iterable[Task]) -> list[list[Task]]:
+def group_by_kind(tasks: Iterable[Task]) -> list[list[Task]]:
     """Tasks grouped by kind."""
     groups: dict[tuple[object, ...], list[Task]] = {}
     for task in tasks:
@@ -86,12 +86,12 @@ def kinds(tasks: Iterable[Task]) -> list[list[Task]]:
 
 def largest(tasks: Sequence[Task]) -> list[Task]:
     """The largest task of each kind, to be measured."""
-    return [max(group, key=size) for group in kinds(tasks)]
+    return [max(group, key=size) for group in group_by_kind(tasks)]
 
 
 def describe(trials: int, need: int | None, hardware: Hardware, blocks: int, why: str) -> str:
-    """`4 trials a GPU (1.8 GiB each of 79.2 GiB, 28 blocks, 2 GPUs)`, then `why`, if any."""
-    there = f"{counted(blocks, 'block')}, {counted(hardware.gpus, 'GPU')}"
+    """`4 trials per GPU (1.8 GiB each of 79.2 GiB, 28 blocks, 2 GPUs)`, then `why`, if any."""
+    details = f"{counted(blocks, 'block')}, {counted(hardware.gpus, 'GPU')}"
     if need is not None and hardware.usable is not None:
-        there = f"{need / 2**30:.1f} GiB each of {hardware.usable / 2**30:.1f} GiB, {there}"
-    return f"{counted(trials, 'trial')} a GPU ({there})" + (f": {why}" if why else "")
+        details = f"{need / 2**30:.1f} GiB each of {hardware.usable / 2**30:.1f} GiB, {details}"
+    return f"{counted(trials, 'trial')} per GPU ({details})" + (f": {why}" if why else "")

@@ -13,7 +13,7 @@ import pytest
 import study.estimate
 from study.__main__ import main
 from study.errors import BadInput
-from study.estimate import MOST_MEASURED, Machine, cost, machine_of
+from study.estimate import MAX_MEASURED_CELLS, Machine, cost, machine_of
 from study.experiments import AUTOENCODER, EXPERIMENTS, FEWSHOT
 from study.forecast import START_SECONDS, TRIAL_COST, Forecast, forecast, makespan
 from study.grid import Cell, override, plan
@@ -23,7 +23,7 @@ from study.resources import Resources
 from study.store import Block, Store
 from trainables.contract import Outcome
 
-MEASURED = study.estimate.measured
+MEASURED = study.estimate.measure_unknown
 RECORDED = sorted((Path(__file__).parent / "recorded").glob("*.json"))
 BUSY = [path for path in RECORDED if path.stem.startswith("busy")]
 """Real runs, by the clock, on a machine whose load went from 4 to 22 while they ran."""
@@ -154,9 +154,9 @@ def test_range_widens_for_unknown_settings():
     cells = autoencoders(range(2, 12))
     for cell in cells:
         rates.observe(cell, 2, 10.0)
-    usual = rates.spread([(cells[2], 2, 10.0)])
+    usual = rates.log_sd([(cells[2], 2, 10.0)])
     for other, factor in (({"width": 64}, 1.5), ({"objective": "variational"}, 2.0)):
-        assert rates.spread([(*autoencoders([4], **other), 2, 10.0)]) > factor * usual
+        assert rates.log_sd([(*autoencoders([4], **other), 2, 10.0)]) > factor * usual
 
 
 # --- recorded runs ---------------------------------------------------------------------------
@@ -291,7 +291,7 @@ def test_all_done_is_nothing_to_compute(plan_output, tmp_path, digits):
 
 @pytest.mark.slow
 def test_plan_measures_steps_if_nothing_is_done(plan_output, monkeypatch, tmp_path):
-    monkeypatch.setattr("study.estimate.measured", MEASURED)
+    monkeypatch.setattr("study.estimate.measure_unknown", MEASURED)
     output = plan_output()
     measured = [f"from a few steps of {cells} on this machine" for cells in ("1 cell", "2 cells")]
     assert any(words in output for words in measured)
@@ -300,8 +300,10 @@ def test_plan_measures_steps_if_nothing_is_done(plan_output, monkeypatch, tmp_pa
 
 def test_largest_plans_are_measured_only_when_asked(plan_output, monkeypatch):
     asked = []
-    monkeypatch.setattr("study.estimate.measured", lambda *others: asked.append(others) or "")
-    dims = range(1, 2 + MOST_MEASURED // 200)
+    monkeypatch.setattr(
+        "study.estimate.measure_unknown", lambda *others: asked.append(others) or ""
+    )
+    dims = range(1, 2 + MAX_MEASURED_CELLS // 200)
     options = ("--latent-dims", *dims, "--batch-sizes", *range(1, 201))
     assert "--price-per-hour measures some" in plan_output(*options)
     assert not asked

@@ -9,7 +9,7 @@ import pytest
 
 import study.commands as command_line
 from study.__main__ import main
-from study.command_line.options import fitting, select
+from study.command_line.options import fit_axes, select
 from study.command_line.parser import parser
 from study.errors import BadInput
 from study.experiments import EXPERIMENTS, STUDIES
@@ -78,7 +78,7 @@ def test_help_mentions_every_command_and_exit_code(capsys):
         "export",
         "compare",
         "check",
-        "0 every replicate done",
+        "0 every replicate is done",
         "1 something",
         "2 bad",
     ):
@@ -249,7 +249,7 @@ def test_defaults_fit_the_data():
     split = Split(np.zeros((60, 4, 4), np.uint8), labels)
     data = Dataset("three", split, split, split, ("a", "b", "c"))
     axes = {"labels": (10, 20, 40, 80, 160, 320), "batch_size": (32, 64), "depth": (2,)}
-    assert fitting(axes, data) == {"labels": (3, 6, 12, 24, 48, 60), "batch_size": (30,)}
+    assert fit_axes(axes, data) == {"labels": (3, 6, 12, 24, 48, 60), "batch_size": (30,)}
     chosen = selected("fewshot", "--labels-per-class", 5, data=data)
     assert chosen["fewshot"].axes["labels"] == (15,)
 

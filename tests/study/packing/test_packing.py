@@ -58,10 +58,10 @@ def test_given_share_holds_as_many_trials_as_fit():
 def test_description_states_what_it_is_based_on():
     need = int(1.8 * GIB)
     assert describe(4, need, H100S, 28, "") == (
-        "4 trials a GPU (1.8 GiB each of 79.2 GiB, 28 blocks, 2 GPUs)"
+        "4 trials per GPU (1.8 GiB each of 79.2 GiB, 28 blocks, 2 GPUs)"
     )
     assert describe(1, None, Hardware(1, 8, None), 1, "torch sees none") == (
-        "1 trial a GPU (1 block, 1 GPU): torch sees none"
+        "1 trial per GPU (1 block, 1 GPU): torch sees none"
     )
 
 
@@ -209,7 +209,7 @@ def test_measured_need_fits_the_share_made_from_it(trials):
     total = 80 * GIB
     need = int(total * 0.9 / trials)
     assert trials_per_gpu(need, Hardware(1, 100, total), 1000) == trials
-    assert need - gpu.CONTEXT <= gpu.limit(share_of(trials), total)
+    assert need - gpu.CONTEXT_BYTES <= gpu.limit(share_of(trials), total)
 
 
 def test_memory_held_by_others_is_not_usable(cuda):
@@ -311,7 +311,7 @@ def test_too_large_block_gets_more_then_splits_then_fails(fake_gpu_driver, undis
     )
     assert code == 1, output
     lines = output.splitlines()
-    assert "victim: 2 trials a GPU (3.5 GiB each of 8.0 GiB, 4 blocks, 2 GPUs)" in lines
+    assert "victim: 2 trials per GPU (3.5 GiB each of 8.0 GiB, 4 blocks, 2 GPUs)" in lines
     assert "1 block on CPU cores alone" in lines
     retried = "1 block of victim tried again: the GPU's memory, or its share of it, was too small"
     assert sum(line.startswith(retried) for line in lines) == 1 + 2 + 2, output  # of d = 5, 12, 24
@@ -342,7 +342,7 @@ def test_study_runs_and_says_that_torch_sees_no_gpu(driver, undisturbed):
     code, output = driver.run(first=TWO_GPUS)
     assert code == 0, output
     assert (
-        "victim: 1 trial a GPU (2 blocks, 2 GPUs): torch sees no GPU in the workers, so trials "
+        "victim: 1 trial per GPU (2 blocks, 2 GPUs): torch sees no GPU in the workers, so trials "
         "compute on CPU cores"
     ) in output.splitlines()
     driver.assert_as(undisturbed)

@@ -82,7 +82,7 @@ def test_options_out_of_bounds_are_refused_in_one_line(options, message, refusal
 
 def test_study_of_several_experiments_is_not_searched(refusal):
     line = refusal("search", "assignment", "--trials", 3)
-    assert "'assignment' is not a experiment with a search space" in line
+    assert "'assignment' is not an experiment with a search space" in line
 
 
 def test_help_explains_the_search_and_its_resumption(capsys):
@@ -90,7 +90,7 @@ def test_help_explains_the_search_and_its_resumption(capsys):
         main(["search", "--help"])
     shown = " ".join(capsys.readouterr().out.split())
     for words in ("learning_rate", "encoder_learning_rate", "--trials", "--minutes", "--against",
-                  "--storage", "optuna-dashboard", "The same command goes on", "fresh seeds",
+                  "--storage", "optuna-dashboard", "The same command continues", "fresh seeds",
                   "--batch-sizes"):  # fmt: skip
         assert words in shown
 
