@@ -119,7 +119,8 @@ def finite_mean(values: ArrayLike) -> Interval:
     """`mean_interval` of the finite `values`, shape (n,).
 
     A collapsed code has a NaN or infinite correlation; the mean of the others is still useful. The
-    `n` of the result counts the finite values; the caller reports how many are left out. If none is finite, n is 0, and estimate and bounds are NaN.
+    `n` of the result counts the finite values; the caller reports how many are left out. If none
+    is finite, n is 0, and estimate and bounds are NaN.
     """
     sample = np.asarray(values, dtype=np.float64)
     known = sample[np.isfinite(sample)]
