@@ -90,7 +90,7 @@ def test_encoders_may_have_more_replicates_than_others(digits, compute_study, tm
     (slope,) = [s for s in sentences(tmp_path, "reconstruction") if "a doubling" in s]
     assert "n = 2)" in slope
     page = (tmp_path / "report" / "index.html").read_text()
-    assert "2 or 3 replicates, at α = 0.5" in page.replace("\n", " ")
+    assert "at α = 0.5, over 2 or 3 replicates" in page.replace("\n", " ")
 
 
 # --- models that collapsed ---------------------------------------------------------------------
