@@ -62,7 +62,7 @@ def _fixed(arguments: argparse.Namespace, experiment: Experiment) -> dict[str, A
     fixed = {}
     for name, value in arguments.fix:
         try:
-            fixed[name] = presets.checked(experiment, name, value, where=name)
+            fixed[name] = presets.check_value(experiment, name, value, where=name)
         except presets.PresetError as error:
             raise BadInput("--fix", f"{name}={value}", str(error)) from error
     return fixed

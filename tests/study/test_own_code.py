@@ -294,7 +294,7 @@ def test_experiments_of_installed_packages_are_registered(monkeypatch):
     register_installed()
     bad = SimpleNamespace(load=lambda: 3, name="b", value="package:B")
     monkeypatch.setattr("study.own.entry_points", lambda group: [bad])
-    with pytest.raises(OwnCodeError, match=r"package:B .* is no Experiment"):
+    with pytest.raises(OwnCodeError, match=r"package:B .* is not an Experiment"):
         register_installed()
 
 
