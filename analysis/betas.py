@@ -18,7 +18,7 @@ from analysis.results import Results
 from analysis.statistics import LEVEL, finite_mean, holm_table
 from analysis.style import Series, draw_series, figure, styled
 
-REDUNDANCY = {
+CODE_MEASURES = {
     "total_correlation_per_dimension": "the total correlation per dimension (nats)",
     "mean_absolute_off_diagonal": "the mean |r| between coordinates",
     "effective_rank_share": "the effective rank over d",
@@ -26,7 +26,7 @@ REDUNDANCY = {
 }
 """Measures of codes, and their names in sentences and figures."""
 
-BETWEEN = {
+MIDPOINT_MEASURES = {
     "relative": "the judges' confidence in midpoints relative to end points",
     "outside": "the probability outside the two classes",
     "both": "both classes at once",
@@ -36,7 +36,7 @@ BETWEEN = {
 """Measures of midpoints between two classes, and their names."""
 
 
-def models(results: Results) -> pd.DataFrame:
+def rows_by_beta(results: Results) -> pd.DataFrame:
     """Rows of `betas` and, with `beta` = 0, of the plain autoencoders with the same settings.
 
     Empty if either is missing.
@@ -53,29 +53,29 @@ def models(results: Results) -> pd.DataFrame:
 
 
 def redundancy_by_beta(results: Results, measured: pd.DataFrame) -> pd.DataFrame:
-    """`models` with the measures of `REDUNDANCY`, from a table of `correlation.measures`."""
-    rows = models(results)
+    """`rows_by_beta` with `CODE_MEASURES`, from a table of `correlation.measures`."""
+    rows = rows_by_beta(results)
     if rows.empty:
         return rows
     return rows.merge(measured.drop(columns="latent_dim"), on=["cell", "replicate"])
 
 
 def midpoints_by_beta(results: Results, scorecard: pd.DataFrame) -> pd.DataFrame:
-    """`models` with the measures of `BETWEEN` from a `scorecard` of these models.
+    """`rows_by_beta` with the measures of `MIDPOINT_MEASURES` from a `scorecard` of these models.
 
     Means over judges and over the pairs of images that count in all models of a replicate.
     """
-    rows = models(results)
+    rows = rows_by_beta(results)
     if rows.empty:
         return rows
     of_midpoints = scorecard["control"] == interpolation.INTERPOLATION
     lines = scorecard[of_midpoints & scorecard["cell"].isin(rows["cell"])]
     counted = interpolation.counted_by_every_model(lines)
-    means = counted.groupby(["cell", "replicate"])[list(BETWEEN)].mean().reset_index()
+    means = counted.groupby(["cell", "replicate"])[list(MIDPOINT_MEASURES)].mean().reset_index()
     return rows.merge(means, on=["cell", "replicate"])
 
 
-def with_values(table: pd.DataFrame, measures: Mapping[str, str]) -> dict[str, str]:
+def finite_measures(table: pd.DataFrame, measures: Mapping[str, str]) -> dict[str, str]:
     """The measures that have values in the table; without labels, judges give none."""
     return {k: v for k, v in measures.items() if k in table and table[k].notna().any()}
 
@@ -87,7 +87,7 @@ def changes(table: pd.DataFrame, measures: Mapping[str, str]) -> pd.DataFrame:
     `high`, `p`, `p_holm` (corrected for all lines), `n`, `interval`, `cells`.
     """
     lines = []
-    for measure, name in with_values(table, measures).items():
+    for measure, name in finite_measures(table, measures).items():
         wide = table.pivot_table(index="replicate", columns="beta", values=measure)
         for beta in wide.columns[wide.columns > 0]:
             both = wide[[0.0, beta]].dropna()
@@ -128,14 +128,14 @@ def conclusions(found: pd.DataFrame, latent_dim: int) -> list[str]:
 
 
 @styled()
-def draw(table: pd.DataFrame, measures: Mapping[str, str]) -> Figure:
+def draw_by_beta(table: pd.DataFrame, measures: Mapping[str, str]) -> Figure:
     """Draw each measure against β, one panel per measure; values of β are evenly spaced."""
-    there = with_values(table, measures)
-    made, panels = figure(columns=len(there), width=3 * len(there), height=3.2, squeeze=False)
+    present = finite_measures(table, measures)
+    made, panels = figure(columns=len(present), width=3 * len(present), height=3.2, squeeze=False)
     betas = np.array(sorted(table["beta"].unique()))
     places = np.arange(len(betas))
     at = table.assign(place=table["beta"].map(dict(zip(betas, places, strict=True))))
-    for axes, (measure, name) in zip(panels[0], there.items(), strict=True):
+    for axes, (measure, name) in zip(panels[0], present.items(), strict=True):
         draw_series(axes, at, "place", measure, Series(name, 0))
         axes.set_xticks(places, [f"{beta:g}" for beta in betas])
         axes.set_xlabel("β")

@@ -1,6 +1,6 @@
-"""Cache of what takes long to compute: judges, measures of models, and sections of reports.
+"""Cache of slow results: judges, measures of models, and sections of reports.
 
-It lies in the user's cache folder, where only the user writes, and never in a results folder, which
+It is in the user's cache folder, which only the user writes, and never in a results folder, which
 may come from somebody else: a page includes the HTML of sections unescaped.
 """
 
@@ -27,15 +27,15 @@ from trainables.fewshot import codes
 
 M = TypeVar("M", bound=nn.Module)
 
-MOST_BYTES = 500_000_000
-"""Size above which `tidy` deletes. A quick study's report keeps 30 MB: 10 MB of sections and 20 MB
+MAX_BYTES = 500_000_000
+"""Size above which `tidy` deletes. A quick study's report takes 30 MB: 10 MB of sections and 20 MB
 of models' measures."""
 
 
 def folder() -> Path | None:
     """`STUDY_CACHE_DIR`, or else a folder in the user's cache.
 
-    None, to keep nothing, if the variable is empty or the user has no home.
+    None, for no cache, if the variable is empty or the user has no home.
     """
     chosen = os.environ.get("STUDY_CACHE_DIR")
     if chosen is not None:
@@ -50,10 +50,10 @@ CODE = [
     packages(),
     *map(version, ("matplotlib", "pyarrow", "scipy")),
 ]
-"""What every value depends on: the code that this process runs, and the packages."""
+"""The code and the packages of this process; every key depends on them."""
 
 FILE = re.compile(r"[a-z]+(-[0-9a-f]{16})?-[0-9a-f]{64}(\.\d+)?")
-"""Names of the cache's files; those that a killed process was writing end in its number."""
+"""Names of the cache's files; unfinished files of a killed process end in its number."""
 
 
 def key(name: str, *inputs: Any) -> str:
@@ -62,7 +62,7 @@ def key(name: str, *inputs: Any) -> str:
 
 
 def read(key: str) -> bytes | None:
-    """The value of this key; None if it isn't kept, can't be read or is damaged."""
+    """The value of this key; None if it is missing, damaged or can't be read."""
     where = folder()
     if where is None:
         return None
@@ -75,8 +75,8 @@ def read(key: str) -> bytes | None:
     return content if digest == sha256(content).encode() else None
 
 
-def keep(key: str, content: bytes) -> bool:
-    """Keep a value; return False if the folder can't be written, as on a full disk."""
+def write(key: str, content: bytes) -> bool:
+    """Cache a value; return False if the folder can't be written, as on a full disk."""
     where = folder()
     if where is None:
         return False
@@ -93,12 +93,12 @@ def keep(key: str, content: bytes) -> bool:
 
 
 def is_usable() -> bool:
-    """True if values can be kept."""
-    return keep(key("probe"), b"")
+    """True if values can be written."""
+    return write(key("probe"), b"")
 
 
 def tidy() -> None:
-    """Delete the values that have not been used for longest, down to `MOST_BYTES`."""
+    """Delete the least recently used values, down to `MAX_BYTES`."""
     where, files = folder(), []
     with contextlib.suppress(OSError):
         for path in where.iterdir() if where else ():
@@ -108,32 +108,32 @@ def tidy() -> None:
     total = 0
     for _, size, path in sorted(files, reverse=True):
         total += size
-        if total > MOST_BYTES:
+        if total > MAX_BYTES:
             with contextlib.suppress(OSError):
                 path.unlink()
 
 
-def digest(*networks: nn.Module) -> str:
+def weights_hash(*networks: nn.Module) -> str:
     """SHA-256 of all weights and buffers of these networks."""
-    hashed = hashlib.sha256()
+    sha = hashlib.sha256()
     for network in networks:
         for name, tensor in network.state_dict().items():
-            hashed.update(name.encode() + codes.digest(tensor))
-    return hashed.hexdigest()
+            sha.update(name.encode() + codes.digest(tensor))
+    return sha.hexdigest()
 
 
-def measured(
+def model_table(
     name: str, model: M, inputs: Any, measure: Callable[[M], pd.DataFrame]
 ) -> pd.DataFrame:
-    """Return `measure(model)`; keep it by the model's weights and `inputs`, which JSON can hold."""
-    return table(key(name, digest(model), inputs), lambda: measure(model))
+    """Return `measure(model)`, cached by the model's weights and `inputs` (values for JSON)."""
+    return table(key(name, weights_hash(model), inputs), lambda: measure(model))
 
 
 def table(key: str, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-    """The table of this key; computed, and kept, if it isn't there."""
+    """The cached table of this key; computed and cached if it is missing."""
     if content := read(key):
         return pd.read_feather(io.BytesIO(content))
     computed, buffer = compute(), io.BytesIO()
     computed.to_feather(buffer, compression="uncompressed")
-    keep(key, buffer.getvalue())
+    write(key, buffer.getvalue())
     return computed

@@ -17,12 +17,12 @@ from analysis.results import Results
 from analysis.selection import with_common_replicates
 from analysis.statistics import Interval, finite_mean, trend, verdict
 from analysis.style import Series, draw_series, figure, from_zero, latent_dim_axis, styled
-from analysis.threads import each
+from analysis.threads import parallel_map
 from study.words import counted
 from trainables.fewshot.codes import encode as encode_once
 from trainables.networks import Autoencoder
 
-MEASURES = (
+SUMMARY_MEASURES = (
     "mean_absolute_off_diagonal",
     "rms_off_diagonal",
     "original_number",
@@ -37,7 +37,7 @@ MEASURES = (
 SHARES = (0.0, 1.0)
 """Bounds of absolute correlations and of shares."""
 
-BETWEEN = ("mean_absolute_off_diagonal", "rms_off_diagonal", "whitened")
+PAIR_MEASURES = ("mean_absolute_off_diagonal", "rms_off_diagonal", "whitened")
 """Measures of pairs of coordinates; a code of one coordinate has none."""
 
 
@@ -48,14 +48,14 @@ NAMES = {
 }
 """Names in sentences of the measures whose trends are reported."""
 
-REDUNDANT = {"total_correlation_per_dimension": " nats", "effective_rank_share": ""}
+TREND_UNITS = {"total_correlation_per_dimension": " nats", "effective_rank_share": ""}
 """The measures whose trends with d answer the question, and their units."""
 
 MIN_TEST_IMAGES = 3000
 """Fewest test images to use; with fewer, the noise floor is too high for weak correlations."""
 
 
-def encoded_images(results: Results) -> tuple[torch.Tensor, str]:
+def images_to_encode(results: Results) -> tuple[torch.Tensor, str]:
     """Images to encode, (N, C, H, W) uint8, and their description in words.
 
     Up to 5,000 test images. If there are fewer than `MIN_TEST_IMAGES`, up to 5,000 training
@@ -77,10 +77,10 @@ def encode(
 ) -> list[np.ndarray]:
     """Codes (N, d), float64, of uint8 `images` under each replicate of a cell (default: all)."""
     models = results.autoencoders(cell, replicates)
-    return each(lambda model: encode_once(model, images).double().numpy(), models)
+    return parallel_map(lambda model: encode_once(model, images).double().numpy(), models)
 
 
-def deepest(rows: pd.DataFrame) -> pd.DataFrame:
+def deepest_rows(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows of the autoencoders with the most layers, at their smallest batch size.
 
     The assignment's question is about these.
@@ -89,9 +89,9 @@ def deepest(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[rows["batch_size"] == rows["batch_size"].min()]
 
 
-def budget(results: Results) -> str:
+def models_sentence(results: Results) -> str:
     """A sentence on the autoencoders examined and how long they were trained."""
-    rows = deepest(results.of("autoencoder"))
+    rows = deepest_rows(results.of("autoencoder"))
     depth, batch_size = rows["depth"].iloc[0], rows["batch_size"].iloc[0]
     return (
         f"The autoencoders are those of {counted(depth, 'layer')} and batch size {batch_size}, "
@@ -105,10 +105,10 @@ def epochs_of(rows: pd.DataFrame) -> str:
     return " or ".join([*map(str, others), counted(most, "epoch")])
 
 
-def trained_longer(results: Results) -> pd.DataFrame:
+def longer_rows(results: Results) -> pd.DataFrame:
     """Rows of the deepest autoencoders of the experiment `longer`; may be empty."""
     rows = results.of("longer")
-    return deepest(rows) if len(rows) else rows
+    return deepest_rows(rows) if len(rows) else rows
 
 
 def measures(results: Results, rows: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -123,8 +123,8 @@ def measures(results: Results, rows: pd.DataFrame | None = None) -> pd.DataFrame
     Columns `cell`, `replicate`, `latent_dim`, `images`, `effective_rank_share` (effective rank
     over d), `whitened_floor` (the noise floor of the control), and the measures.
     """
-    rows = deepest(results.of("autoencoder")) if rows is None else rows
-    images, _ = encoded_images(results)
+    rows = deepest_rows(results.of("autoencoder")) if rows is None else rows
+    images, _ = images_to_encode(results)
     test, training = _splits(results)
     others = training if len(test) >= MIN_TEST_IMAGES else test
     # Both samples add noise: the whitened one, and the one that whitening is fitted on.
@@ -142,8 +142,10 @@ def measures(results: Results, rows: pd.DataFrame | None = None) -> pd.DataFrame
     tables = []
     for cell, group in rows.groupby("cell", sort=False):
         name = f"correlation-{cell}"
-        measured = partial(cache.measured, name, inputs=inputs, measure=measure)
-        table = pd.concat(each(measured, results.autoencoders(str(cell))), ignore_index=True)
+        measure_model = partial(cache.model_table, name, inputs=inputs, measure=measure)
+        table = pd.concat(
+            parallel_map(measure_model, results.autoencoders(str(cell))), ignore_index=True
+        )
         table.insert(0, "cell", cell)
         table.insert(1, "replicate", range(len(table)))
         table.insert(2, "latent_dim", group["latent_dim"].iloc[0])
@@ -166,8 +168,8 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     """
     lines = []
     for dim, group in table.groupby("latent_dim"):
-        for measure in MEASURES:
-            if dim == 1 and measure in BETWEEN:
+        for measure in SUMMARY_MEASURES:
+            if dim == 1 and measure in PAIR_MEASURES:
                 continue
             interval = finite_mean(group[measure])
             lines.append((dim, measure, interval.estimate, interval.low, interval.high, interval.n,
@@ -178,7 +180,9 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=columns)
 
 
-def left_out(table: pd.DataFrame, measures: Sequence[str] = ("mean_absolute_off_diagonal",)) -> str:
+def left_out_sentence(
+    table: pd.DataFrame, measures: Sequence[str] = ("mean_absolute_off_diagonal",)
+) -> str:
     """A sentence on the models with d > 1 that lack a finite value of one of `measures`.
 
     Empty if none does.
@@ -189,8 +193,8 @@ def left_out(table: pd.DataFrame, measures: Sequence[str] = ("mean_absolute_off_
         return ""
     dims = ", ".join(map(str, sorted(without["latent_dim"].unique())))
     return (
-        f"Left out: {len(without)} of {len(several)} models (d = {dims}), in whose codes "
-        "coordinates do not vary, or only together, so that a number is missing or infinite."
+        f"Left out: {len(without)} of {len(several)} models (d = {dims}): coordinates of "
+        "their codes do not vary, or only together, so a number is missing or infinite."
     )
 
 
@@ -211,8 +215,8 @@ def draw_correlation(table: pd.DataFrame) -> Figure:
     left.axhline(floor, color="#666666", linestyle=":", label=f"noise floor {floor:.3f}")
     left.set_title("between different coordinates")
     left.set_ylabel("absolute Pearson correlation")
-    original = Series("the original's number", 2, within=SHARES)
-    draw_series(right, table, "latent_dim", "original_number", original)
+    number = Series("the original's number", 2, within=SHARES)
+    draw_series(right, table, "latent_dim", "original_number", number)
     dims = np.array(sorted(table["latent_dim"].unique()))
     right.plot(dims, 1 / dims, color="#666666", linestyle="--", label="its diagonal alone, 1/d")
     right.set_title("diagonal included, as in the original")
@@ -249,8 +253,8 @@ def draw_information(table: pd.DataFrame) -> Figure:
 @styled()
 def draw_heat_maps(results: Results) -> Figure:
     """Draw the correlation matrix of the codes of replicate 0, one panel per latent dimension."""
-    rows = deepest(results.of("autoencoder")).drop_duplicates("cell").sort_values("latent_dim")
-    images, _ = encoded_images(results)
+    rows = deepest_rows(results.of("autoencoder")).drop_duplicates("cell").sort_values("latent_dim")
+    images, _ = images_to_encode(results)
     columns = min(4, len(rows))
     lines = -(-len(rows) // columns)
     made, panels = figure(columns, lines, width=2.3 * columns, height=2.4 * lines, squeeze=False)
@@ -271,17 +275,17 @@ def conclusions(table: pd.DataFrame) -> list[str]:
     diagonal in the original's trend."""
     several = with_common_replicates(table[table["latent_dim"] > 1])
     if several["latent_dim"].nunique() < 2:
-        return ["One latent dimension above 1 alone shows no trend."]
+        return ["A trend needs two latent dimensions above 1."]
     total = _slope(several, "total_correlation_per_dimension")
     rank = _slope(several, "effective_rank_share")
     pairs = _slope(several, "mean_absolute_off_diagonal")
-    theirs = _slope(several, "original_number")
-    without = list(filter(None, [left_out(table, tuple(NAMES))]))
-    if total is None or rank is None or pairs is None or theirs is None:
+    original = _slope(several, "original_number")
+    without = list(filter(None, [left_out_sentence(table, tuple(NAMES))]))
+    if total is None or rank is None or pairs is None or original is None:
         return ["Too few models have codes that vary to show a trend.", *without]
     share = several.dropna(subset="diagonal_share").groupby("latent_dim")["diagonal_share"].mean()
     least, most = share.index.min(), share.index.max()
-    pairs, on_pairs = _without_two(several, pairs)
+    pairs, on_pairs = _pairs_trend(several, pairs)
     return [
         _trend_sentence(several, "total_correlation_per_dimension", total),
         _trend_sentence(several, "effective_rank_share", rank),
@@ -289,7 +293,7 @@ def conclusions(table: pd.DataFrame) -> list[str]:
         _meaning(several, total, rank, pairs),
         (
             "The original's number, which counts the diagonal, changes by "
-            f"{theirs.text(4, unit=' a doubling')}; at d = {least} the diagonal is "
+            f"{original.text(4, unit=' a doubling')}; at d = {least} the diagonal is "
             f"{100 * share[least]:.0f} % of it, at "
             f"d = {most} still {100 * share[most]:.0f} %. It would fall from {1 / least:.2f} to "
             f"{1 / most:.3f} with codes that are not correlated at all."
@@ -311,7 +315,7 @@ def after_longer_training(table: pd.DataFrame, longer: pd.DataFrame, epochs: str
         with_common_replicates(part[part["latent_dim"].isin(dims)]) for part in (table, longer)
     )
     parts = []
-    for measure, unit in REDUNDANT.items():
+    for measure, unit in TREND_UNITS.items():
         first, second = _slope(before, measure), _slope(after, measure)
         if first is None or second is None:
             return []
@@ -330,7 +334,7 @@ def _trend_sentence(several: pd.DataFrame, measure: str, slope: Interval) -> str
     """A sentence on the trend of a measure with d: its direction, its ends and its slope."""
     means = _finite_means(several, measure)
     least, most = means.index.min(), means.index.max()
-    unit = REDUNDANT.get(measure, "")
+    unit = TREND_UNITS.get(measure, "")
     return (
         f"{direction(slope, NAMES[measure])}: from {means[least]:.3f}{unit} at d = {least} to "
         f"{means[most]:.3f}{unit} at d = {most}, "
@@ -354,7 +358,7 @@ def _finite_means(several: pd.DataFrame, measure: str) -> pd.Series:
     return several[np.isfinite(several[measure])].groupby("latent_dim")[measure].mean()
 
 
-def _without_two(several: pd.DataFrame, whole: Interval) -> tuple[Interval, str]:
+def _pairs_trend(several: pd.DataFrame, whole: Interval) -> tuple[Interval, str]:
     """The trend of the mean |r| without d = 2, and its sentence.
 
     `whole`, the trend over all d, if there is no d = 2 or too few other d for a trend.
@@ -365,9 +369,9 @@ def _without_two(several: pd.DataFrame, whole: Interval) -> tuple[Interval, str]
     if trend_of_more is None or len(more) == len(several):
         return whole, _trend_sentence(several, measure, whole)
     return trend_of_more, (
-        f"{_trend_sentence(more, measure, trend_of_more)} d = 2 is left out of it, because it has "
-        f"one pair of coordinates only (|r| {_finite_means(several, measure)[2]:.3f}); with it the "
-        f"trend is {whole.text(3, unit=' a doubling', signed=True)}."
+        f"{_trend_sentence(more, measure, trend_of_more)} This leaves out d = 2, which has "
+        f"only one pair of coordinates (|r| {_finite_means(several, measure)[2]:.3f}); with it, "
+        f"the trend is {whole.text(3, unit=' a doubling', signed=True)}."
     )
 
 
@@ -375,7 +379,7 @@ def _meaning(several: pd.DataFrame, total: Interval, rank: Interval, pairs: Inte
     """A sentence on whether codes grow more or less redundant with d, from three trends."""
     redundant = verdict(total, "more", "less", "")
     if not redundant or redundant != verdict(rank, "less", "more", ""):
-        return "The two together don't decide whether codes grow more or less redundant with d."
+        return "These two trends don't decide whether codes grow more or less redundant with d."
     means = _finite_means(several, "total_correlation_per_dimension")
     # det R is the product, over the coordinates, of 1 - R² in a regression on those before it.
     unexplained = 100 * np.exp(-2 * means)
@@ -385,12 +389,12 @@ def _meaning(several: pd.DataFrame, total: Interval, rank: Interval, pairs: Inte
     of_pairs = (
         f"Single pairs of coordinates are {redundant} correlated, too."
         if alike
-        else "The mean |r| does not show it, because it is of two coordinates at a time, while "
-        "each has d − 1 others whose weak correlations with it add up."
+        else "The mean |r| does not show it: it compares two coordinates at a time, but the weak "
+        "correlations of a coordinate with all d − 1 others add up."
     )
     return (
-        f"So codes grow {redundant} redundant with d. A linear regression on the coordinates "
-        f"before it leaves {unexplained[least]:.0f} % of a coordinate's variance unexplained at "
+        f"So codes grow {redundant} redundant with d. A linear regression of a coordinate on those "
+        f"before it leaves {unexplained[least]:.0f} % of its variance unexplained at "
         f"d = {least} and {unexplained[most]:.0f} % at d = {most} (geometric means), and the "
         f"variance fills a {size} share of the directions. {of_pairs}"
     )

@@ -28,6 +28,7 @@ from analysis.results import AUTOENCODERS, Results, load, settings_of
 from analysis.transfer import place_of, rows_of
 from study.errors import DataMissing, StoreError
 from study.words import counted, reason
+from trainables.contract import Report
 from trainables.fewshot import train as fewshot
 from trainables.fewshot.settings import HEADS
 from trainables.supervised import train as supervised
@@ -136,7 +137,7 @@ def classifier(results: Results, rows: pd.DataFrame) -> Model:
         parent = results.store.weights(row["encoder_cell"], [config.parent_replicate(replicate)])
     alone = range(replicate, replicate + 1)
     with threads_of(results, cell):
-        outcome = trainable.train(config, alone, results.dataset, lambda metrics: None, parent)
+        outcome = trainable.train(config, alone, results.dataset, Report(), parent)
     new = outcome.rows[0]
     row = row.copy()
     row[["val_accuracy", "test_accuracy"]] = new["val_accuracy"], new["test_accuracy"]

@@ -140,7 +140,7 @@ def card(results: Results, models: Sequence[Model], left_out: Sequence[str]) -> 
         fingerprint=results.plan["fingerprint"],
         images=results.images,
         classes=results.classes,
-        budget=lambda model: budget(results, model),
+        training_words=lambda model: training_words(results, model),
         kinds=list(dict.fromkeys(model.interval("test").kind for model in models)),
         given=GIVEN,
         left_out=left_out,
@@ -193,7 +193,7 @@ def front_matter(results: Results, models: Sequence[Model]) -> str:
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
 
-def budget(results: Results, model: Model) -> str:
+def training_words(results: Results, model: Model) -> str:
     """The training budget of a model, in words."""
     row = model.row
     epochs, size = counted(row["epochs"], "epoch"), f"{row['parameters']:,} parameters"

@@ -178,7 +178,7 @@ def verdicts(content: dict[str, Any], rows: pd.DataFrame) -> list[str]:
     used, whole = epochs_used(content)
     sentence = (
         f"{content['name']} on {content['dataset']}: {counted(len(table), 'trial')}, {said}; "
-        f"{used:,} of the {whole:,} epochs that all of them in full would have taken "
+        f"{used:,} of the {whole:,} epochs that they would have taken in full "
         f"({100 * used / whole:.0f} %)."
     )
     sentences = [sentence]
@@ -186,9 +186,9 @@ def verdicts(content: dict[str, Any], rows: pd.DataFrame) -> list[str]:
     if winner is None:
         return [*sentences, "The search has not ended: there is no winner yet."]
     settings = ", ".join(f"{key} {_short(value)}" for key, value in winner["params"].items())
-    biased = ", which as the best of many is biased" if len(table) > 1 else ""
+    biased = ", biased as the best of many" if len(table) > 1 else ""
     sentences.append(
-        f"The best recipe of those in full is trial {winner['number']}: {settings}. Its mean "
+        f"The best recipe of the trials in full is trial {winner['number']}: {settings}. Its mean "
         f"{name} is {winner['values'][0]:.5f} on the {winner.get('replicates', '?')} seeds that "
         f"chose it{biased}."
     )

@@ -31,7 +31,7 @@ class Source:
         """The images, or why they can't be read."""
         troubles = []
         try:
-            options = Options.of(self.plan.get("data", {}))
+            options = Options.from_record(self.plan.get("data", {}))
             for name, folder, fetch in self._places():
                 try:
                     data = load_data(name, folder, options, fetch)

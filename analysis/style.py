@@ -211,7 +211,7 @@ class Series:
 
 
 def draw_series(axes: Axes, table: pd.DataFrame, x: str, y: str, series: Series) -> None:
-    """Draw every replicate as a small dot, and the mean with its 95 % Student-t interval.
+    """Draw every replicate as a small dot, and the mean with its Student-t interval.
 
     One replicate alone has no interval. Values that are not finite are left out.
     """

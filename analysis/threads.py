@@ -1,4 +1,4 @@
-"""Models in parallel threads: torch's operators let other threads run meanwhile."""
+"""Work on models in parallel threads: torch's operators release Python's lock."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 
-def each(function: Callable[[T], U], items: Iterable[T]) -> list[U]:
-    """`map` on all cores, one torch thread per call: the same results in the same order."""
+def parallel_map(function: Callable[[T], U], items: Iterable[T]) -> list[U]:
+    """`map` on all cores, one torch thread per call; results are in the order of `items`."""
     with ThreadPoolExecutor(cores(), initializer=torch.set_num_threads, initargs=(1,)) as threads:
         return list(threads.map(function, items))

@@ -25,16 +25,16 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the arguments."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Measures this study against what its users would otherwise write, and "
-        "prints what docs/benchmarks.md quotes.",
+        description="Compare this study with the code that its users would otherwise write, and "
+        "print the figures of docs/benchmarks.md.",
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(QUESTIONS)}")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(QUESTIONS)} (all)")
     parser.add_argument(
         "--data-dir", type=Path, help="full MNIST in torchvision's layout (default: STUDY_DATA_DIR)"
     )
-    parser.add_argument("--out", type=Path, default=Path("benchmarks.json"), help="the JSON file")
-    parser.add_argument("--repeats", type=int, default=3, help="of whole runs (default 3)")
-    parser.add_argument("--tiny", action="store_true", help="for tests: no number means anything")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks.json"), help="JSON file")
+    parser.add_argument("--repeats", type=int, default=3, help="repeats of whole runs (default 3)")
+    parser.add_argument("--tiny", action="store_true", help="tiny sizes, to test the code only")
     arguments = parser.parse_args(argv)
     for name in arguments.names:
         if name not in QUESTIONS:
@@ -47,7 +47,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print and write the results.
 
-    Returns 0 if every target that was measured is reached, else 1; 2 if full MNIST is missing.
+    Returns 0 if every measured target is reached, else 1; 2 if full MNIST is missing.
     """
     arguments = parse(argv)
     names = arguments.names or list(QUESTIONS)
@@ -79,12 +79,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         for name in names:
             module = importlib.import_module(f"benchmarks.{name}")
-            begun = time.perf_counter()
+            started = time.perf_counter()
             results[name] = module.measure(options)
             question = (module.__doc__ or "").strip().split("\n\n")[0].replace("\n", " ")
-            title = f"{name} ({time.perf_counter() - begun:.0f} s): {question}"
+            title = f"{name} ({time.perf_counter() - started:.0f} s): {question}"
             table.print_table(console, title, results[name])
-            table.write_json(arguments.out, about, results)  # so that an error loses no results
+            table.write_json(arguments.out, about, results)  # an error later loses no results
     console.print(f"{hardware['cores']} cores, {hardware['processor']}; {command}")
     console.print(f"every value: {arguments.out}")
     missed = [line for lines in results.values() for line in lines if line.reached is False]

@@ -27,15 +27,15 @@ class Memory:
     """Resident set of the command itself."""
     report: int = 0
     """Resident sets of the two processes that make the report; shared pages count twice."""
-    together: int = 0
+    driver_and_report: int = 0
     """Resident sets of the command and these two processes at the same time."""
     worker: int = 0
     """Resident set of its largest worker, including shared pages."""
     worker_share: int = 0
     """Proportional set of its largest worker: a page shared by k processes counts 1/k."""
 
-    def look(self, command: psutil.Process) -> None:
-        """Sample the memory now and update the peaks."""
+    def sample(self, command: psutil.Process) -> None:
+        """Measure the memory now and update the peaks."""
         driver = command.memory_info().rss
         self.driver = max(self.driver, driver)
         report = 0
@@ -51,20 +51,20 @@ class Memory:
             except psutil.Error:
                 continue  # it has ended
         self.report = max(self.report, report)
-        self.together = max(self.together, driver + report)
+        self.driver_and_report = max(self.driver_and_report, driver + report)
 
 
 @dataclass
-class Finished:
-    """A command that has ended, or was stopped at an awaited line."""
+class FinishedCommand:
+    """A command that ended, or was stopped at an awaited line."""
 
     seconds: float
-    """From its start to its end."""
+    """Seconds from its start to its end."""
     lines: list[tuple[float, str]]
-    """Seconds since its start and text of each line that it printed."""
+    """Seconds since its start, and text, of each line that it printed."""
     memory: Memory = field(default_factory=Memory)
 
-    def when(self, text: str) -> float:
+    def seconds_until(self, text: str) -> float:
         """Seconds from the start to the first line with `text`. Raises `LookupError`."""
         for seconds, line in self.lines:
             if text in line:
@@ -73,7 +73,7 @@ class Finished:
         raise LookupError(f"the command never printed {text!r}, but:\n{printed}")
 
 
-def run(*arguments: object, stop_at: str | None = None) -> Finished:
+def run(*arguments: object, stop_at: str | None = None) -> FinishedCommand:
     """Run `python …` from the checkout. Raises `RuntimeError` with its last lines if it fails.
 
     With `stop_at`, it gets SIGTERM as soon as it prints a line with that text.
@@ -93,12 +93,12 @@ def run(*arguments: object, stop_at: str | None = None) -> Finished:
     def watch() -> None:
         while not ended.wait(0.5):
             try:
-                memory.look(psutil.Process(process.pid))
+                memory.sample(psutil.Process(process.pid))
             except psutil.Error:
                 return  # it has ended
 
-    watching = threading.Thread(target=watch, daemon=True)
-    watching.start()
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
     lines = []
     stopped = False
     assert process.stdout is not None
@@ -109,16 +109,16 @@ def run(*arguments: object, stop_at: str | None = None) -> Finished:
             process.terminate()
     code = process.wait()
     ended.set()
-    watching.join()
+    watcher.join()
     if code != 0 and not stopped:
         printed = "\n".join(line for _, line in lines[-20:])
         raise RuntimeError(f"{' '.join(map(str, arguments))} ended with code {code}:\n{printed}")
-    return Finished(time.perf_counter() - started, lines, memory)
+    return FinishedCommand(time.perf_counter() - started, lines, memory)
 
 
 @cache
-def assignment(options: Options) -> tuple[Finished, Store]:
-    """Run `study run assignment` into an empty folder, from the command to the report.
+def assignment(options: Options) -> tuple[FinishedCommand, Store]:
+    """Run `study run assignment` into an empty folder, report included.
 
     All modules that need it share one run.
     """
@@ -128,17 +128,16 @@ def assignment(options: Options) -> tuple[Finished, Store]:
     return run("-m", "study", "run", "assignment", "--preset", preset, "--out", out), Store(out)
 
 
-def computed(store: Store, experiment: str) -> tuple[list[float], float]:
-    """Seconds of each of an experiment's blocks, and from the first one's start to the last one's
-    end."""
-    provenance = store.provenance(cells_of(store, experiment))
-    seconds = [float(p["seconds"]) for p in provenance]
-    starts = [float(p["started"]) for p in provenance]
-    ends = [start + taken for start, taken in zip(starts, seconds, strict=True)]
+def block_seconds(store: Store, experiment: str) -> tuple[list[float], float]:
+    """Seconds of each block of an experiment, and from the first start to the last end."""
+    provenance = store.provenance(planned_replicates(store, experiment))
+    seconds = [float(block["seconds"]) for block in provenance]
+    starts = [float(block["started"]) for block in provenance]
+    ends = [start + duration for start, duration in zip(starts, seconds, strict=True)]
     return seconds, max(ends) - min(starts)
 
 
-def cells_of(store: Store, experiment: str) -> dict[str, int]:
-    """Number of replicates that the latest command asked for, by id of an experiment's cells."""
+def planned_replicates(store: Store, experiment: str) -> dict[str, int]:
+    """Numbers of replicates in the latest plan, by id of an experiment's cells."""
     planned = next(e for e in store.plan()["experiments"] if e["name"] == experiment)
     return {cell["id"]: cell["replicates"] for cell in planned["cells"]}

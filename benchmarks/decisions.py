@@ -2,10 +2,10 @@
 
     python -m benchmarks.decisions [--studies 2000]
 
-Simulates whole studies. Each has five comparisons, one per number of labels, whose paired
-differences are correlated. There is a look after every replicate from the second to the 64th, with
-Holm's correction over the comparisons. It is compared with the naive way, a t test at every such
-look, and with t tests of fixed designs.
+simulates whole studies. Each has five comparisons, one per number of labels, whose paired
+differences are correlated. The comparisons are tested after every replicate from the second to the
+64th, with Holm's correction. For comparison: a t test after every replicate, and t tests after a
+fixed number of replicates.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from analysis.statistics.interval import LEVEL
 SPREADS = np.array([6.0, 5.0, 3.0, 2.0, 1.4])
 """Standard deviations of the differences at 10 … 160 labels, in percentage points."""
 
-MOST = 64
+MAX_REPLICATES = 64
 """Number of replicates at which a study gives up."""
 
-COMMON = 0.5
+CORRELATION = 0.5
 """Correlation of a replicate's differences at different numbers of labels."""
 
 EFFECTS = (0.3, 0.5, 0.8, 1.2)
@@ -44,21 +44,21 @@ KINDS: dict[str, Draw] = {
 
 
 def differences(draw: np.random.Generator, studies: int, kind: Draw) -> np.ndarray:
-    """Differences by replicate, (studies, comparisons, MOST), in percentage points."""
-    shape = (studies, len(SPREADS), MOST)
-    common = kind(draw, (studies, 1, MOST))
+    """Differences by replicate, (studies, comparisons, MAX_REPLICATES), in percentage points."""
+    shape = (studies, len(SPREADS), MAX_REPLICATES)
+    common = kind(draw, (studies, 1, MAX_REPLICATES))
     own = kind(draw, shape)
-    values = np.sqrt(COMMON) * common + np.sqrt(1 - COMMON) * own
+    values = np.sqrt(CORRELATION) * common + np.sqrt(1 - CORRELATION) * own
     return values * SPREADS[:, None]
 
 
-def looks(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """p values (studies, comparisons, MOST - 1) at each look from n = 2 on.
+def p_values(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """p values (studies, comparisons, MAX_REPLICATES - 1) at each n from 2 on, of two tests.
 
-    First of the test that stays valid (`analysis.statistics.confidence_sequence`), then of a
-    t test.
+    The first test stays valid however often one tests (`analysis.statistics.confidence_sequence`);
+    the second is a t test.
     """
-    n = np.arange(1, MOST + 1)
+    n = np.arange(1, MAX_REPLICATES + 1)
     total, squares = values.cumsum(axis=-1), (values**2).cumsum(axis=-1)
     with np.errstate(divide="ignore", invalid="ignore"):
         share = np.where(squares > 0, total**2 / ((n + 1) * squares), 0.0)
@@ -70,7 +70,7 @@ def looks(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return valid[..., 1:], np.nan_to_num(naive[..., 1:], nan=1.0)
 
 
-def adjusted(p: np.ndarray) -> np.ndarray:
+def holm(p: np.ndarray) -> np.ndarray:
     """Holm's adjusted p values over the comparisons (axis 1)."""
     count = p.shape[1]
     order = p.argsort(axis=1)
@@ -87,27 +87,27 @@ def simulate(studies: int, seed: int = 0) -> dict[str, list[dict[str, object]]]:
     draw = np.random.default_rng(seed)
     errors, power = [], []
     for name, kind in KINDS.items():
-        valid, naive = looks(differences(draw, studies, kind))
+        valid, naive = p_values(differences(draw, studies, kind))
         errors.append(
             {
                 "differences": name,
-                "a look after every replicate": (adjusted(valid) < LEVEL).any(axis=(1, 2)).mean(),
-                "t test at every look": (adjusted(naive) < LEVEL).any(axis=(1, 2)).mean(),
+                "a look after every replicate": (holm(valid) < LEVEL).any(axis=(1, 2)).mean(),
+                "t test at every look": (holm(naive) < LEVEL).any(axis=(1, 2)).mean(),
             }
         )
     for effect in EFFECTS:
         values = differences(draw, studies, KINDS["normal"]) + effect * SPREADS[:, None]
-        valid, naive = looks(values)
-        decided = adjusted(valid) < LEVEL
+        valid, naive = p_values(values)
+        decided = holm(valid) < LEVEL
         ever = decided.any(axis=-1)
-        first = np.where(ever, decided.argmax(axis=-1) + 2, MOST)
+        first = np.where(ever, decided.argmax(axis=-1) + 2, MAX_REPLICATES)
         power.append(
             {
                 "effect": effect,
                 "decided by 64": ever.mean(),
                 "median replicates": float(np.median(first)),
-                "t test at n = 8": (adjusted(naive[..., 6]) < LEVEL).mean(),
-                "t test at n = 64": (adjusted(naive[..., -1]) < LEVEL).mean(),
+                "t test at n = 8": (holm(naive[..., 6]) < LEVEL).mean(),
+                "t test at n = 64": (holm(naive[..., -1]) < LEVEL).mean(),
             }
         )
     return {"errors": errors, "power": power}
@@ -118,9 +118,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--studies", type=int, default=2000)
     arguments = parser.parse_args()
-    found = simulate(arguments.studies)
+    tables = simulate(arguments.studies)
     print(f"{arguments.studies} studies of {len(SPREADS)} comparisons")
-    for lines in found.values():
+    for lines in tables.values():
         print(" | ".join(lines[0]))
         for line in lines:
             print(" | ".join(f"{v:.3f}" if isinstance(v, float) else str(v) for v in line.values()))

@@ -24,33 +24,33 @@ WORKERS = 8
 """Number of Ray actors. They compute nothing, so they may outnumber the cores."""
 
 
-def outcome(options: Options, count: int, *more: object) -> dict[str, float]:
+def run_grid(options: Options, count: int, *arguments: object) -> dict[str, float]:
     """Run `main` in a new process and return the figures that it prints."""
     options.say(f"driver: {count} cells")
     folder = options.folder / f"driver-{time.monotonic_ns()}"
-    done = run("-m", "benchmarks.driver", folder, count, WORKERS, *more)
-    return json.loads(next(line for _, line in reversed(done.lines) if line.startswith("{")))
+    command = run("-m", "benchmarks.driver", folder, count, WORKERS, *arguments)
+    return json.loads(next(line for _, line in reversed(command.lines) if line.startswith("{")))
 
 
 def measure(options: Options) -> list[Line]:
     """Measure the driver on grids of cells that compute nothing."""
     many, most = (20, 40) if options.tiny else (10_000, 100_000)
-    one = [outcome(options, WORKERS, "first") for _ in range(options.repeats)]
-    ray = min(figures["first"] for figures in one)
+    smallest = [run_grid(options, WORKERS, "first") for _ in range(options.repeats)]
+    ray = min(figures["first"] for figures in smallest)
     lines = []
     for count, at_most in ((many, 5), (most, 30)):
-        found = [outcome(options, count, "first") for _ in range(options.repeats)]
-        beyond = [f["layout"] + f["plan"] + f["first"] - ray for f in found]
+        runs = [run_grid(options, count, "first") for _ in range(options.repeats)]
+        seconds = [f["layout"] + f["plan"] + f["first"] - ray for f in runs]
         lines.append(
             Line(
                 f"from the command to the first trial, {count:,} missing cells",
-                Sample(tuple(beyond)),
+                Sample(tuple(seconds)),
                 "s",
                 at_most=at_most,
-                note=f"beyond the {ray:.1f} s that Ray takes for a cell a worker",
+                note=f"without the {ray:.1f} s that Ray takes for one cell per worker",
             )
         )
-    whole = [outcome(options, many) for _ in range(options.repeats)]
+    whole = [run_grid(options, many) for _ in range(options.repeats)]
     note = f"{many:,} cells that compute nothing, {WORKERS} workers; the driver's process"
     cpu = tuple(1000 * f["cpu"] / f["done"] for f in whole)
     state = tuple(f["state"] / f["done"] / 1000 for f in whole)
@@ -96,17 +96,17 @@ def main(folder: str, count: int, workers: int, first_only: bool) -> None:
     )
     started = time.perf_counter()
     first: list[float] = []
-    begin = StudyProgress.started
+    original = StudyProgress.started
 
-    def begun(self: StudyProgress, task: object) -> None:
+    def record_start(self: StudyProgress, task: object) -> None:
         first.append(time.perf_counter())
         if first_only:
             raise KeyboardInterrupt
-        begin(self, task)  # type: ignore[arg-type]
+        original(self, task)  # type: ignore[arg-type]
 
-    StudyProgress.started = begun  # type: ignore[method-assign]
-    with open("/dev/null", "w", encoding="utf-8") as nowhere:
-        session = Session(store, data, Resources(gpus_per_trial=0), Console(file=nowhere))
+    StudyProgress.started = record_start  # type: ignore[method-assign]
+    with open("/dev/null", "w", encoding="utf-8") as devnull:
+        session = Session(store, data, Resources(gpus_per_trial=0), Console(file=devnull))
         _ = session.shared_data  # in Ray's store before the clock starts
         cpu = time.process_time()
         with contextlib.suppress(KeyboardInterrupt):

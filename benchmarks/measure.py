@@ -28,10 +28,10 @@ class Sample:
         """The median: the middle value, or the mean of the two in the middle."""
         return statistics.median(self.values)
 
-    def over(self, other: Sample) -> Sample:
-        """Ratios to `other`, value by value: both were taken in turns."""
+    def ratios_to(self, other: Sample) -> Sample:
+        """Ratios to `other`, value by value: both samples were taken in turns."""
         pairs = zip(self.values, other.values, strict=True)
-        return Sample(tuple(mine / theirs for mine, theirs in pairs))
+        return Sample(tuple(value / reference for value, reference in pairs))
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,11 @@ class Line:
     unit: str
     """`s`, `ms`, `×`, `%`, `GiB` …"""
     at_least: float | None = None
-    """The least median that is wanted, if any."""
+    """Target: the median is at least this."""
     at_most: float | None = None
-    """The largest median that is wanted, if any."""
+    """Target: the median is at most this."""
     quality: str = ""
-    """Quality of the results that took this time: a faster, worse result doesn't count."""
+    """Quality of the timed results, such as their error: being faster and worse is no gain."""
     note: str = ""
     """How it was measured, if that isn't obvious."""
     details: Mapping[str, Any] = field(default_factory=dict)
@@ -80,29 +80,32 @@ class Options:
     folder: Path = Path()
     """An empty folder for temporary results."""
     repeats: int = 3
-    """Number of repeats of whole runs. Short loops have their own."""
+    """Number of repeats of whole runs. Short loops have their own number."""
     tiny: bool = False
-    """For tests: everything runs in seconds, and no number means anything."""
+    """For tests: everything runs in seconds, and the numbers mean nothing."""
     say: Callable[[str], None] = print
     """Called with a line on what is being measured."""
 
 
-def in_turns(
+def time_in_turns(
     functions: Mapping[str, Callable[[], Any]],
     repeats: int,
     warm_up: int = 1,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Sample]:
-    """Seconds of each function, taken in turns (A B A B …), so that other load on the machine
-    affects all of them alike. The first `warm_up` rounds are not counted."""
-    taken: dict[str, list[float]] = {name: [] for name in functions}
+    """Seconds of each function, measured in turns (A B A B …).
+
+    Other load on the machine then affects all functions alike. The first `warm_up` rounds don't
+    count.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
     for turn in range(warm_up + repeats):
         for name, function in functions.items():
             started = clock()
             function()
             if turn >= warm_up:
-                taken[name].append(clock() - started)
-    return {name: Sample(tuple(values)) for name, values in taken.items()}
+                seconds[name].append(clock() - started)
+    return {name: Sample(tuple(values)) for name, values in seconds.items()}
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from benchmarks.commands import cells_of, run
+from benchmarks.commands import planned_replicates, run
 from benchmarks.measure import Line, Options, Sample
 from study.store import Store
 
@@ -22,8 +22,8 @@ def notebook(options: Options) -> list[dict[str, float]]:
     """Train one model in the notebook; return one line per epoch."""
     epochs = 1 if options.tiny else 10
     images = [2560] if options.tiny else []
-    done = run("-m", "benchmarks.plain_notebook", options.data_dir or "", epochs, *images)
-    return [json.loads(line) for _, line in done.lines if line.startswith("{")]
+    command = run("-m", "benchmarks.plain_notebook", options.data_dir or "", epochs, *images)
+    return [json.loads(line) for _, line in command.lines if line.startswith("{")]
 
 
 def study(options: Options, out: Path) -> tuple[float, float, list[float]]:
@@ -32,44 +32,44 @@ def study(options: Options, out: Path) -> tuple[float, float, list[float]]:
     if options.tiny:
         arguments += ["--preset", "smoke"]
     else:
-        place = ["--data-dir", options.data_dir] if options.data_dir else []
-        arguments += ["--dataset", "mnist", "--depths", DEPTH, "--replicates", MODELS, *place]
-    done = run("-m", "study", *arguments)
+        data = ["--data-dir", options.data_dir] if options.data_dir else []
+        arguments += ["--dataset", "mnist", "--depths", DEPTH, "--replicates", MODELS, *data]
+    command = run("-m", "study", *arguments)
     store = Store(out)
-    rows = store.rows(cells_of(store, "autoencoder"))
+    rows = store.rows(planned_replicates(store, "autoencoder"))
     errors = rows.groupby("cell")["test_mse"].mean().tolist()
-    return done.seconds / len(rows), done.when("computed in") / len(rows), errors
+    return command.seconds / len(rows), command.seconds_until("computed in") / len(rows), errors
 
 
 def measure(options: Options) -> list[Line]:
     """Time both in turns: one model of the notebook, then the study's cells and their report."""
-    plain, whole = [], []
+    notebooks, studies = [], []
     for turn in range(options.repeats):
         options.say(f"notebook: round {turn + 1} of {options.repeats}")
-        plain.append(notebook(options))
-        whole.append(study(options, options.folder / f"notebook-{turn}"))
-    theirs = Sample(tuple(epochs[-1]["seconds"] for epochs in plain))
-    ours = Sample(tuple(seconds for seconds, _, _ in whole))
-    without_report = Sample(tuple(seconds for _, seconds, _ in whole))
-    their_error = Sample(tuple(epochs[-1]["test_mse"] for epochs in plain))
-    errors = [sum(errors) / len(errors) for _, _, errors in whole]
-    worst = max(max(errors) for _, _, errors in whole)
-    best = min(min(errors) for _, _, errors in whole)
+        notebooks.append(notebook(options))
+        studies.append(study(options, options.folder / f"notebook-{turn}"))
+    plain = Sample(tuple(epochs[-1]["seconds"] for epochs in notebooks))
+    mse = f"{Sample(tuple(epochs[-1]['test_mse'] for epochs in notebooks)).median:.4f}"
+    with_report = Sample(tuple(seconds for seconds, _, _ in studies))
+    without_report = Sample(tuple(seconds for _, seconds, _ in studies))
+    errors = [sum(errors) / len(errors) for _, _, errors in studies]
+    worst = max(max(errors) for _, _, errors in studies)
+    best = min(min(errors) for _, _, errors in studies)
     quality = (
         f"test MSE of the study {best:.4f} (best cell) … {worst:.4f} (worst cell), "
-        f"of the notebook {their_error.median:.4f}"
+        f"of the notebook {mse}"
     )
     return [
-        Line("notebook: a model, 10 epochs", theirs, "s", quality=f"MSE {their_error.median:.4f}"),
-        Line("study: a model, with Ray's start and the report", ours, "s", quality=quality),
+        Line("notebook: a model, 10 epochs", plain, "s", quality=f"MSE {mse}"),
+        Line("study: a model, with Ray's start and the report", with_report, "s", quality=quality),
         Line("study: a model, without the report", without_report, "s", quality=quality),
         Line(
             "autoencoder grid against the notebook, per model, report included",
-            theirs.over(ours),
+            plain.ratios_to(with_report),
             "×",
             at_least=8,
             quality=quality,
-            details={"mean_errors": errors, "notebook": plain},
+            details={"mean_errors": errors, "notebook": notebooks},
         ),
-        Line("the same without the report", theirs.over(without_report), "×", quality=quality),
+        Line("the same without the report", plain.ratios_to(without_report), "×", quality=quality),
     ]

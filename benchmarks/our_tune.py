@@ -27,32 +27,32 @@ from trainables.data import load
 
 def planned_cells(plan: Mapping[str, Any]) -> list[list[Cell]]:
     """The cells of a plan of `study.json`, one list per experiment."""
-    known: dict[str, Cell] = {}
+    by_id: dict[str, Cell] = {}
     groups = []
     for planned in plan["experiments"]:
         experiment = EXPERIMENTS[planned["name"]]
         make = experiment.settings_module().Config
         cells = [
-            Cell(experiment, make(**c["config"]), known.get(c["parent"]), c["replicates"], c["id"])
+            Cell(experiment, make(**c["config"]), by_id.get(c["parent"]), c["replicates"], c["id"])
             for c in planned["cells"]
         ]
-        known |= {cell.id: cell for cell in cells}
+        by_id |= {cell.id: cell for cell in cells}
         groups.append(cells)
     return groups
 
 
-def main(task: Path) -> None:
-    """Compute the cells in the file `task`.
+def main(path: Path) -> None:
+    """Compute the cells of the task in the JSON file at `path`.
 
     It has `dataset`, `data_dir`, `folder` (a results folder) and `experiments` as in a plan;
     experiments that others build on come first.
     """
-    asked = json.loads(task.read_text(encoding="utf-8"))
-    groups = planned_cells(asked)
-    folder = Path(asked["data_dir"]) if asked["data_dir"] else None
-    data = load(asked["dataset"], folder)
-    _ = data.fingerprint  # computed once here, and sent along
-    store = Store(asked["folder"])
+    task = json.loads(path.read_text(encoding="utf-8"))
+    groups = planned_cells(task)
+    folder = Path(task["data_dir"]) if task["data_dir"] else None
+    data = load(task["dataset"], folder)
+    _ = data.fingerprint  # computed before the clock starts; the workers get it with the data
+    store = Store(task["folder"])
     store.create()
     experiments = [cells[0].experiment for cells in groups]
     store.write_plan(record("benchmarks", "benchmarks", data, folder, experiments, groups))

@@ -1,7 +1,7 @@
 """Ray Tune as commonly written against this study: few-shot fits, and the whole quick grid.
 
 The common way (`plain_tune`) would take an hour for the whole grid. So a random sample of each kind
-of fits is run as a real Tune run and extrapolated, and its line says so.
+of fits is run by Tune and extrapolated; the lines of the table say so.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from study.store import Store
 from trainables.data import default_data_dir, load
 from trainables.fewshot.settings import HEADS
 
-SAMPLED = 8
+SAMPLE_SIZE = 8
 """Number of fits of each kind that are run as commonly written."""
 
 Fit = dict[str, Any]
@@ -37,11 +37,11 @@ PLAIN = "autoencoder by the common recipe"
 """The kind of fits that have a target error."""
 
 
-def outcome(module: str, task: dict[str, Any], path: Path) -> dict[str, Any]:
+def run_module(module: str, task: dict[str, Any], path: Path) -> dict[str, Any]:
     """Run a module on a task file and return the JSON that it prints last."""
     path.write_text(json.dumps(task), encoding="utf-8")
-    done = run("-m", module, path)
-    return json.loads(next(line for _, line in reversed(done.lines) if line.startswith("{")))
+    command = run("-m", module, path)
+    return json.loads(next(line for _, line in reversed(command.lines) if line.startswith("{")))
 
 
 def fits_of(cells: list[Cell], encoders: Path) -> dict[str, list[Fit]]:
@@ -63,7 +63,7 @@ def fits_of(cells: list[Cell], encoders: Path) -> dict[str, list[Fit]]:
 
 
 def encoder_file(folder: Path, cell: Cell, replicate: int) -> Path | None:
-    """Where `export_encoders` leaves the encoder of a replicate; None if it has no parent."""
+    """Path at which `export_encoders` writes the encoder of a replicate; None without a parent."""
     if cell.parent is None:
         return None
     return folder / f"{cell.parent.id}-{cell.settings.parent_replicate(replicate)}.safetensors"
@@ -84,7 +84,7 @@ def export_encoders(store: Store, cells: list[Cell], folder: Path) -> None:
 
 
 @dataclass(frozen=True)
-class Sampled:
+class FitSample:
     """A sample of the fits of one kind, as commonly written."""
 
     stratum: Stratum
@@ -92,19 +92,19 @@ class Sampled:
     quality: list[float]
     """Test accuracy, or test MSE, of each."""
     epochs: list[int]
-    """Epochs that each took to reach its target error; 0 if it had none."""
+    """Epochs that each fit took to reach its target error; 0 without a target."""
 
-    def compared(self, store: Store) -> str:
-        """Quality of these fits in words, in `store` (here) and as commonly written (there)."""
+    def quality_text(self, store: Store) -> str:
+        """Mean quality of these fits in `store` ("here") and as commonly written ("there")."""
         rows = store.rows(replicates_of(self.fits)).set_index(["cell", "replicate"])
         column = "test_mse" if self.fits[0]["kind"] == "autoencoder" else "test_accuracy"
-        mine = mean(rows[column].loc[(f["cell"], f["replicate"])] for f in self.fits)
-        theirs = mean(self.quality)
-        said = f"{column} of the same {len(self.fits)} fits: {mine:.4f} here, {theirs:.4f} there"
+        here = mean(rows[column].loc[(f["cell"], f["replicate"])] for f in self.fits)
+        there = mean(self.quality)
+        text = f"{column} of the same {len(self.fits)} fits: {here:.4f} here, {there:.4f} there"
         if any(self.epochs):
             few, many = min(self.epochs), max(self.epochs)
-            said += f" after {median(self.epochs):.0f} epochs ({few} … {many})"
-        return said
+            text += f" after {median(self.epochs):.0f} epochs ({few} … {many})"
+        return text
 
 
 def replicates_of(fits: list[Fit]) -> dict[str, int]:
@@ -113,12 +113,12 @@ def replicates_of(fits: list[Fit]) -> dict[str, int]:
             for fit in fits}  # fmt: skip
 
 
-def sample(options: Options, kinds: dict[str, list[Fit]], dataset: str) -> dict[str, Sampled]:
+def sample(options: Options, kinds: dict[str, list[Fit]], dataset: str) -> dict[str, FitSample]:
     """Run a random sample of the fits of each kind as commonly written."""
-    found = {}
+    samples = {}
     draw = random.Random(0)
     for kind, fits in kinds.items():
-        chosen = draw.sample(fits, min(2 if options.tiny else SAMPLED, len(fits)))
+        chosen = draw.sample(fits, min(2 if options.tiny else SAMPLE_SIZE, len(fits)))
         options.say(f"overhead: {len(chosen)} of {len(fits)} {kind} fits, as commonly written")
         task = {
             "dataset": dataset,
@@ -126,16 +126,16 @@ def sample(options: Options, kinds: dict[str, list[Fit]], dataset: str) -> dict[
             "folder": str((options.folder / "plain-tune").resolve()),
             "fits": chosen,
         }
-        ran = outcome("benchmarks.plain_tune", task, options.folder / "plain.json")
+        result = run_module("benchmarks.plain_tune", task, options.folder / "plain.json")
         # Tune numbers its trials in the order of the grid, which is the order of the fits.
-        stratum = Stratum(len(fits), ran["wall"], [fit["seconds"] for fit in ran["fits"]])
-        quality, epochs = ([fit[name] for fit in ran["fits"]] for name in ("quality", "epochs"))
-        found[kind] = Sampled(stratum, chosen, quality, epochs)
-    return found
+        stratum = Stratum(len(fits), result["wall"], [fit["seconds"] for fit in result["fits"]])
+        quality, epochs = ([fit[key] for fit in result["fits"]] for key in ("quality", "epochs"))
+        samples[kind] = FitSample(stratum, chosen, quality, epochs)
+    return samples
 
 
 def with_target_errors(fits: list[Fit], store: Store) -> list[Fit]:
-    """The same autoencoders, with the test errors of the study's as target errors."""
+    """The same autoencoder fits, with the test errors of the study as target errors."""
     errors = store.rows(replicates_of(fits)).set_index(["cell", "replicate"])["test_mse"]
     return [
         fit | {"target_error": float(errors.loc[(fit["cell"], fit["replicate"])])} for fit in fits
@@ -154,12 +154,14 @@ def compute(options: Options, groups: list[list[Cell]], dataset: str, folder: Pa
         "experiments": record("", "", load(dataset, options.data_dir), None,
                               [cells[0].experiment for cells in groups], groups)["experiments"],
     }  # fmt: skip
-    return outcome("benchmarks.our_tune", task, options.folder / "ours.json")["wall"]
+    return run_module("benchmarks.our_tune", task, options.folder / "ours.json")["wall"]
 
 
 def few_shot_grid(options: Options) -> tuple[str, list[Experiment]]:
-    """The dataset and the quick preset's few-shot grid, with one cell of encoders per latent
-    dimension. The dataset is full MNIST (`mnist-5k` in tests)."""
+    """The dataset, full MNIST (`mnist-5k` in tests), and the quick preset's few-shot grid.
+
+    The grid has one cell of encoders per latent dimension.
+    """
     preset = NAMED["smoke" if options.tiny else "quick"]
     encoder_settings = dict(preset.fixed["autoencoder"])
     depths = preset.axes["fewshot"]["depth"] if options.tiny else FEWSHOT.axes["depth"]
@@ -187,20 +189,20 @@ def few_shot(options: Options) -> list[Line]:
     compute(options, [autoencoders], dataset, pretrained)
     export_encoders(Store(pretrained), classifiers, options.folder / "encoders")
     kinds = fits_of(classifiers, options.folder / "encoders")
-    theirs = sample(options, kinds, dataset)
+    samples = sample(options, kinds, dataset)
     lines = []
     for kind, at_least in (("fixed", 80.0), ("full", 5.0)):
         cells = [cell for cell in classifiers if cell.config["freeze"] == kind]
         walls = []
         for turn in range(options.repeats):
             options.say(f"overhead: {len(cells)} cells of {kind}, round {turn + 1}")
-            place = options.folder / f"fewshot-{kind}-{turn}"
-            shutil.copytree(pretrained, place)
-            walls.append(compute(options, [autoencoders, cells], dataset, place))
+            folder = options.folder / f"fewshot-{kind}-{turn}"
+            shutil.copytree(pretrained, folder)
+            walls.append(compute(options, [autoencoders, cells], dataset, folder))
         fits = len(kinds[kind])
-        here = Sample(tuple(wall / fits for wall in walls))
-        stratum = theirs[kind].stratum
-        quality = theirs[kind].compared(Store(place))
+        study_seconds = Sample(tuple(wall / fits for wall in walls))
+        stratum = samples[kind].stratum
+        quality = samples[kind].quality_text(Store(folder))
         note = f"{len(stratum.seconds)} of the grid's {fits} fits, at random"
         lines += [
             Line(
@@ -210,10 +212,10 @@ def few_shot(options: Options) -> list[Line]:
                 note=f"{note}; standard error {stratum.relative_error:.1%}",
                 details={"seconds": list(stratum.seconds)},
             ),
-            Line(f"few-shot, {kind}: a fit, study", here, "s", note=f"all {fits} fits"),
+            Line(f"few-shot, {kind}: a fit, study", study_seconds, "s", note=f"all {fits} fits"),
             Line(
                 f"few-shot, {kind}, per fit against Ray Tune as commonly written",
-                Sample(tuple(stratum.mean / seconds for seconds in here.values)),
+                Sample(tuple(stratum.mean / seconds for seconds in study_seconds.values)),
                 "×",
                 at_least=at_least,
                 quality=quality,
@@ -223,13 +225,13 @@ def few_shot(options: Options) -> list[Line]:
 
 
 def whole_grid(options: Options) -> list[Line]:
-    """Time `study run assignment`, from the command to the report, against its grid in Ray Tune.
+    """Time `study run assignment`, report included, against its grid in Ray Tune.
 
-    Ray Tune uses the common recipe to the same errors, or the study's recipe, so that only the
-    layout of the work differs. The study's time includes its checks, its control and heads without
-    a network.
+    Ray Tune uses the common recipe until it reaches the same errors, or the study's recipe, so that
+    only the layout of the work differs. The study's time also includes its checks, its control and
+    its heads without a network.
     """
-    done, store = assignment(options)
+    command, store = assignment(options)
     cells = [
         cell
         for group in planned_cells(store.plan())
@@ -246,29 +248,29 @@ def whole_grid(options: Options) -> list[Line]:
     lines = [
         Line(
             f"assignment, {fits} fits: study",
-            Sample((done.seconds,)),
+            Sample((command.seconds,)),
             "s",
             note="one run, with Ray's start and the report",
         ),
         Line(
             "the same without the report",
-            Sample((done.when("computed in"),)),
+            Sample((command.seconds_until("computed in"),)),
             "s",
             note="the same run, with Ray's start",
         ),
     ]
-    for recipe, theirs, at_least in (
+    for recipe, samples, at_least in (
         ("as commonly written, to the same errors", common, 10.0),
         ("with the study's recipe", same_recipe, None),
     ):
-        total, spread = extrapolate([kind.stratum for kind in theirs.values()])
-        ran = sum(len(kind.fits) for kind in theirs.values())
+        total, spread = extrapolate([kind.stratum for kind in samples.values()])
+        count = sum(len(kind.fits) for kind in samples.values())
         lines += [
             Line(
                 f"assignment, {fits} fits: one-trial-per-actor Ray Tune {recipe}",
                 Sample((total,)),
                 "s",
-                note=f"extrapolated from {ran} fits at random of {len(theirs)} kinds, ± "
+                note=f"extrapolated from {count} random fits of {len(samples)} kinds, ± "
                 f"{spread:.0f} s (two standard errors); without Ray's start and a report",
                 details={
                     name: {
@@ -276,15 +278,17 @@ def whole_grid(options: Options) -> list[Line]:
                         "seconds": list(kind.stratum.seconds),
                         "epochs": kind.epochs,
                     }
-                    for name, kind in theirs.items()
+                    for name, kind in samples.items()
                 },
             ),
             Line(
                 f"assignment, end to end, against one-trial-per-actor Ray Tune {recipe}",
-                Sample((total / done.seconds,)),
+                Sample((total / command.seconds,)),
                 "×",
                 at_least=at_least,
-                quality="; ".join(f"{n}: {kind.compared(store)}" for n, kind in theirs.items()),
+                quality="; ".join(
+                    f"{name}: {kind.quality_text(store)}" for name, kind in samples.items()
+                ),
             ),
         ]
     return lines

@@ -1,4 +1,4 @@
-"""The usual notebook loop, against which this study is measured.
+"""The usual notebook loop, with which this study is compared.
 
 A torchvision DataLoader with ToTensor, a plain convolutional autoencoder 16-32-64, Adam at 1e-3,
 batches of 128, ten epochs, evaluation on the test images after each, on all cores.
@@ -76,6 +76,6 @@ def run(
 if __name__ == "__main__":
     folder, *numbers = sys.argv[1:]
     names = ("epochs", "images")
-    chosen = dict(zip(names, map(int, numbers), strict=False))
-    for line in run(folder or str(default_data_dir()), **chosen):
+    limits = dict(zip(names, map(int, numbers), strict=False))
+    for line in run(folder or str(default_data_dir()), **limits):
         print(json.dumps(line))

@@ -2,8 +2,8 @@
 trains with a DataLoader, and evaluates on the test images with another.
 
 The networks, seeds, label subsets, optimiser and schedule are this study's, so both ways get the
-same accuracy; only the layout of the work differs. An autoencoder with a `target_error` is
-trained by the common recipe instead, until it gets there. All of Tune's settings are defaults.
+same accuracy; only the layout of the work differs. An autoencoder with a `target_error` is instead
+trained by the common recipe until it reaches that error. All of Tune's settings are defaults.
 
     python -m benchmarks.plain_tune TASK.json
 
@@ -42,18 +42,18 @@ MOST_EPOCHS = 40
 
 
 def read(dataset: str, data_dir: str) -> tuple[Dataset[Any], np.ndarray, Dataset[Any]]:
-    """Training images with their labels as an array, and test images, as PyTorch datasets.
+    """Training images, their labels (N,), and test images; images are PyTorch datasets.
 
-    The study's own training split, so that label subsets are the same.
+    The training split is the study's, so that label subsets are the same.
     """
     if dataset == "mnist":
         from torchvision import datasets, transforms
 
         transform = transforms.ToTensor()
-        learn = datasets.MNIST(data_dir, train=True, transform=transform)
+        train = datasets.MNIST(data_dir, train=True, transform=transform)
         test = datasets.MNIST(data_dir, train=False, transform=transform)
-        kept, _ = stratified(learn.targets.numpy(), 5000, seed=0)
-        return Subset(learn, kept.tolist()), learn.targets.numpy()[kept], test
+        indices, _ = stratified(train.targets.numpy(), 5000, seed=0)
+        return Subset(train, indices.tolist()), train.targets.numpy()[indices], test
     data = load(dataset)
     train, test = (
         TensorDataset(torch.from_numpy(s.images) / 255, torch.from_numpy(s.labels).long())
@@ -105,7 +105,7 @@ def fit_autoencoder(settings: dict[str, Any], replicate: int, dataset: str, data
         optimise(model, groups, loader, config.epochs, config.weight_decay, reconstruction)
     else:  # the study's Muon for one model: PyTorch's refuses filters of convolutions
         steps = config.epochs * len(loader)
-        stepper = autoencoder.OPTIMISERS[config.optimiser](
+        optimiser = autoencoder.OPTIMISERS[config.optimiser](
             Replicates([model]).parameters,
             Schedule({"": config.learning_rate}, steps, config.warm_up),
             config.weight_decay,
@@ -114,17 +114,17 @@ def fit_autoencoder(settings: dict[str, Any], replicate: int, dataset: str, data
             for images, labels in loader:
                 model.zero_grad(set_to_none=False)
                 reconstruction(model(images), images, labels).backward()
-                stepper.step()
+                optimiser.step()
     return average(model, test, image_errors)
 
 
 def fit_autoencoder_plainly(
     settings: dict[str, Any], replicate: int, dataset: str, data_dir: str, target_error: float
 ) -> tuple[float, int]:
-    """Train one autoencoder of the same layers with ReLU, under Adam at 1e-3.
+    """Train one autoencoder of the same layers with ReLU, by Adam at 1e-3.
 
-    It is evaluated after each epoch, and trained until its test MSE is at most `target_error`, or
-    for `MOST_EPOCHS`. Returns the MSE and the epochs.
+    Stop after the first epoch with a test MSE of at most `target_error`, or after `MOST_EPOCHS`.
+    Returns the MSE and the epochs.
     """
     config = autoencoder.Config(**settings | {"activation": "relu"})
     train, _, test = read(dataset, data_dir)
@@ -204,8 +204,8 @@ def trial(config: dict[str, Any]) -> None:
     tune.report({"seconds": seconds, "quality": quality, "epochs": epochs})
 
 
-def main(task: Path) -> None:
-    """Run the fits in the file `task`.
+def main(path: Path) -> None:
+    """Run the fits of the task in the JSON file at `path`.
 
     It has `dataset`, `data_dir`, `folder`, and `fits` with `kind`, `settings` (a complete
     configuration), `replicate`, `encoder` (a safetensors file, or empty) and optionally
@@ -216,17 +216,17 @@ def main(task: Path) -> None:
 
     import study.cluster  # noqa: F401  (it sets variables that Ray reads)
 
-    asked = json.loads(task.read_text(encoding="utf-8"))
+    task = json.loads(path.read_text(encoding="utf-8"))
     ray.init(include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
     started = time.perf_counter()
     results = tune.Tuner(
         trial,
         param_space={
-            "fit": tune.grid_search(asked["fits"]),
-            "dataset": asked["dataset"],
-            "data_dir": asked["data_dir"],
+            "fit": tune.grid_search(task["fits"]),
+            "dataset": task["dataset"],
+            "data_dir": task["data_dir"],
         },
-        run_config=tune.RunConfig(storage_path=asked["folder"], verbose=0),
+        run_config=tune.RunConfig(storage_path=task["folder"], verbose=0),
     ).fit()
     wall = time.perf_counter() - started
     for error in results.errors:

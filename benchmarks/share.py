@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from benchmarks.commands import Memory, assignment, computed, run
+from benchmarks.commands import Memory, assignment, block_seconds, run
 from benchmarks.measure import Line, Options, Sample
 from study.command_line.options import select
 from study.command_line.parser import parser
@@ -21,7 +21,7 @@ def rays_share(options: Options) -> list[Line]:
     _, store = assignment(options)
     cores = os.cpu_count() or 1
     lines = []
-    seconds, span = computed(store, "autoencoder")
+    seconds, span = block_seconds(store, "autoencoder")
     lines.append(
         Line(
             "Ray's share of the wall-clock, autoencoders' cells",
@@ -32,14 +32,14 @@ def rays_share(options: Options) -> list[Line]:
             "cores, from the first one's start to the last one's end",
         )
     )
-    seconds, span = computed(store, "fewshot")
+    seconds, span = block_seconds(store, "fewshot")
     lines.append(
         Line(
             "Ray's cost a trial, few-shot blocks",
             Sample(((cores * span - sum(seconds)) / len(seconds),)),
             "s",
             at_most=0.3,
-            note=f"{len(seconds)} blocks; time of the {cores} cores in which none computed",
+            note=f"{len(seconds)} blocks; idle time of the {cores} cores, divided by the blocks",
         )
     )
     return lines
@@ -59,15 +59,15 @@ def planning(options: Options) -> Line:
     seconds = []
     for turn in range(1 + options.repeats):
         options.say("share: planning")
-        done = run("-m", "study", "plan", "autoencoder", *axes, "--out", folder)
+        command = run("-m", "study", "plan", "autoencoder", *axes, "--out", folder)
         if turn:
-            seconds.append(done.seconds)
-    count = next(line for _, line in done.lines if "cells" in line)
-    return Line("study plan", Sample(tuple(seconds)), "s", at_most=2, note=count.strip())
+            seconds.append(command.seconds)
+    cells = next(line for _, line in command.lines if "cells" in line)
+    return Line("study plan", Sample(tuple(seconds)), "s", at_most=2, note=cells.strip())
 
 
 def restarting(options: Options) -> Line:
-    """Time `study run` on a folder with 10,000 finished cells, to the line that says so.
+    """Time `study run` on a folder with 10,000 finished cells, up to "nothing to compute".
 
     The blocks are real files, written through the store, with the rows of two replicates.
     """
@@ -89,7 +89,7 @@ def restarting(options: Options) -> Line:
         done = run(
             "-m", "study", "run", *command, "--out", store.address, stop_at="nothing to compute"
         )
-        seconds.append(done.when("nothing to compute"))
+        seconds.append(done.seconds_until("nothing to compute"))
     note = f"{len(cells)} finished cells, checksums verified; to the line 'nothing to compute'"
     return Line("restart of a finished study", Sample(tuple(seconds)), "s", at_most=2, note=note)
 
@@ -97,35 +97,36 @@ def restarting(options: Options) -> Line:
 def memory(options: Options) -> list[Line]:
     """Memory of `study run autoencoder` on full MNIST with its report."""
     options.say("share: memory")
-    place = ["--data-dir", options.data_dir] if options.data_dir else []
-    full = ["--dataset", "mnist", *place, "--depths", 3, "--replicates", 1]
-    done = run(
+    data = ["--data-dir", options.data_dir] if options.data_dir else []
+    full = ["--dataset", "mnist", *data, "--depths", 3, "--replicates", 1]
+    command = run(
         *("-m", "study", "run", "autoencoder", "--latent-dims", 14),
         *("--out", options.folder / "memory"),
         *(["--preset", "smoke"] if options.tiny else full),
     )
-    peak: Memory = done.memory
-    seen = "largest value seen, looked at twice a second"
+    peak: Memory = command.memory
+    note = "peak of samples every half second"
+    driver_and_report = f"{peak.driver_and_report / GIB:.2f} GiB"
     return [
-        Line("memory of the driver", gib(peak.driver), "GiB", at_most=1, note=seen),
+        Line("memory of the driver", gib(peak.driver), "GiB", at_most=1, note=note),
         Line(
             "memory of the report's two processes",
             gib(peak.report),
             "GiB",
-            note=f"{seen}; with the driver's, which waits for them, {peak.together / GIB:.2f} GiB",
+            note=f"{note}; with the driver, which waits for them, {driver_and_report}",
         ),
         Line(
             "memory of a worker, resident",
             gib(peak.worker),
             "GiB",
             at_most=1.5,
-            note=f"{seen}; the shared data set counts in each worker",
+            note=f"{note}; includes the data set that workers share",
         ),
         Line(
             "memory of a worker, proportional",
             gib(peak.worker_share),
             "GiB",
-            note=f"{seen}; of a page that k processes share 1/k counts",
+            note=f"{note}; a page that k processes share counts 1/k",
         ),
     ]
 

@@ -1,5 +1,5 @@
-"""Training steps of the study's networks at its sizes, three ways: as the study does them, by
-another strategy, and one ordinary model after another."""
+"""Training steps of the study's networks at its sizes: by a strategy of `Replicates`, and with one
+ordinary model after another."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainables.autoencoder.objectives import restoration_error
+from trainables.autoencoder.objectives import reconstruction_loss
 from trainables.fastest import fastest
 from trainables.fewshot.train import cross_entropy
 from trainables.networks import Autoencoder, Classifier, Head
@@ -49,7 +49,7 @@ def autoencoder(batch_size: int, replicates: int, width: int = 16) -> Workload:
     return Workload(
         f"autoencoder, batch {batch_size}",
         lambda: Autoencoder(shape(width)),
-        restoration_error,
+        reconstruction_loss,
         lambda r: 2 * (torch.rand(r, batch_size, 1, 28, 28),),
         batch_size,
         replicates,
@@ -80,13 +80,13 @@ def head(labels: int, replicates: int) -> Workload:
     )
 
 
-def together(
+def study_step(
     workload: Workload,
     device: torch.device,
     strategy: Strategy | None = None,
     precision: str = "float32",
 ) -> Step:
-    """A step of all replicates as the study does it, or by `strategy`."""
+    """A step of all replicates by `strategy`, by default the study's."""
     members = initialise(workload.build, 0, range(workload.replicates))
     chosen = strategy or fastest_strategy(members[0], device)
     models = Replicates(members, device, chosen, precision=precision)
@@ -104,7 +104,7 @@ def together(
     return step
 
 
-def one_after_another(workload: Workload, device: torch.device) -> Step:
+def ordinary_step(workload: Workload, device: torch.device) -> Step:
     """A step of all replicates as ordinary models, each with its own optimiser and schedule."""
     models = [
         model.to(device) for model in initialise(workload.build, 0, range(workload.replicates))
@@ -134,7 +134,7 @@ def one_after_another(workload: Workload, device: torch.device) -> Step:
     return step
 
 
-def of_one(workload: Workload) -> tuple[nn.Module, tuple[Tensor, ...]]:
-    """One member on the CPU and its batch, to count operations."""
+def single_member(workload: Workload) -> tuple[nn.Module, tuple[Tensor, ...]]:
+    """One replicate on the CPU and its batch, to count operations."""
     (model,) = initialise(workload.build, 0, range(1))
     return model, tuple(part[0] for part in workload.batch(1))

@@ -18,7 +18,7 @@ def number(value: float) -> str:
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def shown(value: Sample, unit: str) -> str:
+def sample_text(value: Sample, unit: str) -> str:
     """A sample in words, such as `8.31 × (7.90 … 8.55, n = 3)`."""
     if value.n == 1:
         return f"{number(value.median)} {unit} (n = 1)"
@@ -34,11 +34,11 @@ def print_table(console: Console, title: str, lines: list[Line]) -> None:
     for line in lines:
         about = "; ".join(part for part in (line.quality, line.note) if part)
         reached = {None: "", True: "yes", False: "NO"}[line.reached]
-        table.add_row(line.what, shown(line.value, line.unit), line.target, reached, about)
+        table.add_row(line.what, sample_text(line.value, line.unit), line.target, reached, about)
     console.print(table)
 
 
-def as_json(line: Line) -> dict[str, Any]:
+def line_json(line: Line) -> dict[str, Any]:
     """A line for JSON, with every single value."""
     values = line.value.values
     measured = {
@@ -54,6 +54,6 @@ def as_json(line: Line) -> dict[str, Any]:
 
 def write_json(path: Path, about: Mapping[str, Any], results: Mapping[str, list[Line]]) -> None:
     """Write `about` (the command and the machine) and every module's lines into one file."""
-    content = {**about, "results": {k: [as_json(line) for line in v] for k, v in results.items()}}
+    content = {**about, "results": {k: [line_json(line) for line in v] for k, v in results.items()}}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

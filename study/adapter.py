@@ -89,20 +89,20 @@ def resume_key() -> str:
     return f"{sources('trainables')}, torch {torch.__version__}, {device_name()}, {threads} threads"
 
 
-def throttled_report(interval: float) -> Report:
+def throttled_report(interval: float, score_after: tuple[int, ...]) -> Report:
     """Report metrics to Tune at most once per `interval` seconds.
 
     Each report blocks the trial until the driver has handled it.
     """
     latest = -math.inf
 
-    def report(metrics: Mapping[str, float]) -> None:
+    def send(metrics: Mapping[str, float]) -> None:
         nonlocal latest
         if time.monotonic() - latest >= interval:
             tune.report(dict(metrics))
             latest = time.monotonic()
 
-    return report
+    return Report(send, score_after)
 
 
 def configure_worker(threads: int) -> None:
@@ -120,7 +120,7 @@ def configure_worker(threads: int) -> None:
     if context:
         gpu.claim(context.get_trial_resources().required_resources.get("GPU", 0))
         runtime = ray.get_runtime_context()
-        codes.share(Path(runtime.get_temp_dir(), runtime.get_session_name(), "codes"))
+        codes.share_cache(Path(runtime.get_temp_dir(), runtime.get_session_name(), "codes"))
 
 
 def require_driver(config: Mapping[str, Any], run: Run, store: Store) -> None:
@@ -194,14 +194,12 @@ def run_block(
         parent = store.weights(entry["parent"], needed)
 
     checkpoint = FileCheckpoint(store.place, store.progress(block), resume_key())
-    offered = {"checkpoint": checkpoint, "score_after": run.score_after}
-    accepted = inspect.signature(module.train).parameters
-    options = {name: value for name, value in offered.items() if name in accepted}
+    resumes = "checkpoint" in inspect.signature(module.train).parameters
+    options = {"checkpoint": checkpoint} if resumes else {}
+    report = throttled_report(run.report_interval, run.score_after)
 
     started, clock = time.time(), time.monotonic()  # time.time jumps when the clock is set
-    outcome = module.train(
-        config, block.replicates, data, throttled_report(run.report_interval), parent, **options
-    )
+    outcome = module.train(config, block.replicates, data, report, parent, **options)
     seconds = checkpoint.earlier_seconds + time.monotonic() - clock
     provenance = {
         "code": code_version(),

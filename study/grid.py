@@ -14,7 +14,7 @@ import orjson
 from study.experiments import Experiment
 from trainables.contract import Settings, added_defaults
 from trainables.data import Dataset
-from trainables.own import is_own, portable
+from trainables.own import is_own, portable_name
 
 
 @dataclass(slots=True, eq=False)
@@ -194,7 +194,7 @@ def identify(groups: Sequence[Sequence[Cell]], fingerprint: str) -> None:
         for cell in cells:
             config = cell.config
             if is_own(config.get("network", "")):
-                config = {**config, "network": portable(config["network"])}
+                config = {**config, "network": portable_name(config["network"])}
             if added:
                 config = {k: v for k, v in config.items() if k not in added or v != added[k]}
             cell.id = cell_id(trainable, module.VERSION, config, fingerprint, cell.parent_id)

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from study import reporting
 from study.console import print_error
-from study.errors import BAD_INPUT, DONE, FAILED, DataMissing, StoreError
+from study.errors import DONE, FAILED, DataMissing, StoreError
 from study.experiments import Experiment, Selection
 from study.grid import Cell, distinct, record, with_replicates
 from study.signals import as_interrupted
@@ -130,8 +130,7 @@ class Study:
     def write_report(self, plan: Mapping[str, Any]) -> int:
         """Write the report of what was just computed, if it is wanted; return the exit code."""
         process = self.process if self.report else None
-        code = write_report(self.store, self.console, plan, damaged={}, process=process)
-        return min(code, FAILED)  # missing images are no bad input, as all is computed
+        return write_report(self.store, self.console, plan, damaged={}, process=process)
 
     @contextmanager
     def session(self) -> Iterator[Session]:
@@ -329,6 +328,6 @@ def _report(
         return FAILED
     except DataMissing as error:
         console.print(f"report: {error}", style="red")
-        return BAD_INPUT
+        return FAILED
     console.print(f"report: {page}  ({duration(time.monotonic() - started)})")
     return DONE

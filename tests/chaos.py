@@ -27,6 +27,7 @@ import pandas as pd
 import psutil
 
 from study.store import Store
+from tests.computing import assert_same_tables, tables
 
 COMMAND = [
     *("run", "assignment", "--preset", "smoke", "--latent-dims", "2", "3", "5", "8"),
@@ -88,15 +89,15 @@ class Ray:
                     one.kill()
 
 
-def kill(processes: list[psutil.Process], hand: random.Random) -> bool:
+def kill(processes: list[psutil.Process], rng: random.Random) -> bool:
     """Kill one of them with SIGKILL; whether there was one."""
     with contextlib.suppress(psutil.Error, IndexError):
-        hand.choice(processes).kill()
+        rng.choice(processes).kill()
         return True
     return False
 
 
-def study(out: Path, log: Path, *options: str) -> subprocess.Popen:
+def start_study(out: Path, log: Path, *options: str) -> subprocess.Popen:
     """Start the command as a process that appends its output to a file."""
     with log.open("a") as file:
         return subprocess.Popen(
@@ -106,40 +107,33 @@ def study(out: Path, log: Path, *options: str) -> subprocess.Popen:
         )
 
 
-def tables(out: Path) -> list[pd.DataFrame]:
-    """Rows and histories of all blocks, without measured times."""
-    store = Store(out)
-    wanted = {cell: max(r.stop for r in found) for cell, found in sorted(store.blocks().items())}
-    return [store.rows(wanted).drop(columns="train_seconds"), store.history(wanted)]
-
-
-def disturb(ray: Ray, folder: Path, log: Path, minutes: float, hand: random.Random) -> list[Path]:
+def disturb(ray: Ray, folder: Path, log: Path, minutes: float, rng: random.Random) -> list[Path]:
     """Compute the study again and again under kills, the last time to its end; the results
     folders."""
     killed: Counter[str] = Counter()
     outs = [folder / "disturbed-1"]
-    driver = study(outs[-1], log, "--address", ray.address)
+    driver = start_study(outs[-1], log, "--address", ray.address)
     end = time.monotonic() + 60 * minutes
     while time.monotonic() < end:
-        time.sleep(hand.uniform(2, 8))
+        time.sleep(rng.uniform(2, 8))
         if driver.poll() is not None:
             if driver.returncode == 0:
                 outs.append(folder / f"disturbed-{len(outs) + 1}")
-            driver = study(outs[-1], log, "--address", ray.address)
+            driver = start_study(outs[-1], log, "--address", ray.address)
             continue
-        (what,) = hand.choices(list(KINDS), list(KINDS.values()))
+        (what,) = rng.choices(list(KINDS), list(KINDS.values()))
         if what == "driver":
             driver.kill()
             driver.wait()
             killed[what] += 1
         else:
-            killed[what] += kill(ray.workers() if what == "worker" else ray.hosts(), hand)
+            killed[what] += kill(ray.workers() if what == "worker" else ray.hosts(), rng)
         ray.fill()
     print(f"killed in {minutes:g} minutes: {dict(killed)}")
     for _ in range(5):  # a block lost four times counts as failed, and is tried again
         if driver.wait() == 0:
             break
-        driver = study(outs[-1], log, "--address", ray.address)
+        driver = start_study(outs[-1], log, "--address", ray.address)
     return outs
 
 
@@ -148,8 +142,7 @@ def is_same(out: Path, wanted: list[pd.DataFrame]) -> bool:
     store = Store(out)
     damaged, failures = store.verify(store.blocks()), store.failures()
     try:
-        for found, table in zip(tables(out), wanted, strict=True):
-            pd.testing.assert_frame_equal(found, table, check_exact=True)
+        assert_same_tables(tables(store), wanted)
     except AssertionError as error:
         print(error)
         return False
@@ -168,10 +161,10 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="study-chaos-"))
     log = folder / "log.txt"
     print(f"seed {options.seed}; what the studies print: {log}", flush=True)
-    if study(folder / "undisturbed", log).wait() != 0:
+    if start_study(folder / "undisturbed", log).wait() != 0:
         print("the undisturbed study failed")
         return 1
-    wanted = tables(folder / "undisturbed")
+    wanted = tables(Store(folder / "undisturbed"))
     ray = Ray(log)
     try:
         outs = disturb(ray, folder, log, options.minutes, random.Random(options.seed))

@@ -11,11 +11,14 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.error import URLError
 
 import numpy as np
 import pytest
 import torch
+import torchvision.datasets.mnist
 
+from study.__main__ import main
 from trainables.data import Dataset, Split, load
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,13 +31,13 @@ def one_thread():
 
 
 @pytest.fixture(scope="session", autouse=True)
-def kept_measures(tmp_path_factory):
+def shared_cache(tmp_path_factory):
     """Train the judges of a dataset once, and measure a model once, in all tests."""
     os.environ["STUDY_CACHE_DIR"] = str(tmp_path_factory.getbasetemp() / "kept")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def interrupts():
+def handle_sigint():
     """Handle SIGINT: a script's background ignores it, and commands started there would too."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -79,32 +82,65 @@ def few_digits(digits):
 
 
 @pytest.fixture
-def copied_packages(tmp_path):
-    """A copy of the three packages, to which a test may add."""
-    for package in ("study", "trainables", "analysis"):
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / package, tmp_path / "copy" / package, ignore=ignored)
-    return tmp_path / "copy"
+def no_network(monkeypatch):
+    """Every download of torchvision fails at once."""
+
+    def unreachable(*arguments, **options):
+        raise URLError("Name or service not known")
+
+    monkeypatch.setattr(torchvision.datasets.mnist, "download_and_extract_archive", unreachable)
+
+
+@pytest.fixture(scope="session")
+def copy_packages():
+    """Copies the three packages to a folder, for a test that changes them."""
+
+    def copy(folder):
+        for package in ("study", "trainables", "analysis"):
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / package, folder / package, ignore=ignored)
+        return folder
+
+    return copy
 
 
 @pytest.fixture(scope="session")
 def run_study():
     """Run `python -m study …` as a process, from the checkout or a copy of it, optionally after
-    some lines of Python."""
+    some Python; importing a module of `without` is an error."""
 
-    def run(*arguments, folder=ROOT, first=None):
+    def run(*arguments, folder=ROOT, first="", without=(), **environment):
         program = ["-m", "study"]
-        if first is not None:
-            main = "import sys; from study.__main__ import main; sys.exit(main())"
-            program = ["-c", f"{first}; {main}"]
+        if first or without:
+            first = first or f"sys.modules |= dict.fromkeys({list(without)})"
+            main = "from study.__main__ import main; sys.exit(main())"
+            program = ["-c", f"import sys; {first}; {main}"]
         return subprocess.run(
             [sys.executable, *program, *map(str, arguments)],
             cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(folder)},
+            env={**os.environ, "PYTHONPATH": str(folder), **environment},
             capture_output=True,
             text=True,
             timeout=240,
         )
+
+    return run
+
+
+@pytest.fixture
+def refusal(capsys):
+    """Runs a command that exits with 2, and returns its one line on standard error. Only if it is
+    `late` has it printed something before, such as its plan."""
+
+    def run(*arguments, late=False):
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as stop:
+            code = stop.code
+        captured = capsys.readouterr()
+        assert code == 2 and (captured.out != "") == late, captured
+        (line,) = captured.err.splitlines()
+        return line
 
     return run
 
@@ -159,6 +195,12 @@ class S3:
 
     def put(self, bucket, key, content):
         self.client.put_object(Bucket=bucket, Key=key, Body=content)
+
+    def upload(self, bucket, folder):
+        """Copy a results folder to the place that `uri` names."""
+        for path in Path(folder).rglob("*"):
+            if path.is_file():
+                self.put(bucket, f"results/{path.relative_to(folder)}", path.read_bytes())
 
     def get(self, bucket, key):
         return self.client.get_object(Bucket=bucket, Key=key)["Body"].read()

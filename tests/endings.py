@@ -28,7 +28,7 @@ import pandas as pd
 import psutil
 
 from study.store import Store
-from tests.chaos import tables
+from tests.computing import tables
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = ("--preset", "smoke", "--dataset", "digits", "--log", "none")
@@ -74,11 +74,11 @@ class Command:
     def outcome(self) -> tuple[int, str]:
         """Exit code and output; -9 if it had to be killed."""
         try:
-            said, _ = self.process.communicate(timeout=PATIENCE)
+            output, _ = self.process.communicate(timeout=PATIENCE)
         except subprocess.TimeoutExpired:
             os.killpg(self.process.pid, signal.SIGKILL)
-            said, _ = self.process.communicate()
-        return self.process.returncode, said
+            output, _ = self.process.communicate()
+        return self.process.returncode, output
 
     def left(self) -> list[str]:
         """Command lines of the processes that are still there some seconds later."""
@@ -94,51 +94,51 @@ class Command:
         return found
 
 
-def disturbed(name: str, folder: Path, times: int, hand: random.Random) -> int:
+def end_repeatedly(name: str, folder: Path, times: int, rng: random.Random) -> int:
     """End a command so many times; the number of wrong endings."""
     calm = folder / f"{name}-calm"
     if name not in COMPUTING:
         shutil.copytree(folder / "run-calm", calm)
     before = time.monotonic()
     command = Command(name, calm)
-    said, _ = command.process.communicate()
+    output, _ = command.process.communicate()
     seconds = time.monotonic() - before
     if command.process.returncode != 0:
-        print(f"{name}: undisturbed it ends with {command.process.returncode}\n{said}")
+        print(f"{name}: undisturbed it ends with {command.process.returncode}\n{output}")
         return 1
     codes: Counter[int] = Counter()
     wrong, out = 0, folder / f"{name}-1"
     for number in range(times):
         if name not in COMPUTING:
             out = calm
-        after = hand.uniform(START, seconds)
-        what, group = hand.choice([signal.SIGINT, signal.SIGTERM]), hand.random() < 0.5
+        after = rng.uniform(START, seconds)
+        what, group = rng.choice([signal.SIGINT, signal.SIGTERM]), rng.random() < 0.5
         command = Command(name, out)
         command.end(after, what, group)
-        code, said = command.outcome()
+        code, output = command.outcome()
         left = command.left()
         codes[code] += 1
         expected = 130 if what is signal.SIGINT else 143
-        if code not in (0, expected, -what) or left or "Traceback" in said or "***" in said:
+        if code not in (0, expected, -what) or left or "Traceback" in output or "***" in output:
             wrong += 1
             which = "group" if group else "process"
             print(f"{name}: {what.name} to the {which} after {after:.2f} s: {code}, left {left}")
-            print(said, flush=True)
+            print(output, flush=True)
         if name in COMPUTING and code == 0:
-            wrong += not same(name, out, calm)
+            wrong += not has_same_rows(name, out, calm)
             out = folder / f"{name}-{number + 2}"
     for _ in range(3):
         if name in COMPUTING and Command(name, out).process.wait() == 0:
-            wrong += not same(name, out, calm)
+            wrong += not has_same_rows(name, out, calm)
             break
     print(f"{name}: {times} times within {seconds:.1f} s: {dict(codes)}, {wrong} wrong", flush=True)
     return wrong
 
 
-def same(name: str, out: Path, calm: Path) -> bool:
+def has_same_rows(name: str, out: Path, calm: Path) -> bool:
     """True if a results folder has the undisturbed rows. A search's trials depend on the order in
     which others end: those that both have are compared."""
-    found, wanted = tables(out), tables(calm)
+    found, wanted = tables(Store(out)), tables(Store(calm))
     for one, other in zip(found, wanted, strict=True):
         if name == "search":
             both = set(one["cell"]) & set(other["cell"])
@@ -164,7 +164,7 @@ def main() -> int:
     if "run" not in options.commands:  # the others read its results
         Command("run", folder / "run-calm").process.wait()
     wrong = sum(
-        disturbed(name, folder, options.times, random.Random(f"{options.seed} {name}"))
+        end_repeatedly(name, folder, options.times, random.Random(f"{options.seed} {name}"))
         for name in options.commands
     )
     if not wrong:

@@ -55,8 +55,8 @@ class Checkout:
         """The calls of the interpreter that `make` causes, each as its arguments."""
         self.arguments.write_text("")
         process = self.start(*words, **environment)
-        said, _ = process.communicate(timeout=60)
-        assert code is None or process.returncode == code, said
+        output, _ = process.communicate(timeout=60)
+        assert code is None or process.returncode == code, output
         return [line.split("\x1f")[:-1] for line in self.arguments.read_text().splitlines()]
 
     @property

@@ -4,10 +4,10 @@ Every experiment is a package with two modules:
 
     settings   the frozen dataclass `Config`, the complete, validated configuration of a cell; and
                `VERSION`, raised when the same configuration starts to give other or more numbers.
-               Imports no torch: planning 100,000 cells takes no longer than importing torch would.
+               Imports no torch, which takes at least as long as planning 100,000 cells.
     train      the function `train(config, replicates, data, report, parent)`, which returns a
-               `trainables.contract.Outcome`; also `Config` and `VERSION`. If `train` has
-               parameters `checkpoint` or `score_after`, they are passed by name.
+               `trainables.contract.Outcome`; also `Config` and `VERSION`. If `train` has a
+               parameter `checkpoint`, that is passed by name.
 
 A user's trainable is one module with all three: `Config`, `VERSION` and `train`.
 """
@@ -15,6 +15,6 @@ A user's trainable is one module with all three: `Config`, `VERSION` and `train`
 import os
 
 # Rounding in a matrix product of Intel's MKL depends on the addresses of its operands, and these
-# depend on a replicate's place in its block. MKL's strict reproducibility ends that, also across
-# numbers of threads, at no measurable cost. MKL reads this variable at its first product.
+# depend on a replicate's place in its block. In MKL's strict mode it doesn't, nor does it depend on
+# the number of threads, at no measurable cost. MKL reads this variable at its first product.
 os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")

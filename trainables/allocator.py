@@ -18,9 +18,9 @@ def keep_freed_memory() -> bool:
     """Let this process keep the memory of freed tensors; return whether the C library can.
 
     By default, glibc returns a minibatch's activations to the system after every step, and the next
-    step pays for each of their pages again: 3,400 page faults, and 5 of 25 ms, in a step of three
-    autoencoders at 64 images. Results stay the same to the bit. Other C libraries (musl, macOS) are
-    left as they are.
+    step faults each of their pages in again: 3,400 page faults, and 5 of 25 ms, in a step of three
+    autoencoders at 64 images. Results are the same to the last bit. Other C libraries (musl, macOS)
+    are not changed.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:

@@ -1,9 +1,9 @@
 """Views of images that keep their label: slightly turned, moved, scaled, sheared, bent and noisy.
 
-Never mirrored, as a mirrored digit is another sign. The transforms of torchvision.transforms.v2
-draw once per call, from the global generator. Here every image of a minibatch needs its own draws,
-and every replicate its own generator. So the sampling grid is made here, by
-`torch.nn.functional.affine_grid`, and read by `grid_sample`.
+Images are never mirrored: a mirrored digit is another sign. The transforms of
+torchvision.transforms.v2 draw once per call, from the global generator. Here every image of a
+minibatch needs its own draws, and every replicate its own generator, so the transforms are built on
+`affine_grid` and `grid_sample` of `torch.nn.functional`.
 """
 
 from __future__ import annotations
@@ -34,11 +34,12 @@ CONTROL = 5
 def matrices(
     turn: Tensor, scale: Tensor, shear: Tensor, shift: Tensor, aspect: float = 1.0
 ) -> Tensor:
-    """Arguments of `affine_grid`, (N, 2, 3), for `turn` and `shear` (N,), `scale` and `shift`.
+    """Matrices (N, 2, 3) for `affine_grid`.
 
-    Angles are in radians. Scales and shifts are (N, 2), to the right and down; shifts in halves of
-    a side. `aspect` is the height of the images over their width. The matrices map places in the
-    result to places in the image, so a positive `turn` turns the image counter-clockwise.
+    `turn` and `shear` are (N,), in radians. `scale` and `shift` are (N, 2), to the right and down;
+    shifts are in halves of a side. `aspect` is the height of the images over their width. The
+    matrices map positions in the result to positions in the image, so a positive `turn` turns the
+    image counter-clockwise.
     """
     cos, sin, slope = torch.cos(turn), torch.sin(turn), torch.tan(shear)
     (scale_x, scale_y), (right, down) = scale.unbind(dim=1), shift.unbind(dim=1)
@@ -47,12 +48,12 @@ def matrices(
     return torch.stack([upper, lower], dim=1)
 
 
-def turned(images: Tensor, degrees: Tensor) -> Tensor:
+def rotate(images: Tensor, degrees: Tensor) -> Tensor:
     """Turn `images` (N, C, H, W) counter-clockwise by `degrees` (N,) about their centre of mass.
 
     The centre of mass of the ink moves to the middle; the surroundings are black. In images turned
-    about their middle, the direction of the ink would give the angle away: to 20.5° on MNIST, whose
-    digits lie half a pixel off the middle.
+    about their middle, the direction of the ink from the middle reveals the angle: to 20.5° on
+    MNIST, whose digits lie half a pixel off the middle.
     """
     angle = torch.deg2rad(degrees)
     centres = centres_of_mass(images)
@@ -68,7 +69,8 @@ def aspect_of(images: Tensor) -> float:
 def centres_of_mass(images: Tensor) -> Tensor:
     """Centres of mass (N, 2) of the ink of `images` (N, C, H, W).
 
-    They are right and down from the middle, in halves of a side; (0, 0) for a black image.
+    They are measured to the right and down from the middle, in halves of a side. A black image has
+    (0, 0).
     """
     rows, columns = (
         (2 * torch.arange(side, device=images.device) + 1) / side - 1 for side in images.shape[2:]
@@ -79,10 +81,10 @@ def centres_of_mass(images: Tensor) -> Tensor:
     return torch.stack([right, down], dim=1) / ink.unsqueeze(1)
 
 
-def _sample(images: Tensor, theta: Tensor, displaced: Tensor | None = None) -> Tensor:
+def _sample(images: Tensor, theta: Tensor, displacement: Tensor | None = None) -> Tensor:
     grid = functional.affine_grid(theta, list(images.shape), align_corners=False)
-    if displaced is not None:
-        grid = grid + displaced
+    if displacement is not None:
+        grid = grid + displacement
     return functional.grid_sample(images, grid, align_corners=False)
 
 
@@ -96,7 +98,7 @@ def views(
     """
     replicates, batch = images.shape[:2]
     sides = list(images.shape[-2:])
-    seen = images
+    result = images
     if strength > 0:
         uniform = draw(torch.rand, (batch, 6), generators, images) * 2 - 1
         turn, growth, shear, shift = (strength * uniform).split([1, 2, 1, 2], dim=1)
@@ -112,19 +114,19 @@ def views(
             2 / SIDE * BEND * strength * points, sides, mode="bilinear", align_corners=True
         )
         flat = _sample(images.flatten(0, 1), theta, bend.movedim(1, 3))
-        seen = flat.unflatten(0, (replicates, batch))
+        result = flat.unflatten(0, (replicates, batch))
     if noise > 0:
-        grain = draw(torch.randn, tuple(images.shape[1:]), generators, images)
-        seen = seen + noise * grain.view_as(seen)
-    return seen
+        normal = draw(torch.randn, tuple(images.shape[1:]), generators, images)
+        result = result + noise * normal.view_as(result)
+    return result
 
 
-def restroked(images: Tensor, strength: float, generators: Sequence[torch.Generator]) -> Tensor:
-    """Make the strokes of `images` (R, B, C, H, W) thicker or thinner.
+def vary_strokes(images: Tensor, strength: float, generators: Sequence[torch.Generator]) -> Tensor:
+    """Make the strokes of `images` (R, B, C, H, W) thicker or thinner, at random.
 
-    `generators[r]` draws how much for each image of replicate r. A thicker stroke moves every pixel
-    towards the brightest of the 3 × 3 pixels around it, at strength 1 by up to the whole way. A
-    thinner one moves it towards the darkest, by up to half the way.
+    Replicate r's amounts are drawn from `generators[r]`. To thicken strokes, every pixel moves
+    towards the brightest of the 3 × 3 pixels around it, at strength 1 up to the whole way. To thin
+    them, it moves towards the darkest, up to half the way.
     """
     flat = images.flatten(0, 1)
     share = strength * (2 * draw(torch.rand, (images.shape[1],), generators, images) - 1)
@@ -136,11 +138,14 @@ def restroked(images: Tensor, strength: float, generators: Sequence[torch.Genera
 
 
 def draw(
-    how: Callable[..., Tensor],
+    sampler: Callable[..., Tensor],
     shape: tuple[int, ...],
     generators: Sequence[torch.Generator],
     like: Tensor,
 ) -> Tensor:
-    """Draw `shape` from each generator separately: (R · B, …), on `like`'s device."""
-    each = [how(shape, generator=generator, device=generator.device) for generator in generators]
-    return torch.cat(each).to(like.device, like.dtype)
+    """Draw numbers of `shape` (B, …) from each of R generators by `sampler`, such as `torch.rand`.
+
+    The result is (R · B, …), with the device and dtype of `like`.
+    """
+    draws = [sampler(shape, generator=each, device=each.device) for each in generators]
+    return torch.cat(draws).to(like.device, like.dtype)

@@ -10,23 +10,33 @@ import numpy as np
 
 from trainables.data import Dataset
 
-if TYPE_CHECKING:  # so that settings can be checked, and cells counted, without torch
+if TYPE_CHECKING:  # settings are checked and cells counted without torch
     import torch
-
-Report = Callable[[Mapping[str, float]], None]
-"""Called once an epoch (or once every few) with the metrics so far, averaged over replicates.
-
-A search compares trials by the experiment's metric after a few epochs. Reporting this metric after
-every epoch is enough. If that is too expensive, `train` has a parameter `score_after`, a sequence
-of epochs, and reports the metric only after these.
-"""
 
 Parent: TypeAlias = "Mapping[int, Mapping[str, torch.Tensor]]"
 """Weights of each of the parent's models, by replicate number."""
 
 
+@dataclass(frozen=True)
+class Report:
+    """Called once an epoch (or once every few) with the metrics so far, averaged over replicates.
+
+    A search compares trials by the experiment's metric after a few epochs. Reporting this metric
+    after every epoch is enough; if that is too expensive, after the epochs in `score_after`.
+    """
+
+    send: Callable[[Mapping[str, float]], object] = lambda metrics: None
+    """Takes the metrics; by default nobody does."""
+    score_after: Collection[int] = ()
+    """Epochs after which a search compares trials; empty without a search."""
+
+    def __call__(self, metrics: Mapping[str, float]) -> None:
+        """Report these metrics."""
+        self.send(metrics)
+
+
 class ConfigError(ValueError):
-    """A setting that no trial could run with; names it, its value and what is allowed."""
+    """A setting that no trial can run with. The message names it, its value and what is allowed."""
 
     def __init__(self, field_name: str, value: object, allowed: str) -> None:
         super().__init__(f"{field_name} = {value!r}: {allowed}")
@@ -41,8 +51,9 @@ class ConfigError(ValueError):
 class Settings:
     """Base class of every trainable's `Config`, a frozen dataclass with a field `seed`.
 
-    A `Config` checks its values in `__post_init__`, by `require` and the methods `require_…`. These
-    raise `ConfigError`; as a plan makes 100,000 settings, they build a message only then.
+    A `Config` checks its values in `__post_init__`, by `require` and the methods `require_…`, which
+    raise `ConfigError`. These methods build the message only on failure, because a plan makes
+    100,000 settings.
     """
 
     def require_at_least(self, least: int, *names: str) -> None:
@@ -91,18 +102,49 @@ class Settings:
         """Raise `ConfigError` if these settings don't fit `data`; by default they always fit."""
 
 
-def added(default: Any) -> Any:
+def added_field(default: Any) -> Any:
     """Return a `Config` field that was added after cells had been computed without it.
 
-    Its default is what those cells did. At the default, it is left out of a cell's id: they keep
-    their ids, and nothing is computed again.
+    The default reproduces those cells. A field at its default is left out of a cell's id, so those
+    cells keep their ids and aren't computed again.
     """
     return field(default=default, metadata={"added": True})
 
 
 def added_defaults(config: Any) -> dict[str, Any]:
-    """The fields of a `Config` class made by `added`, and their defaults."""
-    return {known.name: known.default for known in fields(config) if known.metadata.get("added")}
+    """Defaults by name of the fields that a `Config` class made with `added_field`."""
+    return {entry.name: entry.default for entry in fields(config) if entry.metadata.get("added")}
+
+
+def require(condition: bool, field_name: str, value: object, allowed: str) -> None:
+    """Raise `ConfigError` unless `condition` holds."""
+    if not condition:
+        raise ConfigError(field_name, value, allowed)
+
+
+PRECISIONS = ("float32", "tf32", "bfloat16")
+"""Precisions of matrix products and convolutions in training: see `NetworkSettings.precision`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSettings(Settings):
+    """Settings of every experiment that trains networks; it also has `epochs`, `learning_rate`."""
+
+    weight_decay: float = 1e-2
+    """The optimiser's decoupled weight decay."""
+    precision: str = added_field("float32")
+    """Precision of matrix products and convolutions in training: `float32`; or `tf32` or
+    `bfloat16`, which the tensor cores of a GPU compute faster. Errors and accuracies are computed
+    in float32."""
+    seed: int = 0
+    """Replicate r's generators are seeded from this and r."""
+
+    def __post_init__(self) -> None:
+        self.require_at_least(1, "epochs")
+        self.require_above_0("learning_rate")
+        require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or a number above")
+        self.require_one_of(PRECISIONS, "precision")
+        self.require_at_least(0, "seed")
 
 
 class Diverged(RuntimeError):
@@ -112,18 +154,15 @@ class Diverged(RuntimeError):
     """
 
 
-def require(condition: bool, field_name: str, value: object, allowed: str) -> None:
-    """Raise `ConfigError` unless `condition` holds."""
-    if not condition:
-        raise ConfigError(field_name, value, allowed)
+def require_finite(values: torch.Tensor, replicates: Iterable[int], name: str) -> None:
+    """Raise `Diverged` unless all `values` (R,) are finite.
 
-
-def require_finite(values: torch.Tensor, replicates: Iterable[int], what: str) -> None:
-    """Raise `Diverged`, naming the `replicates` concerned, unless all `values` (R,) are finite."""
+    `name` says what the values are; the message also names the replicates that are not finite.
+    """
     finite = values.isfinite().tolist()
     if not all(finite):
-        names = ", ".join(str(r) for r, fine in zip(replicates, finite, strict=True) if not fine)
-        raise Diverged(f"{what} of replicate {names} is not a finite number")
+        numbers = ", ".join(str(r) for r, ok in zip(replicates, finite, strict=True) if not ok)
+        raise Diverged(f"{name} of replicate {numbers} is not a finite number")
 
 
 @dataclass(frozen=True)
@@ -135,14 +174,14 @@ class Progress:
     tensors: Mapping[str, torch.Tensor]
     """Tensors of any shape, on any device."""
     numbers: Mapping[str, Any]
-    """All else, as JSON values; JSON keeps every bit of a float."""
+    """All other state, as JSON values; JSON keeps every bit of a float."""
 
 
 class Checkpoint(Protocol):
     """Storage for a cell in progress, so that the next attempt continues from there.
 
-    If `train` has a parameter `checkpoint`, it is given a `Checkpoint` or None, and passes it to
-    `trainables.training.fit`. A `train` without it starts again after an interruption.
+    If `train` has a parameter `checkpoint`, it gets a `Checkpoint` or None, and passes it to
+    `trainables.training.fit`. Without that parameter, it starts again after an interruption.
     """
 
     def due(self) -> bool:
@@ -170,5 +209,5 @@ class Outcome:
     """Predicted class of every test image, (R, N_test) uint8, or its predicted angle in degrees,
     (R, N_test) float32."""
     networks: Sequence[torch.nn.Module] = ()
-    """The R trained classifiers, if they are networks. They aren't stored: a replicate is trained
-    again when its network is needed."""
+    """The R trained classifiers, if they are networks. They aren't stored: to get a network, train
+    its replicate again."""

@@ -7,23 +7,23 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from trainables.graph import captured
+from trainables.graph import capture
 from trainables.replicates import LossFunction, Replicates, Strategy
 
-FEW = 8
+MAX_LOOP = 8
 """Largest number of replicates for which `loop` is tried: it launches R times as many kernels."""
 
 REPLAYS = 10
 """Timed steps."""
 
-known: dict[tuple[object, ...], Strategy] = {}
-"""Strategies measured in this process, by network, precision, number of replicates and
-shapes of a minibatch."""
+measured: dict[tuple[object, ...], Strategy] = {}
+"""Fastest strategies found in this process, by network, precision, number of replicates and shapes
+of a minibatch."""
 
 
 def milliseconds_of(step: Callable[[], object]) -> float:
     """Milliseconds that `step` takes on the GPU as a CUDA graph, as it runs in training."""
-    graph = captured(step)
+    graph = capture(step)
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     graph.replay()
     begin.record()
@@ -40,22 +40,22 @@ def fastest(
     batch: tuple[Tensor, ...],
     milliseconds: Callable[[Callable[[], object]], float] = milliseconds_of,
 ) -> Strategy:
-    """Return the strategy with the shortest step on this `batch`, (R, B, …) each.
+    """Return the strategy with the shortest step on this `batch`, tensors (R, B, …).
 
-    Measuring changes gradients, but no parameters. Returns `loop`, which any network can, if none
-    can be measured.
+    Measuring changes gradients, but no parameters. If no strategy can be measured, return `loop`,
+    which works for every network.
     """
     key = (repr(models.members[0]), models.precision, len(models), *(part.shape for part in batch))
-    if key in known:
-        return known[key]
-    asked, taken = models.strategy, {}
+    if key in measured:
+        return measured[key]
+    original, times = models.strategy, {}
     candidates: tuple[Strategy, ...] = ("vectorised", "products", "loop")
-    for strategy in candidates[: 3 if len(models) <= FEW else 2]:
+    for strategy in candidates[: 3 if len(models) <= MAX_LOOP else 2]:
         models.strategy = strategy
         try:
-            taken[strategy] = milliseconds(lambda: models.backward(loss, *batch))
+            times[strategy] = milliseconds(lambda: models.backward(loss, *batch))
         except RuntimeError:  # out of memory, or a network that `vmap` or a graph can't run
             continue
-    models.strategy = asked
-    known[key] = min(taken, key=lambda strategy: taken[strategy], default="loop")
-    return known[key]
+    models.strategy = original
+    measured[key] = min(times, key=lambda strategy: times[strategy], default="loop")
+    return measured[key]

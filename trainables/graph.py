@@ -1,6 +1,6 @@
 """A training step as one CUDA graph.
 
-An autoencoder's step is a hundred small kernels. A GPU computes them faster than a CPU launches
+An autoencoder's step has a hundred small kernels, which a GPU computes faster than a CPU launches
 them one by one. A graph launches all of them at once, on the same memory each time.
 """
 
@@ -13,18 +13,18 @@ import torch
 from torch import Tensor
 
 Step = Callable[[Tensor], None]
-"""Takes the indices (R, B) of a minibatch, which always have the same shape."""
+"""A training step. It takes the indices (R, B) of a minibatch; their shape never changes."""
 
 EAGER_STEPS = 3
 """Steps before the capture, in which libraries allocate memory and choose algorithms."""
 
 
 class CaptureFailed(RuntimeError):
-    """No CUDA graph can hold this function; it runs as it is."""
+    """No CUDA graph can record this function; the function can still run without one."""
 
 
 class NeedsNewerTorch(Exception):
-    """No CUDA graph can hold this function, and this torch can't go on after it has tried."""
+    """No CUDA graph can record this function, and this torch can't continue after the attempt."""
 
 
 class CudaGraph:
@@ -37,9 +37,9 @@ class CudaGraph:
         self.stream = torch.cuda.Stream()
 
     def run_eagerly(self, function: Callable[[], object]) -> None:
-        """Call `function` without recording it, such that a capture may follow.
+        """Call `function` without recording it, to prepare a capture.
 
-        It runs on a side stream, as the default stream can't be captured.
+        It runs on a side stream, because the default stream can't be captured.
         """
         self.stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self.stream):
@@ -47,17 +47,18 @@ class CudaGraph:
         torch.cuda.current_stream().wait_stream(self.stream)
 
     def capture(self, function: Callable[[], object]) -> None:
-        """Record what `function` would launch, without launching it.
+        """Record the kernels of `function` without launching them.
 
-        Raises `CaptureFailed`, before torch 2.12 `NeedsNewerTorch`, or `torch.OutOfMemoryError`.
+        Raises `torch.OutOfMemoryError`, or else `CaptureFailed` (before torch 2.12:
+        `NeedsNewerTorch`).
         """
         self.function = function  # its tensors must outlive the graph
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # newer torch registers them itself, and says so
+            warnings.simplefilter("ignore")  # newer torch registers them itself, with a warning
             for generator in self.generators:
                 self.graph.register_generator_state(generator)
         try:
-            # Other threads of a worker may use the GPU meanwhile.
+            # `thread_local`: other threads of a worker may use the GPU meanwhile.
             with torch.cuda.graph(
                 self.graph, stream=self.stream, capture_error_mode="thread_local"
             ):
@@ -66,7 +67,7 @@ class CudaGraph:
             raise
         except RuntimeError as error:
             reason = str(error.__context__ or error).partition("\n")[0]
-            if torch.__version__ < "2.12":  # its allocator stays in the capture: pytorch#180395
+            if torch.__version__ < "2.12":  # the allocator stays in the capture: pytorch#180395
                 raise NeedsNewerTorch(
                     f"a training step can't be a CUDA graph ({reason}); with torch 2.12 or later "
                     "training goes on without one"
@@ -74,12 +75,12 @@ class CudaGraph:
             raise CaptureFailed(reason) from error
 
     def replay(self) -> None:
-        """Launch what was recorded."""
+        """Launch the recorded kernels."""
         self.graph.replay()
 
 
-def captured(function: Callable[[], object]) -> CudaGraph:
-    """Record `function`, which draws nothing, in a CUDA graph after its eager calls."""
+def capture(function: Callable[[], object]) -> CudaGraph:
+    """Call `function` `EAGER_STEPS` times, then record it. It must draw no random numbers."""
     graph = CudaGraph(())
     for _ in range(EAGER_STEPS):
         graph.run_eagerly(function)
@@ -87,10 +88,10 @@ def captured(function: Callable[[], object]) -> CudaGraph:
     return graph
 
 
-class Replayed:
-    """A step that is captured in `graph` at its fourth call and replayed from then on.
+class ReplayedStep:
+    """A step that is recorded in `graph` at its fourth call and replayed from then on.
 
-    If it can't be recorded, it runs as it is, with a warning. Raises `torch.OutOfMemoryError`, and
+    If it can't be recorded, it warns and runs without a graph. Raises `torch.OutOfMemoryError`, and
     before torch 2.12 `NeedsNewerTorch`.
     """
 
@@ -119,8 +120,8 @@ class Replayed:
 
 
 def as_graph(step: Step, device: torch.device, generators: Sequence[torch.Generator]) -> Step:
-    """Return `step` as a graph on a GPU; as it is on a CPU, or if a generator is on the CPU."""
+    """Return `step` as a `ReplayedStep`; unchanged on a CPU, or if a generator is on the CPU."""
     on_device = all(generator.device.type == device.type for generator in generators)
     if device.type == "cuda" and on_device:
-        return Replayed(step, CudaGraph(generators))
+        return ReplayedStep(step, CudaGraph(generators))
     return step

@@ -6,11 +6,11 @@ from trainables.contract import require
 from trainables.data import Dataset
 
 STEP_COST = 30
-"""Fixed cost of a training step, in images that take as long (20 and 80 labels, width 16: 4 and 9 s
-for the same steps of two replicates on one core)."""
+"""Fixed cost of a training step, as a number of images that take as long (20 and 80 labels, width
+16: 4 and 9 s for the same steps of two replicates on one core)."""
 
 CODES_COST = 1 / 16
-"""Cost of encoding an image with frozen weights, in images learned from that take as long."""
+"""Cost of encoding an image with frozen weights, relative to learning from it."""
 
 
 def require_labels(labels: int, batch_size: int) -> None:

@@ -16,16 +16,16 @@ def record(
     replicates: Iterable[int],
     epoch: int,
     metrics: Mapping[str, Tensor],
-    **also: float,
+    **cell_values: float,
 ) -> None:
     """Add the `metrics` (R,) of an epoch to the history, and report their means.
 
-    The history gets a line per replicate; the report also gets the cell's values in `also`.
+    The history gets one line per replicate; the report also gets `cell_values`.
     """
     columns = {name: values.tolist() for name, values in metrics.items()}
     history += lines(replicates, {"epoch": epoch}, columns)
     means = {name: values.mean().item() for name, values in metrics.items()}
-    report({"epoch": epoch, **means, **also})
+    report({"epoch": epoch, **means, **cell_values})
 
 
 def lines(

@@ -43,7 +43,7 @@ class Residual(nn.Module):
         return values + self.added(values)
 
 
-def after_layer(shape: Shape, channels: int) -> nn.Module:
+def activation_of(shape: Shape, channels: int) -> nn.Module:
     """The activation after a convolution; in a resnet, followed by a residual block."""
     activation = ACTIVATIONS[shape.activation]()
     if shape.network != "resnet":
@@ -62,7 +62,7 @@ class Encoder(nn.Module):
                 nn.Conv2d(
                     channels_in, channels_out, shape.kernel, stride=2, padding=shape.kernel // 2
                 ),
-                after_layer(shape, channels_out),
+                activation_of(shape, channels_out),
             ]
         self.convolutions = nn.Sequential(*layers)
         self.code = nn.Linear(shape.features, shape.latent_dim)
@@ -88,9 +88,9 @@ class Decoder(nn.Module):
         self.features = nn.Linear(shape.latent_dim, shape.features)
         layers: list[nn.Module] = []
         for layer in range(shape.depth, 0, -1):
-            (height, breadth), before = shape.sides[layer], shape.sides[layer - 1]
+            (height, breadth), doubled = shape.sides[layer], shape.sides[layer - 1]
             layers += [
-                after_layer(shape, shape.channels[layer]),
+                activation_of(shape, shape.channels[layer]),
                 nn.ConvTranspose2d(
                     shape.channels[layer],
                     shape.channels[layer - 1],
@@ -98,15 +98,15 @@ class Decoder(nn.Module):
                     stride=2,
                     padding=shape.kernel // 2,
                     # The encoder rounds half of an odd side up: 7 → 4 → 7, but 14 → 7 → 14.
-                    output_padding=(before[0] - 2 * height + 1, before[1] - 2 * breadth + 1),
+                    output_padding=(doubled[0] - 2 * height + 1, doubled[1] - 2 * breadth + 1),
                 ),
             ]
         last: Any = layers[-1]
         affine = shape.activation == "none"
         if not affine:
             # Start near the mean pixel, sigmoid(-2) = 0.12, not at 0.5. From 0.5, one run in six
-            # collapsed to all-black images (validation MSE 0.112). The others took 8 epochs to get
-            # as far as this does in 3 (0.0166; n = 6 seeds, d = 14, mnist-5k, 3 epochs).
+            # collapsed to all-black images (validation MSE 0.112), and the others took 8 epochs to
+            # reach the error of this bias after 3 (0.0166; n = 6 seeds, d = 14, mnist-5k).
             nn.init.constant_(last.bias, -2.0)
         layers.append(nn.Identity() if affine else nn.Sigmoid())
         self.convolutions = nn.Sequential(*layers)
@@ -186,7 +186,7 @@ class Autoencoder(nn.Module):
         return self.decoder(self.encoder(images))
 
     def stored_module(self) -> nn.Module:
-        """The part of this model to store, without what only training needs."""
+        """The encoder and the decoder, as they are stored."""
         return nn.ModuleDict({"encoder": self.encoder, "decoder": self.decoder})
 
 
@@ -198,10 +198,11 @@ class Variational(Autoencoder):
         self.log_variance = nn.Linear(self.encoder.code.in_features, shape.latent_dim)
 
     def forward(self, images: Tensor, noise: Tensor | None = None) -> Any:
-        """Images decoded from codes with standard normal `noise` (N, d), and divergences (N,).
+        """Decode noisy codes of `images`; return the decoded images and divergences (N,).
 
-        A divergence, in nats, is that of a code's Gaussian from the standard normal one. Without
-        noise: the images decoded from the means, alone.
+        `noise` (N, d) is standard normal. A divergence is that of a code's Gaussian from the
+        standard normal distribution, in nats. Without noise, return only the images decoded from
+        the means.
         """
         if noise is None:
             return super().forward(images)
@@ -243,10 +244,10 @@ class Contrastive(Autoencoder):
         return self.encoder.code(values.flatten(1))
 
     def forward(self, images: Tensor, other: Tensor | None = None) -> Any:
-        """Directions (2 N, 64) of two views of each image, and the first ones, decoded.
+        """Return projected directions (2 N, 64) of two views of N images, and the first, decoded.
 
-        Views are (N, C, H, W). The decoder's gradient doesn't reach the codes. Without the `other`
-        views: the decoded images alone.
+        `images` and `other` hold the views, (N, C, H, W) each. The decoder's gradient doesn't reach
+        the codes. Without `other`, return only the decoded images.
         """
         if other is None:
             return self.decoder(self.codes(images))
@@ -257,23 +258,23 @@ class Contrastive(Autoencoder):
     def stored_module(self) -> nn.Module:
         """The encoder, with batch norm folded into its layers, and the decoder.
 
-        Under its running statistics, batch norm is an affine map.
+        With its running statistics, batch norm is an affine map.
         """
         encoder = copy.deepcopy(self.encoder).eval()
         layers: Any = encoder.layers()
-        for place, norm in enumerate(copy.deepcopy(self.norms).eval()):
+        for index, norm in enumerate(copy.deepcopy(self.norms).eval()):
             fuse: Any = (
                 fuse_conv_bn_eval if isinstance(norm, nn.BatchNorm2d) else fuse_linear_bn_eval
             )
-            layers[2 * place] = fuse(layers[2 * place], norm)
+            layers[2 * index] = fuse(layers[2 * index], norm)
         return nn.ModuleDict({"encoder": encoder, "decoder": self.decoder})
 
 
 class Standardise(nn.Module):
-    """Codes (N, d) to mean 0 and standard deviation 1 under fixed statistics (d,).
+    """Standardise codes (N, d) by a fixed mean and standard deviation (d,).
 
-    An autoencoder's codes have any scale that its decoder undoes, from 1 to 30 in this study.
-    Without that scale, one learning rate serves all heads.
+    The scale of an autoencoder's codes is arbitrary, from 1 to 30 in this study. With standardised
+    codes, one learning rate serves all heads.
     """
 
     mean: Tensor
@@ -310,8 +311,8 @@ class Head(nn.Sequential):
 def batched_gelu(inputs: Tensor) -> Tensor:
     """GELU of `inputs` (R, …), with the same bits for a replicate at any R.
 
-    A CPU's vector instructions and the scalar ones for the remaining elements round GELU's gradient
-    differently, and each thread has remaining elements of its own.
+    A CPU's vector instructions round GELU's gradient differently from the scalar instructions that
+    compute the remaining elements, and each thread has its own remaining elements.
     """
     one_thread = inputs.numel() <= ONE_THREAD_ELEMENTS or torch.get_num_threads() == 1
     if inputs.device.type != "cpu" or (one_thread and not has_remainder(inputs)):

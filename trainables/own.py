@@ -22,7 +22,7 @@ SPEC = re.compile(r"(?s)(?P<path>.+\.py):(?P<function>[A-Za-z_]\w*)@(?P<digest>[
 
 
 class OwnCodeError(ValueError):
-    """A user's file can't be used; says which and why."""
+    """A user's file can't be used; the message says which and why."""
 
 
 @lru_cache
@@ -34,16 +34,16 @@ def module_of(name: str) -> ModuleType:
     if not name.endswith(".py"):
         return importlib.import_module(name)
     path = Path(name)
-    known_as = f"own_{path.stem}_{hashlib.sha256(os.fsencode(path)).hexdigest()[:8]}"
-    spec = importlib.util.spec_from_file_location(known_as, path)
+    module_name = f"own_{path.stem}_{hashlib.sha256(os.fsencode(path)).hexdigest()[:8]}"
+    spec = importlib.util.spec_from_file_location(module_name, path)
     if spec is None or spec.loader is None or not path.is_file():
         raise OwnCodeError(f"{path} is not there")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[known_as] = module  # where dataclasses look up their annotations
+    sys.modules[module_name] = module  # dataclasses look up their annotations there
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # a user's code may raise anything
-        del sys.modules[known_as]
+        del sys.modules[module_name]
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise OwnCodeError(f"{path} can't be imported ({reason})") from error
     return module
@@ -52,14 +52,17 @@ def module_of(name: str) -> ModuleType:
 def trainable_part(trainable: str, part: str) -> ModuleType:
     """Return the module `settings` or `train` of a trainable that is a package.
 
-    `settings` imports no torch. A user's trainable holds both parts and is returned itself.
+    `settings` imports no torch. A user's trainable is one module with both parts: return it.
     """
     module = module_of(trainable)
     return module if hasattr(module, "Config") else module_of(f"{trainable}.{part}")
 
 
-def named(text: str) -> str:
-    """Return `FILE.py:FUNCTION` with the full path and the digest. Raises `OwnCodeError`."""
+def full_name(text: str) -> str:
+    """Return `FILE.py:FUNCTION` as `PATH:FUNCTION@DIGEST`, with the full path of the file.
+
+    Raises `OwnCodeError`.
+    """
     file, _, function = re.sub(r"@[0-9a-f]{12}$", "", text).rpartition(":")
     if not file.endswith(".py"):
         raise OwnCodeError(f"{text} must be FILE.py:FUNCTION")
@@ -80,11 +83,11 @@ def digest(path: Path) -> str:
 
 
 def is_own(network: str) -> bool:
-    """Return whether this names a user's own network."""
+    """Return whether `network` names a user's own network."""
     return SPEC.fullmatch(network) is not None
 
 
-def portable(network: str) -> str:
+def portable_name(network: str) -> str:
     """Name of a user's network in a cell's id: without the folder of its file."""
     return network.rpartition("/")[2]
 
@@ -92,14 +95,14 @@ def portable(network: str) -> str:
 @lru_cache
 def function_of(spec: str) -> Any:
     """Return the function that makes a network. Raises `OwnCodeError`, also if the file changed."""
-    found = SPEC.fullmatch(spec)
-    assert found
-    path = Path(found["path"])
-    if digest(path) != found["digest"]:
+    match = SPEC.fullmatch(spec)
+    assert match
+    path = Path(match["path"])
+    if digest(path) != match["digest"]:
         raise OwnCodeError(f"{path} has changed since the study began; run it again")
-    function = getattr(module_of(str(path)), found["function"], None)
+    function = getattr(module_of(str(path)), match["function"], None)
     if not callable(function):
-        raise OwnCodeError(f"{path} has no function {found['function']}")
+        raise OwnCodeError(f"{path} has no function {match['function']}")
     return function
 
 
@@ -107,20 +110,20 @@ def build(spec: str, image: tuple[int, int, int], latent_dim: int) -> tuple[Any,
     """Encoder and decoder of a user's network, untrained. Raises `OwnCodeError`."""
     from torch import nn
 
-    made = function_of(spec)(image, latent_dim)
-    if not (isinstance(made, tuple) and len(made) == 2):
+    networks = function_of(spec)(image, latent_dim)
+    if not (isinstance(networks, tuple) and len(networks) == 2):
         raise OwnCodeError(
-            f"{spec}: must return an encoder and a decoder, not {type(made).__name__}"
+            f"{spec}: must return an encoder and a decoder, not {type(networks).__name__}"
         )
-    for part in made:
-        if not isinstance(part, nn.Module):
-            raise OwnCodeError(f"{spec}: {type(part).__name__} is no torch module")
-    return made
+    for network in networks:
+        if not isinstance(network, nn.Module):
+            raise OwnCodeError(f"{spec}: {type(network).__name__} is no torch module")
+    return networks
 
 
 @lru_cache  # many cells have the same network
 def require_fitting(spec: str, image: tuple[int, int, int], latent_dim: int) -> None:
-    """Raise `OwnCodeError` unless encoder and decoder give codes and images of the right shape."""
+    """Raise `OwnCodeError` unless encoder and decoder return codes and images of these shapes."""
     import torch
 
     try:
@@ -134,13 +137,13 @@ def require_fitting(spec: str, image: tuple[int, int, int], latent_dim: int) -> 
     except (Exception, SystemExit) as error:  # a user's code may raise anything
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise OwnCodeError(f"{spec} fails on images of {image} ({reason})") from error
-    for what, found, wanted in shapes:
-        if not torch.is_tensor(found):
-            raise OwnCodeError(f"{spec}: {what} gives a {type(found).__name__}, not a tensor")
-        if tuple(found.shape) != wanted:
+    for network, output, shape in shapes:
+        if not torch.is_tensor(output):
+            raise OwnCodeError(f"{spec}: {network} gives a {type(output).__name__}, not a tensor")
+        if tuple(output.shape) != shape:
             raise OwnCodeError(
-                f"{spec}: {what} gives {tuple(found.shape)} for two images of {image}; it must be "
-                f"{wanted}"
+                f"{spec}: {network} gives {tuple(output.shape)} for two images of {image}; it must "
+                f"be {shape}"
             )
     if not shapes[-1][1].requires_grad:
-        raise OwnCodeError(f"{spec}: it has no parameters that could learn")
+        raise OwnCodeError(f"{spec}: it has no trainable parameters")

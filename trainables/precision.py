@@ -1,4 +1,4 @@
-"""Arithmetic of the products in training: float32, or less on the tensor cores of a GPU."""
+"""Precision of matrix products and convolutions in training: float32, TF32 or bfloat16."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ PRODUCTS: set[Callable[..., Any]] = {
     torch.bmm,
     torch.baddbmm,
 }
-"""The products of the networks in `trainables.networks` and of their losses. Others, in networks of
-a user's own, stay in float32."""
+"""The products that `trainables.networks` and their losses use. Other products, in a user's own
+networks, stay in float32."""
 
 
 class ProductsInBfloat16(TorchFunctionMode):
     """Round the factors and results of `PRODUCTS` in the block to bfloat16, in any module.
 
-    Unlike under `torch.autocast`, which leaves convolutions inside `torch.vmap` in float32, every
-    strategy rounds the same. Results are float32 again: what comes between two products is computed
-    as ever, and may have weights that aren't rounded.
+    Every strategy rounds the same way, whereas `torch.autocast` leaves convolutions inside
+    `torch.vmap` in float32. Results are converted back to float32; all other operations, and their
+    weights, stay in float32.
     """
 
     def __torch_function__(
@@ -60,7 +60,7 @@ def computing_in(precision: str) -> Iterator[None]:
     """
     matmul: Any = torch.backends.cuda.matmul
     switches = {
-        # Partial sums stay float32: which are rounded would depend on the number of replicates.
+        # Partial sums stay float32: which of them are rounded depends on the number of replicates.
         "bfloat16": [(matmul, "allow_bf16_reduced_precision_reduction", False)],
         "tf32": [(matmul, "allow_tf32", True), (torch.backends.cudnn, "allow_tf32", True)],
         "float32": [],  # as a GPU does after `pick_device`

@@ -1,8 +1,8 @@
 """Convolutions as matrix products, which a GPU's libraries batch well.
 
 Under `torch.vmap`, R convolutions become one with R groups, which cuDNN trains slowly
-(pytorch#70954, #73764). As matrix products, they become one batched product of image patches, which
-are first copied side by side (im2col).
+(pytorch#70954, #73764). As matrix products of image patches (im2col), they become one batched
+product.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Sizes = int | Pair
 """One size for both axes, or one for each."""
 
 
-def both(sizes: Sizes) -> Pair:
+def as_pair(sizes: Sizes) -> Pair:
     """`sizes` as a pair."""
     if isinstance(sizes, int):
         return sizes, sizes
@@ -30,7 +30,7 @@ def both(sizes: Sizes) -> Pair:
 
 
 def windows_of(images: Tensor, kernel: Pair, stride: Pair, padding: Pair) -> Tensor:
-    """The part of images (N, C, H, W) under each place of a kernel: (N, C, H', W', K, L)."""
+    """The window of images (N, C, H, W) at each position of a kernel: (N, C, H', W', K, L)."""
     down, across = padding
     windows = functional.pad(images, (across, across, down, down))
     for axis, (side, step) in enumerate(zip(kernel, stride, strict=True), start=2):
@@ -39,18 +39,18 @@ def windows_of(images: Tensor, kernel: Pair, stride: Pair, padding: Pair) -> Ten
 
 
 class Fold(torch.autograd.Function):
-    """`torch.nn.functional.fold` with a gradient of a few launches.
+    """`torch.nn.functional.fold` with a gradient that launches few kernels.
 
-    PyTorch's own launches a kernel per image on a GPU: 6,144 a step for 32 autoencoders that see 64
-    images each.
+    PyTorch's gradient launches one kernel per image on a GPU: 6,144 per step of 32 autoencoders
+    with 64 images each.
     """
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(patches: Tensor, made: Pair, kernel: Pair, stride: Pair, padding: Pair) -> Tensor:
-        """Images (N, M, *made) from patches (N, M · K · L, places)."""
-        return functional.fold(patches, made, kernel, padding=padding, stride=stride)
+    def forward(patches: Tensor, size: Pair, kernel: Pair, stride: Pair, padding: Pair) -> Tensor:
+        """Images (N, M, *size) from patches (N, M · K · L, positions)."""
+        return functional.fold(patches, size, kernel, padding=padding, stride=stride)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -75,12 +75,12 @@ def conv2d(
 ) -> Tensor:
     """`torch.conv2d` of images (N, C, H, W) and weights (M, C, K, L), as a matrix product.
 
-    With groups, dilation or a named padding, PyTorch's own is used.
+    With groups, dilation or a named padding, it calls `torch.conv2d`.
     """
-    if groups != 1 or both(dilation) != (1, 1) or isinstance(padding, str):
+    if groups != 1 or as_pair(dilation) != (1, 1) or isinstance(padding, str):
         return torch.conv2d(images, weight, bias, stride, padding, dilation, groups)
     kernel = weight.shape[2], weight.shape[3]
-    windows = windows_of(images, kernel, both(stride), both(padding))
+    windows = windows_of(images, kernel, as_pair(stride), as_pair(padding))
     count, _, height, width = windows.shape[:4]
     patches = windows.permute(0, 2, 3, 1, 4, 5).reshape(count * height * width, -1)
     results = functional.linear(patches, weight.flatten(1), bias)
@@ -98,28 +98,28 @@ def conv_transpose2d(
     dilation: Sizes = 1,
 ) -> Tensor:
     """`torch.conv_transpose2d` of images (N, C, H, W) and weights (C, M, K, L), like `conv2d`."""
-    if groups != 1 or both(dilation) != (1, 1):
+    if groups != 1 or as_pair(dilation) != (1, 1):
         return torch.conv_transpose2d(
             images, weight, bias, stride, padding, output_padding, groups, dilation
         )
     count, channels, *sides = images.shape
     kernel = weight.shape[2], weight.shape[3]
-    step, cut, more = both(stride), both(padding), both(output_padding)
+    strides, margins, extra = as_pair(stride), as_pair(padding), as_pair(output_padding)
     pixels = images.permute(0, 2, 3, 1).reshape(-1, channels)
     patches = (pixels @ weight.flatten(1)).view(count, sides[0] * sides[1], -1)
-    made = [
-        (sides[axis] - 1) * step[axis] - 2 * cut[axis] + kernel[axis] + more[axis]
+    size = [
+        (sides[axis] - 1) * strides[axis] - 2 * margins[axis] + kernel[axis] + extra[axis]
         for axis in range(2)
     ]
-    results: Tensor = Fold.apply(patches.mT, (made[0], made[1]), kernel, step, cut)
+    results: Tensor = Fold.apply(patches.mT, (size[0], size[1]), kernel, strides, margins)
     return results if bias is None else results + bias[:, None, None]
 
 
-OURS: dict[Callable[..., Any], Callable[..., Tensor]] = {
+REPLACEMENTS: dict[Callable[..., Any], Callable[..., Tensor]] = {
     torch.conv2d: conv2d,
     torch.conv_transpose2d: conv_transpose2d,
 }
-"""Replacements of PyTorch's functions, with the same arguments."""
+"""Functions with the same arguments, by the PyTorch function that they replace."""
 
 
 class ConvolutionsAsProducts(TorchFunctionMode):
@@ -132,4 +132,4 @@ class ConvolutionsAsProducts(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        return OURS.get(func, func)(*args, **(kwargs or {}))
+        return REPLACEMENTS.get(func, func)(*args, **(kwargs or {}))

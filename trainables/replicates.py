@@ -22,37 +22,40 @@ from trainables.precision import computing_in
 from trainables.products import ConvolutionsAsProducts
 
 Strategy = Literal["batched", "vectorised", "products", "loop", "fastest"]
-"""How to compute all replicates. `batched`: by the network's own `batched(parameters, inputs)`,
-written for stacked parameters; `vectorised`: by `torch.vmap`, which needs no such method;
-`products`: like `vectorised`, with convolutions as matrix products; `loop`: one replicate after
-another; `fastest`: `vectorised` until training begins, then the one of `vectorised`, `products` and
-`loop` that is measured to be fastest (`trainables.fastest`)."""
+"""How to compute all replicates:
+
+- `batched`: by the network's own method `batched(parameters, inputs)`, for stacked parameters
+- `vectorised`: by `torch.vmap`
+- `products`: by `torch.vmap`, with convolutions as matrix products
+- `loop`: one replicate after another
+- `fastest`: `vectorised` until training begins, then the one of `vectorised`, `products` and
+  `loop` that is measured to be fastest (`trainables.fastest`)
+"""
 
 LossFunction = Callable[..., Tensor]
 """(model, *batch of its replicate) -> a scalar loss. For `batched`: (model of all replicates,
 *batches (R, B, …)) -> losses (R,)."""
-
 
 VECTOR_MULTIPLE = 64
 """A multiple of the number of elements that one vector instruction of a CPU computes."""
 
 
 def has_remainder(stacked: Tensor) -> bool:
-    """True on a CPU if a replicate's size in `stacked` (R, …) is no multiple of a vector's.
+    """True on a CPU if a replicate's size in `stacked` (R, …) is no multiple of `VECTOR_MULTIPLE`.
 
     PyTorch computes the remaining elements one by one, which rounds some operations differently: 1
     mean square in 4 in fused AdamW, 1 number in 30,000 in the gradient of GELU (float32, AVX-512).
-    Then these operations take one replicate after another.
+    The caller must then apply these operations to one replicate after another.
     """
     return stacked.device.type == "cpu" and math.prod(stacked.shape[1:]) % VECTOR_MULTIPLE != 0
 
 
 @contextmanager
 def steady_products(matrices: int, device: torch.device) -> Iterator[None]:
-    """Make products of a batch of `matrices` independent of their number, to the last bit.
+    """Make the last bits of batched products inside the block independent of the batch's size.
 
-    On a CPU, MKL computes each of several matrices on one thread. It splits a single one among all
-    threads, which rounds differently, so the block gives it one thread.
+    `matrices` is that size. On a CPU, MKL computes each of several matrices on one thread. It would
+    split a single one among all threads, which rounds differently; the block gives it one thread.
     """
     threads = torch.get_num_threads()
     alone = matrices == 1 and device.type == "cpu"
@@ -68,9 +71,8 @@ def steady_products(matrices: int, device: torch.device) -> Iterator[None]:
 def pick_device() -> torch.device:
     """Return the GPU that this process was given, or else the CPU.
 
-    Unless a setting asks for less (`trainables.precision`), a GPU computes in float32, as a CPU
-    does, not in TF32, the default for its convolutions; and with algorithms that give the same bits
-    again.
+    Also set a GPU to deterministic algorithms, and to float32 as on a CPU, instead of TF32, the
+    default of its convolutions. `trainables.precision` lowers the precision in training on request.
     """
     if not torch.cuda.is_available():
         return torch.device("cpu")
@@ -83,7 +85,7 @@ def pick_device() -> torch.device:
 def fastest_strategy(model: nn.Module, device: torch.device) -> Strategy:
     """Return the strategy for `model` on `device`.
 
-    `batched` if the network has that method; `loop` for batch norm, or on a CPU; else `fastest`.
+    `batched` if the network has that method; `loop` with batch norm, or on a CPU; else `fastest`.
 
     On a CPU, `torch.vmap` costs a small network more than its arithmetic does. Vectorised
     convolutions become grouped ones, which are slower at every batch size that the study uses
@@ -100,9 +102,9 @@ class Replicates:
     """R models of one architecture with stacked parameters.
 
     `parameters[name]` is (R, …), for the optimiser. `members[r]` is an ordinary module whose
-    parameters and gradients *are* slice r of these tensors: training one trains the other.
-    `numbers` are the replicates' numbers in their cell, by default from 0. `precision` is that of
-    the products in training (see `trainables.precision`).
+    parameters and gradients are views of slice r: training one trains the other. `numbers` are the
+    replicates' numbers in their cell, by default from 0. `precision` is that of matrix products and
+    convolutions in training (see `trainables.precision`).
     """
 
     def __init__(
@@ -137,8 +139,7 @@ class Replicates:
         return len(self.members)
 
     def _as_one(self, function: LossFunction, batches: tuple[Tensor, ...]) -> Tensor:
-        """Return the values of `function` for every replicate and its slice of `batches`: (R,
-        …)."""
+        """Return the values (R, …) of `function` for every replicate and its slice of `batches`."""
         template: Any = self.members[0]
         if self.strategy == "batched":
             return function(partial(template.batched, self.parameters), *batches)
@@ -157,7 +158,7 @@ class Replicates:
     def backward(self, loss: LossFunction, *batches: Tensor) -> Tensor:
         """Compute every replicate's gradient into `.grad`; return the losses (R,), detached.
 
-        `batches` are (R, B, …) each; slice r is what replicate r sees.
+        `batches` are (R, B, …) each; replicate r sees slice r.
         """
         for parameter in self.parameters.values():
             assert parameter.grad is not None
@@ -185,8 +186,8 @@ class Replicates:
         Returns (R, N, …) if `function` returns (B, …). Batch norm uses its running statistics.
         """
         if batch_size is None:
-            # On a CPU, what its cache holds: batches of 250 take 0.7 of the time of 1,000. On a
-            # GPU, a few GiB of activations.
+            # On a CPU, as many as its cache holds: batches of 250 take 0.7 of the time of 1,000. On
+            # a GPU, a few GiB of activations.
             most = max(1, 64_000 // len(self))
             batch_size = 250 if self.device.type == "cpu" else min(2000, most)
         for member in self.members:

@@ -10,7 +10,7 @@ from trainables.contract import ConfigError, require
 from trainables.data import Dataset
 from trainables.own import OwnCodeError, is_own, require_fitting
 
-DEEPEST = 8
+MAX_DEPTH = 8
 """Largest number of layers; images of at most 2^7 pixels a side allow fewer."""
 
 NETWORKS = ("convolutional", "resnet", "mlp")
@@ -44,7 +44,7 @@ class Shape:
 
     def __post_init__(self) -> None:
         require(self.latent_dim >= 1, "latent_dim", self.latent_dim, "an integer of at least 1")
-        require(1 <= self.depth <= DEEPEST, "depth", self.depth, f"an integer 1 … {DEEPEST}")
+        require(1 <= self.depth <= MAX_DEPTH, "depth", self.depth, f"an integer 1 … {MAX_DEPTH}")
         require(self.width >= 1, "width", self.width, "an integer of at least 1")
         require(self.kernel in (3, 5, 7), "kernel", self.kernel, "3, 5 or 7")
         known = self.network in NETWORKS or is_own(self.network)
@@ -63,9 +63,9 @@ class Shape:
 
         Each convolution halves the images, so small images allow fewer layers.
         """
-        smaller = min(data.image_shape[1:])
-        most = max(1, math.ceil(math.log2(smaller)))
-        allowed = f"at most {most}, as images of {smaller} pixels can be halved so often"
+        side = min(data.image_shape[1:])
+        most = max(1, math.ceil(math.log2(side)))
+        allowed = f"at most {most}: each layer halves the images, of {side} pixels a side"
         if is_own(self.network):
             try:
                 require_fitting(self.network, data.image_shape, self.latent_dim)
@@ -77,11 +77,11 @@ class Shape:
     @property
     def sides(self) -> list[tuple[int, int]]:
         """Height and width of the image and of the feature map after each convolution."""
-        found = [self.image[1:]]
+        sides = [self.image[1:]]
         for _ in range(self.depth):
-            height, width = found[-1]
-            found.append((-(-height // 2), -(-width // 2)))
-        return found
+            height, width = sides[-1]
+            sides.append((-(-height // 2), -(-width // 2)))
+        return sides
 
     @property
     def channels(self) -> list[int]:
@@ -102,4 +102,4 @@ class Shape:
 
 
 shape_of = lru_cache(Shape)
-"""Returns `Shape` with the same arguments, made once for the many cells that share it."""
+"""`Shape(…)`, made once for the many cells that share it."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from trainables.contract import Checkpoint, Progress, require_finite
 from trainables.fastest import fastest
 from trainables.graph import as_graph
-from trainables.optimisers import AdamW, Make, Optimiser, Schedule
+from trainables.optimisers import AdamW, MakeOptimiser, Optimiser, Schedule
 from trainables.replicates import LossFunction, Replicates
 
 Gather = Callable[[Tensor], tuple[Tensor, ...]]
@@ -22,8 +22,8 @@ Gather = Callable[[Tensor], tuple[Tensor, ...]]
 class Minibatches:
     """The images that each replicate sees at each step.
 
-    Every epoch is a fresh permutation from the replicate's own generator. The last, incomplete
-    minibatch of an epoch is left out; the next permutation leaves out other images.
+    Every epoch is a new permutation from the replicate's own generator. The last, incomplete
+    minibatch of an epoch is left out.
     """
 
     def __init__(
@@ -81,13 +81,13 @@ class Recipe:
     weight_decay: float
     warm_up: float = 0.1
     """Share of the steps during which the rates rise."""
-    optimiser: Make = AdamW
-    """Makes the optimiser."""
+    optimiser: MakeOptimiser = AdamW
+    """The class of the optimiser, or a function that makes it."""
 
 
 @dataclass(frozen=True)
 class Resumable:
-    """The state that a training resumes with, besides models and optimiser."""
+    """State of a training besides models and optimiser, from which it can resume."""
 
     checkpoint: Checkpoint | None
     """Where progress is saved; None: nowhere."""
@@ -165,10 +165,11 @@ def fit(
 
 
 def _tensors(models: Replicates, optimiser: Optimiser) -> dict[str, Tensor]:
-    """The tensors of a training that a checkpoint keeps, not copied, by their names in it."""
-    kinds = {
+    """The tensors of a training that a checkpoint saves, not copied, by their names in it."""
+    groups = {
         "parameter": {name: value.detach() for name, value in models.parameters.items()},
         "buffer": models.buffers,
         "optimiser": optimiser.tensors(),
     }
-    return {f"{kind} {name}": value for kind, of in kinds.items() for name, value in of.items()}
+    return {f"{kind} {name}": value
+            for kind, tensors in groups.items() for name, value in tensors.items()}  # fmt: skip

@@ -24,7 +24,7 @@ from analysis.interpolation.conclusions import trends_by_measure as trends_by_me
 from analysis.interpolation.figures import draw_scorecard as draw_scorecard
 from analysis.interpolation.figures import draw_trade_off as draw_trade_off
 from analysis.interpolation.lines import cells_by_dimension as cells_by_dimension
-from analysis.interpolation.lines import pairs_of as pairs_of
+from analysis.interpolation.lines import class_pairs as class_pairs
 from analysis.interpolation.scorecard import INTERPOLATION as INTERPOLATION
 from analysis.interpolation.scorecard import by_model as by_model
 from analysis.interpolation.scorecard import by_pair as by_pair

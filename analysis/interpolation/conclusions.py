@@ -39,7 +39,7 @@ CRITERIA = {
     "cross_dissolve": (1, "the distance from cross-dissolve"),
     "nearest": (-1, "the distance to the nearest real image"),
     "mean_distance": (-1, "the mean cosine distance from real images"),
-    "smoothness": (-1, "the evenness of the path of nearest real images"),
+    "smoothness": (-1, "the unevenness of the path of nearest real images"),
     "cycle": (-1, "the cycle error"),
 }
 """The measures that decide: 1 if more is better, −1 if less is better, and the measure's name in
@@ -48,7 +48,7 @@ sentences."""
 OF_EACH_JUDGE = ("relative", "outside", "both")
 """The measures with one value per judge."""
 
-CONFIDENCE = "judges' confidence in midpoints relative to the end points"
+RELATIVE = "judges' confidence in midpoints relative to the end points"
 """The subject of the sentence on the trend of `relative`."""
 
 MIN_SHARE_OF_PAIRS = 0.5
@@ -56,7 +56,7 @@ MIN_SHARE_OF_PAIRS = 0.5
 
 
 def conclusions(table: pd.DataFrame) -> list[str]:
-    """Sentences that name the better d and the measures that speak for it.
+    """Sentences on which d interpolates better, and by which measures.
 
     They say "undecided" for measures whose corrected p value is not below `LEVEL`, and for trends
     of midpoints whose interval includes 0.
@@ -74,7 +74,7 @@ def conclusions(table: pd.DataFrame) -> list[str]:
     midpoints = ["Midpoints can't be compared: no pair counts at every d."]
     if "relative" not in compared.measures:
         midpoints = ["The images have no labels, so no judge says what midpoints show."]
-    elif len(compared.counts):
+    elif len(compared.pair_counts):
         midpoints = [_relative(table, compared), _both_at_once(table, compared)]
     return [
         _verdict(trends_by_measure(compared), compared.dims),
@@ -88,7 +88,7 @@ def conclusions(table: pd.DataFrame) -> list[str]:
 def at_a_glance(sentences: Sequence[str]) -> str:
     """Of `conclusions`: which d is better and, if there, the trend of the judges' confidence."""
     first, *others = sentences
-    chosen = [first, *(sentence for sentence in others if CONFIDENCE in sentence)]
+    chosen = [first, *(sentence for sentence in others if RELATIVE in sentence)]
     return " ".join(re.split(r"(?<=\.) ", sentence)[0] for sentence in chosen)
 
 
@@ -117,7 +117,7 @@ class Comparison:
         return cls(dims, rows, counted_by_every_model(rows))
 
     @property
-    def counts(self) -> pd.Series:
+    def pair_counts(self) -> pd.Series:
         """Number of pairs of images that count at every d, by replicate."""
         pairs = self.common_pairs.drop_duplicates(["replicate", "pair", "example"])
         return pairs.groupby("replicate").size()
@@ -129,7 +129,7 @@ class Comparison:
         without = [] if table["relative"].notna().any() else ["counted", *OF_EACH_JUDGE]
         return [measure for measure in CRITERIA if measure not in without]
 
-    def values(self, measure: str) -> pd.DataFrame:
+    def means(self, measure: str) -> pd.DataFrame:
         """Mean `measure` by replicate and judge (rows) and d (columns); rows finite at every d."""
         rows = self.every_pair if measure in OF_EVERY_PAIR else self.common_pairs
         rows = rows[rows["control"] == (RECONSTRUCTION if measure == "mse" else INTERPOLATION)]
@@ -142,7 +142,7 @@ class Comparison:
         """Least-squares slope of `measure` over log2 d by replicate and judge."""
         doublings = np.log2(np.array(self.dims, dtype=float))
         centred = doublings - doublings.mean()
-        return self.values(measure) @ (centred / (centred @ centred))
+        return self.means(measure) @ (centred / (centred @ centred))
 
     def trend(self, measure: str) -> Interval:
         """Interval for the mean slope of `measure` over log2 d.
@@ -174,12 +174,12 @@ def trends_by_measure(compared: Comparison) -> pd.DataFrame:
     lines = []
     for (measure, interval), p in zip(intervals.items(), corrected, strict=True):
         better = CRITERIA[measure][0] * interval.estimate
-        speaks_for = "larger d" if better > 0 else "smaller d"
-        average = compared.values(measure).mean()
+        side = "larger d" if better > 0 else "smaller d"
+        average = compared.means(measure).mean()
         lines.append(
             {
                 "measure": MEASURES[measure].replace("\n", " "),
-                "speaks_for": speaks_for if p < LEVEL else "undecided",
+                "speaks_for": side if p < LEVEL else "undecided",
                 f"at d = {least}": average[least],
                 f"at d = {most}": average[most],
                 **interval.columns("a_doubling", "replicates"),
@@ -204,14 +204,14 @@ def after_longer_training(table: pd.DataFrame, longer: pd.DataFrame, epochs: str
         return []
     before, after = (trends_by_measure(part)["speaks_for"] for part in compared)
     sides = {side: _measures(after == side) for side in ("larger d", "smaller d")}
-    speak = "; ".join(f"for a {side} speak {names}" for side, names in sides.items() if names)
+    better = "; ".join(f"a {side} is better by {names}" for side, names in sides.items() if names)
     decided = (before != "undecided") & (after != "undecided")
     turned = _measures(decided & (before != after))
-    change = f"by {turned} the other side is ahead" if turned else "none speaks for the other side"
+    change = f"these changed sides: {turned}" if turned else "none changed sides"
     where = f"at d = {_listed([str(d) for d in dims])}"
     replicates = compared[1].every_pair["replicate"].nunique()
     sentence = (
-        f"After {epochs} instead, {where} (n = {replicates}), {speak or 'no measure decides'}; of "
+        f"After {epochs} instead, {where} (n = {replicates}), {better or 'no measure decides'}; of "
         f"the {decided.sum()} measures that decide there both times, {change}."
     )
     return [sentence]
@@ -227,21 +227,20 @@ def _verdict(trends: pd.DataFrame, dims: Sequence[int]) -> str:
     corrected = f"(p < {LEVEL} after Holm's correction for {len(trends)} measures)"
     if larger and smaller:
         return (
-            f"Which d interpolates better is a trade-off {span}. For a larger d speak {larger}; "
-            f"for a smaller d {smaller} {corrected}.{undecided}"
+            f"Which d interpolates better is a trade-off {span}. A larger d is better by {larger}; "
+            f"a smaller d is better by {smaller} {corrected}.{undecided}"
         )
     if larger or smaller:
         word = "larger" if larger else "smaller"
         decided = trends.index[trends["speaks_for"] == f"{word} d"]
-        speak = "speaks" if len(decided) == 1 else "speak"
         if set(decided) <= set(OF_EVERY_PAIR):
             return (
-                f"A {word} d has better end points {span}: {larger or smaller} {speak} for it "
-                f"{corrected}. No measure of midpoints tells the d apart."
+                f"A {word} d has better end points {span}: it is better by {larger or smaller} "
+                f"{corrected}. No measure of midpoints decides."
             )
         return (
-            f"A {word} d interpolates better {span}: {larger or smaller} {speak} for it, and "
-            f"nothing against it {corrected}.{undecided}"
+            f"A {word} d interpolates better {span}: it is better by {larger or smaller}, and "
+            f"worse by no measure {corrected}.{undecided}"
         )
     return (
         f"Whether a larger or a smaller d interpolates better {span} is undecided by all "
@@ -268,12 +267,12 @@ def _shares(table: pd.DataFrame) -> pd.Series:
 def _counted(table: pd.DataFrame, compared: Comparison) -> str:
     """Say which pairs count, at which d, and how many are compared."""
     shares = [f"{100 * share:.0f} % at d = {d}" for d, share in _shares(table).items()]
-    rule = "where most judges see the right class in both decoded end points"
+    rule = "if most judges see the right class in both decoded end points"
     sentences = [f"A pair of images counts {rule}: {_listed(shares)}."]
     few = [str(d) for d in _shares(table).index if d not in compared.dims]
     if few:
         sentences.append(f"Fewer than half count at d = {_listed(few)}, which is not compared.")
-    counts = compared.counts
+    counts = compared.pair_counts
     if len(compared.dims) > 1 and len(counts):
         least, most = counts.min(), counts.max()
         number = f"{least} to {most}" if least < most else f"{least}"
@@ -283,20 +282,20 @@ def _counted(table: pd.DataFrame, compared: Comparison) -> str:
 
 def _relative(table: pd.DataFrame, compared: Comparison) -> str:
     """Say how the confidence in midpoints, relative to the end points, changes with d."""
-    claim = direction(compared.trend("relative"), f"the {CONFIDENCE}")
+    claim = direction(compared.trend("relative"), f"the {RELATIVE}")
     by_judge = compared.slopes("relative").groupby("judge").mean()
-    spread = f", by judge {by_judge.min():+.3f} to {by_judge.max():+.3f}"
+    judges = f", by judge {by_judge.min():+.3f} to {by_judge.max():+.3f}"
     numbers = _at_both_ends(compared, "relative", 3)
-    return f"{claim}: {numbers}{spread}. {_of_a_blend(table, 'relative')}."
+    return f"{claim}: {numbers}{judges}. {_of_a_blend(table, 'relative')}."
 
 
 def _both_at_once(table: pd.DataFrame, compared: Comparison) -> str:
     """Say how seeing both classes at once, the original's reason for a larger d, changes with d."""
     claim = verdict(
         compared.trend("both"),
-        "Both classes are seen at once more at a larger d",
-        "Both classes are seen at once less at a larger d",
-        "Whether both classes are seen at once more at a larger d is undecided",
+        "The judges see both classes at once more at a larger d",
+        "The judges see both classes at once less at a larger d",
+        "Whether the judges see both classes at once more at a larger d is undecided",
     )
     return (
         f"{claim}: {_at_both_ends(compared, 'both', 4)}. {_of_a_blend(table, 'both')}, without "
@@ -306,7 +305,7 @@ def _both_at_once(table: pd.DataFrame, compared: Comparison) -> str:
 
 def _at_both_ends(compared: Comparison, measure: str, digits: int) -> str:
     """The means at the least and the largest d, and the trend."""
-    average, trend = compared.values(measure).mean(), compared.trend(measure)
+    average, trend = compared.means(measure).mean(), compared.trend(measure)
     at = [f"{average[d]:.3f} at d = {d}" for d in (compared.dims[0], compared.dims[-1])]
     slope = trend.text(digits, unit=" a doubling", signed=True)
     return f"{', '.join(at)}, {slope}{trend.basis()}"
@@ -319,10 +318,10 @@ def _of_a_blend(table: pd.DataFrame, measure: str) -> str:
 def _left_out(compared: Comparison) -> list[str]:
     """Say how many replicates are left out of the comparison of midpoints; empty if none are."""
     replicates = compared.every_pair["replicate"].nunique()
-    without = replicates - len(compared.counts)
+    without = replicates - len(compared.pair_counts)
     if not without:
         return []
-    return [f"Left out: {without} of {replicates} replicates, in which no pair counts at each d."]
+    return [f"Left out: {without} of {replicates} replicates, in which no pair counts at every d."]
 
 
 def _same_at_both_ends(table: pd.DataFrame) -> list[str]:

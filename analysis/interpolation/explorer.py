@@ -22,9 +22,9 @@ from analysis.interpolation.judge import Judges
 from analysis.interpolation.lines import (
     ImagePairs,
     cells_by_dimension,
+    class_pairs,
     image_pairs,
     interpolate,
-    pairs_of,
     pixel_blend,
 )
 from analysis.interpolation.scorecard import INTERPOLATION, PIXEL_BLEND, RECONSTRUCTION, means
@@ -62,15 +62,15 @@ SCORES = {
 
 
 def content(results: Results, judges: Judges, scorecard: pd.DataFrame) -> dict[str, Any]:
-    """The values of the template `explorer.html.j2`, from replicate 0 of the cells of `shown`.
+    """The values of the template `explorer.html.j2`, of replicate 0 of `explorer_cells`.
 
     `scorecard` gives the scores over many image pairs. Parts that the study lacks (no d = 2, no
     test image of a class) are left out, and the page says so.
     """
-    models = {d: results.first_autoencoder(cell) for d, cell in shown(results).items()}
-    plane = cells_by_dimension(results).get(2)  # `shown` may leave it out
+    models = {d: results.first_autoencoder(cell) for d, cell in explorer_cells(results).items()}
+    plane = cells_by_dimension(results).get(2)  # `explorer_cells` may leave it out
     data = results.dataset
-    pairs = [image_pairs(results, pair) for pair in pairs_of(results)]
+    pairs = [image_pairs(results, pair) for pair in class_pairs(results)]
     replicates = scorecard.groupby("latent_dim")["replicate"].nunique()
     return {
         "dims": list(models),
@@ -91,7 +91,7 @@ def content(results: Results, judges: Judges, scorecard: pd.DataFrame) -> dict[s
     }
 
 
-def shown(results: Results) -> dict[int, str]:
+def explorer_cells(results: Results) -> dict[int, str]:
     """The cells of the explorer by latent dimension: `MOST_DIMENSIONS` at most, evenly spaced."""
     cells = list(cells_by_dimension(results).items())
     count = min(len(cells), MOST_DIMENSIONS)
@@ -101,7 +101,7 @@ def shown(results: Results) -> dict[int, str]:
 def readings(data: Mapping[str, Any], cells: Mapping[int, str]) -> pd.DataFrame:
     """Table of the judges' readings of every picture of the lines.
 
-    `data` is `content(…)["data"]`, `cells` is `shown(…)`.
+    `data` is `content(…)["data"]`, `cells` is `explorer_cells(…)`.
 
     Columns `pair`, `images` (which example), `latent_dim` ("pixel blend" without a model),
     `alpha`, `class`, `percent` (its probability), `percent_first`, `percent_second` (the

@@ -45,7 +45,7 @@ POSSIBLE = dict.fromkeys(("counted", "confidence", "outside", "both", "mean_dist
 def draw_scorecard(table: pd.DataFrame) -> Figure:
     """Draw each measure against d, for midpoints and end points.
 
-    Dots are replicates, markers are means with 95 % Student-t intervals; values that are not finite
+    Dots are replicates, markers are means with Student-t intervals; values that are not finite
     are left out. Lines are the controls that involve no model.
     """
     models = _models(table)
@@ -95,7 +95,7 @@ def draw_trade_off(table: pd.DataFrame) -> Figure:
 
     Left: the judges' confidence in midpoints relative to the end points (without labels: the
     distance to the nearest real image). Right: the distance of midpoints from cross-dissolve. Dots
-    are replicates, markers are means with 95 % Student-t intervals. A model without one of the two
+    are replicates, markers are means with Student-t intervals. A model without one of the two
     numbers is left out.
     """
     models = _models(table)

@@ -82,26 +82,26 @@ class Judges:
     """Number of images in the test split."""
 
     @cached_property
-    def digest(self) -> str:
+    def weights_hash(self) -> str:
         """Hash of their weights."""
-        return cache.digest(*self.networks)
+        return cache.weights_hash(*self.networks)
 
-    def each(self, images: Tensor) -> FloatArray:
+    def by_judge(self, images: Tensor) -> FloatArray:
         """Each judge's class probabilities (J, N, K) of `images` (N, C, H, W)."""
         return np.stack([_probabilities(network, images) for network in self.networks])
 
     def __call__(self, images: Tensor) -> FloatArray:
         """The mean probabilities over judges, (N, K)."""
-        mean: FloatArray = self.each(images).mean(axis=0)
+        mean: FloatArray = self.by_judge(images).mean(axis=0)
         return mean
 
     def description(self) -> str:
-        """A sentence for captions: what the judges are and how accurate."""
+        """Sentence on the judges, their accuracy and their confidence."""
         least, most = (100 * bound(self.accuracies) for bound in (min, max))
         return (
-            f"The judges are {len(self.networks)} convolutional networks, trained on the training "
-            f"split only from seeds of their own; they classify {least:.1f} to {most:.1f} % of the "
-            f"{self.test_images:,} test images rightly (mean confidence "
+            f"The judges are {len(self.networks)} convolutional networks, each trained from its "
+            f"own seed on the training split only; they classify {least:.1f} to {most:.1f} % of "
+            f"the {self.test_images:,} test images correctly (mean confidence "
             f"{100 * self.confidence:.1f} %)."
         )
 
@@ -135,12 +135,12 @@ def _new(data: Dataset, seed: int) -> Network:
 def _trained(network: Network, data: Dataset, steps: int, seed: int) -> Network:
     """Train one judge: AdamW under a one-cycle schedule (Smith & Topin 2018)."""
     images, labels = data.train.on("cpu")
-    draw = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     schedule = Schedule({"": 1e-2}, steps, warm_up=0.3)
     optimiser = AdamW(dict(network.named_parameters()), schedule, weight_decay=1e-2)
     for _ in range(steps):
-        chosen = torch.randint(len(images), (BATCH_SIZE,), generator=draw)
-        scores = network(_moved(pixels(images[chosen]), draw))
+        chosen = torch.randint(len(images), (BATCH_SIZE,), generator=generator)
+        scores = network(_shifted(pixels(images[chosen]), generator))
         network.zero_grad()
         functional.cross_entropy(scores, labels[chosen]).backward()
         optimiser.step()
@@ -151,7 +151,7 @@ _JUDGES: dict[str, Judges] = {}
 
 
 def judges_of(data: Dataset) -> Judges:
-    """The judges of a dataset, trained on the first call and kept (`analysis.cache`).
+    """The judges of a dataset, trained on the first call and cached (`analysis.cache`).
 
     The scorecard and the explorer of one report share them.
     """
@@ -176,7 +176,7 @@ def _read(key: str, data: Dataset) -> Judges | None:
 
 def _keep(key: str, judges: Judges) -> None:
     weights = nn.ModuleList(judges.networks).state_dict()
-    cache.keep(key, safetensors.torch.save({k: v.contiguous() for k, v in weights.items()}))
+    cache.write(key, safetensors.torch.save({k: v.contiguous() for k, v in weights.items()}))
 
 
 @torch.no_grad()
@@ -189,10 +189,10 @@ def _probabilities(network: nn.Module, images: Tensor) -> FloatArray:
     return scores.double().softmax(dim=1).numpy()
 
 
-def _moved(images: Tensor, draw: torch.Generator) -> Tensor:
+def _shifted(images: Tensor, generator: torch.Generator) -> Tensor:
     """Shift `images` (B, C, H, W), all by the same random whole numbers of pixels."""
     most = int(SHIFT * min(images.shape[2:]))
-    down, right = torch.randint(0, 2 * most + 1, (2,), generator=draw).tolist()
+    down, right = torch.randint(0, 2 * most + 1, (2,), generator=generator).tolist()
     padded = functional.pad(images, (most, most, most, most))
     return padded[:, :, down : down + images.shape[2], right : right + images.shape[3]]
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analysis.correlation import deepest
+from analysis.correlation import deepest_rows
 from analysis.interpolation.judge import judges_of
 from analysis.results import Results
 from trainables.data import DIGITS, Dataset, pixels
@@ -52,14 +52,14 @@ def image_pairs(
     No image occurs twice. Raises ValueError if the test split has no image of one of the classes.
     """
     labels, classes = results.test_labels.numpy(), results.dataset.classes
-    draw = np.random.default_rng([0, *pair])
+    generator = np.random.default_rng([0, *pair])
     names = (classes[pair[0]], classes[pair[1]]) if classes else ("an image", "another")
     chosen = []
     for number, name in zip(pair, names, strict=True):
         images = np.flatnonzero(labels == number)
         if not len(images):
             raise ValueError(f"the test split of {results.dataset.name} has no {name}")
-        chosen.append(draw.permutation(images))
+        chosen.append(generator.permutation(images))
     if not classes:  # two halves of the same images
         chosen = np.array_split(chosen[0], 2)
     count = min(count, *map(len, chosen))
@@ -67,7 +67,7 @@ def image_pairs(
     return ImagePairs(pair, names, first, second)
 
 
-def pairs_of(results: Results) -> list[tuple[int, int]]:
+def class_pairs(results: Results) -> list[tuple[int, int]]:
     """The pairs of classes to interpolate between; pairs without test images are left out.
 
     The pairs are those given by `--pairs`; else, for digits, the assignment's; for other classes,
@@ -78,20 +78,20 @@ def pairs_of(results: Results) -> list[tuple[int, int]]:
     if not data.classes:
         return [(0, 0)]
     asked = [tuple(map(data.classes.index, pair)) for pair in results.plan.get("pairs") or ()]
-    there = set(results.test_labels.tolist())
-    pairs = asked or (PAIRS if data.classes == DIGITS else most_confused(data))
-    return [(a, b) for a, b in pairs if {a, b} <= there]
+    present = set(results.test_labels.tolist())
+    pairs = asked or (PAIRS if data.classes == DIGITS else most_confused_pairs(data))
+    return [(a, b) for a, b in pairs if {a, b} <= present]
 
 
-def most_confused(data: Dataset) -> list[tuple[int, int]]:
+def most_confused_pairs(data: Dataset) -> list[tuple[int, int]]:
     """The `MOST_PAIRS` pairs of classes that judges confuse most, on the validation split."""
     images, labels = data.validation.on("cpu")
     probabilities = judges_of(data)(images)
     classes = len(data.classes)
-    taken = np.zeros((classes, classes))
-    np.add.at(taken, labels.numpy(), probabilities)
-    taken /= np.maximum(np.bincount(labels.numpy(), minlength=classes), 1)[:, None]
-    upper = np.triu(taken + taken.T, 1)
+    confusion = np.zeros((classes, classes))
+    np.add.at(confusion, labels.numpy(), probabilities)
+    confusion /= np.maximum(np.bincount(labels.numpy(), minlength=classes), 1)[:, None]
+    upper = np.triu(confusion + confusion.T, 1)
     order = np.argsort(-upper, axis=None, kind="stable")[
         : min(MOST_PAIRS, classes * (classes - 1) // 2)
     ]
@@ -103,7 +103,7 @@ def cells_by_dimension(results: Results) -> dict[int, str]:
 
     It is the cell with the most layers, at the smallest batch size.
     """
-    rows = deepest(results.of("autoencoder")).drop_duplicates("latent_dim")
+    rows = deepest_rows(results.of("autoencoder")).drop_duplicates("latent_dim")
     rows = rows.sort_values("latent_dim")
     return {int(d): str(cell) for d, cell in zip(rows["latent_dim"], rows["cell"], strict=True)}
 

@@ -70,7 +70,7 @@ def _chord(path: Tensor) -> Tensor:
 # --- codes ---------------------------------------------------------------------------------------
 
 
-def spread(codes: Tensor) -> float:
+def code_spread(codes: Tensor) -> float:
     """Root mean square distance of `codes` (N, d) from their mean: a model's unit of length."""
     return float((codes - codes.mean(dim=0)).square().sum(dim=1).mean().sqrt())
 
@@ -79,7 +79,7 @@ def spread(codes: Tensor) -> float:
 def cycle_error(model: Autoencoder, codes: Tensor, images: Tensor, unit: float) -> Tensor:
     """‖E(D(z)) − z‖ / `unit` of `codes` z (N, d) that decode to `images` (N, C, H, W), (N,).
 
-    `unit` is the `spread` of the codes of test images: 1 is as far from z as the mean code
+    `unit` is the `code_spread` of the codes of test images: 1 is as far from z as the mean code
     typically is. NaN if the spread is no more than the rounding of float32.
     """
     varied = unit > RELATIVE_RESOLUTION * codes.norm(dim=1)
@@ -89,7 +89,7 @@ def cycle_error(model: Autoencoder, codes: Tensor, images: Tensor, unit: float) 
 # --- readings of a judge -------------------------------------------------------------------------
 
 
-def judged(probabilities: FloatArray, pair: tuple[int, int]) -> dict[str, FloatArray]:
+def judge_readings(probabilities: FloatArray, pair: tuple[int, int]) -> dict[str, FloatArray]:
     """Readings of `probabilities` (..., C), each of shape (...).
 
     These are `confidence` (the largest probability), `entropy`, `outside` and `both`.

@@ -19,24 +19,24 @@ from analysis.interpolation.lines import (
     IMAGES_PER_PAIR,
     ImagePairs,
     cells_by_dimension,
+    class_pairs,
     image_pairs,
     interpolate,
-    pairs_of,
     pixel_blend,
 )
 from analysis.interpolation.measures import (
+    code_spread,
     cycle_error,
     distance_from_cross_dissolve,
-    judged,
+    judge_readings,
     path_over_chord,
     seen_by_most,
     smoothness,
-    spread,
 )
 from analysis.results import Results
 from analysis.statistics import mean_interval
 from analysis.statistics.interval import FloatArray
-from analysis.threads import each
+from analysis.threads import parallel_map
 from trainables.fewshot.codes import encode
 from trainables.networks import Autoencoder, Decoder
 
@@ -108,7 +108,7 @@ def scorecard(
     if judges is None and results.dataset.classes:
         raise ValueError(f"the images of {results.dataset.name} have labels: give judges")
     reader = Reader(judges, RealImages(results.dataset))
-    chosen = [image_pairs(results, pair, images_per_pair) for pair in pairs_of(results)]
+    chosen = [image_pairs(results, pair, images_per_pair) for pair in class_pairs(results)]
     tables = [
         table.assign(cell="") for images in chosen for table in _without_model(images, reader)
     ]
@@ -118,7 +118,7 @@ def scorecard(
     test = evenly_spaced(results.test_images, 1000)
 
     pairs = [[*images.pair, images.name] for images in chosen]
-    inputs = [results.dataset.fingerprint, pairs, images_per_pair, judges and judges.digest]
+    inputs = [results.dataset.fingerprint, pairs, images_per_pair, judges and judges.weights_hash]
 
     def measure(model: Autoencoder) -> pd.DataFrame:
         return pd.concat(_with_model(model, test, chosen, reader))
@@ -127,7 +127,9 @@ def scorecard(
         cell, replicates = part
         models = zip(replicates, results.autoencoders(cell, replicates), strict=True)
         of_part = [
-            cache.measured(f"scorecard-{cell}", model, inputs, measure).assign(replicate=replicate)
+            cache.model_table(f"scorecard-{cell}", model, inputs, measure).assign(
+                replicate=replicate
+            )
             for replicate, model in models
         ]
         return pd.concat(of_part).assign(cell=cell, latent_dim=cells[cell])
@@ -138,7 +140,7 @@ def scorecard(
         for every in [results.replicates(cell)]
         for first in range(0, len(every), MODELS_AT_ONCE)
     ]
-    tables += each(of_models, parts)
+    tables += parallel_map(of_models, parts)
     about = ["cell", "replicate", "latent_dim", "pair", "example", "control", "judge"]
     table = pd.concat(tables, ignore_index=True).reindex(columns=[*about, *MEASURES])
     return table.astype({"replicate": "Int64", "latent_dim": "Int64"})
@@ -160,7 +162,7 @@ def _with_model(
     reader: Reader,
 ) -> list[pd.DataFrame]:
     """Two tables per pair of classes; `test` (N, C, H, W) sets the unit of length of codes."""
-    unit = spread(encode(model, test))
+    unit = code_spread(encode(model, test))
     if isinstance(model.decoder, Decoder):  # a user's own decoder may not support it
         model.decoder.to(memory_format=torch.channels_last)  # 45 µs per image on a CPU, not 70
     return [table for pairs in chosen for table in _of_pairs(model, unit, pairs, reader)]
@@ -239,14 +241,14 @@ def _readings(
     if judges is None:
         unknown = dict.fromkeys(READINGS, np.full((1, len(middle)), np.nan))
         return unknown, unknown, torch.ones(len(middle))
-    probabilities = judges.each(ends)
+    probabilities = judges.by_judge(ends)
     of_first, of_second = np.split(probabilities, 2, axis=1)
     counted = seen_by_most(of_first, pair[0]) & seen_by_most(of_second, pair[1])
     of_ends = {
         name: np.stack(np.split(values, 2, axis=1)).mean(axis=0)
-        for name, values in judged(probabilities, pair).items()
+        for name, values in judge_readings(probabilities, pair).items()
     }
-    of_middle = judged(judges.each(middle), pair)
+    of_middle = judge_readings(judges.by_judge(middle), pair)
     of_middle["relative"] = of_middle["confidence"] / of_ends["confidence"]
     return of_middle, of_ends, torch.from_numpy(counted)
 

@@ -37,7 +37,7 @@ def conclusions(
     ]
 
 
-def budget(rows: pd.DataFrame) -> str:
+def after_epochs(rows: pd.DataFrame) -> str:
     """` after 4 epochs`; empty if rows differ in their epochs, or there are none.
 
     Raises KeyError if `rows` have no column `epochs`, as a table without columns.
@@ -78,12 +78,12 @@ def _on_dimension(rows: pd.DataFrame, every: pd.DataFrame) -> list[str]:
         return []
     factor = _factor(slope)
     used, settings = (len(table.drop_duplicates(SETTING)) for table in (complete, rows))
-    said = (
-        f", over the {used} of {settings} settings of layers and batch size that have as many d"
+    over = (
+        f", over the {used} of {settings} settings of layers and batch size with the most d"
         if used < settings
         else ""
     )
-    when = budget(rows)
+    when = after_epochs(rows)
     claim = verdict(
         slope,
         f"The error rises with the latent dimension{when}: a doubling of d multiplies it by ",
@@ -96,8 +96,8 @@ def _on_dimension(rows: pd.DataFrame, every: pd.DataFrame) -> list[str]:
     checked = ""
     if again is not None:
         dims = ", ".join(f"{d:.0f}" for d in sorted(longer["latent_dim"].unique()))
-        checked = f";{budget(longer)}, at d = {dims}, by {_factor(again).text(3)}"
-    return [f"{claim}{factor.text(3)}{factor.basis()}{said}{checked}."]
+        checked = f";{after_epochs(longer)}, at d = {dims}, by {_factor(again).text(3)}"
+    return [f"{claim}{factor.text(3)}{factor.basis()}{over}{checked}."]
 
 
 def _on_layers(
@@ -113,18 +113,18 @@ def _on_layers(
         overall = change(rows, *depths, ["epochs"])
         for _, line in overall.iterrows():
             interval = Interval(*line[["percent", "low", "high", "n", "interval"]])
-            when = budget(rows)
+            when = after_epochs(rows)
             claim = verdict(
                 interval,
-                f"{more} layers are worse than {fewer} on the average over d{when}: ",
-                f"{more} layers are better than {fewer} on the average over d{when}: ",
-                f"Whether {more} layers or {fewer} are better on the average over d{when} is "
+                f"{more} layers are worse than {fewer} on average over d{when}: ",
+                f"{more} layers are better than {fewer} on average over d{when}: ",
+                f"Whether {more} layers or {fewer} are better on average over d{when} is "
                 "undecided: ",
             )
             basis = interval.basis("paired by d, batch size and replicate")
             sentences.append(f"{claim}{interval.text(1, unit=' % error', signed=True)}{basis}.")
         table = by_dim[by_dim["question"] == question]
-        sentences += _by_dimension(table, more, fewer, budget(rows))
+        sentences += _by_dimension(table, more, fewer, after_epochs(rows))
         if len(after):
             sentences += _turned(table, after[after["question"] == question], more, fewer)
     return sentences
@@ -160,8 +160,8 @@ def _turned(before: pd.DataFrame, after: pd.DataFrame, more: str, fewer: str) ->
     smaller, larger = _told_apart(after)
     was_smaller, was_larger = _told_apart(before)
     turned = sorted({*smaller} & {*was_larger} | {*larger} & {*was_smaller})
-    holds = (
-        f"the order turns round at {_dims(turned)}" if turned else "no decided order turns round"
+    order = (
+        f"the order is reversed at {_dims(turned)}" if turned else "no decided order is reversed"
     )
     parts = ", ".join(
         f"{_per_cent(line)} at d = {line['latent_dim']:.0f}" for _, line in after.iterrows()
@@ -169,7 +169,7 @@ def _turned(before: pd.DataFrame, after: pd.DataFrame, more: str, fewer: str) ->
     epochs = counted(after["epochs"].iloc[0], "epoch")
     sentence = (
         f"Trained for {epochs} instead, {more} layers change the error of {fewer} by "
-        f"{parts} (n = {after['n'].min()}): {holds}."
+        f"{parts} (n = {after['n'].min()}): {order}."
     )
     return [sentence]
 
@@ -190,7 +190,7 @@ def _on_batches(rows: pd.DataFrame) -> list[str]:
     if table.empty:
         return []
     sentence = (
-        f"The minibatch changes the error (mean over d, {_basis(table)}) thus: {_changes(table)}."
+        f"Effect of the minibatch on the error (mean over d, {_basis(table)}): {_changes(table)}."
     )
     return [sentence]
 

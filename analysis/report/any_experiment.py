@@ -20,7 +20,9 @@ def write(document: Document, results: Results, name: str) -> None:
     metric, axes = planned["metric"], [axis for axis in planned["axes"] if axis in rows]
     if axes and metric in rows and is_numeric_dtype(rows[metric]):
         if x := _across(rows, axes):
-            document.figure(name, draw(rows, axes, x, metric), f"{metric}; {intervals(rows)}.")
+            document.figure(
+                name, draw_metric(rows, axes, x, metric), f"{metric}; {intervals(rows)}."
+            )
         table = rows.groupby(axes)[metric].agg(["mean", "std", "count"]).reset_index()
         table["cells"] = [" ".join(sorted(set(group["cell"]))) for _, group in rows.groupby(axes)]
         document.table(name, table, f"{metric} by {', '.join(axes)}", opened=True)
@@ -28,23 +30,23 @@ def write(document: Document, results: Results, name: str) -> None:
 
 def _across(rows: pd.DataFrame, axes: list[str]) -> str | None:
     """The numeric axis for x: `latent_dim`, or that with the most values; None if none varies."""
-    numbers = [axis for axis in varied(rows, axes) if is_numeric_dtype(rows[axis])]
+    numbers = [axis for axis in varying_axes(rows, axes) if is_numeric_dtype(rows[axis])]
     return max(numbers, key=lambda a: (a == "latent_dim", rows[a].nunique()), default=None)
 
 
-def varied(rows: pd.DataFrame, axes: list[str]) -> list[str]:
+def varying_axes(rows: pd.DataFrame, axes: list[str]) -> list[str]:
     """The axes that have several values."""
     return [axis for axis in axes if len(rows[axis].unique()) > 1]
 
 
 @styled()
-def draw(rows: pd.DataFrame, axes: list[str], x: str, metric: str) -> Figure:
+def draw_metric(rows: pd.DataFrame, axes: list[str], x: str, metric: str) -> Figure:
     """Draw `metric` against axis `x`, with a series for each setting of the other axes.
 
     If there are more settings than colours, the series are the values of one axis: the one with the
     most values that don't outnumber the colours.
     """
-    others = [axis for axis in varied(rows, axes) if axis != x]
+    others = [axis for axis in varying_axes(rows, axes) if axis != x]
     if rows.groupby(others).ngroups > len(COLOURS) if others else False:
         few = [axis for axis in others if rows[axis].nunique() <= len(COLOURS)]
         others = [max(few, key=lambda axis: rows[axis].nunique())] if few else []

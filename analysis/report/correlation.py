@@ -15,17 +15,18 @@ INFORMATION = ("total_correlation_per_dimension", "effective_rank", "participati
 
 
 def write(document: Document, results: Results) -> None:
+    """Write the section: conclusions, redundancy against d, correlation matrices and β."""
     section = document.section(
         "correlation",
         "3 · Decorrelation",
         "How correlated are the coordinates of the code, in one number, and how does it depend "
         "on d?",
     )
-    every = measured(results)
-    plain = correlation.deepest(results.of("autoencoder"))
-    longer = correlation.trained_longer(results)
+    every = measure_models(results)
+    plain = correlation.deepest_rows(results.of("autoencoder"))
+    longer = correlation.longer_rows(results)
     table = every[every["cell"].isin(plain["cell"])].reset_index(drop=True)
-    _, which = correlation.encoded_images(results)
+    _, which = correlation.images_to_encode(results)
     section.conclusions = correlation.conclusions(table)
     section.glance = Glance.of(
         section.conclusions[0], table["total_correlation_per_dimension"], table["latent_dim"]
@@ -36,28 +37,27 @@ def write(document: Document, results: Results) -> None:
         )
     section.cells = sorted(set(table["cell"]))
     document.text(
-        f"{correlation.budget(results)} "
+        f"{correlation.models_sentence(results)} "
         "The number is the Gaussian total correlation per dimension, −½ ln det R / d of the "
         "correlation matrix R: how much all coordinates together repeat one another, linearly; 0 "
-        "where nothing is correlated. Effective rank over d is its counterpart: the share of the "
-        "directions that the variance fills, 1 where all have the same. The mean absolute Pearson "
-        "correlation between different coordinates stands beside them; independent coordinates "
-        "have the noise floor √(2/πn) that n images leave. The diagonal, which is 1 by definition, "
-        "is not part of it."
+        "if nothing is correlated. Effective rank over d measures the opposite: the share of the "
+        "directions that the variance fills, 1 if all have the same variance. The mean absolute "
+        "Pearson correlation is between different coordinates: it leaves out the diagonal, which "
+        "is 1 by definition. Independent coordinates have the noise floor √(2/πn) of n images."
     )
     if (table["latent_dim"] > 1).any():
         document.figure(
             "correlation",
             correlation.draw_correlation(table),
             f"Correlation of codes against d, over {which}; {intervals(table)}. "
-            f"{correlation.left_out(table)}",
+            f"{correlation.left_out_sentence(table)}",
         )
         document.figure(
             "information",
             correlation.draw_information(table),
             "Left: −½ ln det R per dimension, the redundancy of Gaussian codes with these "
-            f"correlations. Right: which share of the directions the codes fill; "
-            f"{intervals(table)}. {correlation.left_out(table, INFORMATION)}",
+            f"correlations. Right: the share of the directions that the codes fill; "
+            f"{intervals(table)}. {correlation.left_out_sentence(table, INFORMATION)}",
         )
     document.figure(
         "correlation_matrices",
@@ -68,21 +68,21 @@ def write(document: Document, results: Results) -> None:
         "An autoencoder's code is determined only up to an invertible map, which its decoder can "
         "undo. Whitening (by statistics of other images) is such a map: it takes the mean "
         f"correlation to {_most(table['whitened'])} (noise floor of both samples "
-        f"{table['whitened_floor'].max():.3f}), and loses nothing. The numbers above describe the "
-        "coordinates that training happened to choose."
+        f"{table['whitened_floor'].max():.3f}), and loses no information. The numbers "
+        "above describe the coordinates that training happened to choose."
     )
     document.table("correlation", correlation.summary(table), "Measures by latent dimension")
     document.download(
         "correlation_models", table.rename(columns={"cell": "cells"}), "The measures by model"
     )
     by_beta = betas.redundancy_by_beta(results, every)
-    write_betas(document, "correlation_betas", by_beta, betas.REDUNDANCY)
+    write_betas(document, "correlation_betas", by_beta, betas.CODE_MEASURES)
 
 
-def measured(results: Results) -> pd.DataFrame:
-    """The measures of every model of the section."""
-    plain = correlation.deepest(results.of("autoencoder"))
-    rows = pd.concat([plain, correlation.trained_longer(results), betas.models(results)])
+def measure_models(results: Results) -> pd.DataFrame:
+    """Return the measures of every model of the section; they are cached."""
+    plain = correlation.deepest_rows(results.of("autoencoder"))
+    rows = pd.concat([plain, correlation.longer_rows(results), betas.rows_by_beta(results)])
     return correlation.measures(results, rows.drop_duplicates(["cell", "replicate"]))
 
 
@@ -98,7 +98,7 @@ def write_betas(
         document.text(sentence)
     document.figure_with_table(
         name,
-        betas.draw(table, measures),
+        betas.draw_by_beta(table, measures),
         "Against β, the weight of the divergence of codes from the standard normal distribution; "
         f"β = 0 is the autoencoder of section 1; {intervals(table)}.",
         found,

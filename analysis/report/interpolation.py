@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from analysis import betas, interpolation
-from analysis.correlation import budget, epochs_of, trained_longer
+from analysis.correlation import epochs_of, longer_rows, models_sentence
 from analysis.document import Document, Glance
 from analysis.interpolation import explorer
 from analysis.interpolation.judge import Judges, judges_of
@@ -16,53 +16,54 @@ from study.words import counted
 
 
 def write(document: Document, results: Results) -> None:
+    """Write the section: conclusions, strips, the scorecard, β and the explorer."""
     section = document.section(
         "interpolation",
         "2 · Interpolation",
         "What does D(α·E(I₁) + (1 − α)·E(I₂)) show between two different images, and is a higher "
         "d better?",
     )
-    judges, every = measured(results)
-    longer = trained_longer(results)
+    judges, every = measure_models(results)
+    longer = longer_rows(results)
     shown = [*interpolation.cells_by_dimension(results).values(), ""]  # "": without a model
     scorecard = every[every["cell"].isin(shown)].reset_index(drop=True)
     section.conclusions = interpolation.conclusions(scorecard)
     models = interpolation.by_replicate(scorecard, interpolation.INTERPOLATION)
     measure = "relative" if models["relative"].notna().any() else "nearest"
-    said = interpolation.at_a_glance(section.conclusions)
-    section.glance = Glance.of(said, models[measure], models["latent_dim"])
+    sentence = interpolation.at_a_glance(section.conclusions)
+    section.glance = Glance.of(sentence, models[measure], models["latent_dim"])
     if len(longer):
         section.conclusions += interpolation.after_longer_training(
             scorecard, every[every["cell"].isin(longer["cell"])], epochs_of(longer)
         )
     section.cells = sorted(set(scorecard["cell"]) - {""})
-    for pair in interpolation.pairs_of(results):
+    for pair in interpolation.class_pairs(results):
         strips = interpolation.strips(results, pair)
         first, second = strips.names
         document.figure(
             f"interpolation_{pair[0]}_{pair[1]}",
             interpolation.draw_strip(strips),
             f"From {second} to {first}: decoded points of the line between their codes "
-            "(replicate 0), with the two test images on either side; below, the mere blend of "
+            "(replicate 0), with the two test images on either side; below, the blend of "
             "their pixels.",
         )
     _scorecard(document, results, judges, scorecard)
     by_beta = betas.midpoints_by_beta(results, every)
-    write_betas(document, "interpolation_betas", by_beta, betas.BETWEEN)
+    write_betas(document, "interpolation_betas", by_beta, betas.MIDPOINT_MEASURES)
     if judges is None:
         return
     document.heading("Explore")
     content = explorer.content(results, judges, scorecard)
     document.explorer(content)
-    readings = explorer.readings(content["data"], explorer.shown(results))
+    readings = explorer.readings(content["data"], explorer.explorer_cells(results))
     document.download("interpolation_explorer", readings, "All the readings")
 
 
-def measured(results: Results) -> tuple[Judges | None, pd.DataFrame]:
-    """The judges, and the scorecard of every model of the section."""
+def measure_models(results: Results) -> tuple[Judges | None, pd.DataFrame]:
+    """Return the judges, and the scorecard of every model of the section; both are cached."""
     judges = judges_of(results.dataset) if results.classes else None
     cells = {cell: d for d, cell in interpolation.cells_by_dimension(results).items()}
-    for rows in (trained_longer(results), betas.models(results)):
+    for rows in (longer_rows(results), betas.rows_by_beta(results)):
         if len(rows):
             cells |= dict(zip(rows["cell"], rows["latent_dim"], strict=True))
     return judges, interpolation.scorecard(results, judges, cells)
@@ -78,28 +79,28 @@ def _scorecard(
     if judges:
         judged = (
             f"Each of the {counted(pairs, 'pair')} of classes has up to {judged} "
-            f"{judges.description()} A pair counts where most of them see the right class in both "
-            "decoded end points; the others have a part in the share of pairs that count and in "
-            "the error of the end points only. Seeing both classes at once is not success: it is "
-            "cross-dissolve, what averaging pixels gives without any model."
+            f"{judges.description()} A pair counts if most judges see the right class in both "
+            "decoded end points; the other pairs enter only the share of pairs that count and the "
+            "error of the end points. A midpoint that shows both classes at once is a failure: it "
+            "is cross-dissolve, which averaging pixels gives without any model."
         )
     document.text(
-        f"{budget(results)} {judged} Unevenness "
+        f"{models_sentence(results)} {judged} Unevenness "
         "is ACAI's smoothness score (Berthelot et al. 2018): the longest step from one nearest "
-        "real image to the next, over the distance of the first to the last, less 1/10; a step is "
-        "a distance of pixels here, where ACAI has the angle of a drawn stroke."
+        "real image to the next, divided by the distance from the first to the last, minus 1/10. "
+        "Here a step is a distance of pixels; in ACAI it is an angle between drawn strokes."
     )
     document.figure(
         "interpolation_scorecard",
         interpolation.draw_scorecard(scorecard),
-        "Midpoints (α = 0.5) and controls against d, each d over the pairs that count there, which "
-        f"are easy ones where they are few; {intervals(models)}, for these image pairs and judges.",
+        "Midpoints (α = 0.5) and controls against d, over the pairs that count at that d: if they "
+        f"are few, they are easy ones; {intervals(models)}, for these image pairs and judges.",
     )
     document.figure(
         "interpolation_trade_off",
         interpolation.draw_trade_off(scorecard),
-        "How plausible the midpoint is beside the end points (left) and how far from "
-        "cross-dissolve (right), against how faithful the end points are; "
+        "Quality of the midpoint (left) and its distance from cross-dissolve (right), against the "
+        "error of the end points; "
         f"{bars(STUDENT, models['replicate'].nunique())}.",
     )
     compared = interpolation.Comparison.of(scorecard)
@@ -108,8 +109,8 @@ def _scorecard(
         document.table(
             "interpolation_trends",
             trends,
-            "Which d the measures speak for: trends over log₂ d on the pairs that count at each of "
-            "these d, p values corrected for their number (Holm)",
+            "Which d is better by each measure: trends over log₂ d on the pairs that count at each "
+            "of these d, p values corrected for the number of measures (Holm)",
             shown=trends.drop(columns=["interval"]),
         )
     document.table(

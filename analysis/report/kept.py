@@ -1,4 +1,4 @@
-"""Sections of reports as `analysis.cache` keeps them."""
+"""Sections of reports in `analysis.cache`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FILE = re.compile(rf"(figures|tables)/{NAME.pattern}\.(png|svg|csv|parquet)")
 
 
 def read(key: str) -> Document | None:
-    """The section of this key; None if it isn't kept or can't be read."""
+    """The cached section of this key; None if it is missing or can't be read."""
     content = cache.read(key)
     try:
         return _document(json.loads(content)) if content else None
@@ -27,7 +27,7 @@ def read(key: str) -> Document | None:
 def _document(found: Any) -> Document:
     """The document with this content, as `keep` writes it.
 
-    Raises ValueError, LookupError, TypeError or AttributeError if it is something else.
+    Raises ValueError, LookupError, TypeError or AttributeError for any other content.
     """
     for section in found["sections"]:
         section["glance"] = section["glance"] and Glance(**section["glance"])
@@ -38,14 +38,14 @@ def _document(found: Any) -> Document:
                 raise TypeError(f"{texts!r} is not a list of texts")
     files = {name: base64.b64decode(content) for name, content in found["files"].items()}
     if not all(FILE.fullmatch(name) for name in files):
-        raise ValueError(f"some of {list(files)} are no names of files of a section")
+        raise ValueError(f"{list(files)} are not all names of a section's files")
     return Document(sections=sections, files=files)
 
 
 def keep(key: str, document: Document) -> None:
-    """Keep a section, unless parts of it are left out."""
+    """Cache a section, unless parts of it are left out."""
     if document.left_out:
         return
     content = asdict(document)
     content["files"] = {n: base64.b64encode(c).decode() for n, c in document.files.items()}
-    cache.keep(key, json.dumps(content).encode())
+    cache.write(key, json.dumps(content).encode())

@@ -14,6 +14,7 @@ from study.words import counted
 
 
 def write(document: Document, results: Results) -> None:
+    """Write the section: conclusions, errors, checks, training histories and the best model."""
     rows = results.of("autoencoder")
     dims = sorted(int(d) for d in rows["latent_dim"].unique())
     section = document.section(

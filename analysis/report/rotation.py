@@ -12,6 +12,7 @@ from trainables.data import DIGITS
 
 
 def write(document: Document, results: Results) -> None:
+    """Write the section: conclusions, and errors by loss, by true angle and by digit."""
     rows = results.of("rotation")
     shown = rotation.chosen(rows)
     errors = rotation.errors(results, shown)

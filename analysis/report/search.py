@@ -34,7 +34,7 @@ def write(document: Document, results: Results, name: str) -> None:
             f"{anchor}-curves",
             search.draw_curves(content),
             "Every trial by epoch, means over its replicates. At the dashed lines a trial is "
-            f"stopped unless {rule}: a cross. A dot: it ran in full.",
+            f"stopped (cross) unless {rule}. A dot marks a trial that ran in full.",
         )
     important = search.importances(content)
     if len(important):
@@ -42,20 +42,20 @@ def write(document: Document, results: Results, name: str) -> None:
             f"{anchor}-importances",
             search.draw_importances(important),
             "How much each setting matters. All trials reach the first comparison; those in full "
-            "are a selection, in which what matters most varies least.",
+            "are a selection, in which the most important settings vary least.",
         )
         document.table(f"{anchor}-importances", important, "Importances")
     document.figure(
         f"{anchor}-coordinates",
         search.draw_coordinates(content),
-        "Parallel coordinates: a line a trial. In colour those in full, dots the best; in grey "
-        "those stopped early.",
+        "Parallel coordinates, one line per trial: in colour if it ran in full (dots: the best), "
+        "in grey if it was stopped early.",
     )
     if table["parameters"].notna().any():
         document.figure(
             f"{anchor}-pareto",
             search.draw_pareto(content),
-            "Trials in full against what they cost; ringed: none has a better metric for less. "
+            "Trials in full against their cost. Ringed: no trial has a better metric at less cost. "
             "Numbers are those of the trials.",
         )
     document.table(f"{anchor}-trials", table, "Trials")

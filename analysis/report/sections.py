@@ -62,9 +62,9 @@ class Part:
 SECTIONS = (
     Part("reconstruction", AUTOENCODERS, reconstruction.write, plain=True, seconds=3),
     Part("interpolation", AUTOENCODERS, interpolation.write, plain=True,
-         measure=interpolation.measured, seconds=26),
+         measure=interpolation.measure_models, seconds=26),
     Part("correlation", AUTOENCODERS, correlation.write, plain=True,
-         measure=correlation.measured, seconds=7),
+         measure=correlation.measure_models, seconds=7),
     Part("transfer", CLASSIFIERS, transfer.write, measure=baselines, seconds=5),
     Part("rotation", ("rotation",), rotation.write, seconds=1),
 )

@@ -14,6 +14,7 @@ BOTH = f"unadjusted {PERCENT} intervals that resample both"
 
 
 def write(document: Document, results: Results) -> None:
+    """Write the section: accuracies, comparisons of arms, baselines, and the original's numbers."""
     section = document.section(
         "transfer",
         "4 · Transfer",
@@ -113,8 +114,8 @@ def _decided(document: Document, rows: pd.DataFrame, negligible_below: float) ->
     document.figure(
         "transfer_decisions",
         transfer.draw_decisions(paths, negligible_below),
-        f"What was known after each replicate: estimate and {PERCENT} interval, valid at every "
-        "look, of the paired difference, mean over d; the grey band is what doesn't matter.",
+        f"Paired difference, mean over d, after each replicate: estimate and {PERCENT} interval, "
+        "valid at every look; differences in the grey band don't matter.",
     )
     document.table(
         "transfer_decisions",
@@ -173,16 +174,16 @@ def _sensitivity(document: Document, varied: pd.DataFrame) -> None:
 
 def _beside_the_original(document: Document, table: pd.DataFrame) -> None:
     document.heading("The original's accuracies")
-    theirs = transfer.original()
-    document.text(transfer.original_conclusion(theirs))
+    original = transfer.original()
+    document.text(transfer.original_conclusion(original))
     document.figure(
         "transfer_original",
-        transfer.draw_original(table, theirs),
+        transfer.draw_original(table, original),
         "This study's means (solid) and the original's single runs (dotted, hollow). "
         f"{transfer.setting_words(table)}",
     )
     document.table(
         "transfer_original",
-        transfer.beside_original(table, theirs),
+        transfer.beside_original(table, original),
         "The original's 56 accuracies beside this study's means",
     )

@@ -106,8 +106,8 @@ def _variance(
     fewest, most = sorted((encoders - 1, subsets - 1))
     if variance == 0:
         return 0.0, float(fewest)
-    spread = v_encoder**2 / (encoders - 1) + v_subset**2 / (subsets - 1)
-    return variance, float(np.clip(variance**2 / spread, fewest, most))
+    denominator = v_encoder**2 / (encoders - 1) + v_subset**2 / (subsets - 1)
+    return variance, float(np.clip(variance**2 / denominator, fewest, most))
 
 
 def _resampling_counts(generator: np.random.Generator, levels: int, draws: int) -> FloatArray:

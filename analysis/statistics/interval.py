@@ -116,16 +116,16 @@ def mean_interval(values: ArrayLike) -> Interval:
 
 
 def finite_mean(values: ArrayLike) -> Interval:
-    """`mean_interval` of the finite ones among `values`, shape (n,).
+    """`mean_interval` of the finite `values`, shape (n,).
 
-    A model whose code has collapsed has a correlation that is NaN or infinite; the mean of the
-    others is still useful. The `n` of the result counts the finite values; the caller reports how
-    many are left out. If none is finite, n is 0, and estimate and bounds are NaN.
+    A collapsed code has a NaN or infinite correlation; the mean of the others is still useful. The
+    `n` of the result counts the finite values; the caller reports how many are left out. If none
+    is finite, n is 0, and estimate and bounds are NaN.
     """
     sample = np.asarray(values, dtype=np.float64)
-    kept = sample[np.isfinite(sample)]
-    if len(kept):
-        return mean_interval(kept)
+    known = sample[np.isfinite(sample)]
+    if len(known):
+        return mean_interval(known)
     return Interval(math.nan, math.nan, math.nan, 0, kind_of("Student t"))
 
 
@@ -143,8 +143,8 @@ def independent_difference(a: Interval, b: Interval) -> Interval:
         return Interval(estimate, math.nan, math.nan, n, kind_of(method))
     variances = a.standard_error**2, b.standard_error**2
     freedoms = a.degrees_of_freedom, b.degrees_of_freedom
-    spread = sum(v**2 / freedom for v, freedom in zip(variances, freedoms, strict=True))
-    freedom = sum(variances) ** 2 / spread if spread else min(freedoms)
+    denominator = sum(v**2 / freedom for v, freedom in zip(variances, freedoms, strict=True))
+    freedom = sum(variances) ** 2 / denominator if denominator else min(freedoms)
     return student_interval(estimate, math.sqrt(sum(variances)), freedom, n, method)
 
 

@@ -52,8 +52,8 @@ def sequential_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> In
     rejected = (1 - k) * (n + 1)
     if n < 2 or rejected >= n:
         return Interval(mean, math.nan, math.nan, n, kind)
-    spread = float(((x - mean) ** 2).sum())
-    reach = math.sqrt(rejected * spread / (n * (n - rejected)))
+    sum_of_squares = float(((x - mean) ** 2).sum())
+    reach = math.sqrt(rejected * sum_of_squares / (n * (n - rejected)))
     return Interval(mean, mean - reach, mean + reach, n, kind)
 
 

@@ -180,18 +180,18 @@ def checks(seed: int) -> list[Check]:
 
 
 def _checks_a(generator: torch.Generator) -> list[Check]:
-    errors, sums, spread = _Errors(), [], []
+    errors, sums, gaps = _Errors(), [], []
     for _ in range(DRAWS):
         f, other = (RandomFunction.draw(3, generator) for _ in range(2))
         x, y, z = normal(3, generator=generator)
         answer = answer_a(f, x, y, z)
         errors.add(answer, partial(sum_and_double, f, y, z), x)
         sums.append(abs(float(answer) - (1 + 2 + 0)))
-        spread.append(abs(float(answer - answer_a(other, x, y, z))))
+        gaps.append(abs(float(answer - answer_a(other, x, y, z))))
     return [
         errors.check("4a", "f₁ + 2 f₂"),
         _differs("4a", "the original's (1, 2, 0), summed to a number", sums),
-        _differs("4a", "the derivatives of two functions f at one point", spread),
+        _differs("4a", "the derivatives of two functions f at one point", gaps),
     ]
 
 
@@ -269,9 +269,9 @@ class _Errors:
         return at_most(question, claim, error, AUTOGRAD_ERROR)
 
 
-def _differs(question: str, what: str, gaps: list[float]) -> Check:
+def _differs(question: str, formula: str, gaps: list[float]) -> Check:
     """Check that a wrong formula is visibly off: by 0.1 in root mean square over the draws."""
-    claim = f"{what}: root mean square difference"
+    claim = f"{formula}: root mean square difference"
     return at_least(question, claim, _root_mean_square(gaps), 0.1)
 
 

@@ -171,8 +171,8 @@ def compose(maps: Iterable[Map]) -> Map:
     """Compose the maps; the first one is applied first."""
 
     def composed(points: Tensor) -> Tensor:
-        for each in maps:
-            points = each(points)
+        for function in maps:
+            points = function(points)
         return points
 
     return composed

@@ -68,42 +68,42 @@ def checks(seed: int) -> list[Check]:
     def affine_minus_value_at_zero(point: Tensor) -> Tensor:
         return affine(point) - at_zero
 
-    def holds(claim: str, error: float) -> Check:
+    def identity(claim: str, error: float) -> Check:
         return at_most("1", claim, error, ROUNDING)
 
-    def fails(claim: str, error: float) -> Check:
+    def counterexample(claim: str, error: float) -> Check:
         return at_least("1", claim, error, 0.01)
 
     return [
-        holds(
+        identity(
             "four random linear maps composed, error of L(x + y) = L(x) + L(y), y other than x",
             additivity_error(linear, x, y),
         ),
-        holds(
+        identity(
             "four random linear maps composed, error of L(a x) = a L(x)",
             relative_error(linear(scale * x), scale * linear(x)),
         ),
-        holds(
+        identity(
             "four random linear maps composed, error against the product of their matrices",
             relative_error(linear(x), x @ torch.linalg.multi_dot(matrices[::-1]).T),
         ),
-        holds(
+        identity(
             "four random affine maps composed, error on affine combinations (weights sum to 1)",
             combination_error(affine, weights_to_one, points),
         ),
-        holds(
+        identity(
             "four random affine maps composed minus their value at 0, error of additivity",
             additivity_error(affine_minus_value_at_zero, x, y),
         ),
-        fails(
+        counterexample(
             "the same affine map on combinations whose weights do not sum to 1: error",
             combination_error(affine, weights, points),
         ),
-        holds(
+        identity(
             "ReLU, which is not linear, seems additive with one x for both arguments: error",
             additivity_error(torch.relu, x, x),
         ),
-        fails(
+        counterexample(
             "ReLU with two different arguments is found out: error of additivity",
             additivity_error(torch.relu, x, y),
         ),

@@ -213,8 +213,8 @@ def against(
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
-def judged(low: float, high: float, target: float) -> str:
-    """Return "met", "not met" or "undecided" for a 95 % interval; empty without a target."""
+def target_verdict(low: float, high: float, target: float) -> str:
+    """Return "met", "not met" or "undecided" for an interval; empty without a target."""
     if math.isnan(target) or math.isnan(low) or math.isnan(high):
         return "" if math.isnan(target) else "undecided"
     if low >= target:
@@ -251,7 +251,7 @@ def arms_table(rows: pd.DataFrame, dataset: str) -> pd.DataFrame:
                     **dict(zip(where, chosen, strict=True)),
                     **interval.columns("test_accuracy", "n"),
                     "target": target,
-                    "verdict": judged(interval.low, interval.high, target),
+                    "verdict": target_verdict(interval.low, interval.high, target),
                     "cells": " ".join(sorted(set(group["cell"]))),
                 }
             )

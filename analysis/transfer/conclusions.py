@@ -158,7 +158,7 @@ def _best_arms(rows: pd.DataFrame) -> list[str]:
     return [f"Best arm by mean validation accuracy, its mean test accuracy: {'; '.join(parts)}."]
 
 
-def budget(rows: pd.DataFrame) -> str:
+def at_steps(rows: pd.DataFrame) -> str:
     """The steps of the arms that train a network, such as ` at 100 steps each`.
 
     Empty if no such arm takes all labels at once.
@@ -228,7 +228,7 @@ def conclusions(
     sentences = [best_score(rows, test_images)]
     arms = set(rows["arm"])
     of_reference, lines = against(rows), pd.DataFrame()
-    steps = budget(rows)
+    steps = at_steps(rows)
     for first, second in COMPARED:
         if {first, second} <= arms:
             of_pair = pair_table(rows, first, second, negligible_below)

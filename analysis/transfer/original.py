@@ -40,12 +40,12 @@ def original_conclusion(theirs: pd.DataFrame) -> str:
     accuracy = theirs["test_accuracy"]
     mean = accuracy.mean()
     # Relative to the variance with 100 images, the fewest that can give every whole per cent.
-    spread = ((accuracy - mean) ** 2).sum() / (mean * (1 - mean) / 100)
+    chi_squared = ((accuracy - mean) ** 2).sum() / (mean * (1 - mean) / 100)
     return (
         f"The original's means are {means['fixed']:.2f} % (fixed) and {means['full']:.2f} % "
-        f"(full): the chance level of 10 %, on the average. Single runs lie between "
-        f"{100 * accuracy.min():.0f} and {100 * accuracy.max():.0f} %, farther apart than chance "
-        f"alone would have them (χ² = {spread:.0f} on {len(theirs) - 1} degrees of freedom if each "
-        "is of 100 images, more if of more), but none is near what works, so its comparison says "
-        "nothing."
+        f"(full), about the chance level of 10 %. Single runs lie between "
+        f"{100 * accuracy.min():.0f} and {100 * accuracy.max():.0f} %, farther apart than by "
+        f"chance alone (χ² = {chi_squared:.0f} on {len(theirs) - 1} degrees of freedom if each "
+        "is of 100 images, more if of more), but none is near a useful accuracy, so its comparison "
+        "of the two says nothing."
     )

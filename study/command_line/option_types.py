@@ -15,7 +15,7 @@ from study.own import register
 from study.presets import SUFFIX, PresetError, find
 from study.store.places import is_uri
 from trainables.data import NAMES, is_source
-from trainables.own import OwnCodeError, named
+from trainables.own import OwnCodeError, full_name
 
 LARGEST = 2**63 - 1
 """The largest integer that a table's column can hold."""
@@ -98,7 +98,7 @@ def experiment(text: str) -> str:
 def network(text: str) -> str:
     """A kind of network, or a function in a user's file."""
     try:
-        return named(text) if ".py" in text else {"conv": "convolutional"}.get(text, text)
+        return full_name(text) if ".py" in text else {"conv": "convolutional"}.get(text, text)
     except OwnCodeError as error:
         raise ArgumentTypeError(str(error)) from None
 

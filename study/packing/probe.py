@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from study.grid import Cell, has_setting
+from trainables.contract import Report
 from trainables.data import Dataset
 from trainables.own import trainable_part
 
@@ -39,7 +40,7 @@ def train(probe: Probe, data: Dataset, parent: Any) -> dict[int, dict[str, Any]]
     """Train a probe, and return its weights by replicate."""
     module = trainable_part(probe.trainable, "train")
     config = module.Config(**probe.config)
-    outcome = module.train(config, probe.replicates, data, lambda metrics: None, parent)
+    outcome = module.train(config, probe.replicates, data, Report(), parent)
     return {
         replicate: {name: value[row].cpu() for name, value in outcome.weights.items()}
         for row, replicate in enumerate(probe.replicates)

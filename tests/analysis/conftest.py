@@ -57,6 +57,14 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     driver.quit()
 
 
+@pytest.fixture
+def errorless_browser(browser: Any) -> Iterator[Any]:
+    """The browser; an error in its console fails the test."""
+    browser.get_log("browser")
+    yield browser
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
 def compute_all(
     name: str,
     experiments: Sequence[Experiment],
@@ -92,7 +100,15 @@ def remove_cell() -> Callable[[Path, str], None]:
 
 
 @pytest.fixture
-def copied(small_results: Results, tmp_path: Path) -> Path:
+def report_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do in this process what commands do in the report's."""
+    monkeypatch.setattr(
+        "study.reporting.ReportProcess.call", lambda self, task, do, *given: do(*given)
+    )
+
+
+@pytest.fixture
+def results_copy(small_results: Results, tmp_path: Path) -> Path:
     """A copy of the small study's folder, which a test may change."""
     return Path(shutil.copytree(small_results.store.address, tmp_path / "results"))
 

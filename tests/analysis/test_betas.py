@@ -59,7 +59,7 @@ def test_sentences_name_decided_and_undecided_measures(table):
     assert large.endswith("Undecided: the second.")
 
 
-class Rows:
+class FakeResults:
     """Results with these rows of each experiment."""
 
     def __init__(self, **tables):
@@ -71,26 +71,29 @@ def rows_of(cell, **settings):
     return pd.DataFrame([{"cell": cell, "replicate": 0, **place, **settings}])
 
 
-def test_a_control_has_the_same_settings():
+def test_control_has_the_same_settings():
     varied = rows_of("v", beta=0.1)
     plain = pd.concat([rows_of("p", beta=1.0), rows_of("deeper", beta=1.0, depth=4)])
-    found = betas.models(Rows(autoencoder=plain, betas=varied))
+    found = betas.rows_by_beta(FakeResults(autoencoder=plain, betas=varied))
     assert found[["cell", "beta"]].to_numpy().tolist() == [["p", 0.0], ["v", 0.1]]
-    assert betas.models(Rows(autoencoder=rows_of("other", width=8), betas=varied)).empty
+    assert betas.rows_by_beta(
+        FakeResults(autoencoder=rows_of("other", width=8), betas=varied)
+    ).empty
 
 
 def test_midpoints_use_pairs_that_count_in_all_models():
     """Two judges; example 1 counts for one model alone, and end points are no midpoints."""
-    results = Rows(autoencoder=rows_of("p"), betas=rows_of("v", beta=0.1))
+    results = FakeResults(autoencoder=rows_of("p"), betas=rows_of("v", beta=0.1))
     lines = [
         {"cell": cell, "replicate": 0, "pair": "4-7", "example": example, "judge": judge,
          "control": control, "counted": float(example == 0 or cell == "p"),
-         **dict.fromkeys(betas.BETWEEN, value + judge + 10 * example + 100 * (control != MIDPOINT))}
+         **dict.fromkeys(betas.MIDPOINT_MEASURES,
+                         value + judge + 10 * example + 100 * (control != MIDPOINT))}
         for cell, value in (("p", 1.0), ("v", 2.0), ("another", 50.0))
         for example in (0, 1) for judge in (0, 1) for control in (MIDPOINT, "reconstruction")
     ]  # fmt: skip
     found = betas.midpoints_by_beta(results, pd.DataFrame(lines)).set_index("beta")
-    for measure in betas.BETWEEN:
+    for measure in betas.MIDPOINT_MEASURES:
         assert found[measure].to_dict() == {0.0: 1.5, 0.1: 2.5}
 
 
@@ -105,7 +108,7 @@ def test_every_measure_is_computed_and_drawn(tmp_path, digits, compute_study):
     )
     results = load(compute_study("betas", [autoencoder, varied], digits, tmp_path).address)
 
-    rows = betas.models(results)
+    rows = betas.rows_by_beta(results)
     plain, every = correlation.measures(results), correlation.measures(results, rows)
     codes = betas.redundancy_by_beta(results, every)
     judges = train_judges(results.dataset, count=2, steps=5)
@@ -113,17 +116,17 @@ def test_every_measure_is_computed_and_drawn(tmp_path, digits, compute_study):
     scorecard = interpolation.scorecard(results, judges, cells)
     between = betas.midpoints_by_beta(results, scorecard)
     assert sorted(codes["beta"]) == [0.0, 0.0, 0.1, 0.1, 1.0, 1.0]
-    assert np.isfinite(codes[list(betas.REDUNDANCY)].to_numpy(float)).all()
+    assert np.isfinite(codes[list(betas.CODE_MEASURES)].to_numpy(float)).all()
     control = codes[codes["beta"] == 0]
     assert control["effective_rank"].tolist() == plain["effective_rank"].tolist()
     assert codes["effective_rank"].tolist() == every["effective_rank"].tolist()
-    assert set(between.columns) >= set(betas.BETWEEN)
-    drawn = betas.draw(codes, betas.REDUNDANCY)
+    assert set(between.columns) >= set(betas.MIDPOINT_MEASURES)
+    drawn = betas.draw_by_beta(codes, betas.CODE_MEASURES)
     labels = [text.get_text() for text in drawn.axes[0].get_xticklabels()]
     assert labels == ["0", "0.1", "1"]
 
 
-def test_without_variational_autoencoders_there_is_nothing(small_results):
-    assert betas.models(small_results).empty
+def test_no_variational_autoencoders_no_betas(small_results):
+    assert betas.rows_by_beta(small_results).empty
     assert betas.redundancy_by_beta(small_results, pd.DataFrame()).empty
     assert betas.changes(pd.DataFrame(), {}).empty

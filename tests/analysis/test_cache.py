@@ -1,4 +1,4 @@
-"""What `analysis.cache` keeps, and what makes it compute again."""
+"""Values are cached by their inputs and the code; damaged ones are computed again."""
 
 import os
 
@@ -11,7 +11,7 @@ from analysis.interpolation import judge
 
 
 @pytest.fixture(autouse=True)
-def kept(tmp_path, monkeypatch):
+def cache_folder(tmp_path, monkeypatch):
     """The folder of the cache."""
     monkeypatch.setenv("STUDY_CACHE_DIR", str(tmp_path / "cache"))
     return tmp_path / "cache"
@@ -35,9 +35,9 @@ def linear(weight):
     return model
 
 
-def test_a_model_is_measured_once(measure):
-    first = cache.measured("pairs", linear(2.0), [1, "x"], measure)
-    again = cache.measured("pairs", linear(2.0), [1, "x"], measure)
+def test_model_is_measured_once(measure):
+    first = cache.model_table("pairs", linear(2.0), [1, "x"], measure)
+    again = cache.model_table("pairs", linear(2.0), [1, "x"], measure)
     assert measure.calls == 1
     pd.testing.assert_frame_equal(first, again, check_exact=True)
     assert first["weight"][0] == 2.0
@@ -48,78 +48,79 @@ def test_a_model_is_measured_once(measure):
     [("others", 2.0, [1]), ("pairs", 3.0, [1]), ("pairs", 2.0, [2])],
     ids=["another measure", "other weights", "other inputs"],
 )
-def test_what_differs_is_measured_anew(name, weight, inputs, measure):
-    cache.measured("pairs", linear(2.0), [1], measure)
-    assert cache.measured(name, linear(weight), inputs, measure)["weight"][0] == weight
+def test_other_inputs_are_measured_anew(name, weight, inputs, measure):
+    cache.model_table("pairs", linear(2.0), [1], measure)
+    assert cache.model_table(name, linear(weight), inputs, measure)["weight"][0] == weight
     assert measure.calls == 2
 
 
 def test_other_code_measures_anew(measure, monkeypatch):
-    cache.measured("pairs", linear(2.0), [1], measure)
+    cache.model_table("pairs", linear(2.0), [1], measure)
     monkeypatch.setattr(cache, "CODE", ["other sources"])
-    cache.measured("pairs", linear(2.0), [1], measure)
+    cache.model_table("pairs", linear(2.0), [1], measure)
     assert measure.calls == 2
 
 
 @pytest.mark.parametrize("at", [0, 10, 64, 65, 70, 200, 400, -1])
-def test_damaged_measures_are_replaced(at, kept, measure):
-    cache.measured("pairs", linear(2.0), [1], measure)
-    (path,) = kept.iterdir()
+def test_damaged_measures_are_replaced(at, cache_folder, measure):
+    cache.model_table("pairs", linear(2.0), [1], measure)
+    (path,) = cache_folder.iterdir()
     whole = bytearray(path.read_bytes())
     for damaged in (whole[:at], whole[:at] + bytes([whole[at] ^ 1]) + whole[at:][1:]):
         path.write_bytes(damaged)
-        assert cache.measured("pairs", linear(2.0), [1], measure)["weight"][0] == 2.0
+        assert cache.model_table("pairs", linear(2.0), [1], measure)["weight"][0] == 2.0
         assert path.read_bytes() == whole
     assert measure.calls == 3
 
 
 def test_weights_of_any_type_are_told_apart():
     model = torch.nn.Linear(2, 2).to(torch.bfloat16)
-    before = cache.digest(model)
-    assert before == cache.digest(model) != cache.digest(model.to(torch.float32))
+    before = cache.weights_hash(model)
+    assert before == cache.weights_hash(model) != cache.weights_hash(model.to(torch.float32))
     with torch.no_grad():
         model.bias[0] += 1
-    assert cache.digest(model) != before
+    assert cache.weights_hash(model) != before
 
 
-def unusable(folder):
+def unusable_folders(folder):
     """Places where nothing can be kept: none, a file, below a file, where nobody can write."""
     (folder / "file").write_text("")
     return "", f"{folder / 'file'}", f"{folder / 'file' / 'below'}", "/proc/nowhere"
 
 
 def test_without_a_cache_all_is_measured(tmp_path, measure, monkeypatch):
-    for calls, where in enumerate(unusable(tmp_path)):
+    for calls, where in enumerate(unusable_folders(tmp_path)):
         monkeypatch.setenv("STUDY_CACHE_DIR", where)
         for _ in range(2):
-            cache.measured("pairs", linear(2.0), [1], measure)
+            cache.model_table("pairs", linear(2.0), [1], measure)
         cache.tidy()
         assert measure.calls == 2 * (calls + 1) and not cache.is_usable()
 
 
-def test_what_was_not_used_for_longest_goes(kept, monkeypatch):
-    monkeypatch.setattr(cache, "MOST_BYTES", 160)  # two values of 10 bytes and their hashes
+def test_least_recently_used_value_goes_first(cache_folder, monkeypatch):
+    monkeypatch.setattr(cache, "MAX_BYTES", 160)  # two values of 10 bytes and their hashes
     keys = [cache.key("pairs-0123456789abcdef", name) for name in ("new", "old", "oldest")]
     for age, key in enumerate(keys):
-        cache.keep(key, b"0123456789")
-        os.utime(kept / key, (1e9 - age, 1e9 - age))
-    killed = kept / f"{cache.key('judges', 0)}.4711"  # its writer was killed
+        cache.write(key, b"0123456789")
+        os.utime(cache_folder / key, (1e9 - age, 1e9 - age))
+    killed = cache_folder / f"{cache.key('judges', 0)}.4711"  # its writer was killed
     killed.write_bytes(b"01234")
     os.utime(killed, (0, 0))
-    (kept / "a folder").mkdir()
-    (kept / "thesis.pdf").write_bytes(b"0" * 1000)
+    (cache_folder / "a folder").mkdir()
+    (cache_folder / "thesis.pdf").write_bytes(b"0" * 1000)
     assert cache.read(keys[2]) == b"0123456789"  # is the latest now
     cache.tidy()
-    assert {path.name for path in kept.iterdir()} == {keys[0], keys[2], "a folder", "thesis.pdf"}
+    left = {path.name for path in cache_folder.iterdir()}
+    assert left == {keys[0], keys[2], "a folder", "thesis.pdf"}
 
 
-def path_of(folder):
+def only_file(folder):
     """The only file of a folder."""
     (path,) = folder.iterdir()
     return path
 
 
-def test_judges_are_trained_once(small_results, kept, monkeypatch):
+def test_judges_are_trained_once(small_results, cache_folder, monkeypatch):
     data, trained = small_results.dataset, []
     train = judge._trained
 
@@ -134,10 +135,10 @@ def test_judges_are_trained_once(small_results, kept, monkeypatch):
     judge._JUDGES.clear()  # as another process begins
     again = judge.judges_of(data)
     assert len(trained) == judge.JUDGES and again is not first
-    assert again.digest == first.digest and again.accuracies == first.accuracies
+    assert again.weights_hash == first.weights_hash and again.accuracies == first.accuracies
     assert not any(network.training for network in again.networks)
-    for damage in (b"", b"{}", path_of(kept).read_bytes()[:-4] + b"0000"):
+    for damage in (b"", b"{}", only_file(cache_folder).read_bytes()[:-4] + b"0000"):
         judge._JUDGES.clear()
-        path_of(kept).write_bytes(damage)
-        assert judge.judges_of(data).digest == first.digest
+        only_file(cache_folder).write_bytes(damage)
+        assert judge.judges_of(data).weights_hash == first.weights_hash
     assert len(trained) == 4 * judge.JUDGES

@@ -45,7 +45,7 @@ def table_where(off_diagonal, total=TENTH, share=HALF):
         (lambda dim, replicate: 0.2 + 0.01 * (-1) ** replicate * np.log2(dim), "undecided"),
     ],
 )
-def test_the_sentence_follows_the_data(off_diagonal, word):
+def test_sentence_follows_the_data(off_diagonal, word):
     assert word in correlation.conclusions(table_where(off_diagonal))[2]
 
 
@@ -62,7 +62,7 @@ def test_growing_redundancy_is_stated():
     assert said[1].startswith("The effective rank over d falls with d: from 0.803 at d = 2")
     assert said[3].startswith("So codes grow more redundant with d.")
     # exp(-2 * 0.103) and exp(-2 * 0.403)
-    assert "leaves 81 % of a coordinate's variance unexplained at d = 2 and 45 % at d" in said[3]
+    assert "leaves 81 % of its variance unexplained at d = 2 and 45 % at d" in said[3]
     assert "fills a smaller share" in said[3]
     assert "The mean |r| does not show it" in said[3]
     pairs_too = correlation.conclusions(table_where(RISING, RISING, FALLING))[3]
@@ -104,9 +104,9 @@ def test_longer_training_at_one_d_says_nothing():
 
 @pytest.mark.parametrize(("total", "share"), [(TENTH, FALLING), (RISING, HALF),
                                               (RISING, RISING)])  # fmt: skip
-def test_measures_that_do_not_agree_decide_nothing(total, share):
+def test_disagreeing_measures_decide_nothing(total, share):
     said = correlation.conclusions(table_where(flat(0.2), total, share))[3]
-    assert said.startswith("The two together don't decide")
+    assert said.startswith("These two trends don't decide")
 
 
 def test_total_correlation_matches_regression_residuals():
@@ -128,9 +128,7 @@ def test_trend_of_pairs_leaves_out_a_single_pair():
     said = correlation.conclusions(table_where(lambda d, r: accident(d, r) + 0.01 * np.log2(d)))[2]
     assert said.startswith("The mean |r| between different coordinates rises with d: from 0.120 at")
     assert "+0.010 a doubling [+0.010, +0.010]" in said
-    assert (
-        "d = 2 is left out of it, because it has one pair of coordinates only (|r| 0.410)" in said
-    )
+    assert "This leaves out d = 2, which has only one pair of coordinates (|r| 0.410)" in said
     two = table_where(lambda dim, replicate: 0.1 * dim + 0.001 * replicate)
     two = two[two["latent_dim"] < 8]
     assert "left out" not in correlation.conclusions(two)[2]
@@ -146,7 +144,7 @@ def test_original_number_falls_even_without_correlation():
 def test_one_dimension_shows_no_trend():
     table = table_where(lambda dim, replicate: 0.1)
     only = correlation.conclusions(table[table["latent_dim"] == 4])
-    assert only == ["One latent dimension above 1 alone shows no trend."]
+    assert only == ["A trend needs two latent dimensions above 1."]
 
 
 def test_figure_has_the_noise_floor_of_its_images():
@@ -168,14 +166,14 @@ def test_bars_stay_within_possible_values():
 
 
 def test_training_images_replace_too_few_test_images(small_results):
-    images, which = correlation.encoded_images(small_results)
+    images, which = correlation.images_to_encode(small_results)
     assert which == "3,600 training images (there are 1,000 test images)"
     assert len(images) == 3600
     data = small_results.dataset
     more = dataclasses.replace(data, test=data.train)
     results = dataclasses.replace(small_results)
     results.__dict__["dataset"] = more
-    assert correlation.encoded_images(results)[1] == "3,600 test images"
+    assert correlation.images_to_encode(results)[1] == "3,600 test images"
 
 
 def test_nonfinite_models_are_left_out_and_counted():

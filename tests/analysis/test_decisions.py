@@ -1,9 +1,9 @@
-"""Which comparisons of a study are open."""
+"""Open comparisons of a study."""
 
 from analysis.decisions import open_questions, questions
 
 
-def test_the_assignments_comparisons_name_their_cells(small_results):
+def test_assignments_comparisons_name_their_cells(small_results):
     found = questions(small_results, 0.5)
     texts = [question.text for question in found]
     assert texts == ["fixed or full, 20 labels", "fixed or full, 40 labels",

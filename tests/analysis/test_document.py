@@ -1,4 +1,4 @@
-"""Large tables and figures: what the page holds, and what lies beside it."""
+"""Large tables and figures are shortened on the page and stored in files."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def html(page: Document) -> str:
     return "".join(section.elements)
 
 
-def test_the_page_shows_the_first_rows_of_a_long_table(page: Document) -> None:
+def test_page_shows_the_first_rows_of_a_long_table(page: Document) -> None:
     page.table("long", pd.DataFrame({"number": range(1200)}), "Numbers")
     assert re.findall("<td>(.*?)</td>", html(page)) == [str(n) for n in range(500)]
     assert "Numbers (the first 500 of 1,200 rows)" in html(page)

@@ -55,22 +55,14 @@ def results(compute_study, digits, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def out(results, tmp_path_factory):
+def exported(results, tmp_path_factory):
     """The folder with the models of `results`."""
     folder = tmp_path_factory.mktemp("exported") / "models"
     export.write(results.store.address, folder)
     return folder
 
 
-@pytest.fixture
-def in_process(monkeypatch):
-    """Do in this process what commands do in another."""
-    monkeypatch.setattr(
-        "study.reporting.ReportProcess.call", lambda self, task, do, *given: do(*given)
-    )
-
-
-def program(content, tmp_path):
+def load_program(content, tmp_path):
     path = tmp_path / "network.pt2"
     path.write_bytes(content)
     return torch.export.load(path).module()
@@ -99,8 +91,8 @@ def test_choice_follows_validation_not_test(measure, sign):
     assert next(iter(export.by_validation(swapped, measure)))["replicate"].tolist() == [0, 1]
 
 
-def test_best_cells_are_exported(results, out):
-    card = (out / "README.md").read_text()
+def test_best_cells_are_exported(results, exported):
+    card = (exported / "README.md").read_text()
     rows = pd.concat([rows_of(results), results.of("autoencoder")])
     rows = rows[~rows["freeze"].isin(HEADS)]
     means = rows.groupby("cell")[["val_mse", "val_accuracy", "labels"]].mean()
@@ -126,10 +118,12 @@ def test_best_cells_are_exported(results, out):
 # --- the programs ------------------------------------------------------------------------------
 
 
-def test_exported_autoencoder_matches_the_stored_one(results, out):
+def test_exported_autoencoder_matches_the_stored_one(results, exported):
     row = next(iter(export.by_validation(results.of("autoencoder"), ERROR))).iloc[0]
     (model,) = results.autoencoders(row["cell"], [row["replicate"]])
-    encode, decode = (torch.export.load(out / f"{n}.pt2").module() for n in ("encoder", "decoder"))
+    encode, decode = (
+        torch.export.load(exported / f"{n}.pt2").module() for n in ("encoder", "decoder")
+    )
     images = pixels(results.test_images)
     for count in (1, 2, 7, 1000):
         codes = encode(images[:count])
@@ -138,7 +132,7 @@ def test_exported_autoencoder_matches_the_stored_one(results, out):
         torch.testing.assert_close(decode(codes), model.decoder(codes), rtol=1e-4, atol=1e-5)
     error = (decode(encode(images)) - images).square().mean().item()
     assert error == pytest.approx(row["test_mse"], abs=1e-6)
-    weights = load_weights((out / "encoder.safetensors").read_bytes())
+    weights = load_weights((exported / "encoder.safetensors").read_bytes())
     assert weights.keys() == model.encoder.state_dict().keys()
     assert all(torch.equal(weights[n], v) for n, v in model.encoder.state_dict().items())
 
@@ -152,7 +146,7 @@ def test_each_arms_classifier_is_retrained_bit_for_bit(arm, results, tmp_path):
     assert "; 1000 of 1000 test predictions are the stored ones" in model.origin
     for split in ("val", "test"):
         assert model.score(split) == stored[f"{split}_accuracy"]
-    classify = program(model.files["classifier-20-labels.pt2"], tmp_path)
+    classify = load_program(model.files["classifier-20-labels.pt2"], tmp_path)
     scores = classify(pixels(results.test_images))
     assert scores.shape == (1000, 10) and not scores.requires_grad
     predicted = scores.argmax(dim=1).numpy()
@@ -178,8 +172,8 @@ def test_head_that_is_no_network_is_left_out_by_name(results):
     assert line.endswith(": its head is no network")
 
 
-def test_programs_hold_no_path_of_this_machine(out):
-    for file in out.glob("*.pt2"):
+def test_programs_hold_no_path_of_this_machine(exported):
+    for file in exported.glob("*.pt2"):
         assert b"/site-packages/" not in file.read_bytes()
         assert str(Path(export.__file__).parents[1]).encode() not in file.read_bytes()
 
@@ -233,21 +227,23 @@ torch.save((classify(images), decode(encode(images))), "../given.pt")
 
 
 @pytest.mark.slow
-def test_cards_five_lines_run_with_torch_alone(results, out, torch_alone):
-    card = (out / "README.md").read_text()
+def test_cards_five_lines_run_with_torch_alone(results, exported, torch_alone):
+    card = (exported / "README.md").read_text()
     blocks = re.findall(r"```python\n(.+?)```", card, re.DOTALL)
     assert len(blocks) == 2
     assert all(len([x for x in block.splitlines() if x]) <= 5 for block in blocks)
     images = pixels(results.test_images[:50])
-    torch.save((images, None), out.parent / "seen.pt")
+    torch.save((images, None), exported.parent / "seen.pt")
     ran = subprocess.run(
         [sys.executable, "-I", "-S", "-c", LOADING, str(torch_alone)],
-        input="".join(blocks), cwd=out, capture_output=True, text=True, timeout=120,
+        input="".join(blocks), cwd=exported, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
-    scores, restored = torch.load(out.parent / "given.pt")
+    scores, restored = torch.load(exported.parent / "given.pt")
     names = "encoder", "decoder", "classifier-40-labels"
-    encode, decode, classify = (torch.export.load(out / f"{name}.pt2").module() for name in names)
+    encode, decode, classify = (
+        torch.export.load(exported / f"{name}.pt2").module() for name in names
+    )
     torch.testing.assert_close(scores, classify(images), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(restored, decode(encode(images)), rtol=1e-4, atol=1e-5)
     assert ran.stdout.startswith(f"{scores.argmax(dim=1)}\n")
@@ -256,8 +252,8 @@ def test_cards_five_lines_run_with_torch_alone(results, out, torch_alone):
 # --- the card ----------------------------------------------------------------------------------
 
 
-def test_front_matter_has_the_hubs_keys(out, results):
-    found = front_matter((out / "README.md").read_text())
+def test_front_matter_has_the_hubs_keys(exported, results):
+    found = front_matter((exported / "README.md").read_text())
     assert found["license"] == "apache-2.0" and found["datasets"] == ["ylecun/mnist"]
     assert found["metrics"] == ["mse", "accuracy"]
     (index,) = found["model-index"]
@@ -267,8 +263,8 @@ def test_front_matter_has_the_hubs_keys(out, results):
         assert entry["dataset"] == {"type": "ylecun/mnist", "name": "mnist-5k", "split": "test"}
 
 
-def test_card_says_data_budget_and_choice(out, results):
-    card = (out / "README.md").read_text()
+def test_card_says_data_budget_and_choice(exported, results):
+    card = (exported / "README.md").read_text()
     fingerprint, numbers = results.plan["fingerprint"], "3,600 training, 400 validation and 1,000"
     for words in (
         f"mnist-5k, fingerprint {fingerprint}: {numbers} test images",
@@ -278,7 +274,7 @@ def test_card_says_data_budget_and_choice(out, results):
         f"computed by {results.store.provenance(results.cells('autoencoder'))[0]['code']} on ",
     ):
         assert words in card
-    assert {path.name for path in out.iterdir()} == {"README.md"} | {
+    assert {path.name for path in exported.iterdir()} == {"README.md"} | {
         f"{name}.{kind}"
         for name in ("encoder", "decoder", "classifier-20-labels", "classifier-40-labels")
         for kind in ("pt2", "safetensors")
@@ -297,7 +293,9 @@ def photos(tmp_path_factory):
     return folder
 
 
-def test_own_coloured_images_are_exported_and_escaped(photos, compute_study, tmp_path, in_process):
+def test_own_coloured_images_are_exported_and_escaped(
+    photos, compute_study, tmp_path, report_in_process
+):
     data = load_data(str(photos))
     axes = {
         "autoencoder": {"latent_dim": (3,), "depth": (2,), "batch_size": (8,)},
@@ -318,14 +316,7 @@ def test_own_coloured_images_are_exported_and_escaped(photos, compute_study, tmp
 # --- commands ----------------------------------------------------------------------------------
 
 
-def refusal(capsys, *arguments):
-    """The one line of a command that exits with 2."""
-    assert main(["export", *map(str, arguments)]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    return line
-
-
-def test_results_without_cells_or_models_are_refused(tmp_path, in_process, capsys):
+def test_results_without_cells_or_models_are_refused(tmp_path, report_in_process, refusal):
     store = Store(tmp_path / "results")
     store.create()
     cell = {"id": "a" * 16, "config": {"size": 1}, "parent": None, "replicates": 1}
@@ -333,33 +324,30 @@ def test_results_without_cells_or_models_are_refused(tmp_path, in_process, capsy
     words = {"study": "other", "command": "study run other", "dataset": "mnist-5k"}
     store.write_plan({**words, "fingerprint": "0" * 16, "experiments": [planned]})
     out = tmp_path / "out"
-    assert ": nothing is finished" in refusal(capsys, store.address, "--best", out)
+    assert ": nothing is finished" in refusal("export", store.address, "--best", out, late=True)
     outcome = Outcome([{"replicate": 0, "val_score": 1.0}])
     store.write_block(Block("a" * 16, range(1)), {"size": 1}, None, outcome, {})
-    assert ": no model is kept: " in refusal(capsys, store.address, "--best", out)
+    assert ": no model is kept: " in refusal("export", store.address, "--best", out, late=True)
     assert not out.exists()
 
 
-def test_folder_that_is_not_empty_is_refused_and_kept(results, tmp_path, capsys):
+def test_folder_that_is_not_empty_is_refused_and_kept(results, tmp_path, refusal):
     (tmp_path / "mine").write_text("precious")
-    line = refusal(capsys, results.store.address, "--best", tmp_path)
+    line = refusal("export", results.store.address, "--best", tmp_path)
     assert line == f"study export: --best {tmp_path}: is not empty; it must be, or not exist yet"
     assert (tmp_path / "mine").read_text() == "precious"
 
 
-def test_moved_images_are_asked_for(results, tmp_path, in_process, capsys):
+def test_moved_images_are_asked_for(results, tmp_path, report_in_process, refusal):
     copied = shutil.copytree(results.store.address, tmp_path / "copy")
     Store(copied).write_plan({**results.plan, "fingerprint": "0" * 16})
-    line = refusal(capsys, copied, "--best", tmp_path / "out")
+    line = refusal("export", copied, "--best", tmp_path / "out", late=True)
     assert "holds other data" in line and line.endswith("`--data-dir DIR` reads them from DIR")
     assert not (tmp_path / "out").exists()
 
 
 def test_results_in_a_bucket_are_exported(results, tmp_path, s3, bucket):
-    folder = Path(results.store.address)
-    for file in folder.rglob("*"):
-        if file.is_file():
-            s3.put(bucket, f"results/{file.relative_to(folder)}", file.read_bytes())
+    s3.upload(bucket, results.store.address)
     lines = export.write(s3.uri(bucket), tmp_path)
     assert lines[0].startswith("encoder, decoder: convolutional autoencoder, d = ")
     assert (tmp_path / "classifier-20-labels.pt2").exists()

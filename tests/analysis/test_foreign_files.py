@@ -165,7 +165,7 @@ def test_text_of_a_results_folder_stays_text(text, digits, tmp_path):
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_an_experiment_of_an_unsafe_name_is_refused(text, digits, tmp_path):
+def test_experiment_of_an_unsafe_name_is_refused(text, digits, tmp_path):
     hostile_results(tmp_path, digits, text, name=text)
     with pytest.raises(StoreError) as refused:
         report.write(tmp_path)

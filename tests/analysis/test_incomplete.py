@@ -25,7 +25,7 @@ TINY = {
 
 
 @pytest.fixture(scope="module")
-def study(digits, compute_study, tmp_path_factory):
+def compute_folder(digits, compute_study, tmp_path_factory):
     """Compute a study with these axes by experiment, without Ray; its folder."""
 
     def compute(axes, **fixed):
@@ -52,9 +52,9 @@ def table(folder, name):
 # --- cells that failed -------------------------------------------------------------------------
 
 
-def test_slope_leaves_out_settings_with_a_missing_cell(study, remove_cell):
+def test_slope_leaves_out_settings_with_a_missing_cell(compute_folder, remove_cell):
     axes = {"latent_dim": (2, 8), "depth": (2, 3), "batch_size": (64, 128)}
-    folder = study({"autoencoder": axes})
+    folder = compute_folder({"autoencoder": axes})
     rows = load(folder).rows
     gone = rows.query("latent_dim == 8 and depth == 3 and batch_size == 64")
     remove_cell(folder, gone["cell"].iloc[0])
@@ -90,7 +90,7 @@ def test_encoders_may_have_more_replicates_than_others(digits, compute_study, tm
     (slope,) = [s for s in sentences(tmp_path, "reconstruction") if "a doubling" in s]
     assert "n = 2)" in slope
     page = (tmp_path / "report" / "index.html").read_text()
-    assert re.search(r"2 or 3 replicates, at α = 0\.5", page.replace("\n", " "))
+    assert "2 or 3 replicates, at α = 0.5" in page.replace("\n", " ")
 
 
 # --- models that collapsed ---------------------------------------------------------------------
@@ -123,9 +123,9 @@ def collapse(folder, remove_cell, latent_dim, replicates):
     ],
 )
 def test_collapsed_models_are_left_out_and_counted(
-    copied, remove_cell, latent_dim, replicates, trend, left_out
+    results_copy, remove_cell, latent_dim, replicates, trend, left_out
 ):
-    folder = copied
+    folder = results_copy
     collapse(folder, remove_cell, latent_dim, replicates)
     report.write(folder)
     said = sentences(folder, "correlation")
@@ -143,9 +143,9 @@ def test_collapsed_models_are_left_out_and_counted(
 # --- one replicate -----------------------------------------------------------------------------
 
 
-def test_one_replicate_has_values_and_no_intervals(study):
+def test_one_replicate_has_values_and_no_intervals(compute_folder):
     """Captions mention no bars either."""
-    folder = study(
+    folder = compute_folder(
         {
             "autoencoder": {"latent_dim": (2, 8), "depth": (2, 3), "batch_size": (64,)},
             "fewshot": {"latent_dim": (2, 8), "depth": (3,), "labels": (20,)},
@@ -166,9 +166,9 @@ def test_one_replicate_has_values_and_no_intervals(study):
 # --- several networks --------------------------------------------------------------------------
 
 
-def test_report_shows_few_shot_at_one_depth_and_batch(study):
+def test_report_shows_few_shot_at_one_depth_and_batch(compute_folder):
     axes = {"latent_dim": (2,), "depth": (2, 3), "labels": (20, 40), "batch_size": (20, 10)}
-    folder = study(
+    folder = compute_folder(
         {
             "autoencoder": {"latent_dim": (2,), "depth": (2, 3), "batch_size": (64,)},
             "fewshot": {**axes, "freeze": ("fixed", "full", "scratch", "propagation")},

@@ -21,7 +21,7 @@ ROWS = pd.DataFrame(
 
 
 @pytest.fixture
-def drawn():
+def chart():
     made, axes = figure()
     draw_series(axes, ROWS, "latent_dim", "test_mse", Series("batch 64", 0, offset=0.02))
     axes.axhline(0.02, color="#666666", label="PCA")
@@ -32,12 +32,12 @@ def drawn():
     return made
 
 
-def says(shown, text):
+def marks_with(shown, text):
     return [mark for mark in shown.marks if text in mark.says]
 
 
-def test_mean_tells_series_value_interval_n_and_cell(drawn):
-    (at_two, at_eight) = says(inline(drawn), "mean, n = 2")
+def test_mean_tells_series_value_interval_n_and_cell(chart):
+    (at_two, at_eight) = marks_with(inline(chart), "mean, n = 2")
     # mean 0.05 of 0.04 and 0.06: half-width t(0.975, 1) · s / √2 = 12.706 · 0.01
     assert at_two.says.split("\n") == [
         "batch 64",
@@ -48,22 +48,22 @@ def test_mean_tells_series_value_interval_n_and_cell(drawn):
     assert (at_two.cell, at_eight.cell) == ("aa", "bb")
 
 
-def test_a_dot_is_a_replicate(drawn):
-    dots = says(inline(drawn), "replicate")
+def test_dot_is_a_replicate(chart):
+    dots = marks_with(inline(chart), "replicate")
     assert [mark.cell for mark in dots] == ["aa", "aa", "bb", "bb"]
     assert [mark.says.split("\n")[1] for mark in dots] == [
         f"mean squared error: {value:g}" for value in ROWS["test_mse"]
     ]
 
 
-def test_a_level_has_no_x(drawn):
-    assert says(inline(drawn), "PCA")[0].says == "PCA\nmean squared error: 0.02"
+def test_level_has_no_x(chart):
+    assert marks_with(inline(chart), "PCA")[0].says == "PCA\nmean squared error: 0.02"
 
 
-def test_marks_stand_where_the_svg_draws_them(drawn):
+def test_marks_stand_where_the_svg_draws_them(chart):
     """The drawing's `<use>` elements have the positions of the two means."""
-    shown = inline(drawn)
-    means = says(shown, "mean, n = 2")
+    shown = inline(chart)
+    means = marks_with(shown, "mean, n = 2")
     places = np.array(
         [
             [float(x), float(y)]
@@ -74,8 +74,8 @@ def test_marks_stand_where_the_svg_draws_them(drawn):
         assert np.abs(places - [mark.x, mark.y]).max(axis=1).min() < 0.1
 
 
-def test_marks_and_legend_carry_their_series_number(drawn):
-    shown = inline(drawn)
+def test_marks_and_legend_carry_their_series_number(chart):
+    shown = inline(chart)
     series = {(mark.series, mark.says.split("\n")[0]) for mark in shown.marks}
     assert series == {(0, "batch 64"), (1, "PCA")}
     # Dots, line, bars and caps of the first; one line of the second; a legend entry each.
@@ -84,8 +84,8 @@ def test_marks_and_legend_carry_their_series_number(drawn):
     assert sorted(re.findall(r'data-legend="(\d)"', shown.svg)) == ["0", "1"]
 
 
-def test_colours_follow_the_page_except_in_matrices(drawn):
-    assert "var(--c0,#0072b2)" in inline(drawn).svg
+def test_colours_follow_the_page_except_in_matrices(chart):
+    assert "var(--c0,#0072b2)" in inline(chart).svg
     confusion = draw_confusion(np.eye(3, dtype=int) * 10, ["a", "b", "c"])
     shown = inline(confusion)
     assert not shown.themed and "var(--c" not in shown.svg
@@ -101,9 +101,9 @@ def test_matrix_marks_give_classes_and_values():
     ]  # fmt: skip
 
 
-def test_texts_keep_their_digits(drawn):
-    drawn.axes[0].set_title("0.12345")
-    assert ">0.12345<" in inline(drawn).svg
+def test_texts_keep_their_digits(chart):
+    chart.axes[0].set_title("0.12345")
+    assert ">0.12345<" in inline(chart).svg
 
 
 def test_horizontal_bars_have_their_interval_on_x():
@@ -132,26 +132,26 @@ def test_estimates_say_their_pairs():
     assert mark.says == "20 labels\nvalue: 1 [0, 2]\nat: 2\nn = 8" and mark.cell == "aa bb"
 
 
-def test_alternative_text_describes_the_curves(drawn):
-    assert inline(drawn).alt == (
+def test_alternative_text_describes_the_curves(chart):
+    assert inline(chart).alt == (
         "mean squared error by latent dimension d. "
         "batch 64: from 0.05 at 2 to 0.02 at 8; PCA: 0.02."
     )
 
 
-def test_letters_are_at_least_ten_pixels_high(drawn):
-    shown = inline(drawn)
+def test_letters_are_at_least_ten_pixels_high(chart):
+    shown = inline(chart)
     smallest = min(
         map(float, re.findall(r"font-size: ([\d.]+)px|font: ([\d.]+)px", shown.file)[0][:1])
     )
-    width = 72 * drawn.get_size_inches()[0]
+    width = 72 * chart.get_size_inches()[0]
     assert shown.least / width * smallest >= 10 - 0.1
 
 
-def test_pictures_stay_pictures(drawn):
+def test_pictures_stay_pictures(chart):
     made, axes = figure()
     axes.imshow(np.zeros((4, 4, 3)))
-    assert shows_pictures(made) and not shows_pictures(drawn)
+    assert shows_pictures(made) and not shows_pictures(chart)
 
 
 def test_number_of_marks_is_limited():

@@ -1,4 +1,4 @@
-"""Results whose images are moved or gone: what is found again, and what is left out."""
+"""Results whose images have moved: they are found again, or sections are left out."""
 
 import json
 
@@ -13,6 +13,7 @@ from study.errors import DataMissing
 from study.experiments import EXPERIMENTS
 from study.grid import override
 from study.store.formats import is_plan
+from tests.phrases import phrase
 from trainables.data import load as load_data
 
 AXES = {
@@ -24,7 +25,7 @@ NEED_IMAGES = {"interpolation", "correlation", "transfer_baselines", "error_by_c
 
 
 @pytest.fixture(scope="module")
-def computed(compute_study, tmp_path_factory):
+def moved_study(compute_study, tmp_path_factory):
     """A folder with a study of a user's own images, and the images, moved away."""
     top, draw = tmp_path_factory.mktemp("moved"), np.random.default_rng(0)
     (top / "before").mkdir()
@@ -38,7 +39,7 @@ def computed(compute_study, tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def cache(monkeypatch, tmp_path):
+def empty_data_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("STUDY_DATA_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(
         "study.reporting.write",
@@ -46,20 +47,20 @@ def cache(monkeypatch, tmp_path):
     )
 
 
-def tables(top):
+def table_names(top):
     return {path.stem for path in (top / "results" / "report" / "tables").iterdir()}
 
 
-def test_report_without_images_names_what_is_left_out(computed, capsys):
-    results = computed / "results"
-    assert main(["report", str(results)]) == 2
+def test_report_without_images_names_what_is_left_out(moved_study, capsys):
+    results = moved_study / "results"
+    assert main(["report", str(results)]) == 1
     said = capsys.readouterr()
     (line,) = [line for line in said.out.splitlines() if "lacks" in line]
-    assert f"{computed}/before/mine.npz is not there" in line
+    assert f"{moved_study}/before/mine.npz is not there" in line
     assert f"`study report {results} --data-dir DIR`" in line
     assert said.err == ""
-    assert {"reconstruction", "histories", "transfer", "transfer_arms"} <= tables(computed)
-    assert not tables(computed) & NEED_IMAGES
+    assert {"reconstruction", "histories", "transfer", "transfer_arms"} <= table_names(moved_study)
+    assert not table_names(moved_study) & NEED_IMAGES
     page = (results / "report" / "index.html").read_text()
     warning = page[page.index('id="left-out"') :].partition("</div>")[0]
     assert "--data-dir DIR" in warning
@@ -68,17 +69,17 @@ def test_report_without_images_names_what_is_left_out(computed, capsys):
     assert page.count("Left out, as the images of the study are missing") == 6
     assert "mine.npz: 144 training, 16 validation and 40 test images of 1 × 8 × 8" in page
     assert "PCA with as many" not in page and ">nan" not in page
-    assert not (computed / "before").exists()
+    assert not (moved_study / "before").exists()
 
 
-def test_images_are_found_where_the_user_says(computed, capsys):
-    results = computed / "results"
+def test_images_are_found_in_data_dir(moved_study):
+    results = moved_study / "results"
     with pytest.raises(DataMissing):
         report.write(results)
     assert not report.is_current(results, {})
     for place in ("now/mine.npz", "now"):
-        assert main(["report", str(results), "--data-dir", f"{computed}/{place}"]) == 0
-        assert tables(computed) >= NEED_IMAGES
+        assert main(["report", str(results), "--data-dir", f"{moved_study}/{place}"]) == 0
+        assert table_names(moved_study) >= NEED_IMAGES
         page = (results / "report" / "index.html").read_text()
         assert "Left out" not in page and 'id="left-out"' not in page
         assert report.is_current(results, {})
@@ -88,49 +89,47 @@ def test_images_are_found_where_the_user_says(computed, capsys):
     assert not report.is_current(results, {})
 
 
-def test_images_are_found_in_the_folder_of_the_environment(computed, monkeypatch):
-    monkeypatch.setenv("STUDY_DATA_DIR", str(computed / "now"))
-    assert len(load(computed / "results").dataset.test) == 40
+def test_images_are_found_in_study_data_dir(moved_study, monkeypatch):
+    monkeypatch.setenv("STUDY_DATA_DIR", str(moved_study / "now"))
+    assert len(load(moved_study / "results").dataset.test) == 40
 
 
-def test_a_loaded_study_takes_its_images_from_a_folder(computed):
-    assert len(load(computed / "results", data_dir=computed / "now").dataset.test) == 40
-    without = load(computed / "results")
+def test_loaded_study_takes_its_images_from_a_folder(moved_study):
+    assert len(load(moved_study / "results", data_dir=moved_study / "now").dataset.test) == 40
+    without = load(moved_study / "results")
     assert without.classes == ("a", "b") and without.images == (144, 16, 40)
-    with pytest.raises(DataMissing, match=r"mine\.npz is not there"):
+    with pytest.raises(DataMissing, match=phrase("mine.npz is not there")):
         _ = without.dataset
 
 
-def test_other_images_are_refused_before_writing(computed, tmp_path, capsys):
+def test_other_images_are_refused_before_writing(moved_study, tmp_path, refusal):
     np.savez(tmp_path / "mine.npz", images=np.eye(50 * 8, dtype=np.uint8).reshape(-1, 8, 8) * 9)
     with pytest.raises(DataMissing):
-        report.write(computed / "results")
-    page = computed / "results" / "report" / "index.html"
+        report.write(moved_study / "results")
+    page = moved_study / "results" / "report" / "index.html"
     before = page.read_bytes()
-    where = str(tmp_path)
-    assert main(["report", str(computed / "results"), "--data-dir", where]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"study report: --data-dir {where}: ")
+    line = refusal("report", moved_study / "results", "--data-dir", tmp_path, late=True)
+    assert line.startswith(f"study report: --data-dir {tmp_path}: ")
     assert "holds other data than the cells were computed from: fingerprint" in line
     assert page.read_bytes() == before
 
 
-def test_old_plan_leaves_out_what_it_does_not_record(computed):
-    path = computed / "results" / "study.json"
+def test_old_plan_leaves_out_what_it_does_not_record(moved_study):
+    path = moved_study / "results" / "study.json"
     kept = path.read_text()
     old = {k: v for k, v in json.loads(kept).items() if k not in ("classes", "images")}
     path.write_text(json.dumps(old))
     with pytest.raises(DataMissing):
-        report.write(computed / "results")
-    page = (computed / "results" / "report" / "index.html").read_text()
+        report.write(moved_study / "results")
+    page = (moved_study / "results" / "report" / "index.html").read_text()
     assert "4 · Transfer: the rest of this section" in page
-    report.write(computed / "results", data_dir=computed / "now")
+    report.write(moved_study / "results", data_dir=moved_study / "now")
     path.write_text(kept)
 
 
 @pytest.mark.parametrize("bad", [{"classes": "ab"}, {"classes": [1]}, {"images": [1, 2]}])
-def test_a_plan_with_other_classes_or_counts_is_refused(computed, bad):
-    known = json.loads((computed / "results" / "study.json").read_text())
+def test_plan_with_other_classes_or_counts_is_refused(moved_study, bad):
+    known = json.loads((moved_study / "results" / "study.json").read_text())
     assert is_plan(known)
     assert not is_plan({**known, **bad})
 

@@ -12,6 +12,7 @@ from nbclient import NotebookClient
 from analysis import transfer
 from study.errors import StoreError
 from study.store import Store
+from tests.phrases import phrase
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "analysis" / "notebooks"
@@ -27,7 +28,7 @@ OF_A_STUDY = [name for name in FIGURES if name != "5_theory"]
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def read(name):
+def read_notebook(name):
     return nbformat.read(FOLDER / f"{name}.ipynb", as_version=nbformat.NO_CONVERT)
 
 
@@ -35,7 +36,7 @@ def code_cells(notebook):
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
-def source(notebook, identity):
+def cell_source(notebook, identity):
     [cell] = [cell for cell in notebook.cells if cell.id == identity]
     return cell.source
 
@@ -49,7 +50,7 @@ def test_every_notebook_is_known_here():
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_no_outputs_are_committed(name):
-    notebook = read(name)
+    notebook = read_notebook(name)
     nbformat.validate(notebook)
     assert (notebook.nbformat, notebook.nbformat_minor) == (4, 5)
     assert notebook.metadata.kernelspec.name == "python3"
@@ -73,9 +74,9 @@ def test_no_absolute_paths(name):
 
 @pytest.mark.parametrize("name", OF_A_STUDY)
 def test_without_a_study_the_message_says_what_to_do(name, tmp_path, monkeypatch):
-    opening = compile(source(read(name), "open"), name, "exec")
+    opening = compile(cell_source(read_notebook(name), "open"), name, "exec")
     monkeypatch.setenv("STUDY_RESULTS", str(tmp_path))
-    with pytest.raises(FileNotFoundError, match=rf"no study in {tmp_path}\..*STUDY_RESULTS"):
+    with pytest.raises(FileNotFoundError, match=phrase(f"no study in {tmp_path}.…STUDY_RESULTS")):
         exec(opening, {})
     monkeypatch.setenv("STUDY_RESULTS", "no-such-folder")  # relative: to the checkout
     with pytest.raises(FileNotFoundError, match=f"no study in {ROOT / 'no-such-folder'}"):
@@ -85,15 +86,15 @@ def test_without_a_study_the_message_says_what_to_do(name, tmp_path, monkeypatch
     words = dict.fromkeys(("study", "command", "dataset", "fingerprint"), "any")
     store.write_plan({**words, "experiments": []})
     monkeypatch.setenv("STUDY_RESULTS", str(tmp_path))
-    with pytest.raises(ValueError, match=r"No cell of `\w+` is finished.*`study run \w+ --out"):
+    with pytest.raises(ValueError, match=phrase("No cell of `…` is finished … `study run … --out")):
         exec(opening, {})
 
 
 @pytest.mark.parametrize("name", OF_A_STUDY)
 def test_notebook_looks_for_the_study_in_the_bucket(name, s3, bucket, monkeypatch):
-    opening = compile(source(read(name), "open"), name, "exec")
+    opening = compile(cell_source(read_notebook(name), "open"), name, "exec")
     monkeypatch.setenv("STUDY_RESULTS", s3.uri(bucket))
-    with pytest.raises(StoreError, match=f"s3://{bucket}/results.* holds no study"):
+    with pytest.raises(StoreError, match=phrase(f"s3://{bucket}/results… holds no study")):
         exec(opening, {})
 
 
@@ -101,7 +102,7 @@ def test_notebook_looks_for_the_study_in_the_bucket(name, s3, bucket, monkeypatc
 
 
 @pytest.fixture(scope="module")
-def executed(tmp_path_factory, request):
+def execute(tmp_path_factory, request):
     """Run a notebook by name, once, in its own kernel."""
     finished = {}
 
@@ -115,7 +116,7 @@ def executed(tmp_path_factory, request):
             # Without the settings of whoever runs the test.
             "IPYTHONDIR": str(tmp_path_factory.mktemp("ipython")),
         }
-        notebook = read(name)
+        notebook = read_notebook(name)
         client = NotebookClient(
             notebook,
             kernel_name="python3",
@@ -137,7 +138,7 @@ def executed(tmp_path_factory, request):
     return once
 
 
-def sizes(cell):
+def png_sizes(cell):
     """Width and height in pixels of each PNG that a cell showed."""
     shown = []
     for output in cell.outputs:
@@ -150,12 +151,12 @@ def sizes(cell):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FIGURES)
-def test_runs_and_shows_its_figures(name, executed):
-    cells = code_cells(executed(name))
+def test_runs_and_shows_its_figures(name, execute):
+    cells = code_cells(execute(name))
     outputs = [output for cell in cells for output in cell.outputs]
     assert [output for output in outputs if output.output_type == "error"] == []
     assert [o.text for o in outputs if o.output_type == "stream" and o.name == "stderr"] == []
-    figures = {cell.id: sizes(cell) for cell in cells}
+    figures = {cell.id: png_sizes(cell) for cell in cells}
     for cell in cells:
         assert bool(figures[cell.id]) == ("draw_" in cell.source), cell.id
     every = [size for shown in figures.values() for size in shown]
@@ -164,15 +165,15 @@ def test_runs_and_shows_its_figures(name, executed):
 
 
 @pytest.mark.slow
-def test_conclusions_match_the_report(executed, small_results):
-    [cell] = [cell for cell in executed("4_transfer").cells if cell.id == "conclusions"]
+def test_conclusions_match_the_report(execute, small_results):
+    [cell] = [cell for cell in execute("4_transfer").cells if cell.id == "conclusions"]
     sentences = transfer.conclusions(transfer.rows_of(small_results))
     assert cell.outputs[0].data["text/markdown"] == "\n".join(f"- {s}" for s in sentences)
 
 
 @pytest.mark.slow
-def test_every_check_of_the_theory_holds(executed):
-    [cell] = [cell for cell in executed("5_theory").cells if cell.id == "checks"]
+def test_every_check_of_the_theory_holds(execute):
+    [cell] = [cell for cell in execute("5_theory").cells if cell.id == "checks"]
     found = re.fullmatch(r"(\d+) of (\d+) checks hold\.\n", cell.outputs[0].text)
     assert found
     assert int(found[1]) == int(found[2]) > 50

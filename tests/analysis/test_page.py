@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +11,9 @@ import pytest
 
 from analysis import report
 from analysis.document import Document, Glance
-from analysis.results import Results
 from analysis.style import Series, draw_series, figure, latent_dim_axis
+from tests.analysis.reader import Reader, webdriver
 
-webdriver = pytest.importorskip("selenium.webdriver")
 ui = pytest.importorskip("selenium.webdriver.support.ui")
 
 ROWS = pd.DataFrame(
@@ -56,17 +53,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )  # fmt: skip
 
 
-class Reader:
-    """What a reader does, and sees."""
-
-    def __init__(self, driver: Any) -> None:
-        self.driver = driver
-
-    def run(self, script: str, *arguments: Any) -> Any:
-        return self.driver.execute_script(script, *arguments)
-
-    def find(self, selector: str) -> Any:
-        return self.driver.find_element("css selector", selector)
+class FigureReader(Reader):
+    """A reader of a page with a figure."""
 
     def marks(self) -> list[list[Any]]:
         return list(json.loads(self.find("#marks-curves").get_attribute("textContent")))
@@ -90,22 +78,16 @@ class Reader:
         """Lines shown beside a mark; none if nothing is shown."""
         return str(self.find(".tip").text).split("\n") if self.find(".tip").is_displayed() else []
 
-    def press(self, selector: str, *names: str) -> None:
-        for name in names:
-            self.find(selector).send_keys(getattr(webdriver.Keys, name, name))
-
 
 @pytest.fixture
-def reader(browser: Any, page: Path) -> Iterator[Reader]:
-    browser.get_log("browser")
-    browser.set_window_size(1440, 900)
-    browser.get(page.as_uri())
-    browser.execute_script("document.documentElement.style.scrollBehavior = 'auto'")
-    yield Reader(browser)
-    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+def reader(errorless_browser: Any, page: Path) -> FigureReader:
+    errorless_browser.set_window_size(1440, 900)
+    errorless_browser.get(page.as_uri())
+    errorless_browser.execute_script("document.documentElement.style.scrollBehavior = 'auto'")
+    return FigureReader(errorless_browser)
 
 
-def test_mean_tooltip_has_value_interval_n_and_cell(reader: Reader) -> None:
+def test_mean_tooltip_has_value_interval_n_and_cell(reader: FigureReader) -> None:
     x, y, _, says, cell = next(m for m in reader.marks() if m[4] == "two4" and "mean" in m[3])
     reader.point(x + 3, y - 2)
     name, error, dim, count, told = reader.tip()
@@ -115,14 +97,14 @@ def test_mean_tooltip_has_value_interval_n_and_cell(reader: Reader) -> None:
     assert says.split("\n")[1] == error and cell == "two4"
 
 
-def test_pointing_beside_all_marks_tells_nothing(reader: Reader) -> None:
+def test_no_tooltip_away_from_marks(reader: FigureReader) -> None:
     reader.point(*reader.marks()[0][:2])
     assert reader.tip()
     reader.point(300, 60)
     assert reader.tip() == []
 
 
-def test_a_click_copies_the_cell(reader: Reader) -> None:
+def test_click_copies_the_cell(reader: FigureReader) -> None:
     x, y, *_, cell = next(m for m in reader.marks() if "mean" in m[3])
     reader.run("navigator.clipboard.writeText = async text => { window.copied = text }")
     reader.point(x, y, click=True)
@@ -130,7 +112,7 @@ def test_a_click_copies_the_cell(reader: Reader) -> None:
     assert reader.tip()[-1] == f"copied: {cell}"
 
 
-def test_a_legend_entry_hides_its_series_and_its_marks(reader: Reader) -> None:
+def test_legend_entry_hides_its_series_and_its_marks(reader: FigureReader) -> None:
     entry = "[data-legend='1']"
     x, y, *_ = next(m for m in reader.marks() if m[2] == 1 and "mean" in m[3])
     reader.press(entry, "ENTER")
@@ -144,7 +126,7 @@ def test_a_legend_entry_hides_its_series_and_its_marks(reader: Reader) -> None:
     assert reader.tip()[0] == "two"
 
 
-def test_the_keys_walk_through_the_marks(reader: Reader) -> None:
+def test_keys_walk_through_the_marks(reader: FigureReader) -> None:
     reader.press(".plot", "ARROW_RIGHT")
     first = reader.tip()
     reader.press(".plot", "ARROW_RIGHT", "ARROW_LEFT")
@@ -156,7 +138,7 @@ def test_the_keys_walk_through_the_marks(reader: Reader) -> None:
     assert reader.tip() == []
 
 
-def column(reader: Reader, index: int) -> list[str]:
+def column(reader: FigureReader, index: int) -> list[str]:
     return list(
         reader.run(
             "return [...document.querySelectorAll('#table-numbers tbody tr')]"
@@ -166,7 +148,7 @@ def column(reader: Reader, index: int) -> list[str]:
     )
 
 
-def test_a_table_sorts_by_number_and_by_word(reader: Reader) -> None:
+def test_table_sorts_by_number_and_by_word(reader: FigureReader) -> None:
     reader.find("th:nth-child(1) button").click()
     assert column(reader, 0)[:3] == ["2", "9", "10"] and column(reader, 0)[-1] == "–"
     reader.find("th:nth-child(1) button").click()
@@ -176,32 +158,28 @@ def test_a_table_sorts_by_number_and_by_word(reader: Reader) -> None:
     assert column(reader, 1) == ["a"] * 10 + ["b"] * 10
 
 
-def test_long_texts_of_a_table_wrap(reader: Reader) -> None:
+def test_long_texts_of_a_table_wrap(reader: FigureReader) -> None:
     wide, window = reader.run(
         "return [document.querySelector('#table-facts table').scrollWidth, innerWidth]"
     )
     assert 0 < wide < window
 
 
-def test_a_long_table_filters(reader: Reader) -> None:
+def test_long_table_filters(reader: FigureReader) -> None:
     reader.find(".filter input").send_keys("3 A")
     assert set(column(reader, 1)) == {"a"} and all("3" in n for n in column(reader, 0))
 
 
-def test_colours_follow_dark_mode(reader: Reader) -> None:
+def test_colours_follow_dark_mode(reader: FigureReader) -> None:
     line = "getComputedStyle(document.querySelector('[data-series=\"0\"] path')).stroke"
     light = reader.run(f"return [getComputedStyle(document.body).backgroundColor, {line}]")
-    dark = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
-    reader.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", dark)
-    try:
+    with reader.colour_scheme("dark"):
         seen = reader.run(f"return [getComputedStyle(document.body).backgroundColor, {line}]")
-    finally:
-        reader.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
     assert light == ["rgb(255, 255, 255)", "rgb(0, 114, 178)"]
     assert seen == ["rgb(21, 24, 28)", "rgb(74, 163, 223)"]
 
 
-def test_contents_link_opens_and_marks_its_section(reader: Reader) -> None:
+def test_contents_link_opens_and_marks_its_section(reader: FigureReader) -> None:
     wait = ui.WebDriverWait(reader.driver, 5)
     reader.run("document.querySelector('#other > details').open = false")
     reader.find(".contents a[href='#other']").click()
@@ -209,17 +187,15 @@ def test_contents_link_opens_and_marks_its_section(reader: Reader) -> None:
     wait.until(lambda _: reader.find("[aria-current]").get_attribute("hash") == "#other")
 
 
-def test_word_is_explained_at_first_use(reader: Reader) -> None:
+def test_word_is_explained_at_first_use(reader: FigureReader) -> None:
     (term,) = reader.driver.find_elements("css selector", "a.term[href='#word-replicate']")
     assert term.get_attribute("title").startswith("One trained model of a cell")
     assert reader.find("#word-replicate").text == "replicate"
 
 
-def test_a_narrow_page_scrolls_its_figures_alone(reader: Reader) -> None:
+def test_narrow_page_scrolls_its_figures_alone(reader: FigureReader) -> None:
     """Letters stay ten pixels high, so the figure is wider than the page."""
-    phone = {"width": 360, "height": 800, "deviceScaleFactor": 1, "mobile": True}
-    reader.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
-    try:
+    with reader.phone():
         assert reader.run("return document.documentElement.scrollWidth") == 360
         heights = reader.run(
             "const s = document.querySelector('.canvas > svg');"
@@ -227,12 +203,10 @@ def test_a_narrow_page_scrolls_its_figures_alone(reader: Reader) -> None:
             "return [...s.querySelectorAll('text')].map(t => scale * parseFloat("
             "getComputedStyle(t).fontSize))"
         )
-    finally:
-        reader.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     assert min(heights) >= 9.9
 
 
-def test_page_is_complete_without_its_script(reader: Reader, page: Path) -> None:
+def test_page_is_complete_without_its_script(reader: FigureReader, page: Path) -> None:
     reader.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     try:
         reader.driver.get(page.as_uri())
@@ -243,7 +217,7 @@ def test_page_is_complete_without_its_script(reader: Reader, page: Path) -> None
         reader.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
 
 
-def test_downloaded_figure_has_no_page_colours(reader: Reader) -> None:
+def test_downloaded_figure_has_no_page_colours(reader: FigureReader) -> None:
     svg = reader.run("return plain(document.querySelector('.canvas > svg'))")
     assert svg.startswith("<svg") and "var(" not in svg and "#0072b2" in svg
     png = reader.driver.execute_async_script(
@@ -252,25 +226,21 @@ def test_downloaded_figure_has_no_page_colours(reader: Reader) -> None:
     assert png.startswith("data:image/png;base64,") and len(png) > 5000
 
 
-def test_the_page_is_accessible(reader: Reader) -> None:
+def test_page_is_accessible(reader: FigureReader) -> None:
     """axe-core's rules, in light and dark mode."""
     axe = pytest.importorskip("axe_core_python.base").AXE_FILE_PATH.read_text()
     for scheme in ("light", "dark"):
-        media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-        reader.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
-        reader.run(axe)
-        found = reader.driver.execute_async_script(
-            "const done = arguments[0]; axe.run().then(done)"
-        )
-        reader.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+        with reader.colour_scheme(scheme):
+            reader.run(axe)
+            found = reader.driver.execute_async_script(
+                "const done = arguments[0]; axe.run().then(done)"
+            )
         assert [(v["id"], v["nodes"][0]["html"]) for v in found["violations"]] == []
         assert len(found["passes"]) > 20
 
 
-def test_open_page_of_a_running_study_becomes_the_report(
-    browser: Any, small_results: Results, tmp_path: Path
-) -> None:
-    folder = Path(shutil.copytree(small_results.store.address, tmp_path / "results"))
+def test_open_page_of_a_running_study_becomes_the_report(browser: Any, results_copy: Path) -> None:
+    folder = results_copy
     report.grow(folder, "5 done, 1 running of 6", 1)
     browser.get((folder / "report" / "index.html").as_uri())
 

@@ -14,12 +14,7 @@ from analysis.results import Results
 from analysis.source import Source
 from study.store import Block, Store
 from trainables.autoencoder import train as autoencoder
-from trainables.data import load
-
-
-@pytest.fixture(scope="module")
-def digits():
-    return load("mnist-5k")
+from trainables.contract import Report
 
 
 def rows_where(error, depths=(2, 3), dims=(2, 4, 8), replicates=3):
@@ -55,7 +50,7 @@ def test_stored_linear_autoencoder_reaches_pca(digits, tmp_path):
     config = autoencoder.Config(
         8, depth=1, width=8, epochs=6, activation="none", learning_rate=1e-2
     )
-    outcome = autoencoder.train(config, range(2), digits, lambda metrics: None)
+    outcome = autoencoder.train(config, range(2), digits, Report())
     store = Store(tmp_path)
     store.create()
     settings = vars(config)
@@ -93,7 +88,7 @@ def test_best_model_is_chosen_by_validation():
 @pytest.mark.parametrize(
     ("exponent", "word"), [(-1, "The error falls"), (1, "The error rises"), (0, "undecided")]
 )
-def test_the_sentence_on_d_follows_the_data(exponent, word):
+def test_sentence_on_d_follows_the_data(exponent, word):
     rows = rows_where(lambda depth, dim: 0.01 * dim**exponent)
     if exponent == 0:  # each replicate has its own trend: up, down or none
         signs = np.where(rows["replicate"] == 0, 1, np.where(rows["replicate"] == 1, -1, 0))
@@ -103,7 +98,7 @@ def test_the_sentence_on_d_follows_the_data(exponent, word):
 
 
 @pytest.mark.parametrize(("factor", "word"), [(0.9, "3 layers are better"), (1.1, "worse")])
-def test_the_sentence_on_layers_follows_the_data(factor, word):
+def test_sentence_on_layers_follows_the_data(factor, word):
     rows = rows_where(lambda depth, dim: 0.1 / dim * (factor if depth == 3 else 1))
     rows["test_mse"] *= 1 + 0.001 * np.sin(np.arange(len(rows)))
     sentence = reconstruction.conclusions(rows, PCA_LINE)[2]
@@ -178,28 +173,29 @@ def at_other_settings():
     are better at both. Batch 64 costs 10 % at equal epochs and gains 5 % at equal updates;
     doubling the width gains 20 %."""
 
-    def lines(depths, dims, batch, epochs, width, error, replicates=4):
+    def lines(error, depths=(3,), dims=(2, 8), replicates=4, **changed):
+        settings = {"batch_size": 32, "epochs": 4, "width": 16, **changed}
         return [
-            {"cell": f"{depth}-{dim}-{batch}-{epochs}-{width}", "replicate": replicate,
-             "latent_dim": dim, "depth": depth, "batch_size": batch, "epochs": epochs,
-             "width": width, "val_mse": 1.0,
+            {"cell": f"{depth}-{dim}-{settings}", "replicate": replicate, "latent_dim": dim,
+             "depth": depth, **settings, "val_mse": 1.0,
              "test_mse": error(depth, dim) * (1 + 0.02 * replicate) * np.exp(
-                 0.002 * np.sin(7 * replicate + depth + dim + batch + epochs + width))}
+                 0.002 * np.sin(7 * replicate + depth + dim + sum(settings.values())))}
             for depth in depths for dim in dims for replicate in range(replicates)
         ]  # fmt: skip
 
     def at_4(depth, dim):
         return 0.1 / dim * (1 if depth == 2 else 0.9 if dim == 2 else 1.1)
 
-    grid = lines((2, 3), (2, 8), 32, 4, 16, at_4)
-    grid += lines((3,), (2, 8), 32, 4, 16, at_4, replicates=8)[8:]  # encoders of classifiers
-    longer = lines(
-        (2, 3), (2, 8), 32, 16, 16, lambda depth, dim: 0.08 / dim * 0.9 ** (depth - 2), 3
-    )
-    batches = lines((3,), (2, 8), 64, 4, 16, lambda *at: 1.1 * at_4(*at))
-    batches += lines((3,), (2, 8), 64, 8, 16, lambda *at: 0.95 * at_4(*at))
-    widths = lines((3,), (8,), 32, 4, 8, lambda *at: 1.25 * at_4(*at))
-    widths += lines((3,), (8,), 32, 4, 32, lambda *at: 0.8 * at_4(*at))
+    def at_16(depth, dim):
+        return 0.08 / dim * 0.9 ** (depth - 2)
+
+    grid = lines(at_4, depths=(2, 3))
+    grid += lines(at_4, replicates=8)[8:]  # encoders of classifiers
+    longer = lines(at_16, depths=(2, 3), replicates=3, epochs=16)
+    batches = lines(lambda *at: 1.1 * at_4(*at), batch_size=64)
+    batches += lines(lambda *at: 0.95 * at_4(*at), batch_size=64, epochs=8)
+    widths = lines(lambda *at: 1.25 * at_4(*at), dims=(8,), width=8)
+    widths += lines(lambda *at: 0.8 * at_4(*at), dims=(8,), width=32)
     every = [*grid, *longer, *batches, *widths]
     return pd.DataFrame(grid).drop_duplicates(), pd.DataFrame(every).drop_duplicates()
 
@@ -231,7 +227,7 @@ def test_order_reversed_by_a_larger_budget_is_stated():
     said = " ".join(reconstruction.conclusions(grid, PCA_LINE, every))
     assert "It depends on d after 4 epochs: 3 layers have the smaller mean error at d = 2" in said
     assert "Trained for 16 epochs instead, 3 layers change the error of 2 by -" in said
-    assert "(n = 3): the order turns round at d = 8." in said
+    assert "(n = 3): the order is reversed at d = 8." in said
     assert "batch 64 instead of 32, as many epochs: +10." in said
     assert "batch 64 instead of 32, as many updates: -" in said
     assert "Fewer and more weights at the same depth (3 layers, d = 8, 4 epochs" in said
@@ -240,7 +236,7 @@ def test_order_reversed_by_a_larger_budget_is_stated():
     holding.loc[holding["epochs"] == 99, "test_mse"] = 0.1 * np.exp(
         0.01 * holding["replicate"] - 0.2 * (holding["depth"] == 3) * (holding["latent_dim"] == 2)
     )
-    assert "no decided order turns round" in " ".join(
+    assert "no decided order is reversed" in " ".join(
         reconstruction.conclusions(grid, PCA_LINE, holding)
     )
 

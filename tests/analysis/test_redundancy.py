@@ -91,7 +91,7 @@ def test_original_number_includes_its_diagonal(dimensions: int) -> None:
 
 
 @pytest.mark.parametrize(("dimensions", "number"), [(2, 0.5), (30, 1 / 30)])
-def test_decorrelated_codes_still_have_an_original_number(dimensions: int, number: float) -> None:
+def test_original_number_of_decorrelated_codes(dimensions: int, number: float) -> None:
     codes = codes_with(np.eye(dimensions))
     assert summary(codes)["original_number"] == pytest.approx(number)
     assert summary(codes)["diagonal_share"] == pytest.approx(1.0)
@@ -155,7 +155,7 @@ def test_whitening_drops_directions_without_variance() -> None:
     assert np.cov(whiten(repeated).T) == pytest.approx(np.eye(3), abs=1e-8)
 
 
-def test_a_repeated_coordinate_is_infinitely_redundant() -> None:
+def test_repeated_coordinate_is_infinitely_redundant() -> None:
     codes = independent_codes(100, 3)
     repeated = np.column_stack([codes, codes[:, 0] - 2 * codes[:, 1]])
     assert summary(repeated)["total_correlation_per_dimension"] == math.inf
@@ -188,7 +188,7 @@ def test_coordinate_that_varies_by_rounding_is_dead() -> None:
     assert whiten(codes).shape == (100, 2)
 
 
-def test_a_small_coordinate_is_alive() -> None:
+def test_small_coordinate_is_alive() -> None:
     codes = codes_with(equicorrelated(2, 0.4)) * [1.0, 1e-9]
     assert summary(codes)["dead_coordinates"] == 0
     assert mean_absolute_off_diagonal(codes) == pytest.approx(0.4)

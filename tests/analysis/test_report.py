@@ -8,7 +8,6 @@ import re
 import shutil
 from concurrent.futures import ProcessPoolExecutor
 from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -21,13 +20,14 @@ from study import reporting
 from study.errors import StoreError
 from study.provenance import sources
 from study.store import Block, Store
+from tests.phrases import phrase
 
 WITHOUT_CELLS = {"theory", "missing"}
 """Tables that come from no cell."""
 
 
 @pytest.fixture(scope="module")
-def written(small_results, tmp_path_factory):
+def reported(small_results, tmp_path_factory):
     """The small study's folder, copied, with its report."""
     folder = tmp_path_factory.mktemp("report") / "results"
     shutil.copytree(small_results.store.address, folder)
@@ -35,31 +35,37 @@ def written(small_results, tmp_path_factory):
     return folder
 
 
+@pytest.fixture
+def report_copy(reported, tmp_path):
+    """A copy of that folder, which a test may change."""
+    return shutil.copytree(reported, tmp_path / "results")
+
+
 @pytest.mark.slow
-def test_second_process_writes_the_same_report(written, tmp_path, monkeypatch):
+def test_second_process_writes_the_same_report(reported, tmp_path, monkeypatch):
     """The sections keep their order, though another one is written last."""
     monkeypatch.setenv("STUDY_CACHE_DIR", "")
     folder = tmp_path / "results"
-    shutil.copytree(written, folder, ignore=shutil.ignore_patterns("report"))
+    shutil.copytree(reported, folder, ignore=shutil.ignore_patterns("report"))
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as executor:
         report.write(folder, executor=executor)
-    pages = [(of / "report" / "index.html").read_text() for of in (written, folder)]
+    pages = [(of / "report" / "index.html").read_text() for of in (reported, folder)]
     titles = [re.findall("<h2.*?</h2>", page) for page in pages]
     assert len(titles[0]) >= 5 and titles[1] == titles[0]
     for kind in ("tables", "figures"):
-        files = sorted(p.name for p in (written / "report" / kind).iterdir())
+        files = sorted(p.name for p in (reported / "report" / kind).iterdir())
         assert sorted(p.name for p in (folder / "report" / kind).iterdir()) == files
         for name in files:
-            one, other = (of / "report" / kind / name for of in (written, folder))
+            one, other = (of / "report" / kind / name for of in (reported, folder))
             assert one.read_bytes() == other.read_bytes(), name
 
 
 @pytest.fixture(scope="module")
-def page(written):
-    return (written / "report" / "index.html").read_text()
+def page(reported):
+    return (reported / "report" / "index.html").read_text()
 
 
-def tables(written):
+def report_tables(written):
     return {p.stem: pd.read_csv(p) for p in (written / "report" / "tables").glob("*.csv")}
 
 
@@ -102,7 +108,7 @@ def visible(page):
     return reader
 
 
-def test_the_page_is_one_file_that_needs_no_network(page):
+def test_page_is_one_file_that_needs_no_network(page):
     assert len(page) < 15e6
     sources = re.findall(r'(?:src|href)="(?!data:|#)([^"]*)"', page)
     assert sources == []
@@ -110,16 +116,18 @@ def test_the_page_is_one_file_that_needs_no_network(page):
     assert not re.search(r"url\((?!['\"]?(data:|#))", page)
 
 
-def test_report_has_its_promised_files(written):
-    folder = written / "report"
-    assert {"reconstruction", "interpolation", "correlation", "transfer"} <= set(tables(written))
+def test_report_has_its_promised_files(reported):
+    folder = reported / "report"
+    assert {"reconstruction", "interpolation", "correlation", "transfer"} <= set(
+        report_tables(reported)
+    )
     figures = {path.name for path in (folder / "figures").iterdir()}
     assert {"reconstruction_all.png", "reconstruction_all.svg", "interpolation_4_7.png"} <= figures
     assert all((folder / "figures" / name).stat().st_size > 1000 for name in figures)
 
 
-def test_numbers_of_page_tables_are_in_their_csv(visible, written):
-    stored = tables(written)
+def test_numbers_of_page_tables_are_in_their_csv(visible, reported):
+    stored = report_tables(reported)
     assert len(visible.cells) >= 10
     for name, cells in visible.cells.items():
         numbers = stored[name].select_dtypes("number").to_numpy(float).ravel()
@@ -132,27 +140,27 @@ def test_numbers_of_page_tables_are_in_their_csv(visible, written):
             assert cell in known | texts | {"–", "yes", "NO", "NaN", ""}, (name, cell)
 
 
-def test_every_table_is_there_as_parquet_too(written):
-    folder = written / "report" / "tables"
+def test_every_table_is_there_as_parquet_too(reported):
+    folder = reported / "report" / "tables"
     kept = {path.stem: pd.read_parquet(path) for path in folder.glob("*.parquet")}
-    assert kept.keys() == tables(written).keys()
+    assert kept.keys() == report_tables(reported).keys()
     for name, table in kept.items():
         again = pd.read_csv(io.StringIO(table.to_csv(index=False)))
-        pd.testing.assert_frame_equal(again, tables(written)[name])
+        pd.testing.assert_frame_equal(again, report_tables(reported)[name])
 
 
-def test_every_sentence_is_in_a_csv_with_its_cells(visible, written):
-    stored = tables(written)["conclusions"]
+def test_every_sentence_is_in_a_csv_with_its_cells(visible, reported):
+    stored = report_tables(reported)["conclusions"]
     assert sorted(sentence.strip() for sentence in visible.sentences) == sorted(stored["sentence"])
-    done = set(load(written).rows["cell"])
+    done = set(load(reported).rows["cell"])
     for _, line in stored[stored["section"] != "theory"].iterrows():
         assert set(line["cells"].split()) <= done
         assert line["cells"]
 
 
-def test_every_row_of_every_csv_names_its_cells(written):
-    done = set(load(written).rows["cell"])
-    for name, table in tables(written).items():
+def test_every_row_of_every_csv_names_its_cells(reported):
+    done = set(load(reported).rows["cell"])
+    for name, table in report_tables(reported).items():
         if name in WITHOUT_CELLS or name == "conclusions":
             continue
         assert "cells" in table, name
@@ -161,8 +169,8 @@ def test_every_row_of_every_csv_names_its_cells(written):
             assert value.startswith("none") or set(value.split()) <= done, (name, value)
 
 
-def test_numbers_match_those_recomputed_from_the_store(written):
-    results, stored = load(written), tables(written)
+def test_numbers_match_those_recomputed_from_the_store(reported):
+    results, stored = load(reported), report_tables(reported)
     images = results.test_images.numpy() / np.float32(255)
 
     line = stored["reconstruction"].iloc[-1]
@@ -185,12 +193,11 @@ def test_numbers_match_those_recomputed_from_the_store(written):
         values.append(np.abs(r[~np.eye(len(r), dtype=bool)]).mean())
     assert line["mean"] == pytest.approx(np.mean(values), rel=1e-4)
     assert redundancy.noise_floor(len(training)) < 0.015
-    assert len(correlation.encoded_images(results)[0]) == len(training) == 3600
+    assert len(correlation.images_to_encode(results)[0]) == len(training) == 3600
 
 
-def test_missing_cells_are_named_and_not_counted(written, tmp_path, remove_cell):
-    folder = tmp_path / "results"
-    shutil.copytree(written, folder)
+def test_missing_cells_are_named_and_not_counted(report_copy, remove_cell):
+    folder = report_copy
     gone = load(folder).cells("fewshot")[0]
     remove_cell(folder, gone)
     load(folder).store.write_failure(gone, {}, "trainables.contract.Diverged: the loss is NaN")
@@ -199,34 +206,30 @@ def test_missing_cells_are_named_and_not_counted(written, tmp_path, remove_cell)
     assert "1 of" in warning
     assert gone in warning
     assert "Diverged: the loss is NaN" in warning
-    assert not tables(folder)["transfer"]["cells"].str.contains(gone).any()
-    assert gone not in " ".join(tables(folder)["conclusions"]["cells"].fillna(""))
+    assert not report_tables(folder)["transfer"]["cells"].str.contains(gone).any()
+    assert gone not in " ".join(report_tables(folder)["conclusions"]["cells"].fillna(""))
 
 
-def test_autoencoders_alone_still_give_a_report(written, tmp_path, remove_cell):
-    folder = tmp_path / "results"
-    shutil.copytree(written, folder)
-    for cell in load(folder).cells("fewshot"):
-        remove_cell(folder, cell)
-    text = report.write(folder).read_text()
+def test_autoencoders_alone_still_give_a_report(report_copy, remove_cell):
+    for cell in load(report_copy).cells("fewshot"):
+        remove_cell(report_copy, cell)
+    text = report.write(report_copy).read_text()
     assert 'id="reconstruction"' in text
     assert 'id="transfer"' not in text
     assert "not computed yet" in text
 
 
-def test_folder_without_study_or_cells_is_an_error(written, tmp_path):
-    with pytest.raises(StoreError, match=r"holds no study \(no study.json\)"):
+def test_folder_without_study_or_cells_is_an_error(reported, tmp_path):
+    with pytest.raises(StoreError, match=phrase("holds no study (no study.json)")):
         report.write(tmp_path)
     for name in ("study.json", "format.json"):
-        shutil.copy(written / name, tmp_path)
+        shutil.copy(reported / name, tmp_path)
     with pytest.raises(StoreError, match="no cell is finished"):
         report.write(tmp_path)
 
 
-def test_report_is_current_until_its_inputs_change(written, tmp_path, remove_cell):
-    assert report.is_current(written, {})
-    folder = tmp_path / "results"
-    shutil.copytree(written, folder)
+def test_report_is_current_until_its_inputs_change(report_copy, remove_cell):
+    folder = report_copy
     assert report.is_current(folder, {})
     plan = json.loads((folder / "study.json").read_text())
     (folder / "study.json").write_text(json.dumps({**plan, "command": "in other words"}))
@@ -238,7 +241,7 @@ def test_report_is_current_until_its_inputs_change(written, tmp_path, remove_cel
     assert not report.is_current(folder, {})
 
 
-def test_report_of_other_code_or_packages_is_not_current(written, monkeypatch):
+def test_report_of_other_code_or_packages_is_not_current(reported, monkeypatch):
     for package in ("analysis", "study", "trainables"):
 
         def edited(*named, package=package):
@@ -246,27 +249,24 @@ def test_report_of_other_code_or_packages_is_not_current(written, monkeypatch):
 
         with monkeypatch.context() as patch:
             patch.setattr(stamp, "sources", edited)
-            assert not report.is_current(written, {}), package
-    assert report.is_current(written, {})
+            assert not report.is_current(reported, {}), package
+    assert report.is_current(reported, {})
     monkeypatch.setattr(stamp, "packages", lambda: {"torch": "0"})
-    assert not report.is_current(written, {})
+    assert not report.is_current(reported, {})
 
 
-def test_the_provenance_is_at_the_foot(page, written):
+def test_provenance_is_at_the_foot(page, reported):
     foot = page[page.index('id="provenance"') :]
-    results = load(written)
+    results = load(reported)
     assert results.plan["command"] in foot
     assert results.dataset.fingerprint in foot
     for word in ("Code of the cells", "torch", "Device time", "Computed on"):
         assert word in foot
 
 
-def test_report_in_a_bucket_is_the_same(small_results, written, s3, bucket, monkeypatch):
+def test_report_in_a_bucket_is_the_same(small_results, reported, s3, bucket, monkeypatch):
     monkeypatch.setenv("STUDY_CACHE_DIR", "")
-    folder = Path(small_results.store.address)
-    for path in folder.rglob("*"):
-        if path.is_file():
-            s3.put(bucket, f"results/{path.relative_to(folder)}", path.read_bytes())
+    s3.upload(bucket, small_results.store.address)
     place = s3.uri(bucket)
     pd.testing.assert_frame_equal(load(place).rows, small_results.rows)
     assert not report.is_current(place, {})
@@ -275,22 +275,23 @@ def test_report_in_a_bucket_is_the_same(small_results, written, s3, bucket, monk
     assert report.write(place) == f"s3://{bucket}/results/report/index.html"
     assert report.is_current(place, {})
     there = {key.removeprefix("results/") for key in s3.keys(bucket) if key[-1] != "/"}
-    local = {path.relative_to(written).as_posix() for path in written.rglob("*") if path.is_file()}
+    local = {
+        path.relative_to(reported).as_posix() for path in reported.rglob("*") if path.is_file()
+    }
     assert {name for name in there if name.startswith("report/")} == {
         name for name in local if name.startswith("report/")
     }
     for name in sorted(local):
         if name.startswith("report/tables/"):
-            assert s3.get(bucket, f"results/{name}") == (written / name).read_bytes(), name
+            assert s3.get(bucket, f"results/{name}") == (reported / name).read_bytes(), name
     assert "<h1>" in s3.get(bucket, "results/report/index.html").decode()
 
 
 # --- while a study runs ------------------------------------------------------------------------
 
 
-def test_page_of_a_running_study_becomes_the_report(small_results, tmp_path):
-    folder = tmp_path / "results"
-    shutil.copytree(small_results.store.address, folder)
+def test_page_of_a_running_study_becomes_the_report(results_copy):
+    folder = results_copy
     store = Store(folder)
     fewshot = next(p for p in store.plan()["experiments"] if p["name"] == "fewshot")
     store.set_aside(Block(fewshot["cells"][0]["id"], range(2)))
@@ -316,10 +317,9 @@ def test_study_without_results_has_a_page(small_results, tmp_path):
 
 
 @pytest.mark.slow
-def test_one_process_writes_the_growing_page_and_the_report(small_results, tmp_path, monkeypatch):
+def test_one_process_writes_page_and_report(results_copy, tmp_path, monkeypatch):
     """It goes on with what the report will need, and doesn't hold up the study meanwhile."""
-    folder = tmp_path / "results"
-    shutil.copytree(small_results.store.address, folder)
+    folder = results_copy
     monkeypatch.setattr(reporting, "FIRST_PAGE", 0.0)
     monkeypatch.setenv("STUDY_CACHE_DIR", str(tmp_path / "cache"))
     page = folder / "report" / "index.html"

@@ -1,4 +1,4 @@
-"""Which cells of a results folder count as done, and what is read of them."""
+"""Cells of a results folder that count as done, and their tables."""
 
 import numpy as np
 import pandas as pd
@@ -78,7 +78,7 @@ def test_rows_have_the_columns_of_the_contract(small_results):
     assert "replicates" not in small_results.rows
 
 
-def test_a_cell_that_lacks_a_replicate_is_missing(store):
+def test_cell_that_lacks_a_replicate_is_missing(store):
     store.write_plan(plan({SMALL: 3, LARGE: 6}))
     results = load(store.address)
     assert results.cells("autoencoder") == [LARGE]
@@ -91,7 +91,7 @@ def test_a_cell_that_lacks_a_replicate_is_missing(store):
     assert reason == "Diverged: the loss is NaN (2 of 3 replicates are there)"
 
 
-def test_part_has_the_rows_and_missing_cells_of_its_experiments(store):
+def test_part_is_limited_to_its_experiments(store):
     whole = plan({SMALL: 3, LARGE: 5})
     other = {**whole["experiments"][0], "name": "other"}
     experiments = [*whole["experiments"], {**other, "cells": other["cells"][1:]}]
@@ -105,7 +105,7 @@ def test_part_has_the_rows_and_missing_cells_of_its_experiments(store):
     assert other.missing.empty and set(other.rows["experiment"]) == {"other"}
 
 
-def test_a_cell_with_a_damaged_block_is_missing(store):
+def test_cell_with_a_damaged_block_is_missing(store):
     results = load(store.address, damaged={Block(LARGE, range(3, 6)): "damaged: too short"})
     assert results.cells("autoencoder") == [SMALL]
     assert results.missing["reason"].tolist() == ["damaged: too short"]
@@ -150,7 +150,7 @@ def test_nothing_done_has_empty_tables(store):
     assert isinstance(results.missing, pd.DataFrame) and len(results.missing) == 1
 
 
-def test_predictions_of_another_number_of_images_are_refused(tmp_path):
+def test_predictions_of_a_wrong_length_are_refused(tmp_path):
     store = Store(tmp_path)
     store.create()
     store.write_plan({**plan({SMALL: 1}), "images": [3600, 400, 1000]})

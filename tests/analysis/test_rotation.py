@@ -71,7 +71,7 @@ def test_pairing_removes_the_luck_of_the_seed():
         (0.0, "It is undecided whether the naive loss or “wrapped |δ|” is worse", False),
     ],
 )
-def test_the_sentences_follow_the_data(cost, phrase, all_of_them):
+def test_sentences_follow_the_data(cost, phrase, all_of_them):
     sentences = rotation.conclusions(rows_with(cost), errors_with(20))
     assert phrase in sentences[1]
     assert any("every one of the 4 circular losses" in s for s in sentences) == all_of_them
@@ -87,13 +87,13 @@ def test_excess_error_near_the_break_is_stated(excess, word):
     assert interval.n == REPLICATES
 
 
-def test_the_best_loss_is_chosen_by_validation():
+def test_best_loss_is_chosen_by_validation():
     rows = rows_with(1.0)
     rows.loc[rows["loss"] == "cosine", "test_error"] = 1.0
     assert "under “wrapped |δ|”" in rotation.conclusions(rows, errors_with(1))[0]
 
 
-def test_words_are_decided_by_the_corrected_p_value():
+def test_verdict_uses_the_corrected_p_value():
     rows = rows_with(0.0)
     naive = rows[rows["loss"] == "absolute"]["test_error"].to_numpy()
     for loss, p in (("wrapped", 0.03), ("cosine", 0.8), ("von_mises", 0.9), ("sine_cosine", 0.7)):
@@ -168,7 +168,7 @@ def test_half_turn_digits_are_compared_with_the_others():
 
 
 @pytest.mark.parametrize(("more", "words"), [(5.0, "have a larger"), (-5.0, "have a smaller")])
-def test_the_sentence_on_digits_follows_the_data(more, words):
+def test_sentence_on_digits_follows_the_data(more, words):
     said = rotation.conclusions_by_digit(rows_with(1.0), errors_of_half_turns(0, more))
     assert words in said[0]
     assert f"{more:+.1f} degrees" in said[0]
@@ -181,15 +181,6 @@ def test_digits_may_have_the_same_error():
     table["error"] += luck
     (said,) = rotation.conclusions_by_digit(rows_with(1.0), table)
     assert "may have the same error as the other digits (undecided)" in said
-
-
-def test_one_replicate_has_means_and_no_interval():
-    rows, errors = rows_with(1.0), errors_with(20)
-    rows, errors = rows[rows["replicate"] == 0], errors[errors["replicate"] == 0]
-    sentences = rotation.conclusions(rows, errors)
-    assert "undecided" in sentences[1]
-    rotation.draw_errors(rows)
-    rotation.draw_by_angle(rotation.by_angle(errors))
 
 
 def test_best_network_by_validation_is_shown():
@@ -227,7 +218,7 @@ def test_errors_from_stored_angles_match_the_rows(results):
         assert row["test_error"] == pytest.approx(expected, abs=1e-3)
 
 
-def test_the_section_is_written(results):
+def test_section_is_written(results):
     document = Document()
     rotation_section.write(document, results)
     figures = "rotation", "rotation_by_angle", "rotation_by_digit"

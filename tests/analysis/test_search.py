@@ -9,9 +9,7 @@ import pytest
 from optuna.distributions import distribution_to_json
 
 from analysis import search
-from study.errors import StoreError
 from study.search.spaces import Choice, Real, Steps
-from study.store import Store
 
 KNOWN = {
     dimension.name: dimension.distribution()
@@ -26,7 +24,7 @@ def trial(number, state, params, curve, value=None, **more):
             "curve": curve, "cell": f"{number:016x}", **more}  # fmt: skip
 
 
-def of(rate, width, activation):
+def settings(rate, width, activation):
     return {"learning_rate": rate, "width": width, "activation": activation}
 
 
@@ -39,12 +37,12 @@ def content():
         "columns": ["val_mse"], "directions": ["minimize"],
         "dimensions": {k: json.loads(distribution_to_json(v)) for k, v in KNOWN.items()},
         "trials": [
-            trial(0, "complete", of(1e-2, 8, "gelu"), [[1, 0.4], [2, 0.3], [3, 0.25]], 0.25,
+            trial(0, "complete", settings(1e-2, 8, "gelu"), [[1, 0.4], [2, 0.3], [3, 0.25]], 0.25,
                   parameters=100, seconds=2.0, replicates=2),
-            trial(1, "complete", of(1e-1, 24, "silu"), [[1, 0.3], [2, 0.2], [3, 0.2]], 0.2,
+            trial(1, "complete", settings(1e-1, 24, "silu"), [[1, 0.3], [2, 0.2], [3, 0.2]], 0.2,
                   parameters=300, seconds=1.0, replicates=2),
-            trial(2, "pruned", of(1e-3, 16, "relu"), [[1, 0.5]]),
-            trial(3, "fail", of(1e-1, 8, "relu"), [], reason="diverged"),
+            trial(2, "pruned", settings(1e-3, 16, "relu"), [[1, 0.5]]),
+            trial(3, "fail", settings(1e-1, 8, "relu"), [], reason="diverged"),
         ],
     }  # fmt: skip
 
@@ -73,13 +71,13 @@ def test_coordinates_use_the_scale_of_their_dimension(content):
     assert placed["activation"].tolist() == pytest.approx([0.0, 1.0, 0.5, 0.5])
 
 
-def noisy(content, matters, count=40):
+def decided_by(content, matters, count=40):
     """The metric depends on one setting alone."""
     draw = np.random.default_rng(0)
     content["trials"] = []
     for number in range(count):
-        params = of(10 ** draw.uniform(-3, -1), int(draw.choice([8, 16, 24])),
-                    str(draw.choice(["gelu", "relu", "silu"])))  # fmt: skip
+        params = settings(10 ** draw.uniform(-3, -1), int(draw.choice([8, 16, 24])),
+                          str(draw.choice(["gelu", "relu", "silu"])))  # fmt: skip
         value = float(KNOWN[matters].to_internal_repr(params[matters]))
         content["trials"].append(trial(number, "complete", params, [[1, value], [3, value]], value))
     return content
@@ -87,7 +85,7 @@ def noisy(content, matters, count=40):
 
 @pytest.mark.parametrize("matters", ["width", "activation"])
 def test_only_setting_that_matters_is_important(matters, content):
-    table = search.importances(noisy(content, matters))
+    table = search.importances(decided_by(content, matters))
     assert table["stage"].unique().tolist() == [
         "after epoch 1, all trials", "at the end, those in full",
     ]  # fmt: skip
@@ -133,18 +131,18 @@ def test_one_seed_and_trial_have_no_spread_or_plural(content):
     assert f"0.28000 {alone} on the same seeds (-25.0 %)." in third
 
 
-def test_a_search_that_found_nothing_better_says_so(content):
+def test_search_that_found_nothing_better_says_so(content):
     rows = rows_of({"a" * 16: [0.21, 0.23]})
     content |= {"winner": 0, "winner_cell": "a" * 16, "start_cell": "a" * 16}
     assert search.verdicts(content, rows)[-1].endswith("the recipe that the search started from.")
 
 
 @pytest.mark.parametrize("rows", [pd.DataFrame(), rows_of({"c" * 16: [0.2]})])
-def test_a_search_without_a_winner_says_so(content, rows):
+def test_search_without_a_winner_says_so(content, rows):
     assert "has not ended" in search.verdicts(content, rows)[-1]
 
 
-def drawn(figure):
+def rendered(figure):
     figure.savefig(io.BytesIO(), format="png")
     return figure
 
@@ -168,25 +166,25 @@ def test_epochs_before_the_comparison_do_not_count(content):
 
 
 def test_figures_draw_every_trial(content):
-    curves = drawn(search.draw_curves(content)).axes[0]
+    curves = rendered(search.draw_curves(content)).axes[0]
     solid = [line for line in curves.lines if len(line.get_xdata()) == 3]
     crosses = [line for line in curves.lines if line.get_marker() == "x"]
     dots = [line for line in curves.lines if line.get_marker() == "o"]
     assert (len(solid), len(crosses), len(dots)) == (2, 1, 2)
-    assert drawn(search.draw_curves(content)).axes[1].patches[0].get_height() == 7
+    assert rendered(search.draw_curves(content)).axes[1].patches[0].get_height() == 7
 
-    lines = drawn(search.draw_coordinates(content)).axes[0].lines
+    lines = rendered(search.draw_coordinates(content)).axes[0].lines
     assert sum(len(line.get_xdata()) == 3 and line.get_marker() == "None" for line in lines) == 3
 
-    pareto = drawn(search.draw_pareto(content)).axes
+    pareto = rendered(search.draw_pareto(content)).axes
     assert [len(axes.lines[0].get_xdata()) for axes in pareto] == [2, 2]
     assert len(pareto[0].lines[1].get_xdata()) == 2  # fewer parameters, and less error
     assert len(pareto[1].lines[1].get_xdata()) == 1  # the quicker one is the better one
 
 
-def test_the_most_important_setting_is_on_top(content):
-    table = search.importances(noisy(content, "width"))
-    axes = drawn(search.draw_importances(table)).axes[0]
+def test_most_important_setting_is_on_top(content):
+    table = search.importances(decided_by(content, "width"))
+    axes = rendered(search.draw_importances(table)).axes[0]
     assert axes.get_yticklabels()[-1].get_text() == "width"
 
 
@@ -194,12 +192,12 @@ def test_one_trial_in_full_is_drawn_too(content):
     """A single point has no range for a scale, colours or a front."""
     content["trials"] = content["trials"][:1]
     (curve,) = (
-        line for line in drawn(search.draw_curves(content)).axes[0].lines
+        line for line in rendered(search.draw_curves(content)).axes[0].lines
         if list(line.get_ydata()) == [value for _, value in content["trials"][0]["curve"]]
     )  # fmt: skip
     assert list(curve.get_xdata()) == [epoch for epoch, _ in content["trials"][0]["curve"]]
 
-    axes = drawn(search.draw_coordinates(content)).axes[0]
+    axes = rendered(search.draw_coordinates(content)).axes[0]
     (line,) = (
         line for line in axes.lines
         if line.get_marker() == "None" and len(line.get_xdata()) == 3
@@ -207,21 +205,7 @@ def test_one_trial_in_full_is_drawn_too(content):
     low, high = axes.get_ylim()
     assert all(low <= height <= high for height in line.get_ydata())
 
-    for axes in drawn(search.draw_pareto(content)).axes:
+    for axes in rendered(search.draw_pareto(content)).axes:
         points, _, ringed = axes.lines[:3]
         assert len(points.get_xdata()) == len(ringed.get_xdata()) == 1
         assert points.get_ydata()[0] == ringed.get_ydata()[0] == content["trials"][0]["values"][0]
-
-
-def test_store_returns_a_search_and_refuses_bad_ones(content, tmp_path):
-    store = Store(tmp_path)
-    store.create()
-    assert store.searches() == {}
-    store.write_search("autoencoder-d2", content)
-    assert store.searches() == {"autoencoder-d2": content}
-    with pytest.raises(StoreError, match="not the name of a search"):
-        store.write_search("../outside", content)
-    for broken in ("[]", "{}", '{"name": 3}', "nonsense"):
-        (tmp_path / "search" / "autoencoder-d2.json").write_text(broken)
-        with pytest.raises(StoreError, match=r"autoencoder-d2\.json"):
-            store.searches()

@@ -18,29 +18,29 @@ from study.store.cells import signed
 
 
 @pytest.fixture(scope="module")
-def cached(tmp_path_factory):
+def cache_folder(tmp_path_factory):
     """The folder of the cache."""
     return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture(autouse=True)
-def in_cache(cached, monkeypatch):
-    monkeypatch.setenv("STUDY_CACHE_DIR", str(cached))
+def use_cache(cache_folder, monkeypatch):
+    monkeypatch.setenv("STUDY_CACHE_DIR", str(cache_folder))
 
 
 @pytest.fixture(scope="module")
-def first(small_results, cached, tmp_path_factory):
+def reported(small_results, cache_folder, tmp_path_factory):
     """The small study's folder, copied, with its report; all sections are kept."""
     folder = tmp_path_factory.mktemp("sections") / "results"
     shutil.copytree(small_results.store.address, folder)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STUDY_CACHE_DIR", str(cached))
+        patch.setenv("STUDY_CACHE_DIR", str(cache_folder))
         report.write(folder)
     return folder
 
 
 @pytest.fixture
-def written(monkeypatch):
+def written_sections(monkeypatch):
     """Names of the sections that are written, not taken from the cache."""
     names = []
     write = sections._write
@@ -53,41 +53,42 @@ def written(monkeypatch):
     return names
 
 
-def copied(first, tmp_path):
-    shutil.copytree(first, tmp_path / "copy")
-    return tmp_path / "copy"
+@pytest.fixture
+def report_copy(reported, tmp_path):
+    """A copy of that folder, which a test may change."""
+    return shutil.copytree(reported, tmp_path / "copy")
 
 
-def files(folder):
+def report_files(folder):
     """Files of a report, without the page, which says when it was written."""
     paths = [p for kind in ("figures", "tables") for p in (folder / "report" / kind).iterdir()]
     return {path.name: path.read_bytes() for path in paths}
 
 
-def test_same_cells_rewrite_nothing(first, written, tmp_path):
-    folder = copied(first, tmp_path)
+def test_same_cells_rewrite_nothing(report_copy, reported, written_sections):
+    folder = report_copy
     shutil.rmtree(folder / "report")
     page = report.write(folder)
-    assert written == []
-    assert files(folder) == files(first)
-    text, before = (path.read_text() for path in (page, first / "report" / "index.html"))
+    assert written_sections == []
+    assert report_files(folder) == report_files(reported)
+    text, before = (path.read_text() for path in (page, reported / "report" / "index.html"))
     assert len(text) == len(before) and text.count("<figure") == before.count("<figure") > 10
 
 
-def test_missing_few_shot_cell_rewrites_transfer_alone(first, written, tmp_path):
-    folder = copied(first, tmp_path)
+def test_missing_few_shot_cell_rewrites_transfer_alone(report_copy, written_sections):
+    folder = report_copy
     store = Store(folder)
     cell = next(
         c for p in store.plan()["experiments"] if p["name"] == "fewshot" for c in p["cells"]
     )
     store.set_aside(Block(cell["id"], range(2)))
     report.write(folder)
-    assert written == ["transfer"]
+    assert written_sections == ["transfer"]
 
 
-def test_the_same_cells_with_other_numbers_are_written_anew(first, written, tmp_path):
+def test_same_cells_with_other_numbers_are_written_anew(report_copy, reported, written_sections):
     """As another machine computes them."""
-    folder = copied(first, tmp_path)
+    folder = report_copy
     store = Store(folder)
     cell = store.plan()["experiments"][0]["cells"][0]["id"]
     block = Block(cell, range(2))
@@ -96,36 +97,40 @@ def test_the_same_cells_with_other_numbers_are_written_anew(first, written, tmp_
     content["rows"][0]["test_mse"] = 0.123456
     path.write_bytes(signed(json.dumps(content).encode()))
     report.write(folder)
-    assert sorted(written) == ["correlation", "interpolation", "reconstruction"]
-    changed = {n for n, content in files(folder).items() if content != files(first)[n]}
+    assert sorted(written_sections) == ["correlation", "interpolation", "reconstruction"]
+    changed = {
+        n for n, content in report_files(folder).items() if content != report_files(reported)[n]
+    }
     assert "reconstruction.csv" in changed and not {"transfer.csv", "theory.csv"} & changed
 
 
-def test_other_code_writes_all_anew(first, written, tmp_path, monkeypatch):
+def test_other_code_writes_all_anew(report_copy, written_sections, monkeypatch):
     monkeypatch.setattr(cache, "CODE", ["other sources"])
-    report.write(copied(first, tmp_path))
-    assert {"reconstruction", "transfer"} <= set(written)
+    report.write(report_copy)
+    assert {"reconstruction", "transfer"} <= set(written_sections)
 
 
-def test_a_running_study_prepares_its_report(first, written, tmp_path, remove_cell, monkeypatch):
+def test_running_study_prepares_its_report(
+    report_copy, reported, written_sections, tmp_path, remove_cell, monkeypatch
+):
     """When the last cell is done, its models are measured, and no others."""
     monkeypatch.setenv("STUDY_CACHE_DIR", str(tmp_path / "cache"))
-    folder = copied(first, tmp_path)
+    folder = report_copy
     results = load(folder)
     largest = results.of("autoencoder").sort_values("latent_dim")["cell"].iloc[-1]
     remove_cell(folder, largest)
     report.prepare(folder)
-    assert written == ["transfer", "theory"]
-    shutil.copytree(first / "blocks" / largest, folder / "blocks" / largest)
+    assert written_sections == ["transfer", "theory"]
+    shutil.copytree(reported / "blocks" / largest, folder / "blocks" / largest)
     measured = Counter()
     scorecard = import_module("analysis.interpolation.scorecard")  # a function's name as well
     for module, name in ((scorecard, "_with_model"), (redundancy, "summary")):
         monkeypatch.setattr(module, name, counting(getattr(module, name), name, measured))
     report.write(folder)
-    assert sorted(written[2:]) == ["correlation", "interpolation", "reconstruction"]
+    assert sorted(written_sections[2:]) == ["correlation", "interpolation", "reconstruction"]
     replicates = len(results.replicates(largest))
     assert measured == {"_with_model": replicates, "summary": replicates}
-    assert files(folder) == files(first)
+    assert report_files(folder) == report_files(reported)
 
 
 def counting(function, name, counts):
@@ -138,13 +143,13 @@ def counting(function, name, counts):
     return counted
 
 
-def test_a_section_sees_only_what_it_reads(small_results):
+def test_section_sees_only_what_it_reads(small_results):
     part = next(part for part in sections.parts(small_results) if part.name == "transfer")
     seen = part.seen(small_results)
     assert seen.of("autoencoder").empty and len(seen.of("fewshot")) > 0
 
 
-def test_a_report_lists_the_store_and_reads_each_experiment_once(small_results, monkeypatch):
+def test_report_reads_each_experiment_once(small_results, monkeypatch):
     """In a bucket, each of these is at least one request."""
     monkeypatch.setenv("STUDY_CACHE_DIR", "")
     calls = Counter()
@@ -163,19 +168,21 @@ def test_a_report_lists_the_store_and_reads_each_experiment_once(small_results, 
     assert calls == {"blocks": 1, "failures": 1, "rows": len(results.plan["experiments"])}
 
 
-def test_damaged_or_foreign_sections_are_rewritten(first, written, cached, tmp_path, monkeypatch):
+def test_damaged_or_foreign_sections_are_rewritten(
+    report_copy, reported, written_sections, cache_folder, tmp_path, monkeypatch
+):
     other = tmp_path / "cache"
-    shutil.copytree(cached, other)
-    for index, path in enumerate(sorted(other.iterdir())):
+    shutil.copytree(cache_folder, other)
+    for index, path in enumerate(sorted(other.glob("section-*"))):
         path.write_bytes(b"" if index % 2 else b"\x80\x04\x8c\x05hello\x94.")
     monkeypatch.setenv("STUDY_CACHE_DIR", str(other))
-    folder = copied(first, tmp_path)
+    folder = report_copy
     report.write(folder)
-    assert {"reconstruction", "interpolation", "correlation", "transfer"} <= set(written)
-    assert files(folder) == files(first)
+    assert {"reconstruction", "interpolation", "correlation", "transfer"} <= set(written_sections)
+    assert report_files(folder) == report_files(reported)
 
 
-def section(**fields):
+def kept_section(**fields):
     """The content of a kept section with these fields."""
     whole = {"anchor": "one", "title": "One", "glance": None, **fields}
     return {"sections": [whole], "files": {}}
@@ -189,14 +196,14 @@ def section(**fields):
         {"sections": ["one"], "files": {}},
         {"sections": [], "files": ["figures/a.png"]},
         {"sections": [], "files": {"figures/a.png": 1}},
-        section(unknown=""),
-        section(glance="The error falls."),
-        section(elements="<p>text</p>"),
-        section(elements=[1]),
-        section(conclusions=None),
-        section(conclusions=[None]),
-        section(cells={"a": "b"}),
-        section(cells=[["a"]]),
+        kept_section(unknown=""),
+        kept_section(glance="The error falls."),
+        kept_section(elements="<p>text</p>"),
+        kept_section(elements=[1]),
+        kept_section(conclusions=None),
+        kept_section(conclusions=[None]),
+        kept_section(cells={"a": "b"}),
+        kept_section(cells=[["a"]]),
         *(
             {"sections": [], "files": {name: ""}}
             for name in (
@@ -208,7 +215,7 @@ def section(**fields):
 )  # fmt: skip
 def test_damaged_section_is_not_read(content, tmp_path, monkeypatch):
     monkeypatch.setenv("STUDY_CACHE_DIR", str(tmp_path))
-    assert cache.keep("one", json.dumps(content).encode())
+    assert cache.write("one", json.dumps(content).encode())
     assert kept.read("one") is None
 
 
@@ -221,7 +228,7 @@ def test_kept_section_is_read_as_it_was_written(tmp_path, monkeypatch):
     assert kept.read("one") == document
 
 
-def test_part_that_the_other_process_lacks_is_written_here(small_results, tmp_path, monkeypatch):
+def test_part_missing_in_the_other_process_is_written_here(small_results, tmp_path, monkeypatch):
     """A cell may be removed before the other process reads the results."""
     monkeypatch.setenv("STUDY_CACHE_DIR", str(tmp_path))
     names = []
@@ -242,7 +249,7 @@ def test_part_that_the_other_process_lacks_is_written_here(small_results, tmp_pa
     assert len(documents) == len(every)
 
 
-def test_a_part_that_lacks_images_is_not_kept(tmp_path, monkeypatch):
+def test_part_that_lacks_images_is_not_kept(tmp_path, monkeypatch):
     monkeypatch.setenv("STUDY_CACHE_DIR", str(tmp_path))
     kept.keep("whole", Document())
     kept.keep("partial", Document(left_out=["of images"]))

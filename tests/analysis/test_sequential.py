@@ -66,7 +66,7 @@ def test_two_values_have_bounds_at_low_confidence():
     "function", [log_e_value, sequential_interval, confidence_sequence, sequential_p_value]
 )
 def test_bad_values_are_named(function):
-    with pytest.raises(ValueError, match=r"^values has 1 NaN"):
+    with pytest.raises(ValueError, match="values has 1 NaN"):
         function([1.0, math.nan])
 
 
@@ -102,14 +102,14 @@ def test_repeated_looks_keep_the_false_positive_rate():
     assert 0.005 < decided < 0.05
 
 
-def test_a_real_difference_is_found():
+def test_real_difference_is_found():
     """0.8 standard deviations: 99 of 100 studies find it by n = 64, as in the issue's table."""
     draw = np.random.default_rng(1)
     found = [sequential_p_value(draw.normal(0.8, 1, 64)) < 0.05 for _ in range(60)]
     assert np.mean(found) > 0.95
 
 
-def test_negligible_needs_an_interval_inside_what_matters():
+def test_negligible_needs_a_narrow_interval():
     values = 0.001 * np.sin(np.arange(20.0))
     assert negligible(values, 0.005)
     assert not negligible(values, 0.0005)

@@ -32,17 +32,17 @@ SETTINGS = {
 }
 
 
-def drawn():
+def figure_svg():
     file = io.StringIO()
     theory.draw_stationary_points().savefig(file, format="svg", metadata={"Date": None})
     return file.getvalue()
 
 
 def test_figure_starts_from_the_defaults():
-    expected = drawn()
+    expected = figure_svg()
     with matplotlib.rc_context(SETTINGS):
         before = dict(matplotlib.rcParams)
-        assert drawn() == expected
+        assert figure_svg() == expected
         assert dict(matplotlib.rcParams) == before
 
 

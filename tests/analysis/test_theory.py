@@ -47,7 +47,7 @@ def test_checks_repeat_with_their_seed(checks: pd.DataFrame) -> None:
     pd.testing.assert_frame_equal(checks, theory.checks(seed=0))
 
 
-def test_a_check_compares() -> None:
+def test_check_compares() -> None:
     assert Check("1", "", 1.0, 1.0, "at most").passed
     assert not Check("1", "", 1.1, 1.0, "at most").passed
     assert Check("1", "", 1.0, 1.0, "at least").passed
@@ -140,7 +140,7 @@ def test_only_factor_half_leaves_third_order_remainder(factor: float, order: flo
 # --- 3: circular losses ---------------------------------------------------------------------
 
 
-def test_the_originals_loss_is_right_in_value() -> None:
+def test_originals_loss_is_right_in_value() -> None:
     assert circular.original_loss(double(2), double(360)).item() == 2
     assert circular.original_loss(double(10), double(300)).item() == 70
 

@@ -78,7 +78,7 @@ def test_tie_counts_as_half_a_win():
 def test_pair_that_occurs_twice_is_refused(compare):
     rows = rows_with(0.02)
     again = rows[rows["cell"] == "full-2-20"].assign(cell="another")
-    with pytest.raises(StoreError, match=r"^cells another fixed-2-20 full-2-20: ") as refused:
+    with pytest.raises(StoreError, match="cells another fixed-2-20 full-2-20: ") as refused:
         compare(pd.concat([rows, again], ignore_index=True))
     assert "\n" not in str(refused.value)
 
@@ -91,7 +91,7 @@ def test_pair_that_occurs_twice_is_refused(compare):
         (0.0, "undecided with 20 labels ("),
     ],
 )
-def test_the_sentence_follows_the_data(advantage, word):
+def test_sentence_follows_the_data(advantage, word):
     sentences = transfer.conclusions(rows_with(advantage))
     assert sentences[1].startswith("“encoder fixed” against “everything trained”")
     assert word in sentences[1]
@@ -104,7 +104,7 @@ def test_accuracies_at_chance_are_called_a_bug():
     assert "1 of 12 cells are at chance" in transfer.conclusions(rows)[-1]
 
 
-def test_the_best_classifier_is_chosen_by_validation():
+def test_best_classifier_is_chosen_by_validation():
     rows = rows_with(0.02)
     rows.loc[5, "val_accuracy"], rows.loc[6, "test_accuracy"] = 1.0, 1.0
     assert transfer.best_classifier(rows).name == 5
@@ -265,7 +265,7 @@ def test_figures_take_any_arms_and_tell_them_apart():
     ]  # fmt: skip
 
 
-# --- what decides the words --------------------------------------------------------------------
+# --- verdicts ----------------------------------------------------------------------------------
 
 
 def drawn_with(p, n=SUBSETS):
@@ -292,7 +292,7 @@ def rows_of_arms(p_values, labels=(20, 40)):
     return as_rows(lines)
 
 
-def test_words_are_decided_by_the_corrected_p_value():
+def test_verdict_uses_the_corrected_p_value():
     rows = rows_of_arms({"fixed": None, "full": 0.03, "lp-ft": 0.002})
     table = transfer.against(rows).set_index(["arm", "labels"])
     line = table.loc[("full", 20)]
@@ -318,7 +318,7 @@ def test_pair_without_reference_is_corrected_by_labels():
     assert one[1].startswith(f"{pair}better with 20 labels")
 
 
-# --- what is missing, and what is alone --------------------------------------------------------
+# --- missing cells and single replicates -------------------------------------------------------
 
 
 def test_shape_without_the_hard_cells_is_not_chosen():
@@ -468,5 +468,5 @@ def test_arm_of_two_cells_at_the_same_steps_is_refused():
     steps = results.of("steps")
     again = steps[steps["cell"] == "full-50"].assign(cell="another")
     results.of = lambda name: pd.concat([steps, again]) if name == "steps" else pd.DataFrame()
-    with pytest.raises(StoreError, match=r"^cells another fixed-50 full-50: "):
+    with pytest.raises(StoreError, match="cells another fixed-50 full-50: "):
         transfer.sensitivity(results)

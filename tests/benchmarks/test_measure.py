@@ -9,17 +9,17 @@ from rich.console import Console
 
 from benchmarks import share, table
 from benchmarks.commands import run
-from benchmarks.measure import Line, Options, Sample, Stratum, extrapolate, in_turns
+from benchmarks.measure import Line, Options, Sample, Stratum, extrapolate, time_in_turns
 
 
-def test_a_sample_has_a_median():
+def test_sample_has_a_median():
     assert Sample((3.0, 1.0, 2.0)).median == 2
     assert Sample((4.0, 1.0)).median == 2.5
 
 
 def test_ratios_are_taken_turn_by_turn():
     """A machine that is slow in one turn is slow for both."""
-    assert Sample((10.0, 40.0)).over(Sample((5.0, 10.0))).values == (2, 4)
+    assert Sample((10.0, 40.0)).ratios_to(Sample((5.0, 10.0))).values == (2, 4)
 
 
 def test_functions_take_turns_after_the_warm_up():
@@ -33,12 +33,12 @@ def test_functions_take_turns_after_the_warm_up():
         return function
 
     functions = {"a": takes("a", [50, 1, 2]), "b": takes("b", [50, 3, 5])}
-    found = in_turns(functions, repeats=2, warm_up=1, clock=lambda: now[0])
+    found = time_in_turns(functions, repeats=2, warm_up=1, clock=lambda: now[0])
     assert calls == ["a", "b"] * 3
     assert found == {"a": Sample((1.0, 2.0)), "b": Sample((3.0, 5.0))}
 
 
-def test_a_sample_of_fits_is_extrapolated_with_its_spread():
+def test_fits_are_extrapolated_with_their_spread():
     # Four fits in 10 s of wall-clock are 2.5 s each, 100 of them 250 s. Their own seconds have
     # mean 5 and standard deviation √(16/3), which over √4 is the standard error of the mean.
     total, spread = extrapolate([Stratum(100, 10.0, (3.0, 7.0, 3.0, 7.0))])
@@ -57,7 +57,7 @@ def test_targets_are_judged_by_the_median():
     assert Line("a", value, "s").reached is None
 
 
-def test_time_without_cells_is_rays(monkeypatch):
+def test_overhead_is_time_without_cells(monkeypatch):
     blocks = [{"seconds": 4.0, "started": 100.0}, {"seconds": 5.0, "started": 100.0}]
     experiments = [{"name": name, "cells": []} for name in ("autoencoder", "fewshot")]
     store = SimpleNamespace(
@@ -82,7 +82,7 @@ def test_table_shows_medians_ranges_and_missed_targets():
         assert part in text
 
 
-def test_the_file_has_every_single_value(tmp_path):
+def test_file_has_every_single_value(tmp_path):
     path = tmp_path / "new" / "out.json"
     line = Line("a", Sample((2.0, 1.0)), "s", at_most=2, details={"x": 1})
     table.write_json(path, {"machine": {"cores": 2}}, {"question": [line]})
@@ -97,10 +97,10 @@ def test_the_file_has_every_single_value(tmp_path):
 def test_command_times_its_lines_and_fails_with_output():
     done = run("-c", "print('one'); print('two')")
     assert [line for _, line in done.lines] == ["one", "two"]
-    assert 0 < done.when("one") <= done.when("two") <= done.seconds
+    assert 0 < done.seconds_until("one") <= done.seconds_until("two") <= done.seconds
     with pytest.raises(LookupError, match="never printed 'three'"):
-        done.when("three")
-    with pytest.raises(RuntimeError, match="code 3:\nthe reason"):
+        done.seconds_until("three")
+    with pytest.raises(RuntimeError, match="code 3:\nthe reason"):  # an output as it is
         run("-c", "import sys; print('the reason'); sys.exit(3)")
 
 

@@ -5,7 +5,7 @@ import torch
 
 from benchmarks import plain_tune
 from benchmarks.measure import Options, Stratum
-from benchmarks.overhead import Sampled, few_shot_grid, fits_of, with_target_errors
+from benchmarks.overhead import FitSample, few_shot_grid, fits_of, with_target_errors
 from benchmarks.plain_tune import (
     fit_autoencoder,
     fit_autoencoder_plainly,
@@ -34,28 +34,32 @@ def test_every_replicate_is_a_fit_of_its_cells_kind(tmp_path):
     assert len(alone) == 7 * 8 and {fit["encoder"] for fit in alone} == {""}
 
 
-def test_the_same_fits_are_compared(tmp_path):
-    store = Store(tmp_path)
+def store_with(folder, **column):
+    """A store with a block of three replicates, whose rows have these values."""
+    store = Store(folder)
     store.create()
-    rows = [{"replicate": r, "test_accuracy": a} for r, a in enumerate((0.5, 0.7, 0.9))]
+    ((name, values),) = column.items()
+    rows = [{"replicate": r, name: value} for r, value in enumerate(values)]
     store.write_block(Block(DATA, range(3)), {"seed": 0}, None, Outcome(rows), {})
+    return store
+
+
+def test_same_fits_are_compared(tmp_path):
+    store = store_with(tmp_path, test_accuracy=(0.5, 0.7, 0.9))
     fits = [{"cell": DATA, "kind": "fewshot", "replicate": r} for r in (2, 0)]
-    sampled = Sampled(Stratum(3, 1.0, (1.0, 1.0)), fits, [0.6, 0.8], [0, 0])
-    assert sampled.compared(store) == (
+    sampled = FitSample(Stratum(3, 1.0, (1.0, 1.0)), fits, [0.6, 0.8], [0, 0])
+    assert sampled.quality_text(store) == (
         "test_accuracy of the same 2 fits: 0.7000 here, 0.7000 there"
     )
 
 
 def test_common_recipe_gets_target_errors(tmp_path):
-    store = Store(tmp_path)
-    store.create()
-    rows = [{"replicate": r, "test_mse": error} for r, error in enumerate((0.05, 0.06, 0.07))]
-    store.write_block(Block(DATA, range(3)), {"seed": 0}, None, Outcome(rows), {})
+    store = store_with(tmp_path, test_mse=(0.05, 0.06, 0.07))
     fits = [{"cell": DATA, "kind": "autoencoder", "replicate": r} for r in (2, 0)]
     reaching = with_target_errors(fits, store)
     assert [(fit["replicate"], fit["target_error"]) for fit in reaching] == [(2, 0.07), (0, 0.05)]
-    sampled = Sampled(Stratum(3, 1.0, (1.0, 1.0)), reaching, [0.06, 0.05], [7, 12])
-    assert sampled.compared(store) == (
+    sampled = FitSample(Stratum(3, 1.0, (1.0, 1.0)), reaching, [0.06, 0.05], [7, 12])
+    assert sampled.quality_text(store) == (
         "test_mse of the same 2 fits: 0.0600 here, 0.0550 there after 10 epochs (7 … 12)"
     )
 
@@ -71,7 +75,7 @@ def test_common_recipe_stops_at_a_good_enough_error(monkeypatch):
     assert epochs == 1 and never < first < 0.3
 
 
-def test_the_common_way_learns(tmp_path):
+def test_common_way_learns():
     settings = {"latent_dim": 8, "depth": 2, "width": 4, "epochs": 1}
     for recipe in ({}, {"optimiser": "muon", "learning_rate": 0.02}):
         torch.manual_seed(0)

@@ -27,14 +27,14 @@ def test_training_together_matches_one_after_another(strategy):
         return losses[-1]
 
     same = steps.Workload("same", workload.build, record, lambda r: batch, 10, 3)
-    alone, together = steps.one_after_another(same, CPU), None
+    ordinary_step = steps.ordinary_step(same, CPU)
     for _ in range(3):
-        alone()
+        ordinary_step()
     expected = torch.stack(losses[-3:]).detach()
     plain = steps.Workload("same", workload.build, steps.cross_entropy, lambda r: batch, 10, 3)
-    together = steps.together(plain, CPU, strategy)
+    study_step = steps.study_step(plain, CPU, strategy)
     for _ in range(3):
-        found = together()
+        found = study_step()
     assert torch.allclose(found, expected, rtol=0, atol=1e-8)
 
 
@@ -66,7 +66,7 @@ def test_every_workload_has_a_line(module):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("most", "whole"), [(0.0, False), (1e9, True)])
-def test_best_preset_is_trained_whole_only_if_that_is_short(most, whole, monkeypatch):
+def test_best_preset_is_trained_whole_if_short(most, whole, monkeypatch):
     monkeypatch.setattr(gpu_check, "is_late", lambda: False)
     monkeypatch.setattr(gpu_check, "BEST_SECONDS", most)
     found = gpu_check.best_cell(load("digits"), 1)
@@ -76,7 +76,7 @@ def test_best_preset_is_trained_whole_only_if_that_is_short(most, whole, monkeyp
 
 
 @pytest.mark.slow
-def test_study_is_compared_with_the_best_number_of_processes(monkeypatch):
+def test_study_is_compared_with_the_best_process_count(monkeypatch):
     """On a CPU: the same code except for the device."""
     monkeypatch.setattr(gpu_check, "is_late", lambda: False)  # the clock runs from the import on
     found = gpu_check.processes(CPU, (1, 2), replicates=2, steps=2)
@@ -88,19 +88,19 @@ def test_study_is_compared_with_the_best_number_of_processes(monkeypatch):
     assert found["study against one alone (n = 1; wanted: 20)"] == pytest.approx(alone)
 
 
-def test_a_process_that_fails_ends_the_comparison():
+def test_process_that_fails_ends_the_comparison():
     with pytest.raises(ProcessRaisedException, match="Process 0 terminated"):
-        gpu_check.at_once(1, torch.device("meta:9"), steps=1, batch_size=0)
+        gpu_check.concurrent_seconds(1, torch.device("meta:9"), steps=1, batch_size=0)
 
 
-def test_an_unknown_name_is_refused(capsys):
+def test_unknown_name_is_refused(capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["nonsense"])
     assert stopped.value.code == 2
     assert "there is no 'nonsense'; there are " + ", ".join(QUESTIONS) in capsys.readouterr().err
 
 
-def test_notebook_says_that_full_mnist_is_needed(tmp_path, capsys, monkeypatch):
+def test_notebook_says_that_full_mnist_is_needed(tmp_path, capsys):
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)
     for name in ("train-images", "train-labels", "t10k-images", "t10k-labels"):

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from study.words import plain
-from tests.cluster.hosts import ROOT, Network, wait_for, what_is_missing
+from tests.cluster.hosts import ROOT, Network, missing_requirement, wait_for
 
 CONFIG = "~/cluster.yaml"
 
@@ -99,17 +99,17 @@ class Cluster:
 
     def logs(self, name):
         """Output of a job so far; `ray job logs` has it too, but takes seconds of a core."""
-        said = self.shared / f"{name}.said"
-        return plain(said.read_text()) if said.exists() else ""
+        output = self.shared / f"{name}.said"
+        return plain(output.read_text()) if output.exists() else ""
 
     def finish(self, name, seconds=300):
         """Wait for a job's end and return what it printed."""
         code = self.shared / f"{name}.exit"
         wait_for(lambda: code.exists() and code.read_text(), f"{name} ends",
                  lambda: self.logs(name), seconds)  # fmt: skip
-        said = self.logs(name)
-        assert code.read_text() == "0\n", said
-        return said
+        output = self.logs(name)
+        assert code.read_text() == "0\n", output
+        return output
 
     def ray_processes(self, host):
         """Names of the Ray processes on a host, cut off after 15 letters."""
@@ -119,7 +119,7 @@ class Cluster:
 
 @pytest.fixture(scope="session")
 def network():
-    missing = what_is_missing()
+    missing = missing_requirement()
     if missing:
         pytest.skip(missing)
     # Not below /tmp: every host has its own.

@@ -65,7 +65,7 @@ while :; do sleep 3600 & wait $!; done
 """
 
 
-def what_is_missing() -> str | None:
+def missing_requirement() -> str | None:
     """Why there can be no hosts here, or None."""
     if os.geteuid() != 0:
         return "hosts are namespaces, which need root"
@@ -80,7 +80,7 @@ def what_is_missing() -> str | None:
     return f"no namespaces here: {tried.stderr.strip()}" if tried.returncode else None
 
 
-def quietly(*command: str | Path) -> str:
+def run_checked(*command: str | Path) -> str:
     """Output of a command; raises with all of it if the command fails."""
     done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
     if done.returncode:
@@ -164,7 +164,7 @@ class Host:
             path.chmod(0o700)
         host_key = self.folder / "host_key"
         if not host_key.exists():
-            quietly("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", host_key)
+            run_checked("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", host_key)
         (self.folder / "sshd_config").write_text(
             f"HostKey {host_key}\nPermitRootLogin prohibit-password\nUsePAM no\n"
             "PasswordAuthentication no\nStrictModes no\nPidFile none\n"
@@ -174,9 +174,9 @@ class Host:
 
     def _plug_in(self) -> None:
         cable = f"ls-{self.number}"
-        quietly("ip", "-n", SWITCH, "link", "add", cable, "type", "veth", "peer", "name", "eth0",
-                "netns", str(self.pid))  # fmt: skip
-        quietly("ip", "-n", SWITCH, "link", "set", cable, "master", "bridge", "up")
+        run_checked("ip", "-n", SWITCH, "link", "add", cable, "type", "veth", "peer", "name",
+                    "eth0", "netns", str(self.pid))  # fmt: skip
+        run_checked("ip", "-n", SWITCH, "link", "set", cable, "master", "bridge", "up")
 
     def _console(self) -> str:
         return (self.folder / "console").read_text()
@@ -203,11 +203,11 @@ class Host:
 
     def cut(self) -> None:
         """Disconnect from the network; everything on the host keeps running."""
-        quietly("ip", "-n", SWITCH, "link", "set", f"ls-{self.number}", "down")
+        run_checked("ip", "-n", SWITCH, "link", "set", f"ls-{self.number}", "down")
 
     def mend(self) -> None:
         """Reconnect to the network."""
-        quietly("ip", "-n", SWITCH, "link", "set", f"ls-{self.number}", "up")
+        run_checked("ip", "-n", SWITCH, "link", "set", f"ls-{self.number}", "up")
 
     def kill(self) -> None:
         """Kill every process of the host at once; its memory and /tmp are gone."""
@@ -231,13 +231,13 @@ class Network:
         self.shared = folder / "shared"
         self.shared.mkdir(parents=True)
         self.key = folder / "key"
-        quietly("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.key)
+        run_checked("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.key)
         subprocess.run(["ip", "netns", "delete", SWITCH], capture_output=True, check=False)
-        quietly("ip", "netns", "add", SWITCH)
-        quietly("ip", "-n", SWITCH, "link", "set", "lo", "up")
-        quietly("ip", "-n", SWITCH, "link", "add", "bridge", "type", "bridge")
-        quietly("ip", "-n", SWITCH, "addr", "add", f"{SUBNET}.254/24", "dev", "bridge")
-        quietly("ip", "-n", SWITCH, "link", "set", "bridge", "up")
+        run_checked("ip", "netns", "add", SWITCH)
+        run_checked("ip", "-n", SWITCH, "link", "set", "lo", "up")
+        run_checked("ip", "-n", SWITCH, "link", "add", "bridge", "type", "bridge")
+        run_checked("ip", "-n", SWITCH, "addr", "add", f"{SUBNET}.254/24", "dev", "bridge")
+        run_checked("ip", "-n", SWITCH, "link", "set", "bridge", "up")
         self.hosts: list[Host] = []
 
     def host(self, name: str) -> Host:
@@ -251,7 +251,7 @@ class Network:
         """Kill every host and remove the bridge."""
         for host in self.hosts:
             host.kill()
-        quietly("ip", "netns", "delete", SWITCH)
+        run_checked("ip", "netns", "delete", SWITCH)
 
 
 def wait_for(

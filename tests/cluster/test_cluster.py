@@ -12,6 +12,7 @@ import pytest
 
 from study.store import Store
 from tests.cluster.hosts import wait_for
+from tests.computing import assert_same_tables, tables
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 core = pytest.mark.cluster_core
@@ -32,20 +33,11 @@ SHORT_CELLS = RUN.replace("4 8 12", " ".join(map(str, range(2, 14)))).replace(
 """24 cells of some two to four seconds each: several for every core."""
 
 
-def table(folder):
-    """Rows and histories of the cells, without measured times."""
+def verified_tables(folder):
+    """Rows and histories of the results in a folder, none of which is damaged."""
     store = Store(folder)
-    wanted = dict.fromkeys(sorted(store.blocks()), 2)
-    assert store.verify(wanted) == {}
-    rows, history = store.rows(wanted), store.history(wanted)
-    return rows.drop(columns="train_seconds"), history
-
-
-def assert_same(found, wanted):
-    """Assert equality to the last bit."""
-    for mine, theirs in zip(found, wanted, strict=True):
-        assert len(theirs)
-        pd.testing.assert_frame_equal(mine, theirs, check_exact=True)
+    assert store.verify(store.blocks()) == {}
+    return tables(store)
 
 
 @pytest.fixture(scope="module")
@@ -54,33 +46,33 @@ def undisturbed(run_study, tmp_path_factory):
     out = tmp_path_factory.mktemp("alone") / "results"
     done = run_study("run", *GRID.split(), "--no-report", "--out", out)
     assert done.returncode == 0, done.stdout + done.stderr
-    return table(out)
+    return verified_tables(out)
 
 
 @core
 def test_check_finds_every_host_ready(cluster):
-    said = cluster.on_head("cd ~/latent-study && study check --address auto --out /mnt/checked")
-    assert "ok   ray        auto: 3 nodes" in said
-    nodes = [line for line in said.splitlines() if " node  " in line]
+    output = cluster.on_head("cd ~/latent-study && study check --address auto --out /mnt/checked")
+    assert "ok   ray        auto: 3 nodes" in output
+    nodes = [line for line in output.splitlines() if " node  " in line]
     assert len(nodes) == 3
     assert all("versions, code and results folder as here, asks for the token" in n for n in nodes)
-    assert "BAD" not in said
+    assert "BAD" not in output
 
 
 def test_check_and_run_refuse_results_that_one_host_has(cluster):
     alone = "~/results-of-the-head"
     check = f"cd ~/latent-study && study check --address auto --out {alone}; echo code $?"
-    said = cluster.on_head(check)
-    assert said.count("is not there, or another folder than the driver's") == 2
-    assert "code 1" in said
-    said = cluster.on_head(f"cd ~/latent-study && study run {GRID} --address auto --out {alone}; "
-                           "echo code $?")  # fmt: skip
-    (line,) = [line for line in said.splitlines() if line.startswith("study run:")]
+    output = cluster.on_head(check)
+    assert output.count("is not there, or another folder than the driver's") == 2
+    assert "code 1" in output
+    output = cluster.on_head(f"cd ~/latent-study && study run {GRID} --address auto --out {alone}; "
+                             "echo code $?")  # fmt: skip
+    (line,) = [line for line in output.splitlines() if line.startswith("study run:")]
     assert "is not seen by worker-" in line and "s3://BUCKET/PATH" in line
-    assert "code 2" in said
+    assert "code 2" in output
 
 
-def test_nobody_gets_in_without_the_token(cluster):
+def test_token_is_required(cluster):
     address = f"{cluster.head.address}:6379"
     for environment in ("RAY_AUTH_MODE=disabled", "RAY_AUTH_MODE=token RAY_AUTH_TOKEN=" + 64 * "0"):
         done = cluster.laptop.run(f"{environment} timeout 60 ray status --address {address}")
@@ -90,7 +82,7 @@ def test_nobody_gets_in_without_the_token(cluster):
     assert "CPU" in with_it.stdout, with_it.stderr
 
 
-def test_dashboard_listens_on_the_heads_loopback_only(cluster):
+def test_dashboard_listens_on_loopback_only(cluster):
     ask = "curl --silent --show-error --max-time 5 --output /dev/null http://{}:8265"
     assert "code 0" in cluster.on_head(ask.format("127.0.0.1") + "; echo code $?")
     assert cluster.laptop.run(ask.format(cluster.head.address)).returncode == 7  # refused
@@ -99,10 +91,10 @@ def test_dashboard_listens_on_the_heads_loopback_only(cluster):
 @core
 def test_three_hosts_give_a_single_machines_results(cluster, undisturbed):
     cluster.submit("whole", f"study run {GRID} --address auto --out /mnt/whole")
-    said = cluster.finish("whole")
-    assert "6 done, 0 failed" in said
+    output = cluster.finish("whole")
+    assert "6 done, 0 failed" in output
     assert "6 done, 0 failed" in cluster.on_head("ray job logs whole")
-    assert_same(table(cluster.shared / "whole"), undisturbed)
+    assert_same_tables(verified_tables(cluster.shared / "whole"), undisturbed)
     store = Store(cluster.shared / "whole")
     hosts = {provenance["host"] for provenance in store.provenance(store.blocks())}
     assert len(hosts) >= 2
@@ -112,11 +104,11 @@ def test_three_hosts_give_a_single_machines_results(cluster, undisturbed):
     assert "reconstruction" in page and len(page) > 100_000
     # Submitted again, from the laptop as a user does it, it computes nothing.
     again = f"cd ~/latent-study && study run {GRID} --address auto --out /mnt/whole"
-    said = cluster.on_head(f"ray job submit -- bash -c {shlex.quote(again)}")
-    assert "nothing to compute" in said and "succeeded" in said
+    output = cluster.on_head(f"ray job submit -- bash -c {shlex.quote(again)}")
+    assert "nothing to compute" in output and "succeeded" in output
 
 
-def in_progress(cluster, name, done=0):
+def wait_for_progress(cluster, name, done=0):
     """Wait until so many cells are done, and until one is done or, on a machine too slow for that
     within 10 s, blocks in progress have left checkpoints."""
     store = Store(cluster.shared / name)
@@ -129,7 +121,7 @@ def in_progress(cluster, name, done=0):
     return store
 
 
-def when_written(store):
+def write_times(store):
     """When each finished block's marker was written, in nanoseconds, by its path."""
     markers = Path(store.address, "blocks").rglob("*.json")
     return {path: path.stat().st_mtime_ns for path in markers}
@@ -137,41 +129,41 @@ def when_written(store):
 
 def test_study_survives_a_host_cut_off_and_back(cluster, undisturbed):
     cluster.submit("cut", f"{RUN} --out /mnt/cut")
-    in_progress(cluster, "cut")
+    wait_for_progress(cluster, "cut")
     cluster.workers[0].cut()
     time.sleep(30)
     cluster.workers[0].mend()
     # Less than the 300 s after which Ray, by default, finds a silent connection broken.
     cluster.finish("cut", seconds=240)
-    assert_same(table(cluster.shared / "cut"), undisturbed)
+    assert_same_tables(verified_tables(cluster.shared / "cut"), undisturbed)
 
 
 @core
 def test_study_survives_a_host_that_dies(cluster, undisturbed):
     cluster.wait_for_hosts(3)
     cluster.submit("death", f"{RUN} --out /mnt/death")
-    store = in_progress(cluster, "death")
+    store = wait_for_progress(cluster, "death")
     cluster.workers[1].kill()
-    finished = when_written(store)
+    finished = write_times(store)
     cluster.workers[1].start()  # and the autoscaler brings it back
     cluster.finish("death")
-    assert_same(table(cluster.shared / "death"), undisturbed)
-    assert finished.items() <= when_written(store).items()
+    assert_same_tables(verified_tables(cluster.shared / "death"), undisturbed)
+    assert finished.items() <= write_times(store).items()
     cluster.wait_for_hosts(3)
 
 
 def test_host_without_the_results_folder_gets_no_blocks(cluster):
     cluster.submit("unmounted", f"{SHORT_CELLS} --out /mnt/unmounted")
-    in_progress(cluster, "unmounted")
+    wait_for_progress(cluster, "unmounted")
     worker = cluster.workers[0]
     assert worker.run("umount --lazy /mnt").returncode == 0
     try:
-        said = cluster.finish("unmounted")
+        output = cluster.finish("unmounted")
         left = worker.run("ls -A /mnt").stdout
     finally:
         worker.kill()  # it comes back with the folder
-    assert "host worker-1 has lost its last 3 blocks and gets no more" in said
-    assert "24 done, 0 failed" in said
+    assert "host worker-1 has lost its last 3 blocks and gets no more" in output
+    assert "24 done, 0 failed" in output
     store = Store(cluster.shared / "unmounted")
     wanted = dict.fromkeys(store.blocks(), 2)
     assert len(wanted) == 24 and store.verify(wanted) == {}
@@ -180,15 +172,15 @@ def test_host_without_the_results_folder_gets_no_blocks(cluster):
 
 def test_same_command_resumes_after_the_head_dies(cluster, undisturbed):
     cluster.submit("head", f"{RUN} --out /mnt/head")
-    store = in_progress(cluster, "head", done=1)
+    store = wait_for_progress(cluster, "head", done=1)
     cluster.head.kill()
-    finished = when_written(store)
+    finished = write_times(store)
     cluster.head.start()
     cluster.up()
     cluster.submit("head-again", f"{RUN} --out /mnt/head")
     cluster.finish("head-again")
-    assert_same(table(cluster.shared / "head"), undisturbed)
-    assert finished.items() <= when_written(store).items()
+    assert_same_tables(verified_tables(cluster.shared / "head"), undisturbed)
+    assert finished.items() <= write_times(store).items()
 
 
 READ_FROM_S3 = """
@@ -220,7 +212,7 @@ def bucket(cluster):
     cluster.laptop.run("pkill moto_server")
 
 
-def test_a_study_on_object_storage_survives_a_host(cluster, bucket, undisturbed):
+def test_study_on_object_storage_survives_a_host(cluster, bucket, undisturbed):
     cluster.wait_for_hosts(3)
     cluster.submit("s3", f"{RUN} --out {shlex.quote(bucket)}")
     list_bucket = f"curl --silent {bucket_list(bucket)}"
@@ -239,7 +231,7 @@ def test_a_study_on_object_storage_survives_a_host(cluster, bucket, undisturbed)
     rows, history = (
         pd.read_pickle(cluster.laptop.home / f"{name}.pickle") for name in ("rows", "history")
     )
-    assert_same((rows.drop(columns="train_seconds"), history), undisturbed)
+    assert_same_tables((rows.drop(columns="train_seconds"), history), undisturbed)
     assert not (cluster.head.home / "latent-study" / "results").exists()
 
 

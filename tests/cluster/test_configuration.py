@@ -1,4 +1,4 @@
-"""`cluster.yaml` itself: what Ray makes of it, and what it asks of AWS (a mock)."""
+"""`cluster.yaml` as Ray reads it, and the hosts that it starts on AWS (a mock)."""
 
 import copy
 
@@ -15,7 +15,7 @@ from tests.cluster.hosts import ROOT
 
 
 @pytest.fixture
-def written():
+def configuration():
     return yaml.safe_load((ROOT / "cluster.yaml").read_text())
 
 
@@ -33,44 +33,44 @@ def aws(monkeypatch):
 
 
 @pytest.fixture
-def bootstrapped(written, aws, monkeypatch, tmp_path):
+def bootstrapped(configuration, aws, monkeypatch, tmp_path):
     """The configuration as `ray up` hands it to AWS."""
     monkeypatch.setenv("HOME", str(tmp_path))  # for the key pair that Ray makes
-    return aws_config.bootstrap_aws(prepare_config(copy.deepcopy(written)))
+    return aws_config.bootstrap_aws(prepare_config(copy.deepcopy(configuration)))
 
 
-def test_ray_accepts_the_configuration(written):
-    config = prepare_config(copy.deepcopy(written))
+def test_ray_accepts_the_configuration(configuration):
+    config = prepare_config(copy.deepcopy(configuration))
     validate_config(config)  # Ray's own schema
     assert config["available_node_types"]["head"]["max_workers"] == 0
 
 
-def test_workers_are_spot_gpu_hosts_from_none_to_many(written):
-    workers = written["available_node_types"]["workers"]
-    assert (workers["min_workers"], workers["max_workers"]) == (0, written["max_workers"])
+def test_workers_are_spot_gpu_hosts_from_none_to_many(configuration):
+    workers = configuration["available_node_types"]["workers"]
+    assert (workers["min_workers"], workers["max_workers"]) == (0, configuration["max_workers"])
     assert workers["resources"]["GPU"] > 1
     assert workers["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
-    head = written["available_node_types"]["head"]
+    head = configuration["available_node_types"]["head"]
     assert head["resources"] == {"CPU": 0, "GPU": 0}
     assert "InstanceMarketOptions" not in head["node_config"]
 
 
-def test_hosts_have_equal_versions_and_ask_for_the_token(written):
-    setup = " ".join(written["setup_commands"])
+def test_hosts_have_equal_versions_and_ask_for_the_token(configuration):
+    setup = " ".join(configuration["setup_commands"])
     assert "uv venv --seed --python 3.12." in setup  # to the patch level
     assert "make -C ~/latent-study setup" in setup  # which installs requirements.lock
     assert f"ray=={packages()['ray']} " in (ROOT / "requirements.lock").read_text()
     assert "chmod 600 ~/.ray/auth_token" in setup
-    starts = [written[f"{kind}_start_ray_commands"][-1] for kind in ("head", "worker")]
+    starts = [configuration[f"{kind}_start_ray_commands"][-1] for kind in ("head", "worker")]
     assert all("RAY_AUTH_MODE=token ~/latent-study/.venv/bin/ray start" in s for s in starts)
-    assert written["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
+    assert configuration["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
     assert "--dashboard-host=127.0.0.1" in starts[0]
 
 
-def test_hosts_get_the_files_an_installation_needs(written):
+def test_hosts_get_the_files_an_installation_needs(configuration):
     sent = {
         remote.removeprefix("~/latent-study/"): local
-        for remote, local in written["file_mounts"].items()
+        for remote, local in configuration["file_mounts"].items()
         if remote.startswith("~/latent-study/")
     }
     assert all(remote == local and (ROOT / local).exists() for remote, local in sent.items())
@@ -78,7 +78,7 @@ def test_hosts_get_the_files_an_installation_needs(written):
             "Makefile", "README.md", "LICENSE"} == set(sent)  # fmt: skip
 
 
-def test_aws_opens_ssh_to_the_world_and_nothing_else(bootstrapped):
+def test_aws_opens_only_ssh_to_the_world(bootstrapped):
     ec2 = boto3.resource("ec2", region_name="us-west-2")
     ids = {
         identity

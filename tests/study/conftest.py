@@ -1,16 +1,13 @@
-"""A study as a process that faults hit: `study run victim`, and its table; and commands in this
-process, without Ray."""
+"""`study run victim`, a study that tests interrupt, as a process; and commands without Ray."""
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
 from contextlib import nullcontext
 from pathlib import Path
 
-import pandas as pd
 import pytest
 from safetensors import safe_open
 
@@ -18,7 +15,7 @@ import study.commands as command_line
 from analysis import report
 from study.queue import missing_tasks
 from study.store import Block, Store
-from tests.computing import compute
+from tests.computing import assert_same_tables, compute, tables
 from trainables.contract import Outcome
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -108,8 +105,8 @@ class Driver:
     def run(self, order=None, **others):
         """Exit code and output."""
         process = self.start(order, **others)
-        said, _ = process.communicate(timeout=120)
-        return process.returncode, said
+        output, _ = process.communicate(timeout=120)
+        return process.returncode, output
 
     def start_and_wait(self):
         """The started process, and the worker that waits in epoch 4 of the second cell; the first
@@ -131,16 +128,12 @@ class Driver:
             for provenance in self.store.provenance([cell])
         }
 
-    def table(self):
-        wanted = dict.fromkeys(sorted(self.done()), 2)
-        rows, history = self.store.rows(wanted), self.store.history(wanted)
-        return rows.drop(columns="train_seconds"), history
+    def tables(self):
+        return tables(self.store)
 
     def assert_as(self, undisturbed):
         """Assert equality to the last bit, and that nothing else is left behind."""
-        for found, wanted in zip(self.table(), undisturbed, strict=True):
-            assert len(wanted)
-            pd.testing.assert_frame_equal(found, wanted, check_exact=True)
+        assert_same_tables(self.tables(), undisturbed)
         assert self.left_over() == []
         assert self.store.failures() == {}
 
@@ -177,12 +170,9 @@ def alive(pid):
 
 
 @pytest.fixture(scope="session")
-def packages(tmp_path_factory):
+def packages(copy_packages, tmp_path_factory):
     """A copy of the packages with an experiment whose workers and drivers die."""
-    copy = tmp_path_factory.mktemp("victim") / "copy"
-    for package in ("study", "trainables", "analysis"):
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / package, copy / package, ignore=ignored)
+    copy = copy_packages(tmp_path_factory.mktemp("victim") / "copy")
     (copy / "trainables" / "victim.py").write_text(VICTIM)
     registry = copy / "study" / "experiments.py"
     registry.write_text(registry.read_text() + REGISTERED)
@@ -197,9 +187,9 @@ def packages(tmp_path_factory):
 def undisturbed(packages, tmp_path_factory):
     """The tables of an undisturbed study."""
     driver = Driver(packages, tmp_path_factory.mktemp("undisturbed"))
-    code, said = driver.run()
-    assert code == 0, said
-    return driver.table()
+    code, output = driver.run()
+    assert code == 0, output
+    return driver.tables()
 
 
 @pytest.fixture
@@ -208,9 +198,37 @@ def driver(packages, tmp_path):
 
 
 @pytest.fixture
-def driver_in(packages):
+def make_driver(packages):
     """Makes a driver with its orders in a folder, and its results there or elsewhere."""
     return lambda folder, out=None: Driver(packages, folder, out)
+
+
+@pytest.fixture
+def mount_tmpfs(tmp_path):
+    """Mounts a file system with these options, and returns its folder."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mount(options):
+        if os.geteuid() != 0:
+            pytest.skip("mounting a file system needs root")
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+        mounted = subprocess.run(command, capture_output=True, text=True, check=False)
+        if mounted.returncode:
+            pytest.skip(f"a file system can't be mounted: {mounted.stderr.strip()}")
+        return folder
+
+    yield mount
+    if folder.is_mount():
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.fixture
+def local_store(tmp_path):
+    """An empty store in a folder."""
+    store = Store(tmp_path / "results")
+    store.create()
+    return store
 
 
 # --- commands without Ray --------------------------------------------------------------------
@@ -223,12 +241,12 @@ def nothing_measured(monkeypatch):
 
 
 @pytest.fixture
-def data_at_hand(monkeypatch, digits):
+def cached_digits(monkeypatch, digits):
     """`mnist-5k` read from disk only once."""
     monkeypatch.setattr(command_line, "load", lambda *source: digits)
 
 
-class PretendSession:
+class FakeSession:
     """A `study.launch.Session` that writes blocks, or failures, and computes nothing."""
 
     def __init__(self, store, asked, error=None):
@@ -245,7 +263,7 @@ class PretendSession:
 
 
 @pytest.fixture
-def pretend(monkeypatch, data_at_hand):
+def fake_session(monkeypatch, cached_digits):
     """Makes commands compute nothing. Call the value with the error of every block, or none; it
     returns a list of the blocks asked for."""
 
@@ -254,7 +272,7 @@ def pretend(monkeypatch, data_at_hand):
 
         monkeypatch.setattr("study.cluster.connect.cluster", nullcontext)
         monkeypatch.setattr(
-            "study.launch.Session", lambda store, *others: PretendSession(store, asked, error)
+            "study.launch.Session", lambda store, *others: FakeSession(store, asked, error)
         )
         monkeypatch.setattr("study.reporting.write", lambda folder, *others: folder)
         return asked
@@ -262,7 +280,7 @@ def pretend(monkeypatch, data_at_hand):
     return install
 
 
-class PlainSession:
+class LocalSession:
     """A `study.launch.Session` that computes one block after another in this process."""
 
     def __init__(self, store, data, *others):
@@ -277,14 +295,14 @@ class PlainSession:
 def without_ray(monkeypatch):
     """Makes commands compute blocks and write the report in this process."""
     monkeypatch.setattr("study.cluster.connect.cluster", nullcontext)
-    monkeypatch.setattr("study.launch.Session", PlainSession)
+    monkeypatch.setattr("study.launch.Session", LocalSession)
     monkeypatch.setattr("study.reporting.write", lambda folder, *others: report.write(folder))
 
 
 @pytest.fixture
-def computed(pretend):
+def computed_blocks(fake_session):
     """Blocks that commands asked for; they are written, and nothing is computed."""
-    return pretend()
+    return fake_session()
 
 
 HOLD = """

@@ -1,4 +1,4 @@
-"""Where the program prints: terminals, files, and outputs that nobody reads."""
+"""Output to terminals, files and closed pipes."""
 
 import contextlib
 import io
@@ -15,10 +15,8 @@ from study.__main__ import ensure_home
 from study.console import console
 from study.signals import Interrupted
 
-ESCAPE = b"\x1b"
 
-
-def printed_on(stream, monkeypatch, **environment):
+def print_to(stream, monkeypatch, **environment):
     """Print with the study's console on a file, a pipe, or nothing."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
@@ -29,7 +27,7 @@ def printed_on(stream, monkeypatch, **environment):
 @pytest.mark.parametrize("forced", ["FORCE_COLOR", "CLICOLOR_FORCE", "TTY_COMPATIBLE", "COLORTERM"])
 def test_files_get_no_control_codes(forced, tmp_path, monkeypatch):
     with (tmp_path / "log").open("w") as file:
-        printed_on(file, monkeypatch, **{forced: "1", "TERM": "xterm-256color"})
+        print_to(file, monkeypatch, **{forced: "1", "TERM": "xterm-256color"})
     assert (tmp_path / "log").read_bytes() == b"failed: [red]\n"
 
 
@@ -42,10 +40,10 @@ def test_terminals_get_what_they_can_show(environment, coloured, live, monkeypat
     monkeypatch.setenv("TERM", "xterm-256color")
     master, slave = pty.openpty()
     with os.fdopen(slave, "w") as terminal:
-        printed_on(terminal, monkeypatch, **environment)
-        said = os.read(master, 1000)
-        assert (b"\x1b[31m" in said) is coloured
-        assert b"failed: " in said
+        print_to(terminal, monkeypatch, **environment)
+        output = os.read(master, 1000)
+        assert (b"\x1b[31m" in output) is coloured
+        assert b"failed: " in output
         screen = console()
         assert (screen.is_terminal and not screen.is_dumb_terminal) is live
     os.close(master)
@@ -58,13 +56,13 @@ def test_unwritable_output_ends_the_command(sink, monkeypatch):
         os.close(reader)
     with open(sink, "w") as stream:
         with pytest.raises(Interrupted) as ending:
-            printed_on(stream, monkeypatch)
+            print_to(stream, monkeypatch)
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # for Python's last flush
     assert ending.value.exit_code == 141
 
 
 def test_console_without_stdout_is_silent(monkeypatch):
-    printed_on(None, monkeypatch)
+    print_to(None, monkeypatch)
 
 
 PLAN = [sys.executable, "-m", "study", "plan", "autoencoder", "--dataset", "digits", "--out"]
@@ -90,7 +88,7 @@ def test_plan_ends_in_order_wherever_its_output_goes(redirection, code, stderr, 
 
 @pytest.mark.parametrize("replaced", [False, True])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_a_command_in_one_line(number, replaced, monkeypatch, capsys):
+def test_signal_ends_a_command_in_one_line(number, replaced, monkeypatch, capsys):
     import study.commands
     from study.__main__ import main
 
@@ -105,12 +103,12 @@ def test_a_signal_ends_a_command_in_one_line(number, replaced, monkeypatch, caps
     monkeypatch.setitem(study.commands.COMMANDS, "plan", busy)
     before = signal.getsignal(number)
     assert main(["plan", "autoencoder"]) == 128 + number
-    said = {signal.SIGINT: "interrupted"}.get(number, f"ended by {number.name}")
-    assert capsys.readouterr().err == f"study plan: {said}\n"
+    output = {signal.SIGINT: "interrupted"}.get(number, f"ended by {number.name}")
+    assert capsys.readouterr().err == f"study plan: {output}\n"
     assert signal.getsignal(number) == before
 
 
-def test_a_user_without_a_home_has_the_root_folder(monkeypatch):
+def test_user_without_a_home_has_the_root_folder(monkeypatch):
     """Ray can't be imported otherwise."""
 
     def nameless(user):
@@ -139,18 +137,18 @@ with signals.interruptible():
 """
 
 
-def test_an_ending_that_hangs_is_cut_off():
+def test_ending_that_hangs_is_cut_off():
     process = subprocess.Popen(
         [sys.executable, "-c", STUCK], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=30)
+    _, output = process.communicate(timeout=30)
     assert process.returncode == 143
-    assert said == "ended by SIGTERM: what is done is kept; the same command goes on from it\n"
+    assert output == "ended by SIGTERM: what is done is kept; the same command goes on from it\n"
 
 
-def test_a_stream_that_works_is_written_to(monkeypatch):
+def test_stream_that_works_is_written_to(monkeypatch):
     stream = io.StringIO()
-    printed_on(stream, monkeypatch)
+    print_to(stream, monkeypatch)
     assert stream.getvalue() == "failed: [red]\n"

@@ -1,4 +1,4 @@
-"""A newcomer's machine: everything unusual about one, at the same time."""
+"""A study on a machine with every unusual condition at once."""
 
 import os
 
@@ -13,11 +13,11 @@ LEFT_OUT = ("HOME unset", "a terminal without colours")
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount and to be another user")
-def test_a_tiny_study_runs_on_an_unusual_machine():
+def test_tiny_study_runs_on_an_unusual_machine():
     """`make environments` tries each condition alone."""
     done = run(*(name for name in CONDITIONS if name not in LEFT_OUT))
-    *said, last = done.stdout.splitlines()
+    *output, last = done.stdout.splitlines()
     assert done.returncode == 0, done.stdout
     assert last.startswith("report: ")
-    assert "writing the report ?" in said  # … in ASCII
+    assert "writing the report ?" in output  # … in ASCII
     assert "\x1b" not in done.stdout

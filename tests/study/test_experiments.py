@@ -16,14 +16,13 @@ from study.experiments import (
 )
 from study.grid import override, plan
 from study.presets import NAMED
-from trainables.contract import Outcome
+from tests.trainables.helpers import weights_by_replicate
+from trainables.contract import Outcome, Report
 from trainables.fewshot.settings import FREEZE, PRETRAINING
 from trainables.own import trainable_part
 
-TRAINABLE = [(name, preset) for name in EXPERIMENTS for preset in NAMED]
 
-
-def adjusted(study, preset):
+def experiments_of(study, preset):
     """The experiments of a study under a preset."""
     return select(parser().parse_args(["plan", study, "--preset", preset])).experiments
 
@@ -49,7 +48,7 @@ def test_assignment_has_the_grid_asked_for():
 
 @pytest.mark.parametrize("preset", ["quick", "full"])
 def test_arms_are_compared_at_equal_steps(preset):
-    experiments = {e.name: e for e in adjusted("assignment", preset)}
+    experiments = {e.name: e for e in experiments_of("assignment", preset)}
     few_shot, supervised = experiments["fewshot"], experiments["supervised"]
     assert few_shot.fixed["epochs"] == supervised.fixed["epochs"]
     assert few_shot.replicates == supervised.replicates
@@ -65,7 +64,7 @@ def test_arms_are_compared_at_equal_steps(preset):
     ("sizes", "expected"),
     [([32, 48], (64, 3, 6)), ([32, 64], (64, 3, 6)), ([32, 100], (96, 3, 9)), ([48], (96, 3, 6))],
 )
-def test_larger_minibatches_are_at_least_twice_the_smallest(sizes, expected):
+def test_larger_batches_are_at_least_twice_the_smallest(sizes, expected):
     base = EXPERIMENTS["autoencoder"]
     axes = {**base.axes, "batch_size": tuple(sizes)}
     checked = larger_batches(
@@ -74,7 +73,7 @@ def test_larger_minibatches_are_at_least_twice_the_smallest(sizes, expected):
     assert (*checked["batch_size"], *checked["epochs"]) == expected
 
 
-def test_checks_follow_what_they_check():
+def test_checks_inherit_settings_of_their_base():
     """They include the preset's and the command line's settings of the base."""
     asked = ["plan", "assignment", "--epochs", "3", "--latent-dims", "2", "5", "14",
              "--batch-sizes", "10", "40", "--replicates", "8"]  # fmt: skip
@@ -105,7 +104,7 @@ def test_checks_follow_what_they_check():
     assert common.replicates == 8
 
 
-def test_checks_vary_what_recipes_fix():
+def test_recipes_do_not_fix_axes_of_checks():
     """A recipe replaces the values of axes; those of a check would all become its own."""
     chosen = select(parser().parse_args(["plan", "assignment", "--preset", "best"]))
     names = [experiment.name for experiment in chosen.experiments]
@@ -123,7 +122,7 @@ def test_checks_vary_what_recipes_fix():
         assert (cell.config["network"], cell.config["kernel"]) == ("resnet", 5)
 
 
-def test_a_check_alone_computes_nothing_of_its_base():
+def test_check_alone_computes_nothing_of_its_base():
     chosen = select(parser().parse_args(["plan", "longer"]))
     base, longer = plan(chosen.experiments, "0" * 16, chosen.asked)
     assert base == [] and len(longer) == 6
@@ -151,7 +150,7 @@ def test_few_labels_crosses_all_arms_with_pretraining():
     assert len(cells[0]) == 3 * len(fewshot.axes["latent_dim"])
 
 
-def test_an_unknown_study_is_a_key_error():
+def test_unknown_study_is_a_key_error():
     with pytest.raises(KeyError):
         members("nonsense")
 
@@ -163,7 +162,7 @@ def test_studies_are_made_of_experiments():
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_an_experiment_keeps_the_contract_of_trainables(name):
+def test_experiment_keeps_the_contract_of_trainables(name):
     experiment = EXPERIMENTS[name]
     module = trainable_part(experiment.trainable, "train")
     assert experiment.name == name
@@ -191,7 +190,7 @@ def test_preset_changes_existing_settings_only(name):
 @pytest.mark.parametrize("preset", NAMED)
 @pytest.mark.parametrize("study", [*STUDIES, *EXPERIMENTS])
 def test_every_preset_of_every_study_makes_a_grid(study, preset):
-    experiments = adjusted(study, preset)
+    experiments = experiments_of(study, preset)
     for experiment, cells in zip(experiments, plan(experiments, "0" * 16), strict=True):
         assert cells
         for cell in cells:
@@ -200,8 +199,8 @@ def test_every_preset_of_every_study_makes_a_grid(study, preset):
 
 def test_few_shot_adds_no_autoencoders_to_the_grid():
     for preset in NAMED:
-        autoencoders = plan(adjusted("autoencoder", preset), "0" * 16)[0]
-        with_few_shot = plan(adjusted("fewshot", preset), "0" * 16)[0]
+        autoencoders = plan(experiments_of("autoencoder", preset), "0" * 16)[0]
+        with_few_shot = plan(experiments_of("fewshot", preset), "0" * 16)[0]
         assert [cell.id for cell in with_few_shot] == [cell.id for cell in autoencoders]
 
 
@@ -214,13 +213,10 @@ def test_smoke_preset_gives_the_promised_metric(few_digits):
         for cell in cells[-3:]:
             cell.settings.check_data(few_digits)
             outcome = module.train(
-                cell.settings, range(cell.replicates), few_digits, lambda m: None,
+                cell.settings, range(cell.replicates), few_digits, Report(),
                 weights.get(cell.parent_id),
             )  # fmt: skip
             assert isinstance(outcome, Outcome)
             assert len(outcome.rows) == cell.replicates >= 2
             assert all(isinstance(row[experiment.metric], float) for row in outcome.rows)
-            weights[cell.id] = {
-                r: {name: value[r] for name, value in outcome.weights.items()}
-                for r in range(cell.replicates)
-            }
+            weights[cell.id] = weights_by_replicate(outcome)

@@ -1,11 +1,10 @@
-"""How long a study takes: the model of seconds, the simulated queue, and what a plan says.
+"""Forecasts of a study's time: the model of seconds, the simulated queue, the plan's output.
 
 Recorded runs are in `tests/study/recorded`: each block's start and seconds, and how they were made.
 """
 
 import json
 import math
-import re
 from pathlib import Path
 from statistics import median
 
@@ -83,7 +82,7 @@ def test_forecast_divides_a_long_last_block():
     assert forecast(tasks, 2, rates, {tasks[0]: 0.0}).seconds == pytest.approx(80.1, rel=0.01)
 
 
-def test_forecast_subtracts_what_running_trials_did():
+def test_forecast_subtracts_elapsed_time():
     tasks, rates = tasks_of_seconds([30.0, 30.0])
     queue = Queue(tasks, rates=rates)
     (first,) = queue.take(2)
@@ -105,7 +104,7 @@ def test_running_part_of_a_cell_is_not_its_waiting_part():
     assert seconds == pytest.approx(52, rel=0.01)
 
 
-def test_some_blocks_stand_for_many(monkeypatch):
+def test_forecast_samples_many_blocks(monkeypatch):
     tasks, rates = tasks_of_seconds([float(10 + number % 7) for number in range(300)])
     exact = forecast(tasks, 4, rates).seconds
     monkeypatch.setattr("study.forecast.MAX_SIMULATED_TASKS", 100)
@@ -131,7 +130,7 @@ def test_seconds_scale_with_work_from_the_nearest_rate():
     assert rates.seconds(between, 2) == pytest.approx(10.5, rel=0.1)
 
 
-def test_an_outlier_is_not_believed():
+def test_outlier_is_ignored():
     rates = Rates()
     for cell in autoencoders(range(2, 12)):
         rates.observe(cell, 2, 200.0 if cell.config["latent_dim"] == 2 else 4.0)
@@ -150,7 +149,7 @@ def test_slower_machine_slows_all_forecasts():
     assert earlier.seconds(cells[-1], 2) == pytest.approx(18, rel=0.2)
 
 
-def test_the_range_widens_with_what_is_unknown():
+def test_range_widens_for_unknown_settings():
     rates = Rates()
     cells = autoencoders(range(2, 12))
     for cell in cells:
@@ -163,7 +162,7 @@ def test_the_range_widens_with_what_is_unknown():
 # --- recorded runs ---------------------------------------------------------------------------
 
 
-def recorded(path):
+def read_run(path):
     """A run: its blocks as tasks, with their starts and ends."""
     run, cells = json.loads(path.read_text()), {}
     for block in run["blocks"]:
@@ -177,7 +176,7 @@ def recorded(path):
     return run
 
 
-def left_after(run, part, before=None):
+def forecast_after(run, part, before=None):
     """The forecast after a part of a run's time, and the time that was left."""
     end = max(block["end"] for block in run["blocks"])
     now, rates = part * end, Rates(run["images"])
@@ -193,7 +192,7 @@ def left_after(run, part, before=None):
     return forecast([b["task"] for b in left], run["workers"], rates, elapsed), end - now
 
 
-def errors(paths, before=()):
+def forecast_errors(paths, before=()):
     """Forecasts after a tenth, a quarter, a half and three quarters of each run: their number, the
     median of relative errors, and the share of ranges that hold the truth. Earlier runs are those
     `before`, one at a time."""
@@ -201,15 +200,17 @@ def errors(paths, before=()):
     for path in paths:
         for earlier in [other for other in before if other != path] or [None]:
             for part in (0.1, 0.25, 0.5, 0.75):
-                run = recorded(path)
-                said, left = left_after(run, part, recorded(earlier) if earlier else None)
-                if said:
-                    found.append((abs(said.seconds / left - 1), said.low <= left <= said.high))
+                run = read_run(path)
+                predicted, left = forecast_after(run, part, read_run(earlier) if earlier else None)
+                if predicted:
+                    found.append(
+                        (abs(predicted.seconds / left - 1), predicted.low <= left <= predicted.high)
+                    )
     relative, inside = zip(*found, strict=True)
     return len(found), median(relative), sum(inside) / len(found)
 
 
-def test_the_time_left_is_right_to_a_quarter():
+def test_time_left_is_right_to_a_quarter():
     """Medians seen: 13 % within a run (n = 18), 9 % after another one (n = 80); of runs by the
     clock 11 % (n = 4) and 4 % (n = 16)."""
     for runs, before, least in (
@@ -218,31 +219,31 @@ def test_the_time_left_is_right_to_a_quarter():
         (QUIET, (), 4),
         (QUIET, STEADY, 16),
     ):
-        number, error, inside = errors(runs, before)
+        number, error, inside = forecast_errors(runs, before)
         assert number >= least and error < 0.25 and inside >= 0.7
 
 
 def test_time_left_errs_more_when_the_machine_slows():
     """No forecast knows of the load. Medians seen: 36 % within a run (n = 14), 38 % after another
     one (n = 48); the ranges hold 86 and 73 %. The target of a quarter is missed here."""
-    number, error, inside = errors(BUSY)
+    number, error, inside = forecast_errors(BUSY)
     assert number >= 14 and error < 0.4 and inside >= 0.7
 
 
 def test_simulated_queue_is_right_to_ten_percent():
     """With the true seconds of blocks, the simulated workers end when the real ones did."""
     for path in RECORDED:
-        run = recorded(path)
+        run = read_run(path)
         end = max(block["end"] for block in run["blocks"])
         exact = {block["task"]: block["seconds"] for block in run["blocks"]}
         assert makespan(exact, run["workers"], Rates()) == pytest.approx(end, rel=0.1), path
 
 
-# --- what a plan says ------------------------------------------------------------------------
+# --- output of `study plan` ------------------------------------------------------------------
 
 
 @pytest.fixture
-def plan_of(tmp_path, capsys):
+def plan_output(tmp_path, capsys):
     """What `study plan autoencoder` says, in one line."""
 
     def command(*options, preset="smoke"):
@@ -254,7 +255,7 @@ def plan_of(tmp_path, capsys):
     return command
 
 
-def finish(folder, cells, seconds):
+def write_blocks(folder, cells, seconds):
     store = Store(folder)
     store.create()
     for cell in cells:
@@ -269,45 +270,48 @@ def cells_of(digits, dims):
     return plan([override(AUTOENCODER, axes, fixed)], digits.fingerprint)[0]
 
 
-def test_finished_blocks_give_time_and_cost(plan_of, tmp_path, digits):
+def test_finished_blocks_give_time_and_cost(plan_output, tmp_path, digits):
     """Of 16 blocks of 100 s four are done; the other twelve take two workers 600 s."""
     dims = tuple(range(2, 18))
-    finish(tmp_path / "results", cells_of(digits, dims[:4]), 100.0)
-    said = plan_of("--latent-dims", *dims, "--cpus", 2, "--price-per-hour", 36)
-    assert "about 10 min (" in said and "on 2 cores, then the report; from finished blocks" in said
-    assert "cost: about 6" in said and "at 36 an hour of this machine" in said
-    twice = plan_of("--latent-dims", *dims, "--cpus", 4)
+    write_blocks(tmp_path / "results", cells_of(digits, dims[:4]), 100.0)
+    output = plan_output("--latent-dims", *dims, "--cpus", 2, "--price-per-hour", 36)
+    assert (
+        "about 10 min (" in output and "on 2 cores, then the report; from finished blocks" in output
+    )
+    assert "cost: about 6" in output and "at 36 an hour of this machine" in output
+    twice = plan_output("--latent-dims", *dims, "--cpus", 4)
     assert "about 5 min (" in twice and "cost" not in twice
 
 
-def test_all_done_is_nothing_to_compute(plan_of, tmp_path, digits):
-    finish(tmp_path / "results", cells_of(digits, (2, 8)), 100.0)
-    said = plan_of("--price-per-hour", 1)
-    assert "nothing to compute" in said and "about" not in said and "cost" not in said
+def test_all_done_is_nothing_to_compute(plan_output, tmp_path, digits):
+    write_blocks(tmp_path / "results", cells_of(digits, (2, 8)), 100.0)
+    output = plan_output("--price-per-hour", 1)
+    assert "nothing to compute" in output and "about" not in output and "cost" not in output
 
 
 @pytest.mark.slow
-def test_plan_measures_steps_if_nothing_is_done(plan_of, monkeypatch, tmp_path):
+def test_plan_measures_steps_if_nothing_is_done(plan_output, monkeypatch, tmp_path):
     monkeypatch.setattr("study.estimate.measure_unknown", MEASURED)
-    said = plan_of()
-    assert re.search("from a few steps of (1 cell|2 cells) on this machine", said)
+    output = plan_output()
+    measured = [f"from a few steps of {cells} on this machine" for cells in ("1 cell", "2 cells")]
+    assert any(words in output for words in measured)
     assert not (tmp_path / "results").exists()
 
 
-def test_the_largest_plans_are_measured_only_when_asked(plan_of, monkeypatch):
+def test_largest_plans_are_measured_only_when_asked(plan_output, monkeypatch):
     asked = []
     monkeypatch.setattr(
         "study.estimate.measure_unknown", lambda *others: asked.append(others) or ""
     )
     dims = range(1, 2 + MAX_MEASURED_CELLS // 200)
     options = ("--latent-dims", *dims, "--batch-sizes", *range(1, 201))
-    assert "--price-per-hour measures some" in plan_of(*options)
+    assert "--price-per-hour measures some" in plan_output(*options)
     assert not asked
-    plan_of(*options, "--price-per-hour", 1)
+    plan_output(*options, "--price-per-hour", 1)
     assert asked
 
 
-def test_prices_multiply():
+def test_cost_scales_with_price_and_nodes():
     hour = Forecast(3600, 1800, 7200)
     one, four = Machine(2, 1, ""), Machine(8, 4, "")
     assert cost(hour, 1.2, one) == "cost: about 1.2 (0.6 to 2.4) at 1.2 an hour of this machine"
@@ -333,7 +337,7 @@ def test_cluster_size_is_that_of_its_configuration(request, tmp_path):
         ((20_000, 10_000, 40_000), "about 5.6 h (2.8 to 11)"),
     ],
 )
-def test_a_forecast_in_words(seconds, words):
+def test_forecast_in_words(seconds, words):
     assert str(Forecast(*seconds)) == words
     assert Forecast(*seconds).plus(-math.inf).seconds == 0
     assert Forecast(*seconds).plus(START_SECONDS).low == seconds[1] + START_SECONDS

@@ -9,7 +9,7 @@ import pytest
 from study.experiments import AUTOENCODER, FEWSHOT, Experiment
 from study.grid import cell_id, gaps, lay_out, override, plan, record
 from trainables.autoencoder.train import Config as AutoencoderConfig
-from trainables.contract import ConfigError, added
+from trainables.contract import ConfigError, added_field
 
 DATA = "0123456789abcdef"
 
@@ -18,7 +18,7 @@ def ids(cells):
     return [cell.id for cell in cells]
 
 
-def small(**axes):
+def small_grids(**axes):
     """The autoencoder and few-shot grids at two latent dimensions, and with other axes."""
     chosen = {"latent_dim": (2, 8), "depth": (2,), "batch_size": (64,), "labels": (20, 40)} | axes
     few = {"freeze": ("fixed", "full", "scratch"), **chosen}
@@ -32,20 +32,20 @@ def small(**axes):
 # --- ids -------------------------------------------------------------------------------------
 
 
-def test_an_id_never_changes():
+def test_id_never_changes():
     """Results on disk would not be found again."""
     config = {"latent_dim": 14, "depth": 3}
     assert cell_id("trainables.autoencoder", 1, config, DATA, None) == "2e384e3f6afa90e8"
 
 
-def test_the_order_of_settings_has_no_effect_on_an_id():
+def test_order_of_settings_has_no_effect_on_an_id():
     config = dataclasses.asdict(AutoencoderConfig(latent_dim=14))
     turned = dict(reversed(config.items()))
     assert list(turned) != list(config)
     assert cell_id("a", 1, turned, DATA, None) == cell_id("a", 1, config, DATA, None)
 
 
-def test_whatever_determines_a_result_changes_its_id():
+def test_every_setting_changes_the_id():
     config = dataclasses.asdict(AutoencoderConfig(latent_dim=14))
     changes = {
         "latent_dim": 15, "depth": 2, "batch_size": 33, "epochs": 9, "learning_rate": 0.02,
@@ -70,7 +70,7 @@ def test_whatever_determines_a_result_changes_its_id():
     assert len(set(found)) == len(found) == 6 + len(changes)
 
 
-def test_the_number_of_replicates_is_no_part_of_an_id():
+def test_number_of_replicates_is_no_part_of_an_id():
     few, many = (plan([override(AUTOENCODER, {}, {"replicates": n})], DATA)[0] for n in (2, 20))
     assert ids(few) == ids(many)
     assert {cell.replicates for cell in few} == {2}
@@ -87,7 +87,7 @@ def test_minus_zero_is_zero():
 
 @dataclasses.dataclass(frozen=True)
 class LaterConfig(AutoencoderConfig):
-    later: int = added(0)
+    later: int = added_field(0)
 
 
 def test_later_setting_leaves_older_ids_alone(monkeypatch):
@@ -124,7 +124,7 @@ def test_gaps_are_the_replicates_in_no_block(wanted, finished, missing):
 
 
 def with_recipes(recipes, few_shot=None):
-    autoencoder, fewshot = small(latent_dim=(2, 14))
+    autoencoder, fewshot = small_grids(latent_dim=(2, 14))
     return [
         dataclasses.replace(autoencoder, recipes=recipes),
         dataclasses.replace(fewshot, recipes=few_shot or {}),
@@ -154,9 +154,9 @@ def test_few_shot_cells_start_from_the_recipes_own_cell():
     assert len(autoencoders) == len(plan(experiments[:1], DATA)[0])
 
 
-def test_an_id_does_not_depend_on_the_experiments_name():
-    renamed = dataclasses.replace(small()[0], name="renamed")
-    assert ids(plan([renamed], DATA)[0]) == ids(plan(small()[:1], DATA)[0])
+def test_id_does_not_depend_on_the_experiments_name():
+    renamed = dataclasses.replace(small_grids()[0], name="renamed")
+    assert ids(plan([renamed], DATA)[0]) == ids(plan(small_grids()[:1], DATA)[0])
 
 
 # --- cells -----------------------------------------------------------------------------------
@@ -177,7 +177,7 @@ def test_cells_are_the_product_of_the_axes_in_their_order():
     assert found == [(d, depth, size) for d in (2, 8) for depth in (2, 3) for size in sizes]
 
 
-def test_a_cells_configuration_is_complete():
+def test_cells_configuration_is_complete():
     experiment = override(AUTOENCODER, {"latent_dim": (2,)}, {"epochs": 4})
     expected = dataclasses.asdict(AutoencoderConfig(2, depth=2, batch_size=32, epochs=4))
     (cells,) = plan([experiment], DATA)
@@ -188,21 +188,21 @@ def test_value_asked_for_twice_is_one_cell():
     assert len(plan([override(AUTOENCODER, {"latent_dim": (2, 8, 2)}, {})], DATA)[0]) == 2 * 2
 
 
-def test_an_impossible_value_is_named():
+def test_impossible_value_is_named():
     with pytest.raises(ConfigError, match="depth = 9"):
         plan([override(AUTOENCODER, {"depth": (2, 9)}, {})], DATA)
 
 
-def test_a_grown_grid_keeps_its_ids():
-    before = plan(small(), DATA)
-    grown = plan(small(latent_dim=(2, 5, 8), labels=(20, 30, 40)), DATA)
+def test_grown_grid_keeps_its_ids():
+    before = plan(small_grids(), DATA)
+    grown = plan(small_grids(latent_dim=(2, 5, 8), labels=(20, 30, 40)), DATA)
     for old, new in zip(before, grown, strict=True):
         assert set(ids(old)) < set(ids(new))
     assert [len(cells) for cells in grown] == [3, 3 * 3 * 3]
 
 
 def test_changed_data_keep_no_id():
-    before, after = plan(small(), DATA), plan(small(), "fedcba9876543210")
+    before, after = plan(small_grids(), DATA), plan(small_grids(), "fedcba9876543210")
     for old, new in zip(before, after, strict=True):
         assert not set(ids(old)) & set(ids(new))
 
@@ -214,8 +214,8 @@ def test_option_changes_only_experiments_that_have_it():
     assert override(FEWSHOT, {"labels": (20,)}, {"hidden": 8}).fixed["hidden"] == 8
 
 
-def test_the_record_of_a_plan_is_plain_data(few_digits, tmp_path):
-    experiments = small()
+def test_record_of_a_plan_is_plain_data(few_digits, tmp_path):
+    experiments = small_grids()
     groups = plan(experiments, few_digits.fingerprint)
     kept = record("assignment", "study run", few_digits, tmp_path / "data", experiments, groups)
     kept = json.loads(json.dumps(kept))
@@ -238,7 +238,7 @@ def test_the_record_of_a_plan_is_plain_data(few_digits, tmp_path):
 
 
 def test_few_shot_builds_on_the_autoencoder_of_its_shape():
-    autoencoders, few_shot = plan(small(), DATA)
+    autoencoders, few_shot = plan(small_grids(), DATA)
     by_id = {cell.id: cell for cell in autoencoders}
     pretrained = [cell for cell in few_shot if cell.config["freeze"] != "scratch"]
     assert len(pretrained) == 2 * 2 * 2
@@ -252,20 +252,20 @@ def test_few_shot_builds_on_the_autoencoder_of_its_shape():
 
 
 def test_scratch_builds_on_nothing():
-    few_shot = plan(small(), DATA)[1]
+    few_shot = plan(small_grids(), DATA)[1]
     assert [c.parent for c in few_shot if c.config["freeze"] == "scratch"] == [None] * 4
-    only_scratch = plan(small(freeze=("scratch",)), DATA)[1]
+    only_scratch = plan(small_grids(freeze=("scratch",)), DATA)[1]
     assert all(cell.parent is None for cell in only_scratch)
 
 
 def test_few_shot_builds_on_the_first_batch_size():
-    autoencoders, few_shot = plan(small(batch_size=(16, 64)), DATA)
+    autoencoders, few_shot = plan(small_grids(batch_size=(16, 64)), DATA)
     by_id = {cell.id: cell.config["batch_size"] for cell in autoencoders}
     assert {by_id[cell.parent_id] for cell in few_shot if cell.parent} == {16}
 
 
 def test_parent_missing_from_its_grid_is_added():
-    autoencoder, _ = small()
+    autoencoder, _ = small_grids()
     fewshot = override(FEWSHOT, {"latent_dim": (2, 5), "depth": (3,), "labels": (20,)}, {})
     autoencoders, few_shot = plan([autoencoder, fewshot], DATA)
     shapes = [(cell.config["latent_dim"], cell.config["depth"]) for cell in autoencoders]
@@ -273,8 +273,8 @@ def test_parent_missing_from_its_grid_is_added():
     assert {cell.parent_id for cell in few_shot if cell.parent} == set(ids(autoencoders[2:]))
 
 
-def test_the_kind_of_pretraining_chooses_the_autoencoder():
-    autoencoder, fewshot = small()
+def test_kind_of_pretraining_chooses_the_autoencoder():
+    autoencoder, fewshot = small_grids()
     fewshot = override(fewshot, {"pretraining": ("plain", "augmented"), "labels": (20,)}, {})
     autoencoders, few_shot = plan([autoencoder, fewshot], DATA)
     by_id = {cell.id: cell.config for cell in autoencoders}
@@ -288,7 +288,7 @@ def test_the_kind_of_pretraining_chooses_the_autoencoder():
 
 
 def test_changed_autoencoder_changes_its_children():
-    autoencoder, fewshot = small()
+    autoencoder, fewshot = small_grids()
     before = plan([autoencoder, fewshot], DATA)[1]
     after = plan([override(autoencoder, {}, {"epochs": 99}), fewshot], DATA)[1]
     for old, new in zip(before, after, strict=True):
@@ -308,7 +308,7 @@ def test_parent_has_the_fixed_settings_of_its_experiment():
     [(3, 8, 0, 8), (3, 8, 4, 4), (10, 8, 4, 10), (3, 8, 20, 8), (1, 1, 0, 1)],
 )
 def test_parent_has_the_replicates_its_children_need(asked, few_shot, encoders, wanted):
-    autoencoder, fewshot = small(latent_dim=(2,), freeze=("fixed",))
+    autoencoder, fewshot = small_grids(latent_dim=(2,), freeze=("fixed",))
     autoencoder = override(autoencoder, {}, {"replicates": asked})
     fewshot = override(fewshot, {}, {"replicates": few_shot, "encoders": encoders})
     parents, children = plan([autoencoder, fewshot], DATA)
@@ -317,11 +317,11 @@ def test_parent_has_the_replicates_its_children_need(asked, few_shot, encoders, 
 
 
 def test_implied_parent_has_only_needed_replicates():
-    autoencoder, fewshot = small(latent_dim=(2,), freeze=("fixed",))
+    autoencoder, fewshot = small_grids(latent_dim=(2,), freeze=("fixed",))
     fewshot = override(fewshot, {}, {"replicates": 8, "encoders": 2})
     (parent,), _ = plan([override(autoencoder, {}, {"replicates": 5}), fewshot], DATA, ("fewshot",))
     assert parent.replicates == 2
 
 
-def test_a_layout_has_no_ids_yet():
-    assert {cell.id for cells in lay_out(small()) for cell in cells} == {""}
+def test_layout_has_no_ids_yet():
+    assert {cell.id for cells in lay_out(small_grids()) for cell in cells} == {""}

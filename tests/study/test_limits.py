@@ -1,4 +1,4 @@
-"""What a process may use of its machine: affinity and control groups count."""
+"""Cores and memory of a process, limited by affinity and control groups."""
 
 import os
 import subprocess
@@ -13,13 +13,13 @@ from study.resources import Resources
 
 
 @pytest.fixture
-def groups(tmp_path, monkeypatch):
+def control_groups(tmp_path, monkeypatch):
     """The folder of the control groups, empty."""
     monkeypatch.setattr(limits, "GROUPS", tmp_path)
     return tmp_path
 
 
-def control(folder, **files):
+def write_files(folder, **files):
     for name, content in files.items():
         path = folder / name.replace("__", "/").replace("_dot_", ".")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -39,9 +39,9 @@ def control(folder, **files):
         ({"cpu_dot_max": "nonsense"}, 8),
     ],
 )
-def test_control_groups_limit_cores(files, wanted, groups, monkeypatch):
+def test_control_groups_limit_cores(files, wanted, control_groups, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
-    control(groups, **files)
+    write_files(control_groups, **files)
     assert cores() == wanted
 
 
@@ -49,21 +49,21 @@ def test_affinity_limits_cores():
     """As `taskset` and SLURM set it."""
     program = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); "
     program += "from study.limits import cores; print(cores())"
-    said = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
-    assert said.stdout.split() == [b"1"]
+    output = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert output.stdout.split() == [b"1"]
 
 
-def test_control_groups_limit_memory(groups):
+def test_control_groups_limit_memory(control_groups):
     assert memory() is None
-    control(groups, memory_dot_max="max")
+    write_files(control_groups, memory_dot_max="max")
     assert memory() is None
-    control(groups, memory_dot_max="1073741824")
+    write_files(control_groups, memory_dot_max="1073741824")
     assert memory() == 2**30
-    control(groups, memory__memory_dot_limit_in_bytes="9223372036854771712")
+    write_files(control_groups, memory__memory_dot_limit_in_bytes="9223372036854771712")
     assert memory() == 2**30
 
 
-def test_a_local_ray_uses_what_this_process_may(monkeypatch):
+def test_local_ray_uses_what_this_process_may(monkeypatch):
     monkeypatch.setattr("study.cluster.connect.cores", lambda: 3)
     monkeypatch.setattr("study.cluster.connect.memory", lambda: 10 * 2**30)
     options = local_options(Resources())
@@ -80,7 +80,7 @@ def test_long_temporary_folder_is_not_used_for_sockets(folder, moved, monkeypatc
     assert ("_temp_dir" in local_options(Resources())) is moved
 
 
-def test_workers_python_may_have_spaces_in_its_path(monkeypatch):
+def test_python_path_with_spaces_is_quoted(monkeypatch):
     """Ray starts Tune's workers by a shell."""
     assert "runtime_env" not in local_options(Resources()) or " " in sys.executable
     monkeypatch.setattr(sys, "executable", "/my study/bin/python")
@@ -90,7 +90,7 @@ def test_workers_python_may_have_spaces_in_its_path(monkeypatch):
 def test_own_logs_are_removed_and_others_kept(tmp_path):
     ours, theirs = tmp_path / "session_1", tmp_path / "session_2"
     for session in (ours, theirs):
-        control(session, logs__raylet_dot_out="…")
+        write_files(session, logs__raylet_dot_out="…")
     (tmp_path / "session_latest").symlink_to(ours)
     remove_logs(ours)
     assert [path.name for path in tmp_path.iterdir()] == ["session_2"]

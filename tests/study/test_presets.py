@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from study.__main__ import main
 from study.command_line.options import select
 from study.command_line.parser import parser
 from study.experiments import EXPERIMENTS, Preset
 from study.grid import plan
 from study.presets import NAMED, PresetError, find, read, write
 from tests.names import NASTY_NAMES
+from tests.phrases import phrase
 
 WHOLE = Preset(
     description='found with "care" at α = 0.1',
@@ -44,7 +44,7 @@ def test_every_named_preset_survives_a_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("dataset = ", "is not TOML"),
         ("", "dataset: is missing"),
@@ -78,21 +78,18 @@ def test_every_named_preset_survives_a_file(tmp_path):
          "recipes.autoencoder.14: 3 is not a table"),
     ],
 )  # fmt: skip
-def test_wrong_file_is_refused_with_file_and_key(text, said, tmp_path, capsys):
+def test_wrong_file_is_refused_with_file_and_key(text, message, tmp_path, refusal):
     path = tmp_path / "wrong.toml"
     path.write_text(text)
     with pytest.raises(PresetError) as caught:
         read(path)
-    assert str(caught.value).startswith(f"{path}: {said}")
-    with pytest.raises(SystemExit) as stop:
-        main(["plan", "autoencoder", "--preset", str(path)])
-    assert stop.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"study plan: --preset: {path}: {said}")
+    assert str(caught.value).startswith(f"{path}: {message}")
+    line = refusal("plan", "autoencoder", "--preset", path)
+    assert line.startswith(f"study plan: --preset: {path}: {message}")
 
 
 def test_missing_file_and_unknown_name_are_refused():
-    with pytest.raises(PresetError, match=r"gone\.toml: can't be read \(No such file"):
+    with pytest.raises(PresetError, match=phrase("gone.toml: can't be read (No such file")):
         find("gone.toml")
     with pytest.raises(PresetError, match="'huge' is not a preset: smoke, quick, full, best, or a"):
         find("huge")
@@ -104,7 +101,7 @@ def test_bytes_that_are_no_text_are_refused(tmp_path):
         read(tmp_path / "bytes.toml")
 
 
-def cells(path, *options):
+def planned_cells(path, *options):
     arguments = parser().parse_args(["plan", "assignment", "--preset", str(path), *options])
     selection = select(arguments)
     return plan(selection.experiments, "0" * 16)
@@ -113,7 +110,7 @@ def cells(path, *options):
 def test_options_override_a_preset_file(tmp_path):
     path = tmp_path / "found.toml"
     write(path, WHOLE)
-    autoencoders, few_shot, *_ = cells(path, "--latent-dims", "14", "--depths", "3")
+    autoencoders, few_shot, *_ = planned_cells(path, "--latent-dims", "14", "--depths", "3")
     (cell,) = autoencoders
     assert cell.config["learning_rate"] == 5e-3
     assert cell.config["activation"] == "silu"
@@ -124,7 +121,7 @@ def test_options_override_a_preset_file(tmp_path):
     assert {c.config["learning_rate"] for c in few_shot} == {1e-2}
 
     asked = ["--latent-dims", "14", "--depths", "3", "--learning-rate", "0.02"]
-    assert cells(path, *asked)[0][0].config["learning_rate"] == 0.02
+    assert planned_cells(path, *asked)[0][0].config["learning_rate"] == 0.02
 
 
 def test_best_preset_has_a_recipe_for_each_dimension():
@@ -132,7 +129,7 @@ def test_best_preset_has_a_recipe_for_each_dimension():
     dims = set(best.axes["autoencoder"]["latent_dim"])
     assert dims == set(best.recipes["autoencoder"])
     assert best.dataset == "mnist"
-    autoencoders, few_shot, *_ = cells("best")
+    autoencoders, few_shot, *_ = planned_cells("best")
     assert {cell.config["latent_dim"] for cell in autoencoders} == dims
     names = {known for recipe in best.recipes["autoencoder"].values() for known in recipe}
     assert names <= set(autoencoders[0].config)

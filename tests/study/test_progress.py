@@ -1,4 +1,4 @@
-"""What the user sees while a study runs, and the words for it."""
+"""Progress messages of a running study."""
 
 import io
 
@@ -13,7 +13,7 @@ from study.queue import Queue, missing_tasks
 from study.words import describe, duration, mean_and_sd, plain, reason
 
 
-def follow(experiment=AUTOENCODER, dims=(2, 8, 14), finished=None, workers=1, **options):
+def make_progress(experiment=AUTOENCODER, dims=(2, 8, 14), finished=None, workers=1, **options):
     """A progress, its queue, and the screen that it prints on."""
     axes = {"latent_dim": dims, "depth": (2,)}
     axes |= {"batch_size": (32,)} if experiment is AUTOENCODER else {"freeze": ("scratch",)}
@@ -38,7 +38,7 @@ def finish(progress, queue, task, value, seconds=10.0):
 
 
 def test_piped_output_has_one_line_per_event():
-    progress, queue, screen = follow()
+    progress, queue, screen = make_progress()
     one, two = start(progress, queue), start(progress, queue)
     assert screen.getvalue() == ""
     finish(progress, queue, one, 0.05)
@@ -58,7 +58,7 @@ def test_piped_output_has_one_line_per_event():
 
 
 def test_long_block_reports_epoch_and_state_at_intervals():
-    progress, queue, screen = follow()
+    progress, queue, screen = make_progress()
     now, states = [0.0], []
     progress.clock, progress.tell = lambda: now[0], states.append
     task = start(progress, queue)
@@ -76,13 +76,13 @@ def test_long_block_reports_epoch_and_state_at_intervals():
 def test_part_of_a_cells_replicates_is_named():
     ((cell,),) = plan([override(AUTOENCODER, {"latent_dim": (2,), "depth": (2,),
                                               "batch_size": (32,)}, {})], "")  # fmt: skip
-    progress, queue, screen = follow(dims=(2,), finished={cell.id: [range(1)]})
+    progress, queue, screen = make_progress(dims=(2,), finished={cell.id: [range(1)]})
     finish(progress, queue, start(progress, queue), 0.05)
     assert "latent_dim=2, replicates 1-1  val_mse" in screen.getvalue()
 
 
-def test_a_failure_is_counted_and_is_never_the_best():
-    progress, queue, screen = follow()
+def test_failure_is_counted_and_is_never_the_best():
+    progress, queue, screen = make_progress()
     bad, good = start(progress, queue), start(progress, queue)
     queue.drop(bad)
     progress.failed(bad, "Traceback …")
@@ -99,14 +99,14 @@ def test_a_failure_is_counted_and_is_never_the_best():
     ("experiment", "best"), [(AUTOENCODER, 0.1), (FEWSHOT, 0.9)]
 )  # fmt: skip
 def test_best_is_the_least_error_or_highest_accuracy(experiment, best):
-    progress, queue, _ = follow(experiment)
+    progress, queue, _ = make_progress(experiment)
     for value in (0.5, best, 0.7):
         finish(progress, queue, start(progress, queue), value)
     assert f"best {experiment.name} {best} (" in progress.state()
 
 
 def test_no_time_is_left_when_all_have_ended():
-    progress, queue, _ = follow(dims=(2,))
+    progress, queue, _ = make_progress(dims=(2,))
     task = start(progress, queue)
     assert "left" not in progress.state()  # nothing has ended, so nothing is known
     finish(progress, queue, task, 0.05)
@@ -114,7 +114,7 @@ def test_no_time_is_left_when_all_have_ended():
 
 
 def test_less_than_a_second_left_is_not_shown():
-    progress, queue, _ = follow()
+    progress, queue, _ = make_progress()
     finish(progress, queue, start(progress, queue), 0.05, seconds=0.2)
     assert "left" not in progress.state()
 
@@ -122,15 +122,15 @@ def test_less_than_a_second_left_is_not_shown():
 @pytest.mark.parametrize("workers", [1, 2])
 def test_no_more_blocks_run_than_there_are_workers(workers):
     """Tune is given one more, which takes the place of the next that ends."""
-    progress, queue, _ = follow(workers=workers)
+    progress, queue, _ = make_progress(workers=workers)
     taken = [start(progress, queue) for _ in range(workers + 1)]
     assert f"{workers} running of 3" in progress.state()
     finish(progress, queue, taken[0], 0.05)
     assert f"{workers} running of 3" in progress.state()
 
 
-def test_the_best_is_that_of_the_latest_experiment():
-    progress, queue, screen = follow()
+def test_best_is_that_of_the_latest_experiment():
+    progress, queue, screen = make_progress()
     progress.best["fewshot"] = (0.9, "labels=20")
     finish(progress, queue, start(progress, queue), 0.05)
     assert "best autoencoder 0.05" in screen.getvalue()
@@ -138,7 +138,7 @@ def test_the_best_is_that_of_the_latest_experiment():
 
 
 def test_retried_block_counts_as_running_once():
-    progress, queue, _ = follow(dims=(2,))
+    progress, queue, _ = make_progress(dims=(2,))
     task = start(progress, queue)
     assert queue.retry(task, Fault.LOST, "a")
     assert "0 running of 1" in progress.state()
@@ -147,14 +147,14 @@ def test_retried_block_counts_as_running_once():
 
 
 def test_block_found_finished_has_no_value():
-    progress, queue, screen = follow()
+    progress, queue, screen = make_progress()
     finish(progress, queue, start(progress, queue), None)
     assert "1 done" in screen.getvalue()
     assert "best" not in screen.getvalue()
 
 
 def test_terminal_has_a_bar_and_no_event_lines():
-    progress, queue, screen = follow(force_terminal=True, color_system=None)
+    progress, queue, screen = make_progress(force_terminal=True, color_system=None)
     one, bad = start(progress, queue), start(progress, queue)
     finish(progress, queue, one, 0.05)
     queue.drop(bad)
@@ -169,7 +169,7 @@ def test_terminal_has_a_bar_and_no_event_lines():
 # --- words -----------------------------------------------------------------------------------
 
 
-def test_a_cell_is_described_by_what_varies():
+def test_cell_is_described_by_what_varies():
     axes = {"latent_dim": (2, 8), "depth": (3,), "freeze": ("fixed", "full")}
     config = {"latent_dim": 8, "depth": 3, "freeze": "full", "width": 16}
     assert describe(config, axes) == "latent_dim=8 freeze=full"

@@ -1,4 +1,4 @@
-"""The code that numbers come from."""
+"""The version of the code, as git names it."""
 
 import os
 import shutil
@@ -48,7 +48,7 @@ def test_code_is_named_by_its_commit(name, repository, monkeypatch):
     assert code_of(folder, monkeypatch) == f"{commit}+changes"
 
 
-def test_repository_in_the_environment_is_ignored(repository, monkeypatch):
+def test_git_variables_are_ignored(repository, monkeypatch):
     folder, commit = repository("ours")
     other, foreign = repository("other")
     assert commit != foreign

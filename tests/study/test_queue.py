@@ -1,4 +1,4 @@
-"""Which block is computed next, and what follows when one has failed."""
+"""The order of blocks, their division among workers, and what follows a failure."""
 
 import pytest
 import torch
@@ -38,10 +38,10 @@ def take_one(queue):
     return task
 
 
-# --- what is missing -------------------------------------------------------------------------
+# --- missing tasks ---------------------------------------------------------------------------
 
 
-def test_a_task_has_all_replicates_that_a_cell_lacks():
+def test_task_has_all_replicates_that_a_cell_lacks():
     cells = autoencoders(3, replicates=20)
     finished = {cells[0].id: [range(4)], cells[1].id: [range(20)]}
     tasks = missing_tasks(cells, finished)
@@ -149,7 +149,7 @@ def test_awaited_blocks_are_divided_among_all_workers(workers, blocks):
     assert len([task for task in queue.left if task.cell is cells[0]]) == blocks
 
 
-def last_two(seconds, workers=2, replicates=40):
+def two_block_queue(seconds, workers=2, replicates=40):
     """A queue whose last two blocks are `fixed` and `full`, expected to take 1 s and `seconds`."""
     cells = family(classifiers=replicates)[1:3]
     queue = Queue(missing_tasks(cells, {}))
@@ -159,7 +159,7 @@ def last_two(seconds, workers=2, replicates=40):
     return queue
 
 
-def taken(queue, workers):
+def take_all(queue, workers):
     """What idle workers take in turn: `fixed 40`, for a block of 40 replicates of `fixed`."""
     found = []
     while batch := queue.take(workers):
@@ -167,30 +167,30 @@ def taken(queue, workers):
     return found
 
 
-def test_a_long_last_block_is_divided_among_idle_workers():
+def test_long_last_block_is_divided_among_idle_workers():
     """Seen: 310 replicates of `full` on one core of two."""
-    queue = last_two(400.0)
-    assert taken(queue, 2) == ["fixed 40", "full 20", "full 20"]
+    queue = two_block_queue(400.0)
+    assert take_all(queue, 2) == ["fixed 40", "full 20", "full 20"]
     assert queue.total == len(queue.left) == 3
-    assert taken(last_two(400.0), 1) == ["fixed 40", "full 40"]
-    assert taken(last_two(400.0), 4) == ["fixed 40", *["full 10"] * 4]
+    assert take_all(two_block_queue(400.0), 1) == ["fixed 40", "full 40"]
+    assert take_all(two_block_queue(400.0), 4) == ["fixed 40", *["full 10"] * 4]
 
 
 @pytest.mark.parametrize("known", ["nothing", "the encoder"])
-def test_block_of_unknown_seconds_is_divided_by_its_work(known):
+def test_block_of_unknown_duration_is_divided_by_work(known):
     """Seen: 100 replicates of `full` on one core of two, in a study's first minutes."""
     cells = family(classifiers=40)
     queue = Queue(missing_tasks(cells[1:3], {}), rates=Rates(images=3600))
     if known == "the encoder":
         queue.rates.observe(cells[0], 40, 400.0)
-    found = taken(queue, 2)
+    found = take_all(queue, 2)
     assert found[0] == "fixed 40"
     assert [name.split()[0] for name in found[1:]] == ["full"] * 2
 
 
-def test_each_part_of_a_block_is_worth_a_trial():
-    assert taken(last_two(12.0), 4) == ["fixed 40", "full 40"]
-    assert taken(last_two(32.0), 4) == ["fixed 40", "full 13", "full 13", "full 14"]
+def test_parts_of_a_block_are_not_too_short():
+    assert take_all(two_block_queue(12.0), 4) == ["fixed 40", "full 40"]
+    assert take_all(two_block_queue(32.0), 4) == ["fixed 40", "full 13", "full 13", "full 14"]
 
 
 def test_equal_blocks_stay_whole():
@@ -206,7 +206,7 @@ def test_few_replicates_are_split_among_many_workers(replicates):
     assert found == [1] * replicates
 
 
-def test_taking_a_task_does_not_sum_over_all_tasks(monkeypatch):
+def test_taking_a_task_is_not_linear_in_tasks(monkeypatch):
     """Counts how often seconds are asked for, with 1,000 tasks on 250 workers."""
     queue, count = Queue(missing_tasks(autoencoders(1000, replicates=8), {})), 0
     queue.rates.observe(next(iter(queue.left)).cell, 8, 100.0)
@@ -229,10 +229,10 @@ def test_only_block_of_unknown_kind_is_divided():
     encoder = take_one(queue)
     assert encoder.replicates == range(8)
     queue.finish(encoder, 5.0)
-    assert taken(queue, 2) == ["fixed 4", "fixed 4"]
+    assert take_all(queue, 2) == ["fixed 4", "fixed 4"]
 
 
-def test_newly_ready_blocks_count_at_once():
+def test_newly_ready_blocks_are_counted_at_once():
     """30 classifiers of one encoder on ten workers: nobody is idle when it is done."""
     axes = {"latent_dim": (2,), "depth": (2,)}
     arms = {**axes, "labels": tuple(range(10, 310, 10)), "freeze": ("full",)}
@@ -249,15 +249,15 @@ def test_newly_ready_blocks_count_at_once():
 
 
 @pytest.mark.parametrize("why", [{"resumable": True}, {"losses": 1}])
-def test_a_last_block_that_cannot_be_divided_stays_whole(why):
-    queue = last_two(400.0)
+def test_last_block_that_cannot_be_divided_stays_whole(why):
+    queue = two_block_queue(400.0)
     for task in queue.left:
         vars(task).update(why)
-    assert sorted(taken(queue, 2)) == ["fixed 40", "full 40"]
+    assert sorted(take_all(queue, 2)) == ["fixed 40", "full 40"]
 
 
 @pytest.mark.parametrize(("gpus", "each", "parts"), [(1, 1, 1), (2, 1, 2), (1, 0.5, 2), (8, 1, 4)])
-def test_a_block_on_gpus_is_divided_among_them(gpus, each, parts):
+def test_block_on_gpus_is_divided_among_them(gpus, each, parts):
     """Not among the cores of their host, here four: replicates are cheapest together."""
     tasks = missing_tasks(autoencoders(1, replicates=40), {})
     tasks[0].gpus = each
@@ -282,7 +282,7 @@ def test_child_waits_for_all_parts_of_a_divided_block():
 # --- several blocks a trial ------------------------------------------------------------------
 
 
-def test_short_blocks_travel_together_where_there_are_many():
+def test_many_short_blocks_share_a_trial():
     queue = Queue(missing_tasks(autoencoders(400), {}))
     assert len(queue.take(2)) == 1  # nobody knows yet how long it takes
     for task in list(queue.running):
@@ -295,13 +295,13 @@ def test_short_blocks_travel_together_where_there_are_many():
 
 
 @pytest.mark.parametrize(("seconds", "together"), [(20.0, 1), (6.0, 1), (4.0, 2), (1.0, 10)])
-def test_short_blocks_fill_trials_of_about_ten_seconds(seconds, together):
+def test_trial_of_short_blocks_takes_about_ten_seconds(seconds, together):
     queue = Queue(missing_tasks(autoencoders(400), {}))
     queue.finish(take_one(queue), seconds)
     assert len(queue.take(1)) == together
 
 
-def test_a_block_that_was_lost_travels_alone():
+def test_block_that_was_lost_travels_alone():
     queue = Queue(missing_tasks(autoencoders(400), {}))
     queue.finish(take_one(queue), 0.01)
     lost = queue.take(1)[0]
@@ -336,7 +336,7 @@ def test_queue_work_scales_with_the_number_of_blocks():
 # --- failures --------------------------------------------------------------------------------
 
 
-def tries(task, fault):
+def attempts(task, fault):
     """(GPUs, replicates, whole host) of each try that one fault after another leads to."""
     queue, found = Queue([task]), []
     while True:
@@ -352,15 +352,15 @@ def tries(task, fault):
 def test_block_too_large_for_its_gpu_share_gets_double(trials, next_ones):
     (task,) = missing_tasks(autoencoders(1, replicates=1), {})
     task.gpus = share_of(trials)
-    assert [gpus for gpus, _, _ in tries(task, Fault.GPU_MEMORY)] == [
+    assert [gpus for gpus, _, _ in attempts(task, Fault.GPU_MEMORY)] == [
         share_of(number) for number in next_ones
     ]
 
 
-def test_a_block_too_large_for_a_whole_gpu_is_divided():
+def test_block_too_large_for_a_whole_gpu_is_divided():
     (task,) = missing_tasks(autoencoders(1, replicates=8), {})
     task.gpus = 1.0
-    assert [count for _, count, _ in tries(task, Fault.GPU_MEMORY)][:2] == [8, 4]
+    assert [count for _, count, _ in attempts(task, Fault.GPU_MEMORY)][:2] == [8, 4]
     queue = Queue(missing_tasks(family(), {}))
     parent = take_one(queue)
     parent.gpus = 1.0
@@ -390,9 +390,9 @@ def test_block_too_large_for_a_host_fails_saying_so():
     )
 
 
-def test_a_block_without_a_gpu_is_never_given_one():
+def test_block_without_a_gpu_is_never_given_one():
     (task,) = missing_tasks(autoencoders(1, replicates=1), {})
-    assert tries(task, Fault.GPU_MEMORY) == [(0.0, 1, False)]
+    assert attempts(task, Fault.GPU_MEMORY) == [(0.0, 1, False)]
 
 
 @pytest.mark.parametrize(
@@ -405,7 +405,7 @@ def test_a_block_without_a_gpu_is_never_given_one():
 )
 def test_fault_decides_the_number_of_tries(fault, alone):
     (task,) = missing_tasks(autoencoders(1), {})
-    assert [how for _, _, how in tries(task, fault)] == alone
+    assert [how for _, _, how in attempts(task, fault)] == alone
 
 
 def test_block_that_must_run_alone_waits_for_the_others():
@@ -436,7 +436,7 @@ def test_children_of_a_failed_block_are_dropped():
     assert queue.take(1) == []
 
 
-def linked(*links, blocks=4):
+def linked_tasks(*links, blocks=4):
     """Tasks of one replicate each; the first of each link builds on the second."""
     tasks = missing_tasks(autoencoders(blocks, replicates=1), {})
     for child, parent in links:
@@ -447,7 +447,7 @@ def linked(*links, blocks=4):
 
 def test_descendants_are_dropped_once():
     """Both in the middle build on the first, and the last on both of them."""
-    tasks, queue = linked((1, 0), (2, 0), (3, 1), (3, 2))
+    tasks, queue = linked_tasks((1, 0), (2, 0), (3, 1), (3, 2))
     assert take_one(queue) is tasks[0]
     dropped = queue.drop(tasks[0])
     assert len(dropped) == 3
@@ -507,7 +507,7 @@ def test_classifiers_of_shared_encoders_fail_together():
     assert queue.take(1) == []
 
 
-def test_a_block_short_of_gpu_memory_keeps_its_checkpoint():
+def test_block_short_of_gpu_memory_keeps_its_checkpoint():
     tasks = missing_tasks(autoencoders(1, replicates=40), {})
     tasks[0].gpus = 0.25
     queue = Queue(tasks, gpus=0.25)
@@ -518,7 +518,7 @@ def test_a_block_short_of_gpu_memory_keeps_its_checkpoint():
 
 
 def test_dropped_block_never_becomes_ready():
-    tasks, queue = linked((2, 0), (2, 1), blocks=3)
+    tasks, queue = linked_tasks((2, 0), (2, 1), blocks=3)
     first, second = take_one(queue), take_one(queue)
     assert queue.drop(first) == [tasks[2]]
     queue.finish(second, 1.0)
@@ -551,14 +551,14 @@ def test_dropped_block_stays_dropped_after_a_division():
     assert not queue.left
 
 
-def test_a_search_makes_tasks_when_none_is_ready():
+def test_queue_asks_for_more_tasks_when_empty():
     made = missing_tasks(autoencoders(2), {})
     queue = Queue([], more=lambda: made.pop(0) if made else None)
     assert [len(queue.take(1)) for _ in range(3)] == [1, 1, 0]
     assert queue.total == 2
 
 
-# --- what ended a trial ----------------------------------------------------------------------
+# --- faults ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -581,7 +581,7 @@ def test_a_search_makes_tasks_when_none_is_ready():
         (RuntimeError("no"), Fault.OWN),
     ],
 )  # fmt: skip
-def test_error_tells_what_ended_a_trial(error, kind):
+def test_fault_of_each_error(error, kind):
     assert fault_of(error) is kind
 
 
@@ -591,7 +591,7 @@ def test_torchs_own_error_for_a_full_host_is_recognised():
     assert fault_of(caught.value) is Fault.HOST_MEMORY
 
 
-def test_a_trials_failure_survives_the_way_to_the_driver():
+def test_trial_failure_is_pickled():
     import pickle
 
     error = TrialFailed(Fault.LOST, "Traceback …", "abc", {"x.0-1": "Diverged: no"})

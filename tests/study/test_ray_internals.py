@@ -1,4 +1,4 @@
-"""What `study.ray_internals` changes in Ray Tune, with Ray Tune itself."""
+"""The changes of `study.ray_internals` to Ray Tune, on a real Ray."""
 
 import os
 import time
@@ -20,7 +20,7 @@ def short_trial(config):
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_worker_replaces_a_dead_one_although_trials_are_short(tmp_path, monkeypatch):
+def test_dead_worker_is_replaced_among_short_trials(tmp_path, monkeypatch):
     """Tune alone kills the new worker again and again: one worker computes all 40 trials."""
     monkeypatch.setenv("TUNE_MAX_PENDING_TRIALS_PG", "2")
     monkeypatch.setenv("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")

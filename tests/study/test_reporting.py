@@ -4,7 +4,6 @@ stays in other processes."""
 import contextlib
 import multiprocessing
 import os
-import pickle
 import signal
 import subprocess
 import sys
@@ -21,7 +20,8 @@ import pytest
 from study import reporting
 from study.__main__ import main
 from study.launch import torch_hidden
-from study.store import Block, DamagedBlock, StoreError
+from study.store import StoreError
+from tests.phrases import phrase
 
 real_write = reporting.write
 
@@ -32,41 +32,35 @@ def process():
         yield made
 
 
-def killed(*arguments):
+def exit_abruptly(*arguments):
     os._exit(9)
 
 
 def test_error_of_the_report_process_arrives_unchanged(process, tmp_path):
-    with pytest.raises(StoreError, match=f"^{tmp_path} holds no study"):
+    with pytest.raises(StoreError, match=phrase(f"{tmp_path} holds no study")):
         reporting.write(tmp_path, {}, process)
 
 
-def test_a_damaged_block_arrives_with_its_reason():
-    damaged = DamagedBlock(Block("0" * 16, range(2)), "/blocks/0/0-1.json", "too short")
-    error = pickle.loads(pickle.dumps(damaged))
-    assert str(error) == str(damaged)
-    assert error.block == damaged.block
-    assert error.reason == "damaged: 0-1.json: too short"
-
-
-def test_killed_process_raises_its_own_error(process, monkeypatch, tmp_path):
-    monkeypatch.setattr(reporting, "_write", killed)
+def test_killed_process_raises_killed(process, monkeypatch, tmp_path):
+    monkeypatch.setattr(reporting, "_write", exit_abruptly)
     with pytest.raises(reporting.Killed, match="has ended before it was done"):
         reporting.write(tmp_path, {}, process)
 
 
-def test_command_says_how_to_retry_a_killed_report(computed, monkeypatch, tmp_path, capsys):
+def test_command_says_how_to_retry_a_killed_report(computed_blocks, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr("study.reporting.write", real_write)
-    monkeypatch.setattr(reporting, "_write", killed)
+    monkeypatch.setattr(reporting, "_write", exit_abruptly)
     command = ["run", "autoencoder", "--preset", "smoke", "--out", str(tmp_path)]
     assert main(command) == 1
-    said = capsys.readouterr().out
-    assert "failed: the process that writes the report has ended" in said
-    assert f"`study report {tmp_path}` tries again" in said
+    output = capsys.readouterr().out
+    assert "failed: the process that writes the report has ended" in output
+    assert f"`study report {tmp_path}` tries again" in output
 
 
 @pytest.mark.parametrize("failures", [reporting.FAILURES, 0])
-def test_user_is_told_if_the_page_has_failed(failures, computed, monkeypatch, tmp_path, capsys):
+def test_user_is_told_if_the_page_has_failed(
+    failures, computed_blocks, monkeypatch, tmp_path, capsys
+):
     monkeypatch.setattr(reporting, "FAILURES", failures)
     assert main(["run", "autoencoder", "--preset", "smoke", "--out", str(tmp_path)]) == 0
     told = "the page that grows while a study runs could not be written" in capsys.readouterr().out
@@ -90,7 +84,7 @@ def test_bad_matplotlib_settings_do_not_end_the_report(process, monkeypatch, tmp
     assert process.call("draws", eval, "__import__('analysis.style') and 1") == 1
 
 
-def test_the_driver_loads_no_torch():
+def test_driver_loads_no_torch():
     program = (
         "import study.launch, study.search.command, study.search.trials, study.cluster.nodes\n"
         "import sys; sys.exit('torch' in sys.modules)"
@@ -146,7 +140,7 @@ with interruptible(), reporting.ReportProcess() as process:
 """
 
 
-def spawned(driver):
+def report_processes(driver):
     """The processes that make the report; one that has just ended has no command line."""
     found = []
     for process in psutil.Process(driver).children(recursive=True):
@@ -182,15 +176,15 @@ def test_report_process_does_not_outlive_the_driver(how, group, when, tmp_path):
     while len(writers) < (2 if when == "later" else 1):
         assert driver.poll() is None
         time.sleep(0.02)
-        writers = spawned(driver.pid)
+        writers = report_processes(driver.pid)
     time.sleep(2 if when == "later" else 0.1)
     os.killpg(driver.pid, how) if group else driver.send_signal(how)
-    _, said = driver.communicate(timeout=10)
+    _, output = driver.communicate(timeout=10)
     assert driver.returncode != 0
     if (how, when) != (signal.SIGKILL, "at once"):  # a starting one may report that input ended
         # So may the one beside it, if the writer is killed while starting it.
-        begun = said.count("EOFError: Ran out of input") if when == "at once" else 0
-        assert said.count("Traceback") - begun == (how != signal.SIGKILL)  # the driver's own
+        begun = output.count("EOFError: Ran out of input") if when == "at once" else 0
+        assert output.count("Traceback") - begun == (how != signal.SIGKILL)  # the driver's own
     _, alive = psutil.wait_procs(writers, timeout=10)
     assert alive == []
 
@@ -207,7 +201,7 @@ class HeldProcess:
 
 
 @pytest.fixture
-def page_every(monkeypatch):
+def make_page(monkeypatch):
     """Makes a page on two cores whose updates are so many seconds apart, and its process."""
 
     def make(seconds):
@@ -224,8 +218,8 @@ def page_every(monkeypatch):
     ("every", "spent", "pages"),
     [(5, 0.0, [30, 90, 150, 210]), (70, 0.0, [70, 140, 210, 280]), (5, 4.8, [30, 150, 270, 390])],
 )
-def test_pages_are_a_minute_apart_or_more_if_they_cost_much(every, spent, pages, page_every):
-    page, process = page_every(every)
+def test_page_interval_grows_with_its_cost(every, spent, pages, make_page):
+    page, process = make_page(every)
     written = []
     while len(written) < len(pages):
         page.update("state")
@@ -235,8 +229,8 @@ def test_pages_are_a_minute_apart_or_more_if_they_cost_much(every, spent, pages,
     assert written == pages
 
 
-def test_process_imports_the_report_before_the_first_page(page_every):
-    page, process = page_every(5)
+def test_report_is_imported_before_the_first_page(make_page):
+    page, process = make_page(5)
     page.update("state")
     assert process.given == (reporting._at_low_priority, import_module, "analysis.report")
     assert page.pending is None
@@ -245,8 +239,8 @@ def test_process_imports_the_report_before_the_first_page(page_every):
     assert process.given is None
 
 
-def test_page_prepares_the_report_with_a_share_of_the_cores(page_every):
-    page, process = page_every(60)
+def test_page_prepares_the_report_in_its_share_of_time(make_page):
+    page, process = make_page(60)
     prepared = []
     for _ in range(5):
         page.update("state")
@@ -256,8 +250,8 @@ def test_page_prepares_the_report_with_a_share_of_the_cores(page_every):
     assert prepared == [True, False, True, False, False]
 
 
-def test_pages_end_after_three_failures_in_a_row(page_every):
-    page, process = page_every(100)
+def test_pages_end_after_three_failures_in_a_row(make_page):
+    page, process = make_page(100)
     for error in [OSError, OSError, None, OSError, BrokenProcessPool, OSError, OSError]:
         page.update("state")
         assert not page.has_failed()
@@ -278,7 +272,7 @@ def test_report_waits_for_a_page_but_not_for_long(process, monkeypatch):
     assert isinstance(page.exception(), BrokenProcessPool)
 
 
-def test_page_has_the_lowest_priority_and_the_report_its_own(process):
+def test_page_has_the_lowest_priority(process):
     assert process.submit(reporting._at_low_priority, os.nice, 0).result() == 19
     assert process.call("has full priority", os.nice, 0) == os.nice(0)
 

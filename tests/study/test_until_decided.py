@@ -1,4 +1,4 @@
-"""`--until-decided`: which cells get more replicates, and when it ends."""
+"""`--until-decided` adds replicates to undecided comparisons, up to a maximum."""
 
 import io
 
@@ -32,13 +32,15 @@ class Question:
         self.text, self.cells, self.replicates = text, cells, replicates
 
 
-def chosen(*options):
+def selection_of(*options):
     return select(parser().parse_args(["run", *options]))
 
 
 @pytest.fixture
-def study(tmp_path, digits):
-    selection = chosen("fewshot", "--latent-dims", "14", "--labels", "20", "40", "--until-decided")
+def study_and_groups(tmp_path, digits):
+    selection = selection_of(
+        "fewshot", "--latent-dims", "14", "--labels", "20", "40", "--until-decided"
+    )
     groups = plan(selection.experiments, digits.fingerprint, selection.asked)
     store = Store(tmp_path)
     store.create()
@@ -51,7 +53,7 @@ def cells_of(groups, labels):
             and c.config["freeze"] in ("fixed", "full")]  # fmt: skip
 
 
-def ask(monkeypatch, groups, decided_at):
+def set_questions(monkeypatch, groups, decided_at):
     """Questions on `fixed` and `full` at 20 and 40 labels, which so many replicates decide."""
 
     def open_questions(folder, matters, process):
@@ -67,61 +69,61 @@ def ask(monkeypatch, groups, decided_at):
     monkeypatch.setattr(reporting, "open_questions", open_questions)
 
 
-def test_only_cells_of_undecided_comparisons_grow(study, monkeypatch):
-    made, groups = study
-    ask(monkeypatch, groups, {20: 12, 40: 8})
+def test_only_cells_of_undecided_comparisons_grow(study_and_groups, monkeypatch):
+    study, groups = study_and_groups
+    set_questions(monkeypatch, groups, {20: 12, 40: 8})
     session = Session()
-    final = add_until_decided(made, made.until, session, groups)
+    final = add_until_decided(study, study.until, session, groups)
     assert {cell.replicates for cell in cells_of(groups, 20)} == {12}
     others = [cell for cell in groups[1] if cell not in cells_of(groups, 20)]
     assert {cell.replicates for cell in others} == {8}
     assert {cell.replicates for cell in groups[0]} == {12}  # an encoder for each classifier
     grown = [computed[cells_of(groups, 20)[0].id] for computed in session.computed]
     assert grown == [10, 12]
-    assert "every comparison is decided" in made.console.file.getvalue()
-    kept = made.store.plan()
+    assert "every comparison is decided" in study.console.file.getvalue()
+    kept = study.store.plan()
     assert kept == final
     assert kept["until_decided"] == {"matters": 0.5, "most": 16}
     counts = {c["id"]: c["replicates"] for e in kept["experiments"] for c in e["cells"]}
     assert counts[cells_of(groups, 20)[0].id] == 12
 
 
-def test_it_ends_at_the_maximum_of_replicates(study, monkeypatch):
-    made, groups = study
-    ask(monkeypatch, groups, {20: 99, 40: 99})
+def test_growth_ends_at_the_maximum(study_and_groups, monkeypatch):
+    study, groups = study_and_groups
+    set_questions(monkeypatch, groups, {20: 99, 40: 99})
     session = Session()
-    add_until_decided(made, made.until, session, groups)
+    add_until_decided(study, study.until, session, groups)
     grown = [computed[cells_of(groups, 40)[0].id] for computed in session.computed]
     assert grown == [10, 12, 15, 16]
-    said = made.console.file.getvalue()
-    assert "undecided: 20 labels (8); 40 labels (8)" in said
-    assert "undecided with 16 replicates: 20 labels; 40 labels" in said
+    output = study.console.file.getvalue()
+    assert "undecided: 20 labels (8); 40 labels (8)" in output
+    assert "undecided with 16 replicates: 20 labels; 40 labels" in output
 
 
-def test_it_ends_if_replicates_add_no_pairs(study, monkeypatch):
+def test_growth_ends_without_new_pairs(study_and_groups, monkeypatch):
     """As when one arm has failed: its question never gets more pairs."""
-    made, groups = study
+    study, groups = study_and_groups
     ids = tuple(cell.id for cell in cells_of(groups, 20))
     stuck = Question("20 labels", ids, 6)
     monkeypatch.setattr(reporting, "open_questions", lambda *args: [stuck])
     session = Session()
-    add_until_decided(made, made.until, session, groups)
+    add_until_decided(study, study.until, session, groups)
     assert session.computed == []
-    assert "no more are added" in made.console.file.getvalue()
+    assert "no more are added" in study.console.file.getvalue()
 
 
-def test_killed_reader_is_reported_in_one_line(study, monkeypatch):
-    made, groups = study
+def test_killed_reader_is_reported_in_one_line(study_and_groups, monkeypatch):
+    study, groups = study_and_groups
 
     def killed(*arguments):
         raise reporting.Killed("the process that reads the results has ended")
 
     monkeypatch.setattr(reporting, "open_questions", killed)
     session = Session()
-    add_until_decided(made, made.until, session, groups)
+    add_until_decided(study, study.until, session, groups)
     assert session.computed == []
-    said = made.console.file.getvalue()
-    assert said == (
+    output = study.console.file.getvalue()
+    assert output == (
         "failed: the process that reads the results has ended; the same command goes on from here\n"
     )
 
@@ -131,7 +133,7 @@ def test_every_classifier_has_its_own_encoder(large_data):
     (fewshot,) = [e for e in select(arguments, large_data).experiments if e.name == "fewshot"]
     assert fewshot.fixed["encoders"] == 0
     with pytest.raises(BadInput, match="must be 0 with --until-decided"):
-        chosen("fewshot", "--until-decided", "--encoders", "4")
+        selection_of("fewshot", "--until-decided", "--encoders", "4")
 
 
 @pytest.mark.ray

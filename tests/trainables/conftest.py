@@ -4,7 +4,10 @@ import dataclasses
 
 import pytest
 
+from trainables.autoencoder import train as autoencoder
+from trainables.fewshot import train as fewshot
 from trainables.networks import Encoder
+from trainables.rotation import train as rotation
 
 
 class FirstEpoch:
@@ -28,6 +31,17 @@ class FirstEpoch:
 def first_epoch():
     """A checkpoint that keeps the first epoch that it is given."""
     return FirstEpoch()
+
+
+@pytest.fixture
+def use_strategy(monkeypatch):
+    """Return a function that makes networks without batch norm train by one strategy."""
+
+    def use(strategy):
+        for module in (autoencoder, fewshot, rotation):
+            monkeypatch.setattr(module, "fastest_strategy", lambda model, device: strategy)
+
+    return use
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Images of any shape and any number of classes: every trainable trains on them, or says in one
 line why not."""
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -9,10 +8,10 @@ from hypothesis import strategies as st
 
 from analysis.interpolation.judge import Judges, train_judges
 from analysis.reconstruction import pca_errors
-from tests.trainables.helpers import nothing
+from tests.trainables.helpers import no_report, noise_dataset, weights_by_replicate
 from trainables.autoencoder import train as autoencoder
 from trainables.contract import ConfigError
-from trainables.data import DataError, Dataset, Split
+from trainables.data import DataError
 from trainables.fewshot import train as fewshot
 from trainables.rotation import train as rotation
 from trainables.supervised import train as supervised
@@ -21,23 +20,6 @@ PATIENT = settings(
     max_examples=12, deadline=None, derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )  # fmt: skip
-
-
-def dataset(channels, height, width, classes, images=3):
-    """Noise: so many images of each class in every split."""
-    draw = np.random.default_rng([channels, height, width, classes])
-    count = images * max(1, classes)
-
-    def split():
-        pixels = draw.integers(0, 256, (count, channels, height, width)).astype(np.uint8)
-        return Split(pixels, (np.arange(count) % max(1, classes)).astype(np.uint8))
-
-    names = tuple(f"class {number}" for number in range(classes))
-    return Dataset("noise", split(), split(), split(), names)
-
-
-def weights_of(outcome, replicates=2):
-    return {r: {k: v[r] for k, v in outcome.weights.items()} for r in range(replicates)}
 
 
 shapes = st.tuples(st.integers(1, 4), st.integers(8, 96), st.integers(8, 96), st.integers(2, 40))
@@ -50,7 +32,7 @@ networks = st.tuples(
 @given(shapes, networks, st.sampled_from(["fixed", "full", "scratch", "svm", "propagation"]))
 @PATIENT
 def test_every_trainable_takes_images_of_any_shape(shape, network, freeze):
-    data = dataset(*shape)
+    data = noise_dataset(*shape)
     depth, kind, kernel = network
     common = {"depth": depth, "width": 2, "network": kind, "kernel": kernel}
     encoder = autoencoder.Config(3, batch_size=4, epochs=1, **common)
@@ -63,10 +45,10 @@ def test_every_trainable_takes_images_of_any_shape(shape, network, freeze):
         return
     for config in (encoder, head, control):
         config.check_data(data)
-    trained = autoencoder.train(encoder, range(2), data, nothing)
+    trained = autoencoder.train(encoder, range(2), data, no_report)
     assert all(0 < row["test_mse"] < 1 for row in trained.rows)
     for module, config in ((fewshot, head), (supervised, control)):
-        outcome = module.train(config, range(2), data, nothing, weights_of(trained))
+        outcome = module.train(config, range(2), data, no_report, weights_by_replicate(trained))
         assert outcome.predictions.shape == (2, len(data.test))
         assert outcome.predictions.max() < classes
 
@@ -74,24 +56,24 @@ def test_every_trainable_takes_images_of_any_shape(shape, network, freeze):
 @given(shapes)
 @PATIENT
 def test_views_and_turns_keep_the_shape(shape):
-    data = dataset(*shape)
+    data = noise_dataset(*shape)
     config = autoencoder.Config(
         2, depth=2, width=2, batch_size=4, epochs=1, augment=1.0, noise=0.1,
         objective="contrastive", contrastive_updates=1,
     )  # fmt: skip
-    autoencoder.train(config, range(1), data, nothing)
+    autoencoder.train(config, range(1), data, no_report)
     turned = rotation.Config("cosine", depth=2, width=2, batch_size=4, epochs=1)
-    outcome = rotation.train(turned, range(1), data, nothing)
+    outcome = rotation.train(turned, range(1), data, no_report)
     assert outcome.predictions.shape == (1, len(data.test))
 
 
 @given(shapes)
-@PATIENT
+@settings(PATIENT, max_examples=6)  # a second each
 def test_judges_and_principal_components_take_any_shape(shape):
-    data = dataset(*shape)
+    data = noise_dataset(*shape)
     judges: Judges = train_judges(data, count=2, steps=2)
     images = data.test.on("cpu")[0]
-    assert judges.each(images).shape == (2, len(images), len(data.classes))
+    assert judges.by_judge(images).shape == (2, len(images), len(data.classes))
     errors = pca_errors(data, [1, 2, 8])["pca_mse"]
     assert errors.is_monotonic_decreasing and errors.iloc[-1] > 0
 
@@ -99,7 +81,7 @@ def test_judges_and_principal_components_take_any_shape(shape):
 def test_pca_of_large_images_matches_the_covariance(monkeypatch):
     from analysis.reconstruction import errors
 
-    data = dataset(3, 12, 10, 4, images=20)
+    data = noise_dataset(3, 12, 10, 4, images=20)
     exact = pca_errors(data, [1, 3, 20])["pca_mse"]
     monkeypatch.setattr(errors, "MAX_COVARIANCE_SIDE", 10)
     assert pca_errors(data, [1, 3, 20])["pca_mse"].to_numpy() == pytest.approx(exact.to_numpy())
@@ -109,31 +91,31 @@ def test_pca_of_large_images_matches_the_covariance(monkeypatch):
 
 
 def test_images_without_labels_have_no_classifier():
-    data = dataset(1, 8, 8, 0)
+    data = noise_dataset(1, 8, 8, 0)
     with pytest.raises(ConfigError, match="the images of noise have none"):
         fewshot.Config(3, 10, "fixed").check_data(data)
     with pytest.raises(ConfigError, match="the images of noise have none"):
         supervised.Config(10).check_data(data)
     assert autoencoder.train(
-        autoencoder.Config(2, depth=2, width=2, batch_size=2, epochs=1), range(1), data, nothing
+        autoencoder.Config(2, depth=2, width=2, batch_size=2, epochs=1), range(1), data, no_report
     ).rows
 
 
-def test_a_turn_of_a_wide_image_is_no_shear():
+def test_turn_of_a_wide_image_is_no_shear():
     """In the coordinates of `affine_grid` a wide image is square, and a turn would bend it."""
-    from trainables.augment import turned
+    from trainables.augment import rotate
 
     wide = torch.zeros(1, 1, 21, 63)
     wide[..., 10, 22:41] = 1.0  # a bar along the middle row
-    tall = turned(wide, torch.tensor([90.0]))[0, 0]
+    tall = rotate(wide, torch.tensor([90.0]))[0, 0]
     rows, columns = torch.nonzero(tall > 0.5, as_tuple=True)
     assert columns.unique().tolist() == [31]
     assert rows.max() - rows.min() == 18
 
 
 def test_label_subset_of_too_many_is_refused():
-    data = dataset(1, 8, 8, 5)
+    data = noise_dataset(1, 8, 8, 5)
     from trainables.data import label_subset
 
-    with pytest.raises(DataError, match="a multiple of 5 from 5 to 15 can"):
+    with pytest.raises(DataError, match="give a multiple of 5 from 5 to 15"):
         label_subset(data.train.labels, 20, 0, 0, classes=5)

@@ -1,11 +1,11 @@
-"""Views of digits: where pixels go, which generators draw them, and that none is mirrored."""
+"""Views of digits: positions of pixels, random draws, no mirror images."""
 
 import math
 
 import pytest
 import torch
 
-from trainables.augment import BEND, centres_of_mass, matrices, restroked, turned, views
+from trainables.augment import BEND, centres_of_mass, matrices, rotate, vary_strokes, views
 from trainables.data import pixels
 
 
@@ -29,18 +29,18 @@ def two_dots(row, column):
 def test_turn_centres_the_image_at_its_centre_of_mass():
     for row, column in ((4, 5), (13, 20)):
         for degrees in (0.0, 90.0, 137.0):
-            seen = turned(two_dots(row, column), torch.tensor([degrees]))
+            seen = rotate(two_dots(row, column), torch.tensor([degrees]))
             assert centres_of_mass(seen)[0].tolist() == pytest.approx([0, 0], abs=0.01)
-            assert torch.allclose(seen, turned(two_dots(9, 9), torch.tensor([degrees])), atol=1e-4)
+            assert torch.allclose(seen, rotate(two_dots(9, 9), torch.tensor([degrees])), atol=1e-4)
 
 
 @pytest.mark.parametrize(
     ("degrees", "down", "right"), [(0, 1, 0), (90, 0, 1), (180, -1, 0), (270, 0, -1)]
 )
-def test_a_quarter_turn_is_counter_clockwise(degrees, down, right):
+def test_quarter_turn_is_counter_clockwise(degrees, down, right):
     """The bright pixel, above the faint one before, comes to its left."""
     image = dot(12, 13) + dot(15, 13) / 2  # its centre of mass lies in row 13
-    seen = turned(image, torch.tensor([float(degrees)]))
+    seen = rotate(image, torch.tensor([float(degrees)]))
     # The middle lies between pixels 13 and 14.
     faint = [13.5 + 2 * down, 13.5 + 2 * right]
     grid = torch.stack(torch.meshgrid(torch.arange(28.0), torch.arange(28.0), indexing="ij"))
@@ -50,22 +50,22 @@ def test_a_quarter_turn_is_counter_clockwise(degrees, down, right):
 
 
 def test_every_image_has_its_own_turn():
-    both = turned(two_dots(13, 20).repeat(2, 1, 1, 1), torch.tensor([0.0, 180.0]))
+    both = rotate(two_dots(13, 20).repeat(2, 1, 1, 1), torch.tensor([0.0, 180.0]))
     for image, degrees in zip(both, (0.0, 180.0), strict=True):
-        alone = turned(two_dots(13, 20), torch.tensor([degrees]))[0]
+        alone = rotate(two_dots(13, 20), torch.tensor([degrees]))[0]
         assert torch.allclose(image, alone, atol=1e-4)
     assert torch.allclose(both[1], both[0].flip(1, 2), atol=1e-4)
 
 
-def test_a_turn_of_a_black_image_is_black():
-    assert not turned(torch.zeros(1, 1, 28, 28), torch.tensor([45.0])).any()
+def test_turn_of_a_black_image_is_black():
+    assert not rotate(torch.zeros(1, 1, 28, 28), torch.tensor([45.0])).any()
 
 
 def test_centre_of_mass_does_not_reveal_the_angle(digits):
     """After turns about the image's middle, its direction alone would give the angle to 20°."""
     images = pixels(digits.validation.on("cpu")[0])
     angles = 360 * torch.rand(len(images), generator=torch.Generator().manual_seed(0))
-    right, down = centres_of_mass(turned(images, angles)).unbind(dim=1)
+    right, down = centres_of_mass(rotate(images, angles)).unbind(dim=1)
     assert max(right.abs().max(), down.abs().max()) < 0.01  # of 14 pixels
 
 
@@ -73,7 +73,7 @@ def test_centre_of_mass_does_not_reveal_the_angle(digits):
 def test_strokes_become_thicker_and_thinner(strength):
     images = torch.zeros(1, 200, 1, 28, 28)
     images[..., 10:15, 10:15] = 1.0
-    seen = restroked(images, strength, generators(0))
+    seen = vary_strokes(images, strength, generators(0))
     ink = seen.sum(dim=(2, 3, 4))[0]
     assert ink.max() <= 25 + strength * 24 + 1e-4  # the 24 pixels around it
     assert ink.min() >= 25 - strength * 16 / 2 - 1e-4  # half of its 16 outer ones
@@ -84,12 +84,12 @@ def test_strokes_become_thicker_and_thinner(strength):
 
 def test_replicates_draw_strokes_from_their_generators():
     images = torch.rand(1, 4, 1, 28, 28).repeat(2, 1, 1, 1, 1)
-    together = restroked(images, 1.0, generators(1, 2))
-    assert torch.equal(together[1], restroked(images[:1], 1.0, generators(2))[0])
-    assert torch.equal(restroked(images, 0.0, generators(1, 2)), images)
+    together = vary_strokes(images, 1.0, generators(1, 2))
+    assert torch.equal(together[1], vary_strokes(images[:1], 1.0, generators(2))[0])
+    assert torch.equal(vary_strokes(images, 0.0, generators(1, 2)), images)
 
 
-def test_a_view_of_strength_0_without_noise_is_the_image():
+def test_view_of_strength_0_without_noise_is_the_image():
     images = torch.rand(2, 3, 1, 28, 28)
     assert torch.equal(views(images, 0.0, 0.0, generators(1, 2)), images)
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from tests.trainables.helpers import nothing
+from tests.trainables.helpers import no_report
 from trainables.autoencoder import objectives
 from trainables.autoencoder.train import Config, train
-from trainables.contract import ConfigError, Diverged
+from trainables.contract import Diverged, Report
 from trainables.data import load
 from trainables.networks import Autoencoder
 
@@ -23,7 +23,7 @@ BLOCK = range(4, 6)
 
 @pytest.fixture(scope="module")
 def outcome(few_digits):
-    return train(TINY, BLOCK, few_digits, nothing)
+    return train(TINY, BLOCK, few_digits, no_report)
 
 
 def reconstruct(outcome, config, replicate, split):
@@ -55,7 +55,7 @@ def test_each_replicate_has_a_row(outcome):
 
 def test_replicates_share_the_time_of_their_cell(few_digits):
     started = time.perf_counter()
-    rows = train(TINY, BLOCK, few_digits, nothing).rows
+    rows = train(TINY, BLOCK, few_digits, no_report).rows
     took = time.perf_counter() - started
     assert 0.5 * took < sum(row["train_seconds"] for row in rows) <= took
     assert rows[0]["train_seconds"] == rows[1]["train_seconds"]
@@ -73,7 +73,7 @@ def test_history_has_a_line_per_replicate_and_epoch(outcome):
 
 def test_epoch_report_is_the_mean_over_replicates(few_digits):
     reports = []
-    outcome = train(TINY, BLOCK, few_digits, lambda metrics: reports.append(dict(metrics)))
+    outcome = train(TINY, BLOCK, few_digits, Report(reports.append))
     assert [report["epoch"] for report in reports] == [1, 2, 3]
     for report in reports:
         of_epoch = [line for line in outcome.history if line["epoch"] == report["epoch"]]
@@ -82,15 +82,16 @@ def test_epoch_report_is_the_mean_over_replicates(few_digits):
 
 
 @pytest.mark.parametrize("strategy", ["loop", "vectorised"])
-def test_the_same_configuration_gives_the_same_bits(strategy, few_digits):
-    first, second = (train(TINY, BLOCK, few_digits, nothing, strategy=strategy) for _ in range(2))
+def test_same_configuration_gives_the_same_bits(strategy, few_digits, use_strategy):
+    use_strategy(strategy)
+    first, second = (train(TINY, BLOCK, few_digits, no_report) for _ in range(2))
     for name, weights in first.weights.items():
         assert torch.equal(weights, second.weights[name])
     assert first.history == second.history
 
 
 def test_another_seed_gives_other_models(outcome, few_digits):
-    other = train(dataclasses.replace(TINY, seed=1), BLOCK, few_digits, nothing)
+    other = train(dataclasses.replace(TINY, seed=1), BLOCK, few_digits, no_report)
     errors = [row["test_mse"] for row in [*outcome.rows, *other.rows]]
     assert len(set(errors)) == 4
 
@@ -101,15 +102,15 @@ def test_target_is_clean_or_the_view_without_noise(few_digits, monkeypatch):
 
     def record(model, seen, wanted):
         asked.append((seen, wanted))
-        return restoration_error(model, seen, wanted)
+        return reconstruction_loss(model, seen, wanted)
 
-    restoration_error = objectives.restoration_error
-    monkeypatch.setattr(objectives, "restoration_error", record)
+    reconstruction_loss = objectives.reconstruction_loss
+    monkeypatch.setattr(objectives, "reconstruction_loss", record)
     clean = few_digits.train.images.reshape(-1, 784) / np.float32(255)
     for target, augment, noise in (("clean", 1.0, 0.0), ("view", 1.0, 0.3), ("view", 0.0, 0.3)):
         asked.clear()
         settings = {"augment": augment, "noise": noise, "target": target, "epochs": 1}
-        train(dataclasses.replace(TINY, **settings), BLOCK, few_digits, nothing)
+        train(dataclasses.replace(TINY, **settings), BLOCK, few_digits, no_report)
         seen, wanted = (part.flatten(1).numpy() for part in asked[0])
         nearest = np.abs(wanted[:, None] - clean).max(axis=2).min(axis=1)
         moved = target == "view" and augment > 0
@@ -121,16 +122,16 @@ def test_target_is_clean_or_the_view_without_noise(few_digits, monkeypatch):
 
 
 def test_target_has_no_effect_without_augmentation(outcome, few_digits):
-    other = train(dataclasses.replace(TINY, target="view"), BLOCK, few_digits, nothing)
+    other = train(dataclasses.replace(TINY, target="view"), BLOCK, few_digits, no_report)
     assert other.history == outcome.history
 
 
-def test_a_longer_code_reconstructs_better(digits):
+def test_longer_code_reconstructs_better(digits):
     """By far: 0.060 at d = 2 and 0.038 at d = 8 after one epoch."""
     errors = []
     for latent_dim in (2, 8):
         config = Config(latent_dim, depth=2, width=8, epochs=1, batch_size=32)
-        errors.append(train(config, range(1), digits, nothing).rows[0]["test_mse"])
+        errors.append(train(config, range(1), digits, no_report).rows[0]["test_mse"])
     assert errors[1] < 0.75 * errors[0]
     assert errors[1] < 0.045
 
@@ -140,7 +141,7 @@ def test_affine_autoencoder_nears_but_never_beats_pca(network, digits):
     settings = {"depth": 1, "width": 4, "epochs": 4, "batch_size": 32}
     rate = 1e-2 if network == "convolutional" else 3e-3
     config = Config(2, activation="none", network=network, learning_rate=rate, **settings)
-    outcome = train(config, range(1), digits, nothing)
+    outcome = train(config, range(1), digits, no_report)
     images = digits.train.images.reshape(3600, 784) / 255
     mean = images.mean(axis=0)
     axes = np.linalg.svd(images - mean, full_matrices=False)[2][:2]
@@ -155,44 +156,8 @@ def test_divergence_fails_the_whole_cell(few_digits):
     reports = []
     config = dataclasses.replace(TINY, learning_rate=1e30)
     with pytest.raises(Diverged, match="epoch 1 of replicate 4, 5 is not a finite number"):
-        train(config, BLOCK, few_digits, reports.append)
+        train(config, BLOCK, few_digits, Report(reports.append))
     assert reports == []
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "allowed"),
-    [
-        ("latent_dim", 0, "at least 1"),
-        ("depth", 0, "1 … 8"),
-        ("depth", 9, "1 … 8"),
-        ("batch_size", 0, "at least 1"),
-        ("epochs", 0, "at least 1"),
-        ("learning_rate", 0.0, "above 0"),
-        ("learning_rate", float("nan"), "above 0"),
-        ("weight_decay", -0.1, "0 or"),
-        ("width", 0, "at least 1"),
-        ("kernel", 4, "3, 5 or 7"),
-        ("activation", "tanh", "gelu"),
-        ("augment", -1.0, "from 0 to 4"),
-        ("noise", 5.0, "from 0 to 4"),
-        ("target", "other", "clean or view"),
-        ("optimiser", "sgd", "adamw or muon"),
-        ("seed", -1, "at least 0"),
-    ],
-)
-def test_a_setting_out_of_bounds_is_named(name, value, allowed):
-    with pytest.raises(ConfigError) as caught:
-        Config(**{"latent_dim": 2} | {name: value})
-    assert caught.value.field_name == name
-    assert caught.value.value is value
-    assert allowed in caught.value.allowed
-    assert str(caught.value).startswith(f"{name} = {value!r}: ")
-
-
-def test_a_batch_larger_than_the_data_is_named(few_digits):
-    Config(2, batch_size=100).check_data(few_digits)
-    with pytest.raises(ConfigError, match="batch_size = 101: at most 100 images"):
-        Config(2, batch_size=101).check_data(few_digits)
 
 
 @pytest.mark.skipif(
@@ -203,7 +168,7 @@ def test_cell_of_full_mnist_beats_pca():
     data = load("mnist", REAL_DATA)
     config = Config(8, depth=2, width=4, epochs=1, batch_size=250)
     config.check_data(data)
-    (row,) = train(config, range(1), data, nothing).rows
+    (row,) = train(config, range(1), data, no_report).rows
     assert row["test_mse"] < 0.0374  # PCA with 8 components; this is 0.0325
     assert row["val_mse"] == pytest.approx(row["test_mse"], rel=0.05)
 
@@ -212,4 +177,4 @@ def test_cell_of_full_mnist_beats_pca():
 def test_contrastive_updates_replace_epochs(updates, passes, few_digits):
     """100 images make 6 minibatches of 16 a pass."""
     config = dataclasses.replace(TINY, objective="contrastive", contrastive_updates=updates)
-    assert train(config, BLOCK, few_digits, nothing).history[-1]["epoch"] == passes
+    assert train(config, BLOCK, few_digits, no_report).history[-1]["epoch"] == passes

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from tests.trainables.helpers import nothing, untrained_parent
+from tests.trainables.helpers import no_report, untrained_parent
 from trainables.autoencoder import train as autoencoder
 from trainables.autoencoder.settings import TARGETS
 from trainables.data import Dataset, Split
@@ -47,7 +47,7 @@ def threads(request):
 
 
 @pytest.fixture
-def trained(monkeypatch):
+def built_members(monkeypatch):
     """The classifiers or networks that the latest `train` has made."""
     made = []
 
@@ -63,7 +63,7 @@ def trained(monkeypatch):
     return made
 
 
-def facts(outcome, block, members):
+def replicate_facts(outcome, block, members):
     """All facts of each replicate of a block except its time."""
     found = {}
     for position, replicate in enumerate(block):
@@ -83,9 +83,11 @@ def facts(outcome, block, members):
 
 
 def assert_same_in_every_block(module, config, data, parent=None, members=()):
-    whole = facts(module.train(config, WHOLE, data, nothing, parent), WHOLE, members)
+    whole = replicate_facts(module.train(config, WHOLE, data, no_report, parent), WHOLE, members)
     for block in BLOCKS:
-        found = facts(module.train(config, block, data, nothing, parent), block, members)
+        found = replicate_facts(
+            module.train(config, block, data, no_report, parent), block, members
+        )
         for replicate in block:
             assert found[replicate] == whole[replicate], (block, replicate)
     last = [(whole[replicate]["history"] or [{}])[-1] for replicate in WHOLE]
@@ -99,7 +101,7 @@ def assert_same_in_every_block(module, config, data, parent=None, members=()):
     "settings", [{}, {"augment": 1.0, "noise": 0.2}, {"precision": "bfloat16"}]
 )
 @pytest.mark.parametrize("optimiser", ["adamw", "muon"])
-def test_an_autoencoder_is_the_same_in_every_block(optimiser, settings, size, odd_digits):
+def test_autoencoder_is_the_same_in_every_block(optimiser, settings, size, odd_digits):
     latent_dim, depth, width, batch_size = size
     config = autoencoder.Config(
         latent_dim, depth, batch_size, epochs=2, width=width, optimiser=optimiser, **settings
@@ -120,18 +122,18 @@ def test_every_objective_is_the_same_in_every_block(objective, size, odd_digits)
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("loss", ["wrapped", "von_mises", "sine_cosine"])
-def test_a_rotation_network_is_the_same_in_every_block(loss, size, odd_digits, trained):
+def test_rotation_network_is_the_same_in_every_block(loss, size, odd_digits, built_members):
     _, depth, width, batch_size = size
     config = rotation.Config(loss, depth, batch_size, epochs=2, width=width)
-    assert_same_in_every_block(rotation, config, odd_digits, members=trained)
+    assert_same_in_every_block(rotation, config, odd_digits, members=built_members)
 
 
 @pytest.mark.parametrize("size", [(3, 2, 2, 6), (7, 3, 5, 32)])
 @pytest.mark.parametrize("encoders", [0, 2])
 @pytest.mark.parametrize("pretraining", ["plain", "augmented"])
 @pytest.mark.parametrize("freeze", FREEZE)
-def test_a_classifier_is_the_same_in_every_block(
-    freeze, pretraining, encoders, size, odd_digits, trained
+def test_classifier_is_the_same_in_every_block(
+    freeze, pretraining, encoders, size, odd_digits, built_members
 ):
     latent_dim, depth, width, hidden = size
     for batch_size in (0, 7):
@@ -141,26 +143,26 @@ def test_a_classifier_is_the_same_in_every_block(
             encoders=encoders,
         )  # fmt: skip
         parent = untrained_parent(config.shape, len(WHOLE))
-        assert_same_in_every_block(fewshot, config, odd_digits, parent, trained)
+        assert_same_in_every_block(fewshot, config, odd_digits, parent, built_members)
 
 
 @pytest.mark.parametrize("augment", [0.0, 1.0])
 @pytest.mark.parametrize("batch_size", [0, 7])
-def test_a_supervised_network_is_the_same_in_every_block(augment, batch_size, odd_digits):
+def test_supervised_network_is_the_same_in_every_block(augment, batch_size, odd_digits):
     config = supervised.Config(20, augment, 3, batch_size, epochs=6, width=3)
     members = [torch.nn.Identity()] * 5  # weights are not kept: rows and predictions say enough
     assert_same_in_every_block(supervised, config, odd_digits, members=members)
 
 
-def test_an_mlp_is_the_same_in_every_block(odd_digits):
+def test_mlp_is_the_same_in_every_block(odd_digits):
     config = autoencoder.Config(3, 2, 7, epochs=2, width=2, network="mlp")
     assert_same_in_every_block(autoencoder, config, odd_digits)
 
 
-# --- what a replicate's bits would depend on ---------------------------------------------------
+# --- operations that could depend on the block -------------------------------------------------
 
 
-def test_a_gelu_is_the_same_in_every_block():
+def test_gelu_is_the_same_in_every_block():
     """In a full vector, the gradient of 1 number in 30,000 differs from that in a remainder."""
     inputs, gradient = torch.randn(2, 8000, 15, generator=torch.Generator().manual_seed(0))
 
@@ -179,7 +181,7 @@ def test_a_gelu_is_the_same_in_every_block():
 
 
 @pytest.mark.parametrize("size", [(14, 3136), (3, 49), (2, 18)])
-def test_an_orthogonal_matrix_is_the_same_in_every_block(size, threads):
+def test_orthogonal_matrix_is_the_same_in_every_block(size, threads):
     matrices = torch.randn(5, *size, generator=torch.Generator().manual_seed(0))
     whole = orthogonalise(matrices)
     for chosen in (slice(1, 4), *(slice(r, r + 1) for r in range(5))):
@@ -208,11 +210,12 @@ def test_heads_gradients_are_the_same_in_every_block(threads):
 # --- strategies --------------------------------------------------------------------------------
 
 
-def assert_vectorised_as_looped(module, config, data):
-    looped, vectorised = (
-        module.train(config, range(2, 5), data, nothing, strategy=strategy)
-        for strategy in ("loop", "vectorised")
-    )
+def assert_vectorised_as_looped(module, config, data, use_strategy):
+    outcomes = []
+    for strategy in ("loop", "vectorised"):
+        use_strategy(strategy)
+        outcomes.append(module.train(config, range(2, 5), data, no_report))
+    looped, vectorised = outcomes
     for one, other in zip(looped.rows, vectorised.rows, strict=True):
         seconds = {"train_seconds": one["train_seconds"]}
         assert other | seconds == pytest.approx(one, abs=1e-8)
@@ -220,15 +223,15 @@ def assert_vectorised_as_looped(module, config, data):
 
 @pytest.mark.usefixtures("double_precision")
 @pytest.mark.parametrize("loss", LOSSES)
-def test_vectorised_rotation_matches_a_loop(loss, few_digits):
+def test_vectorised_rotation_matches_a_loop(loss, few_digits, use_strategy):
     config = rotation.Config(loss, depth=2, width=2, batch_size=20, epochs=3)
-    assert_vectorised_as_looped(rotation, config, few_digits)
+    assert_vectorised_as_looped(rotation, config, few_digits, use_strategy)
 
 
 @pytest.mark.usefixtures("double_precision")
 @pytest.mark.parametrize("target", TARGETS)
-def test_vectorised_augmentation_matches_a_loop(target, few_digits):
+def test_vectorised_augmentation_matches_a_loop(target, few_digits, use_strategy):
     config = autoencoder.Config(
         3, depth=2, width=2, batch_size=16, epochs=3, augment=1.0, noise=0.2, target=target
     )
-    assert_vectorised_as_looped(autoencoder, config, few_digits)
+    assert_vectorised_as_looped(autoencoder, config, few_digits, use_strategy)

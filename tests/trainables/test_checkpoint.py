@@ -9,9 +9,9 @@ import torch
 
 from study.store.checkpoint import FileCheckpoint
 from study.store.places import Folder
-from tests.trainables.helpers import nothing, without_time
+from tests.trainables.helpers import weights_by_replicate, without_time
 from trainables.autoencoder import train as autoencoder
-from trainables.contract import Progress
+from trainables.contract import Progress, Report
 from trainables.fewshot import train as fewshot
 from trainables.rotation import train as rotation
 from trainables.supervised import train as supervised
@@ -28,18 +28,17 @@ def checkpoint(folder, key="this", interval=0.0):
     return FileCheckpoint(Folder(folder), "progress/cell.safetensors", key, interval)
 
 
-def run(module, config, data, parent=None, strategy=None, kept=None, killed_in=None):
+def train_cell(module, config, data, killed_in=None, **options):
     """The outcome of a cell, or None if it was killed in its `killed_in`-th report."""
     reports = []
 
-    def report(metrics):
+    def send(metrics):
         reports.append(metrics)
         if len(reports) == killed_in:
             raise Killed
 
-    options = {} if kept is None else {"checkpoint": kept}
     try:
-        return module.train(config, BLOCK, data, report, parent, strategy, **options)
+        return module.train(config, BLOCK, data, Report(send), **options)
     except Killed:
         return None
 
@@ -53,105 +52,73 @@ def assert_same_bits(one, other):
     assert np.array_equal(one.predictions, other.predictions)
 
 
+@pytest.fixture
+def assert_resumes(few_digits, tmp_path):
+    """Kills a cell in a report, resumes it, and compares it with an undisturbed one."""
+
+    def check(module, config, killed_in, resumed_after, **options):
+        undisturbed = train_cell(module, config, few_digits, **options)
+        first, second = checkpoint(tmp_path), checkpoint(tmp_path)
+        killed = train_cell(module, config, few_digits, killed_in, checkpoint=first, **options)
+        assert killed is None and first.resumed_after is None
+        resumed = train_cell(module, config, few_digits, checkpoint=second, **options)
+        assert second.resumed_after == resumed_after
+        assert_same_bits(resumed, undisturbed)
+
+    return check
+
+
+# A report comes before its epoch's save: a cell killed in report 4 has last saved epoch 3.
+
+
 @pytest.mark.parametrize("optimiser", ["adamw", "muon"])
 @pytest.mark.parametrize("strategy", ["loop", "vectorised"])
-def test_autoencoder_resumes_where_it_was_killed(strategy, optimiser, few_digits, tmp_path):
+def test_autoencoder_resumes_where_it_was_killed(strategy, optimiser, assert_resumes, use_strategy):
+    use_strategy(strategy)
     config = dataclasses.replace(AUTOENCODER, optimiser=optimiser)
-    undisturbed = run(autoencoder, config, few_digits, strategy=strategy)
-    first = checkpoint(tmp_path)
-    # Killed in the report of epoch 4, which comes before its save: the last save is epoch 3's.
-    options = {"strategy": strategy, "kept": first, "killed_in": 4}
-    assert run(autoencoder, config, few_digits, **options) is None
-    second = checkpoint(tmp_path)
-    resumed = run(autoencoder, config, few_digits, strategy=strategy, kept=second)
-    assert first.resumed_after is None
-    assert second.resumed_after == 3
-    assert_same_bits(resumed, undisturbed)
-    assert len(resumed.history) == 6 * 2
+    assert_resumes(autoencoder, config, 4, 3)
 
 
-def test_seconds_of_earlier_tries_count(few_digits, tmp_path):
-    first = checkpoint(tmp_path)
-    assert run(autoencoder, AUTOENCODER, few_digits, kept=first, killed_in=4) is None
-    saved = first.load()
-    first.save(dataclasses.replace(saved, numbers={**saved.numbers, "seconds": 1000.0}))
-    again = checkpoint(tmp_path)
-    resumed = run(autoencoder, AUTOENCODER, few_digits, kept=again)
-    assert again.earlier_seconds == 1000
-    assert sum(row["train_seconds"] for row in resumed.rows) > 1000
-
-
-def test_a_cell_may_be_killed_again_and_again(few_digits, tmp_path):
-    undisturbed = run(autoencoder, AUTOENCODER, few_digits)
+def test_cell_may_be_killed_again_and_again(few_digits, tmp_path):
+    undisturbed = train_cell(autoencoder, AUTOENCODER, few_digits)
     for epoch in range(1, 6):
         kept = checkpoint(tmp_path)
-        assert run(autoencoder, AUTOENCODER, few_digits, kept=kept, killed_in=2) is None
+        assert train_cell(autoencoder, AUTOENCODER, few_digits, 2, checkpoint=kept) is None
         assert kept.resumed_after == (epoch - 1 or None)
-    assert_same_bits(run(autoencoder, AUTOENCODER, few_digits, kept=checkpoint(tmp_path)),
-                     undisturbed)  # fmt: skip
-
-
-AUGMENTED = {"augment": 1.0, "noise": 0.2}
+    resumed = train_cell(autoencoder, AUTOENCODER, few_digits, checkpoint=checkpoint(tmp_path))
+    assert_same_bits(resumed, undisturbed)
 
 
 @pytest.mark.parametrize("objective", ["reconstruction", "variational", "contrastive"])
-def test_augmentation_and_noise_resume_their_draws(objective, few_digits, tmp_path):
-    settings = {"objective": objective, "contrastive_updates": 6 * 5, **AUGMENTED}
-    config = dataclasses.replace(AUTOENCODER, **settings)
-    undisturbed = run(autoencoder, config, few_digits)
-    assert run(autoencoder, config, few_digits, kept=checkpoint(tmp_path), killed_in=4) is None
-    again = checkpoint(tmp_path)
-    assert_same_bits(run(autoencoder, config, few_digits, kept=again), undisturbed)
-    assert again.resumed_after == 3
+def test_augmentation_and_noise_resume_their_draws(objective, assert_resumes):
+    settings = {"contrastive_updates": 6 * 5, "augment": 1.0, "noise": 0.2}
+    config = dataclasses.replace(AUTOENCODER, objective=objective, **settings)
+    assert_resumes(autoencoder, config, 4, 3)
 
 
 @pytest.mark.parametrize("loss", ["absolute", "von_mises"])
-def test_turns_resume_their_draws(loss, few_digits, tmp_path):
+def test_turns_resume_their_draws(loss, assert_resumes):
     config = rotation.Config(loss, depth=1, width=2, batch_size=20, epochs=6)
-    undisturbed = run(rotation, config, few_digits)
-    assert run(rotation, config, few_digits, kept=checkpoint(tmp_path), killed_in=4) is None
-    again = checkpoint(tmp_path)
-    assert_same_bits(run(rotation, config, few_digits, kept=again), undisturbed)
-    assert again.resumed_after == 3
+    assert_resumes(rotation, config, 4, 3)
 
 
 @pytest.mark.parametrize(
     "freeze", ["fixed", "full", "scratch", "lp-ft", "propagation", "consistency"]
 )
-def test_classifier_resumes_where_it_was_killed(freeze, few_digits, tmp_path):
+def test_classifier_resumes_where_it_was_killed(freeze, few_digits, assert_resumes):
     config = fewshot.Config(
         latent_dim=3, labels=20, freeze=freeze, depth=1, width=2, batch_size=10,
         epochs=120 if freeze == "lp-ft" else 60, pseudo_epochs=60, pseudo_batch_size=50,
     )  # fmt: skip
     # The head's three reports come before those of the whole network.
     killed_in = 5 if freeze == "lp-ft" else 2
-    weights = run(autoencoder, AUTOENCODER, few_digits).weights
-    parent = {r: {name: value[i] for name, value in weights.items()} for i, r in enumerate(BLOCK)}
-    undisturbed = run(fewshot, config, few_digits, parent)
-    kept = checkpoint(tmp_path)
-    assert run(fewshot, config, few_digits, parent, kept=kept, killed_in=killed_in) is None
-    again = checkpoint(tmp_path)
-    resumed = run(fewshot, config, few_digits, parent, kept=again)
-    assert again.resumed_after == 39
-    assert_same_bits(resumed, undisturbed)
+    parent = weights_by_replicate(train_cell(autoencoder, AUTOENCODER, few_digits))
+    assert_resumes(fewshot, config, killed_in, 39, parent=parent)
 
 
-def test_supervised_network_resumes_with_its_batch_norms(few_digits, tmp_path):
+def test_supervised_network_resumes_with_its_batch_norms(assert_resumes):
     config = supervised.Config(labels=20, augment=0.0, batch_size=10, epochs=60, width=2)
-    undisturbed = supervised.train(config, BLOCK, few_digits, nothing)
-    reports = []
-
-    def end(metrics):
-        reports.append(metrics)
-        if len(reports) == 2:
-            raise Killed
-
-    with pytest.raises(Killed):
-        supervised.train(config, BLOCK, few_digits, end, checkpoint=checkpoint(tmp_path))
-    again = checkpoint(tmp_path)
-    resumed = supervised.train(config, BLOCK, few_digits, nothing, checkpoint=again)
-    assert again.resumed_after == 39
-    assert_same_bits(resumed, undisturbed)
+    assert_resumes(supervised, config, 2, 39)
 
 
 def test_time_of_earlier_tries_counts(few_digits, tmp_path, monkeypatch):
@@ -164,20 +131,22 @@ def test_time_of_earlier_tries_counts(few_digits, tmp_path, monkeypatch):
             if metrics["epoch"] == killed_in:
                 raise Killed
 
-        kept = checkpoint(tmp_path)
-        return autoencoder.train(AUTOENCODER, BLOCK, few_digits, report, checkpoint=kept)
+        return autoencoder.train(AUTOENCODER, BLOCK, few_digits, Report(report), checkpoint=kept)
 
+    kept = checkpoint(tmp_path)
     with pytest.raises(Killed):
         run_slowly(killed_in=4)
+    kept = checkpoint(tmp_path)
     outcome = run_slowly(killed_in=None)
+    assert kept.earlier_seconds == 30
     # Epochs 1 to 3, then 4 to 6; the unsaved epoch 4 of the first try is not in the model.
     assert [row["train_seconds"] for row in outcome.rows] == [60.0 / 2] * 2
 
 
 def test_checkpoint_never_due_keeps_and_changes_nothing(few_digits, tmp_path):
     kept = checkpoint(tmp_path, interval=1e9)
-    assert_same_bits(run(autoencoder, AUTOENCODER, few_digits, kept=kept),
-                     run(autoencoder, AUTOENCODER, few_digits))  # fmt: skip
+    found = train_cell(autoencoder, AUTOENCODER, few_digits, checkpoint=kept)
+    assert_same_bits(found, train_cell(autoencoder, AUTOENCODER, few_digits))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -191,7 +160,7 @@ PROGRESS = Progress(
 )  # fmt: skip
 
 
-def test_a_checkpoint_is_read_as_it_was_written(tmp_path):
+def test_checkpoint_is_read_as_it_was_written(tmp_path):
     checkpoint(tmp_path).save(PROGRESS)
     read = checkpoint(tmp_path).load()
     assert read.epoch == 3
@@ -201,35 +170,6 @@ def test_a_checkpoint_is_read_as_it_was_written(tmp_path):
         assert read.tensors[name].dtype == value.dtype
         assert torch.equal(read.tensors[name], value)
     assert os.listdir(tmp_path / "progress") == ["cell.safetensors"]
-
-
-def test_last_save_counts(tmp_path):
-    kept = checkpoint(tmp_path)
-    kept.save(PROGRESS)
-    kept.save(Progress(4, {"weight": torch.zeros(1)}, {}))
-    assert kept.load().epoch == 4
-    kept.remove()
-    assert kept.load() is None
-    kept.remove()
-
-
-def test_other_code_starts_anew(tmp_path):
-    checkpoint(tmp_path, key="this").save(PROGRESS)
-    assert checkpoint(tmp_path, key="that").load() is None
-    assert checkpoint(tmp_path, key="this").load().epoch == 3
-
-
-@pytest.mark.parametrize("damage", ["truncated", "flipped tensor", "flipped header", "empty"])
-def test_a_damaged_checkpoint_starts_anew(damage, tmp_path):
-    checkpoint(tmp_path).save(PROGRESS)
-    path = tmp_path / "progress" / "cell.safetensors"
-    content = bytearray(path.read_bytes())
-    if damage == "flipped tensor":
-        content[-1] ^= 1
-    elif damage == "flipped header":
-        content[content.index(b"0.1")] ^= 1  # the rate 0.1 becomes 1.1
-    path.write_bytes({"truncated": content[:-1], "empty": b""}.get(damage, content))
-    assert checkpoint(tmp_path).load() is None
 
 
 def test_saves_are_some_time_apart(tmp_path, monkeypatch):

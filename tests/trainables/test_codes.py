@@ -17,12 +17,12 @@ SHAPE = Shape(latent_dim=3, depth=2, width=2)
 
 
 @pytest.fixture(autouse=True)
-def nothing_kept(monkeypatch):
-    monkeypatch.setattr(codes, "_kept", type(codes._kept)())
-    monkeypatch.setattr(codes, "_shared", None)
+def empty_cache(monkeypatch):
+    monkeypatch.setattr(codes, "_cache", type(codes._cache)())
+    monkeypatch.setattr(codes, "_shared_folder", None)
 
 
-def test_kept_codes_need_the_same_encoder_and_images(digits, encoded):
+def test_cached_codes_need_the_same_encoder_and_images(digits, encoded):
     one, other = initialise(lambda: Classifier.untrained(SHAPE), 3, range(2))
     images = torch.from_numpy(digits.test.images)
     first = encode(one, images)
@@ -39,12 +39,12 @@ def test_kept_codes_need_the_same_encoder_and_images(digits, encoded):
     assert sum(encoded) == 4000
 
 
-def test_number_of_kept_codes_is_limited(digits, monkeypatch):
+def test_number_of_cached_codes_is_limited(digits, monkeypatch):
     monkeypatch.setattr(codes, "CACHE_BYTES", 2 * 1000 * 3 * 4)
     images = torch.from_numpy(digits.test.images)
     for member in initialise(lambda: Classifier.untrained(SHAPE), 4, range(4)):
         encode(member, images)
-    assert len(codes._kept) == 2
+    assert len(codes._cache) == 2
 
 
 def test_processes_share_computed_codes(digits, encoded, tmp_path):
@@ -52,9 +52,9 @@ def test_processes_share_computed_codes(digits, encoded, tmp_path):
     folder = tmp_path / "session" / "codes"
     (one,) = initialise(lambda: Classifier.untrained(SHAPE), 5, range(1))
     images = torch.from_numpy(digits.test.images)
-    codes.share(folder)
+    codes.share_cache(folder)
     first = encode(one, images)
-    codes._kept.clear()  # as another process begins
+    codes._cache.clear()  # as another process begins
     assert torch.equal(encode(one, images), first)
     assert sum(encoded) == 1000
     assert [path.suffix for path in folder.iterdir()] == [".npy"]
@@ -62,8 +62,8 @@ def test_processes_share_computed_codes(digits, encoded, tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["foreign", "empty"])
-def test_foreign_or_empty_file_runs_no_code_and_is_replaced(damage, digits, encoded, tmp_path):
-    codes.share(tmp_path)
+def test_damaged_codes_file_is_replaced(damage, digits, encoded, tmp_path):
+    codes.share_cache(tmp_path)
     (one,) = initialise(lambda: Classifier.untrained(SHAPE), 5, range(1))
     images = torch.from_numpy(digits.test.images)
     first = encode(one, images)
@@ -74,7 +74,7 @@ def test_foreign_or_empty_file_runs_no_code_and_is_replaced(damage, digits, enco
     else:
         file.write_bytes(b"")
     for _ in range(2):
-        codes._kept.clear()
+        codes._cache.clear()
         assert torch.equal(encode(one, images), first)
     assert sum(encoded) == 2000  # the second time it is whole again
     assert file.read_bytes() == whole
@@ -86,7 +86,7 @@ def test_full_disk_leaves_no_half_written_file(digits, monkeypatch, tmp_path):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(codes.np, "save", half)
-    codes.share(tmp_path)
+    codes.share_cache(tmp_path)
     (one,) = initialise(lambda: Classifier.untrained(SHAPE), 5, range(1))
     images = torch.from_numpy(digits.test.images)
     assert encode(one, images).shape == (1000, 3)
@@ -94,7 +94,7 @@ def test_full_disk_leaves_no_half_written_file(digits, monkeypatch, tmp_path):
 
 
 def test_missing_folder_costs_no_result(digits, tmp_path):
-    codes.share(tmp_path / "gone")
+    codes.share_cache(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
     (one,) = initialise(lambda: Classifier.untrained(SHAPE), 5, range(1))
     images = torch.from_numpy(digits.test.images)

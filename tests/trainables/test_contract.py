@@ -1,4 +1,4 @@
-"""What all settings have in common, and which replicates a divergence names."""
+"""Properties of all settings, and the replicates that a divergence names."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from trainables.autoencoder import settings as autoencoder
-from trainables.contract import Diverged, Settings, added, added_defaults, require_finite
+from trainables.contract import Diverged, Settings, added_defaults, added_field, require_finite
 from trainables.fewshot import settings as fewshot
 from trainables.rotation import settings as rotation
 
@@ -16,20 +16,20 @@ class Later(Settings):
     """Settings, one of which was added later."""
 
     width: int = 16
-    tied: bool = added(False)
+    tied: bool = added_field(False)
 
 
-def test_an_added_setting_is_known_with_its_default():
+def test_added_setting_is_known_with_its_default():
     assert added_defaults(Later) == {"tied": False}
     assert Later(tied=True).tied
 
 
 @pytest.mark.parametrize("module", [autoencoder, fewshot, rotation])
-def test_a_cell_has_no_number_of_replicates(module):
+def test_cell_has_no_number_of_replicates(module):
     assert "replicates" not in module.Config.__dataclass_fields__
 
 
-def test_a_replicate_builds_on_the_one_of_its_number():
+def test_replicate_builds_on_the_one_of_its_number():
     assert [Later().parent_replicate(replicate) for replicate in range(4)] == [0, 1, 2, 3]
 
 

@@ -9,7 +9,6 @@ import threading
 import warnings
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -17,7 +16,8 @@ import torch
 import torchvision.datasets.mnist
 from sklearn.model_selection import train_test_split
 
-from tests.trainables.helpers import nothing
+from tests.phrases import phrase
+from tests.trainables.helpers import no_report
 from trainables.autoencoder import train as autoencoder
 from trainables.data import DataError, Dataset, Split, label_subset, load, pixels, stratified
 from trainables.data import mnist as data
@@ -52,13 +52,13 @@ def test_mnist_5k_splits_are_disjoint(digits):
     assert len(set(found)) == len(found) == 5000
 
 
-def test_the_split_of_mnist_5k_never_changes(digits):
+def test_split_of_mnist_5k_never_changes(digits):
     """Results are stored under this: another split must not be taken for this one."""
     assert digits.fingerprint == "3bd80a0590567460"
     assert load("mnist-5k").fingerprint == digits.fingerprint
 
 
-def test_the_images_of_mnist_5k_belong_to_their_labels(digits):
+def test_images_of_mnist_5k_belong_to_their_labels(digits):
     """The nearest class mean is right for four digits in five; in a wrong pairing, for one in
     ten."""
     flat = digits.train.images.reshape(3600, -1).astype(float)
@@ -83,7 +83,7 @@ def test_splits_match_scikit_learn():
 
 
 @pytest.mark.parametrize("changed", ["image", "label", "order", "boundary"])
-def test_the_fingerprint_changes_with_the_data(few_digits, changed):
+def test_fingerprint_changes_with_the_data(few_digits, changed):
     train, validation = few_digits.train, few_digits.validation
     images, labels = train.images.copy(), train.labels.copy()
     if changed == "image":
@@ -101,12 +101,12 @@ def test_the_fingerprint_changes_with_the_data(few_digits, changed):
     assert other.fingerprint != few_digits.fingerprint
 
 
-def test_the_fingerprint_does_not_depend_on_the_name(few_digits):
+def test_fingerprint_does_not_depend_on_the_name(few_digits):
     same = Dataset("other", few_digits.train, few_digits.validation, few_digits.test)
     assert same.fingerprint == few_digits.fingerprint
 
 
-def test_a_split_becomes_tensors_without_a_warning(few_digits):
+def test_split_becomes_tensors_without_a_warning(few_digits):
     images, labels = few_digits.train.images.copy(), few_digits.train.labels.copy()
     images.flags.writeable = labels.flags.writeable = False  # as from Ray's object store
     with warnings.catch_warnings():
@@ -156,7 +156,7 @@ def test_subsets_of_other_numbers_and_seeds_differ(digits):
     assert len(subsets) == 25
 
 
-def test_a_label_subset_never_changes(digits):
+def test_label_subset_never_changes(digits):
     assert label_subset(digits.train.labels, 20, seed=0, subset=0).tolist() == [
         3042, 1774, 2431, 3384, 2575, 1799, 2158, 3577, 1690, 1275,
         2483, 7, 586, 1424, 1694, 611, 2355, 1721, 1252, 1129,
@@ -165,11 +165,11 @@ def test_a_label_subset_never_changes(digits):
 
 @pytest.mark.parametrize("size", [15, 0, -10, 5, 3610, 5000])
 def test_impossible_label_subset_names_possible_sizes(digits, size):
-    with pytest.raises(DataError, match=f"^{size} labels .* multiple of 10 from 10 to 3600"):
+    with pytest.raises(DataError, match=phrase(f"{size} labels … multiple of 10 from 10 to 3600")):
         label_subset(digits.train.labels, size, seed=0, subset=0)
 
 
-def test_the_rarest_class_limits_the_label_subsets():
+def test_rarest_class_limits_the_label_subsets():
     labels = np.repeat(np.arange(10, dtype=np.uint8), 8)[:-5]  # three nines
     images = np.zeros((len(labels), 28, 28), np.uint8)
     split = Split(images, labels)
@@ -201,24 +201,14 @@ def write_raw_files(folder):
     return folder
 
 
-def as_published(folder, monkeypatch):
+def accept_labels(folder, monkeypatch):
     """Make the labels of these files count as Fashion-MNIST's."""
     for name in data.FASHION_LABELS:
         monkeypatch.setitem(data.FASHION_LABELS, name, (folder / name).read_bytes()[8:18])
 
 
 @pytest.fixture
-def no_network(monkeypatch):
-    """A machine whose downloads all fail, without trying one."""
-
-    def unreachable(*args, **kwargs):
-        raise URLError("Name or service not known")
-
-    monkeypatch.setattr(torchvision.datasets.mnist, "download_and_extract_archive", unreachable)
-
-
-@pytest.fixture
-def own_mnist(tmp_path, monkeypatch, no_network):
+def fake_mnist(tmp_path, monkeypatch, no_network):
     """Files in the place of MNIST's, with matching checksums."""
     folder = write_raw_files(tmp_path / "MNIST" / "raw")
     for name in data.MNIST_MD5:
@@ -227,8 +217,8 @@ def own_mnist(tmp_path, monkeypatch, no_network):
     return folder
 
 
-def test_an_unknown_dataset_names_the_known_ones():
-    with pytest.raises(DataError, match=r"'emnist'.* mnist-5k, digits, mnist, .* or a path"):
+def test_unknown_dataset_names_the_known_ones():
+    with pytest.raises(DataError, match=phrase("'emnist'… mnist-5k, digits, mnist, … or a path")):
         load("emnist")
 
 
@@ -236,7 +226,7 @@ def test_an_unknown_dataset_names_the_known_ones():
 def test_files_on_disk_are_read_and_split(name, tmp_path, no_network, monkeypatch):
     raw = write_raw_files(tmp_path / CLASS_NAMES[name] / "raw")
     if name == "fashion-mnist":
-        as_published(raw, monkeypatch)
+        accept_labels(raw, monkeypatch)
     dataset = load(name, tmp_path)
     assert dataset.name == name
     assert [len(s) for s in (dataset.train, dataset.validation, dataset.test)] == [
@@ -252,19 +242,19 @@ def test_files_on_disk_are_read_and_split(name, tmp_path, no_network, monkeypatc
     assert load(name, tmp_path).fingerprint == dataset.fingerprint
 
 
-def test_the_data_folder_comes_from_the_environment(tmp_path, monkeypatch, no_network):
+def test_data_folder_comes_from_the_environment(tmp_path, monkeypatch, no_network):
     write_raw_files(tmp_path / "KMNIST" / "raw")
     monkeypatch.setenv("STUDY_DATA_DIR", str(tmp_path))
     assert len(load("kmnist").train) == 55_000
 
 
-def test_mnist_with_the_published_checksums_is_read(own_mnist):
-    assert len(load("mnist", own_mnist.parents[1]).test) == 10_000
+def test_mnist_with_the_published_checksums_is_read(fake_mnist):
+    assert len(load("mnist", fake_mnist.parents[1]).test) == 10_000
 
 
-def test_mnist_in_place_of_another_dataset_is_refused(own_mnist, tmp_path):
+def test_mnist_in_place_of_another_dataset_is_refused(fake_mnist, tmp_path):
     (tmp_path / "FashionMNIST").mkdir()
-    own_mnist.rename(tmp_path / "FashionMNIST" / "raw")
+    fake_mnist.rename(tmp_path / "FashionMNIST" / "raw")
     with pytest.raises(DataError, match="this is MNIST's file, not fashion-mnist's"):
         load("fashion-mnist", tmp_path)
 
@@ -286,52 +276,52 @@ def test_labels_of_more_classes_are_refused(tmp_path, no_network):
     with (raw / "t10k-labels-idx1-ubyte").open("r+b") as file:
         file.seek(5000)
         file.write(b"\x1a")
-    with pytest.raises(DataError, match=r"t10k-labels.*a label is 26, the largest there can be"):
+    with pytest.raises(DataError, match=phrase("t10k-labels…: damaged: a label is 26; ")):
         load("kmnist", tmp_path)
 
 
 @pytest.mark.parametrize("name", list(data.RAW_SIZES))
-def test_a_truncated_file_is_named(name, own_mnist):
+def test_truncated_file_is_named(name, fake_mnist):
     size = data.RAW_SIZES[name]
-    with (own_mnist / name).open("r+b") as file:
+    with (fake_mnist / name).open("r+b") as file:
         file.truncate(size - 100)
     with pytest.raises(DataError) as caught:
-        load("mnist", own_mnist.parents[1])
+        load("mnist", fake_mnist.parents[1])
     message = str(caught.value)
-    assert message.startswith(f"{own_mnist / name}: damaged")
+    assert message.startswith(f"{fake_mnist / name}: damaged")
     assert f"expected {size:,} bytes, found {size - 100:,}" in message
     assert "run again" in message
 
 
 @pytest.mark.parametrize("name", list(data.RAW_SIZES))
-def test_flipped_byte_is_found_by_the_checksum(name, own_mnist):
+def test_flipped_byte_is_found_by_the_checksum(name, fake_mnist):
     expected = data.MNIST_MD5[name]
-    with (own_mnist / name).open("r+b") as file:
+    with (fake_mnist / name).open("r+b") as file:
         file.seek(5000)
         byte = file.read(1)[0]
         file.seek(5000)
         file.write(bytes([byte ^ 1]))
     with pytest.raises(DataError) as caught:
-        load("mnist", own_mnist.parents[1])
+        load("mnist", fake_mnist.parents[1])
     message = str(caught.value)
-    assert message.startswith(f"{own_mnist / name}: damaged")
+    assert message.startswith(f"{fake_mnist / name}: damaged")
     assert f"expected MD5 {expected}" in message
 
 
-def test_the_checksums_are_those_of_mnist():
+def test_checksums_are_those_of_mnist():
     assert data.MNIST_MD5["train-images-idx3-ubyte"] == "6bbc9ace898e44ae57da46a324031adb"
 
 
 @pytest.mark.parametrize("name", list(data.RAW_SIZES))
-def test_one_missing_file_of_four_is_named(name, own_mnist):
-    (own_mnist / name).unlink()
+def test_one_missing_file_of_four_is_named(name, fake_mnist):
+    (fake_mnist / name).unlink()
     with pytest.raises(DataError) as caught:
-        load("mnist", own_mnist.parents[1])
-    assert str(own_mnist / name) in str(caught.value)
+        load("mnist", fake_mnist.parents[1])
+    assert str(fake_mnist / name) in str(caught.value)
     assert "run again" in str(caught.value) or "network" in str(caught.value)
 
 
-def test_a_damaged_header_is_a_data_error(tmp_path, no_network):
+def test_damaged_header_is_a_data_error(tmp_path, no_network):
     """Fashion-MNIST and KMNIST have no checksums here, but a wrong header is seen."""
     folder = write_raw_files(tmp_path / "KMNIST" / "raw")
     with (folder / "train-images-idx3-ubyte").open("r+b") as file:
@@ -344,7 +334,7 @@ def test_a_damaged_header_is_a_data_error(tmp_path, no_network):
 def test_missing_data_error_names_folder_and_remedy(name, tmp_path, no_network):
     with pytest.raises(DataError) as caught:
         load(name, tmp_path / "nowhere")
-    message = str(caught.value)
+    (message,) = str(caught.value).splitlines()
     assert str(tmp_path / "nowhere") in message
     assert f"has no {name}" in message
     assert "Name or service not known" in message
@@ -352,7 +342,7 @@ def test_missing_data_error_names_folder_and_remedy(name, tmp_path, no_network):
     assert "connect to the network" in message
 
 
-def test_a_failed_download_leaves_no_empty_folder(tmp_path, no_network):
+def test_failed_download_leaves_no_empty_folder(tmp_path, no_network):
     with pytest.raises(DataError):
         load("mnist", tmp_path / "nowhere" / "data")
     assert list(tmp_path.iterdir()) == []
@@ -364,19 +354,13 @@ def test_a_failed_download_leaves_no_empty_folder(tmp_path, no_network):
 
 @pytest.mark.parametrize("name", ["mnist", "emnist-letters", "usps", "svhn", "torchvision:GTSRB"])
 def test_no_fetch_downloads_and_makes_nothing(name, tmp_path, no_network):
-    with pytest.raises(DataError, match=f"nowhere has no {name} [^;]*$"):
+    with pytest.raises(DataError, match=f"nowhere has no {name} ") as caught:
         load(name, tmp_path / "nowhere", fetch=False)
+    assert ";" not in str(caught.value)  # what to do is the caller's to say
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_error_of_a_failed_download_is_one_line(tmp_path, no_network):
-    """It goes to the command line, which promises one line."""
-    with pytest.raises(DataError) as caught:
-        load("mnist", tmp_path)
-    assert len(str(caught.value).splitlines()) == 1
-
-
-def test_a_data_folder_that_is_a_file_is_a_data_error(tmp_path, no_network):
+def test_data_folder_that_is_a_file_is_a_data_error(tmp_path, no_network):
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="file"):
         load("mnist", tmp_path / "file")
@@ -432,7 +416,7 @@ def test_missing_files_are_downloaded_once(mirror, tmp_path):
     assert again.fingerprint == dataset.fingerprint
 
 
-def test_a_damaged_file_is_repaired_as_its_error_says(mirror, tmp_path):
+def test_damaged_file_is_repaired_as_its_error_says(mirror, tmp_path):
     load("kmnist", tmp_path)
     path = tmp_path / "KMNIST" / "raw" / "train-labels-idx1-ubyte"
     path.write_bytes(b"damaged")
@@ -461,13 +445,13 @@ def test_full_mnist_is_read(no_network):
     assert dataset.most_labels > 40_000
 
 
-def test_images_sent_to_another_process_train_to_the_same_bits(digits):
+def test_pickled_images_train_to_the_same_bits(digits):
     """Their arrays have other strides there, by which PyTorch chooses a convolution."""
     sent = pickle.loads(pickle.dumps(digits, protocol=5))
     assert sent.train.images.strides != digits.train.images.strides
     config = autoencoder.Config(latent_dim=2, depth=2, width=16, epochs=1)
     here, there = (
-        autoencoder.train(config, range(1), images, nothing).rows[0]["val_mse"]
+        autoencoder.train(config, range(1), images, no_report).rows[0]["val_mse"]
         for images in (digits, sent)
     )
     assert here == there

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.trainables.helpers import nothing
+from tests.trainables.helpers import no_report
 from trainables import fastest as module
 from trainables import training
 from trainables.autoencoder import train as autoencoder
@@ -14,8 +14,8 @@ from trainables.seeds import initialise
 
 
 @pytest.fixture(autouse=True)
-def nothing_known(monkeypatch):
-    monkeypatch.setattr(module, "known", {})
+def no_measurements(monkeypatch):
+    monkeypatch.setattr(module, "measured", {})
 
 
 def linear(replicates=2):
@@ -26,7 +26,7 @@ def squared(model, inputs):
     return model(inputs).square().mean()
 
 
-def clock(models, times, asked):
+def timer(models, times, asked):
     """Milliseconds by strategy, from `times`; an error if there are none."""
 
     def milliseconds(step):
@@ -48,35 +48,36 @@ def clock(models, times, asked):
         ({}, "loop"),
     ],
 )
-def test_the_shortest_step_wins(times, expected):
+def test_shortest_step_wins(times, expected):
     models, asked = linear(), []
     before = {name: value.clone() for name, value in models.parameters.items()}
     batch = (torch.ones(2, 4, 2),)
     for _ in range(2):  # measured once
-        assert fastest(models, squared, batch, clock(models, times, asked)) == expected
+        assert fastest(models, squared, batch, timer(models, times, asked)) == expected
     assert asked == ["vectorised", "products", "loop"]
     assert models.strategy == "fastest"
     for name, value in models.parameters.items():
         assert torch.equal(value, before[name])
     other = (torch.ones(2, 5, 2),)
-    assert fastest(models, squared, other, clock(models, {"loop": 1.0}, asked)) == "loop"
+    assert fastest(models, squared, other, timer(models, {"loop": 1.0}, asked)) == "loop"
 
 
-def test_many_replicates_are_not_tried_one_by_one():
+def test_loop_is_not_tried_with_many_replicates():
     models, asked = linear(9), []
-    fastest(models, squared, (torch.ones(9, 4, 2),), clock(models, {"products": 1.0}, asked))
+    fastest(models, squared, (torch.ones(9, 4, 2),), timer(models, {"products": 1.0}, asked))
     assert asked == ["vectorised", "products"]
 
 
-def test_measuring_takes_no_draws_and_is_not_repeated(few_digits, monkeypatch, first_epoch):
+def test_measuring_takes_no_draws_and_is_not_repeated(
+    few_digits, monkeypatch, first_epoch, use_strategy
+):
     config = autoencoder.Config(3, depth=2, width=2, batch_size=20, epochs=3, augment=1.0)
     found = iter(["products", "loop", "vectorised"])
     monkeypatch.setattr(training, "fastest", lambda *arguments: next(found))
 
     def train(strategy, **options):
-        return autoencoder.train(
-            config, range(2), few_digits, nothing, strategy=strategy, **options
-        ).weights
+        use_strategy(strategy)
+        return autoencoder.train(config, range(2), few_digits, no_report, **options).weights
 
     expected = train("products")
     measured = train("fastest", checkpoint=first_epoch)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.trainables.helpers import nothing, untrained_parent
+from tests.trainables.helpers import no_report, untrained_parent
 from trainables.autoencoder import train as autoencoder
 from trainables.fewshot import train as fewshot
 from trainables.rotation import train as rotation
@@ -58,18 +58,18 @@ GOLDEN = {
 }
 
 
-def outcome(name, data):
+def train_cell(name, data):
     """The outcome of the cell of this name in `CELLS`."""
     module, settings = CELLS[name]
     config = module.Config(**settings)
     parent = untrained_parent(config.shape, 2) if module is fewshot else None
-    return module.train(config, BLOCK, data, nothing, parent)
+    return module.train(config, BLOCK, data, no_report, parent)
 
 
 def numbers(name, data):
     """The last training loss of each replicate, and the last error if there is one; for heads that
     are no network, the accuracies."""
-    found = outcome(name, data)
+    found = train_cell(name, data)
     if not found.history:
         return [row[key] for row in found.rows for key in ("val_accuracy", "test_accuracy")]
     return [

@@ -1,4 +1,4 @@
-"""What only a GPU can show: every path runs there, and means what it means on a CPU."""
+"""Every trainable on a GPU learns what it learns on a CPU."""
 
 import copy
 
@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from tests.trainables.helpers import nothing, untrained_parent
+from tests.trainables.helpers import no_report, untrained_parent
 from trainables import training
 from trainables.autoencoder import train as autoencoder
-from trainables.autoencoder.objectives import restoration_error
+from trainables.autoencoder.objectives import reconstruction_loss
 from trainables.fastest import fastest
 from trainables.fewshot import train as fewshot
 from trainables.fewshot.settings import FREEZE, HEADS
@@ -29,7 +29,7 @@ BLOCK = range(4, 7)
 SMALL = {"depth": 2, "width": 4}
 
 
-def on(device, monkeypatch):
+def use_device(device, monkeypatch):
     for module in (autoencoder, fewshot, rotation, supervised):
         monkeypatch.setattr(module, "pick_device", lambda: torch.device(device))
     monkeypatch.setattr("trainables.fewshot.stages.pick_device", lambda: torch.device(device))
@@ -53,7 +53,11 @@ CELLS = {
         "latent_dim": 3, "labels": 20, "freeze": freeze, "pretraining": pretraining, "epochs": 6,
         "views": 3, "pseudo_epochs": 2, "pseudo_batch_size": 50})
        for freeze in FREEZE for pretraining in ("plain", "augmented")},
+    "full, bfloat16": (fewshot, SMALL | {
+        "latent_dim": 3, "labels": 20, "freeze": "full", "epochs": 6, "precision": "bfloat16"}),
     "supervised": (supervised, {"labels": 20, "epochs": 6, "views": 3, "width": 4}),
+    "supervised, bfloat16": (supervised, {
+        "labels": 20, "epochs": 6, "views": 3, "width": 4, "precision": "bfloat16"}),
     "rotation": (rotation, SMALL | {"loss": "cosine", "epochs": 2, "batch_size": 20}),
 }  # fmt: skip
 
@@ -62,10 +66,10 @@ def train(name, data, block=BLOCK, **settings):
     module, own = CELLS[name]
     config = module.Config(**own | settings)
     parent = untrained_parent(config.shape, 8) if module is fewshot else None
-    return module.train(config, block, data, nothing, parent)
+    return module.train(config, block, data, no_report, parent)
 
 
-def on_the_cpu(seed, replicates, purpose, device="cpu"):
+def cpu_generators(seed, replicates, purpose, device="cpu"):
     return generators(seed, replicates, purpose)
 
 
@@ -75,12 +79,12 @@ def losses(outcome):
 
 
 @pytest.mark.parametrize("name", CELLS)
-def test_learns_what_a_cpu_learns(name, few_digits, monkeypatch):
+def test_gpu_learns_like_a_cpu(name, few_digits, monkeypatch):
     """The same draws and nearly the same arithmetic: so short a training cannot drift far."""
     for module in (autoencoder, fewshot, rotation):
-        monkeypatch.setattr(module, "generators", on_the_cpu)
+        monkeypatch.setattr(module, "generators", cpu_generators)
     on_gpu = train(name, few_digits)
-    on(device="cpu", monkeypatch=monkeypatch)
+    use_device(device="cpu", monkeypatch=monkeypatch)
     on_cpu = train(name, few_digits)
     assert np.array(losses(on_gpu)) == pytest.approx(np.array(losses(on_cpu)), rel=0.02)
     if name.split(",")[0] in HEADS:
@@ -89,7 +93,7 @@ def test_learns_what_a_cpu_learns(name, few_digits, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["autoencoder, views", "full, augmented", "rotation"])
-def test_a_replicate_does_not_depend_on_its_block(name, few_digits):
+def test_replicate_does_not_depend_on_its_block(name, few_digits):
     """Kernels differ with the number of replicates, so not to the bit as on a CPU."""
     whole = losses(train(name, few_digits))[-3:]
     alone = losses(train(name, few_digits, range(5, 6)))[-1:]
@@ -97,13 +101,13 @@ def test_a_replicate_does_not_depend_on_its_block(name, few_digits):
 
 
 @pytest.mark.parametrize("settings", [{}, {"optimiser": "muon"}, {"precision": "bfloat16"}])
-def test_a_resumed_training_has_the_same_bits(settings, few_digits, first_epoch):
+def test_resumed_training_has_the_same_bits(settings, few_digits, first_epoch):
     module, own = CELLS["autoencoder"]
     config = module.Config(**own | {"epochs": 4} | settings)
-    undisturbed = module.train(config, BLOCK, few_digits, nothing)
-    module.train(config, BLOCK, few_digits, nothing, checkpoint=first_epoch)
+    undisturbed = module.train(config, BLOCK, few_digits, no_report)
+    module.train(config, BLOCK, few_digits, no_report, checkpoint=first_epoch)
     assert first_epoch.progress is not None and first_epoch.progress.epoch == 1
-    resumed = module.train(config, BLOCK, few_digits, nothing, checkpoint=first_epoch)
+    resumed = module.train(config, BLOCK, few_digits, no_report, checkpoint=first_epoch)
     for name, value in undisturbed.weights.items():
         assert torch.equal(value, resumed.weights[name]), name
 
@@ -118,7 +122,8 @@ def test_float32_is_not_rounded_to_tf32():
 
 
 @pytest.mark.parametrize(
-    "name", ["autoencoder, views", "full, plain", "supervised", "rotation", "bfloat16"]
+    "name",
+    ["autoencoder, views", "full, plain", "supervised", "rotation", "bfloat16", "full, bfloat16"],
 )
 def test_graph_computes_the_same_as_its_steps(name, few_digits, monkeypatch):
     replays = []
@@ -133,19 +138,20 @@ def test_graph_computes_the_same_as_its_steps(name, few_digits, monkeypatch):
 
 
 @pytest.mark.parametrize("strategy", ["vectorised", "products", "loop"])
-def test_every_strategy_learns_the_same(strategy, few_digits):
-    module, own = CELLS["autoencoder"]
-    found = module.train(module.Config(**own), BLOCK, few_digits, nothing, strategy=strategy)
-    looped = module.train(module.Config(**own), BLOCK, few_digits, nothing, strategy="loop")
+def test_every_strategy_learns_the_same(strategy, few_digits, use_strategy):
+    use_strategy(strategy)
+    found = train("autoencoder", few_digits)
+    use_strategy("loop")
+    looped = train("autoencoder", few_digits)
     assert np.array(losses(found)) == pytest.approx(np.array(losses(looped)), rel=0.01)
 
 
-def test_the_fastest_strategy_is_measured():
+def test_fastest_strategy_is_measured():
     (model,) = initialise(lambda: Autoencoder(autoencoder.Config(3, **SMALL).shape), 0, range(1))
     models = Replicates([model, copy.deepcopy(model)], "cuda", "fastest")
     batch = 2 * (torch.rand(2, 16, 1, 28, 28, device="cuda"),)
     before = {name: value.clone() for name, value in models.parameters.items()}
-    assert fastest(models, restoration_error, batch) in ("vectorised", "products", "loop")
+    assert fastest(models, reconstruction_loss, batch) in ("vectorised", "products", "loop")
     assert models.strategy == "fastest"
     for name, value in models.parameters.items():
         assert torch.equal(value, before[name])

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tests.trainables.helpers import nothing, without_time
-from tests.trainables.test_golden import BLOCK, CELLS, outcome
+from tests.trainables.helpers import no_report, without_time
+from tests.trainables.test_golden import BLOCK, CELLS, train_cell
 from trainables import graph, training
 from trainables.autoencoder import train as autoencoder
 
@@ -72,7 +72,7 @@ def tapes(monkeypatch):
 
     def as_graph(step, device, generators):
         made.append(Tape())
-        return graph.Replayed(step, made[-1])
+        return graph.ReplayedStep(step, made[-1])
 
     monkeypatch.setattr(training, "as_graph", as_graph)
     monkeypatch.setattr(graph, "EAGER_STEPS", 1)  # some of these cells have four steps in all
@@ -84,9 +84,9 @@ TRAINED = [name for name in CELLS if name not in ("logistic", "svm", "neighbours
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_replayed_steps_compute_the_same_bits(name, few_digits, request):
-    expected = outcome(name, few_digits)
+    expected = train_cell(name, few_digits)
     tapes = request.getfixturevalue("tapes")
-    replayed = outcome(name, few_digits)
+    replayed = train_cell(name, few_digits)
     assert sum(tape.replays for tape in tapes) >= 2
     assert without_time(replayed.rows) == without_time(expected.rows)
     assert replayed.history == expected.history
@@ -102,7 +102,7 @@ def test_replayed_steps_resume_from_a_checkpoint(optimiser, few_digits, tapes, f
     )
 
     def train(**options):
-        return autoencoder.train(config, BLOCK, few_digits, nothing, **options)
+        return autoencoder.train(config, BLOCK, few_digits, no_report, **options)
 
     undisturbed = train()
     train(checkpoint=first_epoch)
@@ -112,10 +112,10 @@ def test_replayed_steps_resume_from_a_checkpoint(optimiser, few_digits, tapes, f
         assert torch.equal(value, resumed.weights[name]), name
 
 
-def test_cpu_number_is_frozen_at_the_capture():
+def test_graph_freezes_python_numbers():
     """So a learning rate computed by Python would never change: the stand-in shows it."""
     value, calls = torch.zeros(2), iter(range(1, 100))
-    step = graph.Replayed(lambda indices: value.add_(indices).mul_(next(calls)), Tape())
+    step = graph.ReplayedStep(lambda indices: value.add_(indices).mul_(next(calls)), Tape())
     for _ in range(graph.EAGER_STEPS + 3):
         step(torch.ones(2))
     by_hand = 0
@@ -124,9 +124,9 @@ def test_cpu_number_is_frozen_at_the_capture():
     assert value.tolist() == [by_hand, by_hand]
 
 
-def test_step_that_waits_for_the_gpu_runs_without_graph():
+def test_uncapturable_step_runs_without_graph():
     seen = []
-    step = graph.Replayed(lambda indices: seen.append(indices.sum().item()), Tape())
+    step = graph.ReplayedStep(lambda indices: seen.append(indices.sum().item()), Tape())
     for number in range(graph.EAGER_STEPS):
         step(torch.tensor([number]))
     with pytest.warns(UserWarning, match="goes on without a CUDA graph, slower: not permitted"):
@@ -140,14 +140,14 @@ def test_running_out_of_memory_is_raised():
         def capture(self, function):
             raise torch.OutOfMemoryError("CUDA out of memory")
 
-    step = graph.Replayed(lambda indices: None, Full())
+    step = graph.ReplayedStep(lambda indices: None, Full())
     for _ in range(graph.EAGER_STEPS):
         step(torch.zeros(1))
     with pytest.raises(torch.OutOfMemoryError):
         step(torch.zeros(1))
 
 
-def test_a_cpu_has_no_graphs():
+def test_cpu_has_no_graphs():
     def step(indices):
         pass
 

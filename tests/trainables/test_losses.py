@@ -6,6 +6,7 @@ import pytest
 import torch
 from scipy.stats import vonmises
 
+from tests.phrases import phrase
 from trainables.rotation.losses import (
     LOSSES,
     absolute_loss,
@@ -56,7 +57,7 @@ def test_signed_difference(prediction: float, target: float, expected: float) ->
     assert signed_difference(degrees(prediction), degrees(target)).item() == expected
 
 
-def test_signed_difference_is_the_formula(angles: tuple[torch.Tensor, torch.Tensor]) -> None:
+def test_signed_difference_matches_the_formula(angles: tuple[torch.Tensor, torch.Tensor]) -> None:
     prediction, target = angles
     formula = torch.remainder(prediction - target + 180, 360) - 180
     torch.testing.assert_close(signed_difference(prediction, target), formula, rtol=0, atol=1e-10)
@@ -67,7 +68,7 @@ def test_signed_difference_keeps_small_float32_values() -> None:
     assert signed_difference(small, torch.zeros(1)).item() == small.item()
 
 
-def test_two_degrees_against_360() -> None:
+def test_losses_of_two_degrees_against_360() -> None:
     two, full = degrees(2), degrees(360)
     assert wrapped_loss(two, full).item() == 2
     assert absolute_loss(two, full).item() == 358
@@ -75,7 +76,9 @@ def test_two_degrees_against_360() -> None:
 
 
 @pytest.mark.parametrize("name", CIRCULAR)
-def test_symmetric_and_periodic(name: str, angles: tuple[torch.Tensor, torch.Tensor]) -> None:
+def test_loss_is_symmetric_and_periodic(
+    name: str, angles: tuple[torch.Tensor, torch.Tensor]
+) -> None:
     loss = LOSSES[name]
     prediction, target = angles
     value = loss(prediction, target)
@@ -88,13 +91,13 @@ def test_symmetric_and_periodic(name: str, angles: tuple[torch.Tensor, torch.Ten
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_smallest_for_the_target_itself(name: str) -> None:
+def test_loss_is_least_at_the_target(name: str) -> None:
     around = torch.arange(0, 360, 0.5, dtype=torch.float64)
     assert LOSSES[name](around, degrees(123.5)).argmin().item() == 247
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_gradient_against_finite_differences(
+def test_gradient_matches_finite_differences(
     name: str, angles: tuple[torch.Tensor, torch.Tensor]
 ) -> None:
     prediction, target = angles
@@ -114,7 +117,7 @@ def test_gradient_is_finite_at_possible_kinks(name: str, dtype: torch.dtype) -> 
     assert (gradient(loss, inputs).abs() <= 1).all()  # NaN is not
 
 
-def test_gradients_at_the_kinks_are_those_documented() -> None:
+def test_wrapped_gradients_at_the_kinks() -> None:
     inputs = degrees(0, 180).requires_grad_()
     loss = wrapped_loss(inputs, torch.zeros_like(inputs))
     assert gradient(loss, inputs).tolist() == [0, -1]
@@ -193,7 +196,7 @@ def test_decoding_the_zero_vector_is_finite() -> None:
     assert gradient(angle, vector).tolist() == [0, 0]
 
 
-def test_sine_cosine_regression() -> None:
+def test_sine_cosine_loss_matches_the_cosine() -> None:
     angle, target = degrees(10, 200, 359), degrees(350, 20, 1)
     loss = sine_cosine_loss(encode_direction(angle), target)
     torch.testing.assert_close(loss, 2 * cosine_loss(angle, target), rtol=0, atol=1e-14)
@@ -205,7 +208,7 @@ def test_sine_cosine_regression() -> None:
 
 @pytest.mark.parametrize("shape", [(), (3,), (2, 1)])
 def test_vectors_of_a_wrong_shape_are_named(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"vector has shape .* allowed: \(\.\.\., 2\)"):
+    with pytest.raises(ValueError, match=phrase("vector has shape … allowed: (..., 2)")):
         decode_direction(torch.zeros(shape))
     with pytest.raises(ValueError, match="vector has shape"):
         sine_cosine_loss(torch.zeros(shape), torch.zeros(1))

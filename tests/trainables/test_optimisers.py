@@ -26,11 +26,11 @@ def gradients(step):
     return {name: torch.randn(*shape, generator=draw) for name, shape in SHAPES.items()}
 
 
-def ours(parameters, steps=30):
+def adamw(parameters, steps=30):
     return AdamW(parameters, Schedule({"encoder.": 1e-3, "head.": 1e-1}, steps, 0.2), 0.3)
 
 
-def theirs(parameters, steps=30):
+def torch_adamw(parameters, steps=30):
     """PyTorch's optimiser and schedule, with a tensor per replicate."""
     encoder, weights, biases = parameters.values()
     optimiser = torch.optim.AdamW(
@@ -49,7 +49,7 @@ def theirs(parameters, steps=30):
     return optimiser, schedule
 
 
-def take(step, parameters, optimiser):
+def take_step(step, parameters, optimiser):
     for name, gradient in gradients(step).items():
         parameters[name].grad = gradient
     optimiser.step()
@@ -58,10 +58,10 @@ def take(step, parameters, optimiser):
 def test_every_step_is_pytorchs_to_the_last_bit():
     mine = parameters()
     reference = {name: [own.clone() for own in value] for name, value in parameters().items()}
-    optimiser = ours(mine)
-    expected, schedule = theirs(reference)
+    optimiser = adamw(mine)
+    expected, schedule = torch_adamw(reference)
     for step in range(30):
-        take(step, mine, optimiser)
+        take_step(step, mine, optimiser)
         for name, gradient in gradients(step).items():
             for own, of_it in zip(reference[name], gradient, strict=True):
                 own.grad = of_it.clone()
@@ -88,7 +88,7 @@ def test_every_learning_rate_is_pytorchs(steps, warm_up):
             schedule.step()
 
 
-def test_a_warm_up_of_a_single_step_starts_at_the_peak():
+def test_warm_up_of_a_single_step_starts_at_the_peak():
     """PyTorch's schedule divides by zero there."""
     rates = [one_cycle(1.0, step, 9, 0.1) for step in range(10)]
     assert rates[0] == pytest.approx(1.0)
@@ -106,16 +106,16 @@ def test_optimiser_resumes_where_another_stopped(make):
     undisturbed, stopped = parameters(), parameters()
     optimiser, first = ours(undisturbed), ours(stopped)
     for step in range(20):
-        take(step, undisturbed, optimiser)
+        take_step(step, undisturbed, optimiser)
     for step in range(7):
-        take(step, stopped, first)
+        take_step(step, stopped, first)
     kept = {name: tensor.clone() for name, tensor in first.tensors().items()}
     second = ours(stopped)
     for name, tensor in second.tensors().items():
         tensor.copy_(kept[name])
     second.resume(7)
     for step in range(7, 20):
-        take(step, stopped, second)
+        take_step(step, stopped, second)
     for name in SHAPES:
         assert torch.equal(undisturbed[name], stopped[name]), name
         assert not torch.equal(undisturbed[name], parameters()[name]), name
@@ -124,7 +124,7 @@ def test_optimiser_resumes_where_another_stopped(make):
 # --- Muon --------------------------------------------------------------------------------------
 
 
-def stretched(count, rows, columns, seed=0):
+def spread_matrices(count, rows, columns, seed=0):
     """Random matrices (count, rows, columns), their singular values from 1 down to a tenth."""
     draw = torch.Generator().manual_seed(seed)
     shape = (count, rows, columns)
@@ -133,7 +133,7 @@ def stretched(count, rows, columns, seed=0):
 
 
 def test_singular_values_even_out_and_keep_vectors():
-    matrices = stretched(3, 6, 20)
+    matrices = spread_matrices(3, 6, 20)
     left, values, right = torch.linalg.svd(matrices, full_matrices=False)
     made = left.mT @ orthogonalise(matrices) @ right.mT  # in the basis of singular vectors
     a, b, c = COEFFICIENTS
@@ -144,14 +144,14 @@ def test_singular_values_even_out_and_keep_vectors():
     assert expected.min() > 0.6 and expected.max() < 1.25
 
 
-def test_a_gradient_of_zeros_moves_nothing():
+def test_gradient_of_zeros_moves_nothing():
     assert not orthogonalise(torch.zeros(2, 3, 4)).any()
 
 
 MATRICES = {"first": (3, 4, 2, 3, 3), "last": (3, 18, 4), "wide": (3, 5, 7), "bias": (3, 6)}
 
 
-def moved(chosen, steps=20, decay=0.3):
+def muon_after(chosen, steps=20, decay=0.3):
     """The parameters `MATRICES` of these replicates after so many steps of Muon."""
     values = {
         name: torch.randn(shape, generator=torch.Generator().manual_seed(7))[chosen]
@@ -166,17 +166,17 @@ def moved(chosen, steps=20, decay=0.3):
     return values
 
 
-def test_every_replicate_moves_as_it_would_alone():
-    together = moved(slice(0, 3))
+def test_muon_moves_each_replicate_as_if_alone():
+    together = muon_after(slice(0, 3))
     for replicate in range(3):
-        alone = moved(slice(replicate, replicate + 1))
+        alone = muon_after(slice(replicate, replicate + 1))
         for name, value in alone.items():
             torch.testing.assert_close(together[name][replicate], value[0], rtol=1e-4, atol=1e-5)
 
 
-def test_a_matrix_moves_as_under_pytorchs_muon():
+def test_matrix_moves_as_under_pytorchs_muon():
     """PyTorch's multiplies in bfloat16, hence the 2 %."""
-    start, mine = moved(slice(0, 3), steps=0), moved(slice(0, 3))
+    start, mine = muon_after(slice(0, 3), steps=0), muon_after(slice(0, 3))
     for name in ("first", "last", "wide"):
         for replicate in range(3):
             single = torch.nn.Parameter(start[name][replicate].flatten(1).clone())
@@ -202,7 +202,7 @@ def test_a_matrix_moves_as_under_pytorchs_muon():
 
 
 def test_parameters_other_than_matrices_use_adamw():
-    start, mine = moved(slice(0, 3), steps=0), moved(slice(0, 3))
+    start, mine = muon_after(slice(0, 3), steps=0), muon_after(slice(0, 3))
     bias = start["bias"].clone()
     optimiser = AdamW({"bias": bias}, Schedule({"": 0.05}, 20, 0.2), 0.3)
     for step in range(20):
@@ -212,7 +212,7 @@ def test_parameters_other_than_matrices_use_adamw():
     assert torch.equal(mine["bias"], bias)
 
 
-def test_muon_moves_only_what_it_is_given():
+def test_muon_takes_only_its_prefix():
     """All else is AdamW's, to the last bit."""
     mine, adamw = parameters(), parameters()
     optimisers = [
@@ -221,14 +221,14 @@ def test_muon_moves_only_what_it_is_given():
     ]
     for step in range(5):
         for values, optimiser in zip((mine, adamw), optimisers, strict=True):
-            take(step, values, optimiser)
+            take_step(step, values, optimiser)
     assert [name for name in SHAPES if torch.equal(mine[name], adamw[name])] == [
         "head.weight",
         "head.bias",
     ]
 
 
-def test_a_step_is_as_long_as_one_of_adamw():
+def test_step_is_as_long_as_one_of_adamw():
     """For a matrix with similar singular values: an entry moves by a fifth of the rate."""
     value = torch.zeros(2, 32, 48)
     value.grad = torch.randn(2, 32, 48, generator=torch.Generator().manual_seed(0))

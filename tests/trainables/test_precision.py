@@ -1,4 +1,4 @@
-"""Training in less than float32: what it changes, and that it learns as well."""
+"""Training in less than float32 rounds products, and learns as well."""
 
 import numpy as np
 import pytest
@@ -6,15 +6,17 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from tests.trainables.helpers import nothing
+from tests.trainables.helpers import no_report
 from trainables.autoencoder import train as autoencoder
-from trainables.autoencoder.objectives import restoration_error
-from trainables.contract import ConfigError
+from trainables.autoencoder.objectives import reconstruction_loss
+from trainables.fewshot import train as fewshot
 from trainables.networks import Autoencoder
 from trainables.precision import computing_in
 from trainables.replicates import Replicates
+from trainables.rotation import train as rotation
 from trainables.seeds import initialise
 from trainables.shape import Shape
+from trainables.supervised import train as supervised
 
 CPU = torch.device("cpu")
 SHAPE = Shape(latent_dim=3, depth=2, width=4)
@@ -24,7 +26,7 @@ def gradients(precision, strategy):
     members = initialise(lambda: Autoencoder(SHAPE), 0, range(2))
     models = Replicates(members, CPU, strategy, precision=precision)
     images = torch.rand(2, 8, 1, 28, 28, generator=torch.Generator().manual_seed(0))
-    losses = models.backward(restoration_error, images, images)
+    losses = models.backward(reconstruction_loss, images, images)
     assert losses.dtype == torch.float32
     return torch.cat([value.grad.flatten() for value in models.parameters.values()])
 
@@ -94,34 +96,52 @@ def test_layers_between_products_keep_their_weights():
     assert all(value.grad.abs().sum() > 0 for value in models.parameters.values())
 
 
-@pytest.mark.parametrize("objective", ["reconstruction", "variational", "contrastive"])
-def test_every_objectives_loss_is_nearly_the_same(objective, few_digits):
+SMALL_FEWSHOT = {"latent_dim": 3, "labels": 20, "depth": 2, "width": 4, "epochs": 2}
+
+
+@pytest.mark.parametrize(("module", "settings", "loss_name"), [
+    *((autoencoder, {"latent_dim": 3, "depth": 2, "width": 4, "epochs": 1, "objective": objective,
+                     "augment": 1.0, "contrastive_updates": 2}, loss_name)
+      for objective, loss_name in (("reconstruction", "train_mse"), ("variational", "train_loss"),
+                                   ("contrastive", "train_loss"))),
+    (fewshot, SMALL_FEWSHOT | {"freeze": "scratch"}, "train_loss"),
+    (fewshot, SMALL_FEWSHOT | {"freeze": "fixed"}, "train_loss"),
+    (fewshot, SMALL_FEWSHOT | {"freeze": "consistency", "pseudo_epochs": 1}, "train_loss"),
+    (supervised, {"labels": 20, "width": 4, "epochs": 2, "views": 2}, "train_loss"),
+    (rotation, {"loss": "cosine", "depth": 2, "width": 4, "epochs": 1}, "train_loss"),
+])  # fmt: skip
+def test_every_loss_is_nearly_the_same(module, settings, loss_name, few_digits, parent):
     losses = {}
     for precision in ("float32", "bfloat16"):
-        config = autoencoder.Config(
-            latent_dim=3, depth=2, width=4, epochs=1, objective=objective, augment=1.0,
-            contrastive_updates=2, precision=precision,
-        )  # fmt: skip
-        (line,) = autoencoder.train(config, range(1), few_digits, nothing).history[-1:]
-        losses[precision] = next(value for name, value in line.items() if name.endswith("loss")
-                                 or name == "train_mse")  # fmt: skip
+        config = module.Config(**settings, precision=precision)
+        history = module.train(config, range(1), few_digits, no_report, parent).history
+        losses[precision] = history[-1][loss_name]
     assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.02)
     assert losses["bfloat16"] != losses["float32"]
 
 
+@pytest.fixture(scope="module")
+def parent(few_digits):
+    """Weights of an autoencoder that has learnt nothing yet, as replicate 0 of a parent."""
+    (model,) = initialise(lambda: Autoencoder(SHAPE), 0, range(1))
+    return {0: model.state_dict()}
+
+
 @pytest.mark.slow
-def test_bfloat16_learns_as_well_within_the_spread_of_seeds(digits):
-    """Validation errors of n = 4 models: a precision that were worse would be no choice."""
-    errors = {}
+@pytest.mark.parametrize(("module", "settings", "metric"), [
+    (autoencoder, {"latent_dim": 8, "depth": 2, "width": 8, "epochs": 2}, "val_mse"),
+    (fewshot, {"latent_dim": 8, "labels": 80, "freeze": "scratch", "depth": 2, "width": 8,
+               "epochs": 60}, "val_accuracy"),
+    (supervised, {"labels": 80, "width": 8, "epochs": 60, "views": 10}, "val_accuracy"),
+])  # fmt: skip
+def test_bfloat16_learns_as_well(module, settings, metric, digits):
+    """Validation scores of n = 4 models: a precision that were worse would be no choice."""
+    scores = {}
     for precision in ("float32", "bfloat16"):
-        config = autoencoder.Config(latent_dim=8, depth=2, width=8, epochs=2, precision=precision)
-        rows = autoencoder.train(config, range(4), digits, nothing).rows
-        errors[precision] = np.array([row["val_mse"] for row in rows])
-    assert not np.array_equal(*errors.values())
-    spread = errors["float32"].std(ddof=1)
-    assert abs(errors["bfloat16"].mean() - errors["float32"].mean()) < spread
-
-
-def test_unknown_precision_is_refused():
-    with pytest.raises(ConfigError, match="precision = 'float8': float32 or tf32 or bfloat16"):
-        autoencoder.Config(latent_dim=2, precision="float8")
+        rows = module.train(
+            module.Config(**settings, precision=precision), range(4), digits, no_report
+        ).rows
+        scores[precision] = np.array([row[metric] for row in rows])
+    assert not np.array_equal(*scores.values())
+    spread = scores["float32"].std(ddof=1)
+    assert abs(scores["bfloat16"].mean() - scores["float32"].mean()) < spread

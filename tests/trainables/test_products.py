@@ -46,7 +46,7 @@ def test_transposed_convolution_matches_pytorch(kernel, stride, padding, more, b
     assert_same(ours, theirs, inputs)
 
 
-def test_gradient_of_a_transposed_convolution_is_not_an_im2col():
+def test_transposed_gradient_uses_no_im2col():
     """A GPU's im2col launches a kernel per image."""
     weight = random(3, 4, 3, 3)
 

@@ -7,8 +7,8 @@ from sklearn.semi_supervised import LabelSpreading
 
 from trainables.fewshot import propagation
 from trainables.fewshot.propagation import (
-    balanced,
     certainty,
+    class_probabilities,
     neighbour_graph,
     spread,
     spread_in_rounds,
@@ -64,7 +64,7 @@ def test_one_label_a_cluster_labels_the_cluster(blobs):
     points, labels = blobs
     graph = neighbour_graph(points, 10)
     subset = np.arange(10)
-    probabilities = balanced(spread(graph, subset, labels[subset], 0.99, 10))
+    probabilities = class_probabilities(spread(graph, subset, labels[subset], 0.99, 10))
     assert (probabilities.argmax(axis=1) == labels).mean() > 0.97
     assert probabilities.sum(axis=1) == pytest.approx(1.0)
 
@@ -79,7 +79,7 @@ def badly_labelled(blobs):
     return neighbour_graph(points, 10), np.array(subset), labels
 
 
-def right(badly_labelled, rounds):
+def share_right(badly_labelled, rounds):
     graph, subset, labels = badly_labelled
     probabilities = spread_in_rounds(graph, subset, labels[subset], 0.99, rounds, 10)
     assert probabilities.sum(axis=1) == pytest.approx(1.0)
@@ -88,9 +88,9 @@ def right(badly_labelled, rounds):
 
 def test_rounds_correct_labels_at_the_borders(badly_labelled):
     """From labels at the borders: 93.5 % right at first, 99.2 % after one round."""
-    assert right(badly_labelled, 0) < 0.95
-    assert right(badly_labelled, 1) > 0.985
-    assert right(badly_labelled, 10) > 0.985
+    assert share_right(badly_labelled, 0) < 0.95
+    assert share_right(badly_labelled, 1) > 0.985
+    assert share_right(badly_labelled, 10) > 0.985
 
 
 def test_known_labels_spread_unchanged_in_every_round(blobs, monkeypatch):
@@ -116,7 +116,7 @@ def test_known_labels_spread_unchanged_in_every_round(blobs, monkeypatch):
 def test_rounds_end_where_no_class_changes(badly_labelled, monkeypatch):
     calls = []
     monkeypatch.setattr(propagation, "spread", lambda *args: calls.append(1) or spread(*args))
-    right(badly_labelled, 1000)
+    share_right(badly_labelled, 1000)
     assert 2 < len(calls) < 20
 
 
@@ -126,7 +126,7 @@ def test_balancing_gives_every_class_its_share():
     scores = draw.gamma(1.0, size=(5000, 10))
     scores[:, 0] *= 10
     before = np.bincount(scores.argmax(axis=1), minlength=10)
-    probabilities = balanced(scores)
+    probabilities = class_probabilities(scores)
     after = np.bincount(probabilities.argmax(axis=1), minlength=10)
     assert before[0] > 2500
     assert probabilities.mean(axis=0) == pytest.approx(0.1, abs=1e-4)
@@ -137,7 +137,7 @@ def test_balancing_gives_every_class_its_share():
 def test_unreached_image_is_finite_and_certainty_exact():
     scores = np.ones((4, 10)) + np.eye(10)[:4]
     scores[3] = 0
-    probabilities = balanced(scores)
+    probabilities = class_probabilities(scores)
     assert np.isfinite(probabilities).all()
     assert certainty(np.full(10, 0.1)) == pytest.approx(0.0, abs=1e-12)
     assert certainty(np.eye(10)[0]) == pytest.approx(1.0)
@@ -145,6 +145,6 @@ def test_unreached_image_is_finite_and_certainty_exact():
     assert certainty(half) == pytest.approx(1 - np.log(2) / np.log(10))
 
 
-def test_codes_that_coincide_are_neighbours_at_no_distance():
+def test_equal_codes_are_neighbours():
     graph = neighbour_graph(np.zeros((20, 3)), 4)
     assert np.isfinite(graph.data).all()

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from tests.trainables.helpers import nothing, state, untrained_parent
+from tests.trainables.helpers import no_report, state, untrained_parent
 from trainables.autoencoder import train as autoencoder
 from trainables.data import label_subset
 from trainables.fewshot import train as fewshot
@@ -25,7 +25,7 @@ from trainables.training import Minibatches, Recipe, fit
 STRATEGIES = ["loop", "vectorised", "products"]
 
 
-# --- one alone -------------------------------------------------------------------------------
+# --- replicates trained alone ----------------------------------------------------------------
 
 
 class PlainMuon(torch.optim.Optimizer):
@@ -62,16 +62,17 @@ class PlainMuon(torch.optim.Optimizer):
         parameter.copy_((1 - rate * decay) * parameter - rate * length * x.view_as(parameter))
 
 
-def train_alone(
-    model, parts, inputs, targets, loss, order_seed, batch_size, epochs, decay, name="adamw"
-):
-    """An ordinary training loop; `parts` are (module, peak learning rate). Mean loss by epoch."""
+def train_alone(model, parts, data, loss, config, replicate):
+    """An ordinary training loop; `parts` are (module, peak learning rate), `data` are inputs and
+    targets. Mean loss by epoch."""
+    (inputs, targets), epochs = data, config.epochs
     groups = [{"params": list(part.parameters()), "lr": rate} for part, rate in parts]
-    if name == "adamw":
-        optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=decay)
+    if getattr(config, "optimiser", "adamw") == "adamw":
+        optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=config.weight_decay)
     else:
         matrices = [parameter for parameter in model.decoder.parameters() if parameter.ndim > 1]
-        optimiser = PlainMuon(groups, decay, matrices)
+        optimiser = PlainMuon(groups, config.weight_decay, matrices)
+    batch_size = config.batch_size or len(inputs)
     steps = len(inputs) // batch_size
     assert epochs * steps >= 50
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -81,7 +82,7 @@ def train_alone(
         pct_start=0.1,
         cycle_momentum=False,
     )
-    shuffle = torch.Generator().manual_seed(order_seed)
+    shuffle = torch.Generator().manual_seed(seed_of(config.seed, replicate, "order"))
     losses = []
     for _ in range(epochs):
         order = torch.arange(len(inputs))
@@ -115,9 +116,12 @@ AUTOENCODER = autoencoder.Config(latent_dim=3, depth=2, width=2, batch_size=16, 
 @pytest.mark.usefixtures("double_precision")
 @pytest.mark.parametrize("optimiser", ["adamw", "muon"])
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_autoencoder_replicate_equals_one_trained_alone(strategy, optimiser, few_digits):
+def test_autoencoder_replicate_equals_one_trained_alone(
+    strategy, optimiser, few_digits, use_strategy
+):
+    use_strategy(strategy)
     config = dataclasses.replace(AUTOENCODER, optimiser=optimiser)
-    outcome = autoencoder.train(config, range(3), few_digits, nothing, strategy=strategy)
+    outcome = autoencoder.train(config, range(3), few_digits, no_report)
     images, validation, test = map(
         images_of, (few_digits.train, few_digits.validation, few_digits.test)
     )
@@ -125,18 +129,8 @@ def test_autoencoder_replicate_equals_one_trained_alone(strategy, optimiser, few
         torch.manual_seed(seed_of(config.seed, replicate, "initialisation"))
         model = Autoencoder(config.shape)
         at_first = copy.deepcopy(model.state_dict())
-        losses = train_alone(
-            model,
-            [(model, config.learning_rate)],
-            images,
-            images,
-            functional.mse_loss,
-            seed_of(config.seed, replicate, "order"),
-            config.batch_size,
-            config.epochs,
-            config.weight_decay,
-            optimiser,
-        )
+        parts, data = [(model, config.learning_rate)], (images, images)
+        losses = train_alone(model, parts, data, functional.mse_loss, config, replicate)
         trained = {name: stacked[replicate] for name, stacked in outcome.weights.items()}
         assert largest_difference(model.state_dict(), trained) < 1e-8
         assert largest_difference(model.state_dict(), at_first) > 1e-2  # it has learnt something
@@ -162,7 +156,7 @@ def few_shot_config(freeze, **settings):
 
 
 @pytest.fixture
-def made(monkeypatch):
+def few_shot_models(monkeypatch):
     """The `Replicates` that the few-shot experiment makes."""
     instances = []
 
@@ -192,21 +186,12 @@ def few_shot_alone(config, data, parent, replicate):
     def classify(inputs):
         return head((encoder(inputs) - mean) / deviation)
 
-    fixed = config.freeze == "fixed"
+    parts = [(head, config.learning_rate)]
+    if config.freeze != "fixed":
+        parts.insert(0, (encoder, config.encoder_learning_rate))
     chosen = label_subset(data.train.labels, config.labels, config.seed, replicate)
-    losses = train_alone(
-        classify,
-        [(head, config.learning_rate)]
-        if fixed
-        else [(encoder, config.encoder_learning_rate), (head, config.learning_rate)],
-        images[chosen],
-        torch.tensor(data.train.labels[chosen]).long(),
-        functional.cross_entropy,
-        seed_of(config.seed, replicate, "order"),
-        config.batch_size or config.labels,
-        config.epochs,
-        config.weight_decay,
-    )
+    labelled = images[chosen], torch.tensor(data.train.labels[chosen]).long()
+    losses = train_alone(classify, parts, labelled, functional.cross_entropy, config, replicate)
     with torch.no_grad():
         predictions = classify(images_of(data.test)).argmax(dim=1)
     return encoder, head, losses, predictions
@@ -215,16 +200,19 @@ def few_shot_alone(config, data, parent, replicate):
 @pytest.mark.usefixtures("double_precision")
 @pytest.mark.parametrize(
     ("freeze", "strategy"),
-    [("fixed", None), *((freeze, s) for freeze in ("full", "scratch") for s in STRATEGIES)],
+    [("fixed", "batched"), *((freeze, s) for freeze in ("full", "scratch") for s in STRATEGIES)],
 )
 @pytest.mark.parametrize("batches", ["minibatches", "all at once"])
-def test_few_shot_replicate_equals_one_trained_alone(freeze, strategy, batches, few_digits, made):
+def test_few_shot_replicate_equals_one_trained_alone(
+    freeze, strategy, batches, few_digits, few_shot_models, use_strategy
+):
+    use_strategy(strategy)
     config = few_shot_config(freeze)
     if batches == "all at once":
         config = few_shot_config(freeze, batch_size=0, epochs=50)
     parent = untrained_parent(config.shape, 2) if freeze != "scratch" else None
-    outcome = fewshot.train(config, range(3), few_digits, nothing, parent, strategy)
-    (models,) = made
+    outcome = fewshot.train(config, range(3), few_digits, no_report, parent)
+    (models,) = few_shot_models
     for replicate in range(3):
         encoder, head, losses, predictions = few_shot_alone(config, few_digits, parent, replicate)
         member = models.members[replicate]
@@ -250,7 +238,7 @@ def squared_error(model, inputs, targets):
 
 
 @pytest.fixture
-def three(double_precision):
+def three_models(double_precision):
     """Three small convolutional classifiers, and what each of them sees: (3, 4, …)."""
     shape = Shape(latent_dim=2, depth=1, width=2)
     members = initialise(lambda: Classifier.untrained(shape, hidden=3), 0, range(3))
@@ -259,8 +247,8 @@ def three(double_precision):
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_gradients_are_of_each_replicates_own_loss(strategy, three):
-    members, inputs, targets = three
+def test_gradients_are_of_each_replicates_own_loss(strategy, three_models):
+    members, inputs, targets = three_models
     alone = copy.deepcopy(members)
     losses = []
     for model, x, y in zip(alone, inputs, targets, strict=True):
@@ -276,8 +264,8 @@ def test_gradients_are_of_each_replicates_own_loss(strategy, three):
         assert torch.allclose(stacked.grad, expected, rtol=0, atol=1e-12)
 
 
-def test_all_strategies_train_the_same(three):
-    members, inputs, targets = three
+def test_all_strategies_train_the_same(three_models):
+    members, inputs, targets = three_models
     trained = []
     for strategy in STRATEGIES:
         models = Replicates(copy.deepcopy(members), strategy=strategy)
@@ -302,8 +290,8 @@ def test_all_strategies_train_the_same(three):
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_members_are_views_of_the_stack(strategy, three):
-    members, inputs, targets = three
+def test_members_are_views_of_the_stack(strategy, three_models):
+    members, inputs, targets = three_models
     models = Replicates(members, strategy=strategy)
     models.backward(squared_error, inputs, targets)
     for replicate, member in enumerate(models.members):
@@ -321,8 +309,8 @@ def test_members_are_views_of_the_stack(strategy, three):
         assert largest_difference(member.state_dict(), stacked) == 0
 
 
-def test_the_state_is_every_members_state_stacked(three):
-    members, _, _ = three
+def test_state_is_every_members_state_stacked(three_models):
+    members, _, _ = three_models
     states = copy.deepcopy([member.state_dict() for member in members])
     found = state(Replicates(members))
     assert set(found) == set(states[0])  # buffers too
@@ -331,8 +319,8 @@ def test_the_state_is_every_members_state_stacked(three):
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_the_batching_of_an_evaluation_has_no_effect(strategy, three):
-    members, inputs, targets = three
+def test_batching_of_an_evaluation_has_no_effect(strategy, three_models):
+    members, inputs, targets = three_models
 
     def errors(model, x, y):
         return (model(x) - y).square().mean(dim=1)

@@ -17,7 +17,7 @@ def test_no_two_seeds_are_the_same():
     assert all(0 <= seed < 2**63 for seed in seeds)
 
 
-def test_a_seed_never_changes():
+def test_seed_never_changes():
     """Otherwise results would no longer be reproducible, though their ids say they are."""
     assert seed_of(0, 0, "initialisation") == 7896617691693857887
     assert seed_of(3, 7, "order") == 888946925548604815
@@ -38,7 +38,7 @@ def test_models_are_initialised_from_their_own_seeds():
     assert len({tuple(weight.flatten().tolist()) for weight in weights}) == 15
 
 
-def test_a_model_depends_on_its_number_alone():
+def test_model_depends_on_its_number_alone():
     members = initialise(lambda: nn.Linear(3, 2), 0, range(5))
     for member, number in zip(initialise(lambda: nn.Linear(3, 2), 0, (4, 1)), (4, 1), strict=True):
         assert torch.equal(member.weight, members[number].weight)

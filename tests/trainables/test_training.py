@@ -1,5 +1,5 @@
-"""What each replicate sees in which order, and what ends its training. test_replicates.py tests
-that it learns what it would alone, test_checkpoint.py that it resumes from a checkpoint."""
+"""The order of each replicate's images, and divergence. test_replicates.py tests that a replicate
+learns as if alone, test_checkpoint.py that it resumes."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ def order_of(images, batch_size, replicates):
     return Minibatches(images, batch_size, orders, lambda indices: (indices,))
 
 
-def test_an_epoch_shows_no_image_twice():
+def test_epoch_shows_no_image_twice():
     order = order_of(23, 5, 3)
     assert order.steps == 4
     epochs = [torch.cat(list(order.epoch()), dim=1) for _ in range(3)]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trainables.augment import draw, restroked, views
+from trainables.augment import draw, vary_strokes, views
 from trainables.autoencoder.settings import Config
 from trainables.networks import Autoencoder, Contrastive, Variational
 from trainables.replicates import LossFunction
@@ -22,12 +22,12 @@ Draws = Sequence[torch.Generator]
 
 @dataclass(frozen=True)
 class Objective:
-    """A kind of autoencoder and how it learns."""
+    """A kind of autoencoder, its loss and the loss's inputs."""
 
     network: type[Autoencoder]
-    """Made from a `Shape`."""
+    """Class of the network, called with a `Shape`."""
     loss: Callable[[Config], LossFunction]
-    """Makes the loss from the settings."""
+    """Maps settings to the loss."""
     make_batch: Callable[[Config, Tensor, Draws], Batch]
     """Maps (settings, pixels (R, B, C, H, W), R generators) to the loss's arguments after the
     model, each (R, B, …)."""
@@ -35,64 +35,69 @@ class Objective:
     """The loss's name in the history."""
 
 
-def restoration_error(model: Any, seen: Tensor, wanted: Tensor) -> Tensor:
-    """Mean squared error per pixel of the output for `seen` (B, C, H, W) against `wanted`."""
-    return (model(seen) - wanted).square().mean()
+def reconstruction_loss(model: Any, inputs: Tensor, targets: Tensor) -> Tensor:
+    """Mean squared error per pixel of the outputs for `inputs` (B, C, H, W), a scalar."""
+    return (model(inputs) - targets).square().mean()
 
 
-def evidence_bound(
-    model: Any, seen: Tensor, wanted: Tensor, noise: Tensor, *, beta: float
+def variational_loss(
+    model: Any, inputs: Tensor, targets: Tensor, noise: Tensor, *, beta: float
 ) -> Tensor:
-    """`restoration_error` from noisy codes, plus beta times their divergence in nats per pixel."""
-    restored, divergence = model(seen, noise)
-    per_pixel = divergence.mean() / wanted[0].numel()
-    return (restored - wanted).square().mean() + beta * per_pixel
+    """`reconstruction_loss` of noisy codes, plus beta times their divergence in nats per pixel."""
+    outputs, divergence = model(inputs, noise)
+    per_pixel = divergence.mean() / targets[0].numel()
+    return (outputs - targets).square().mean() + beta * per_pixel
 
 
-def contrast(model: Any, first: Tensor, second: Tensor, *, temperature: float) -> Tensor:
-    """Contrastive cross-entropy in nats, plus the decoder's squared error per pixel.
+def contrastive_loss(model: Any, first: Tensor, second: Tensor, *, temperature: float) -> Tensor:
+    """Contrastive cross-entropy in nats, plus the decoder's squared error per pixel; a scalar.
 
-    The cross-entropy is the mean, over views, of finding the image's other view among all of the
-    minibatch. The decoder's gradients don't reach the encoder.
+    `first` and `second` (B, C, H, W) are two views of the same images. The cross-entropy is that of
+    finding a view's partner among the minibatch's other views, averaged over the 2 B views. The
+    decoder's gradients don't reach the encoder.
     """
-    directions, restored = model(first, second)
+    directions, outputs = model(first, second)
     count = len(first)
     similarities = directions @ directions.T / temperature
-    itself = torch.eye(2 * count, dtype=torch.bool, device=first.device)
-    others = torch.arange(2 * count, device=first.device).roll(count)
-    entropy = functional.cross_entropy(similarities.masked_fill(itself, -torch.inf), others)
-    return entropy + (restored - first).square().mean()
+    diagonal = torch.eye(2 * count, dtype=torch.bool, device=first.device)
+    partners = torch.arange(2 * count, device=first.device).roll(count)
+    entropy = functional.cross_entropy(similarities.masked_fill(diagonal, -torch.inf), partners)
+    return entropy + (outputs - first).square().mean()
 
 
-def see_view(config: Config, clean: Tensor, draws: Draws) -> Batch:
+def reconstruction_batch(config: Config, clean: Tensor, draws: Draws) -> Batch:
     """A noisy view of each image, and the target of its reconstruction."""
-    moved = views(clean, config.augment, 0.0, draws)
-    return views(moved, 0.0, config.noise, draws), clean if config.target == "clean" else moved
+    view = views(clean, config.augment, 0.0, draws)
+    return views(view, 0.0, config.noise, draws), clean if config.target == "clean" else view
 
 
-def see_view_and_noise(config: Config, clean: Tensor, draws: Draws) -> Batch:
-    """`see_view`, and the noise of the codes (R, B, d)."""
-    seen, wanted = see_view(config, clean, draws)
+def variational_batch(config: Config, clean: Tensor, draws: Draws) -> Batch:
+    """The `reconstruction_batch`, and the noise of the codes (R, B, d)."""
+    inputs, targets = reconstruction_batch(config, clean, draws)
     noise = draw(torch.randn, (clean.shape[1], config.latent_dim), draws, clean)
-    return seen, wanted, noise.unflatten(0, clean.shape[:2])
+    return inputs, targets, noise.unflatten(0, clean.shape[:2])
 
 
-def see_two_views(config: Config, clean: Tensor, draws: Draws) -> Batch:
+def contrastive_batch(config: Config, clean: Tensor, draws: Draws) -> Batch:
     """Two views of each image, with different stroke widths."""
     first, second = (
-        restroked(views(clean, config.augment, config.noise, draws), config.augment, draws)
+        vary_strokes(views(clean, config.augment, config.noise, draws), config.augment, draws)
         for _ in range(2)
     )
     return first, second
 
 
 OBJECTIVES = {
-    "reconstruction": Objective(Autoencoder, lambda _: restoration_error, see_view, "train_mse"),
+    "reconstruction": Objective(
+        Autoencoder, lambda _: reconstruction_loss, reconstruction_batch, "train_mse"
+    ),
     "variational": Objective(
-        Variational, lambda config: partial(evidence_bound, beta=config.beta), see_view_and_noise
+        Variational, lambda config: partial(variational_loss, beta=config.beta), variational_batch
     ),
     "contrastive": Objective(
-        Contrastive, lambda config: partial(contrast, temperature=config.temperature), see_two_views
+        Contrastive,
+        lambda config: partial(contrastive_loss, temperature=config.temperature),
+        contrastive_batch,
     ),
 }
 """Objectives by value of the setting `objective`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from trainables.contract import ConfigError, Settings, added, require
+from trainables.contract import ConfigError, NetworkSettings, added_field, require
 from trainables.data import Dataset
 from trainables.own import is_own
 from trainables.shape import Shape, shape_of
@@ -14,9 +14,6 @@ VERSION = 1
 OPTIMISERS = ("adamw", "muon")
 """Optimisers of the decoder's matrices; AdamW always trains the rest."""
 
-PRECISIONS = ("float32", "tf32", "bfloat16")
-"""Precisions of the products in training: see `Config.precision`."""
-
 OBJECTIVES = ("reconstruction", "variational", "contrastive")
 """Objectives of an encoder: see `Config.objective`."""
 
@@ -25,7 +22,7 @@ TARGETS = ("clean", "view")
 
 
 @dataclass(frozen=True)
-class Config(Settings):
+class Config(NetworkSettings):
     """The complete configuration of an autoencoder cell."""
 
     latent_dim: int
@@ -38,61 +35,50 @@ class Config(Settings):
     """Passes over the training split."""
     learning_rate: float = 1e-2
     """Peak of the one-cycle schedule."""
-    weight_decay: float = 1e-2
-    """The optimiser's decoupled weight decay."""
     width: int = 16
     """Channels after the first convolution; each further one doubles them."""
     kernel: int = 3
     """Side of the convolution kernels, in pixels."""
     activation: str = "gelu"
     """`gelu`, `relu`, `silu`, or `none` for an affine autoencoder, which can at best equal PCA."""
-    network: str = added("convolutional")
+    network: str = added_field("convolutional")
     """`convolutional`, `resnet`, `mlp` (fully connected), or `FILE.py:FUNCTION` (see `Shape`)."""
     augment: float = 0.0
     """Strength of the random views that the network sees in training: 0 is none, 1 turns by up to
     15°, moves by up to 2 pixels, and so on (`trainables.augment`)."""
     noise: float = 0.0
-    """Standard deviation of the noise on the pixels that it sees in training."""
+    """Standard deviation of the noise on pixels in training; pixels are in [0, 1]."""
     target: str = "clean"
-    """Target of the reconstruction of a noisy, augmented view: the `clean` image, or the `view`
-    itself without the noise."""
-    objective: str = added("reconstruction")
+    """Target of the reconstruction: the `clean` image, or the `view` without its noise."""
+    objective: str = added_field("reconstruction")
     """`reconstruction`; `variational`: a β-VAE, whose codes are the means (Higgins et al. 2017,
     ICLR); `contrastive`: two views of an image get codes nearer to each other than to those of
-    other images (SimCLR: Chen et al. 2020, ICML), and the decoder learns from these codes as they
-    are."""
-    beta: float = added(1.0)
-    """Weight of the divergence of codes from the standard normal distribution, in `variational`;
-    at 1 the loss is the evidence bound for pixels with Gaussian noise of variance ½."""
-    temperature: float = added(0.2)
+    other images (SimCLR: Chen et al. 2020, ICML), and the decoder learns to reconstruct from these
+    codes, without changing the encoder."""
+    beta: float = added_field(1.0)
+    """Weight of the divergence of codes from the standard normal distribution, in `variational`. At
+    1 the loss is the negative evidence bound for pixels with Gaussian noise of variance ½."""
+    temperature: float = added_field(0.2)
     """Divisor of similarities, in `contrastive`."""
-    contrastive_updates: int = added(500)
-    """Minibatches that `contrastive` learns from, rounded up to whole passes, instead of `epochs`:
+    contrastive_updates: int = added_field(500)
+    """Minibatches that `contrastive` learns from, instead of `epochs`, rounded up to whole passes:
     small and large training splits need equally many."""
     warm_up: float = 0.1
-    """Share of the steps in which the one-cycle schedule rises to its peak."""
+    """Share of the steps during which the learning rate rises to its peak."""
     optimiser: str = "adamw"
     """`adamw`, or `muon`, which uses Muon for the decoder's matrices and AdamW for the rest, and
     needs fewer epochs and a larger learning rate."""
-    precision: str = added("float32")
-    """Precision of the products in training: `float32`; or `tf32` or `bfloat16`, which the tensor
-    cores of a GPU compute faster. Errors are computed in float32 in any case."""
-    seed: int = 0
-    """Replicate r's generators are seeded from this and r."""
 
     def __post_init__(self) -> None:
-        self.require_at_least(1, "batch_size", "epochs", "contrastive_updates")
-        self.require_above_0("learning_rate")
-        require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or a number above")
+        super().__post_init__()
+        self.require_at_least(1, "batch_size", "contrastive_updates")
         self.require_between(0, 4, "augment", "noise")
         self.require_one_of(TARGETS, "target")
         self.require_one_of(OBJECTIVES, "objective")
         self.require_between(0, 1000, "beta")
         self.require_above_0("temperature")
         self.require_one_of(OPTIMISERS, "optimiser")
-        self.require_one_of(PRECISIONS, "precision")
         require(0 < self.warm_up < 1, "warm_up", self.warm_up, "a number between 0 and 1")
-        self.require_at_least(0, "seed")
         _ = self.shape  # checks the fields of `Shape`
 
     @property

@@ -16,18 +16,18 @@ def read(path: Path, options: Options) -> Collection:
     try:
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
-            return Collection(pictures(path, loaded))
+            return Collection(to_images(path, loaded))
         with loaded:
             if "images" not in loaded.files:
-                there = ", ".join(loaded.files) or "nothing"
-                raise DataError(f"{path}: has no array `images`; there is {there}")
-            images = pictures(path, loaded["images"])
+                existing = ", ".join(loaded.files) or "nothing"
+                raise DataError(f"{path}: has no array `images`; there is {existing}")
+            images = to_images(path, loaded["images"])
             labels, splits = (
                 loaded[name] if name in loaded.files else None for name in ("labels", "split")
             )
     except DataError:
         raise
-    # A damaged header can raise anything, also errors of zlib and of the tokenizer.
+    # A damaged header can raise anything, even errors of zlib and of the tokenizer.
     except Exception as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{path}: can't be read as NumPy's ({reason})") from error
@@ -38,8 +38,8 @@ def read(path: Path, options: Options) -> Collection:
     )
 
 
-def pictures(path: Path, images: np.ndarray) -> np.ndarray:
-    """Convert an array of a file to images (N, C, H, W) uint8. Raises `DataError`."""
+def to_images(path: Path, images: np.ndarray) -> np.ndarray:
+    """Convert an array from a file to images (N, C, H, W) uint8. Raises `DataError`."""
     require_memory(str(path), len(images) if images.ndim else 0, images.shape[1:])
     return as_bytes(str(path), channels_first(str(path), images))
 
@@ -58,8 +58,8 @@ def label_names(path: Path, labels: np.ndarray, images: int) -> list[str]:
     if labels.dtype.kind in "iu" and labels.min(initial=0) < 0:
         row = int(np.flatnonzero(labels < 0)[0])
         raise DataError(f"{path}: label {row} is {labels[row]}; labels are words or at least 0")
-    names = [one.decode("utf-8", "replace") if isinstance(one, bytes) else str(one)
-             for one in labels.tolist()]  # fmt: skip
+    names = [label.decode("utf-8", "replace") if isinstance(label, bytes) else str(label)
+             for label in labels.tolist()]  # fmt: skip
     if "" in names:
         raise DataError(f"{path}: label {names.index('')} is missing")
     return names

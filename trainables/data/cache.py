@@ -17,10 +17,11 @@ from trainables.data.mnist import default_data_dir
 def cached_images(
     paths: Sequence[Path], form: tuple[object, ...], decode: Callable[[], np.ndarray]
 ) -> np.ndarray:
-    """Return the images (N, C, H, W) of N files in this `form`; `decode` and cache them if new.
+    """Return the images (N, C, H, W) uint8 of N files, from the cache or from `decode`.
 
-    A cached file is read only as it is accessed. What can't be cached is decoded again the next
-    time. Raises `DataError` for a file that can't be read.
+    The key is a hash of the files' bytes and of `form`, the options that they are decoded with. A
+    cached array is memory-mapped. If caching fails, the files are decoded again the next time.
+    Raises `DataError` for a file that can't be read.
     """
     name = _digest(paths, form)
     try:
@@ -28,14 +29,14 @@ def cached_images(
     except DataError:  # there is no home folder to cache them in
         return decode()
     with suppress(Exception):  # damage may raise anything; the file is then replaced
-        known = np.load(path, mmap_mode="r", allow_pickle=False)
-        if known.dtype == np.uint8 and known.ndim == 4 and len(known) == len(paths):
-            return known
-    found = decode()
-    with suppress(OSError):  # a home that can't be written to
+        cached = np.load(path, mmap_mode="r", allow_pickle=False)
+        if cached.dtype == np.uint8 and cached.ndim == 4 and len(cached) == len(paths):
+            return cached
+    images = decode()
+    with suppress(OSError):  # the home folder is read-only
         path.parent.mkdir(parents=True, exist_ok=True)
-    save(path, found)
-    return found
+    save(path, images)
+    return images
 
 
 def _digest(paths: Sequence[Path], form: tuple[object, ...]) -> str:
@@ -51,7 +52,7 @@ def _digest(paths: Sequence[Path], form: tuple[object, ...]) -> str:
 
 
 def save(path: Path, array: np.ndarray) -> None:
-    """Write a file of NumPy's, atomically; or none, for example if the disk is full."""
+    """Write `array` as an `.npy` file, atomically; write none if that fails (a full disk, say)."""
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         with part.open("wb") as file:

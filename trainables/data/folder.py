@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from trainables.data.cache import cached_images
-from trainables.data.collection import SPLITS, Collection, numbered
+from trainables.data.collection import SPLITS, Collection, number_classes
 from trainables.data.dataset import DataError
 from trainables.data.options import Options
-from trainables.data.pictures import together
+from trainables.data.pictures import decode_images
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp")
 """Endings of the files that are read; files with other endings are left out."""
@@ -27,7 +27,7 @@ class File(NamedTuple):
 
 def read(folder: Path, options: Options) -> Collection:
     """Read the images below a folder. Raises `DataError`."""
-    files = list(listed(folder))
+    files = list(image_files(folder))
     if options.classes:
         files = [file for file in files if file.label in options.classes] or files
     if not files:
@@ -37,20 +37,20 @@ def read(folder: Path, options: Options) -> Collection:
         raise DataError(f"{folder}: no image in it ({', '.join(SUFFIXES)}){hint}")
     labelled = {file.label is not None for file in files}
     if len(labelled) > 1:
-        which = next(file.path for file in files if file.label is None)
-        raise DataError(f"{which}: lies beside folders of classes; move it into one of them")
+        path = next(file.path for file in files if file.label is None)
+        raise DataError(f"{path}: lies beside folders of classes; move it into one of them")
     for file in files:
         try:
             str(file.label).encode()
         except UnicodeEncodeError:
             raise DataError(f"{file.path.parent!r}: its name is no text; rename it") from None
     labels = None if False in labelled else [str(file.label) for file in files]
-    numbered(str(folder), labels, len(files))  # refuses labels before images are decoded
+    number_classes(str(folder), labels, len(files))  # raises before images are decoded
     paths = [file.path for file in files]
     images = cached_images(
         paths,
         (options.image_size, options.grey),
-        lambda: together(str(folder), paths, Path.read_bytes, options),
+        lambda: decode_images(str(folder), paths, Path.read_bytes, options),
     )
     return Collection(
         images,
@@ -59,70 +59,70 @@ def read(folder: Path, options: Options) -> Collection:
     )
 
 
-def listed(folder: Path) -> Iterator[File]:
+def image_files(folder: Path) -> Iterator[File]:
     """Yield the image files below a folder, in the order of their names. Raises `DataError`."""
-    inside = visible(folder)
-    splits = {path: SPLITS.get(path.name.lower()) for path in inside if path.is_dir()}
+    entries = visible_entries(folder)
+    splits = {path: SPLITS.get(path.name.lower()) for path in entries if path.is_dir()}
     if not any(splits.values()):
-        yield from divided_by_class(list(classified(folder, None)), folder)
+        yield from with_inner_splits(list(files_by_class(folder, None)), folder)
         return
-    for path in inside:
+    for path in entries:
         if split := splits.get(path):
-            yield from classified(path, split)
+            yield from files_by_class(path, split)
         elif path.is_dir() or path.suffix.lower() in SUFFIXES:
-            beside = ", ".join(known.name for known, split in splits.items() if split)
-            raise DataError(f"{path}: lies beside {beside}; move it into one of them")
+            neighbours = ", ".join(other.name for other, split in splits.items() if split)
+            raise DataError(f"{path}: lies beside {neighbours}; move it into one of them")
 
 
-def classified(folder: Path, split: str | None) -> Iterator[File]:
-    """Yield the image files of one split. Each subfolder is a class, with all that is below it."""
-    for path in visible(folder):
+def files_by_class(folder: Path, split: str | None) -> Iterator[File]:
+    """Yield the image files of one split. Each subfolder is a class, at any depth below it."""
+    for path in visible_entries(folder):
         if path.is_dir():
-            inside = [file for file in below(path)
-                      if is_image(file) and not hidden(file.relative_to(folder))]  # fmt: skip
-            if not inside:
+            files = [file for file in files_below(path)
+                     if is_image(file) and not is_hidden(file.relative_to(folder))]  # fmt: skip
+            if not files:
                 raise DataError(f"{path}: no image in it ({', '.join(SUFFIXES)}); remove it")
-            for file in inside:
+            for file in files:
                 yield File(file, path.name, split)
         elif is_image(path):
             yield File(path, None, split)
 
 
-def divided_by_class(files: list[File], folder: Path) -> list[File]:
-    """The files with the splits that folders inside the classes name, such as `cat/train/1.png`.
+def with_inner_splits(files: list[File], folder: Path) -> list[File]:
+    """Return the files with the splits of folders inside the classes, such as `cat/train/1.png`.
 
-    Without splits if some file lies elsewhere, or none in `train`: then such a folder is a part of
-    its class, such as `vehicles/train/1.png` beside `vehicles/car/2.png`.
+    Return them unchanged if a file lies outside such folders, or none lies in `train`: then the
+    folder is a part of its class, such as `vehicles/train/1.png` beside `vehicles/car/2.png`.
     """
-    inner = [file.path.relative_to(folder).parts[1:-1] for file in files]
-    splits = [SPLITS.get(parts[0].lower()) if parts else None for parts in inner]
+    subfolders = [file.path.relative_to(folder).parts[1:-1] for file in files]
+    splits = [SPLITS.get(parts[0].lower()) if parts else None for parts in subfolders]
     if None in splits or "train" not in splits:
         return files
     return [file._replace(split=split) for file, split in zip(files, splits, strict=True)]
 
 
-def below(folder: Path) -> list[Path]:
+def files_below(folder: Path) -> list[Path]:
     """The files at any depth below a folder, sorted. Links to folders are followed, each once."""
-    found, seen = [], set()
+    paths, visited = [], set()
     for parent, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(parent)
-        if real in seen:  # a link to a folder above it never ends
+        if real in visited:  # a link to a folder above itself would never end
             folders.clear()
             continue
-        seen.add(real)
-        found += [Path(parent, name) for name in files]
-    return sorted(found)
+        visited.add(real)
+        paths += [Path(parent, name) for name in files]
+    return sorted(paths)
 
 
-def visible(folder: Path) -> list[Path]:
+def visible_entries(folder: Path) -> list[Path]:
     """The entries of a folder, without hidden files. Raises `DataError`."""
     try:
-        return sorted(path for path in folder.iterdir() if not hidden(Path(path.name)))
+        return sorted(path for path in folder.iterdir() if not is_hidden(Path(path.name)))
     except OSError as error:
         raise DataError(f"{folder}: can't be read ({error.strerror})") from error
 
 
-def hidden(path: Path) -> bool:
+def is_hidden(path: Path) -> bool:
     return any(part.startswith((".", "__MACOSX")) for part in path.parts)
 
 

@@ -13,7 +13,7 @@ from urllib.error import URLError
 
 import numpy as np
 
-from trainables.data.dataset import DIGITS, DataError, Dataset, Split, held_out
+from trainables.data.dataset import DIGITS, DataError, Dataset, Split, hold_out
 
 SIDE = 28
 
@@ -65,16 +65,16 @@ compressed files are published, and these files are gone once unpacked."""
 def check_raw_files(folder: Path, name: str) -> None:
     """Raise `DataError` for the first file that is missing or isn't as published.
 
-    MNIST's files are recognised by their MD5, Fashion-MNIST's labels by the first ten. The files of
-    another dataset must not be these.
+    MNIST's files are recognised by their MD5, Fashion-MNIST's by their first ten labels. Another
+    dataset must not have these files.
     """
     for file, size in RAW_SIZES.items():
         path = folder / file
         if not path.is_file():
             raise DataError(f"{path}: missing (expected {size:,} bytes); {REPAIR}")
-        found = path.stat().st_size
-        if found != size:
-            raise DataError(f"{path}: damaged: expected {size:,} bytes, found {found:,}; {REPAIR}")
+        actual = path.stat().st_size
+        if actual != size:
+            raise DataError(f"{path}: damaged: expected {size:,} bytes, found {actual:,}; {REPAIR}")
         with path.open("rb") as handle:
             header = handle.read(len(HEADERS[file]))
             handle.seek(0)
@@ -99,7 +99,7 @@ def check_labels(path: Path, name: str) -> None:
     labels = path.read_bytes()[len(HEADERS[path.name]) :]
     fashion = labels.startswith(FASHION_LABELS[path.name])
     if max(labels) >= len(DIGITS):
-        problem = f"damaged: a label is {max(labels)}, the largest there can be is 9"
+        problem = f"damaged: a label is {max(labels)}; the largest possible one is 9"
     elif fashion and name != "fashion-mnist":
         problem = f"these are fashion-mnist's labels, not {name}'s"
     elif not fashion and name == "fashion-mnist":
@@ -114,18 +114,18 @@ def download(
 ) -> Any:
     """Return torchvision's dataset under `root`, downloaded there if `fetch`.
 
-    Raises `DataError`, and then removes the new folders that are empty.
+    Raises `DataError`, after removing the empty folders that it created.
     """
-    inside, new = root / dataset_class.__name__, list[Path]()
+    folder, created = root / dataset_class.__name__, list[Path]()
     try:
-        folders = (inside / "raw", inside, root, *root.parents)
-        new = [folder for folder in folders if not folder.exists()]
+        folders = (folder / "raw", folder, root, *root.parents)
+        created = [folder for folder in folders if not folder.exists()]
         if fetch:
             root.mkdir(parents=True, exist_ok=True)
         return dataset_class(str(root), **options, download=fetch)
     except (URLError, RuntimeError, OSError, ValueError, TypeError) as error:
-        for folder in new:
-            with suppress(OSError):  # not empty, or never made
+        for folder in created:
+            with suppress(OSError):  # not empty, or not created
                 folder.rmdir()
         absent = f"{root} has no {name} (no {missing})"
         if not fetch:
@@ -137,7 +137,7 @@ def download(
 
 
 def read(name: str, data_dir: Path | None, fetch: bool = True) -> Dataset:
-    """Read one of `CLASS_NAMES`; 5,000 of the 60,000 training images are for validation."""
+    """Read one of `CLASS_NAMES`. Validation gets 5,000 of the 60,000 training images."""
     root, class_name = data_dir or default_data_dir(), CLASS_NAMES[name]
     raw = root / class_name / "raw"
     missing = [raw / file for file in RAW_SIZES if not (raw / file).exists()]
@@ -152,8 +152,8 @@ def read(name: str, data_dir: Path | None, fetch: bool = True) -> Dataset:
         np.fromfile(raw / file, dtype=np.uint8, offset=len(HEADERS[file])).reshape(shape)
         for file, shape in SHAPES.items()
     )
-    learn, test = Split(images, labels), Split(test_images, test_labels)
-    train, validation = held_out(learn, 5000)
+    train, validation = hold_out(Split(images, labels), 5000)
+    test = Split(test_images, test_labels)
     return Dataset(name, train, validation, test, CLASSES.get(name, DIGITS))
 
 
@@ -162,14 +162,14 @@ def default_data_dir() -> Path:
 
     Raises `DataError` if the user's home folder can't be found.
     """
-    chosen = os.environ.get("STUDY_DATA_DIR")
+    variable = os.environ.get("STUDY_DATA_DIR")
     try:
-        if chosen:
-            return Path(chosen).expanduser()
+        if variable:
+            return Path(variable).expanduser()
         cache = cache_folder()
     except RuntimeError as error:
-        where = f"STUDY_DATA_DIR is {chosen}" if chosen else "there is no STUDY_DATA_DIR"
-        raise DataError(f"{where}, and {error.args[0]} Give a --data-dir") from error
+        setting = f"STUDY_DATA_DIR is {variable}" if variable else "there is no STUDY_DATA_DIR"
+        raise DataError(f"{setting}, and {error.args[0]} Give a --data-dir") from error
     return cache / "data"
 
 

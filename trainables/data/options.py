@@ -1,4 +1,4 @@
-"""Which part of a dataset, and in which form: `--image-size`, `--grey`, `--classes`, `--limit`."""
+"""Options that select and convert images: `--image-size`, `--grey`, `--classes`, `--limit`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from trainables.data.collection import checked, require_memory
+from trainables.data.collection import require_images, require_memory
 from trainables.data.dataset import DataError, Dataset, Split, stratified
 
 
@@ -20,11 +20,11 @@ class Options:
     """Height and width that images are scaled to; None: as they are. For a CSV of pixels, the shape
     of its images."""
     grey: bool = False
-    """True if colours become shades of grey."""
+    """Convert colours to shades of grey."""
     classes: tuple[str, ...] = ()
     """The classes to take; empty: all."""
     limit: int = 0
-    """Total number of images to take, each class by its share; 0: all."""
+    """Total number of images to take, each class in proportion; 0: all."""
     group_by: str = ""
     """Column of a CSV or Parquet file; images with the same value are never in two splits."""
 
@@ -33,7 +33,7 @@ class Options:
         return {k: value for k, value in vars(self).items() if value != getattr(Options, k)}
 
     @classmethod
-    def of(cls, record: Mapping[str, Any]) -> Options:
+    def from_record(cls, record: Mapping[str, Any]) -> Options:
         """Return the options that gave this `record`. Raises `DataError` for anything else."""
         try:
             size, classes = record.get("image_size"), record.get("classes", ())
@@ -45,19 +45,19 @@ class Options:
                 group_by=str(record.get("group_by", "")),
             )
         except (TypeError, ValueError, LookupError) as error:
-            raise DataError(f"options of the data that can't be read ({error})") from error
+            raise DataError(f"the options of the data can't be read ({error})") from error
 
-    def applied(self, data: Dataset) -> Dataset:
+    def apply(self, data: Dataset) -> Dataset:
         """Apply these options to `data`. Raises `DataError`."""
         if self.classes:
-            data = checked(with_classes(data, self.classes))
+            data = require_images(with_classes(data, self.classes))
         if self.limit and self.limit < sum(map(len, data.splits)):
-            data = checked(limited(data, self.limit))
+            data = require_images(take_share(data, self.limit))
         if self.grey and data.image_shape[0] == 3:
-            data = changed(data, grey)
+            data = map_images(data, grey)
         if self.image_size and data.image_shape[1:] != self.image_size:
             size = self.image_size
-            data = changed(data, lambda images: scaled(images, size))
+            data = map_images(data, lambda images: resize(images, size))
         return data
 
 
@@ -65,7 +65,7 @@ WHOLE = Options()
 """All images as they are."""
 
 
-def changed(data: Dataset, change: Callable[[np.ndarray], np.ndarray]) -> Dataset:
+def map_images(data: Dataset, change: Callable[[np.ndarray], np.ndarray]) -> Dataset:
     """The dataset with `change` applied to the images (N, C, H, W) of each split."""
     return with_splits(data, [Split(change(split.images), split.labels) for split in data.splits])
 
@@ -77,13 +77,13 @@ def with_splits(data: Dataset, splits: Sequence[Split], classes: tuple[str, ...]
 
 
 def with_classes(data: Dataset, wanted: tuple[str, ...]) -> Dataset:
-    """The images of the `wanted` classes, which are numbered in this order. Raises `DataError`."""
+    """The images of the `wanted` classes, numbered in this order. Raises `DataError`."""
     unknown = [name for name in wanted if name not in data.classes]
     if unknown or len(set(wanted)) < 2:
         known = ", ".join(data.classes) or "none: its images have no labels"
-        wrong = f"no class {unknown[0]!r}" if unknown else "one class only is asked for"
+        problem = f"no class {unknown[0]!r}" if unknown else "one class only is asked for"
         raise DataError(
-            f"{data.name}: {wrong}; --classes takes at least two of its classes, {known}"
+            f"{data.name}: {problem}; --classes takes at least two of its classes, {known}"
         )
     wanted = tuple(dict.fromkeys(wanted))
     numbers = np.full(len(data.classes), -1)
@@ -92,13 +92,13 @@ def with_classes(data: Dataset, wanted: tuple[str, ...]) -> Dataset:
     splits = []
     for split in data.splits:
         labels = numbers[split.labels]
-        kept = np.flatnonzero(labels >= 0)
-        splits.append(Split(split.images[kept], labels[kept].astype(np.uint8)))
+        indices = np.flatnonzero(labels >= 0)
+        splits.append(Split(split.images[indices], labels[indices].astype(np.uint8)))
     return with_splits(data, splits, wanted)
 
 
-def limited(data: Dataset, limit: int) -> Dataset:
-    """Take `limit` images in all, each split and each class by its share. Raises `DataError`."""
+def take_share(data: Dataset, limit: int) -> Dataset:
+    """Take `limit` images in all, each split and class in proportion. Raises `DataError`."""
     total, splits = sum(map(len, data.splits)), []
     for split in data.splits:
         count = round(limit * len(split) / total)
@@ -107,10 +107,10 @@ def limited(data: Dataset, limit: int) -> Dataset:
                 f"{data.name}: --limit {limit} leaves {count} images of a split with "
                 f"{max(1, len(data.classes))} classes; take more"
             )
-        kept = np.arange(len(split))
+        indices = np.arange(len(split))
         if count < len(split):
-            kept = stratified(split.labels, len(split) - count, seed=0)[0]
-        splits.append(split.part(kept))
+            indices, _ = stratified(split.labels, len(split) - count, seed=0)
+        splits.append(split.part(indices))
     return with_splits(data, splits)
 
 
@@ -122,14 +122,14 @@ def grey(images: np.ndarray) -> np.ndarray:
     return np.concatenate(luma).astype(np.uint8)
 
 
-def scaled(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def resize(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Scale `images` (N, C, H, W) uint8 to `size` (height, width). Raises `DataError`."""
     from PIL import Image
 
     height, width = size
     require_memory("the scaled images", len(images), (images.shape[1], height, width))
-    found = np.empty((*images.shape[:2], height, width), np.uint8)
+    resized = np.empty((*images.shape[:2], height, width), np.uint8)
     for index in np.ndindex(*images.shape[:2]):
-        one = Image.fromarray(images[index])
-        found[index] = one.resize((width, height), Image.Resampling.BILINEAR)
-    return found
+        channel = Image.fromarray(images[index])
+        resized[index] = channel.resize((width, height), Image.Resampling.BILINEAR)
+    return resized

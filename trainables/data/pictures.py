@@ -1,4 +1,4 @@
-"""Image files of any kind as arrays of one shape."""
+"""Decode image files of any kind into one array."""
 
 from __future__ import annotations
 
@@ -22,38 +22,38 @@ SLOW = 2000
 """Number of images from which reading shows its progress."""
 
 
-def together(
-    name: str, places: Sequence[T], content: Callable[[T], bytes], options: Options
+def decode_images(
+    name: str, places: Sequence[T], read_bytes: Callable[[T], bytes], options: Options
 ) -> np.ndarray:
     """Decode the images at `places` to (N, C, H, W) uint8: grey if none has colours.
 
-    `content` returns the bytes of the file at a place. Raises `DataError`, naming the place, if an
-    image can't be read or differs in size.
+    `read_bytes` returns the content of the file at a place. Raises `DataError`, which names the
+    place, if an image can't be read or differs in size.
     """
 
-    def one(place: T) -> np.ndarray:
+    def decode(place: T) -> np.ndarray:
         try:
-            with Image.open(io.BytesIO(content(place))) as image:
-                return converted(image, options)
+            with Image.open(io.BytesIO(read_bytes(place))) as image:
+                return to_array(image, options)
         except MemoryError:
             raise
         except Exception as error:  # from Pillow, or from damaged EXIF data
-            why = " ".join(str(error).split()) or type(error).__name__
-            why = why.replace("<_io.BytesIO object", "<the file").partition(" at 0x")[0]
-            message = f"{place}: can't be read as an image ({why}); replace or remove it"
+            reason = " ".join(str(error).split()) or type(error).__name__
+            reason = reason.replace("<_io.BytesIO object", "<the file").partition(" at 0x")[0]
+            message = f"{place}: can't be read as an image ({reason}); replace or remove it"
             raise DataError(message) from None
 
-    first = one(places[0])
+    first = decode(places[0])
     require_memory(name, len(places), first.shape)
     arrays = []
     with ThreadPoolExecutor() as pool:
         console, fast = Console(stderr=True), len(places) < SLOW
-        each = track(pool.map(one, places), f"reading {len(places):,} images", len(places),
-                     console=console, transient=True, disable=fast)  # fmt: skip
-        for place, array in zip(places, each, strict=True):
+        decoded = track(pool.map(decode, places), f"reading {len(places):,} images", len(places),
+                        console=console, transient=True, disable=fast)  # fmt: skip
+        for place, array in zip(places, decoded, strict=True):
             if array.shape[:2] != first.shape[:2]:
                 pool.shutdown(cancel_futures=True)
-                sizes = f"{places[0]} is {by(first)}, {place} is {by(array)}"
+                sizes = f"{places[0]} is {size_text(first)}, {place} is {size_text(array)}"
                 raise DataError(
                     f"images differ in size: {sizes} (height × width); --image-size HxW makes "
                     "them equal"
@@ -65,16 +65,16 @@ def together(
     return np.stack(arrays)[:, np.newaxis]
 
 
-def by(image: np.ndarray) -> str:
+def size_text(image: np.ndarray) -> str:
     """Height × width, such as `40 × 60`."""
     return f"{image.shape[0]} × {image.shape[1]}"
 
 
-def converted(image: Image.Image, options: Options) -> np.ndarray:
-    """The pixels of an image as it is shown, (H, W) or (H, W, 3) uint8.
+def to_array(image: Image.Image, options: Options) -> np.ndarray:
+    """The pixels of an image as a viewer shows it, (H, W) or (H, W, 3) uint8.
 
-    The image is turned as its EXIF data say. Transparent parts become white. 16 bits are scaled to
-    eight.
+    The image is rotated according to its EXIF data. Transparent parts become white. 16 bits are
+    scaled to 8.
     """
     image = ImageOps.exif_transpose(image)
     if image.mode == "F":
@@ -88,11 +88,11 @@ def converted(image: Image.Image, options: Options) -> np.ndarray:
         image = image.convert("RGB")
         red, green, blue = image.split()
         if red == green == blue:
-            image = red  # a palette of greys, as every GIF without colours has
+            image = red  # a palette of greys, as in every GIF without colours
     colourless = options.grey or image.mode in ("1", "L", "LA")
     if "A" in image.getbands() or "transparency" in image.info:
-        below = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(below, image.convert("RGBA"))
+        background = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(background, image.convert("RGBA"))
     image = image.convert("L" if colourless else "RGB")
     if options.image_size:
         height, width = options.image_size

@@ -27,7 +27,7 @@ FILES = (".npz", ".npy", ".csv", ".csv.gz", ".parquet")
 
 def ending(path: Path) -> str | None:
     """The ending of a path if it is one of `FILES`, ignoring case."""
-    return next((known for known in FILES if path.name.lower().endswith(known)), None)
+    return next((suffix for suffix in FILES if path.name.lower().endswith(suffix)), None)
 
 
 def is_path(name: str) -> bool:
@@ -43,9 +43,9 @@ def is_source(text: str) -> bool:
     if not is_path(text):
         return True
     path = Path(text)
-    looks_like_one = "/" in text or ending(path) or text.startswith(("~", "."))
+    looks_like_path = "/" in text or ending(path) or text.startswith(("~", "."))
     try:
-        return bool(text.strip() and (looks_like_one or path.exists()))
+        return bool(text.strip() and (looks_like_path or path.exists()))
     except OSError:  # too long for the name of a file
         return False
 
@@ -53,18 +53,18 @@ def is_source(text: str) -> bool:
 def load(
     name: str, data_dir: Path | None = None, options: Options = WHOLE, fetch: bool = True
 ) -> Dataset:
-    """Load the dataset with a name, or at a path: a folder, or a file of `FILES`.
+    """Load the dataset called `name`, or the images at the path `name`: a folder or one of `FILES`.
 
-    A named dataset that isn't embedded comes from `data_dir` (default: `default_data_dir()`); it is
-    downloaded if missing and `fetch`. Raises `DataError` if the dataset is missing, damaged or
-    unusable, or can't be downloaded.
+    A named dataset that isn't embedded is read from `data_dir` (default: `default_data_dir()`). If
+    it is missing there, it is downloaded if `fetch`. Raises `DataError` if the dataset is missing,
+    damaged or unusable, or can't be downloaded.
     """
     if not is_source(name):
         raise DataError(f"there is no dataset {name!r}; there are {', '.join(NAMES)}, or a path")
     try:
         if is_path(name):
             path = Path(os.path.expanduser(name)).resolve()
-            data = collection(path, options).of_classes(options.classes).divided(str(path))
+            data = collection(path, options).select_classes(options.classes).to_dataset(str(path))
         elif options.group_by:
             raise DataError(f"{name} has no column {options.group_by!r} to group by")
         elif name in EMBEDDED:
@@ -73,7 +73,7 @@ def load(
             data = mnist.read(name, data_dir, fetch)
         else:
             data = vision.read(name, data_dir, options, fetch)
-        return options.applied(data)
+        return options.apply(data)
     except OSError as error:
         raise DataError(f"{name} can't be read ({error})") from error
 
@@ -84,20 +84,20 @@ def collection(path: Path, options: Options) -> Collection:
     if path.is_dir():
         from trainables.data import folder, tables
 
-        pictures = any(map(folder.is_image, path.rglob("*")))
-        if not pictures and tables.parquet_files(path):
+        has_images = any(map(folder.is_image, path.rglob("*")))
+        if not has_images and tables.parquet_files(path):
             return tables.read_parquet(path, options)
         reader: Any = folder
     elif not path.exists():
         raise DataError(f"{path} is not there; give a folder of images, or a file that ends in "
                         f"{', '.join(FILES)}")  # fmt: skip
-    elif (known := ending(path)) is None:
+    elif (suffix := ending(path)) is None:
         raise DataError(f"{path}: a file that ends in {path.suffix or 'nothing'} is not known; "
                         f"give a folder of images, or {', '.join(FILES)}")  # fmt: skip
-    elif known in (".csv", ".csv.gz", ".parquet"):
+    elif suffix in (".csv", ".csv.gz", ".parquet"):
         from trainables.data import tables
 
-        read = tables.read_parquet if known == ".parquet" else tables.read_csv
+        read = tables.read_parquet if suffix == ".parquet" else tables.read_csv
         return read(path, options)
     else:
         from trainables.data import arrays as reader

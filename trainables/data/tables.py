@@ -17,9 +17,9 @@ import numpy as np
 from trainables.data.arrays import label_names, splits_of
 from trainables.data.collection import SPLITS, Collection, as_bytes, require_memory
 from trainables.data.dataset import DataError
-from trainables.data.folder import hidden
+from trainables.data.folder import is_hidden
 from trainables.data.options import Options
-from trainables.data.pictures import together
+from trainables.data.pictures import decode_images
 
 LABEL_COLUMNS = ("label", "labels", "class", "target", "y", "digit", "fine_label")
 """Names of the column with the classes, ignoring case."""
@@ -31,15 +31,15 @@ IMAGE_COLUMNS = ("image", "img", "images", "picture")
 """Names of a Parquet file's column with the images, ignoring case."""
 
 
-def column(names: Sequence[str], known: Sequence[str]) -> str | None:
-    """The column whose name comes first in `known`, ignoring case, or None."""
-    return next((name for want in known for name in names if name.lower() == want), None)
+def find_column(names: Sequence[str], known: Sequence[str]) -> str | None:
+    """The column whose lower-case name comes first in `known`, or None."""
+    return next((name for wanted in known for name in names if name.lower() == wanted), None)
 
 
 def read_csv(path: Path, options: Options) -> Collection:
     """Read one image per line, with its class, split and group if it has such columns.
 
-    All other columns are pixels, row by row; in colour images all red ones come first, then green,
+    All other columns are pixels, row by row; colour images have all red pixels first, then green,
     then blue. Raises `DataError`.
     """
     import pandas as pd
@@ -71,7 +71,7 @@ def read_csv(path: Path, options: Options) -> Collection:
         )
     if (missing := values.isna().any(axis=1)).any():
         raise DataError(f"{path}: line {int(missing.argmax()) + 2} has no value for every pixel")
-    shape = picture_shape(path, values.shape[1], options)
+    shape = image_shape(path, values.shape[1], options)
     require_memory(str(path), len(values), shape)
     pixels = as_bytes(str(path), values.to_numpy(np.float64))
     return Collection(
@@ -90,11 +90,11 @@ def special_columns(
     Raises `DataError` if the first line doesn't name columns, names one twice, or names an index,
     which would count as a pixel.
     """
-    twice = next((name for name, count in Counter(names).items() if count > 1), None)
+    duplicate = next((name for name, count in Counter(names).items() if count > 1), None)
     numbers = all(re.fullmatch(r"[\d.]+", name) for name in names)
-    if twice is not None or (numbers and names != [str(n) for n in range(len(names))]):
-        what = f"names {twice!r} twice" if twice else "holds numbers"
-        raise DataError(f"{path}: the first line {what}; it must hold the names of the columns")
+    if duplicate is not None or (numbers and names != [str(n) for n in range(len(names))]):
+        problem = f"names {duplicate!r} twice" if duplicate else "holds numbers"
+        raise DataError(f"{path}: the first line {problem}; it must hold the names of the columns")
     labels = [name for name in names if name.lower() in LABEL_COLUMNS]
     if len(labels) > 1:
         raise DataError(f"{path}: the columns {' and '.join(labels)} could both be the classes")
@@ -103,26 +103,30 @@ def special_columns(
     ]
     if index:
         raise DataError(f"{path}: the column {index[0]!r} is no pixel; write the file without it")
-    return column(names, LABEL_COLUMNS), column(names, ("split",)), grouping(path, names, options)
+    return (
+        find_column(names, LABEL_COLUMNS),
+        find_column(names, ("split",)),
+        group_column(path, names, options),
+    )
 
 
-def grouping(path: Path, names: Sequence[str], options: Options) -> str | None:
+def group_column(path: Path, names: Sequence[str], options: Options) -> str | None:
     """The column of `--group-by`, if any. Raises `DataError` if it doesn't exist."""
     if options.group_by and options.group_by not in names:
-        few = ", ".join(names[:8])
-        raise DataError(f"{path}: no column {options.group_by!r} to group by; there are {few} …")
+        first = ", ".join(names[:8])
+        raise DataError(f"{path}: no column {options.group_by!r} to group by; there are {first} …")
     return options.group_by or None
 
 
 def words_of(path: Path, values: Any) -> list[str]:
     """A column of classes as words: whole numbers of at least 0, or any text.
 
-    Raises `DataError` if one is missing or is neither.
+    Raises `DataError` if a value is missing or is neither.
     """
     array = values.to_numpy()
     if array.dtype != object:
         return label_names(path, array, len(array))
-    texts = [one.decode("utf-8", "replace") if isinstance(one, bytes) else one for one in array]
+    texts = [text.decode("utf-8", "replace") if isinstance(text, bytes) else text for text in array]
     for number, text in enumerate(texts):
         if text is None or text != text or text == "":
             raise DataError(f"{path}: line {number + 2} has no value for {values.name!r}")
@@ -132,12 +136,12 @@ def words_of(path: Path, values: Any) -> list[str]:
     if all(re.fullmatch(r"-?\d+(\.\d+)?", text) for text in texts):
         numbers = np.array(list(map(float, texts)))
         if (numbers != np.rint(numbers)).any() or (numbers < 0).any():
-            return label_names(path, numbers, len(numbers))  # raises, and says which
+            return label_names(path, numbers, len(numbers))  # raises, and names the row
         texts = [text.partition(".")[0] for text in texts]
     return texts
 
 
-def picture_shape(path: Path, count: int, options: Options) -> tuple[int, int, int]:
+def image_shape(path: Path, count: int, options: Options) -> tuple[int, int, int]:
     """Channels, height and width of images of `count` numbers: `--image-size`, or a square.
 
     Raises `DataError` if neither fits.
@@ -150,10 +154,10 @@ def picture_shape(path: Path, count: int, options: Options) -> tuple[int, int, i
         side = math.isqrt(count // channels)
         if count and channels * side * side == count:
             return channels, side, side
-    asked = f", nor {options.image_size[0]} × {options.image_size[1]}" if options.image_size else ""
+    size = f", nor {options.image_size[0]} × {options.image_size[1]}" if options.image_size else ""
     raise DataError(
-        f"{path}: {count} pixels a line are no square image{asked}; --image-size HxW says their "
-        "height and width"
+        f"{path}: {count} pixels a line are no square image{size}; give height and width with "
+        "--image-size HxW"
     )
 
 
@@ -169,30 +173,30 @@ class Rows(NamedTuple):
 def read_parquet(path: Path, options: Options) -> Collection:
     """Read rows with the bytes of image files, from one file or a folder of them.
 
-    The split of a row is in its column `split`, or in the name of its file or of a folder. Raises
-    `DataError`.
+    The split of a row comes from its column `split`, or from the name of its file or of a folder.
+    Raises `DataError`.
     """
     files = [path] if path.is_file() else parquet_files(path)
-    parts = {file: rows(file, path, options) for file in files}
+    parts = {file: read_rows(file, path, options) for file in files}
     parts = {file: part for file, part in parts.items() if part.images}
     if not parts:
         raise DataError(f"{path}: there is no image in it")
-    for what in ("labels", "splits", "groups"):
-        without = [file for file, part in parts.items() if getattr(part, what) is None]
+    for field in ("labels", "splits", "groups"):
+        without = [file for file, part in parts.items() if getattr(part, field) is None]
         if 0 < len(without) < len(parts):
-            raise DataError(f"{without[0]}: has no {what}, other files have")
+            raise DataError(f"{without[0]}: has no {field}, other files have")
     contents = {
         f"{file}, row {number}": image
         for file, part in parts.items()
         for number, image in enumerate(part.images)
     }
 
-    def joined(what: str) -> list[str] | None:
-        each = [getattr(part, what) for part in parts.values()]
-        return None if None in each else [value for values in each for value in values]
+    def join(field: str) -> list[str] | None:
+        columns = [getattr(part, field) for part in parts.values()]
+        return None if None in columns else [value for column in columns for value in column]
 
-    images = together(str(path), list(contents), contents.__getitem__, options)
-    return Collection(images, joined("labels"), joined("splits"), joined("groups"))
+    images = decode_images(str(path), list(contents), contents.__getitem__, options)
+    return Collection(images, join("labels"), join("splits"), join("groups"))
 
 
 def parquet_files(folder: Path) -> list[Path]:
@@ -202,7 +206,7 @@ def parquet_files(folder: Path) -> list[Path]:
         for path in folder.rglob("*")
         if path.suffix.lower() == ".parquet"
         and path.is_file()
-        and not hidden(path.relative_to(folder))
+        and not is_hidden(path.relative_to(folder))
     )
 
 
@@ -213,7 +217,7 @@ def split_of(file: Path, top: Path) -> str | None:
     return next((SPLITS[word] for word in words if word in SPLITS), None)
 
 
-def rows(file: Path, top: Path, options: Options) -> Rows:
+def read_rows(file: Path, top: Path, options: Options) -> Rows:
     """Read one Parquet file, which is `top` or lies below it. Raises `DataError`."""
     import pyarrow
     from pyarrow import parquet
@@ -223,11 +227,11 @@ def rows(file: Path, top: Path, options: Options) -> Rows:
     except (OSError, pyarrow.ArrowException) as error:
         raise DataError(f"{file}: can't be read as Parquet ({error})") from error
     names = list(table.column_names)
-    image, label = column(names, IMAGE_COLUMNS), column(names, LABEL_COLUMNS)
+    image, label = find_column(names, IMAGE_COLUMNS), find_column(names, LABEL_COLUMNS)
     if image is None:
-        there = ", ".join(names)
-        raise DataError(f"{file}: no column {' or '.join(IMAGE_COLUMNS)}; there are {there}")
-    group, split = grouping(file, names, options), column(names, ("split",))
+        existing = ", ".join(names)
+        raise DataError(f"{file}: no column {' or '.join(IMAGE_COLUMNS)}; there are {existing}")
+    group, split = group_column(file, names, options), find_column(names, ("split",))
     images = []
     for number, value in enumerate(table[image].to_pylist()):
         content = value.get("bytes") if isinstance(value, dict) else value
@@ -239,18 +243,18 @@ def rows(file: Path, top: Path, options: Options) -> Rows:
         return words_of(file, table[name].to_pandas().rename(name))
 
     labels = words(label) if label else None
-    if labels and (known := class_names(table.schema.metadata, label)):
+    if labels and (class_list := class_names(table.schema.metadata, label)):
         # Numbers without a name are kept.
-        by_number = {str(number): name for number, name in enumerate(known)}
-        labels = [by_number.get(one, one) for one in labels]
-    whole = split_of(file, top)
-    splits = splits_of(file, words(split)) if split else whole and [whole] * len(images)
+        by_number = {str(number): name for number, name in enumerate(class_list)}
+        labels = [by_number.get(number, number) for number in labels]
+    file_split = split_of(file, top)
+    splits = splits_of(file, words(split)) if split else file_split and [file_split] * len(images)
     groups = list(map(str, table[group].to_pylist())) if group else None
     return Rows(images, labels, splits or None, groups)
 
 
 def class_names(metadata: dict[bytes, bytes] | None, label: str | None) -> list[str]:
-    """Names of the classes as data hubs write them into a Parquet file; empty if there are none."""
+    """Class names from the metadata that data hubs write into a Parquet file; empty if none."""
     try:
         features = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
         return [str(name) for name in features[label]["names"]]

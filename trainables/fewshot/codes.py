@@ -1,4 +1,4 @@
-"""Codes of images by an encoder that doesn't change, computed once per machine.
+"""Codes of images under an encoder that doesn't change, computed once per machine.
 
 Cells of `fixed` with different numbers of labels need the same codes, and so do their replicates.
 """
@@ -21,51 +21,47 @@ from trainables.data.cache import save
 from trainables.networks import Autoencoder, Classifier
 
 MIN_CACHED_IMAGES = 1000
-"""Fewest images whose codes are kept: for fewer, computing is as fast as looking up."""
+"""Fewest images whose codes are cached: for fewer, computing is as fast as looking up."""
 
 CACHE_BYTES = 64 * 2**20
-"""Bytes of codes that a process keeps: 55 sets of 10,000 images at d = 30."""
+"""Bytes of codes that a process caches: 55 sets of 10,000 images at d = 30."""
 
-_kept: OrderedDict[str, Tensor] = OrderedDict()
-_keeping = Lock()
-"""Guards `_kept`, as a report encodes in several threads."""
-_shared: Path | None = None
+_cache: OrderedDict[str, Tensor] = OrderedDict()
+_cache_lock = Lock()
+"""Guards `_cache`: a report encodes in several threads."""
+_shared_folder: Path | None = None
 
 
-def share(folder: Path) -> None:
-    """Share codes with other processes through `folder`: read theirs, and write new ones.
-
-    The folder is on this machine, for this user alone.
-    """
-    global _shared
+def share_cache(folder: Path) -> None:
+    """Share codes with other processes of this user on this machine, as files in `folder`."""
+    global _shared_folder
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _shared = folder
+    _shared_folder = folder
 
 
 def encode(member: Classifier | Autoencoder, images: Tensor) -> Tensor:
     """Codes (N, d), not standardised, of `images` (N, C, H, W): bytes, or pixels in [0, 1].
 
-    On a CPU, the codes of the latest encoders and byte images are kept. Their key is a hash of
-    every byte of both and of all else that the bits depend on. Hashing takes a hundredth of the
-    time of encoding.
+    On a CPU, codes of byte images are cached. The key is a hash of every byte of encoder and images
+    and of the number of threads. Hashing takes a hundredth of the time of encoding.
     """
     if images.device.type != "cpu" or images.is_floating_point() or len(images) < MIN_CACHED_IMAGES:
         return _encode(member.encoder, images)
     key = _key(member.encoder, images)
-    codes = _kept.get(key)
-    if codes is None and _shared is not None:
-        # An empty file, left by a crash of the machine, is an EOFError.
+    codes = _cache.get(key)
+    if codes is None and _shared_folder is not None:
+        # An empty file, left by a crash of the machine, raises EOFError.
         with suppress(OSError, ValueError, EOFError):
-            codes = torch.from_numpy(np.load(_shared / f"{key}.npy", allow_pickle=False))
+            codes = torch.from_numpy(np.load(_shared_folder / f"{key}.npy", allow_pickle=False))
     if codes is None:
         codes = _encode(member.encoder, images)
-        if _shared is not None:
-            save(_shared / f"{key}.npy", codes.numpy())
-    with _keeping:
-        _kept[key] = codes
-        _kept.move_to_end(key)
-        while len(_kept) > 1 and sum(found.nbytes for found in _kept.values()) > CACHE_BYTES:
-            _kept.popitem(last=False)
+        if _shared_folder is not None:
+            save(_shared_folder / f"{key}.npy", codes.numpy())
+    with _cache_lock:
+        _cache[key] = codes
+        _cache.move_to_end(key)
+        while len(_cache) > 1 and sum(entry.nbytes for entry in _cache.values()) > CACHE_BYTES:
+            _cache.popitem(last=False)
     return codes
 
 

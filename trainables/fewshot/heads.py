@@ -27,8 +27,8 @@ def fit_heads(kind: str, codes: Tensor, targets: Tensor) -> list[Callable[[Tenso
         "svm": lambda: SVC(C=10.0, gamma=1 / codes.shape[2]),
         "neighbours": lambda: KNeighborsClassifier(1),
     }
-    pairs = zip(codes.cpu().numpy(), targets.cpu().numpy(), strict=True)
-    return [partial(classify, makers[kind]().fit(own, classes)) for own, classes in pairs]
+    replicates = zip(codes.cpu().numpy(), targets.cpu().numpy(), strict=True)
+    return [partial(classify, makers[kind]().fit(*examples)) for examples in replicates]
 
 
 def classify(head: Any, codes: Tensor) -> Tensor:

@@ -2,13 +2,14 @@
 
 Label spreading (Zhou et al. 2004, "Learning with local and global consistency", NeurIPS) gives N
 images the scores F = (I − αS)⁻¹ Y. Y holds the few labels; S is the symmetrically normalised graph
-of nearest neighbours. scikit-learn's LabelSpreading solves one label set by fixed-point steps on a
-dense class matrix of its own graph. Here the graph of an encoder is made once, and the classes are
-columns of one sparse system, solved by conjugate gradients.
+of nearest neighbours. scikit-learn's LabelSpreading makes a graph for each label set, and takes
+fixed-point steps. Here the graph of an encoder is made once, and the classes are columns of one
+sparse system, solved by conjugate gradients.
 
-Scores of well-connected classes drown the others. Label subsets are class-balanced, as digits
-nearly are. So classes are rescaled until all have the same mass (class mass normalisation, Zhu et
-al. 2003, ICML), and images until their probabilities sum to 1, alternately (Sinkhorn & Knopp 1967).
+Well-connected classes get larger scores than the others. Label subsets are class-balanced, and
+digits nearly are. So two rescalings alternate (Sinkhorn & Knopp 1967): of classes, until all have
+the same mass (class mass normalisation, Zhu et al. 2003, ICML), and of images, until their
+probabilities sum to 1.
 """
 
 from __future__ import annotations
@@ -23,28 +24,28 @@ from sklearn.neighbors import NearestNeighbors
 
 STEPS = 60
 """Conjugate-gradient steps: the same number for every column, so that a column's result doesn't
-depend on the others. At α = 0.99 the condition number is below 200, and each step shrinks the error
-by (√200 − 1)/(√200 + 1): in all to 2·10⁻⁴."""
+depend on the others. At α = 0.99 the condition number is below 200, and each step multiplies the
+error by (√200 − 1)/(√200 + 1): by 2·10⁻⁴ in all."""
 
 BALANCING_STEPS = 30
 """Rounds of rescaling classes, then images."""
 
 
-MAX_KNOWN = 8
+MAX_CACHED = 8
 """Graphs that a process keeps: the cells of one encoder differ only in their labels."""
 
-_known: OrderedDict[tuple[bytes, int], sparse.csr_array] = OrderedDict()
+_cache: OrderedDict[tuple[bytes, int], sparse.csr_array] = OrderedDict()
 
 
-def known_graph(codes: np.ndarray, neighbours: int) -> sparse.csr_array:
+def cached_graph(codes: np.ndarray, neighbours: int) -> sparse.csr_array:
     """Return `neighbour_graph`, made once per process for the same codes."""
     key = (hashlib.sha256(np.ascontiguousarray(codes)).digest(), neighbours)
-    if key not in _known:
-        _known[key] = neighbour_graph(codes, neighbours)
-    _known.move_to_end(key)
-    while len(_known) > MAX_KNOWN:
-        _known.popitem(last=False)
-    return _known[key]
+    if key not in _cache:
+        _cache[key] = neighbour_graph(codes, neighbours)
+    _cache.move_to_end(key)
+    while len(_cache) > MAX_CACHED:
+        _cache.popitem(last=False)
+    return _cache[key]
 
 
 def neighbour_graph(codes: np.ndarray, neighbours: int) -> sparse.csr_array:
@@ -60,7 +61,7 @@ def neighbour_graph(codes: np.ndarray, neighbours: int) -> sparse.csr_array:
         .fit(codes)
         .kneighbors()
     )
-    # If all neighbours coincide with the code, their distance ratio is 0, not 0/0.
+    # If all neighbours coincide with the code, the ratio of distances is 0, not 0/0.
     farthest = np.maximum(distances[:, -1:], np.finfo(distances.dtype).tiny)
     weights = np.exp(-4 * (distances / farthest) ** 2).astype(np.float64)
     rows = np.repeat(np.arange(count), indices.shape[1])
@@ -73,20 +74,20 @@ def neighbour_graph(codes: np.ndarray, neighbours: int) -> sparse.csr_array:
 def spread(
     graph: sparse.csr_array, subset: np.ndarray, labels: np.ndarray, alpha: float, classes: int
 ) -> np.ndarray:
-    """Scores (N, K) of all images for each of `classes`.
+    """Scores (N, K) of all N images for each of K = `classes` classes.
 
     The images with indices `subset` (labels,) have the known classes `labels` (labels,). alpha < 1
-    sets how far labels reach.
+    sets how far labels spread.
     """
-    known = np.zeros((graph.shape[0], classes))
-    known[subset, labels] = 1.0
-    return np.maximum(_conjugate_gradients(graph, known, alpha), 0)
+    one_hot = np.zeros((graph.shape[0], classes))
+    one_hot[subset, labels] = 1.0
+    return np.maximum(_conjugate_gradients(graph, one_hot, alpha), 0)
 
 
-def _conjugate_gradients(graph: sparse.csr_array, right: np.ndarray, alpha: float) -> np.ndarray:
-    """Solve (I − αS) X = `right` (N, C), column by column."""
-    solution = np.zeros_like(right)
-    residual, direction = right.copy(), right.copy()
+def _conjugate_gradients(graph: sparse.csr_array, target: np.ndarray, alpha: float) -> np.ndarray:
+    """Solve (I − αS) X = `target` (N, C), column by column."""
+    solution = np.zeros_like(target)
+    residual, direction = target.copy(), target.copy()
     squared = np.einsum("nc,nc->c", residual, residual)
     for _ in range(STEPS):
         image = direction - alpha * (graph @ direction)
@@ -94,17 +95,17 @@ def _conjugate_gradients(graph: sparse.csr_array, right: np.ndarray, alpha: floa
         step = np.divide(squared, curvature, out=np.zeros_like(squared), where=curvature > 0)
         solution += step * direction
         residual -= step * image
-        before, squared = squared, np.einsum("nc,nc->c", residual, residual)
-        direction *= np.divide(squared, before, out=np.zeros_like(squared), where=before > 0)
+        previous, squared = squared, np.einsum("nc,nc->c", residual, residual)
+        direction *= np.divide(squared, previous, out=np.zeros_like(squared), where=previous > 0)
         direction += residual
     return solution
 
 
-def balanced(scores: np.ndarray) -> np.ndarray:
+def class_probabilities(scores: np.ndarray) -> np.ndarray:
     """Class probabilities (N, K) from `scores` (N, K) of one replicate.
 
-    Classes are rescaled until each has the same share of all probability. An image that no label
-    reaches starts with equal probabilities.
+    Classes are rescaled until all have the same mass. An image with all scores 0 starts with equal
+    probabilities.
     """
     total, classes = scores.sum(axis=1, keepdims=True), scores.shape[1]
     shares = np.where(total > 0, scores / np.where(total > 0, total, 1), 1 / classes)
@@ -125,29 +126,30 @@ def spread_in_rounds(
 ) -> np.ndarray:
     """Class probabilities (N, K) of all images from the few `labels` of `subset`.
 
-    The labels spread and are `balanced`. Then, in up to `rounds` rounds, every image takes its most
-    probable class, and all these classes spread again, until none changes. This is the MBO scheme
-    of Calder et al. (2020, "Poisson learning", ICML): a threshold after each diffusion shortens the
-    borders between classes, whose sizes are fixed. On the codes of a contrastive encoder (all of
-    MNIST, 4 label subsets), ten rounds raise the share of right classes from 87.3 to 96.2 % with 10
-    labels and from 94.2 to 96.2 % with 40.
+    First the labels spread. Then, in up to `rounds` rounds, every image takes its most probable
+    class, and all these classes spread again, until none changes. This is the MBO scheme of Calder
+    et al. (2020, "Poisson learning", ICML): a threshold after each diffusion shortens the borders
+    between classes, whose sizes are fixed. On the codes of a contrastive encoder (all of MNIST, 4
+    label subsets), ten rounds raise the share of right classes from 87.3 to 96.2 % with 10 labels
+    and from 94.2 to 96.2 % with 40.
     """
-    probabilities = balanced(spread(graph, subset, labels, alpha, classes))
-    everyone, before = np.arange(len(probabilities)), np.empty(0)
+    probabilities = class_probabilities(spread(graph, subset, labels, alpha, classes))
+    all_images, previous = np.arange(len(probabilities)), np.empty(0)
     for _ in range(rounds):
-        now = probabilities.argmax(axis=1)
-        now[subset] = labels
-        if np.array_equal(now, before):
+        predicted = probabilities.argmax(axis=1)
+        predicted[subset] = labels
+        if np.array_equal(predicted, previous):
             break
-        probabilities, before = balanced(spread(graph, everyone, now, alpha, classes)), now
+        probabilities = class_probabilities(spread(graph, all_images, predicted, alpha, classes))
+        previous = predicted
     return probabilities
 
 
 def certainty(probabilities: np.ndarray) -> np.ndarray:
-    """Certainty (…,) of class probabilities (…, K).
+    """Certainty (…,), from 0 to 1, of class probabilities (…, K).
 
-    This is 1 minus their entropy divided by that of K equal ones (Iscen et al. 2019, "Label
-    propagation for deep semi-supervised learning", CVPR).
+    This is 1 minus their entropy divided by log K (Iscen et al. 2019, "Label propagation for deep
+    semi-supervised learning", CVPR).
     """
     safe = np.where(probabilities > 0, probabilities, 1.0)
     return 1 + (probabilities * np.log(safe)).sum(axis=-1) / math.log(probabilities.shape[-1])

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from trainables.contract import Settings, added, require
+from trainables.contract import NetworkSettings, added_field, require
 from trainables.data import Dataset
 from trainables.labels import CODES_COST, STEP_COST, check_labels, require_labels
 from trainables.shape import Shape, shape_of
@@ -41,7 +41,7 @@ WITH_VIEWS = ("augmented", "contrastive")
 
 
 @dataclass(frozen=True)
-class Config(Settings):
+class Config(NetworkSettings):
     """The complete configuration of a few-shot cell."""
 
     latent_dim: int
@@ -49,20 +49,25 @@ class Config(Settings):
     labels: int
     """Labelled training images, class-balanced."""
     freeze: str
-    """`fixed`: the pretrained encoder is excluded from training; `full`: everything trains;
-    `scratch`: everything trains, with no pretraining (the control); `lp-ft`: the head trains on the
-    fixed encoder, then everything does, slowly (Kumar et al. 2022, "Fine-tuning can distort
-    pretrained features", ICLR); `propagation`: the labels spread along a graph of the codes of all
-    training images, whose own labels stay unknown, and the head on the fixed encoder learns from
-    all of them; `consistency`: a network without a bottleneck learns the spread labels, from new
-    views of the images in every pass; `logistic`, `svm`, `neighbours`: the encoder is fixed, and
-    the head is a logistic regression, a support vector machine or the nearest neighbour on its
-    codes."""
+    """How the encoder and the labels are used:
+
+    - `fixed`: the head trains on the pretrained encoder, which doesn't change
+    - `full`: the pretrained encoder and the head train
+    - `scratch`: encoder and head train without pretraining (the control)
+    - `lp-ft`: the head trains on the fixed encoder, then both train, at a lower rate (Kumar et al.
+      2022, "Fine-tuning can distort pretrained features", ICLR)
+    - `propagation`: the labels spread along a graph of the codes of all training images; the head
+      on the fixed encoder learns the spread labels
+    - `consistency`: a network without a bottleneck learns the spread labels, from new views of all
+      training images in every pass
+    - `logistic`, `svm`, `neighbours`: the head is a logistic regression, a support vector machine
+      or the nearest neighbour on the codes of the fixed encoder
+    """
     pretraining: str = "plain"
     """Source of the encoder: `plain`: an autoencoder; `augmented`: an autoencoder that saw noisy,
     augmented images; `variational`: a β-VAE; `contrastive`: an encoder that learnt to tell images
-    apart. With `augmented` and `contrastive`, the labelled images are augmented too, whatever the
-    encoder, except in `propagation`."""
+    apart. With `augmented` and `contrastive`, the classifier learns from augmented views of the
+    labelled images, in `scratch` too, except in `ON_ALL_IMAGES`."""
     depth: int = 3
     """Convolutional layers in the encoder."""
     batch_size: int = 0
@@ -75,26 +80,25 @@ class Config(Settings):
     """Peak of the encoder's one-cycle schedule, if it trains."""
     tuning_learning_rate: float = 1e-3
     """Peak of the second one-cycle schedule of `lp-ft`, for encoder and head."""
-    rate_factor: float = added(1.0)
+    rate_factor: float = added_field(1.0)
     """Factor of every peak rate, to see how much a result depends on them."""
     views: int = 50
-    """Augmented views of every labelled image, if `pretraining` has them; an epoch still has as
-    many of them as there are labels."""
+    """Views of every labelled image, if `pretraining` is one of `WITH_VIEWS`. An epoch has as many
+    views as there are labels, so all are seen in `views` epochs."""
     view_strength: float = 1.0
-    """Strength of these views (`trainables.augment`)."""
+    """Strength of views (`trainables.augment`), also of those in `consistency`."""
     neighbours: int = 10
     """Nearest codes that each code is joined with, in `propagation` and `consistency`."""
     alpha: float = 0.99
-    """How far labels spread, in `propagation` and `consistency`: 0 is nowhere, 1 without end."""
+    """How far labels spread, in `propagation` and `consistency`, between 0 (nowhere) and 1 (without
+    end)."""
     rounds: int = 10
-    """Maximum number of times that the predicted classes spread again, in `propagation` and
+    """Largest number of times that the predicted classes spread again, in `propagation` and
     `consistency`."""
     pseudo_epochs: int = 8
     """Passes over all training images, in `propagation` and `consistency`."""
     pseudo_batch_size: int = 256
     """Images per minibatch of these passes."""
-    weight_decay: float = 1e-2
-    """AdamW's decoupled weight decay."""
     hidden: int = 32
     """Units in the head's hidden layer."""
     width: int = 16
@@ -103,33 +107,29 @@ class Config(Settings):
     """Side of the encoder's convolution kernels, in pixels."""
     activation: str = "gelu"
     """The encoder's nonlinearity."""
-    network: str = added("convolutional")
+    network: str = added_field("convolutional")
     """Kind of the encoder: one of `trainables.shape.NETWORKS`, or `FILE.py:FUNCTION`."""
     encoders: int = 0
     """Pretrained encoders that the classifiers share; 0: one for each classifier."""
-    seed: int = 0
-    """Seeds of label subsets, heads and data order come from this and the replicate's number."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.require_one_of(FREEZE, "freeze")
         require_labels(self.labels, self.batch_size)
         self.require_one_of(PRETRAINING, "pretraining")
         self.require_at_least(
-            1, "epochs", "hidden", "views", "neighbours", "pseudo_epochs", "pseudo_batch_size"
+            1, "hidden", "views", "neighbours", "pseudo_epochs", "pseudo_batch_size"
         )
         require(0 < self.alpha < 1, "alpha", self.alpha, "a number above 0 and below 1")
         self.require_between(0, 4, "view_strength")
-        self.require_above_0(
-            "learning_rate", "encoder_learning_rate", "tuning_learning_rate", "rate_factor"
-        )
-        require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or a number above")
-        self.require_at_least(0, "encoders", "rounds", "seed")
+        self.require_above_0("encoder_learning_rate", "tuning_learning_rate", "rate_factor")
+        self.require_at_least(0, "encoders", "rounds")
         _ = self.shape  # checks the fields of `Shape`
 
     def parent_replicate(self, replicate: int) -> int:
         """Number of the autoencoder whose encoder classifier `replicate` starts from.
 
-        In `scratch`, each has its own.
+        In `scratch`, the classifier's own number.
         """
         shared = self.encoders and self.freeze != "scratch"
         return replicate % self.encoders if shared else replicate
@@ -137,7 +137,7 @@ class Config(Settings):
     def work(self, images: int) -> float:
         """Images learned from, plus `STEP_COST` per epoch of labelled images.
 
-        In `fixed` and `HEADS`, codes are computed once, and an image counts `CODES_COST`.
+        In `fixed` and `HEADS`, which compute codes once, an image counts as `CODES_COST` images.
         """
         if self.freeze in ON_ALL_IMAGES:
             return float(self.pseudo_epochs * images)
@@ -156,13 +156,13 @@ class Config(Settings):
 
     @property
     def stages(self) -> tuple[int, int]:
-        """Epochs of the probe (in `lp-ft`, half of all; else 0) and of the stage that follows."""
+        """Epochs of the probe (half of all in `lp-ft`, else 0) and of the last stage."""
         probe = -(-self.epochs // 2) if self.freeze == "lp-ft" else 0
         return probe, max(1, self.epochs - probe)
 
     @property
     def scored_epochs(self) -> range:
-        """Epochs that end a pass of the stage that makes the classifier: in `lp-ft`, the second.
+        """Epochs at the ends of the last stage's passes.
 
         A pass over `views` views of each labelled image counts as `views` epochs.
         """
@@ -171,9 +171,8 @@ class Config(Settings):
         if self.freeze in ON_ALL_IMAGES:
             return range(1, self.pseudo_epochs + 1)
         views = self.views if self.sees_views else 1
-        earlier, last = self.stages
-        before, trained = (-(-epochs // views) * views for epochs in (earlier, last))
-        return range(before + views, before + trained + 1, views)
+        probe, last = (-(-epochs // views) * views for epochs in self.stages)
+        return range(probe + views, probe + last + 1, views)
 
     @property
     def sees_views(self) -> bool:

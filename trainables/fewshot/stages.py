@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,15 +29,16 @@ REPORT_EVERY = 20
 def cross_entropy(
     model: Any, inputs: Tensor, labels: Tensor, weights: Tensor | None = None
 ) -> Tensor:
-    """Mean cross-entropy in nats of `inputs` (B, …) with `labels` (B,): a scalar.
+    """Mean cross-entropy, in nats, of the model's class scores for `inputs` against `labels`.
 
-    `weights` (B,) multiply the inputs' parts in it. For R replicates, (R, B, …) with (R, B) gives
-    (R,).
+    `inputs` are (B, …), `labels` (B,), and the result is a scalar. `weights` (B,), if given,
+    multiply each input's cross-entropy before the mean. With R replicates, inputs (R, B, …), labels
+    and weights (R, B) give (R,).
     """
     scores = model(inputs)
-    each = functional.cross_entropy(scores.flatten(0, -2), labels.flatten(), reduction="none")
-    each = each.view(labels.shape)
-    return (each if weights is None else weights * each).mean(dim=-1)
+    losses = functional.cross_entropy(scores.flatten(0, -2), labels.flatten(), reduction="none")
+    losses = losses.view(labels.shape)
+    return (losses if weights is None else weights * losses).mean(dim=-1)
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,8 @@ def labelled_examples(
         return Examples(images, targets)
     draws = generators(config.seed, replicates, "views")
     repeated = pixels(images).repeat(1, config.views, 1, 1, 1)
-    seen = views(repeated, config.view_strength, 0.0, draws)
-    return Examples(seen, targets.repeat(1, config.views), config.views)
+    augmented = views(repeated, config.view_strength, 0.0, draws)
+    return Examples(augmented, targets.repeat(1, config.views), config.views)
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class Training:
     predict: Callable[[Tensor], Tensor]
     """Uint8 images (N, C, H, W) to predicted classes (R, N)."""
     transform: Callable[[Tensor], Tensor] | None = None
-    """Maps a minibatch of inputs (R, B, …) to what is learnt from; None: the inputs themselves."""
+    """Maps a minibatch of inputs (R, B, …) to the model's inputs; None: no change."""
     draws: Sequence[Generator] = ()
     """The generators that `transform` draws from."""
 
@@ -107,8 +108,8 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Learnt:
-    """The result of a training, and its cost."""
+class TrainingResult:
+    """The trained classifiers, and the cost of training them."""
 
     predict: Callable[[Tensor], Tensor]
     """Uint8 images (N, C, H, W) to predicted classes (R, N)."""
@@ -117,7 +118,7 @@ class Learnt:
     batch_size: int
     """Images per minibatch."""
     trained_parameters: int
-    """Numbers per replicate that gradients change."""
+    """Number of parameters per replicate that training changes."""
     earlier_seconds: float = 0.0
     """Seconds that interrupted attempts took."""
 
@@ -131,7 +132,6 @@ class Scoring:
         data: Dataset,
         report: Report,
         parameters: int,
-        score_after: Collection[int] = (),
     ) -> None:
         device = pick_device()
         self.replicates = replicates
@@ -139,55 +139,56 @@ class Scoring:
         self.test = data.test.on(device)
         self.report = report
         self.parameters = parameters
-        self.score_after = score_after
         self.history: list[dict[str, Any]] = []
         self.seconds = 0.0
         """Seconds that scores during training took; not counted as training."""
 
-    def after(self, epoch: int, training: Training) -> Mapping[str, float]:
-        """Validation accuracy and parameters after this epoch, if a search asks for them."""
-        if epoch not in self.score_after:
+    def validation_scores(self, epoch: int, training: Training) -> Mapping[str, float]:
+        """Mean validation accuracy and number of parameters; empty unless a search compares
+        trials after this epoch."""
+        if epoch not in self.report.score_after:
             return {}
-        began = time.perf_counter()
-        _, accuracy = judge(training.predict, *self.validation)
-        self.seconds += time.perf_counter() - began
+        started = time.perf_counter()
+        _, accuracy = predict_and_score(training.predict, *self.validation)
+        self.seconds += time.perf_counter() - started
         return {"val_accuracy": accuracy.mean().item(), "parameters": self.parameters}
 
     def outcome(
         self,
-        learnt: Learnt,
+        result: TrainingResult,
         started: float,
         columns: Mapping[str, list[Any]],
         networks: Sequence[nn.Module] = (),
     ) -> Outcome:
-        """Rows and predictions of what has been learnt since `started` (`time.perf_counter`).
+        """Rows, history and predictions of a training.
 
-        `columns` are further columns of R values. `networks` are the R classifiers, if they are
-        networks.
+        `started` is the `time.perf_counter` at its start. `columns` are further columns of R
+        values. `networks` are the R classifiers, if they are networks.
         """
-        _, on_validation = judge(learnt.predict, *self.validation)
-        predictions, on_test = judge(learnt.predict, *self.test)
-        seconds = learnt.earlier_seconds + time.perf_counter() - started - self.seconds
+        _, val_accuracy = predict_and_score(result.predict, *self.validation)
+        predictions, test_accuracy = predict_and_score(result.predict, *self.test)
+        seconds = result.earlier_seconds + time.perf_counter() - started - self.seconds
         common = {
-            "batch_size": learnt.batch_size,
-            "epochs": learnt.epochs,
+            "batch_size": result.batch_size,
+            "epochs": result.epochs,
             "parameters": self.parameters,
-            "trained_parameters": learnt.trained_parameters,
+            "trained_parameters": result.trained_parameters,
             "train_seconds": seconds / len(self.replicates),
         }
-        accuracies = {"val_accuracy": on_validation.tolist(), "test_accuracy": on_test.tolist()}
+        accuracies = {"val_accuracy": val_accuracy.tolist(),
+                      "test_accuracy": test_accuracy.tolist()}  # fmt: skip
         rows = lines(self.replicates, common, {**columns, **accuracies})
         predicted = predictions.to(uint8).cpu().numpy()
         return Outcome(rows, self.history, predictions=predicted, networks=networks)
 
 
 @no_grad()
-def judge(
+def predict_and_score(
     predict: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Predicted classes (R, N) and accuracies (R,) on uint8 `images` (N, C, H, W).
 
-    The accuracy is the fraction of classes that are the `labels` (N,).
+    The accuracy is the fraction of predictions that equal `labels` (N,).
     """
     predicted = predict(images)
     return predicted, (predicted == labels).double().mean(dim=1)
@@ -203,16 +204,16 @@ def predictor(models: Replicates) -> Callable[[Tensor], Tensor]:
     return predict
 
 
-def learn(
+def train_stage(
     config: FewLabels,
     training: Training,
     scoring: Scoring,
     earlier_epochs: int = 0,
     checkpoint: Checkpoint | None = None,
-) -> Learnt:
+) -> TrainingResult:
     """Train one stage of an arm, after `earlier_epochs` of other stages.
 
-    Scores during training are reported, but don't change the history. Raises `Diverged` if a loss
+    Scores during training are reported, but not added to the history. Raises `Diverged` if a loss
     or a weight isn't finite.
     """
     models, examples = training.models, training.examples
@@ -220,23 +221,23 @@ def learn(
     def after_epoch(number: int, losses: Tensor) -> None:
         trained = number * examples.views
         epoch = earlier_epochs + trained
-        also = scoring.after(epoch, training)
+        scores = scoring.validation_scores(epoch, training)
         if trained % REPORT_EVERY == 0 or number == training.passes:
             loss = {"train_loss": losses}
-            record(scoring.history, scoring.report, models.numbers, epoch, loss, **also)
-        elif also:
-            scoring.report({"epoch": epoch, **also})
+            record(scoring.history, scoring.report, models.numbers, epoch, loss, **scores)
+        elif scores:
+            scoring.report({"epoch": epoch, **scores})
 
-    each = arange(len(models), device=models.device).unsqueeze(1)
-    everything: tuple[Tensor, ...] = (examples.inputs, examples.targets)
+    replicate = arange(len(models), device=models.device).unsqueeze(1)
+    arrays: tuple[Tensor, ...] = (examples.inputs, examples.targets)
     if examples.certainty is not None:
-        everything += (examples.certainty,)
+        arrays += (examples.certainty,)
 
     def gather(indices: Tensor) -> tuple[Tensor, ...]:
         if indices.shape == examples.targets.shape:
-            inputs, *rest = everything  # their order doesn't matter
+            inputs, *rest = arrays  # all inputs: their order doesn't matter
         else:
-            inputs, *rest = (part[each, indices] for part in everything)
+            inputs, *rest = (array[replicate, indices] for array in arrays)
         return training.transform(inputs) if training.transform else inputs, *rest
 
     earlier_seconds = fit(
@@ -255,7 +256,7 @@ def learn(
     )
     sums = [value.detach().flatten(1).sum(dim=1) for value in models.parameters.values()]
     require_finite(stack(sums).sum(dim=0), models.numbers, "a weight")
-    return Learnt(
+    return TrainingResult(
         training.predict,
         earlier_epochs + training.passes * examples.views,
         training.batch_size,

@@ -21,24 +21,24 @@ from trainables.fewshot.settings import VERSION as VERSION
 from trainables.fewshot.settings import Config as Config
 from trainables.fewshot.stages import (
     Examples,
-    Learnt,
     Scoring,
     Training,
+    TrainingResult,
     label_subsets,
     labelled_examples,
-    learn,
     predictor,
+    train_stage,
 )
 from trainables.fewshot.stages import cross_entropy as cross_entropy
 from trainables.networks import Classifier, Head, count_parameters, encoder_of
-from trainables.replicates import Replicates, Strategy, fastest_strategy, pick_device
+from trainables.replicates import Replicates, fastest_strategy, pick_device
 from trainables.seeds import generators, initialise
 from trainables.shape import Shape
 from trainables.supervised.train import Network
 
 STATISTICS_IMAGES = 1000
-"""Unlabelled training images that the standardisation of codes is fitted to. They fix a standard
-deviation to 2 %; all images would take as long as training a fixed encoder's head."""
+"""Number of training images, without labels, that the standardisation of codes is fitted to. They
+determine a standard deviation to 2 %; all images would take as long as training a head."""
 
 
 def build_classifiers(
@@ -50,7 +50,8 @@ def build_classifiers(
 ) -> list[Classifier]:
     """An untrained classifier for each of `replicates`, for images of this shape.
 
-    Heads have seeds of their own, so that `fixed`, `full` and `scratch` start from the same heads.
+    Heads have their own seeds, so `fixed`, `full` and `scratch` start from the same heads. Raises
+    `ValueError` if an arm with a pretrained encoder has no `parent`.
     """
     heads = initialise(
         lambda: Head(config.latent_dim, config.hidden, classes), config.seed, replicates, "head"
@@ -67,7 +68,7 @@ def build_classifiers(
 
 
 def pretrained_encoder(shape: Shape, weights: Mapping[str, Tensor]) -> nn.Module:
-    """An encoder with a copy of the encoder's part of an autoencoder's `weights`."""
+    """An encoder with copies of the encoder's parameters among an autoencoder's `weights`."""
     with torch.device("meta"):  # without random weights, which take a tenth of a cell's time
         encoder = encoder_of(shape)
     own = {
@@ -81,7 +82,7 @@ def pretrained_encoder(shape: Shape, weights: Mapping[str, Tensor]) -> nn.Module
 
 @dataclass(frozen=True)
 class Classifiers:
-    """The classifiers of a block. Those with the same source have the same encoder at first."""
+    """The classifiers of a block. Those with the same source start from the same encoder."""
 
     numbers: Sequence[int]
     """The replicates' numbers in their cell."""
@@ -106,8 +107,8 @@ class Classifiers:
             for source, member in self.by_source().items()
         }
 
-    def on_codes(self, examples: Examples) -> Examples:
-        """The `examples` with standardised codes (R, M, d) instead of each member's images."""
+    def encode_examples(self, examples: Examples) -> Examples:
+        """The `examples` with standardised codes (R, M, d) instead of images."""
         pairs = zip(self.members, examples.inputs, strict=True)
         codes = [member.standardise(encode(member, images)) for member, images in pairs]
         return replace(examples, inputs=torch.stack(codes))
@@ -117,10 +118,10 @@ class Classifiers:
 
         Each of the R `heads` maps codes (N, d) to classes (N,).
         """
-        known_codes = lru_cache(maxsize=1)(self.codes)  # a search asks for the same images again
+        cached_codes = lru_cache(maxsize=1)(self.codes)  # a search scores the same images again
 
         def predict(images: Tensor) -> Tensor:
-            codes = known_codes(images)
+            codes = cached_codes(images)
             pairs = zip(heads, self.sources, strict=True)
             return torch.stack([head(codes[source]) for head, source in pairs])
 
@@ -128,9 +129,9 @@ class Classifiers:
 
 
 def peak_rates(config: Config) -> dict[str, float]:
-    """Peak learning rates of the stage that makes the classifier, by prefix of parameter name.
+    """Peak learning rates of the last stage, by prefix of parameter name.
 
-    In `lp-ft`, this is the second stage. Only parameters that train in the stage count.
+    Only parameters that this stage trains have a rate.
     """
     if config.freeze == "lp-ft":
         rates = {"": config.tuning_learning_rate}
@@ -142,25 +143,27 @@ def peak_rates(config: Config) -> dict[str, float]:
 
 
 def budget(config: Config) -> tuple[int, int]:
-    """Epochs, and inputs per minibatch, of the stage that makes the classifier."""
+    """Epochs, and inputs per minibatch, of the last stage."""
     if config.freeze in ON_ALL_IMAGES:
         return config.pseudo_epochs, config.pseudo_batch_size
     return config.epochs, config.batch_size or config.labels
 
 
 def most_likely(head: Head, codes: Tensor) -> Tensor:
-    """Classes (N,) to which `head` gives the largest scores, of `codes` (N, d)."""
+    """Classes (N,) with the largest score of `head` for `codes` (N, d)."""
     return head(codes).argmax(dim=1)
 
 
-def heads_alone(config: Config, classifiers: Classifiers, examples: Examples) -> Training:
-    """Training of the heads on codes: those of the examples, or of all training images.
+def head_training(config: Config, classifiers: Classifiers, examples: Examples) -> Training:
+    """Training of the heads alone, on `examples` whose inputs are codes.
 
     The encoders don't change, so the codes are computed once.
     """
     heads = [member.head for member in classifiers.members]
     return Training(
-        Replicates(heads, examples.targets.device, "batched", classifiers.numbers),
+        Replicates(
+            heads, examples.targets.device, "batched", classifiers.numbers, config.precision
+        ),
         examples,
         peak_rates(config),
         *budget(config),
@@ -168,13 +171,11 @@ def heads_alone(config: Config, classifiers: Classifiers, examples: Examples) ->
     )
 
 
-def whole_networks(
-    config: Config, classifiers: Classifiers, examples: Examples, strategy: Strategy | None
-) -> Training:
+def network_training(config: Config, classifiers: Classifiers, examples: Examples) -> Training:
     """Training of encoders and heads together."""
     members, device = classifiers.members, examples.targets.device
-    strategy = strategy or fastest_strategy(members[0], device)
-    models = Replicates(members, device, strategy, classifiers.numbers)
+    strategy = fastest_strategy(members[0], device)
+    models = Replicates(members, device, strategy, classifiers.numbers, config.precision)
     return Training(
         models,
         replace(examples, inputs=pixels(examples.inputs)),
@@ -194,36 +195,37 @@ def propagated_labels(
 ) -> tuple[Tensor, Tensor]:
     """Spread the labels of the images `subsets` (R, labels) to all N training images.
 
-    `targets` (R, labels) are their classes; no other label is seen. The graph is that of the
-    `codes` (N, d) of each replicate's source. Returns classes (R, N) and their certainties (R, N)
-    from 0 to 1. Known labels are kept, with a certainty of 1.
+    `targets` (R, labels) are their classes; no other label is used. Each replicate's graph joins
+    the `codes` (N, d) of its source. Returns classes (R, N) and their certainties (R, N) from 0
+    to 1. Known labels are kept, with certainty 1.
     """
     from trainables.fewshot import (
         propagation,  # imports scipy and scikit-learn: a second that only these arms need
     )
 
     graphs = {
-        source: propagation.known_graph(own.cpu().numpy(), config.neighbours)
-        for source, own in codes.items()
+        source: propagation.cached_graph(source_codes.cpu().numpy(), config.neighbours)
+        for source, source_codes in codes.items()
     }
-    how_far = config.alpha, config.rounds
-    known = zip(sources, subsets.cpu().numpy(), targets.cpu().numpy(), strict=True)
+    replicates = zip(sources, subsets.cpu().numpy(), targets.cpu().numpy(), strict=True)
     probabilities = np.stack(
         [
-            propagation.spread_in_rounds(graphs[s], subset, its, *how_far, classes)
-            for s, subset, its in known
+            propagation.spread_in_rounds(
+                graphs[source], subset, labels, config.alpha, config.rounds, classes
+            )
+            for source, subset, labels in replicates
         ]
     )
     device = targets.device
-    found = torch.from_numpy(probabilities.argmax(axis=2)).to(device)
+    predicted = torch.from_numpy(probabilities.argmax(axis=2)).to(device)
     certainty = torch.from_numpy(propagation.certainty(probabilities)).float().to(device)
-    each = torch.arange(len(sources), device=device).unsqueeze(1)
-    found[each, subsets] = targets
-    certainty[each, subsets] = 1.0
-    return found, certainty
+    replicate = torch.arange(len(sources), device=device).unsqueeze(1)
+    predicted[replicate, subsets] = targets
+    certainty[replicate, subsets] = 1.0
+    return predicted, certainty
 
 
-def networks_on_all_images(
+def consistency_training(
     config: Config,
     replicates: Sequence[int],
     images: Tensor,
@@ -233,18 +235,18 @@ def networks_on_all_images(
 ) -> Training:
     """Training of networks without a bottleneck on all uint8 training `images` (N, C, H, W).
 
-    `labels` (R, N) are their classes, `certainty` (R, N) their weights. The networks see new views
-    in every pass: all views of an image must have its class.
+    `labels` (R, N) are their classes, `certainty` (R, N) their weights in the loss. The networks
+    see new views in every pass, and learn the same class for all views of an image.
 
-    This is the consistency of FixMatch (Sohn et al. 2020, NeurIPS), which takes classes from the
-    network itself. Here that was worse. Of the classes that spread from 40 labels of MNIST, 97.1
-    and 98.0 % are right (2 subsets, codes of one contrastive encoder). Trained on them, networks
-    classify 97.0 and 98.1 % of the validation images correctly. The figures are 96.9 and 97.7 % if
-    an image counts less when the network doubts its class, and below 96 % if the network chooses
-    the classes anew before each pass.
+    FixMatch (Sohn et al. 2020, NeurIPS) also requires this consistency, but takes the classes from
+    the network itself. Here that was worse. Of the classes that spread from 40 labels of MNIST,
+    97.1 and 98.0 % are right (2 subsets, codes of one contrastive encoder). Networks trained on
+    them classify 97.0 and 98.1 % of the validation images correctly; 96.9 and 97.7 % if an image
+    counts less when the network doubts its class; below 96 % if the network reassigns the classes
+    before each pass.
     """
     members = initialise(network, config.seed, replicates, "consistency")
-    models = Replicates(members, images.device, "loop", replicates)
+    models = Replicates(members, images.device, "loop", replicates, config.precision)
     draws = generators(config.seed, replicates, "views", images.device)
     inputs = images.expand(len(members), *images.shape)
     return Training(
@@ -253,7 +255,7 @@ def networks_on_all_images(
         peak_rates(config),
         *budget(config),
         predictor(models),
-        transform=lambda seen: views(pixels(seen), config.view_strength, 0.0, draws),
+        transform=lambda batch: views(pixels(batch), config.view_strength, 0.0, draws),
         draws=draws,
     )
 
@@ -264,15 +266,16 @@ def train(
     data: Dataset,
     report: Report,
     parent: Parent | None = None,
-    strategy: Strategy | None = None,
     checkpoint: Checkpoint | None = None,
-    score_after: Sequence[int] = (),
 ) -> Outcome:
     """Train these `replicates` of a cell on their label subsets of `data`.
 
-    Accuracies are fractions. `parent` holds the autoencoders whose encoders the classifiers start
-    from. After the epochs in `score_after`, some of `Config.scored_epochs`, the validation accuracy
-    is reported too. This time doesn't count as training.
+    Rows have `val_accuracy` and `test_accuracy`, as fractions. `parent` holds the weights of the
+    autoencoders whose encoders the classifiers start from. After the epochs in
+    `report.score_after`, some of `Config.scored_epochs`, the validation accuracy is reported too;
+    this time doesn't count as training.
+
+    Raises `Diverged`, or `ValueError` if the arm needs a `parent`.
     """
     started = time.perf_counter()
     device = pick_device()
@@ -284,54 +287,53 @@ def train(
     images, labels = data.train.on(device)
     classifiers = Classifiers(replicates, members, sources)
     classifiers.standardise(images[:STATISTICS_IMAGES])
-    chosen = label_subsets(data, config, replicates).to(device)
-    examples = labelled_examples(config, replicates, images[chosen], labels[chosen])
+    subsets = label_subsets(data, config, replicates).to(device)
+    examples = labelled_examples(config, replicates, images[subsets], labels[subsets])
     if config.freeze == "consistency":
         with torch.device("meta"):
-            predicting: nn.Module = network()
+            counted_module: nn.Module = network()
     else:
-        predicting = members[0].encoder if config.freeze in HEADS else members[0]
-    scoring = Scoring(replicates, data, report, count_parameters(predicting), score_after)
+        counted_module = members[0].encoder if config.freeze in HEADS else members[0]
+    scoring = Scoring(replicates, data, report, count_parameters(counted_module))
     if config.freeze in HEADS:
         from trainables.fewshot.heads import (
             fit_heads,  # imports scikit-learn: a second that the other arms don't need
         )
 
-        coded = classifiers.on_codes(examples)
+        coded = classifiers.encode_examples(examples)
         heads = fit_heads(config.freeze, coded.inputs, coded.targets)
-        learnt = Learnt(classifiers.predictor(heads), 1, config.labels, 0)
+        result = TrainingResult(classifiers.predictor(heads), 1, config.labels, 0)
         networks: Sequence[nn.Module] = ()
     else:
         earlier_epochs = 0
         if config.freeze == "fixed":
-            training = heads_alone(config, classifiers, classifiers.on_codes(examples))
+            training = head_training(config, classifiers, classifiers.encode_examples(examples))
         elif config.freeze in ON_ALL_IMAGES:
             codes = classifiers.codes(images)
-            spread, certainty = propagated_labels(
-                config, sources, codes, chosen, labels[chosen], classes
+            propagated, certainty = propagated_labels(
+                config, sources, codes, subsets, labels[subsets], classes
             )
             if config.freeze == "propagation":
                 inputs = torch.stack([codes[source] for source in sources])
-                coded = Examples(inputs, spread, certainty=certainty)
-                training = heads_alone(config, classifiers, coded)
+                coded = Examples(inputs, propagated, certainty=certainty)
+                training = head_training(config, classifiers, coded)
             else:
-                training = networks_on_all_images(
-                    config, replicates, images, spread, certainty, network
+                training = consistency_training(
+                    config, replicates, images, propagated, certainty, network
                 )
         elif config.freeze == "lp-ft":
-            # The probe takes seconds, too few for a checkpoint; another attempt gets the same
-            # bits.
+            # The probe takes seconds, too few for a checkpoint; a repeat gives the same bits.
             probe_epochs, tuning_epochs = config.stages
-            as_fixed = replace(config, freeze="fixed", epochs=probe_epochs)
-            probe = heads_alone(as_fixed, classifiers, classifiers.on_codes(examples))
-            earlier_epochs = learn(config, probe, scoring).epochs
-            tuning = replace(config, epochs=tuning_epochs)
-            training = whole_networks(tuning, classifiers, examples, strategy)
+            probe_config = replace(config, freeze="fixed", epochs=probe_epochs)
+            probe = head_training(probe_config, classifiers, classifiers.encode_examples(examples))
+            earlier_epochs = train_stage(config, probe, scoring).epochs
+            tuning_config = replace(config, epochs=tuning_epochs)
+            training = network_training(tuning_config, classifiers, examples)
         elif config.freeze in WHOLE_NETWORKS:
-            training = whole_networks(config, classifiers, examples, strategy)
+            training = network_training(config, classifiers, examples)
         else:
-            raise ValueError(f"no way to train freeze = {config.freeze!r}")
-        learnt = learn(config, training, scoring, earlier_epochs, checkpoint)
+            raise ValueError(f"freeze = {config.freeze!r}: not implemented in `train`")
+        result = train_stage(config, training, scoring, earlier_epochs, checkpoint)
         networks = training.models.members if config.freeze == "consistency" else members
-    seen = {"label_subset": list(replicates), "encoder_replicate": sources}
-    return scoring.outcome(learnt, started, seen, networks)
+    columns = {"label_subset": list(replicates), "encoder_replicate": sources}
+    return scoring.outcome(result, started, columns, networks)

@@ -12,6 +12,5 @@ from trainables.optimisers.schedule import Schedule as Schedule
 
 Optimiser = AdamW | Muon
 
-Make = Callable[[Mapping[str, Tensor], Schedule, float], Optimiser]
-"""Makes an optimiser from parameters by name, their learning rates and the weight decay: `AdamW`,
-`Muon`."""
+MakeOptimiser = Callable[[Mapping[str, Tensor], Schedule, float], Optimiser]
+"""(parameters by name, schedule of their rates, weight decay) -> optimiser; `AdamW` or `Muon`."""

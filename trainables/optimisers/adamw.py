@@ -1,8 +1,8 @@
 """AdamW for stacked parameters.
 
-The update is PyTorch's function; its state is kept here. The class `torch.optim.AdamW` with
-`OneCycleLR` gives the same bits. But it imports PyTorch's compiler, so a process takes two seconds
-to start, and a head's step takes 0.19 ms instead of 0.08.
+PyTorch's function computes the update; the state is kept here. The class `torch.optim.AdamW` with
+`OneCycleLR` gives the same bits, but it imports PyTorch's compiler, which takes two seconds at the
+start of a process, and a head's step takes 0.19 ms instead of 0.08.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from torch.optim.adamw import adamw
 from trainables.optimisers.schedule import Schedule
 from trainables.replicates import has_remainder
 
-# β₂ = 0.95, not 0.999: runs of a few hundred to a few thousand steps are too short for a memory of
-# 1,000 steps. Test MSE at d = 14 on mnist-5k after 8 epochs of batch 32: 0.0143 against 0.0148.
+# β₂ = 0.95, not 0.999: runs of a few hundred to a few thousand steps are too short for an average
+# over 1,000 steps. Test MSE at d = 14 on mnist-5k after 8 epochs of batch 32: 0.0143, not 0.0148.
 BETA_1, BETA_2 = 0.9, 0.95
 EPSILON = 1e-8
 
@@ -64,7 +64,7 @@ class AdamW:
         self.schedule.steps_taken += 1
 
     def tensors(self) -> dict[str, Tensor]:
-        """All that the next step changes and depends on, besides parameters and step count."""
+        """The optimiser's state, besides the number of steps."""
         return self.state
 
     def resume(self, steps_taken: int) -> None:
@@ -76,9 +76,9 @@ class AdamW:
 
 
 class _Group:
-    """Parameters with one learning rate, and parts (`_parts`) of them and of their state.
+    """Parameters with one learning rate, divided with their state into `_parts`.
 
-    Each part has its own count of steps.
+    Each part has its own step counter.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class _Group:
         self.parts = _parts(self.parameters)
         self.means = _parts(state[f"mean {name}"] for name in names)
         self.squares = _parts(state[f"square {name}"] for name in names)
-        # A fused step needs them on the device and in float32.
+        # The fused step needs the counters on the device and in float32.
         self.counts = [
             torch.zeros((), dtype=torch.float32, device=part.device) for part in self.parts
         ]
@@ -102,8 +102,7 @@ class _Group:
 def _parts(stacked: Iterable[Tensor]) -> list[Tensor]:
     """Split tensors (R, …) so that the rounding of a step doesn't depend on R.
 
-    A tensor stays whole if no replicate leaves a rest (`has_remainder`); else each replicate is a
-    part.
+    A tensor that `has_remainder` is split into replicates; others stay whole.
     """
     parts: list[Tensor] = []
     for tensor in stacked:

@@ -1,11 +1,10 @@
 """Muon for stacked parameters: momentum with every matrix made orthogonal.
 
-A step along a matrix with equal singular values learns from rare directions as much as from common
-ones, so fewer steps are needed (Jordan 2024, kellerjordan.github.io/posts/muon). PyTorch's class
-takes single matrices. This one takes R of them at once, and the filters of a convolution as one
-matrix. A step is scaled as in Liu et al. (2025, arXiv:2502.16982), so that its root mean square is
-that of a step of AdamW. One learning rate then serves both. Parameters that aren't matrices, the
-biases, use AdamW.
+A step whose singular values are equal learns from rare directions as much as from common ones, so
+fewer steps are needed (Jordan 2024, kellerjordan.github.io/posts/muon). PyTorch's class updates
+single matrices; this one updates R at once, and treats the filters of a convolution as one matrix.
+A step is scaled as in Liu et al. (2025, arXiv:2502.16982), so that its root mean square is that of
+a step of AdamW. One learning rate then serves both. Biases, which aren't matrices, use AdamW.
 """
 
 from __future__ import annotations
@@ -70,8 +69,8 @@ class Muon:
         self.schedule = schedule
         self.adamw = AdamW(rest, schedule, weight_decay)
         self.groups: dict[tuple[float, int, int], list[str]] = {}
-        """Names of matrices by peak rate, shorter and longer side: these are made orthogonal
-        together."""
+        """Names of matrices by peak rate, shorter and longer side; `step` makes the matrices of a
+        group orthogonal together."""
         for peak, names in schedule.by_peak(self.matrices).items():
             for name in names:
                 shorter, longer = sorted(_sides(self.matrices[name]))
@@ -91,7 +90,7 @@ class Muon:
                 parameter.mul_(1 - rate * self.adamw.weight_decay)
                 factor = (-rate * scale).to(parameter.dtype)
                 parameter.addcmul_(step.reshape(parameter.shape), factor)
-        self.adamw.step()  # which counts the step in the schedule of both
+        self.adamw.step()  # also advances the schedule, which both share
 
     def _direction(self, name: str) -> Tensor:
         """Update the momentum; return Nesterov's direction for the current gradient, (R, …)."""
@@ -101,7 +100,7 @@ class Muon:
         return gradient.lerp(momentum, MOMENTUM)
 
     def tensors(self) -> dict[str, Tensor]:
-        """All that the next step changes and depends on, besides parameters and step count."""
+        """The optimiser's state, besides the number of steps."""
         momenta = {f"momentum {name}": momentum for name, momentum in self.momenta.items()}
         return momenta | self.adamw.tensors()
 

@@ -13,7 +13,7 @@ class Schedule:
     """One-cycle learning rates of parameters over `steps` steps, kept on the device.
 
     `peaks` are the peak rates by prefix of a parameter's name; the first prefix that matches
-    counts. A step reads its own rate without the CPU, so that a CUDA graph can hold it.
+    counts. A step reads its rate without the CPU, so that a CUDA graph can record it.
     """
 
     def __init__(
@@ -53,16 +53,16 @@ class Schedule:
 def one_cycle(peak: float, step: int, steps: int, warm_up: float) -> float:
     """Learning rate at step 0 … `steps`.
 
-    For the share `warm_up` of the steps it rises from a twenty-fifth of `peak` to `peak`. Then it
-    falls to a ten-thousandth of its start. Both follow half a cosine (Smith & Topin 2018, as in
+    It rises from `peak` / 25 to `peak` during the share `warm_up` of the steps, then falls to
+    `peak` / 250,000. Both parts follow half a cosine (Smith & Topin 2018, as in
     `torch.optim.lr_scheduler.OneCycleLR`).
     """
     first = peak / 25
     last = first / 1e4
-    turn = warm_up * (steps + 1) - 1
-    if turn > 0 and step <= turn:
-        return _half_cosine(first, peak, step / turn)
-    return _half_cosine(peak, last, (step - turn) / (steps - turn))
+    peak_step = warm_up * (steps + 1) - 1
+    if peak_step > 0 and step <= peak_step:
+        return _half_cosine(first, peak, step / peak_step)
+    return _half_cosine(peak, last, (step - peak_step) / (steps - peak_step))
 
 
 def _half_cosine(start: float, end: float, share: float) -> float:

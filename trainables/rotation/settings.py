@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from trainables.contract import Settings, require
+from trainables.contract import NetworkSettings, require
 from trainables.data import Dataset
 from trainables.shape import Shape, shape_of
 
@@ -19,38 +19,34 @@ OUTPUTS = 2
 
 
 @dataclass(frozen=True)
-class Config(Settings):
-    """The complete configuration of a rotation cell."""
+class Config(NetworkSettings):
+    """The complete configuration of a rotation cell.
+
+    The angles of the validation and test images come from `seed` alone, whatever the replicate.
+    """
 
     loss: str
-    """Loss that the network learns from: `absolute` (naive: 2° against 360° costs 358), `wrapped`,
-    `cosine`, `von_mises` or `sine_cosine`."""
+    """Training loss: `absolute` (naive: 2° against 360° costs 358), `wrapped`, `cosine`,
+    `von_mises` or `sine_cosine`."""
     depth: int = 3
     """Convolutional layers."""
     batch_size: int = 32
     """Images per minibatch."""
     epochs: int = 12
-    """Passes over the training split; each turns every image by a new angle."""
+    """Passes over the training split; in each, every image is turned by a new angle."""
     learning_rate: float = 5e-3
     """Peak of the one-cycle schedule."""
-    weight_decay: float = 1e-2
-    """AdamW's decoupled weight decay."""
     width: int = 16
     """Channels after the first convolution; each further one doubles them."""
     kernel: int = 3
     """Side of the convolution kernels, in pixels."""
     activation: str = "gelu"
     """`gelu`, `relu` or `silu`."""
-    seed: int = 0
-    """Replicate r's generators are seeded from this and r; the angles of the validation and test
-    images from this alone."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.require_one_of(LOSSES, "loss")
-        self.require_at_least(1, "batch_size", "epochs")
-        self.require_above_0("learning_rate")
-        require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or a number above")
-        self.require_at_least(0, "seed")
+        self.require_at_least(1, "batch_size")
         _ = self.shape  # checks the fields of `Shape`
 
     @property

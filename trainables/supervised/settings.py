@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from trainables.contract import Settings, require
+from trainables.contract import NetworkSettings
 from trainables.data import Dataset
 from trainables.labels import STEP_COST, check_labels, require_labels
 
@@ -12,46 +12,40 @@ VERSION = 1
 
 
 @dataclass(frozen=True)
-class Config(Settings):
+class Config(NetworkSettings):
     """The complete configuration of a cell of the supervised control."""
 
     labels: int
     """Labelled training images, class-balanced."""
     augment: float = 1.0
-    """Strength of the views of the labelled images that it learns from (`trainables.augment`); 0:
-    the images themselves."""
+    """Strength of the views that the network learns from (`trainables.augment`); 0: no views, the
+    labelled images themselves."""
     views: int = 50
-    """Views of every labelled image; an epoch still has as many of them as there are labels."""
+    """Views of every labelled image. An epoch has as many views as there are labels, so all are
+    seen in `views` epochs."""
     batch_size: int = 0
     """Labelled images per minibatch; 0 is all of them at once."""
     epochs: int = 200
     """Passes over the labelled images."""
     learning_rate: float = 1e-2
     """Peak of the one-cycle schedule."""
-    weight_decay: float = 1e-2
-    """AdamW's decoupled weight decay."""
     width: int = 16
     """Channels after the first convolution; each further one doubles them."""
-    seed: int = 0
-    """Seeds of label subsets, weights, views and data order come from this and the replicate's
-    number."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_labels(self.labels, self.batch_size)
         self.require_between(0, 4, "augment")
-        self.require_at_least(1, "views", "epochs", "width")
-        self.require_above_0("learning_rate")
-        require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or a number above")
-        self.require_at_least(0, "seed")
+        self.require_at_least(1, "views", "width")
 
     @property
     def sees_views(self) -> bool:
-        """True if it learns from views of the labelled images."""
+        """True if the network learns from views of the labelled images."""
         return self.augment > 0
 
     @property
     def view_strength(self) -> float:
-        """Strength of these views."""
+        """Strength of the views, under the name that few-shot settings have for it."""
         return self.augment
 
     def work(self, images: int) -> float:

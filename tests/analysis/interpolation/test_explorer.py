@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,8 @@ from analysis.interpolation.judge import Judges, train_judges
 from analysis.interpolation.lines import PAIRS, cells_by_dimension, image_pairs, interpolate
 from analysis.interpolation.scorecard import INTERPOLATION, scorecard
 from analysis.results import Results
+from tests.analysis.reader import Reader, webdriver
 
-webdriver = pytest.importorskip("selenium.webdriver")
 ui = pytest.importorskip("selenium.webdriver.support.ui")
 
 
@@ -56,18 +55,8 @@ def page(markup: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-class Reader:
-    """What a reader sees and does."""
-
-    def __init__(self, driver: Any) -> None:
-        self.driver = driver
-
-    def find(self, selector: str) -> Any:
-        return self.driver.find_element("css selector", f".explorer {selector}")
-
-    def press(self, selector: str, *names: str) -> None:
-        for name in names:
-            self.find(selector).send_keys(getattr(webdriver.Keys, name))
+class ExplorerReader(Reader):
+    """A reader of the explorer."""
 
     def choose(self, selector: str, text: str) -> None:
         ui.Select(self.find(selector)).select_by_visible_text(text)
@@ -79,7 +68,7 @@ class Reader:
 
     def picture(self, selector: str) -> np.ndarray:
         """Pixels of a canvas, (28, 28) in [0, 1], 1 for ink."""
-        red = self.driver.execute_script(
+        red = self.run(
             "return [...arguments[0].getContext('2d').getImageData(0, 0, 28, 28).data]"
             ".filter((_, index) => index % 4 === 0)",
             self.find(selector),
@@ -92,49 +81,47 @@ class Reader:
 
 
 @pytest.fixture
-def reader(browser: Any, page: Path) -> Iterator[Reader]:
-    browser.get_log("browser")
-    browser.get(page.as_uri())
-    found = Reader(browser)
-    wait = ui.WebDriverWait(browser, 10)
+def reader(errorless_browser: Any, page: Path) -> ExplorerReader:
+    errorless_browser.get(page.as_uri())
+    found = ExplorerReader(errorless_browser, ".explorer")
+    wait = ui.WebDriverWait(errorless_browser, 10)
     wait.until(lambda _: found.find("[data-card='1'] .picture").get_attribute("data-row"))
     wait.until(lambda _: found.find(".seen").get_attribute("data-row"))
-    yield found
-    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+    return found
 
 
-def same(seen: np.ndarray, computed: np.ndarray) -> bool:
+def is_same(seen: np.ndarray, computed: np.ndarray) -> bool:
     """True if two pictures differ by no more than the rounding to 256 greys."""
     return bool(np.abs(seen - computed).max() < 0.005)
 
 
 def test_sliding_shows_what_the_model_decodes(
-    reader: Reader, small_results: Results, tmp_path: Path
+    reader: ExplorerReader, small_results: Results, tmp_path: Path
 ) -> None:
     images = image_pairs(small_results, PAIRS[0])
     network = small_results.autoencoders(small_results.cells("autoencoder")[1])[0]
     path = interpolate(network, images.first[:1], images.second[:1], explorer.ALPHAS)[1][0, :, 0]
 
     assert reader.find(".weight").text == "α = 0.50"
-    assert same(reader.picture("[data-card='1'] .picture"), path[10].numpy())
+    assert is_same(reader.picture("[data-card='1'] .picture"), path[10].numpy())
     reader.press(".alpha", "ARROW_LEFT", "ARROW_LEFT")
     assert reader.find(".weight").text == "α = 0.40"
     assert reader.place("[data-card='1'] .picture") == (8, 1)
-    assert same(reader.picture("[data-card='1'] .picture"), path[8].numpy())
+    assert is_same(reader.picture("[data-card='1'] .picture"), path[8].numpy())
     assert "α = 0.40" in reader.find(".alpha").get_attribute("aria-valuetext")
     reader.press(".alpha", "HOME")
     blend = reader.find("[data-card='2']").text
-    assert same(reader.picture("[data-card='2'] .picture"), images.second[0, 0].numpy())
+    assert is_same(reader.picture("[data-card='2'] .picture"), images.second[0, 0].numpy())
     reader.press(".alpha", "END")
     assert reader.find(".weight").text == "α = 1.00"
-    assert same(reader.picture("[data-card='2'] .picture"), images.first[0, 0].numpy())
-    assert same(reader.picture("[data-card='first'] .picture"), images.first[0, 0].numpy())
+    assert is_same(reader.picture("[data-card='2'] .picture"), images.first[0, 0].numpy())
+    assert is_same(reader.picture("[data-card='first'] .picture"), images.first[0, 0].numpy())
     assert reader.find("[data-card='2']").text != blend
     reader.screenshot(tmp_path / "slid.png")
 
 
-def test_the_judges_readings_are_shown(
-    reader: Reader, small_results: Results, judges: Judges
+def test_judges_readings_are_shown(
+    reader: ExplorerReader, small_results: Results, judges: Judges
 ) -> None:
     images = image_pairs(small_results, PAIRS[0])
     probabilities = judges(images.first[:1])[0]
@@ -145,7 +132,7 @@ def test_the_judges_readings_are_shown(
 
 
 def test_choosing_digits_and_images(
-    reader: Reader, small_results: Results, table: pd.DataFrame, tmp_path: Path
+    reader: ExplorerReader, small_results: Results, table: pd.DataFrame, tmp_path: Path
 ) -> None:
     reader.choose("select.pair", "8 and 9")
     assert reader.find("[data-card='first'] strong").text == "I₁: 8"
@@ -153,7 +140,7 @@ def test_choosing_digits_and_images(
     images = image_pairs(small_results, (8, 9))
     wait = ui.WebDriverWait(reader.driver, 5)
     first = "[data-card='first'] .picture"
-    wait.until(lambda _: same(reader.picture(first), images.first[0, 0].numpy()))
+    wait.until(lambda _: is_same(reader.picture(first), images.first[0, 0].numpy()))
 
     rows = table[(table["pair"] == "8-9") & (table["control"] == INTERPOLATION)]
     counted = rows[(rows["latent_dim"] == 2) & (rows["counted"] == 1)]["confidence"]
@@ -163,11 +150,11 @@ def test_choosing_digits_and_images(
 
     reader.choose("select.example", "3")
     assert reader.place("[data-card='1'] .picture") == (10, 2 * 3 + 1)
-    assert same(reader.picture(first), images.first[2, 0].numpy())
+    assert is_same(reader.picture(first), images.first[2, 0].numpy())
     reader.screenshot(tmp_path / "chosen.png")
 
 
-def test_plane_follows_keyboard_and_pointer(reader: Reader, small_results: Results) -> None:
+def test_plane_follows_keyboard_and_pointer(reader: ExplorerReader, small_results: Results) -> None:
     assert reader.place(".seen") == (12, 12)
     reader.press(".plane", "ARROW_RIGHT", "ARROW_UP", "ARROW_UP")
     assert reader.place(".seen") == (13, 10)
@@ -178,7 +165,7 @@ def test_plane_follows_keyboard_and_pointer(reader: Reader, small_results: Resul
         (low_1, low_2), (high_1, high_2) = np.percentile(codes, [1, 99], axis=0)
         z = [low_1 + 13 / 24 * (high_1 - low_1), high_2 - 10 / 24 * (high_2 - low_2)]
         decoded = network.decoder(torch.tensor([z], dtype=torch.float32))[0, 0].numpy()
-    assert same(reader.picture(".seen"), decoded)
+    assert is_same(reader.picture(".seen"), decoded)
     said = reader.find(".place").text
     assert said.startswith(f"z = ({z[0]:.1f}, {z[1]:.1f}): reads as")
 
@@ -192,14 +179,13 @@ def test_plane_follows_keyboard_and_pointer(reader: Reader, small_results: Resul
     assert reader.place(".seen") == (24, 12)
 
 
-def test_legend_filters_digits(reader: Reader) -> None:
+def test_legend_filters_digits(reader: ExplorerReader) -> None:
     def pressed() -> list[str]:
         buttons = reader.driver.find_elements("css selector", ".classes [aria-pressed='true']")
         return [button.text for button in buttons]
 
     def drawn() -> str:
-        return reader.driver.execute_script("return arguments[0].toDataURL()",
-                                            reader.find(".plane"))  # fmt: skip
+        return reader.run("return arguments[0].toDataURL()", reader.find(".plane"))
 
     everything = drawn()
     assert pressed() == list("0123456789")
@@ -214,40 +200,36 @@ def test_legend_filters_digits(reader: Reader) -> None:
     assert drawn() == everything
 
 
-def test_explorer_fits_a_phone(reader: Reader, tmp_path: Path) -> None:
-    size = {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True}
-    reader.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    try:
+def test_explorer_fits_a_phone(reader: ExplorerReader, tmp_path: Path) -> None:
+    with reader.phone():
         reader.driver.refresh()
-        assert reader.driver.execute_script("return window.innerWidth") == 360
-        assert reader.driver.execute_script("return document.documentElement.scrollWidth") == 360
+        assert reader.run("return window.innerWidth") == 360
+        assert reader.run("return document.documentElement.scrollWidth") == 360
         assert reader.find("table").size["width"] <= 320
         reader.screenshot(tmp_path / "phone.png")
-    finally:
-        reader.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
-def test_print_shows_the_midpoint(reader: Reader) -> None:
+def test_print_shows_the_midpoint(reader: ExplorerReader) -> None:
     reader.press(".alpha", "HOME")
-    reader.driver.execute_script(
+    reader.run(
         "window.addEventListener('beforeprint', () => { window.printed = "
         "document.querySelector('.explorer .weight').textContent; })"
     )
     printed = reader.driver.execute_cdp_cmd("Page.printToPDF", {})["data"]
     assert len(printed) > 10_000
-    assert reader.driver.execute_script("return window.printed") == "α = 0.50"
+    assert reader.run("return window.printed") == "α = 0.50"
     assert reader.find(".weight").text == "α = 0.00"
 
 
 # --- without a browser -------------------------------------------------------------------------
 
 
-def test_it_needs_nothing_from_outside(markup: str) -> None:
+def test_explorer_needs_no_network(markup: str) -> None:
     assert not re.search(r"https?:|src=|url\(|@import|fetch\(", markup)
     assert len(markup.encode()) < 3_000_000
 
 
-def only(results: Results, dims: tuple[int, ...]) -> Results:
+def with_dimensions(results: Results, dims: tuple[int, ...]) -> Results:
     """The study as if only these dimensions had been asked for."""
     experiments = [
         {**e, "cells": [c for c in e["cells"] if c["config"]["latent_dim"] in dims]}
@@ -256,16 +238,16 @@ def only(results: Results, dims: tuple[int, ...]) -> Results:
     return replace(results, plan={**results.plan, "experiments": experiments})
 
 
-def test_without_two_dimensions_there_is_no_plane(
+def test_explorer_without_d_2_has_no_plane(
     small_results: Results, table: pd.DataFrame, judges: Judges
 ) -> None:
-    markup = fragment(only(small_results, (8,)), judges, table)
+    markup = fragment(with_dimensions(small_results, (8,)), judges, table)
     assert "no finished autoencoder with d = 2" in markup
     assert 'class="plane"' not in markup
     assert "d = 8</strong>" in markup
 
 
-def test_without_the_digits_it_says_so(
+def test_explorer_names_missing_digits(
     small_results: Results, table: pd.DataFrame, judges: Judges
 ) -> None:
     data = small_results.dataset
@@ -299,7 +281,7 @@ def test_many_dimensions_are_thinned_out_evenly(small_results, judges, table, mo
     monkeypatch.setattr(explorer, "MOST_DIMENSIONS", 3)
     cells = {d: f"cell of {d}" for d in range(3, 13)}
     monkeypatch.setattr(explorer, "cells_by_dimension", lambda results: cells)
-    assert explorer.shown(small_results) == {d: cells[d] for d in (3, 7, 12)}
+    assert explorer.explorer_cells(small_results) == {d: cells[d] for d in (3, 7, 12)}
 
     monkeypatch.setattr(explorer, "cells_by_dimension", cells_by_dimension)
     monkeypatch.setattr(explorer, "MOST_DIMENSIONS", 1)

@@ -8,24 +8,12 @@ import torch
 
 from analysis.interpolation.judge import RealImages, evenly_spaced, train_judges
 from analysis.results import Results
-from trainables.data import Dataset, Split
-
-
-def dataset(train: int = 60, test: int = 30) -> Dataset:
-    """Noise with every digit in every split."""
-    draw = np.random.default_rng(0)
-    parts = [
-        Split(
-            draw.integers(0, 256, (size, 28, 28), dtype=np.uint8),
-            np.arange(size, dtype=np.uint8) % 10,
-        )
-        for size in (train, 10, test)
-    ]
-    return Dataset("noise", *parts)
+from tests.trainables.helpers import noise_dataset
+from trainables.data import Dataset
 
 
 def test_training_images_are_nearest_to_themselves() -> None:
-    data = dataset()
+    data = noise_dataset(1, 28, 28, classes=10, images=6)
     real = RealImages(data)
     known = torch.from_numpy(data.train.images[:5]) / 255
     distances, cosine_distances, nearest = real.nearest(known)
@@ -36,8 +24,8 @@ def test_training_images_are_nearest_to_themselves() -> None:
     assert real.nearest(0 * known)[1].tolist() == [1] * 5
 
 
-def test_distances_to_the_nearest_training_image_equal_those_by_hand() -> None:
-    data = dataset()
+def test_nearest_distances_match_those_by_hand() -> None:
+    data = noise_dataset(1, 28, 28, classes=10, images=6)
     real = RealImages(data)
     distances, cosine_distances, _ = real.nearest(torch.from_numpy(data.test.images) / 255)
     assert float(distances.quantile(0.5, interpolation="lower")) == pytest.approx(1)
@@ -49,7 +37,7 @@ def test_distances_to_the_nearest_training_image_equal_those_by_hand() -> None:
     assert cosine_distances.numpy() == pytest.approx(1 - cosines.max(axis=1), abs=1e-6)
 
 
-def test_the_judges_learn_from_the_training_split_alone(small_results: Results) -> None:
+def test_judges_learn_from_the_training_split_alone(small_results: Results) -> None:
     judges = train_judges(small_results.dataset, count=2, steps=60)
     assert min(judges.accuracies) > 0.85
     # Other test images and labels, the same judges.
@@ -68,11 +56,11 @@ def test_judges_differ_and_predict_their_mean(
 ) -> None:
     judges = train_judges(small_results.dataset, count=3, steps=5)
     pictures = torch.rand(4, 1, 28, 28)
-    each = judges.each(pictures)
-    assert each.shape == (3, 4, 10)
-    assert each.sum(axis=2) == pytest.approx(np.ones((3, 4)))
-    assert np.abs(each[0] - each[1]).max() > 1e-3
-    assert judges(pictures) == pytest.approx(each.mean(axis=0))
+    by_judge = judges.by_judge(pictures)
+    assert by_judge.shape == (3, 4, 10)
+    assert by_judge.sum(axis=2) == pytest.approx(np.ones((3, 4)))
+    assert np.abs(by_judge[0] - by_judge[1]).max() > 1e-3
+    assert judges(pictures) == pytest.approx(by_judge.mean(axis=0))
 
 
 def test_ordered_images_are_sampled_from_every_class() -> None:

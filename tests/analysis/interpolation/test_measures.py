@@ -11,15 +11,15 @@ import torch
 from analysis.interpolation.lines import ALPHAS, interpolate, pixel_blend
 from analysis.interpolation.measures import (
     both,
+    code_spread,
     cycle_error,
     distance_from_cross_dissolve,
     entropy,
-    judged,
+    judge_readings,
     outside,
     path_over_chord,
     seen_by_most,
     smoothness,
-    spread,
 )
 from trainables.networks import Autoencoder, Shape
 
@@ -77,7 +77,7 @@ def test_path_of_zero_length_has_no_measure() -> None:
         assert measure(path).isnan().all()
 
 
-def test_a_pixel_blend_is_a_straight_line() -> None:
+def test_pixel_blend_is_a_straight_line() -> None:
     path = pixel_blend(images(2), images(2, seed=1))
     torch.testing.assert_close(path[:, 0], images(2, seed=1))
     torch.testing.assert_close(path[:, -1], images(2))
@@ -86,7 +86,7 @@ def test_a_pixel_blend_is_a_straight_line() -> None:
 
 def test_spread_and_cycle_error() -> None:
     codes = torch.tensor([[3.0, 4.0], [-3.0, -4.0]])
-    assert spread(codes) == pytest.approx(5)
+    assert code_spread(codes) == pytest.approx(5)
     network = model("gelu", latent_dim=2)
     with torch.no_grad():
         found = network.encoder(images(2))
@@ -105,7 +105,7 @@ def test_entropy_outside_and_both_of_known_probabilities() -> None:
     assert entropy(probabilities) == pytest.approx([0, math.log(2), math.log(10)])
     assert outside(probabilities, 4, 7) == pytest.approx([0, 0, 0.8])
     assert both(probabilities, 4, 7) == pytest.approx([0, 1, 0.2])
-    readings = judged(np.stack([probabilities, probabilities[::-1]]), (4, 7))
+    readings = judge_readings(np.stack([probabilities, probabilities[::-1]]), (4, 7))
     assert readings["confidence"] == pytest.approx(np.array([[1, 0.5, 0.1], [0.1, 0.5, 1]]))
     assert readings["outside"].mean(axis=1) == pytest.approx([0.8 / 3] * 2)
 

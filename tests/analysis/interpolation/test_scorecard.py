@@ -146,12 +146,14 @@ def test_pairs_count_if_most_judges_see_both_digits(small_results: Results) -> N
         (table, PIXEL_BLEND, blended, [chosen.first, chosen.second]),
     ):
         lines = rows[rows["control"] == control]
-        read = [judges.each(end) for end in ends]
+        read = [judges.by_judge(end) for end in ends]
         right = [(of_end.argmax(axis=2) == digit).sum(axis=0) >= 2
                  for of_end, digit in zip(read, (4, 7), strict=True)]  # fmt: skip
         counted = (right[0] & right[1]).astype(float)
         assert lines["counted"].to_numpy() == pytest.approx(np.tile(counted, 3))
-        relative = judges.each(middle).max(axis=2) / np.mean([r.max(axis=2) for r in read], axis=0)
+        relative = judges.by_judge(middle).max(axis=2) / np.mean(
+            [r.max(axis=2) for r in read], axis=0
+        )
         assert lines["relative"].to_numpy() == pytest.approx(relative.ravel(), rel=1e-4)
         (average,) = by_replicate(rows, control).to_dict("records")
         assert average["counted"] == pytest.approx(counted.mean())
@@ -160,7 +162,7 @@ def test_pairs_count_if_most_judges_see_both_digits(small_results: Results) -> N
     assert 0.5 < counted.mean() < 1  # of the images themselves, so both cases are tested
 
 
-def test_it_can_be_drawn(table: pd.DataFrame) -> None:
+def test_scorecard_is_drawn(table: pd.DataFrame) -> None:
     drawn = {"scorecard": draw_scorecard(table), "trade-off": draw_trade_off(table)}
     for name, figure in drawn.items():
         buffer = io.BytesIO()
@@ -169,7 +171,7 @@ def test_it_can_be_drawn(table: pd.DataFrame) -> None:
     assert len(drawn["scorecard"].axes) == len(PANELS)
 
 
-def test_a_users_own_network_keeps_its_memory_format(digits: Dataset) -> None:
+def test_users_own_network_keeps_its_memory_format(digits: Dataset) -> None:
     """Its layers may call `view`, which fails on channels-last tensors."""
 
     class Encoder(nn.Module):

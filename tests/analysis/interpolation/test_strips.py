@@ -45,7 +45,7 @@ def test_strips_load_each_model_once(
     assert sorted(loaded) == sorted(first.cells.values()) == sorted(second.cells.values())
 
 
-def test_a_missing_class_is_named(small_results: Results) -> None:
+def test_missing_class_is_named(small_results: Results) -> None:
     test = small_results.dataset.test
     without = replace(small_results)
     without.__dict__["dataset"] = replace(
@@ -55,7 +55,7 @@ def test_a_missing_class_is_named(small_results: Results) -> None:
         strips(without, (4, 7))
 
 
-def test_a_strip_can_be_drawn(small_results: Results) -> None:
+def test_strip_can_be_drawn(small_results: Results) -> None:
     figure = draw_strip(strips(small_results, (4, 7)))
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")

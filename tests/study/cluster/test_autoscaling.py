@@ -15,11 +15,11 @@ def home(monkeypatch, tmp_path):
     return tmp_path
 
 
-def test_no_nodes_come_outside_a_head(home):
+def test_no_startable_nodes_without_configuration(home):
     assert startable_nodes() == []
 
 
-def test_committed_workers_may_come_but_no_second_head(home, request):
+def test_startable_nodes_are_the_committed_workers(home, request):
     written = yaml.safe_load((request.config.rootpath / "cluster.yaml").read_text())
     prepared = prepare_config(copy.deepcopy(written))
     (home / CONFIGURATION.removeprefix("~/")).write_text(yaml.safe_dump(prepared))

@@ -1,13 +1,14 @@
-"""What the nodes of a cluster report, and what the driver makes of it."""
+"""NodeFacts of a cluster's nodes, and the driver's checks of them."""
 
 import io
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
 import ray
 from rich.console import Console
 
-from study.__main__ import main
+from study import launch
 from study.cluster import nodes
 from study.cluster.nodes import (
     NodeFacts,
@@ -28,12 +29,12 @@ HERE = NodeFacts(
 WORKER = {"Resources": {"CPU": 8.0, "GPU": 2.0}}
 
 
-def test_a_node_like_the_driver_with_its_gpus_is_fine():
+def test_node_like_the_driver_with_its_gpus_is_fine():
     assert node_problems(WORKER, replace(HERE, gpus=("A10G", "A10G"), clock=1020.0), HERE) == []
 
 
 @pytest.mark.parametrize(
-    ("different", "said"),
+    ("different", "message"),
     [
         ({"packages": {"python": "3.12.1", "torch": "2.14.0"}},
          "torch 2.14.0, the driver has 2.15.0"),
@@ -48,22 +49,20 @@ def test_a_node_like_the_driver_with_its_gpus_is_fine():
         ({"clock": 100.0}, "its clock is 900 s behind"),
     ],
 )  # fmt: skip
-def test_each_difference_is_named(different, said):
+def test_each_difference_is_named(different, message):
     answer = replace(HERE, **{"gpus": ("A10G", "A10G"), **different})
-    assert node_problems(WORKER, answer, HERE) == [said]
+    assert node_problems(WORKER, answer, HERE) == [message]
 
 
 def test_node_without_an_answer_is_trouble():
     assert node_problems(WORKER, "no answer within 60 s", HERE) == ["no answer within 60 s"]
 
 
-def test_a_folder_with_the_drivers_mark_is_the_drivers(tmp_path):
-    store = Store(tmp_path / "results")
-    store.create()
-    with store.place.temporary_file(".mark-") as mark:
+def test_results_folder_is_known_by_its_mark(local_store, tmp_path):
+    with local_store.place.temporary_file(".mark-") as mark:
         assert storage_problem(Store(tmp_path / "results"), mark) == ""
-    said = f"{tmp_path / 'results'} is not there, or another folder than the driver's"
-    assert storage_problem(Store(tmp_path / "results"), mark) == said
+    message = f"{tmp_path / 'results'} is not there, or another folder than the driver's"
+    assert storage_problem(Store(tmp_path / "results"), mark) == message
     assert sorted(path.name for path in (tmp_path / "results").iterdir()) == [
         "blocks",
         "format.json",
@@ -84,11 +83,9 @@ def test_private_file_is_readable_by_its_owner_only(mode, private, tmp_path):
     assert nodes.is_private(token) == private
 
 
-def test_facts_of_this_machine(tmp_path):
-    store = Store(tmp_path)
-    store.create()
-    with store.place.temporary_file(".mark-") as mark:
-        mine = node_facts(str(tmp_path), mark, has_gpus=False)
+def test_facts_of_this_machine(local_store):
+    with local_store.place.temporary_file(".mark-") as mark:
+        mine = node_facts(local_store.address, mark, has_gpus=False)
     assert mine.storage == "" and mine.gpus == ()
     assert set(mine.packages) >= {"python", "torch", "ray"}
 
@@ -117,38 +114,31 @@ def test_unshared_results_are_refused_with_a_remedy(answers, tmp_path):
 
 def test_shared_results_pass_and_silent_nodes_are_named(answers, tmp_path):
     answers |= {"head": HERE, "worker-1": "no answer within 60 s"}
-    said = io.StringIO()
-    require_shared(Store(tmp_path), Console(file=said))
-    assert said.getvalue().startswith("worker-1: no answer within 60 s")
+    output = io.StringIO()
+    require_shared(Store(tmp_path), Console(file=output))
+    assert output.getvalue().startswith("worker-1: no answer within 60 s")
 
 
-def test_study_refuses_unshared_results_on_a_cluster(answers, monkeypatch, tmp_path, capsys):
-    from contextlib import nullcontext
-
-    from study import launch
-
+def test_study_refuses_unshared_results_on_a_cluster(answers, monkeypatch, tmp_path, refusal):
     answers |= {"worker-1": replace(HERE, storage="is not there")}
     monkeypatch.setattr("study.cluster.connect.cluster", nullcontext)
     monkeypatch.setattr(launch.ray, "put", lambda data: None)
     fail = lambda *arguments: pytest.fail("the study was started")  # noqa: E731
     monkeypatch.setattr(launch.Session, "compute", fail)
-    command = ["run", "autoencoder", "--preset", "smoke", "--out", str(tmp_path / "results")]
-    assert main([*command, "--address", "auto"]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
+    command = ["run", "autoencoder", "--preset", "smoke", "--out", tmp_path / "results"]
+    line = refusal(*command, "--address", "auto", late=True)
     assert line.startswith(f"study run: --out {tmp_path / 'results'}: is not seen by worker-1")
 
 
-def test_the_check_has_a_line_for_each_node(answers, monkeypatch, tmp_path):
-    from contextlib import nullcontext
-
+def test_check_has_a_line_for_each_node(answers, monkeypatch, tmp_path):
     mine = node_facts(str(tmp_path), "", has_gpus=False)
     mine = replace(mine, storage="", token_is_private=True)
     answers |= {"head": replace(mine, token=True), "worker-1": replace(mine, token=False)}
     monkeypatch.setattr(nodes, "cluster", nullcontext)
-    said = io.StringIO()
-    console = Console(file=said, width=200)
+    output = io.StringIO()
+    console = Console(file=output, width=200)
     assert not nodes.check(console, ("mnist-5k", None, WHOLE), tmp_path, Resources("auto", 1, 0))
-    lines = said.getvalue().splitlines()
+    lines = output.getvalue().splitlines()
     assert lines[-3] == "ok   ray        auto: 2 nodes, 4 CPUs, 0 GPUs"
     assert lines[-2].startswith(
         "ok   node       head (10.0.0.3): versions, code and results folder as here"
@@ -158,15 +148,15 @@ def test_the_check_has_a_line_for_each_node(answers, monkeypatch, tmp_path):
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_the_nodes_of_a_real_ray_answer(tmp_path):
-    store = Store(tmp_path)
-    store.create()
+def test_nodes_of_a_real_ray_answer(local_store):
     ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:
         (node,) = nodes.alive_nodes()
-        (answer,) = nodes.ask_nodes([node], store).values()
+        (answer,) = nodes.ask_nodes([node], local_store).values()
     finally:
         ray.shutdown()
-    mine = node_facts(str(tmp_path), "", has_gpus=False)
+    mine = node_facts(local_store.address, "", has_gpus=False)
     assert (answer.packages, answer.code, answer.storage) == (mine.packages, mine.code, "")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["blocks", "format.json"]
+    assert sorted(local_store.place.path.iterdir()) == [
+        local_store.place.path / name for name in ("blocks", "format.json")
+    ]

@@ -16,13 +16,8 @@ LISTED = EVERY + 1 + 2 + 2
 """Cells of all experiments: of the widths, steps and rates, some are on the grids."""
 COMMAND = ["run", "assignment", "--preset", "smoke"]
 
-WITHOUT_RAY = "import sys; sys.modules['ray'] = None"
-"""Makes importing Ray an error."""
-
-WITHOUT_ANYTHING_LARGE = (
-    "import sys; sys.modules |= dict.fromkeys(['ray', 'torch', 'torchvision', 'pandas', 'sklearn'])"
-)
-"""Makes importing any of these an error: they take longer than planning 100,000 cells."""
+LARGE = ["ray", "torch", "torchvision", "pandas", "sklearn"]
+"""Modules that take longer to import than planning 100,000 cells takes."""
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +98,7 @@ def test_results_have_the_studys_data(results):
     assert results.dataset.name == "mnist-5k"
 
 
-def test_a_trial_leaves_one_file_for_tensorboard(results, out):
+def test_trial_leaves_one_file_for_tensorboard(results, out):
     boards = list((out / "tune").rglob("events.out.tfevents.*"))
     assert all(path.stat().st_size > 100 for path in boards)
     # Short blocks travel together, and the file has the name of the first.
@@ -128,14 +123,14 @@ def test_piped_output_has_event_lines_and_no_ray_noise(finished):
 
 def test_planning_and_finished_runs_import_nothing_large(finished, out, run_study):
     for arguments in (["plan", *COMMAND[1:]], COMMAND):
-        ran = run_study(*arguments, "--out", out, first=WITHOUT_ANYTHING_LARGE)
+        ran = run_study(*arguments, "--out", out, without=LARGE)
         assert ran.returncode == 0, ran.stdout + ran.stderr
         assert "fewshot: 24 cells, 24 done, 0 missing; 48 replicates, 0 missing" in ran.stdout
 
 
-def test_the_second_time_nothing_is_computed(finished, out, run_study):
+def test_second_time_nothing_is_computed(finished, out, run_study):
     before, tune = files_of_blocks(out), sorted((out / "tune").iterdir())
-    again = run_study(*COMMAND, "--out", out, first=WITHOUT_RAY)
+    again = run_study(*COMMAND, "--out", out, without=["ray"])
     assert again.returncode == 0, again.stdout + again.stderr
     assert "autoencoder: 2 cells, 2 done, 0 missing; 4 replicates, 0 missing" in again.stdout
     assert "nothing to compute" in again.stdout
@@ -145,7 +140,7 @@ def test_the_second_time_nothing_is_computed(finished, out, run_study):
     assert "(up to date)" in again.stdout
 
 
-def test_replicates_are_added_or_taken_from_existing_ones(finished, out, run_study):
+def test_existing_replicates_are_reused(finished, out, run_study):
     """Two, then four, then three. `test_launch` compares 2 + 2 with 4 at once."""
     before = files_of_blocks(out)
     first_two = dict.fromkeys(sorted(Store(out).blocks()), 2)
@@ -158,19 +153,17 @@ def test_replicates_are_added_or_taken_from_existing_ones(finished, out, run_stu
     after = files_of_blocks(out)
     assert {path: after[path] for path in before} == before
     pd.testing.assert_frame_equal(Store(out).rows(first_two), rows_before, check_exact=True)
-    fewer = run_study(*command, out, "--replicates", 3, first=WITHOUT_RAY)
+    fewer = run_study(*command, out, "--replicates", 3, without=["ray"])
     assert "autoencoder: 2 cells, 2 done, 0 missing; 6 replicates, 0 missing" in fewer.stdout
     assert "nothing to compute" in fewer.stdout
     assert files_of_blocks(out) == after
 
 
-def test_a_grown_grid_computes_only_the_new_cells(finished, out, run_study):
+def test_grown_grid_computes_only_the_new_cells(finished, out, run_study):
     """Runs last: it leaves the larger study in the folder."""
     before = files_of_blocks(out)
     options = ["--out", out, "--latent-dims", 2, 3, 8, "--no-report"]
-    at_its_end = (
-        "import atexit, sys; atexit.register(lambda: print('torch', 'torch' in sys.modules))"
-    )
+    at_its_end = "import atexit; atexit.register(lambda: print('torch', 'torch' in sys.modules))"
     grown = run_study(*COMMAND, *options, first=at_its_end)
     assert grown.returncode == 0, grown.stdout + grown.stderr
     assert "torch False" in grown.stdout  # the driver computes nothing

@@ -56,7 +56,7 @@ def test_options_are_understood_or_refused(words):
 @given(st.sampled_from([*STUDIES, *EXPERIMENTS]), st.sampled_from(sorted(OPTION_OF)), WORDS)
 @example("autoencoder", "latent_dim", "9" * 5000)
 @example("fewshot", "seed", "٣")
-def test_a_study_with_any_option_is_planned_or_refused(name, setting, word):
+def test_study_with_any_option_is_planned_or_refused(name, setting, word):
     def plan_it():
         options = ["--preset", "smoke", OPTION_OF[setting], word]
         arguments = parser().parse_args(["plan", name, *options])

@@ -3,13 +3,9 @@
 
 import re
 from types import SimpleNamespace
-from urllib.error import URLError
 
 import numpy as np
 import pytest
-import ray
-import torch
-import torchvision.datasets.mnist
 
 import study.commands as command_line
 from study.__main__ import main
@@ -21,7 +17,7 @@ from study.grid import plan
 from study.presets import NAMED
 from study.store import Block, Store
 from trainables.contract import Outcome
-from trainables.data import Dataset, Split, load
+from trainables.data import Dataset, Split
 from trainables.fewshot.settings import FREEZE, PRETRAINING
 from trainables.shape import NETWORKS
 
@@ -37,24 +33,7 @@ PLACES = ["--dataset", "--data-dir", "--out", "--address", "--cpus-per-trial", "
 """Options of `check`."""
 
 
-@pytest.fixture(autouse=True)
-def no_ray_no_network_no_gpu(monkeypatch, digits):
-    """Starting Ray or downloading fails the test, and `mnist-5k` is read from disk only once."""
-
-    def refuse(*args, **kwargs):
-        raise AssertionError("Ray was started")
-
-    def unreachable(*args, **kwargs):
-        raise URLError("Name or service not known")
-
-    monkeypatch.setattr(ray, "init", refuse)
-    monkeypatch.setattr(torchvision.datasets.mnist, "download_and_extract_archive", unreachable)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    monkeypatch.setattr(
-        command_line,
-        "load",
-        lambda name, *rest: digits if name == "mnist-5k" else load(name, *rest),
-    )
+pytestmark = pytest.mark.usefixtures("isolated")
 
 
 def exit_code(*arguments):
@@ -112,7 +91,7 @@ def test_help_names_every_arm_pretraining_and_network(value, capsys):
     assert re.search(rf"\b{value}\b", words(capsys))
 
 
-# --- what a plan says ------------------------------------------------------------------------
+# --- output of `study plan` ------------------------------------------------------------------
 
 
 def words(capsys):
@@ -120,7 +99,7 @@ def words(capsys):
     return " ".join(capsys.readouterr().out.split())
 
 
-def test_the_plan_of_the_assignment_counts_its_cells(tmp_path, capsys):
+def test_plan_of_the_assignment_counts_its_cells(tmp_path, capsys):
     out = tmp_path / "results"
     assert exit_code("plan", "assignment", "--replicates", 3, "--out", out) == 0
     shown = words(capsys)
@@ -137,7 +116,7 @@ def test_the_plan_of_the_assignment_counts_its_cells(tmp_path, capsys):
     assert not out.exists()
 
 
-def test_the_plan_follows_the_options(tmp_path, capsys):
+def test_plan_follows_the_options(tmp_path, capsys):
     chosen = ["--latent-dims", 2, 14, "--labels", 20, 40, 80, "--freeze", "fixed", "scratch"]
     command = ["plan", "fewshot", "--preset", "smoke", "--out", tmp_path, *chosen]
     assert exit_code(*command, "--cpus-per-trial", 0.5) == 0
@@ -164,7 +143,7 @@ def test_plan_counts_done_and_failed_cells(tmp_path, capsys, digits):
     assert "51 replicates to compute" in shown
 
 
-# --- what options change ---------------------------------------------------------------------
+# --- effects of options ----------------------------------------------------------------------
 
 
 def selected(*arguments, data=None):
@@ -253,7 +232,7 @@ def test_large_datasets_take_the_presets_settings_for_them(large_data):
     assert asked.fixed["epochs"] == 77
 
 
-def test_the_default_is_the_quick_preset_on_embedded_data(monkeypatch):
+def test_default_is_the_quick_preset_on_embedded_data(monkeypatch):
     monkeypatch.setattr(command_line, "load", lambda name, *others: SimpleNamespace(name=name))
     arguments = parser().parse_args(["run", "assignment"])
     assert arguments.preset == "quick"

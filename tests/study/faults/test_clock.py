@@ -1,4 +1,4 @@
-"""A killed driver's study goes on, in a worker with another clock and locale, to the same table."""
+"""A killed driver's study resumes in workers with another clock and locale."""
 
 import json
 import os
@@ -45,7 +45,7 @@ os.environ |= {odd}
 
 
 @pytest.fixture
-def turkish(tmp_path):
+def turkish_locale(tmp_path):
     """Environment variables for a locale with a decimal comma in an encoding that isn't UTF-8."""
     if not shutil.which("localedef"):
         pytest.skip("there is no localedef to make a locale with")
@@ -63,10 +63,10 @@ def turkish(tmp_path):
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_killed_driver_is_resumed_by_workers_with_another_clock_and_locale(
-    driver_in, packages, turkish, undisturbed, tmp_path
+def test_killed_study_resumes_under_other_clock_and_locale(
+    make_driver, packages, turkish_locale, undisturbed, tmp_path
 ):
-    driver, odd_ones = driver_in(tmp_path), tmp_path / "odd"
+    driver, odd_ones = make_driver(tmp_path), tmp_path / "odd"
     odd_ones.mkdir()
     process, worker = driver.start_and_wait()
     (marker,) = (driver.out / "blocks").rglob("*.json")
@@ -77,12 +77,12 @@ def test_killed_driver_is_resumed_by_workers_with_another_clock_and_locale(
     hooks = tmp_path / "hooks"
     hooks.mkdir()
     (hooks / "sitecustomize.py").write_text(IN_EVERY_PYTHON)
-    odd = {"TZ": "Pacific/Kiritimati", "ODD_ONES": str(odd_ones), **turkish}
+    odd = {"TZ": "Pacific/Kiritimati", "ODD_ONES": str(odd_ones), **turkish_locale}
     path = os.pathsep.join([str(hooks), str(packages)])
-    code, said = driver.run(first=ODD_WORKERS.format(odd=odd), PYTHONPATH=path)
-    assert code == 0, said
-    assert "Traceback" not in said
-    assert "victim: 2 cells, 1 done, 1 missing; 4 replicates, 2 missing" in said
+    code, output = driver.run(first=ODD_WORKERS.format(odd=odd), PYTHONPATH=path)
+    assert code == 0, output
+    assert "Traceback" not in output
+    assert "victim: 2 cells, 1 done, 1 missing; 4 replicates, 2 missing" in output
     assert marker.stat().st_mtime_ns == written
     driver.wait_for_the_death_of(worker)
 

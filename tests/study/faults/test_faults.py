@@ -3,12 +3,10 @@
 import os
 import platform
 import signal
-import subprocess
 import time
 from pathlib import Path
 from types import SimpleNamespace
 
-import pandas as pd
 import pytest
 from ray._common.utils import get_default_ray_temp_dir
 
@@ -17,25 +15,19 @@ from study import reporting
 from study.__main__ import main
 from study.console import console
 from study.store import Store, StoreError
-
-ROOT = Path(__file__).resolve().parents[3]
-
+from tests.computing import assert_same_tables
 
 # --- two drivers on one results folder -------------------------------------------------------
 
 
-def test_second_driver_is_refused_and_writes_nothing(data_at_hand, holder, tmp_path, capsys):
-    command = ["run", "autoencoder", "--preset", "smoke", "--out", str(tmp_path)]
-    assert main(command) == 2
-    captured = capsys.readouterr()
-    (line,) = captured.err.splitlines()
+def test_second_driver_is_refused_and_writes_nothing(cached_digits, holder, tmp_path, refusal):
+    line = refusal("run", "autoencoder", "--preset", "smoke", "--out", tmp_path)
     who = f"{tmp_path} is in use by process {holder.pid} on {platform.node()} since 2"
     assert line.startswith(f"study run: {who}")
-    assert captured.out == ""
     assert not (tmp_path / "study.json").exists()
 
 
-def test_others_may_look_while_a_driver_runs(data_at_hand, holder, tmp_path, capsys):
+def test_plan_works_while_a_driver_runs(cached_digits, holder, tmp_path):
     command = ["plan", "autoencoder", "--preset", "smoke", "--out", str(tmp_path)]
     assert main(command) == 0
 
@@ -44,28 +36,28 @@ def test_others_may_look_while_a_driver_runs(data_at_hand, holder, tmp_path, cap
 
 
 @pytest.mark.parametrize("damage", ["truncated", "corrupted"])
-def test_a_damaged_block_is_set_aside_and_computed_again(damage, computed, tmp_path, capsys):
+def test_damaged_block_is_set_aside_and_computed_again(damage, computed_blocks, tmp_path, capsys):
     places = ["--preset", "smoke", "--out", str(tmp_path)]
     assert main(["run", "autoencoder", *places]) == 0
-    whole, broken = computed
+    whole, broken = computed_blocks
     path = tmp_path / broken.marker
     content = path.read_bytes()
     middle = len(content) // 2
     flipped = content[:middle] + bytes([content[middle] ^ 0x80]) + content[middle + 1 :]
     path.write_bytes(content[:middle] if damage == "truncated" else flipped)
     capsys.readouterr()
-    computed.clear()
+    computed_blocks.clear()
 
     assert main(["plan", "autoencoder", *places]) == 0
-    said = capsys.readouterr().out
-    assert f"{broken.name} is damaged: 0-1.json: its checksum is not the recorded one" in said
-    assert "2 cells, 1 done, 1 missing; 4 replicates, 2 missing; 1 cell damaged" in said
+    output = capsys.readouterr().out
+    assert f"{broken.name} is damaged: 0-1.json: its checksum is not the recorded one" in output
+    assert "2 cells, 1 done, 1 missing; 4 replicates, 2 missing; 1 cell damaged" in output
     assert main(["report", str(tmp_path)]) == 1
     assert f"failed: autoencoder {broken.cell}: damaged: 0-1.json: " in capsys.readouterr().out
     assert path.exists()  # only `run` changes anything
 
     assert main(["run", "autoencoder", *places]) == 0
-    assert computed == [broken]
+    assert computed_blocks == [broken]
     (line,) = [x for x in capsys.readouterr().out.splitlines() if "set aside" in x]
     assert line.startswith(f"{broken.name} is damaged: 0-1.json: ")
     (kept,) = (tmp_path / "damaged").iterdir()
@@ -75,13 +67,13 @@ def test_a_damaged_block_is_set_aside_and_computed_again(damage, computed, tmp_p
     assert Store(tmp_path).verify([whole.cell, broken.cell]) == {}
 
 
-def test_tables_leave_a_damaged_block_out_and_say_so(computed, tmp_path):
+def test_tables_leave_a_damaged_block_out_and_say_so(computed_blocks, tmp_path):
     from analysis.results import load
 
     assert main(
         ["run", "autoencoder", "--preset", "smoke", "--out", str(tmp_path)]
     ) == 0  # fmt: skip
-    whole, broken = computed
+    whole, broken = computed_blocks
     (tmp_path / broken.marker).write_bytes(b"{}")
     results = load(tmp_path)
     assert set(results.rows["cell"]) == {whole.cell}
@@ -90,7 +82,7 @@ def test_tables_leave_a_damaged_block_out_and_say_so(computed, tmp_path):
     assert missing["reason"] == "damaged: 0-1.json: its checksum is not the recorded one"
 
 
-def test_storage_failing_midway_is_no_bad_input(tmp_path, capsys):
+def test_storage_error_midway_is_a_failure(tmp_path, capsys):
     def work(hold):
         raise StoreError("s3://bucket/results can't be written (503 Slow Down)")
 
@@ -109,10 +101,10 @@ def test_storage_failing_midway_is_no_bad_input(tmp_path, capsys):
 @pytest.mark.ray
 @pytest.mark.slow
 def test_killed_worker_is_replaced_and_its_trial_resumes(driver, undisturbed):
-    code, said = driver.run(order="die")
-    assert code == 0, said
-    assert "1 block of victim tried again (2 of 4 tries): its worker or host failed" in said
-    assert "Traceback" not in said
+    code, output = driver.run(order="die")
+    assert code == 0, output
+    assert "1 block of victim tried again (2 of 4 tries): its worker or host failed" in output
+    assert "Traceback" not in output
     assert driver.resumed_after() == {2: None, 3: 3}
     driver.assert_as(undisturbed)
 
@@ -120,22 +112,22 @@ def test_killed_worker_is_replaced_and_its_trial_resumes(driver, undisturbed):
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("send", "number", "said_of_it"),
+    ("send", "number", "ending"),
     [
         (os.killpg, signal.SIGINT, "interrupted"),  # as a terminal does
         (os.kill, signal.SIGTERM, "ended by SIGTERM"),  # as `docker stop` does
     ],
 )
-def test_a_signal_ends_in_order_and_says_how_to_go_on(send, number, said_of_it, driver):
+def test_signal_ends_in_order_and_says_how_to_go_on(send, number, ending, driver):
     process, worker = driver.start_and_wait()
     send(process.pid, number)
-    said, _ = process.communicate(timeout=60)
-    assert process.returncode == 128 + number, said
-    assert said.splitlines()[-1] == (
-        f"{said_of_it}: 2 of 4 replicates are done; the same command goes on from here"
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, output
+    assert output.splitlines()[-1] == (
+        f"{ending}: 2 of 4 replicates are done; the same command goes on from here"
     )
-    assert "Traceback" not in said
-    assert "***" not in said  # how Ray's core begins a dump of its stack
+    assert "Traceback" not in output
+    assert "***" not in output  # how Ray's core begins a dump of its stack
     assert not list(Path(get_default_ray_temp_dir()).glob(f"session_*_{process.pid}"))
     driver.wait_for_the_death_of(worker)
     driver.assert_resumable()
@@ -165,32 +157,33 @@ def test_ctrl_c_twice_ends_at_once(driver):
         os.killpg(process.pid, signal.SIGINT)
         time.sleep(0.2)
     assert process.returncode in (-signal.SIGINT, 130)  # by the second; the same to a shell
-    said, _ = process.communicate(timeout=60)
-    assert "Traceback" not in said
+    output, _ = process.communicate(timeout=60)
+    assert "Traceback" not in output
     driver.wait_for_the_death_of(worker)
     assert len(driver.done()) == 1
 
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_killed_driver_is_resumed_on_object_storage(driver_in, undisturbed, s3, bucket, tmp_path):
+def test_killed_driver_is_resumed_on_object_storage(make_driver, undisturbed, s3, bucket, tmp_path):
     """At once, because a driver that died on the same machine holds no lease."""
-    driver = driver_in(tmp_path, out=s3.uri(bucket))
+    driver = make_driver(tmp_path, out=s3.uri(bucket))
     process, worker = driver.start_and_wait()
     (finished,) = driver.done()
     made = driver.store.provenance([finished])
-    second, said = driver.run()
+    second, output = driver.run()
     assert second == 2
-    assert said.startswith(f"study run: s3://{bucket}/results is in use by process {process.pid} ")
+    assert output.startswith(
+        f"study run: s3://{bucket}/results is in use by process {process.pid} "
+    )
     process.kill()
     process.communicate()
-    again, said = driver.run()
-    assert again == 0, said
-    assert "victim: 2 cells, 1 done, 1 missing; 4 replicates, 2 missing" in said
+    again, output = driver.run()
+    assert again == 0, output
+    assert "victim: 2 cells, 1 done, 1 missing; 4 replicates, 2 missing" in output
     assert driver.store.provenance([finished]) == made
     assert driver.resumed_after() == {2: None, 3: 3}
-    for found, wanted in zip(driver.table(), undisturbed, strict=True):
-        pd.testing.assert_frame_equal(found, wanted, check_exact=True)
+    assert_same_tables(driver.tables(), undisturbed)
     driver.wait_for_the_death_of(worker)
 
     keys = [key for key in s3.keys(bucket) if not key.endswith("/")]
@@ -203,35 +196,21 @@ def test_killed_driver_is_resumed_on_object_storage(driver_in, undisturbed, s3, 
 # --- a full disk -----------------------------------------------------------------------------
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 4 MiB."""
-    if os.geteuid() != 0:
-        pytest.skip("mounting a small file system needs root")
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
-    mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
-    if mounted.returncode:
-        pytest.skip(f"a small file system can't be mounted: {mounted.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
 @pytest.mark.ray
 @pytest.mark.slow
-def test_full_disk_fails_cells_and_keeps_the_rest_whole(driver_in, small_disk, undisturbed):
-    driver = driver_in(small_disk)
-    filler = small_disk / "filler"
+def test_full_disk_fails_cells_and_keeps_the_rest_whole(make_driver, mount_tmpfs, undisturbed):
+    disk = mount_tmpfs("size=4m")
+    driver = make_driver(disk)
+    filler = disk / "filler"
     filler.write_bytes(bytes(4 * 2**20 - 50_000))
-    code, said = driver.run()
-    assert code == 1, said
-    assert "no space is left" in said or "No space left on device" in said
-    assert "Traceback" not in said
+    code, output = driver.run()
+    assert code == 1, output
+    assert "no space is left" in output or "No space left on device" in output
+    assert "Traceback" not in output
     assert len(driver.done()) < 2
     assert driver.store.verify(driver.done()) == {}
 
     filler.unlink()
-    code, said = driver.run()
-    assert code == 0, said
+    code, output = driver.run()
+    assert code == 0, output
     driver.assert_as(undisturbed)

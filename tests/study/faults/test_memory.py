@@ -1,7 +1,5 @@
 """A host whose memory runs out, with real processes; `tests/study/test_queue.py` has the rules."""
 
-import re
-
 import pytest
 import ray._private.utils
 
@@ -12,7 +10,7 @@ ROOM = 4 * 2**30
 
 
 @pytest.fixture
-def watched():
+def memory_limit():
     """Environment variables with which Ray's memory monitor ends a worker when this machine's
     memory in use is `ROOM` more than now. Ray's own functions read it, which know of containers."""
     total = ray._private.utils.get_system_memory()
@@ -27,12 +25,11 @@ def watched():
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_trial_ended_for_its_memory_resumes(driver, undisturbed, watched):
-    code, said = driver.run(order="eat", **watched)
-    assert code == 0, said
+def test_trial_ended_for_its_memory_resumes(driver, undisturbed, memory_limit):
+    code, output = driver.run(order="eat", **memory_limit)
+    assert code == 0, output
     # Ray's monitor may end the other worker as well, which has done nothing wrong.
-    ended = r"^\d blocks? of victim tried again \(2 of 4 tries\): the host's memory ran out: "
-    assert re.search(ended, said, re.MULTILINE), said
-    assert "Traceback" not in said
+    assert " of victim tried again (2 of 4 tries): the host's memory ran out: " in output
+    assert "Traceback" not in output
     assert driver.resumed_after()[3] >= 3
     driver.assert_as(undisturbed)

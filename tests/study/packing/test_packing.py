@@ -1,4 +1,4 @@
-"""How many trials share a GPU: counted, measured, enforced and reported."""
+"""Trials that share a GPU: their number, their measured memory and its limit."""
 
 import os
 import shutil
@@ -20,29 +20,27 @@ from trainables.contract import Outcome
 GIB = 2**30
 H100S = Hardware(gpus=2, cores=8, usable=int(79.2 * GIB))
 
-# --- how many --------------------------------------------------------------------------------
+# --- trials a GPU ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("need", "usable", "cells", "gpus", "cores", "cpus", "trials"),
+    ("need", "hardware", "cells", "cpus", "trials"),
     [
-        (10, 80, 28, 2, 64, 1, 7),  # 72 of 80 are given away
-        (10, 80, 6, 2, 64, 1, 3),  # more would leave the other GPU idle
-        (10, 80, 7, 2, 64, 1, 4),
-        (10, 80, 28, 2, 4, 1, 4),  # cores for no more
-        (10, 80, 28, 2, 4, 2, 2),
-        (10, 80, 28, 2, 0.5, 1, 1),
-        (1, 8000, 10_000, 1, 1000, 1, 99),  # Ray can't count smaller shares
-        (72, 80, 28, 2, 64, 1, 1),
-        (73, 80, 28, 2, 64, 1, 1),  # too large: it fails by its own error, alone
-        (None, 80, 28, 2, 64, 1, 1),
-        (10, None, 28, 2, 64, 1, 1),
+        (10, Hardware(2, 64, 80), 28, 1, 7),  # 72 of 80 are given away
+        (10, Hardware(2, 64, 80), 6, 1, 3),  # more would leave the other GPU idle
+        (10, Hardware(2, 64, 80), 7, 1, 4),
+        (10, Hardware(2, 4, 80), 28, 1, 4),  # cores for no more
+        (10, Hardware(2, 4, 80), 28, 2, 2),
+        (10, Hardware(2, 0.5, 80), 28, 1, 1),
+        (1, Hardware(1, 1000, 8000), 10_000, 1, 99),  # Ray can't count smaller shares
+        (72, Hardware(2, 64, 80), 28, 1, 1),
+        (73, Hardware(2, 64, 80), 28, 1, 1),  # too large: it fails by its own error, alone
+        (None, Hardware(2, 64, 80), 28, 1, 1),
+        (10, Hardware(2, 64, None), 28, 1, 1),
     ],
 )
-def test_memory_blocks_and_cores_limit_trials_per_gpu(
-    need, usable, cells, gpus, cores, cpus, trials
-):
-    assert trials_per_gpu(need, Hardware(gpus, cores, usable), cells, cpus) == trials
+def test_memory_blocks_and_cores_limit_trials_per_gpu(need, hardware, cells, cpus, trials):
+    assert trials_per_gpu(need, hardware, cells, cpus) == trials
 
 
 @pytest.mark.parametrize("trials", range(1, 100))
@@ -67,7 +65,7 @@ def test_description_states_what_it_is_based_on():
     )
 
 
-# --- which blocks are measured ---------------------------------------------------------------
+# --- blocks that are measured ----------------------------------------------------------------
 
 
 def tasks_of(experiment, **axes):
@@ -81,7 +79,7 @@ def settings_of(task, *names):
     return tuple(task.cell.config[name] for name in names)
 
 
-def test_the_largest_block_of_each_kind_is_measured():
+def test_largest_block_of_each_kind_is_measured():
     (found,) = largest(tasks_of(EXPERIMENTS["autoencoder"]))
     assert settings_of(found, "latent_dim", "depth", "batch_size") == (30, 3, 32)
     on_gpu = [task for task in tasks_of(FEWSHOT) if FEWSHOT.on_gpu(task.cell.config)]
@@ -96,7 +94,7 @@ def test_more_replicates_make_a_block_larger():
     assert largest([small, large]) == [small]
 
 
-def test_heads_on_fixed_encoders_stay_off_the_gpus():
+def test_heads_on_fixed_encoders_use_no_gpu():
     assert {mode for mode in FEWSHOT.axes["freeze"] if FEWSHOT.on_gpu({"freeze": mode})} == {
         "full", "scratch",
     }  # fmt: skip
@@ -126,7 +124,7 @@ def test_probe_brings_the_parent_replicates_it_needs():
     assert probe.parent.replicates == range(4)
 
 
-def test_a_block_that_fits_no_gpu_is_weighed_as_too_much(monkeypatch):
+def test_block_too_large_for_a_gpu_is_measured_as_too_much(monkeypatch):
     from trainables.autoencoder import train as autoencoder
 
     def train(config, replicates, data, report, parent):
@@ -146,7 +144,7 @@ def test_a_block_that_fits_no_gpu_is_weighed_as_too_much(monkeypatch):
     assert measure_peaks(probes, None) == (8 * GIB, [TOO_MUCH, 3 * GIB])
 
 
-def test_without_a_gpu_nothing_is_weighed(monkeypatch):
+def test_nothing_is_measured_without_a_gpu(monkeypatch):
     monkeypatch.setattr(gpu, "usable", lambda: None)
     probe = Probe("trainables.autoencoder", {}, range(1), None)
     assert measure_peaks([probe], None) == (None, [])
@@ -219,7 +217,7 @@ def test_memory_held_by_others_is_not_usable(cuda):
     assert gpu.usable() == 77 * GIB + GIB // 2
 
 
-def test_a_trial_without_a_gpu_sees_none(cuda):
+def test_trial_without_a_gpu_sees_none(cuda):
     gpu.claim(0)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
     assert cuda.calls == []
@@ -283,7 +281,7 @@ def train(config, replicates, data, report, parent=None, checkpoint=None):
 
 
 @pytest.fixture
-def with_pretended_gpus(packages, driver_in, tmp_path):
+def fake_gpu_driver(packages, make_driver, tmp_path):
     """A driver of another copy of the packages, where a GPU is a number of bytes. Only
     `study.packing.gpu` knows CUDA, so everything else is as on a real one."""
     copy = tmp_path / "copy"
@@ -296,28 +294,28 @@ def with_pretended_gpus(packages, driver_in, tmp_path):
     assert text.count('name="victim",') == 1
     without = 'name="victim", on_gpu=lambda config: config["latent_dim"] != 2,'
     registry.write_text(text.replace('name="victim",', without))
-    driver = driver_in(tmp_path)
+    driver = make_driver(tmp_path)
     driver.packages = copy
     return driver
 
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_too_large_block_grows_then_splits_then_fails(with_pretended_gpus, undisturbed):
-    driver = with_pretended_gpus
-    code, said = driver.run(
+def test_too_large_block_gets_more_then_splits_then_fails(fake_gpu_driver, undisturbed):
+    driver = fake_gpu_driver
+    code, output = driver.run(
         first=TWO_GPUS,
         options=["--latent-dims", "2", "3", "5", "12", "24"],
         PEAK=str(5 * GIB // 2),
         TAKEN=str(7 * GIB // 10),  # times d: 3 GiB are too little for 5; 7 for 12, not for half
     )
-    assert code == 1, said
-    lines = said.splitlines()
+    assert code == 1, output
+    lines = output.splitlines()
     assert "victim: 2 trials per GPU (3.5 GiB each of 8.0 GiB, 4 blocks, 2 GPUs)" in lines
     assert "1 block on CPU cores alone" in lines
     retried = "1 block of victim tried again: the GPU's memory, or its share of it, was too small"
-    assert sum(line.startswith(retried) for line in lines) == 1 + 2 + 2, said  # of d = 5, 12, 24
-    assert "Traceback" not in said
+    assert sum(line.startswith(retried) for line in lines) == 1 + 2 + 2, output  # of d = 5, 12, 24
+    assert "Traceback" not in output
     shares = Counter((driver.orders / "shares").read_text().splitlines())
     for line in shares:
         share, visible = line.split(" ", 1)
@@ -331,7 +329,7 @@ def test_too_large_block_grows_then_splits_then_fails(with_pretended_gpus, undis
         for cell, found in driver.store.blocks().items()
     }
     assert by_dim == {2: [range(2)], 3: [range(2)], 5: [range(2)], 12: [range(1), range(1, 2)]}
-    rows, wanted = driver.table()[0], undisturbed[0]
+    rows, wanted = driver.tables()[0], undisturbed[0]
     same = rows[rows["latent_dim"] < 5].reset_index(drop=True)
     pd.testing.assert_frame_equal(same, wanted, check_exact=True)
     made = driver.store.provenance(driver.done())
@@ -341,10 +339,10 @@ def test_too_large_block_grows_then_splits_then_fails(with_pretended_gpus, undis
 @pytest.mark.ray
 @pytest.mark.slow
 def test_study_runs_and_says_that_torch_sees_no_gpu(driver, undisturbed):
-    code, said = driver.run(first=TWO_GPUS)
-    assert code == 0, said
+    code, output = driver.run(first=TWO_GPUS)
+    assert code == 0, output
     assert (
         "victim: 1 trial per GPU (2 blocks, 2 GPUs): torch sees no GPU in the workers, so trials "
         "compute on CPU cores"
-    ) in said.splitlines()
+    ) in output.splitlines()
     driver.assert_as(undisturbed)

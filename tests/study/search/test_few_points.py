@@ -77,7 +77,7 @@ class Search:
 
 
 @pytest.fixture
-def search_of(tmp_path):
+def make_search(tmp_path):
     """Opens a search; the second time the same one."""
     store, storage = Store(tmp_path), optuna.storages.InMemoryStorage()
     store.create()
@@ -94,37 +94,37 @@ class Repeating(optuna.samplers.RandomSampler):
         return REPEATED[name]
 
 
-def test_search_ends_after_one_trial_per_point(search_of):
-    search = search_of()
+def test_search_ends_after_one_trial_per_point(make_search):
+    search = make_search()
     assert search.run(trials=100) == [TrialState.COMPLETE] * 2
     assert len(search.computed) == len(set(search.computed)) == 2
     assert search.suggestions.is_exhausted()
     assert "2 done, 0 stopped early, 0 failed, 0 running of 2; best" in search.printed.getvalue()
 
 
-def test_budget_of_minutes_ends_with_the_last_point(search_of):
-    assert len(search_of().run(trials=inf)) == 2
+def test_budget_of_minutes_ends_with_the_last_point(make_search):
+    assert len(make_search().run(trials=inf)) == 2
 
 
-def test_repeated_point_is_no_trial_and_saves_no_epochs(search_of):
-    search = search_of()
+def test_repeated_point_is_no_trial_and_saves_no_epochs(make_search):
+    search = make_search()
     search.run(trials=100)
     assert epochs_used(search.suggestions) == (8, 8)
     content = {"columns": ["val_mse"], "epochs": 4, "dimensions": {}}
     assert epochs_of_report({**content, "trials": search.suggestions.table()}) == (8, 8)
 
 
-def test_a_smaller_budget_leaves_points_for_a_larger_one(search_of):
-    assert len(search_of(WIDTHS).run(trials=4)) == 4
-    larger = search_of(WIDTHS)
+def test_smaller_budget_leaves_points_for_a_larger_one(make_search):
+    assert len(make_search(WIDTHS).run(trials=4)) == 4
+    larger = make_search(WIDTHS)
     assert not larger.suggestions.is_exhausted()
     assert len(larger.run(trials=100)) == 6
     assert len(larger.computed) == 2
 
 
-def test_exhausted_search_computes_nothing_more(search_of):
-    search_of().run(trials=100)
-    again = search_of()
+def test_exhausted_search_computes_nothing_more(make_search):
+    make_search().run(trials=100)
+    again = make_search()
     before = len(again.suggestions.study.trials)
     assert again.suggestions.is_spent(Budget(1000))
     assert len(again.run(trials=1000)) == 2
@@ -135,35 +135,35 @@ def test_exhausted_search_computes_nothing_more(search_of):
 @pytest.mark.parametrize(
     "only", [Choice("kernel", (3,)), Steps("width", 8, 8), Real("alpha", 1, 1)]
 )
-def test_a_space_of_one_point_has_a_size(only):
+def test_space_of_one_point_has_a_size(only):
     assert Problem("", AUTOENCODER, (only,), {}, (), "").size == 1
 
 
-def test_one_point_is_one_trial(search_of):
-    assert len(search_of((Choice("kernel", (3,)),)).run(trials=9)) == 1
+def test_one_point_is_one_trial(make_search):
+    assert len(make_search((Choice("kernel", (3,)),)).run(trials=9)) == 1
 
 
-def test_failed_points_count_as_tried(search_of):
-    search = search_of(error="Diverged: the training loss")
+def test_failed_points_count_as_tried(make_search):
+    search = make_search(error="Diverged: the training loss")
     assert search.run(trials=100) == [TrialState.FAIL] * 2
     assert len(search.computed) == 2
     assert {line["reason"] for line in search.suggestions.table()} == {
         "Diverged: the training loss"
     }
-    assert search_of().suggestions.is_exhausted()
+    assert make_search().suggestions.is_exhausted()
 
 
-def test_repeating_sampler_does_not_stall_the_search(search_of):
+def test_repeating_sampler_does_not_stall_the_search(make_search):
     """Missing points are enumerated; each repetition is one line of Optuna's table, no more."""
-    search = search_of(WIDTHS)
+    search = make_search(WIDTHS)
     search.suggestions.study.sampler = Repeating()
     assert len(search.run(trials=100)) == 6
     assert len(search.suggestions.study.trials) <= 2 * 6
 
 
-def test_a_repetition_gives_way_to_the_most_similar_point(search_of):
+def test_repeated_point_is_replaced_by_the_nearest(make_search):
     dimensions = (Choice("optimiser", ("adamw", "muon")), *WIDTHS)
-    suggestions = search_of(dimensions).suggestions
+    suggestions = make_search(dimensions).suggestions
     suggestions.study.sampler = Repeating()
     numbers = [suggestions.begin() for _ in range(6)]
     points = [suggestions.running[number].params for number in numbers[1:]]
@@ -171,9 +171,9 @@ def test_a_repetition_gives_way_to_the_most_similar_point(search_of):
     assert differences == [0, 1, 1, 1, 1]
 
 
-def test_interrupted_trial_is_retried_and_counts_once(search_of):
+def test_interrupted_trial_is_retried_and_counts_once(make_search):
     """Also while all other points have ended or are running."""
-    search = search_of()
+    search = make_search()
     first, second = search.suggestions.begin(), search.suggestions.begin()
     cell = search.suggestions.cell(first)
     search.suggestions.requeue(first)
@@ -182,25 +182,25 @@ def test_interrupted_trial_is_retried_and_counts_once(search_of):
     assert sorted(search.suggestions.running) == [second, again]
 
 
-def test_point_of_a_repetition_alone_is_still_tried(search_of):
+def test_point_seen_only_as_repetition_is_tried(make_search):
     """The trial that it repeated was interrupted."""
-    old = search_of()
+    old = make_search()
     repetition = optuna.create_trial(
         state=TrialState.FAIL, params={"kernel": 3}, distributions=old.suggestions.distributions
     )
     old.suggestions.study.add_trial(repetition)
-    assert len(search_of().run(trials=5)) == 2
+    assert len(make_search().run(trials=5)) == 2
 
 
-def test_a_space_with_a_continuous_dimension_has_no_end(search_of):
-    search = search_of((Real("learning_rate", 1e-3, 1e-1), *KERNELS))
+def test_space_with_a_continuous_dimension_has_no_end(make_search):
+    search = make_search((Real("learning_rate", 1e-3, 1e-1), *KERNELS))
     assert search.problem.size == inf
     assert list(search.problem.points()) == []
     assert len(search.run(trials=5)) == 5
     assert not search.suggestions.is_exhausted()
 
 
-def said_by_find(search, monkeypatch):
+def find_output(search, monkeypatch):
     """What `find` prints of a search that computes nothing."""
     monkeypatch.setattr(command, "compute", lambda asked, starts: None)
     console = Console(file=io.StringIO(), soft_wrap=True)
@@ -219,18 +219,18 @@ def said_by_find(search, monkeypatch):
 TRIED = "autoencoder-d2: every point of the space has been tried"
 
 
-def test_exhausted_space_is_reported(search_of, monkeypatch):
-    search = search_of(WIDTHS)
+def test_exhausted_space_is_reported(make_search, monkeypatch):
+    search = make_search(WIDTHS)
     search.run(trials=5)
-    assert said_by_find(search, monkeypatch) == []
+    assert find_output(search, monkeypatch) == []
     search.run(trials=6)
-    assert said_by_find(search, monkeypatch) == [TRIED]
+    assert find_output(search, monkeypatch) == [TRIED]
 
 
-def test_space_where_all_points_fail_says_why(search_of, monkeypatch):
-    search = search_of(error="Diverged: the training loss")
+def test_space_where_all_points_fail_says_why(make_search, monkeypatch):
+    search = make_search(error="Diverged: the training loss")
     search.run(trials=100)
-    assert said_by_find(search, monkeypatch) == [
+    assert find_output(search, monkeypatch) == [
         "nothing to compute", TRIED,
         "autoencoder-d2: no trial has a result: Diverged: the training loss",
     ]  # fmt: skip

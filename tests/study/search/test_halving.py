@@ -1,4 +1,4 @@
-"""Which trials continue, with a schedule worked out by hand."""
+"""Trials stop at rungs, by a schedule worked out by hand."""
 
 from types import SimpleNamespace
 
@@ -18,7 +18,7 @@ def test_rungs_are_three_times_apart_and_none_is_the_end(epochs, at):
     assert rungs(range(1, epochs + 1)) == at
 
 
-def test_rungs_begin_where_scores_do():
+def test_rungs_follow_scored_epochs():
     """The second stage of `lp-ft`, after a first of 300 epochs; and passes of 50 epochs each."""
     assert rungs(range(301, 401)) == [310, 330, 390]
     assert rungs(range(50, 301, 50)) == [50, 150]
@@ -51,14 +51,14 @@ def test_trial_outside_the_best_quarter_stops_at_a_rung():
     assert decide(chosen, "b", val_mse=9.0) == "CONTINUE"
 
 
-def test_second_best_of_three_is_outside_the_best_quarter():
+def test_second_best_of_three_stops():
     chosen = Halving(["val_mse"], ["minimize"], [1, 3])
     decide(chosen, "a", epoch=1, val_mse=0.2)
     decide(chosen, "b", epoch=1, val_mse=0.1)
     assert decide(chosen, "c", epoch=1, val_mse=0.15) == "STOP"
 
 
-def test_an_accuracy_is_better_when_it_is_higher():
+def test_accuracy_is_better_when_it_is_higher():
     chosen = Halving(["val_accuracy"], ["maximize"], [1, 3])
     assert decide(chosen, "a", epoch=1, val_accuracy=0.8) == "CONTINUE"
     assert decide(chosen, "b", epoch=1, val_accuracy=0.5) == "STOP"
@@ -111,7 +111,7 @@ def test_seconds_are_compared_by_tunes_count():
     assert decide(chosen, "slow", epoch=1, val_mse=0.4, time_total_s=2.0) == "STOP"
 
 
-def test_latest_trials_set_the_bar():
+def test_trials_are_compared_with_the_latest():
     """Ten poor trials, ten good ones: a trial that beats most, but few of the good ones, stops."""
     chosen = Halving(["val_mse"], ["minimize"], [1, 3])
     for number in range(20):

@@ -13,7 +13,6 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-import study.commands as command_line
 from analysis.results import load
 from study.__main__ import main
 from study.presets import read
@@ -27,20 +26,13 @@ from tests.names import NASTY_NAMES
 ROOT = Path(__file__).resolve().parents[3]
 TINY = ["--dataset", "digits", "--latent-dims", "2", "--depths", "1", "--replicates", "2",
         "--fresh", "2", "--fix", "width=2", "kernel=3"]  # fmt: skip
-WITHOUT_RAY = "import sys; sys.modules['ray'] = None"
-
-
-@pytest.fixture
-def data_at_hand(monkeypatch, digits):
-    """`mnist-5k` read from disk only once."""
-    monkeypatch.setattr(command_line, "load", lambda *source: digits)
 
 
 # --- refusals --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ([], "--trials is missing: a search needs --trials, --minutes or both"),
         (["--trials", "3", "--batch-sizes", "32", "64"],
@@ -64,17 +56,16 @@ def data_at_hand(monkeypatch, digits):
          "--fix width kernel activation weight_decay warm_up noise augment optimiser: leaves"),
     ],
 )  # fmt: skip
-def test_impossible_search_is_refused_in_one_line(options, said, data_at_hand, tmp_path, capsys):
-    assert main(["search", "autoencoder", "--out", str(tmp_path), *options]) == 2
-    captured = capsys.readouterr()
-    (line,) = captured.err.splitlines()
-    assert line.startswith(f"study search: {said}")
-    assert captured.out == ""
+def test_impossible_search_is_refused_in_one_line(
+    options, message, cached_digits, tmp_path, refusal
+):
+    line = refusal("search", "autoencoder", "--out", tmp_path, *options)
+    assert line.startswith(f"study search: {message}")
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (["--trials", "0"], "--trials: 0 is not an integer of at least 1"),
         (["--minutes", "0"], "--minutes: 0 is not a number above 0"),
@@ -85,18 +76,13 @@ def test_impossible_search_is_refused_in_one_line(options, said, data_at_hand, t
         (["--trials", "3", "--fresh", "0"], "--fresh: 0 is not an integer of at least 1"),
     ],
 )
-def test_options_out_of_bounds_are_refused_in_one_line(options, said, capsys):
-    with pytest.raises(SystemExit) as stop:
-        main(["search", "autoencoder", *options])
-    assert stop.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert said in line
+def test_options_out_of_bounds_are_refused_in_one_line(options, message, refusal):
+    assert message in refusal("search", "autoencoder", *options)
 
 
-def test_a_study_of_several_experiments_is_not_searched(capsys):
-    with pytest.raises(SystemExit):
-        main(["search", "assignment", "--trials", "3"])
-    assert "'assignment' is not an experiment with a search space" in capsys.readouterr().err
+def test_study_of_several_experiments_is_not_searched(refusal):
+    line = refusal("search", "assignment", "--trials", 3)
+    assert "'assignment' is not an experiment with a search space" in line
 
 
 def test_help_explains_the_search_and_its_resumption(capsys):
@@ -111,7 +97,7 @@ def test_help_explains_the_search_and_its_resumption(capsys):
 
 @pytest.mark.parametrize("lost", [None, "process 1 on elsewhere since today"])
 def test_search_that_loses_its_lease_writes_no_more(
-    lost, data_at_hand, monkeypatch, tmp_path, capsys
+    lost, cached_digits, monkeypatch, tmp_path, capsys
 ):
     @contextmanager
     def lease(place):
@@ -142,7 +128,7 @@ def test_printed_preset_command_can_be_pasted(name, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["job%2Fmain {x}", "what?"])
-def test_a_folder_named_by_its_uri_holds_the_trials(name, data_at_hand, monkeypatch, tmp_path):
+def test_folder_named_by_its_uri_holds_the_trials(name, cached_digits, monkeypatch, tmp_path):
     found = []
     monkeypatch.setattr("study.search.command.run_searches", found.append)
     out = tmp_path / name
@@ -155,16 +141,16 @@ def test_a_folder_named_by_its_uri_holds_the_trials(name, data_at_hand, monkeypa
 # --- real searches ---------------------------------------------------------------------------
 
 
-def searched(out, name="autoencoder-d2"):
+def optuna_study(out, name="autoencoder-d2"):
     return optuna.load_study(study_name=name, storage=f"sqlite:///{out / 'search' / 'optuna.db'}")
 
 
-def lost(out):
+def void_trials(out):
     """Numbers of the trials whose driver died."""
-    return {trial.number for trial in searched(out).trials if is_void(trial)}
+    return {trial.number for trial in optuna_study(out).trials if is_void(trial)}
 
 
-def facts(trial):
+def trial_facts(trial):
     return (
         trial.state,
         trial.params,
@@ -185,7 +171,7 @@ def out(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def killed(out):
+def trials_at_kill(out):
     """Trials by number when the driver was killed, after three had ended."""
     driver = subprocess.Popen(
         [sys.executable, "-m", "study", *map(str, COMMAND), "--out", str(out)],
@@ -201,13 +187,13 @@ def killed(out):
     driver.wait()
     assert ended == 3
     time.sleep(1)
-    trials = {trial.number: trial for trial in searched(out).trials}
+    trials = {trial.number: trial for trial in optuna_study(out).trials}
     assert sum(trial.state.is_finished() for trial in trials.values()) >= 3
     return trials
 
 
 @pytest.fixture(scope="module")
-def finished(out, killed, run_study):
+def finished(out, trials_at_kill, run_study):
     ran = run_study(*COMMAND, "--out", out)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return ran
@@ -215,25 +201,25 @@ def finished(out, killed, run_study):
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_no_finished_trial_is_void_or_run_again(out, killed, finished):
-    after = {trial.number: trial for trial in searched(out).trials}
-    for number, trial in killed.items():
+def test_no_finished_trial_is_void_or_run_again(out, trials_at_kill, finished):
+    after = {trial.number: trial for trial in optuna_study(out).trials}
+    for number, trial in trials_at_kill.items():
         if trial.state.is_finished():
-            assert facts(after[number]) == facts(trial)
+            assert trial_facts(after[number]) == trial_facts(trial)
 
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_trials_running_at_the_kill_are_replaced(out, killed, finished):
-    after = {trial.number: trial for trial in searched(out).trials}
-    running = [n for n, trial in killed.items() if trial.state == TrialState.RUNNING]
+def test_trials_running_at_the_kill_are_replaced(out, trials_at_kill, finished):
+    after = {trial.number: trial for trial in optuna_study(out).trials}
+    running = [n for n, trial in trials_at_kill.items() if trial.state == TrialState.RUNNING]
     again = {trial.user_attrs.get("again"): trial for trial in after.values()}
     for number in running:
         assert after[number].state == TrialState.FAIL
-        assert number in lost(out)
+        assert number in void_trials(out)
         assert again[number].params == after[number].params
         assert again[number].state.is_finished()
-    counted = [trial for number, trial in after.items() if number not in lost(out)]
+    counted = [trial for number, trial in after.items() if number not in void_trials(out)]
     assert len(counted) == 8
     assert all(trial.state.is_finished() for trial in counted)
 
@@ -242,7 +228,7 @@ def test_trials_running_at_the_kill_are_replaced(out, killed, finished):
 @pytest.mark.slow
 def test_only_full_trials_leave_cells(out, finished):
     store = Store(out)
-    trials = [trial for trial in searched(out).trials if trial.number not in lost(out)]
+    trials = [trial for trial in optuna_study(out).trials if trial.number not in void_trials(out)]
     done = set(store.blocks())
     for trial in trials:
         complete = trial.state == TrialState.COMPLETE
@@ -277,7 +263,7 @@ def test_winner_is_judged_on_fresh_seeds(out, finished):
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_the_preset_makes_the_winners_cell(out, finished, run_study):
+def test_preset_makes_the_winners_cell(out, finished, run_study):
     path = out / "search" / "best-autoencoder.toml"
     preset = read(path)
     content = json.loads((out / "search" / "autoencoder-d2.json").read_text())
@@ -289,12 +275,12 @@ def test_the_preset_makes_the_winners_cell(out, finished, run_study):
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_the_same_command_again_computes_nothing(out, finished, run_study):
-    before = [facts(trial) for trial in searched(out).trials]
-    again = run_study(*COMMAND, "--out", out, first=WITHOUT_RAY)
+def test_same_command_again_computes_nothing(out, finished, run_study):
+    before = [trial_facts(trial) for trial in optuna_study(out).trials]
+    again = run_study(*COMMAND, "--out", out, without=["ray"])
     assert again.returncode == 0, again.stdout + again.stderr
     assert "nothing to compute: the budget is spent" in again.stdout
-    assert [facts(trial) for trial in searched(out).trials] == before
+    assert [trial_facts(trial) for trial in optuna_study(out).trials] == before
 
 
 @pytest.mark.ray
@@ -302,7 +288,7 @@ def test_the_same_command_again_computes_nothing(out, finished, run_study):
 def test_another_search_in_the_same_folder_is_refused(out, finished, run_study):
     command = [*COMMAND, "--out", out]
     command[command.index("--epochs") + 1] = 5
-    other = run_study(*command, first=WITHOUT_RAY)
+    other = run_study(*command, without=["ray"])
     assert other.returncode == 2
     (line,) = other.stderr.splitlines()
     assert "holds a search with other settings: epochs is 4, asked for is 5" in line
@@ -318,7 +304,7 @@ def test_few_shot_trials_share_encoder_and_reuse_cells(tmp_path, run_study):
     ran = run_study(*command)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "learning_rate, weight_decay, hidden" in ran.stdout
-    study = searched(tmp_path, "fewshot-d2-20-fixed")
+    study = optuna_study(tmp_path, "fewshot-d2-20-fixed")
     assert [direction.name for direction in study.directions] == ["MAXIMIZE", "MINIMIZE"]
     store = Store(tmp_path)
     complete = [trial for trial in study.trials if trial.state == TrialState.COMPLETE]

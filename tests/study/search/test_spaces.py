@@ -47,7 +47,7 @@ def test_place_gives_every_axis_not_searched_a_value(experiment):
     assert set(EXPERIMENTS[experiment].axes) <= searched | set(SPACES[experiment].defaults)
 
 
-def test_given_and_unused_settings_are_not_searched():
+def test_fixed_and_unused_settings_are_not_searched():
     space = Space((Real("a", 1, 2), Steps("b", 1, 3), Choice("c", (1,), applies=lambda s: s["on"])))
     assert [d.name for d in space.at({"on": True}, {})] == ["a", "b", "c"]
     assert [d.name for d in space.at({"on": False}, {"a": 1})] == ["b"]

@@ -1,4 +1,4 @@
-"""What a search remembers: in a real database, without Ray."""
+"""The trials of a search in a real database, without Ray."""
 
 import sqlite3
 from math import inf
@@ -13,7 +13,7 @@ from study.grid import override, plan
 from study.search.problems import Problem
 from study.search.spaces import Choice, Real, Steps
 from study.search.suggestions import Budget, Suggestions, open_storage
-from study.store import Block, Store
+from study.store import Block
 from tests.names import NASTY_NAMES
 from trainables.contract import Outcome
 
@@ -32,28 +32,21 @@ def problem(dimensions=DIMENSIONS, start=None, **fixed):
 
 
 @pytest.fixture
-def store(tmp_path):
-    store = Store(tmp_path / "results")
-    store.create()
-    return store
-
-
-@pytest.fixture
 def url(tmp_path):
     return f"sqlite:///{tmp_path / 'optuna.db'}"
 
 
-def opened(url, store, of=None):
-    return Suggestions(of or problem(), store, open_storage(url, "--out"), "--out")
+def open_suggestions(url, store, asked=None):
+    return Suggestions(asked or problem(), store, open_storage(url, "--out"), "--out")
 
 
-def compute(store, cell, error=0.1):
+def write_result(store, cell, error=0.1):
     rows = [{"replicate": r, "val_mse": error + 0.01 * r, "parameters": 7, "train_seconds": 2.0}
             for r in range(2)]  # fmt: skip
     store.write_block(Block(cell.id, range(2)), cell.config, None, Outcome(rows), {})
 
 
-def suggested(suggestions):
+def next_cell(suggestions):
     """The cell of the next trial."""
     return suggestions.cell(suggestions.begin())
 
@@ -62,17 +55,17 @@ def states(suggestions):
     return [trial.state for trial in suggestions.study.get_trials()]
 
 
-def test_first_suggestion_is_the_existing_recipe(url, store):
-    config = suggested(opened(url, store)).config
+def test_first_suggestion_is_the_existing_recipe(url, local_store):
+    config = next_cell(open_suggestions(url, local_store)).config
     assert (config["learning_rate"], config["width"], config["batch_size"]) == (1e-2, 16, 32)
     assert config["epochs"] == 4
 
 
-def test_suggestion_is_the_cell_of_an_equal_grid(url, store):
-    suggestions = opened(url, store)
+def test_suggestion_is_the_cell_of_an_equal_grid(url, local_store):
+    suggestions = open_suggestions(url, local_store)
     suggestions.begin()
     for _ in range(5):
-        cell = suggested(suggestions)
+        cell = next_cell(suggestions)
         axes = {"latent_dim": (14,), "depth": (3,), "batch_size": (cell.config["batch_size"],)}
         fixed = {name: cell.config[name] for name in ("learning_rate", "width")}
         grid = override(AUTOENCODER, axes, {"epochs": 4, "replicates": 2, **fixed})
@@ -81,20 +74,20 @@ def test_suggestion_is_the_cell_of_an_equal_grid(url, store):
         assert cell.config["width"] in (8, 16, 24, 32)
 
 
-def test_start_values_outside_the_space_are_drawn(url, store):
+def test_start_values_outside_the_space_are_drawn(url, local_store):
     draft = problem(start={"learning_rate": 5.0, "width": 16, "batch_size": 48})
-    config = suggested(opened(url, store, draft)).config
+    config = next_cell(open_suggestions(url, local_store, draft)).config
     assert config["width"] == 16
     assert config["learning_rate"] <= 0.1
     assert config["batch_size"] in (32, 64)
 
 
-def test_a_complete_trial_has_the_values_of_its_cell(url, store):
-    suggestions = opened(url, store)
+def test_complete_trial_has_the_values_of_its_cell(url, local_store):
+    suggestions = open_suggestions(url, local_store)
     number = suggestions.begin()
     cell = suggestions.cell(number)
     suggestions.report(number, 1, 0.5)
-    compute(store, cell)
+    write_result(local_store, cell)
     assert suggestions.complete(number) == [pytest.approx(0.105)]
     (line,) = suggestions.table()
     assert line["state"] == "complete"
@@ -103,26 +96,26 @@ def test_a_complete_trial_has_the_values_of_its_cell(url, store):
     assert (line["parameters"], line["seconds"], line["replicates"]) == (7, 2.0, 2)
 
 
-def test_several_objectives_have_a_value_each(url, store):
+def test_several_objectives_have_a_value_each(url, local_store):
     draft = Problem(**{**vars(problem()), "objectives": ("error", "parameters", "seconds")})
-    suggestions = opened(url, store, draft)
+    suggestions = open_suggestions(url, local_store, draft)
     number = suggestions.begin()
     cell = suggestions.cell(number)
     suggestions.report(number, 1, 0.5)
-    compute(store, cell)
+    write_result(local_store, cell)
     assert suggestions.complete(number) == [pytest.approx(0.105), 7, 2]
     assert suggestions.table()[0]["curve"] == [[1, 0.5]]
     assert suggestions.best().number == number
 
 
-def test_best_is_chosen_from_full_trials(url, store):
-    suggestions = opened(url, store)
+def test_best_is_chosen_from_full_trials(url, local_store):
+    suggestions = open_suggestions(url, local_store)
     assert suggestions.best() is None
     stopped, good, better, bad = (suggestions.begin() for _ in range(4))
     suggestions.report(stopped, 1, 0.0001)
     suggestions.prune(stopped)
     for number, error in ((good, 0.2), (better, 0.1)):
-        compute(store, suggestions.cell(number), error)
+        write_result(local_store, suggestions.cell(number), error)
         suggestions.complete(number)
     suggestions.fail(bad, "diverged")
     assert suggestions.best().number == better
@@ -132,17 +125,17 @@ def test_best_is_chosen_from_full_trials(url, store):
     assert suggestions.table()[3]["reason"] == "diverged"
 
 
-def test_only_a_dead_drivers_running_trial_is_retried(url, store):
-    before = opened(url, store)
+def test_only_a_dead_drivers_running_trial_is_retried(url, local_store):
+    before = open_suggestions(url, local_store)
     done, stopped, running = (before.begin() for _ in range(3))
-    compute(store, before.cell(done))
+    write_result(local_store, before.cell(done))
     before.complete(done)
     before.report(stopped, 1, 0.5)
     before.prune(stopped)
     before.report(running, 1, 0.4)
     table = before.table()
 
-    after = opened(url, store)
+    after = open_suggestions(url, local_store)
     assert after.table() == table
     assert states(after) == [
         TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.WAITING,
@@ -152,18 +145,18 @@ def test_only_a_dead_drivers_running_trial_is_retried(url, store):
     assert after.cell(again).id == before.cell(running).id
     assert after.study.trials[again].user_attrs["again"] == running
     # When opened a third time, the first failure has no further effect.
-    assert len(opened(url, store).ended()) == 2
+    assert len(open_suggestions(url, local_store).ended()) == 2
 
 
-def test_trial_that_died_without_a_point_is_redrawn(url, store):
+def test_trial_that_died_without_a_point_is_redrawn(url, local_store):
     optuna.create_study(storage=url, study_name="other")
-    suggestions = opened(url, store)
+    suggestions = open_suggestions(url, local_store)
     suggestions.study.ask()  # its point was queued, and no value of it was asked for
-    assert suggested(opened(url, store)).config["width"] in (8, 16, 24, 32)
+    assert next_cell(open_suggestions(url, local_store)).config["width"] in (8, 16, 24, 32)
 
 
 @pytest.mark.parametrize(
-    ("other", "said"),
+    ("other", "message"),
     [
         (problem(DIMENSIONS[:2]), "other dimensions: batch_size is 32 or 64, asked for is not"),
         (problem((Real("learning_rate", 1e-3, 1), *DIMENSIONS[1:])),
@@ -173,16 +166,16 @@ def test_trial_that_died_without_a_point_is_redrawn(url, store):
          "other data: 0123456789abcdef, asked for is ffffffffffffffff"),
     ],
 )  # fmt: skip
-def test_another_search_of_the_same_name_is_refused(other, said, url, store):
-    opened(url, store)
+def test_another_search_of_the_same_name_is_refused(other, message, url, local_store):
+    open_suggestions(url, local_store)
     with pytest.raises(BadInput) as caught:
-        opened(url, store, other)
-    assert str(caught.value).startswith("--out autoencoder-d14: holds a search with " + said)
+        open_suggestions(url, local_store, other)
+    assert str(caught.value).startswith("--out autoencoder-d14: holds a search with " + message)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("bad", "said"),
+    ("bad", "message"),
     [
         ("nonsense", "is not a database's URL"),
         ("nosuch://host/name", "is not a database's URL"),
@@ -192,8 +185,8 @@ def test_another_search_of_the_same_name_is_refused(other, said, url, store):
         ("sqlite:////nowhere/{x}/{", "unable to open database file"),
     ],
 )
-def test_unusable_storage_is_refused_in_one_line(bad, said):
-    with pytest.raises(BadInput, match=said) as caught:
+def test_unusable_storage_is_refused_in_one_line(bad, message):
+    with pytest.raises(BadInput, match=message) as caught:
         open_storage(bad, "--storage")
     assert "\n" not in str(caught.value)
     assert str(caught.value).startswith("--storage ")
@@ -205,7 +198,7 @@ def test_unusable_storage_is_refused_in_one_line(bad, said):
      "postgresql://me:secret@localhost:port/x", "postgresql://me@localhost:1/x?password=secret",
      "nosuch://me:se{cret@localhost/x"],
 )  # fmt: skip
-def test_a_password_is_not_shown(url):
+def test_password_is_not_shown(url):
     with pytest.raises(BadInput) as caught:
         open_storage(url, "--storage")
     assert "cret" not in str(caught.value)
@@ -224,21 +217,21 @@ def test_folder_of_any_name_holds_only_the_database(name, tmp_path, monkeypatch)
         assert connection.execute("select study_name from studies").fetchall() == [("trials",)]
 
 
-def test_a_url_is_no_template(tmp_path):
+def test_url_is_no_template(tmp_path):
     """Optuna would fill in `{SCHEMA_VERSION}`, and fail for any other name."""
     for name in ("{SCHEMA_VERSION}.db", "{x}.db", "{.db"):
         open_storage(f"sqlite:///{tmp_path / name}", "--storage")
         assert (tmp_path / name).is_file()
 
 
-def test_a_file_that_is_no_database_is_refused(tmp_path):
+def test_file_that_is_no_database_is_refused(tmp_path):
     (tmp_path / "x.db").write_bytes(b"no database at all" * 100)
     with pytest.raises(BadInput, match="file is not a database"):
         open_storage(f"sqlite:///{tmp_path / 'x.db'}", "--storage")
 
 
-def test_optuna_opens_the_database(url, store, tmp_path):
-    suggestions = opened(url, store)
+def test_optuna_opens_the_database(url, local_store, tmp_path):
+    suggestions = open_suggestions(url, local_store)
     suggestions.fail(suggestions.begin(), "why")
     study = optuna.load_study(study_name="autoencoder-d14", storage=url)
     assert study.metric_names == ["val_mse"]

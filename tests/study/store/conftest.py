@@ -51,7 +51,7 @@ def write(outcome):
 
 
 @pytest.fixture
-def at_once():
+def run_concurrently():
     """Calls a function with 0, 1, … below `number`, each in a thread, all at the same time."""
 
     def run(number, function):
@@ -108,15 +108,7 @@ def store(place):
 
 
 @pytest.fixture
-def local(tmp_path):
-    """An empty store in a folder."""
-    store = Store(tmp_path / "results")
-    store.create()
-    return store
-
-
-@pytest.fixture
-def remote(s3, bucket):
+def remote_store(s3, bucket):
     """An empty store in a bucket."""
     store = Store(s3.uri(bucket))
     store.create()

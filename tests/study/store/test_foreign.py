@@ -15,6 +15,7 @@ from study.store.checkpoint import FileCheckpoint
 from study.store.formats import is_plan, is_search
 from study.store.places import Folder
 from study.words import redacted
+from tests.phrases import phrase
 
 CELL, OTHER = "0123456789abcdef", "1123456789abcdef"
 PLANNED_CELL = {"id": CELL, "config": {"latent_dim": 2}, "parent": None, "replicates": 4}
@@ -92,7 +93,7 @@ def test_every_entry_is_required_with_its_type(check, whole, differences):
     assert not check(None) and not check([]) and not check("")
 
 
-def put(folder, name, content):
+def store_with(folder, name, content):
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content))
@@ -101,7 +102,7 @@ def put(folder, name, content):
 
 
 def test_plan_with_plain_names_is_read(tmp_path):
-    store = put(tmp_path, "study.json", PLAN | {"experiments": [PLANNED]})
+    store = store_with(tmp_path, "study.json", PLAN | {"experiments": [PLANNED]})
     assert store.plan()["experiments"] == [PLANNED]
 
 
@@ -118,7 +119,7 @@ def test_plan_with_a_foreign_name_is_refused_in_one_line(tmp_path, wrong):
         if not cells and wrong == {"axes": {"depth": [2]}}:
             continue
         planned = PLANNED | wrong | {"cells": cells}
-        store = put(tmp_path, "study.json", PLAN | {"experiments": [planned]})
+        store = store_with(tmp_path, "study.json", PLAN | {"experiments": [planned]})
         with pytest.raises(StoreError) as refused:
             store.plan()
         assert len(str(refused.value).splitlines()) == 1
@@ -133,8 +134,8 @@ def test_plan_with_a_foreign_name_is_refused_in_one_line(tmp_path, wrong):
 )
 def test_plan_with_a_foreign_cell_is_refused(tmp_path, wrong):
     planned = PLANNED | {"cells": [PLANNED_CELL | wrong]}
-    store = put(tmp_path, "study.json", PLAN | {"experiments": [planned]})
-    with pytest.raises(StoreError, match=r"study\.json: not what `study run` writes; run it again"):
+    store = store_with(tmp_path, "study.json", PLAN | {"experiments": [planned]})
+    with pytest.raises(StoreError, match=phrase("study.json: not what `study run` writes; run it")):
         store.plan()
 
 
@@ -142,11 +143,12 @@ def test_plan_with_a_foreign_cell_is_refused(tmp_path, wrong):
     "content", ["", "{", "[]", "{}", '{"study": 1}', '{"experiments": [{}]}', "[" * 100_000, "\xff"]
 )
 def test_unreadable_plan_is_named_in_one_line(content, tmp_path):
-    store = put(tmp_path, "study.json", {})
+    store = store_with(tmp_path, "study.json", {})
     (tmp_path / "study.json").write_text(content, encoding="latin-1")
-    with pytest.raises(StoreError, match=r"study\.json: (not what|can't be read)") as caught:
+    with pytest.raises(StoreError) as caught:
         store.plan()
-    assert len(str(caught.value).splitlines()) == 1
+    (line,) = str(caught.value).splitlines()
+    assert "study.json: not what `study run` writes" in line or "study.json: can't be read" in line
 
 
 def test_plan_is_remembered(tmp_path):
@@ -159,16 +161,16 @@ def test_plan_is_remembered(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["study.json", "format.json"])
-def test_folder_in_the_place_of_a_file_is_named(name, tmp_path):
-    store = put(tmp_path, "study.json", PLAN | {"experiments": [PLANNED]})
+def test_folder_in_place_of_a_file_is_named(name, tmp_path):
+    store = store_with(tmp_path, "study.json", PLAN | {"experiments": [PLANNED]})
     (tmp_path / name).unlink()
     (tmp_path / name).mkdir()
-    with pytest.raises(StoreError, match=r"\.json: can't be read \(Is a directory\)"):
+    with pytest.raises(StoreError, match=phrase(".json: can't be read (Is a directory)")):
         store.plan()
 
 
 def test_search_with_plain_names_is_read(tmp_path):
-    store = put(tmp_path, "search/autoencoder-d2.json", SEARCH)
+    store = store_with(tmp_path, "search/autoencoder-d2.json", SEARCH)
     assert store.searches() == {"autoencoder-d2": SEARCH}
 
 
@@ -179,7 +181,7 @@ def test_search_with_plain_names_is_read(tmp_path):
     + [{"columns": ["../x"]}, {"dimensions": {"<b>": {}}}],
 )
 def test_search_with_a_foreign_name_is_refused(tmp_path, wrong):
-    store = put(tmp_path, "search/autoencoder-d2.json", SEARCH | wrong)
+    store = store_with(tmp_path, "search/autoencoder-d2.json", SEARCH | wrong)
     with pytest.raises(StoreError, match="not what `study search` writes"):
         store.searches()
 
@@ -196,11 +198,11 @@ def test_search_is_remembered(tmp_path):
     assert Store(tmp_path).searches() == {"autoencoder-d2": SEARCH}
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]"])
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"name": 3}'])
 def test_damaged_search_is_named(content, tmp_path):
-    store = put(tmp_path, "search/autoencoder-d2.json", {})
+    store = store_with(tmp_path, "search/autoencoder-d2.json", {})
     (tmp_path / "search" / "autoencoder-d2.json").write_text(content)
-    with pytest.raises(StoreError, match=r"autoencoder-d2\.json: (not what|can't be read)"):
+    with pytest.raises(StoreError, match=phrase("search/autoencoder-d2.json: ")):
         store.searches()
 
 
@@ -236,7 +238,7 @@ def test_password_is_kept_nowhere_in_a_plan(digits, tmp_path, monkeypatch):
     assert "SECRET" not in kept
 
 
-# --- whatever is there -----------------------------------------------------------------------
+# --- fuzzed files ----------------------------------------------------------------------------
 
 FUZZ = settings(
     max_examples=100,
@@ -306,7 +308,7 @@ def test_foreign_checkpoint_starts_anew(tmp_path, content):
     "content",
     ["", "[]", "{}", '{"key": "this"}', '{"key": "this", "epoch": 1}', "7", "[" * 100_000],
 )
-def test_signed_checkpoint_of_foreign_content_starts_anew(content, tmp_path):
+def test_signed_foreign_checkpoint_starts_anew(content, tmp_path):
     from safetensors.torch import save
 
     digest = hashlib.sha256(content.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""One driver of results in a bucket at a time, whatever is delayed: the lease."""
+"""The lease: one driver of results in a bucket at a time, whatever is delayed."""
 
 import json
 import math
@@ -7,7 +7,6 @@ import platform
 import signal
 import time
 from contextlib import suppress
-from pathlib import Path
 
 import obstore
 import pytest
@@ -18,7 +17,6 @@ from study.store import StoreError, lock
 from study.store.lock import STALE, VALID, Lease, exclusive_lock
 from study.store.places import open_place
 
-ROOT = Path(__file__).resolve().parents[3]
 ELSEWHERE = json.dumps({"pid": 7, "host": "elsewhere", "kernel": "another 1", "since": "now"})
 
 
@@ -146,7 +144,7 @@ def test_delay_at_any_moment_never_makes_two_drivers(before, delay):
     assert taken_over >= 1
 
 
-def test_lease_expires_without_renewal(monkeypatch):
+def test_lease_expires_without_renewal():
     place = FakePlace()
     first = place.lease()
     first.acquire()
@@ -223,7 +221,7 @@ def holder(place, start_holder):
     return start_holder(HOLD, place.address)
 
 
-def refused(place):
+def refusal_of(place):
     """Why another driver is refused."""
     with pytest.raises(StoreError) as caught, exclusive_lock(place):
         pytest.fail("two have the lease")
@@ -235,7 +233,7 @@ def test_second_driver_is_refused_naming_the_first(place, holder):
     started = time.monotonic()
     shown = place.address.partition("?")[0]
     who = f"process {holder.pid} on {platform.node()} since 2"
-    assert refused(place).startswith(f"{shown} is in use by {who}")
+    assert refusal_of(place).startswith(f"{shown} is in use by {who}")
     assert time.monotonic() - started < 5
 
 
@@ -261,12 +259,12 @@ def test_lease_of_a_dead_local_process_is_free_at_once(place, holder):
 def test_renewed_lease_never_goes_stale(place, holder, monkeypatch):
     monkeypatch.setattr(lock, "STALE", 1.0)
     time.sleep(2.5)
-    assert f"in use by process {holder.pid} " in refused(place)
+    assert f"in use by process {holder.pid} " in refusal_of(place)
 
 
 def test_lease_of_another_host_is_free_when_it_is_stale(place, monkeypatch):
     place.write("lease.json", ELSEWHERE.encode())
-    assert "in use by process 7 on elsewhere since now; wait" in refused(place)
+    assert "in use by process 7 on elsewhere since now; wait" in refusal_of(place)
     monkeypatch.setattr(lock, "STALE", 0.5)
     time.sleep(1.2)
     with exclusive_lock(place) as hold:
@@ -276,7 +274,7 @@ def test_lease_of_another_host_is_free_when_it_is_stale(place, monkeypatch):
 @pytest.mark.parametrize("content", [b"[", b"{}", b'{"pid": "x", "kernel": ""}', b"[" * 100_000])
 def test_foreign_lease_counts_until_it_is_stale(content, place):
     place.write("lease.json", content)
-    assert "in use by another process" in refused(place)
+    assert "in use by another process" in refusal_of(place)
 
 
 def test_cut_off_driver_is_interrupted_after_a_takeover(place, holder, monkeypatch):
@@ -334,7 +332,7 @@ def test_own_write_with_a_lost_answer_is_recognised(error, place, change_obstore
         second.acquire()
 
 
-def test_tag_has_what_each_storage_compares(place, change_obstore):
+def test_tag_has_e_tag_and_version(place, change_obstore):
     """S3 and Azure compare the e_tag, Google Cloud the version."""
     seen = []
 
@@ -349,7 +347,7 @@ def test_tag_has_what_each_storage_compares(place, change_obstore):
     assert seen == ["create", {"e_tag": "tag 1", "version": "version 1"}]
 
 
-def test_one_of_many_drivers_at_once_gets_the_lease(place, at_once):
+def test_one_of_many_drivers_gets_the_lease(place, run_concurrently):
     held, errors = [], []
 
     def drive(number):
@@ -360,7 +358,7 @@ def test_one_of_many_drivers_at_once_gets_the_lease(place, at_once):
         except StoreError as error:
             errors.append(str(error))
 
-    at_once(4, drive)
+    run_concurrently(4, drive)
     assert [lease.is_held() for lease in held] == [True]
     assert len(errors) == 3
     assert all("is in use by" in error for error in errors)

@@ -1,18 +1,16 @@
-"""One driver of a results folder at a time: the lock."""
+"""The lock: one driver of a results folder at a time."""
 
 import json
 import os
 import platform
 import threading
-from pathlib import Path
 
 import pytest
 
 from study.store import StoreError
 from study.store.lock import exclusive_lock
 from study.store.places import Folder
-
-ROOT = Path(__file__).resolve().parents[3]
+from tests.phrases import phrase
 
 
 def test_second_driver_is_refused_naming_the_first(holder, tmp_path):
@@ -35,7 +33,7 @@ def test_lock_of_a_dead_driver_is_free(holder, tmp_path):
     assert (tmp_path / "run.lock").read_text() == ""
 
 
-def test_lock_ends_with_its_block_however_that_ends(tmp_path):
+def test_lock_is_released_after_an_error(tmp_path):
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt), exclusive_lock(Folder(tmp_path)):
             raise KeyboardInterrupt
@@ -61,13 +59,13 @@ def test_foreign_holder_is_named_in_one_line(holder, tmp_path):
 
 def test_missing_folder_is_named(tmp_path):
     with (
-        pytest.raises(StoreError, match=r"run\.lock can't be locked \(No such file"),
+        pytest.raises(StoreError, match=phrase("run.lock can't be locked (No such file")),
         exclusive_lock(Folder(tmp_path / "nowhere")),
     ):
         pytest.fail("there is no lock")
 
 
-def test_one_of_many_drivers_at_once_gets_the_lock(tmp_path, at_once):
+def test_one_of_many_drivers_gets_the_lock(tmp_path, run_concurrently):
     held, refused = [], []
 
     def drive(number):
@@ -81,5 +79,5 @@ def test_one_of_many_drivers_at_once_gets_the_lock(tmp_path, at_once):
                 ended.set()
 
     ended = threading.Event()
-    at_once(5, drive)
+    run_concurrently(5, drive)
     assert (len(held), len(refused)) == (1, 4)
