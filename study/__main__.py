@@ -10,13 +10,13 @@ from typing import NoReturn
 
 from study.signals import ENDING_SIGNALS, as_interrupted, interruptible
 
-UNFIT = ("PYTHONOPTIMIZE", "PYTHONWARNINGS")
+RAY_BREAKING = ("PYTHONOPTIMIZE", "PYTHONWARNINGS")
 """Environment variables that break Ray's import: it needs its docstrings, and it warns."""
 
 
-def start_again() -> None:
-    """Restart this process without the variables in `UNFIT`. Ray's processes would inherit them."""
-    environment = {k: v for k, v in os.environ.items() if k not in UNFIT}
+def restart_clean() -> None:
+    """Restart this process without the variables in `RAY_BREAKING`, which Ray would inherit."""
+    environment = {k: v for k, v in os.environ.items() if k not in RAY_BREAKING}
     if environment != dict(os.environ):
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
 
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return ending.exit_code
 
 
-def have_home() -> None:
+def ensure_home() -> None:
     """Set HOME to the root folder if the user has no home, as `docker run --user` does.
 
     Ray can't be imported without one.
@@ -60,8 +60,8 @@ def let_signals_kill() -> None:
 
 def script() -> NoReturn:
     """Entry point of the command `study`."""
-    start_again()
-    have_home()
+    restart_clean()
+    ensure_home()
     # An exception during the import of a compiled module can crash Python: in 1 of 30
     # interrupted plans.
     let_signals_kill()

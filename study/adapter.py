@@ -1,7 +1,7 @@
 """The Ray Tune trainable: it calls a `train` function, which knows nothing of Ray.
 
-The driver only names `run_trial`. torch is imported when that runs, in a worker. This saves the
-driver half a GiB and two seconds.
+The driver only names `run_trial`, which imports torch in the worker. This saves the driver half a
+GiB and two seconds.
 """
 
 from __future__ import annotations
@@ -208,7 +208,7 @@ def run_block(
         "gpu_memory_bytes": gpu.peak(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        # This try's start, since 1970; the seconds include the earlier tries that it continues.
+        # Unix time of this try's start; the seconds include the earlier tries that it continues.
         "started": started,
         "seconds": seconds,
         "resumed_after_epoch": checkpoint.resumed_after,

@@ -35,7 +35,7 @@ from trainables.own import OwnCodeError
 def prepare(arguments: argparse.Namespace) -> tuple[Study, list[list[Cell]]]:
     """The study that a command asks for, and its cells.
 
-    Raises `BadInput` or `StoreError` for anything that can't run.
+    Raises `BadInput` or `StoreError` if it can't run.
     """
     if is_uri(arguments.out):
         Store(arguments.out).place.reach()
@@ -47,9 +47,9 @@ def prepare(arguments: argparse.Namespace) -> tuple[Study, list[list[Cell]]]:
     try:
         groups = lay_out(selection.experiments, selection.asked)
         data = load_data(arguments)
-        fitting = select(arguments, data)
-        if fitting.experiments != selection.experiments:
-            selection, groups = fitting, lay_out(fitting.experiments, fitting.asked)
+        fitted = select(arguments, data)
+        if fitted.experiments != selection.experiments:
+            selection, groups = fitted, lay_out(fitted.experiments, fitted.asked)
         check_data(groups, data)
     except ConfigError as error:
         raise as_bad_input(error) from error
@@ -65,27 +65,27 @@ def check_out(out: Path, option: str = "--out") -> None:
     with resolving(option, out):
         existing = next(path for path in (out, *out.absolute().parents) if path.exists())
         if not existing.is_dir():
-            which = "is a file" if existing == out else f"{existing} is a file"
-            raise BadInput(option, out, f"{which}; it must be a folder, or not exist yet")
+            problem = "is a file" if existing == out else f"{existing} is a file"
+            raise BadInput(option, out, f"{problem}; it must be a folder, or not exist yet")
 
 
 def require_machine(arguments: argparse.Namespace) -> None:
-    """Raise `BadInput` if a local trial needs more GPUs or cores than there are.
+    """Raise `BadInput` if a local trial needs more GPUs or cores than this machine has.
 
-    Also if a running cluster is given `--cpus`.
+    Also for `--cpus` with a running cluster.
     """
     if arguments.address != "local":
         if arguments.cpus:
-            reason = "is for a Ray on this machine; a running cluster has what it has"
+            reason = "applies only to --address local; a running cluster sets its own CPUs"
             raise BadInput("--cpus", arguments.cpus, reason)
         return
     gpus, cpus = arguments.gpus_per_trial, arguments.cpus_per_trial
     if gpus not in ("auto", 0):
         import torch
 
-        seen = torch.cuda.device_count()
-        if gpus > seen:
-            allowed = f"this machine has {seen} GPUs; 0 runs on the CPU"
+        available = torch.cuda.device_count()
+        if gpus > available:
+            allowed = f"this machine has {available} GPUs; 0 runs on the CPU"
             raise BadInput("--gpus-per-trial", f"{gpus:g}", allowed)
     usable = arguments.cpus or cores()
     if cpus > usable:
@@ -149,6 +149,7 @@ def resources_of(arguments: argparse.Namespace) -> Resources:
 
 
 def command_plan(arguments: argparse.Namespace) -> int:
+    """Print done and missing cells, and the time that the missing ones take."""
     study, groups = prepare(arguments)
     console, store = study.console, study.store
     console.print(study.title)
@@ -170,10 +171,12 @@ def command_plan(arguments: argparse.Namespace) -> int:
 
 
 def command_run(arguments: argparse.Namespace) -> int:
+    """Compute the missing replicates, and write the report."""
     return run(*prepare(arguments))
 
 
 def command_search(arguments: argparse.Namespace) -> int:
+    """Search for better settings with Optuna, and write the best as a preset."""
     study, _ = prepare(arguments)
     from study.command_line.searches import problems
     from study.search.command import search
@@ -207,6 +210,7 @@ def finished_study(arguments: argparse.Namespace) -> Store:
 
 
 def command_report(arguments: argparse.Namespace) -> int:
+    """Write the report of stored results again."""
     store = finished_study(arguments)
     plan = store.plan()
     cells = [cell["id"] for planned in plan["experiments"] for cell in planned["cells"]]
@@ -222,6 +226,7 @@ def command_report(arguments: argparse.Namespace) -> int:
 
 
 def command_export(arguments: argparse.Namespace) -> int:
+    """Export the best models, training classifiers again."""
     store, out, console = finished_study(arguments), arguments.best, arguments.console
     check_out(out, "--best")
     with resolving("--best", out):
@@ -247,6 +252,7 @@ def command_export(arguments: argparse.Namespace) -> int:
 
 
 def command_compare(arguments: argparse.Namespace) -> int:
+    """Write a page that compares studies."""
     compared, out = arguments.results, arguments.out
     for results in compared:
         require_results(results)
@@ -272,6 +278,7 @@ def command_compare(arguments: argparse.Namespace) -> int:
 
 
 def command_check(arguments: argparse.Namespace) -> int:
+    """Check this machine or cluster, the data and the storage."""
     from study.cluster.nodes import check
 
     require_machine(arguments)
@@ -292,7 +299,7 @@ COMMANDS = {
 
 
 def require_words(argv: Sequence[str]) -> None:
-    """Raise `BadInput` for arguments that aren't valid text: no results file can hold them."""
+    """Raise `BadInput` for arguments that aren't valid text: they can't be stored as JSON."""
     for word in argv:
         try:
             word.encode()
@@ -302,7 +309,7 @@ def require_words(argv: Sequence[str]) -> None:
 
 
 def require_folder() -> None:
-    """Raise `StoreError` if the current folder has been deleted: nothing can start there."""
+    """Raise `StoreError` if the current folder has been deleted."""
     try:
         Path.cwd()
     except OSError as error:

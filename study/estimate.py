@@ -43,13 +43,13 @@ def machine_of(resources: Resources, configuration: Path | None) -> Machine | No
         return Machine(max(1, int(usable / cpus_per_trial)), 1, counted(usable, "core"))
     import yaml  # not needed by a plan for this machine
 
-    from study.cluster.autoscaling import CONFIGURATION, nodes_at_most
+    from study.cluster.autoscaling import CONFIGURATION, max_nodes
 
     path = configuration or Path(CONFIGURATION).expanduser()
     if configuration is None and not path.is_file():
         return None
     try:
-        nodes = nodes_at_most(path)
+        nodes = max_nodes(path)
         cpus = [node.get("CPU", 0.0) for node in nodes]
         if max(cpus, default=0.0) < cpus_per_trial:
             raise ValueError(f"no worker node has {cpus_per_trial:g} CPUs among its resources")

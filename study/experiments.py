@@ -43,7 +43,7 @@ class Experiment:
     builds_on_parent: Callable[[Mapping[str, Any]], bool] = lambda config: True
     """True if a cell with this configuration needs a parent."""
     single: tuple[str, ...] = ()
-    """Settings that are the same in all cells: of an option's values it takes the first."""
+    """Settings that are the same in all cells; an option with several values sets the first."""
     check_of: str | None = None
     """Name of the experiment whose grid this one trains in part, under other settings: see
     `check`."""
@@ -55,7 +55,7 @@ class Experiment:
     probe_settings: Mapping[str, Any] = field(default_factory=lambda: {"epochs": 1})
     """Overrides for the run that measures GPU memory: they shorten it, but need as much memory."""
     metric: str = "val_mse"
-    """The column that says how good a cell is, on the validation split."""
+    """The column that ranks cells, on the validation split."""
     best: str = "min"
     """`min` if less of `metric` is better, `max` if more is."""
 
@@ -70,7 +70,7 @@ class Experiment:
     def setting(self, name: str, latent_dim: int = 0) -> Any:
         """The value of a setting that is not an axis, for cells of a latent dimension.
 
-        Without the dimension, recipes are left out.
+        Without the dimension, recipes are ignored.
         """
         defaults = {known.name: known.default for known in fields(self.settings_module().Config)}
         return {**defaults, **self.fixed, **self.recipe({"latent_dim": latent_dim})}[name]
@@ -242,12 +242,12 @@ def other_rates(base: Experiment) -> Experiment:
     return vary(fixed_against_full(base), rate_factor=(1 / 3, 1.0, 3.0))
 
 
-def check(name: str, of: Experiment, derive: Callable[[Experiment], Experiment]) -> Experiment:
+def check(name: str, base: Experiment, derive: Callable[[Experiment], Experiment]) -> Experiment:
     """Make an experiment that trains part of another one's grid under other settings.
 
-    If preset and options are applied to `of`, they hold for the check too.
+    Preset and options of `base` apply to the check too.
     """
-    return replace(derive(of), name=name, check_of=of.name, derive=derive)
+    return replace(derive(base), name=name, check_of=base.name, derive=derive)
 
 
 CHECKS = (
@@ -328,9 +328,9 @@ def members(name: str) -> list[Experiment]:
     ordered: list[Experiment] = []
 
     def add(experiment: Experiment) -> None:
-        for earlier in (experiment.needs, experiment.check_of):
-            if earlier:
-                add(EXPERIMENTS[earlier])
+        for base in (experiment.needs, experiment.check_of):
+            if base:
+                add(EXPERIMENTS[base])
         if experiment not in ordered:
             ordered.append(experiment)
 

@@ -106,8 +106,8 @@ def settings_of(experiment: Experiment) -> list[Settings]:
     fixed = {name: value for name, value in experiment.fixed.items() if name not in names}
     settings = []
     for point in itertools.product(*experiment.axes.values()):
-        asked = {**fixed, **dict(zip(names, point, strict=True))}
-        settings.append(make(**{**asked, **experiment.recipe(asked)}))
+        values = {**fixed, **dict(zip(names, point, strict=True))}
+        settings.append(make(**{**values, **experiment.recipe(values)}))
     return settings
 
 
@@ -222,8 +222,8 @@ def gaps(wanted: int, finished: Sequence[range]) -> list[range]:
         return [range(wanted)] if wanted else []
     if len(finished) == 1 and finished[0].start == 0 and finished[0].stop >= wanted:
         return []
-    there = set().union(*finished)
-    missing = [replicate for replicate in range(wanted) if replicate not in there]
+    existing = set().union(*finished)
+    missing = [replicate for replicate in range(wanted) if replicate not in existing]
     found: list[range] = []
     for replicate in missing:
         if found and found[-1].stop == replicate:

@@ -13,15 +13,15 @@ GROUPS = Path("/sys/fs/cgroup")
 def cores() -> int:
     """CPU cores that this process may use, at least 1."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    found = float(allowed or 1)
+    limit = float(allowed or 1)
     for folder in _folders("cpu"):
         quota = _numbers(folder / "cpu.max") or [
             *_numbers(folder / "cpu.cfs_quota_us"),
             *_numbers(folder / "cpu.cfs_period_us"),
         ]
         if len(quota) == 2 and quota[0] > 0:  # microseconds of each period; -1 is no limit
-            found = min(found, quota[0] / quota[1])
-    return max(1, int(found))
+            limit = min(limit, quota[0] / quota[1])
+    return max(1, int(limit))
 
 
 def memory() -> int | None:
@@ -29,12 +29,12 @@ def memory() -> int | None:
 
     None if they allow all of the machine's memory.
     """
-    everything = found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    total = allowed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for folder in _folders("memory"):
         for name in ("memory.max", "memory.limit_in_bytes"):
             for limit in _numbers(folder / name):
-                found = min(found, int(limit))
-    return found if found < everything else None
+                allowed = min(allowed, int(limit))
+    return allowed if allowed < total else None
 
 
 def _folders(controller: str) -> Iterator[Path]:

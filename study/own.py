@@ -20,7 +20,7 @@ def register_installed() -> None:
     for entry in entry_points(group=ENTRY_POINTS):
         experiment = entry.load()
         if not isinstance(experiment, Experiment):
-            raise OwnCodeError(f"{entry.value} (entry point {entry.name}) is no Experiment")
+            raise OwnCodeError(f"{entry.value} (entry point {entry.name}) is not an Experiment")
         add(experiment, entry.value)
 
 
@@ -66,8 +66,8 @@ def require_sound(experiment: Experiment, config: type, origin: str) -> None:
         problems[f"axis {name}: a tuple of values"] = not (
             isinstance(values, tuple | list) and values
         )
-    for problem, wrong in problems.items():
-        if wrong:
+    for problem, applies in problems.items():
+        if applies:
             raise OwnCodeError(f"{origin}: Experiment has a wrong {problem}")
 
 

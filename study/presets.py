@@ -75,7 +75,7 @@ def _preset(content: dict[str, Any], name: str) -> Preset:
             raise PresetError(key, f"not one of {', '.join(known)}")
     for key in ("description", "dataset"):
         if not isinstance(content.get(key, ""), str):
-            raise PresetError(key, f"{content[key]!r} is not a word in quotes")
+            raise PresetError(key, f"{content[key]!r} is not a string in quotes")
     if "dataset" not in content:
         raise PresetError("dataset", f"is missing: {', '.join(NAMES)}")
     if not is_source(content["dataset"]):
@@ -131,12 +131,12 @@ def _dimension(text: str, where: str) -> int:
 def _settings(experiment: Experiment, table: Any, where: str) -> dict[str, Any]:
     """The settings in a table, each checked."""
     return {
-        setting: checked(experiment, setting, value, f"{where}.{setting}")
+        setting: check_value(experiment, setting, value, f"{where}.{setting}")
         for setting, value in _table(table, where).items()
     }
 
 
-def checked(experiment: Experiment, setting: str, value: Any, where: str) -> Any:
+def check_value(experiment: Experiment, setting: str, value: Any, where: str) -> Any:
     """A setting's value, checked against its type; an integer for a float is converted.
 
     `where` is its key in a preset's file. Raises `PresetError`, naming `where`.
@@ -147,10 +147,10 @@ def checked(experiment: Experiment, setting: str, value: Any, where: str) -> Any
     if setting not in types:
         raise PresetError(where, f"{experiment.name} has no such setting")
     if setting == "latent_dim" and where.startswith("recipes."):
-        raise PresetError(where, "the recipe's own key says it")
+        raise PresetError(where, "must not be set: the recipe's key is the latent dimension")
     kind = getattr(types[setting], "__name__", str(types[setting]))
     if kind not in KINDS:
-        return value  # the trainable's own check says more
+        return value  # the trainable checks it, with a better message
     # In Python a bool is an int; here it isn't.
     if isinstance(value, bool) != (kind == "bool") or not isinstance(value, KINDS[kind]):
         raise PresetError(where, f"{value!r} is not of type {kind}")
@@ -164,7 +164,7 @@ def _values(experiment: Experiment, axis: str, values: Any, where: str) -> tuple
         raise PresetError(
             where, f"{experiment.name} has no such axis: {', '.join(experiment.axes)}"
         )
-    return tuple(checked(experiment, axis, value, where) for value in values)
+    return tuple(check_value(experiment, axis, value, where) for value in values)
 
 
 def _check_bounds(preset: Preset) -> None:
@@ -218,7 +218,7 @@ NAMED: dict[str, Preset] = {
     name: read(Path(__file__).with_name(f"{name}.toml"))
     for name in ("smoke", "quick", "full", "best")
 }
-"""All presets that have a name. Their files say why."""
+"""Presets by name. Their files explain the values."""
 
 
 @cache

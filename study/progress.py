@@ -152,7 +152,7 @@ class StudyProgress(Listener):
 
 
 def describe_task(task: Task) -> str:
-    """`latent_dim=14 depth=3, replicates 4-19`; the replicates only if some are missing."""
+    """`latent_dim=14 depth=3, replicates 4-19`; replicates only if not all of the cell's."""
     experiment = task.cell.experiment
     cell = describe(task.cell.config, experiment.axes)
     if len(task.replicates) == task.cell.replicates:

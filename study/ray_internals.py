@@ -74,7 +74,7 @@ def signals_kept() -> Iterator[None]:
     handler = signal.getsignal(signal.SIGTERM)
     before = ray._raylet.CoreWorker  # type: ignore[attr-defined]
 
-    def made(*arguments: Any) -> Any:
+    def with_sigterm_blocked(*arguments: Any) -> Any:
         masked = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
         try:
             return before(*arguments)
@@ -84,6 +84,6 @@ def signals_kept() -> Iterator[None]:
 
     with (
         patch.object(ray._private.utils, "set_sigterm_handler", lambda handler: None),
-        patch.object(ray._raylet, "CoreWorker", made),
+        patch.object(ray._raylet, "CoreWorker", with_sigterm_blocked),
     ):
         yield

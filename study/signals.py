@@ -21,7 +21,7 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.number = signal.Signals(number)
-        """The signal, or SIGPIPE if the output can no longer be written."""
+        """The signal; SIGPIPE if the output can no longer be written."""
 
     @property
     def exit_code(self) -> int:
@@ -62,8 +62,8 @@ def interruptible() -> Iterator[None]:
     def first(number: int, frame: FrameType | None) -> None:
         global _latest
         _latest = number
-        for each in before:
-            signal.signal(each, signal.SIG_DFL)
+        for handled in before:
+            signal.signal(handled, signal.SIG_DFL)
         raise Interrupted(number)
 
     before = {

@@ -18,15 +18,15 @@ def describe(config: Mapping[str, Any], axes: Mapping[str, tuple[Any, ...]]) -> 
     return " ".join(f"{name}={config[name]}" for name in varying)
 
 
-def counted(number: float, what: str) -> str:
+def counted(number: float, noun: str) -> str:
     """`1 cell`, `2 cells`, `0.5 CPUs`."""
-    return f"{number:g} {what}" if number == 1 else f"{number:g} {what}s"
+    return f"{number:g} {noun}" if number == 1 else f"{number:g} {noun}s"
 
 
 def mean_and_sd(values: Sequence[float]) -> str:
     """`0.01234 ± 0.00056 SD`; one value has no SD."""
-    spread = f"± {stdev(values):.5f} SD" if len(values) > 1 else "(one model, so no SD)"
-    return f"{fmean(values):.5f} {spread}"
+    sd = f"± {stdev(values):.5f} SD" if len(values) > 1 else "(one model, so no SD)"
+    return f"{fmean(values):.5f} {sd}"
 
 
 def few(values: Sequence[Any]) -> str:

@@ -1,6 +1,6 @@
-"""Nodes that an autoscaled cluster may still start, as the configuration on its head says.
+"""Nodes that an autoscaled cluster may start, by the configuration on its head.
 
-Such a cluster may have no worker at all until trials wait for one.
+Such a cluster may have no worker until trials wait for one.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from pathlib import Path
 import yaml
 
 CONFIGURATION = "~/ray_bootstrap_config.yaml"
-"""Where `ray up` puts the configuration on the head."""
+"""Path on the head to which `ray up` copies the configuration."""
 
 
-def nodes_at_most(path: Path) -> list[dict[str, float]]:
+def max_nodes(path: Path) -> list[dict[str, float]]:
     """Resources of all worker nodes that a cluster's configuration allows at once.
 
     Raises `OSError`, `ValueError` or `yaml.YAMLError` for a file that isn't such a configuration.

@@ -29,10 +29,10 @@ from study.resources import Resources
 SOURCES = Path(__file__).resolve().parents[2]
 """Folder of the packages. Ray is started in it: workers look for modules there first."""
 
-OBJECT_STORE = 0.3
-"""Share of the memory that Ray's object store may take; it is Ray's own default."""
+OBJECT_STORE_SHARE = 0.3
+"""Share of the memory for Ray's object store: Ray's own default."""
 
-LONGEST_FOLDER = 40
+MAX_FOLDER_BYTES = 40
 """Longest path of Ray's temporary folder, in bytes. The paths of its sockets are 65 bytes longer,
 and the system's limit is 107."""
 
@@ -65,7 +65,7 @@ def cluster(resources: Resources) -> Iterator[Resources]:
         if resources.address == "local":
             context = ray.get_runtime_context()
             logs = Path(context.get_temp_dir(), context.get_session_name())
-        yield resolved(resources, resources_of_nodes(resources))
+        yield resolve(resources, resources_of_nodes(resources))
     except Exception:
         logs = None  # keep them: they may explain the error
         raise
@@ -103,14 +103,14 @@ def local_options(resources: Resources) -> dict[str, Any]:
         "num_cpus": resources.cpus or cores(),
     }
     if limit := memory():  # Ray's own default is a share of the whole machine's memory
-        options["object_store_memory"] = int(OBJECT_STORE * limit)
+        options["object_store_memory"] = int(OBJECT_STORE_SHARE * limit)
     if not os.access(os.path.expanduser("~"), os.W_OK):  # Ray would keep its token there
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     python = shlex.quote(sys.executable)
     if python != sys.executable:  # Ray starts Tune's workers through a shell, without quoting
         options["runtime_env"] = {"py_executable": python}
     folder = get_default_ray_temp_dir()
-    if len(os.fsencode(folder)) > LONGEST_FOLDER:
+    if len(os.fsencode(folder)) > MAX_FOLDER_BYTES:
         options["_temp_dir"] = "/tmp/ray"
     return options
 
@@ -134,10 +134,10 @@ def resources_of_nodes(resources: Resources) -> list[dict[str, float]]:
     return [node["Resources"] for node in alive_nodes()] + startable
 
 
-def resolved(resources: Resources, nodes: list[dict[str, float]]) -> Resources:
+def resolve(resources: Resources, nodes: list[dict[str, float]]) -> Resources:
     """Check `resources` against what each node has, and resolve `auto`.
 
-    If there are GPUs, `auto` stays, for each experiment to find its own number; else it becomes 0.
+    With GPUs, `auto` stays: `packing.measure` resolves it per experiment. Without, it becomes 0.
     Raises `NoResources` if no single node has enough: a trial can't span two.
     """
     asked = resources.gpus_per_trial
@@ -172,5 +172,5 @@ def trials_on(node: Mapping[str, float], cpus: float, gpus: float) -> int:
     by_cpus = int(node.get("CPU", 0) / cpus)
     if not gpus:
         return by_cpus
-    there = node.get("GPU", 0)
-    return min(by_cpus, int(there // gpus if gpus >= 1 else there * (1 / gpus // 1)))
+    total = node.get("GPU", 0)
+    return min(by_cpus, int(total // gpus if gpus >= 1 else total * (1 / gpus // 1)))

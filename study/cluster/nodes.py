@@ -1,4 +1,4 @@
-"""Checks before anything is spent: `study check`, and facts about every node of a cluster."""
+"""Checks before anything is computed: `study check`, and whether all nodes share the results."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from study.words import counted, shown
 from trainables.data import DataError, Options, load
 
 ANSWER_SECONDS = 60.0
-"""Seconds a node has to answer. A new worker process takes ten to import everything."""
+"""Seconds within which a node must answer. A new worker process imports for about ten."""
 
-SKEW = 60.0
+MAX_CLOCK_SKEW = 60.0
 """Seconds by which a node's clock may differ, beyond `ANSWER_SECONDS`. Results don't depend on it,
-but readers of the logs do."""
+but wrong times in logs mislead."""
 
-NAMES_OF_GPUS = """
+PRINT_GPU_NAMES = """
 import torch
 for number in range(torch.cuda.device_count()):
     print(torch.cuda.get_device_name(number))
@@ -40,8 +40,8 @@ for number in range(torch.cuda.device_count()):
 
 
 @dataclass(frozen=True)
-class Facts:
-    """Facts about one node."""
+class NodeFacts:
+    """What a node answers about itself."""
 
     packages: Mapping[str, str]
     """Versions of Python and of the packages that numbers depend on."""
@@ -50,24 +50,24 @@ class Facts:
     gpus: tuple[str, ...]
     """Names of the GPUs that torch sees."""
     token: bool
-    """True if Ray's processes there ask for a token."""
+    """True if Ray's processes there ask_nodes for a token."""
     token_is_private: bool
     """True if only its owner can read the token's file, if there is one."""
     storage: str
-    """Why the results folder can't be used from there, or isn't the same; empty if all is well."""
+    """Why the node can't use the driver's results folder; empty if it can."""
     clock: float
     """Seconds since the epoch."""
 
 
-def facts(results: str, mark: str, has_gpus: bool) -> Facts:
+def node_facts(results: str, mark: str, has_gpus: bool) -> NodeFacts:
     """Facts about the node that this runs on; `mark` is the driver's file in `results`."""
-    return Facts(
+    return NodeFacts(
         packages=packages(),
         code=sources("study", "trainables"),
         gpus=gpu_names() if has_gpus else (),
         token=os.environ.get("RAY_AUTH_MODE", "").lower() == "token",
         token_is_private=is_private(Path("~/.ray/auth_token").expanduser()),
-        storage=storage_trouble(Store(results), mark),
+        storage=storage_problem(Store(results), mark),
         clock=time.time(),
     )
 
@@ -80,13 +80,13 @@ def is_private(path: Path) -> bool:
 def gpu_names() -> tuple[str, ...]:
     """Names of all GPUs that torch sees on this node, not only those given to this process."""
     environment = {k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"}
-    said = subprocess.run(
-        [sys.executable, "-c", NAMES_OF_GPUS], env=environment, capture_output=True, text=True
+    process = subprocess.run(
+        [sys.executable, "-c", PRINT_GPU_NAMES], env=environment, capture_output=True, text=True
     )
-    return tuple(said.stdout.splitlines())
+    return tuple(process.stdout.splitlines())
 
 
-def storage_trouble(store: Store, mark: str) -> str:
+def storage_problem(store: Store, mark: str) -> str:
     """Why `store` can't be written to here, or lacks the driver's `mark`; else an empty string.
 
     Leaves no file behind, and creates no results folder.
@@ -106,9 +106,9 @@ def name_of(node: Mapping[str, Any]) -> str:
     return f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
 
 
-def ask(nodes: list[dict[str, Any]], store: Store) -> dict[str, Facts | str]:
-    """Facts of each node (Ray's record of it), or why there are none, by the node's name."""
-    remote = ray.remote(facts)
+def ask_nodes(nodes: list[dict[str, Any]], store: Store) -> dict[str, NodeFacts | str]:
+    """Facts of each node, or why it gave none, by its name; `nodes` are Ray's records."""
+    remote = ray.remote(node_facts)
     # A node that finds the mark sees the same place. `Folder.sweep` leaves a name with "-" alone.
     with store.place.temporary_file(".mark-") as mark:
         pending = {
@@ -123,7 +123,7 @@ def ask(nodes: list[dict[str, Any]], store: Store) -> dict[str, Facts | str]:
         return {name: _answer(reference, end) for name, reference in pending.items()}
 
 
-def _answer(reference: Any, end: float) -> Facts | str:
+def _answer(reference: Any, end: float) -> NodeFacts | str:
     try:
         return ray.get(reference, timeout=max(0.0, end - time.monotonic()))
     except GetTimeoutError:
@@ -132,50 +132,50 @@ def _answer(reference: Any, end: float) -> Facts | str:
         return str(error).strip().splitlines()[-1]
 
 
-def troubles(node: Mapping[str, Any], answer: Facts | str, here: Facts) -> list[str]:
-    """Faults of a node, found by comparing it with the driver."""
+def node_problems(node: Mapping[str, Any], answer: NodeFacts | str, here: NodeFacts) -> list[str]:
+    """Problems of a node, found by comparing it with the driver."""
     if isinstance(answer, str):
         return [answer]
-    found = [
+    problems = [
         f"{name} {answer.packages.get(name)}, the driver has {version}"
         for name, version in here.packages.items()
         if answer.packages.get(name) != version
     ]
     if answer.code != here.code:
-        found.append("other sources than the driver's; `ray up` copies them again")
+        problems.append("other sources than the driver's; `ray up` copies them again")
     wanted = int(node["Resources"].get("GPU", 0))
     if len(answer.gpus) < wanted:
-        found.append(f"torch sees {len(answer.gpus)} of {wanted} GPUs; look at the NVIDIA driver")
+        problems.append(f"torch sees {len(answer.gpus)} of {wanted} GPUs; check the NVIDIA driver")
     if answer.storage:
-        found.append(answer.storage)
+        problems.append(answer.storage)
     if not answer.token:
-        found.append("Ray asks for no token there; start it with RAY_AUTH_MODE=token")
+        problems.append("Ray asks for no token there; start it with RAY_AUTH_MODE=token")
     if not answer.token_is_private:
-        found.append("others can read the token there; chmod 600 ~/.ray/auth_token")
+        problems.append("others can read the token there; chmod 600 ~/.ray/auth_token")
     skew = answer.clock - here.clock
-    if abs(skew) > SKEW + ANSWER_SECONDS:
-        found.append(f"its clock is {abs(skew):.0f} s {'ahead' if skew > 0 else 'behind'}")
-    return found
+    if abs(skew) > MAX_CLOCK_SKEW + ANSWER_SECONDS:
+        problems.append(f"its clock is {abs(skew):.0f} s {'ahead' if skew > 0 else 'behind'}")
+    return problems
 
 
 def require_shared(store: Store, console: Console) -> None:
     """Raise `BadInput` if a node of the cluster can't use the driver's results folder.
 
-    What is computed there would be lost.
+    Its results would be lost.
     """
-    answers = ask(alive_nodes(), store)
-    blind = []
+    answers = ask_nodes(alive_nodes(), store)
+    unable = []
     for name, answer in answers.items():
         if isinstance(answer, str):
             console.print(f"{name}: {answer}; `study check` says more", style="yellow")
         elif answer.storage:
-            blind.append(name)
-    if blind:
+            unable.append(name)
+    if unable:
         raise BadInput(
             "--out",
             store.address,
-            f"is not seen by {', '.join(blind)}; on a cluster results have to be on storage that "
-            "all nodes share: s3://BUCKET/PATH, or a folder of a network file system",
+            f"is not seen by {', '.join(unable)}; on a cluster results must be on storage that all "
+            "nodes share: s3://BUCKET/PATH, or a folder of a network file system",
         )
 
 
@@ -185,56 +185,56 @@ def check(
     out: Path | str,
     resources: Resources,
 ) -> bool:
-    """Print one line a check; True if all is well. `source` is the arguments of `load`."""
-    import torch  # here, as the driver of a study imports this module and needs no torch
+    """Print one line per check; True if all pass. `source` has the arguments of `load`."""
+    import torch  # imported here: a study's driver imports this module, but doesn't need torch
 
-    good = True
+    all_passed = True
 
-    def say(what: str, fine: bool, text: str) -> None:
-        nonlocal good
-        good &= fine
-        console.print(f"{'ok  ' if fine else 'BAD '} {what:<10} {text}")
+    def show(check: str, passed: bool, text: str) -> None:
+        nonlocal all_passed
+        all_passed &= passed
+        console.print(f"{'ok  ' if passed else 'BAD '} {check:<10} {text}")
 
-    say("versions", True, ", ".join(f"{k} {v}" for k, v in packages().items()))
-    say("processor", True, f"{processor()}, {counted(cores(), 'core')}")
+    show("versions", True, ", ".join(f"{k} {v}" for k, v in packages().items()))
+    show("processor", True, f"{processor()}, {counted(cores(), 'core')}")
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    say("GPUs", True, ", ".join(names) or "none seen by torch; trials run on the CPU")
+    show("GPUs", True, ", ".join(names) or "none seen by torch; trials run on the CPU")
     try:
         data = load(*source)
         sizes = f"{len(data.train):,} train, {len(data.validation):,} val, {len(data.test):,} test"
-        say("data", True, f"{source[0]}: {sizes}; fingerprint {data.fingerprint}")
+        show("data", True, f"{source[0]}: {sizes}; fingerprint {data.fingerprint}")
     except DataError as error:
-        say("data", False, str(error))
+        show("data", False, str(error))
     store: Store | None = None
     try:
         store = Store(out)
         store.require_writable()
         free = store.place.free()
-        room = "" if free is None else f", {free / 2**30:.1f} GiB free"
-        say("storage", free is None or free > 2**30, f"{shown(store.address)}: writable{room}")
+        space = "" if free is None else f", {free / 2**30:.1f} GiB free"
+        show("storage", free is None or free > 2**30, f"{shown(store.address)}: writable{space}")
     except StoreError as error:
-        say("storage", False, str(error))
+        show("storage", False, str(error))
         store = None
     try:
         with cluster(resources):
             nodes = alive_nodes()
             total = {k: sum(n["Resources"].get(k, 0) for n in nodes) for k in ("CPU", "GPU")}
             counts = f"{counted(len(nodes), 'node')}, {total['CPU']:g} CPUs, {total['GPU']:g} GPUs"
-            say("ray", True, f"{resources.address}: {counts}")
+            show("ray", True, f"{resources.address}: {counts}")
             if resources.address != "local" and store:
-                check_nodes(say, nodes, store)
+                check_nodes(show, nodes, store)
     except NoResources as error:
-        say("ray", False, str(error))
-    return good
+        show("ray", False, str(error))
+    return all_passed
 
 
 def check_nodes(
-    say: Callable[[str, bool, str], None], nodes: list[dict[str, Any]], store: Store
+    show: Callable[[str, bool, str], None], nodes: list[dict[str, Any]], store: Store
 ) -> None:
     """Print one line for each node of a cluster."""
-    here = facts(store.address, "", has_gpus=False)
-    for node, answer in zip(nodes, ask(nodes, store).values(), strict=True):
-        wrong = troubles(node, answer, here)
-        gpus = f", {len(answer.gpus)} GPUs" if isinstance(answer, Facts) and answer.gpus else ""
-        fine = f"versions, code and results folder as here, asks for the token{gpus}"
-        say("node", not wrong, f"{name_of(node)}: {'; '.join(wrong) or fine}")
+    here = node_facts(store.address, "", has_gpus=False)
+    for node, answer in zip(nodes, ask_nodes(nodes, store).values(), strict=True):
+        problems = node_problems(node, answer, here)
+        gpus = f", {len(answer.gpus)} GPUs" if isinstance(answer, NodeFacts) and answer.gpus else ""
+        passed = f"versions, code and results folder as here, asks for the token{gpus}"
+        show("node", not problems, f"{name_of(node)}: {'; '.join(problems) or passed}")

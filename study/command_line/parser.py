@@ -115,7 +115,7 @@ def parser() -> argparse.ArgumentParser:
 def _add_search(command: argparse.ArgumentParser) -> None:
     spaces = [
         f"{name}: over {', '.join(dimension.name for dimension in space.dimensions)}, at "
-        f"{', '.join(f'{axis} {value}' for axis, value in space.place.items())} by default"
+        f"{', '.join(f'{axis} {value}' for axis, value in space.defaults.items())} by default"
         for name, space in SPACES.items()
     ]
     command.add_argument(

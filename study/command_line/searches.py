@@ -20,7 +20,7 @@ from trainables.data import Dataset
 def problems(arguments: argparse.Namespace, data: Dataset, selection: Selection) -> list[Problem]:
     """The problems of a command, one for each latent dimension. Raises `BadInput`."""
     if arguments.trials is None and arguments.minutes is None:
-        raise BadInput("--trials", "is missing", "a search needs it, or --minutes, or both")
+        raise BadInput("--trials", "is missing", "a search needs --trials, --minutes or both")
     *needed, experiment = selection.experiments
     fix = _fixed(arguments, experiment)
     given = given_settings(arguments, data) | fix
@@ -44,7 +44,7 @@ def problems(arguments: argparse.Namespace, data: Dataset, selection: Selection)
         if not dimensions:
             names = " ".join(name for name, _ in arguments.fix)
             raise BadInput("--fix", names, "leaves nothing to search")
-        # `Problem.facts` distinguishes searches that share a name.
+        # `Problem.identity` distinguishes searches that share a name.
         where = [str(start[axis]) for axis in ("labels", "freeze") if axis in start]
         found.append(
             replace(
@@ -62,7 +62,7 @@ def _fixed(arguments: argparse.Namespace, experiment: Experiment) -> dict[str, A
     fixed = {}
     for name, value in arguments.fix:
         try:
-            fixed[name] = presets.checked(experiment, name, value, where=name)
+            fixed[name] = presets.check_value(experiment, name, value, where=name)
         except presets.PresetError as error:
             raise BadInput("--fix", f"{name}={value}", str(error)) from error
     return fixed
@@ -79,7 +79,7 @@ def _place(
     place = {}
     for axis, values in experiment.axes.items():
         if axis not in given:
-            value = space.place.get(axis, values[0])
+            value = space.defaults.get(axis, values[0])
             if axis == "labels" and classes and value % classes:
                 value = min(values, key=lambda known: abs(known - value))
             place[axis] = (value,)
@@ -88,7 +88,7 @@ def _place(
         place[axis] = tuple(asked) if isinstance(asked, list) else (asked,)
         if len(set(place[axis])) > 1 and axis != "latent_dim":
             searched = any(dimension.name == axis for dimension in space.dimensions)
-            what = "searched" if searched else "not searched, and a search is for one point"
-            allowed = f"{axis} is {what}: give one value, which takes it out of the search, or none"
+            status = "searched" if searched else "not searched, and a search is for one point"
+            allowed = f"{axis} is {status}: give one value, to exclude it from the search, or none"
             raise BadInput(OPTION_OF[axis], " ".join(map(str, place[axis])), allowed)
     return place

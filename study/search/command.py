@@ -1,4 +1,4 @@
-"""Command `study search`: run the searches, judge the winners on fresh seeds, write a preset."""
+"""Command `study search`: run searches, score their winners on fresh seeds, write a preset."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Winner:
 
 
 @dataclass(frozen=True)
-class Search:
+class SearchCommand:
     """All searches of one command."""
 
     study: Study
@@ -65,54 +65,55 @@ class Search:
         return [winner for winner in found if winner]
 
     def fresh_cells(self) -> list[Cell]:
-        """Cells that judge the winners so far, each after the cells that it builds on."""
+        """Cells of the winners so far on fresh seeds, each after the cells that it builds on."""
         return [cell for winner in self.winners() for cells in winner.fresh for cell in cells]
 
     def starts(self) -> list[list[Cell]]:
         """Cells of the starting points, one list for each experiment."""
-        each = [one.problem.groups(one.problem.start) for one in self.searches]
-        return [[cell for cells in group for cell in cells] for group in zip(*each, strict=True)]
+        problems = [suggestions.problem for suggestions in self.searches]
+        groups = zip(*(problem.groups(problem.start) for problem in problems), strict=True)
+        return [[cell for cells in group for cell in cells] for group in groups]
 
 
 def search(study: Study, problems: list[Problem], arguments: argparse.Namespace) -> int:
-    """Search, judge the winners on fresh seeds, and report; return the exit code.
+    """Search, score the winners on fresh seeds, and report; return the exit code.
 
     Raises `BadInput` before anything is started.
     """
     store = study.store
     if not (isinstance(store.place, Folder) or arguments.storage):
-        allowed = "can't hold the database of the trials; give its --storage"
+        allowed = "can't hold the database of the trials; give --storage a URL of one"
         raise BadInput("--out", arguments.out, allowed)
     if arguments.save:
         check_save(arguments.save)
     given = open_storage(arguments.storage, "--storage") if arguments.storage else None
     budget = Budget(arguments.trials or math.inf, 60 * (arguments.minutes or math.inf))
-    asked = Search(study, [], budget, arguments.fresh)
+    command = SearchCommand(study, [], budget, arguments.fresh)
 
     def work(hold: Hold) -> int:
         store.tidy()
         with store.place.working_folder("search") as folder:
             option = "--storage" if given else "--out"
             storage = given or open_storage(folder / "optuna.db", option)
-            asked.searches.extend(Suggestions(each, store, storage, option) for each in problems)
+            command.searches.extend(Suggestions(p, store, storage, option) for p in problems)
             try:
-                find(asked)
+                run_searches(command)
             finally:
                 if not hold.lost and store.place.trouble() is None:
-                    for suggestions in asked.searches:
-                        export(asked, suggestions)
-        winners = asked.winners()
-        return conclude(asked, winners, arguments.save) if winners else FAILED
+                    for suggestions in command.searches:
+                        save_search(command, suggestions)
+        winners = command.winners()
+        return conclude(command, winners, arguments.save) if winners else FAILED
 
     def summary() -> str:
-        ended = sum(len(suggestions.ended()) for suggestions in asked.searches)
+        ended = sum(len(suggestions.ended()) for suggestions in command.searches)
         return f"{counted(ended, 'trial')} ended and kept"
 
     return run_exclusively(study, work, summary)
 
 
 def check_save(path: Path) -> None:
-    """Raise `BadInput` if no preset file can be written to `path`, hours before it is written."""
+    """Raise `BadInput` if no preset can be written to `path`: better now than after the search."""
     with resolving("--save", path):
         if path.is_dir():
             raise BadInput("--save", path, "is a folder; give the name of a file")
@@ -128,27 +129,27 @@ def check_save(path: Path) -> None:
             raise BadInput("--save", path, reason) from error
 
 
-def find(asked: Search) -> None:
-    """Spend the budgets, and compute the winners on fresh seeds."""
-    study, store, console = asked.study, asked.study.store, asked.study.console
+def run_searches(command: SearchCommand) -> None:
+    """Spend the budgets, and compute the winners on fresh seeds, unless both are done."""
+    study, store, console = command.study, command.study.store, command.study.console
     name = study.selection.name
     console.print(f"search of {study.title}")
-    for suggestions in asked.searches:
+    for suggestions in command.searches:
         dimensions = ", ".join(dimension.name for dimension in suggestions.problem.dimensions)
         console.print(f"{suggestions.problem.name}: over {dimensions}")
-    fresh = asked.fresh_cells()
-    spent = all(suggestions.is_spent(asked.budget) for suggestions in asked.searches)
+    fresh = command.fresh_cells()
+    spent = all(suggestions.is_spent(command.budget) for suggestions in command.searches)
     if spent and all(is_done(store, cell) for cell in fresh):
-        exhausted = all(suggestions.is_exhausted() for suggestions in asked.searches)
+        exhausted = all(suggestions.is_exhausted() for suggestions in command.searches)
         more = "" if exhausted else ": the budget is spent; a larger one extends the search"
         console.print(f"nothing to compute{more}")
     else:
         # The page that grows during the search, and `study report`, need a plan.
-        starts = asked.starts()
+        starts = command.starts()
         study.write_plan(f"search {name}", study.selection.experiments, starts)
         study.set_aside_damaged([*starts, fresh])
-        compute(asked, starts)
-    for suggestions in asked.searches:
+        compute(command, starts)
+    for suggestions in command.searches:
         if suggestions.is_exhausted():
             console.print(f"{suggestions.problem.name}: every point of the space has been tried")
         if suggestions.best() is None:
@@ -157,28 +158,28 @@ def find(asked: Search) -> None:
             console.print(f"{suggestions.problem.name}: no trial has a result: {why}", style="red")
 
 
-def compute(asked: Search, starts: list[list[Cell]]) -> None:
+def compute(command: SearchCommand, starts: list[list[Cell]]) -> None:
     """Run the trials on Ray, and the winners on fresh seeds."""
     from study.search.trials import run_search
 
-    store, name = asked.study.store, asked.study.selection.name
-    with asked.study.session() as session:
+    store, name = command.study.store, command.study.selection.name
+    with command.study.session() as session:
         # First the cells that trials build on, such as a few-shot classifier's encoders.
         needed = [cell for cells in starts[:-1] for cell in cells]
         session.compute(name, needed, store.blocks())
-        for suggestions in asked.searches:
-            run_search(session, suggestions, asked.budget)
-        session.compute(name, asked.fresh_cells(), store.blocks())
+        for suggestions in command.searches:
+            run_search(session, suggestions, command.budget)
+        session.compute(name, command.fresh_cells(), store.blocks())
 
 
-def conclude(asked: Search, winners: list[Winner], path: Path | None) -> int:
-    """Print what was found, write the preset and the report, and return the exit code."""
-    study, store, console = asked.study, asked.study.store, asked.study.console
+def conclude(command: SearchCommand, winners: list[Winner], path: Path | None) -> int:
+    """Print the winners, write the preset and the report, and return the exit code."""
+    study, store, console = command.study, command.study.store, command.study.console
     selection = study.selection
     plan = study.write_plan(f"search {selection.name}", *report_plan(selection, winners))
     history = [study.command, f"Data: {study.data.name}, fingerprint {study.data.fingerprint}."]
     for winner in winners:
-        export(asked, winner.suggestions, winner)
+        save_search(command, winner.suggestions, winner)
         name, found = winner.problem.name, sentences(store, winner)
         for sentence in found:
             console.print(f"{name}: {sentence}")
@@ -199,12 +200,14 @@ def run_command(name: str, preset: Path) -> str:
     return shlex.join(["study", "run", name, "--preset", str(preset.absolute())])
 
 
-def export(asked: Search, suggestions: Suggestions, winner: Winner | None = None) -> None:
-    """Write RESULTS/search/NAME.json, all that the report reads of a search.
+def save_search(
+    command: SearchCommand, suggestions: Suggestions, winner: Winner | None = None
+) -> None:
+    """Write RESULTS/search/NAME.json, from which the report reads a search.
 
-    The database may be on another host. Without a `winner`, an earlier command's is kept.
+    The database may be on another host. Without a `winner`, the file keeps an earlier one.
     """
-    store, problem = asked.study.store, suggestions.problem
+    store, problem = command.study.store, suggestions.problem
     if winner is None:
         known = store.searches().get(problem.name, {})
         outcome = {name: known.get(name) for name in ("winner", "winner_cell", "start_cell")}
@@ -216,8 +219,8 @@ def export(asked: Search, suggestions: Suggestions, winner: Winner | None = None
         problem.name,
         {
             "name": problem.name,
-            "dataset": asked.study.data.name,
-            **problem.facts(),
+            "dataset": command.study.data.name,
+            **problem.identity(),
             "columns": problem.columns,
             "directions": problem.directions,
             "epochs": problem.epochs[-1],
@@ -285,18 +288,18 @@ def sentences(store: Store, winner: Winner) -> list[str]:
         if is_done(store, cell):
             values = store.rows({cell.id: cell.replicates})[experiment.metric]
             scores.append(f"{mean_and_sd(list(values))} on {name} (n = {len(values)})")
-    used, whole = epochs_used(winner.suggestions)
+    used, total = epochs_used(winner.suggestions)
     return [
         f"best recipe (trial {trial.number}): {params}",
         f"{experiment.metric}: {'; '.join(scores)}",
-        f"{counted(used, 'epoch')} of the {whole} that all trials in full would take",
+        f"{counted(used, 'epoch')} of the {total} that all trials would take in full",
     ]
 
 
 def epochs_used(suggestions: Suggestions) -> tuple[int, int]:
-    """Epochs that the trials ran, and would have run if none had been stopped.
+    """Epochs that the trials ran, and epochs if none had been stopped.
 
-    Neither counts the epochs of an earlier stage, in which trials aren't compared.
+    Both exclude the epochs of an earlier stage, in which trials aren't compared.
     """
     before = suggestions.problem.epochs_before
     epochs = suggestions.problem.epochs[-1] - before
@@ -312,7 +315,7 @@ def epochs_used(suggestions: Suggestions) -> tuple[int, int]:
 def write_preset(
     path: Path, selection: Selection, winners: Sequence[Winner], data: Dataset, comment: str
 ) -> None:
-    """Write a preset that makes the winners' cells, whatever else is on the grid."""
+    """Write a preset whose recipes are the winners'."""
     *needed, target = selection.experiments
     searched = [winner.problem.experiment for winner in winners]
     recipes = {}

@@ -85,8 +85,8 @@ class Problem:
         """All points, each with a value for every dimension; none if `size` is infinite."""
         return itertools.product(*(d.values or () for d in self.dimensions))
 
-    def facts(self) -> dict[str, Any]:
-        """The facts, as JSON, that an earlier search must share to be continued."""
+    def identity(self) -> dict[str, Any]:
+        """JSON that an earlier search must share to be continued."""
         axes = {axis: values[0] for axis, values in self.experiment.axes.items()}
         fixed = {**axes, **self.experiment.fixed, "replicates": self.experiment.replicates}
         dimensions = {

@@ -1,6 +1,6 @@
 """The search spaces of `study search`, one for each experiment.
 
-One more line adds a dimension: a setting of the trainable's `Config`, with the values that Optuna
+To add a dimension, add a line: a setting of the trainable's `Config`, with the values that Optuna
 may suggest. The setting's default should be one of them, as a search starts there.
 """
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from trainables.fewshot.settings import HEADS, ON_ALL_IMAGES
 from trainables.fewshot.settings import Config as FewShot
 
-if TYPE_CHECKING:  # --help needs only names, and importing Optuna takes long
+if TYPE_CHECKING:  # --help needs only names; importing Optuna takes long
     from optuna.distributions import BaseDistribution
 
 
@@ -46,7 +46,7 @@ class Real(Setting):
 
         return FloatDistribution(self.low, self.high, log=self.log)
 
-    def holds(self, value: Any) -> bool:
+    def contains(self, value: Any) -> bool:
         return bool(self.low <= value <= self.high)
 
 
@@ -61,7 +61,7 @@ class Choice(Setting):
 
         return CategoricalDistribution(self.values)
 
-    def holds(self, value: Any) -> bool:
+    def contains(self, value: Any) -> bool:
         return value in self.values
 
 
@@ -82,22 +82,22 @@ class Steps(Setting):
 
         return IntDistribution(self.low, self.high, step=self.step)
 
-    def holds(self, value: Any) -> bool:
+    def contains(self, value: Any) -> bool:
         return value in self.values
 
 
 Dimension: TypeAlias = Real | Choice | Steps
-"""`distribution` gives its values to Optuna; `holds` says whether a value is one of them; `values`
-has all of them, or is None if they are infinitely many."""
+"""`distribution` describes the values to Optuna; `contains` tests a value; `values` are all values,
+or None if there are infinitely many."""
 
 
 @dataclass(frozen=True)
 class Space:
-    """The dimensions of an experiment's search, and its point on the other axes of the grid."""
+    """The dimensions of an experiment's search, and defaults for the other axes of the grid."""
 
     dimensions: tuple[Dimension, ...]
-    place: Mapping[str, Any] = field(default_factory=dict)
-    """A value for each axis that is not searched, used unless the command line gives another."""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    """A value for each axis that is not searched, unless the command line gives another."""
 
     def at(self, settings: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[Dimension, ...]:
         """The dimensions that apply with `settings` and have no value in `given`."""
@@ -120,7 +120,7 @@ def has_head(settings: Mapping[str, Any]) -> bool:
 
 
 ENCODER = {"latent_dim": 14, "depth": 3}
-"""Values of both spaces on the axes of the encoder."""
+"""Defaults of both spaces on the axes of the encoder."""
 
 SPACES: dict[str, Space] = {
     "autoencoder": Space(
@@ -136,7 +136,7 @@ SPACES: dict[str, Space] = {
             Real("noise", 0.0, 0.3, log=False),
             Real("augment", 0.0, 1.0, log=False),
         ),
-        place=ENCODER,
+        defaults=ENCODER,
     ),
     "fewshot": Space(
         dimensions=(
@@ -152,7 +152,7 @@ SPACES: dict[str, Space] = {
             Real("alpha", 0.8, 0.999, log=False, applies=arm(*ON_ALL_IMAGES)),
             Steps("neighbours", 5, 25, step=5, applies=arm(*ON_ALL_IMAGES)),
         ),
-        place={**ENCODER, "labels": 80, "freeze": "fixed", "pretraining": "plain"},
+        defaults={**ENCODER, "labels": 80, "freeze": "fixed", "pretraining": "plain"},
     ),
 }
 """Search space of each experiment; an experiment without one can't be searched."""

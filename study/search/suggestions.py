@@ -104,34 +104,33 @@ class Suggestions:
         )
         if not earlier:
             # Optuna draws the settings whose starting value is outside the space.
-            start = problem.start
-            inside = {d.name: start[d.name] for d in problem.dimensions if d.holds(start[d.name])}
-            self.study.enqueue_trial(inside)
+            starts = ((d, problem.start[d.name]) for d in problem.dimensions)
+            self.study.enqueue_trial({d.name: v for d, v in starts if d.contains(v)})
         for trial in earlier:
             if trial.state == TrialState.RUNNING:
                 self._try_again(trial)
 
     def _require_same_search(self, option: str) -> None:
-        facts, known = self.problem.facts(), self.study.user_attrs.get("search")
+        identity, known = self.problem.identity(), self.study.user_attrs.get("search")
         if known is None:
-            self.study.set_user_attr("search", facts)
+            self.study.set_user_attr("search", identity)
             with warnings.catch_warnings():
                 # optuna-dashboard shows the names beside the plots; the call is experimental.
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                 self.study.set_metric_names(self.problem.columns)
             return
-        for fact, wanted in facts.items():
-            if known.get(fact) != wanted:
-                difference = f"other {fact}: {_difference(known.get(fact), wanted)}"
+        for name, wanted in identity.items():
+            if known.get(name) != wanted:
+                difference = f"other {name}: {_difference(known.get(name), wanted)}"
                 allowed = f"holds a search with {difference}; use another --out or --storage"
                 raise BadInput(option, self.problem.name, allowed)
 
     # --- running trials ----------------------------------------------------------------------
 
-    def next(self) -> int:
+    def begin(self) -> int:
         """Begin a trial at a new point, and return its number.
 
-        There must be one: fewer than `Problem.size` trials are running or have ended.
+        A new point must exist: fewer than `Problem.size` trials are running or have ended.
         """
         known = {self._point(t.params): t.number for t in (*self.ended(), *self.running.values())}
         while (point := self._point((trial := self.study.ask(self.distributions)).params)) in known:
@@ -139,7 +138,7 @@ class Suggestions:
             self.study.tell(trial, state=TrialState.FAIL)
             # The sampler could repeat itself for ever: queue the most similar point instead.
             missing = (other for other in self.problem.points() if other not in known)
-            if similar := min(missing, key=partial(_differences, point), default=None):
+            if similar := min(missing, key=partial(_distance, point), default=None):
                 self.study.enqueue_trial(dict(zip(self.distributions, similar, strict=True)))
         self.running[trial.number] = trial
         trial.set_user_attr("cell", self.cell(trial.number).id)
@@ -171,17 +170,17 @@ class Suggestions:
         self._end(number, TrialState.COMPLETE, values)
         return values
 
-    def stopped(self, number: int) -> None:
+    def prune(self, number: int) -> None:
         """End a trial that was stopped early, after at least one report."""
         self._end(number, TrialState.PRUNED)
 
-    def failed(self, number: int, reason: str) -> None:
+    def fail(self, number: int, reason: str) -> None:
         """End a trial that has no result and would fail again."""
         self.running[number].set_user_attr("reason", reason)
         self._end(number, TrialState.FAIL)
 
-    def lost(self, number: int) -> None:
-        """End a trial that was interrupted through no fault of its own; it is tried again."""
+    def requeue(self, number: int) -> None:
+        """End a trial that was interrupted, and queue its point again."""
         self._try_again(self.running.pop(number))
 
     def _point(self, params: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -200,7 +199,7 @@ class Suggestions:
         if trial.params:
             self.study.enqueue_trial(trial.params, user_attrs={"again": trial.number})
 
-    # --- what is known -----------------------------------------------------------------------
+    # --- state of the search -----------------------------------------------------------------
 
     @property
     def seconds(self) -> float:
@@ -216,7 +215,7 @@ class Suggestions:
         return self.is_exhausted() or budget.is_spent(len(self.ended()), self.seconds)
 
     def ended(self) -> list[FrozenTrial]:
-        """The trials that count: complete, stopped early, or failed through their own fault."""
+        """The trials that count: complete, stopped early, or failed with a reason."""
         trials = self.study.get_trials(deepcopy=False)
         return [trial for trial in trials if trial.state.is_finished() and not is_void(trial)]
 
@@ -239,9 +238,9 @@ def is_void(trial: FrozenTrial) -> bool:
     return trial.state == TrialState.FAIL and "reason" not in trial.user_attrs
 
 
-def _differences(one: Sequence[Any], other: Sequence[Any]) -> int:
+def _distance(first: Sequence[Any], second: Sequence[Any]) -> int:
     """Number of dimensions in which two points differ."""
-    return sum(mine != its for mine, its in zip(one, other, strict=True))
+    return sum(a != b for a, b in zip(first, second, strict=True))
 
 
 def _as_json(trial: FrozenTrial) -> dict[str, Any]:
@@ -258,7 +257,7 @@ def _as_json(trial: FrozenTrial) -> dict[str, Any]:
 
 
 def _difference(known: Any, wanted: Any) -> str:
-    """The differences in words: `batch_size is 32, asked for is 64`."""
+    """`batch_size is 32, asked for is 64`, for each difference."""
     if not (isinstance(known, dict) and isinstance(wanted, dict)):
         return f"{_short(known)}, asked for is {_short(wanted)}"
     return "; ".join(

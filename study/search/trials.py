@@ -27,7 +27,7 @@ def run_search(session: Session, suggestions: Suggestions, budget: Budget) -> No
     problem, gpus = suggestions.problem, session.resources.gpus_per_trial
     if not problem.experiment.on_gpu(problem.cell(problem.start).config):
         gpus = 0.0
-    elif gpus == "auto":  # a whole one, as the trials of a search need different amounts of memory
+    elif gpus == "auto":  # a whole one: trials of a search need different amounts of memory
         gpus = 1.0
     trials = SearchTrials(session, suggestions, budget, gpus)
     halving = Halving(problem.columns, problem.directions, rungs(problem.epochs))
@@ -67,7 +67,7 @@ class SearchTrials(Listener):
         self._seconds_before = suggestions.seconds
         self._ended_before = len(suggestions.ended())
 
-    # --- the queue asks ----------------------------------------------------------------------
+    # --- suggesting tasks --------------------------------------------------------------------
 
     def next(self) -> Task | None:
         """The next trial's task; None if ended and running trials may use up the budget."""
@@ -76,7 +76,7 @@ class SearchTrials(Listener):
             begun = len(suggestions.ended()) + len(suggestions.running)
             if self.budget.is_spent(begun, self._seconds()):
                 return None
-            if task := self._task(suggestions.next()):
+            if task := self._task(suggestions.begin()):
                 return task
 
     def _task(self, number: int) -> Task | None:
@@ -92,10 +92,10 @@ class SearchTrials(Listener):
             task = Task(cell, range(missing[0].start, missing[-1].stop), self.gpus)
             self.numbers[task] = number
             return task
-        self._complete("reused", number, ": its cell was there")
+        self._complete("reused", number, ": its cell was finished")
         return None
 
-    # --- the queue tells ---------------------------------------------------------------------
+    # --- events of the queue -----------------------------------------------------------------
 
     def reported(self, task: Task, result: Mapping[str, Any]) -> None:
         number = self.numbers[task]
@@ -113,22 +113,22 @@ class SearchTrials(Listener):
         number = self.numbers[task]
         self.session.store.place.delete(self.session.store.progress(task.block))
         if not result:  # it was interrupted, not stopped at a rung
-            self.suggestions.lost(number)
+            self.suggestions.requeue(number)
             return
         self.reported(task, result)
-        self.suggestions.stopped(number)
+        self.suggestions.prune(number)
         epoch, metric = self.epochs.get(number, 0), result.get(self.metric, float("nan"))
         self._event(f"stopped trial {number} after epoch {epoch} ({self.metric} {metric:.4g})")
 
     def failed(self, task: Task, error: str) -> None:
         number, why = self.numbers[task], reason(error)
-        self.suggestions.failed(number, why)
+        self.suggestions.fail(number, why)
         self._event(f"failed  trial {number}: {why}")
 
     def say(self, text: str) -> None:
         self.session.console.print(f"{self.suggestions.problem.name}: {text}")
 
-    # --- recording and showing ---------------------------------------------------------------
+    # --- recording and printing --------------------------------------------------------------
 
     def _complete(self, word: str, number: int, note: str = "") -> None:
         values = self.suggestions.complete(number)

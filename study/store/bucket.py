@@ -24,7 +24,7 @@ Tag: TypeAlias = Any
 """Tag of an object, compared in conditional requests. Different content has a different tag."""
 
 RETRY_TIME = timedelta(seconds=120)
-"""Time for which requests are retried: a network that is down for half a minute costs nothing."""
+"""Time for which requests are retried, so that a short failure of the network ends no study."""
 URI = re.compile(r"(s3a?|gs|az|azure|abfss?)://[\w.@-]+(/(?!\.{1,2}(/|$))[^/#]+)*/?")
 
 
@@ -33,11 +33,11 @@ class Bucket(Place):
 
     def __init__(self, uri: str) -> None:
         self.address = uri
-        self.shown = uri.partition("?")[0].rstrip("/")
+        self.display_uri = uri.partition("?")[0].rstrip("/")
         self._store = open_store(uri, RETRY_TIME)
 
     def where(self, name: str = "") -> str:
-        return f"{self.shown}/{name}".rstrip("/")
+        return f"{self.display_uri}/{name}".rstrip("/")
 
     def reach(self) -> None:
         with self.single_attempt():
@@ -78,8 +78,8 @@ class Bucket(Place):
             raise
         except (BaseError, OSError) as error:
             if "NoSuchBucket" in str(error):
-                bucket = self.shown.split("/")[2]
-                problem = f"{self.shown}: there is no bucket {bucket}; make it first"
+                bucket = self.display_uri.split("/")[2]
+                problem = f"{self.display_uri}: there is no bucket {bucket}; create it first"
                 raise StoreError(problem) from error
             absent = isinstance(error, FileNotFoundError | NotFoundError)
             if absent and what in ("read", "deleted"):
@@ -144,8 +144,8 @@ def open_store(uri: str, patience: timedelta) -> Any:
     shown, _, query = uri.partition("?")
     if re.match(r"s3a?://[^/]*@|\w+://[^/@]*:[^/]*@", uri):
         raise StoreError(
-            "credentials don't belong into an address, which is printed and stored; set "
-            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or what your storage has instead"
+            "a URI must not contain credentials, as it is printed and stored; set "
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the variables of your storage"
         )
     if not URI.fullmatch(shown):
         form = "s3://bucket/path, gs://bucket/path or az://container/path"

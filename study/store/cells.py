@@ -59,7 +59,7 @@ class Block(NamedTuple):
     @property
     def name(self) -> str:
         """`0123456789abcdef.4-19`. Raises `StoreError` unless `cell` is an id."""
-        return f"{checked_id(self.cell)}.{self.replicates.start}-{self.replicates.stop - 1}"
+        return f"{require_id(self.cell)}.{self.replicates.start}-{self.replicates.stop - 1}"
 
     @property
     def marker(self) -> str:
@@ -97,7 +97,7 @@ class Store:
     """The blocks of a results folder, or of a place in a bucket."""
 
     def __init__(self, place: str | Path | Place) -> None:
-        """Raises `StoreError` if `place` is a URI that can't be used."""
+        """Raises `StoreError` for a URI that can't be used."""
         self.place = open_place(place)
         self.address = self.place.address
         """Text that opens the same store on any node."""
@@ -140,11 +140,11 @@ class Store:
             path = self.place.where(name)
             raise StoreError(f"{path}: can't be read ({error.strerror})") from error
 
-    # --- which blocks there are --------------------------------------------------------------
+    # --- listing blocks ----------------------------------------------------------------------
 
     def _listed(self, cell: str | None = None) -> dict[Block, dict[str, int]]:
         """File names and sizes of each block, finished or not, of one cell or of all."""
-        top = "blocks" if cell is None else f"blocks/{checked_id(cell)}"
+        top = "blocks" if cell is None else f"blocks/{require_id(cell)}"
         found: dict[Block, dict[str, int]] = {}
         for file, size in self.place.list(top).items():
             name = f"{top}/{file}"
@@ -155,7 +155,7 @@ class Store:
 
     def blocks(self) -> dict[str, list[range]]:
         """Replicates of the finished blocks of each cell, sorted, from one listing."""
-        self._known = finished(self._listed())
+        self._known = finished_ranges(self._listed())
         return {cell: list(found) for cell, found in self._known.items()}
 
     def has(self, block: Block) -> bool:
@@ -163,13 +163,13 @@ class Store:
         return block.marker in self._listed(block.cell).get(block, ())
 
     def verify(self, cells: Collection[str]) -> dict[Block, str]:
-        """The damaged blocks of these cells, and what is wrong with each.
+        """The damaged blocks of these cells, each with the problem.
 
-        In a folder every byte is read: half a second a gigabyte. A bucket verifies what it stores;
-        there a block is read only if its arrays are not listed as `looks_whole` expects.
+        In a folder, reads every byte: half a second per gigabyte. A bucket verifies what it stores;
+        there, reads only blocks whose listed files fail `looks_whole`.
         """
         listed, asked = self._listed(), set(cells)
-        self._known = finished(listed)
+        self._known = finished_ranges(listed)
         suspects = [
             block
             for block, files in listed.items()
@@ -216,8 +216,7 @@ class Store:
     def tidy(self) -> None:
         """Remove what killed processes left behind. The caller must hold the lock.
 
-        That is temporary files, arrays that belong to no block, and the progress of finished
-        blocks.
+        Removes temporary files, arrays without a block, and checkpoints of finished blocks.
         """
         if isinstance(self.place, Folder):
             self.place.sweep()
@@ -236,10 +235,10 @@ class Store:
                 old = name.endswith(".safetensors") and name != kept
                 if old and self.place.age(name) > ORPHAN_SECONDS:
                     self.place.delete(name)
-        there = finished(listed)
+        done = finished_ranges(listed)
         for cell, ranges in self.begun().items():
             for replicates in ranges:
-                if set(replicates) & set().union(*there.get(cell, ())):
+                if set(replicates) & set().union(*done.get(cell, ())):
                     self.place.delete(self.progress(Block(cell, replicates)))
 
     # --- writing -----------------------------------------------------------------------------
@@ -277,7 +276,7 @@ class Store:
             content["arrays"] = {"name": own, "sha256": sha256(data)}
         line = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
         if not is_block(orjson.loads(line), block.replicates):
-            raise ValueError(f"{block.name}: its rows or its history are not what a store can hold")
+            raise ValueError(f"{block.name}: its rows or its history are malformed")
         if not self.exists():
             raise StoreError(f"{self.place.where()} holds no study any more; is it unmounted?")
         if arrays:
@@ -299,7 +298,7 @@ class Store:
             "traceback": plain(error),
         }
         content = orjson.dumps(note, option=orjson.OPT_INDENT_2)
-        self.place.write(f"failed/{checked_id(cell)}.json", content)
+        self.place.write(f"failed/{require_id(cell)}.json", content)
 
     def failures(self) -> dict[str, dict[str, Any]]:
         """Notes on cells whose last try failed (`reason`, `traceback`, …), by id."""
@@ -312,7 +311,7 @@ class Store:
             return {**note, "reason": str(note["reason"])}
         except (OSError, ValueError, KeyError, TypeError):
             # The note is damaged, but the cell still has no result.
-            return {"reason": "failed; why can't be read any more"}
+            return {"reason": "failed; the record of the reason is damaged"}
 
     def write_plan(self, plan: Mapping[str, Any]) -> None:
         """Record what the latest command asked for."""
@@ -327,7 +326,7 @@ class Store:
             )
         if not self.exists():
             raise self._older()
-        return decoded(content, self.place.where("study.json"), is_plan, "study run")
+        return parse_json(content, self.place.where("study.json"), is_plan, "study run")
 
     def write_search(self, name: str, content: Mapping[str, Any]) -> None:
         """Record the trials of a search."""
@@ -341,7 +340,7 @@ class Store:
         for name in self._json_files("search", NAME):
             file = f"search/{name}.json"
             content, path = self.place.read(file), self.place.where(file)
-            found[name] = decoded(content, path, is_search, "study search")
+            found[name] = parse_json(content, path, is_search, "study search")
         return found
 
     def _json_files(self, folder: str, pattern: re.Pattern[str]) -> list[str]:
@@ -389,7 +388,7 @@ class Store:
     def _parts(
         self, wanted: Mapping[str, Iterable[int]]
     ) -> Iterator[tuple[Block, dict[str, Any], list[int]]]:
-        """Yield blocks with the wanted replicates of each cell, their content, and which to take.
+        """Yield the blocks that have wanted replicates, with their content and those replicates.
 
         Raises `StoreError` if one is missing.
         """
@@ -410,7 +409,7 @@ class Store:
         """Finished blocks of a cell, listed again unless the known ones have `replicates`."""
         known = self._known.get(cell, [])
         if not set(replicates) <= set().union(*known):
-            known = finished(self._listed(cell)).get(cell, [])
+            known = finished_ranges(self._listed(cell)).get(cell, [])
             self._known[cell] = known
         return known
 
@@ -422,7 +421,7 @@ class Store:
         return pd.DataFrame(
             [
                 {"cell": block.cell, **content["config"], "encoder_cell": content["parent"], **row}
-                for block, content, here in self._parts(first(wanted))
+                for block, content, here in self._parts(first_replicates(wanted))
                 for row in content["rows"]
                 if row["replicate"] in here
             ]
@@ -437,7 +436,7 @@ class Store:
 
         lines = [
             {"cell": block.cell, **line}
-            for block, content, here in self._parts(first(wanted))
+            for block, content, here in self._parts(first_replicates(wanted))
             for line in content["history"]
             if line["replicate"] in here
         ]
@@ -497,12 +496,12 @@ class Store:
         return np.stack([found[replicate][PREDICTIONS].numpy() for replicate in wanted])
 
 
-def first(wanted: Mapping[str, int]) -> dict[str, range]:
+def first_replicates(wanted: Mapping[str, int]) -> dict[str, range]:
     """Numbers of the first `wanted[cell]` replicates of each cell."""
     return {cell: range(count) for cell, count in wanted.items()}
 
 
-def finished(listed: Mapping[Block, Mapping[str, int]]) -> dict[str, list[range]]:
+def finished_ranges(listed: Mapping[Block, Mapping[str, int]]) -> dict[str, list[range]]:
     """Replicates of the blocks whose marker is listed, by cell, sorted."""
     blocks = [block for block, files in listed.items() if block.marker in files]
     blocks.sort(key=lambda block: (block.cell, block.replicates.start, block.replicates.stop))
@@ -523,7 +522,7 @@ def looks_whole(files: Mapping[str, int]) -> bool:
     return len(files) == 2 and len(arrays) == 1
 
 
-def checked_id(cell: str) -> str:
+def require_id(cell: str) -> str:
     """Return `cell` if it is an id, and so safe in a file name; else raise `StoreError`."""
     if not ID.fullmatch(cell):
         raise StoreError(f"{cell!r} is not the id of a cell")
@@ -540,7 +539,7 @@ def signed(line: bytes) -> bytes:
     return orjson.dumps({"sha256": sha256(line)}) + b"\n" + line
 
 
-def decoded(
+def parse_json(
     content: bytes, path: Path | str, is_valid: Callable[[Any], bool], command: str
 ) -> dict[str, Any]:
     """Content of a JSON file. Raises `StoreError` unless it is what `command` writes."""

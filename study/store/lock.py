@@ -38,7 +38,7 @@ class Hold:
     """A driver's exclusive hold on a place."""
 
     lost: str | None = None
-    """Who took over, if this process lost its lease while cut off. A file lock can't be lost."""
+    """Driver that took over, if this process lost its lease. A file lock can't be lost."""
 
 
 def exclusive_lock(place: Place) -> AbstractContextManager[Hold]:
@@ -65,7 +65,7 @@ def _locked(folder: Path) -> Iterator[Hold]:
         except BlockingIOError:
             file.seek(0)
             raise StoreError(
-                f"{folder} is in use by {named(file.read())}; wait, or end it"
+                f"{folder} is in use by {describe_holder(file.read())}; wait, or end it"
             ) from None
         except OSError as error:
             raise StoreError(f"{path} can't be locked ({error.strerror})") from error
@@ -138,7 +138,7 @@ class Lease(Hold):
                 return
             holder, _ = self._read()
         raise StoreError(
-            f"{self.place.where()} is in use by {named(holder)}; wait, or end it "
+            f"{self.place.where()} is in use by {describe_holder(holder)}; wait, or end it "
             f"(a dead one's lease ends by itself within {STALE:.0f} s)"
         )
 
@@ -148,7 +148,7 @@ class Lease(Hold):
         Raises `StoreError` if the storage doesn't answer.
         """
         if not self._write(self._tag) and self.lost is None:
-            self.lost = named(self._read()[0])
+            self.lost = describe_holder(self._read()[0])
 
     def keep(self, released: threading.Event) -> None:
         """Renew the lease until it is released or lost."""
@@ -181,8 +181,8 @@ def this_process() -> dict[str, Any]:
     return {"pid": os.getpid(), "host": platform.node(), "kernel": kernel, "since": since}
 
 
-def parsed(content: str | bytes) -> dict[str, Any]:
-    """Process that a lock or lease names; empty for other content."""
+def parse_holder(content: str | bytes) -> dict[str, Any]:
+    """Process that a lock or lease names; empty for invalid content."""
     try:
         holder = json.loads(content)
     except (ValueError, RecursionError):
@@ -192,14 +192,14 @@ def parsed(content: str | bytes) -> dict[str, Any]:
 
 def has_ended(content: bytes) -> bool:
     """True if a lease is free: released, or held by a process of this host that has ended."""
-    holder, kernel = parsed(content), this_process()["kernel"]
+    holder, kernel = parse_holder(content), this_process()["kernel"]
     pid = holder.get("pid") if kernel and holder.get("kernel") == kernel else None
     return not content or (isinstance(pid, int) and not Path(f"/proc/{pid}").exists())
 
 
-def named(content: str | bytes) -> str:
+def describe_holder(content: str | bytes) -> str:
     """`process 123 on host since …`, in one line for any content."""
-    holder = parsed(content)
+    holder = parse_holder(content)
     if not {"pid", "host", "since"} <= holder.keys():
         return "another process, which has just started"  # and has not written its name yet
     text = f"process {holder['pid']} on {holder['host']} since {holder['since']}"

@@ -30,7 +30,7 @@ SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}")
 """Pattern for the names of files that are being written."""
 UNSUPPORTED = (errno.EPERM, errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
-"""Errors of file systems that have no hard links, or can't flush folders."""
+"""Errors of file systems without hard links, or that can't flush folders."""
 
 
 class Place(ABC):
@@ -91,7 +91,7 @@ class Place(ABC):
         try:
             self.write(name, content)
         except BaseException:
-            # It may be there though the answer was lost. An absent storage isn't waited for again.
+            # The file may exist, although the answer was lost. Don't wait for the storage again.
             with suppress(Exception), self.single_attempt():
                 self.delete(name)
             raise
@@ -230,7 +230,7 @@ def flushed(path: Path, flags: int) -> Iterator[int]:
 
 
 def link(temporary: Path, path: Path) -> bool:
-    """Give a file the name `path` unless that is taken; True if it was given."""
+    """Give a file the name `path` unless it exists; return whether it was given."""
     try:
         os.link(temporary, path)
     except FileExistsError:
@@ -275,9 +275,9 @@ def open_place(place: str | Path | Place) -> Place:
     if str(place).startswith("file:"):
         parts = urlsplit(str(place))
         if parts.netloc not in ("", "localhost") or not parts.path:
-            raise StoreError(f"{place} names no folder of this machine; file:///path does")
+            raise StoreError(f"{place} is not a folder of this machine; use file:///path")
         if parts.query or parts.fragment:
-            raise StoreError(f"{place}: ? and # end a path; %3F and %23 are characters of it")
+            raise StoreError(f"{place}: ? and # end a path; write %3F and %23")
         return Folder(unquote(parts.path))
     from study.store.bucket import Bucket
 

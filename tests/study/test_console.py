@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from study.__main__ import have_home
+from study.__main__ import ensure_home
 from study.console import console
 from study.signals import Interrupted
 
@@ -116,10 +116,10 @@ def test_user_without_a_home_has_the_root_folder(monkeypatch):
 
     monkeypatch.setattr(pwd, "getpwuid", nameless)
     monkeypatch.setenv("HOME", "/somewhere")
-    have_home()
+    ensure_home()
     assert os.environ["HOME"] == "/somewhere"
     monkeypatch.delenv("HOME")
-    have_home()
+    ensure_home()
     assert os.environ["HOME"] == "/"
 
 

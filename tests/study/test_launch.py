@@ -18,7 +18,7 @@ from study import adapter
 from study.__main__ import main
 from study.adapter import Run, run_trial, trial_config
 from study.cluster import nodes as cluster_nodes
-from study.cluster.connect import cluster, count_gpus, count_workers, resolved
+from study.cluster.connect import cluster, count_gpus, count_workers, resolve
 from study.errors import NoResources
 from study.experiments import AUTOENCODER, FEWSHOT
 from study.faults import Fault, OtherCode, TrialFailed
@@ -517,11 +517,11 @@ def test_ray_logs_are_kept_after_an_error(error, kept, fake_ray, tmp_path):
 
 def test_auto_without_gpus_uses_none():
     nodes = [{"CPU": 8.0}, {"CPU": 4.0, "GPU": 2.0}]
-    assert resolved(Resources(), nodes).gpus_per_trial == "auto"
-    assert resolved(Resources(), nodes[:1]).gpus_per_trial == 0
-    assert resolved(Resources(gpus_per_trial=0.25), nodes).gpus_per_trial == 0.25
+    assert resolve(Resources(), nodes).gpus_per_trial == "auto"
+    assert resolve(Resources(), nodes[:1]).gpus_per_trial == 0
+    assert resolve(Resources(gpus_per_trial=0.25), nodes).gpus_per_trial == 0.25
     with pytest.raises(NoResources, match=phrase("--gpus-per-trial 3: … has 2 GPUs")):
-        resolved(Resources(gpus_per_trial=3), nodes)
+        resolve(Resources(gpus_per_trial=3), nodes)
 
 
 @pytest.mark.parametrize(

@@ -295,7 +295,7 @@ def test_installed_experiments_are_registered(monkeypatch):
     register_installed()
     bad = SimpleNamespace(load=lambda: 3, name="b", value="package:B")
     monkeypatch.setattr("study.own.entry_points", lambda group: [bad])
-    with pytest.raises(OwnCodeError, match=phrase("package:B … is no Experiment")):
+    with pytest.raises(OwnCodeError, match=phrase("package:B … is not an Experiment")):
         register_installed()
 
 

@@ -1,4 +1,4 @@
-"""Facts of a cluster's nodes, and the driver's checks of them."""
+"""NodeFacts of a cluster's nodes, and the driver's checks of them."""
 
 import io
 from contextlib import nullcontext
@@ -10,13 +10,19 @@ from rich.console import Console
 
 from study import launch
 from study.cluster import nodes
-from study.cluster.nodes import Facts, facts, require_shared, storage_trouble, troubles
+from study.cluster.nodes import (
+    NodeFacts,
+    node_facts,
+    node_problems,
+    require_shared,
+    storage_problem,
+)
 from study.errors import BadInput
 from study.resources import Resources
 from study.store import Store
 from trainables.data import WHOLE
 
-HERE = Facts(
+HERE = NodeFacts(
     packages={"python": "3.12.1", "torch": "2.15.0"}, code="abc", gpus=(),
     token=True, token_is_private=True, storage="", clock=1000.0,
 )  # fmt: skip
@@ -24,7 +30,7 @@ WORKER = {"Resources": {"CPU": 8.0, "GPU": 2.0}}
 
 
 def test_node_like_the_driver_with_its_gpus_is_fine():
-    assert troubles(WORKER, replace(HERE, gpus=("A10G", "A10G"), clock=1020.0), HERE) == []
+    assert node_problems(WORKER, replace(HERE, gpus=("A10G", "A10G"), clock=1020.0), HERE) == []
 
 
 @pytest.mark.parametrize(
@@ -34,7 +40,7 @@ def test_node_like_the_driver_with_its_gpus_is_fine():
          "torch 2.14.0, the driver has 2.15.0"),
         ({"packages": {"python": "3.12.1"}}, "torch None, the driver has 2.15.0"),
         ({"code": "abd"}, "other sources than the driver's; `ray up` copies them again"),
-        ({"gpus": ("A10G",)}, "torch sees 1 of 2 GPUs; look at the NVIDIA driver"),
+        ({"gpus": ("A10G",)}, "torch sees 1 of 2 GPUs; check the NVIDIA driver"),
         ({"storage": "/results is not there"}, "/results is not there"),
         ({"token": False}, "Ray asks for no token there; start it with RAY_AUTH_MODE=token"),
         ({"token_is_private": False},
@@ -45,18 +51,18 @@ def test_node_like_the_driver_with_its_gpus_is_fine():
 )  # fmt: skip
 def test_each_difference_is_named(different, message):
     answer = replace(HERE, **{"gpus": ("A10G", "A10G"), **different})
-    assert troubles(WORKER, answer, HERE) == [message]
+    assert node_problems(WORKER, answer, HERE) == [message]
 
 
 def test_node_without_an_answer_is_trouble():
-    assert troubles(WORKER, "no answer within 60 s", HERE) == ["no answer within 60 s"]
+    assert node_problems(WORKER, "no answer within 60 s", HERE) == ["no answer within 60 s"]
 
 
 def test_results_folder_is_known_by_its_mark(local_store, tmp_path):
     with local_store.place.temporary_file(".mark-") as mark:
-        assert storage_trouble(Store(tmp_path / "results"), mark) == ""
+        assert storage_problem(Store(tmp_path / "results"), mark) == ""
     message = f"{tmp_path / 'results'} is not there, or another folder than the driver's"
-    assert storage_trouble(Store(tmp_path / "results"), mark) == message
+    assert storage_problem(Store(tmp_path / "results"), mark) == message
     assert sorted(path.name for path in (tmp_path / "results").iterdir()) == [
         "blocks",
         "format.json",
@@ -64,7 +70,7 @@ def test_results_folder_is_known_by_its_mark(local_store, tmp_path):
 
 
 def test_missing_folder_is_not_made(tmp_path):
-    assert "is not there" in storage_trouble(Store(tmp_path / "gone"), ".mark.x")
+    assert "is not there" in storage_problem(Store(tmp_path / "gone"), ".mark.x")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -79,7 +85,7 @@ def test_private_file_is_readable_by_its_owner_only(mode, private, tmp_path):
 
 def test_facts_of_this_machine(local_store):
     with local_store.place.temporary_file(".mark-") as mark:
-        mine = facts(local_store.address, mark, has_gpus=False)
+        mine = node_facts(local_store.address, mark, has_gpus=False)
     assert mine.storage == "" and mine.gpus == ()
     assert set(mine.packages) >= {"python", "torch", "ray"}
 
@@ -92,7 +98,7 @@ def answers(monkeypatch):
         "NodeManagerHostname": host, "NodeManagerAddress": "10.0.0.3", "Resources": {"CPU": 2.0}
     }  # fmt: skip
     monkeypatch.setattr(nodes, "alive_nodes", lambda: [record(host) for host in given])
-    monkeypatch.setattr(nodes, "ask", lambda asked, store: given)
+    monkeypatch.setattr(nodes, "ask_nodes", lambda asked, store: given)
     return given
 
 
@@ -125,7 +131,7 @@ def test_study_refuses_unshared_results_on_a_cluster(answers, monkeypatch, tmp_p
 
 
 def test_check_has_a_line_for_each_node(answers, monkeypatch, tmp_path):
-    mine = facts(str(tmp_path), "", has_gpus=False)
+    mine = node_facts(str(tmp_path), "", has_gpus=False)
     mine = replace(mine, storage="", token_is_private=True)
     answers |= {"head": replace(mine, token=True), "worker-1": replace(mine, token=False)}
     monkeypatch.setattr(nodes, "cluster", nullcontext)
@@ -146,10 +152,10 @@ def test_nodes_of_a_real_ray_answer(local_store):
     ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:
         (node,) = nodes.alive_nodes()
-        (answer,) = nodes.ask([node], local_store).values()
+        (answer,) = nodes.ask_nodes([node], local_store).values()
     finally:
         ray.shutdown()
-    mine = facts(local_store.address, "", has_gpus=False)
+    mine = node_facts(local_store.address, "", has_gpus=False)
     assert (answer.packages, answer.code, answer.storage) == (mine.packages, mine.code, "")
     assert sorted(local_store.place.path.iterdir()) == [
         local_store.place.path / name for name in ("blocks", "format.json")

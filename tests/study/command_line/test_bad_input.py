@@ -174,7 +174,7 @@ ENVIRONMENTS = [
     Row("no cores at all", "{run} --cpus 0", "--cpus: 0 is not an integer of at least 1"),
     Row("more than in all", "{run} --cpus 1 --cpus-per-trial 2", "2: 1 core can be used"),
     Row("cores of a cluster", "{run} --cpus 1 --address h:1",
-        "--cpus 1: is for a Ray on this machine"),
+        "--cpus 1: applies only to --address local"),
     Row("no address", "{run} --address nonsense", "'nonsense' is not local, auto or HOST:PORT"),
     Row("no such port", "{run} --address host:99999",
         "'host:99999' is not local, auto or HOST:PORT"),
@@ -416,8 +416,8 @@ def test_python_settings_that_break_ray_are_dropped(setting, tmp_path):
     name, value = setting.split("=")
     (tmp_path / "probe.py").write_text(
         "import os, sys\n"
-        "from study.__main__ import script, start_again\n"
-        "start_again()\n"
+        "from study.__main__ import script, restart_clean\n"
+        "restart_clean()\n"
         "import study.commands as command_line\n"
         "command_line.register_installed = lambda: print(os.environ.get(sys.argv[1]))\n"
         "script()\n"

@@ -165,7 +165,7 @@ def test_repeated_point_is_replaced_by_the_nearest(make_search):
     dimensions = (Choice("optimiser", ("adamw", "muon")), *WIDTHS)
     suggestions = make_search(dimensions).suggestions
     suggestions.study.sampler = Repeating()
-    numbers = [suggestions.next() for _ in range(6)]
+    numbers = [suggestions.begin() for _ in range(6)]
     points = [suggestions.running[number].params for number in numbers[1:]]
     differences = [len(point.items() - REPEATED.items()) for point in points]
     assert differences == [0, 1, 1, 1, 1]
@@ -174,10 +174,10 @@ def test_repeated_point_is_replaced_by_the_nearest(make_search):
 def test_interrupted_trial_is_retried_and_counts_once(make_search):
     """Also while all other points have ended or are running."""
     search = make_search()
-    first, second = search.suggestions.next(), search.suggestions.next()
+    first, second = search.suggestions.begin(), search.suggestions.begin()
     cell = search.suggestions.cell(first)
-    search.suggestions.lost(first)
-    again = search.suggestions.next()
+    search.suggestions.requeue(first)
+    again = search.suggestions.begin()
     assert search.suggestions.cell(again).id == cell.id
     assert sorted(search.suggestions.running) == [second, again]
 
@@ -210,7 +210,9 @@ def find_output(search, monkeypatch):
         write_plan=lambda *plan: None, title="",
     )  # fmt: skip
     study.set_aside_damaged = lambda groups: Study.set_aside_damaged(study, groups)
-    command.find(command.Search(study, [search.suggestions], Budget(100), fresh_replicates=1))
+    command.run_searches(
+        command.SearchCommand(study, [search.suggestions], Budget(100), fresh_replicates=1)
+    )
     return console.file.getvalue().splitlines()[2:]
 
 

@@ -34,9 +34,9 @@ TINY = ["--dataset", "digits", "--latent-dims", "2", "--depths", "1", "--replica
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "--trials is missing: a search needs it, or --minutes, or both"),
+        ([], "--trials is missing: a search needs --trials, --minutes or both"),
         (["--trials", "3", "--batch-sizes", "32", "64"],
-         "--batch-sizes 32 64: batch_size is searched: give one value, which takes it out of"),
+         "--batch-sizes 32 64: batch_size is searched: give one value, to exclude it from"),
         (["--trials", "3", "--depths", "2", "3"], "--depths 2 3: depth is not searched, and"),
         (["--trials", "3", "--storage", "nonsense"], "--storage nonsense: is not a database's"),
         (["--trials", "3", "--storage", "sqlite:////nowhere/x.db"],
@@ -109,7 +109,7 @@ def test_search_that_loses_its_lease_writes_no_more(
         raise Interrupted(signal.SIGINT)
 
     monkeypatch.setattr("study.run.exclusive_lock", lease)
-    monkeypatch.setattr("study.search.command.find", interrupted)
+    monkeypatch.setattr("study.search.command.run_searches", interrupted)
     command = ["search", "autoencoder", "--trials", "3", "--out", str(tmp_path)]
     assert main(command) == (1 if lost else 130)
     (line,) = capsys.readouterr().out.split("\n", 1)[1].splitlines()
@@ -130,7 +130,7 @@ def test_printed_preset_command_can_be_pasted(name, tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["job%2Fmain {x}", "what?"])
 def test_folder_named_by_its_uri_holds_the_trials(name, cached_digits, monkeypatch, tmp_path):
     found = []
-    monkeypatch.setattr("study.search.command.find", found.append)
+    monkeypatch.setattr("study.search.command.run_searches", found.append)
     out = tmp_path / name
     command = ["search", "autoencoder", "--trials", "3", "--out", out.as_uri()]
     assert main(command) == 1  # no winner
@@ -319,7 +319,7 @@ def test_few_shot_trials_share_encoder_and_reuse_cells(tmp_path, run_study):
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "blocks").rglob("*")}
     again = run_study(*command)
     assert again.returncode == 0, again.stdout + again.stderr
-    assert again.stdout.count("its cell was there") >= 1
+    assert again.stdout.count("its cell was finished") >= 1
     after = {path: path.stat().st_mtime_ns for path in (tmp_path / "blocks").rglob("*")}
     assert {path: after[path] for path in before} == before
 
@@ -343,4 +343,4 @@ def test_few_shot_trials_are_stopped_early_too(tmp_path, run_study):
         assert [epoch for epoch, _ in trial["curve"]] == [1, 3][: len(trial["curve"])]
         assert len(trial["curve"]) == 2 or trial in stopped
     spent = sum(t["curve"][-1][0] if t in stopped else 5 for t in content["trials"])
-    assert f"{spent} epochs of the 40 that all trials in full would take" in ran.stdout
+    assert f"{spent} epochs of the 40 that all trials would take in full" in ran.stdout

@@ -1,4 +1,4 @@
-"""The registry of search spaces: each dimension is a setting, and holds its default."""
+"""The registry of search spaces: each dimension is a setting, and contains its default."""
 
 from dataclasses import fields
 
@@ -13,7 +13,7 @@ DIMENSIONS = [(name, dimension) for name, space in SPACES.items() for dimension 
 
 def config_of(experiment):
     """The configuration at a space's own place on the grid."""
-    place = {axis: (value,) for axis, value in SPACES[experiment].place.items()}
+    place = {axis: (value,) for axis, value in SPACES[experiment].defaults.items()}
     return vars(settings_of(override(EXPERIMENTS[experiment], place, {}))[0])
 
 
@@ -22,7 +22,7 @@ def test_dimension_is_a_setting_and_holds_its_start(experiment, dimension):
     names = {known.name for known in fields(EXPERIMENTS[experiment].settings_module().Config)}
     assert dimension.name in names
     start = config_of(experiment)[dimension.name]
-    assert dimension.holds(start)
+    assert dimension.contains(start)
     assert (
         dimension.distribution().to_external_repr(dimension.distribution().to_internal_repr(start))
         == start
@@ -37,14 +37,14 @@ def test_every_corner_of_a_space_is_a_configuration(experiment, digits):
             dimension.values if isinstance(dimension, Choice) else (dimension.low, dimension.high)
         )
         for value in ends:
-            assert dimension.holds(value)
+            assert dimension.contains(value)
             module.Config(**{**config_of(experiment), dimension.name: value}).check_data(digits)
 
 
 @pytest.mark.parametrize("experiment", SPACES)
 def test_place_gives_every_axis_not_searched_a_value(experiment):
     searched = {dimension.name for dimension in SPACES[experiment].dimensions}
-    assert set(EXPERIMENTS[experiment].axes) <= searched | set(SPACES[experiment].place)
+    assert set(EXPERIMENTS[experiment].axes) <= searched | set(SPACES[experiment].defaults)
 
 
 def test_fixed_and_unused_settings_are_not_searched():

@@ -48,7 +48,7 @@ def write_result(store, cell, error=0.1):
 
 def next_cell(suggestions):
     """The cell of the next trial."""
-    return suggestions.cell(suggestions.next())
+    return suggestions.cell(suggestions.begin())
 
 
 def states(suggestions):
@@ -63,7 +63,7 @@ def test_first_suggestion_is_the_existing_recipe(url, local_store):
 
 def test_suggestion_is_the_cell_of_an_equal_grid(url, local_store):
     suggestions = open_suggestions(url, local_store)
-    suggestions.next()
+    suggestions.begin()
     for _ in range(5):
         cell = next_cell(suggestions)
         axes = {"latent_dim": (14,), "depth": (3,), "batch_size": (cell.config["batch_size"],)}
@@ -84,7 +84,7 @@ def test_start_values_outside_the_space_are_drawn(url, local_store):
 
 def test_complete_trial_has_the_values_of_its_cell(url, local_store):
     suggestions = open_suggestions(url, local_store)
-    number = suggestions.next()
+    number = suggestions.begin()
     cell = suggestions.cell(number)
     suggestions.report(number, 1, 0.5)
     write_result(local_store, cell)
@@ -99,7 +99,7 @@ def test_complete_trial_has_the_values_of_its_cell(url, local_store):
 def test_several_objectives_have_a_value_each(url, local_store):
     draft = Problem(**{**vars(problem()), "objectives": ("error", "parameters", "seconds")})
     suggestions = open_suggestions(url, local_store, draft)
-    number = suggestions.next()
+    number = suggestions.begin()
     cell = suggestions.cell(number)
     suggestions.report(number, 1, 0.5)
     write_result(local_store, cell)
@@ -111,13 +111,13 @@ def test_several_objectives_have_a_value_each(url, local_store):
 def test_best_is_chosen_from_full_trials(url, local_store):
     suggestions = open_suggestions(url, local_store)
     assert suggestions.best() is None
-    stopped, good, better, bad = (suggestions.next() for _ in range(4))
+    stopped, good, better, bad = (suggestions.begin() for _ in range(4))
     suggestions.report(stopped, 1, 0.0001)
-    suggestions.stopped(stopped)
+    suggestions.prune(stopped)
     for number, error in ((good, 0.2), (better, 0.1)):
         write_result(local_store, suggestions.cell(number), error)
         suggestions.complete(number)
-    suggestions.failed(bad, "diverged")
+    suggestions.fail(bad, "diverged")
     assert suggestions.best().number == better
     assert [line["state"] for line in suggestions.table()] == [
         "pruned", "complete", "complete", "fail",
@@ -127,11 +127,11 @@ def test_best_is_chosen_from_full_trials(url, local_store):
 
 def test_only_a_dead_drivers_running_trial_is_retried(url, local_store):
     before = open_suggestions(url, local_store)
-    done, stopped, running = (before.next() for _ in range(3))
+    done, stopped, running = (before.begin() for _ in range(3))
     write_result(local_store, before.cell(done))
     before.complete(done)
     before.report(stopped, 1, 0.5)
-    before.stopped(stopped)
+    before.prune(stopped)
     before.report(running, 1, 0.4)
     table = before.table()
 
@@ -141,7 +141,7 @@ def test_only_a_dead_drivers_running_trial_is_retried(url, local_store):
         TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.WAITING,
     ]  # fmt: skip
     assert len(after.ended()) == 2  # the budget has one trial more for it
-    again = after.next()
+    again = after.begin()
     assert after.cell(again).id == before.cell(running).id
     assert after.study.trials[again].user_attrs["again"] == running
     # When opened a third time, the first failure has no further effect.
@@ -232,7 +232,7 @@ def test_file_that_is_no_database_is_refused(tmp_path):
 
 def test_optuna_opens_the_database(url, local_store, tmp_path):
     suggestions = open_suggestions(url, local_store)
-    suggestions.failed(suggestions.next(), "why")
+    suggestions.fail(suggestions.begin(), "why")
     study = optuna.load_study(study_name="autoencoder-d14", storage=url)
     assert study.metric_names == ["val_mse"]
     assert [trial.state for trial in study.trials] == [TrialState.FAIL]

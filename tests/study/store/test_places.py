@@ -73,7 +73,7 @@ def test_buckets_of_several_makers_are_places(uri, s3):
 
 
 FORM = "must be s3://bucket/path, gs://bucket/path or az://container/path, without"
-CREDENTIALS = "credentials don't belong into an address, which is printed and stored; set AWS_"
+CREDENTIALS = "a URI must not contain credentials, as it is printed and stored; set AWS_"
 BAD = {
     "s4://bucket/path": "s4://bucket/path: must be s3://",
     "http://example.org/path": FORM,
@@ -95,9 +95,9 @@ BAD = {
     "s3://me:secret@bucket/path": CREDENTIALS,
     "s3://secret@bucket/path": CREDENTIALS,
     "gs://me:secret@bucket/path": CREDENTIALS,
-    "file://elsewhere/path": "names no folder of this machine; file:///path does",
-    "file://": "names no folder of this machine",
-    "file:///results?a": "file:///results?a: ? and # end a path; %3F and %23 are characters of it",
+    "file://elsewhere/path": "is not a folder of this machine; use file:///path",
+    "file://": "is not a folder of this machine",
+    "file:///results?a": "file:///results?a: ? and # end a path; write %3F and %23",
     "file:///results#a": "file:///results#a: ? and # end a path",
 }
 
@@ -343,7 +343,7 @@ def test_missing_bucket_is_named(s3):
         with pytest.raises(StoreError) as caught:
             contact()
         assert str(caught.value) == (
-            "s3://no-such-bucket/results: there is no bucket no-such-bucket; make it first"
+            "s3://no-such-bucket/results: there is no bucket no-such-bucket; create it first"
         )
 
 
@@ -359,7 +359,7 @@ def test_bucket_that_vanishes_loses_no_block_silently(s3, remote_store, write, c
         lambda: gone.list("blocks"),
         lambda: write(Store(gone)),
     ):
-        with pytest.raises(StoreError, match="there is no bucket no-such-bucket; make it first"):
+        with pytest.raises(StoreError, match="there is no bucket no-such-bucket; create it first"):
             use()
 
     def absent(*arguments, **options):

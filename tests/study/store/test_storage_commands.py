@@ -153,10 +153,10 @@ REFUSED = {
     "s4://bucket/path": "s4://bucket/path: must be s3://bucket/path",
     "s3://": "s3://: must be s3://bucket/path",
     "s3://bucket/path?foo=1": "foo is not one of region, endpoint_override, scheme",
-    "s3://me:secret@bucket/path": "credentials don't belong into an address",
+    "s3://me:secret@bucket/path": "a URI must not contain credentials",
     f"s3://bucket/path?{DEAD}": "s3://bucket/path/blocks can't be listed (",
-    "file://elsewhere/path": "names no folder of this machine",
-    "MISSING": "there is no bucket no-such-bucket; make it first",
+    "file://elsewhere/path": "is not a folder of this machine",
+    "MISSING": "there is no bucket no-such-bucket; create it first",
 }
 
 

@@ -494,7 +494,7 @@ def test_damaged_failure_note_hides_no_other(content, store):
         store.write_failure(cell, CONFIG, "out of memory")
     store.place.write(f"failed/{CELL}.json", content)
     failures = store.failures()
-    assert failures[CELL]["reason"] == "failed; why can't be read any more"
+    assert failures[CELL]["reason"] == "failed; the record of the reason is damaged"
     assert failures[OTHER]["reason"] == "out of memory"
 
 
