@@ -28,8 +28,10 @@ def max_nodes(path: Path) -> list[dict[str, float]]:
             for _ in range(min(most, kind.get("max_workers", most)))
         ]
         return nodes[:most]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"has no {error}, as a configuration for `ray up` has") from error
+    except KeyError as error:
+        raise ValueError(f"lacks {error.args[0]}, which `ray up` needs") from error
+    except (TypeError, AttributeError) as error:
+        raise ValueError("is not a configuration for `ray up`") from error
 
 
 def startable_nodes() -> list[dict[str, float]]:

@@ -323,10 +323,24 @@ def test_cluster_size_is_that_of_its_configuration(request, tmp_path):
     machine = machine_of(Resources(cpus_per_trial=2), request.config.rootpath / "cluster.yaml")
     assert (machine.workers, machine.nodes) == (4 * 24, 4)
     assert machine_of(Resources("head:6379"), None) is None
-    (tmp_path / "no.yaml").write_text("a: 1")
-    for name in ("no.yaml", "none.yaml"):
-        with pytest.raises(BadInput, match="--cluster"):
-            machine_of(Resources(), tmp_path / name)
+    with pytest.raises(BadInput, match=r"--cluster .*: .*No such file"):
+        machine_of(Resources(), tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("a: 1", "lacks max_workers, which `ray up` needs"),
+        ("", "is not a configuration for `ray up`"),
+        ("- a", "is not a configuration for `ray up`"),
+        ("max_workers: 1\navailable_node_types: {w: 3}", "is not a configuration for `ray up`"),
+    ],
+)
+def test_other_files_describe_no_cluster(content, problem, tmp_path):
+    (tmp_path / "no.yaml").write_text(content)
+    with pytest.raises(BadInput) as caught:
+        machine_of(Resources(), tmp_path / "no.yaml")
+    assert caught.value.arguments == ("--cluster", tmp_path / "no.yaml", problem)
 
 
 @pytest.mark.parametrize(

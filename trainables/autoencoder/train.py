@@ -12,9 +12,8 @@ from torch.func import stack_module_state
 from trainables.autoencoder.objectives import OBJECTIVES
 from trainables.autoencoder.settings import VERSION as VERSION
 from trainables.autoencoder.settings import Config as Config
-from trainables.contract import Checkpoint, Outcome, Parent, Report, require_finite
+from trainables.contract import Checkpoint, Outcome, Parent, Report, lines, record, require_finite
 from trainables.data import Dataset, pixels
-from trainables.metrics import lines, record
 from trainables.networks import count_parameters
 from trainables.optimisers import AdamW, MakeOptimiser, Muon
 from trainables.replicates import Replicates, fastest_strategy, pick_device

@@ -12,10 +12,9 @@ from torch import Generator, Tensor, arange, from_numpy, nn, no_grad, stack, uin
 from torch.nn import functional
 
 from trainables.augment import views
-from trainables.contract import Checkpoint, Outcome, Report, require_finite
+from trainables.contract import Checkpoint, Outcome, Report, lines, record, require_finite
 from trainables.data import Dataset, label_subset, pixels
 from trainables.fewshot import settings as fewshot
-from trainables.metrics import lines, record
 from trainables.networks import count_parameters
 from trainables.replicates import Replicates, pick_device
 from trainables.seeds import generators

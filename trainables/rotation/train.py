@@ -16,9 +16,8 @@ import torch
 from torch import Tensor
 
 from trainables.augment import draw, rotate
-from trainables.contract import Checkpoint, Outcome, Parent, Report, require_finite
+from trainables.contract import Checkpoint, Outcome, Parent, Report, lines, record, require_finite
 from trainables.data import Dataset, pixels
-from trainables.metrics import lines, record
 from trainables.networks import Encoder, count_parameters
 from trainables.replicates import LossFunction, Replicates, fastest_strategy, pick_device
 from trainables.rotation.losses import (
