@@ -10,8 +10,8 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping
-from itertools import takewhile
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -244,6 +244,13 @@ def nameless_user(monkeypatch):
 
 
 @pytest.fixture
+def tmp_path():
+    """A folder outside pytest's own, which every start of pytest closes to other users."""
+    with TemporaryDirectory() as folder:
+        yield Path(folder).resolve()
+
+
+@pytest.fixture
 def world(tmp_path):
     """The files that rows name, under `tmp_path`."""
     (tmp_path / "file").write_text("precious")
@@ -293,10 +300,7 @@ def as_nobody(world):
     if user := os.geteuid():
         yield user
     else:
-        # pytest's folders are private to its user, one more of them if tests run side by side.
-        closed = takewhile(lambda folder: not folder.stat().st_mode & 0o001, world.parents)
-        for folder in (world, *list(closed)):
-            folder.chmod(0o755)
+        world.chmod(0o755)
         os.seteuid(NOBODY)
         yield NOBODY
         os.seteuid(0)
