@@ -172,9 +172,19 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
             if dim == 1 and measure in PAIR_MEASURES:
                 continue
             interval = finite_mean(group[measure])
-            lines.append((dim, measure, interval.estimate, interval.low, interval.high, interval.n,
-                          len(group) - interval.n, interval.kind,
-                          group["cell"].iloc[0]))  # fmt: skip
+            lines.append(
+                (
+                    dim,
+                    measure,
+                    interval.estimate,
+                    interval.low,
+                    interval.high,
+                    interval.n,
+                    len(group) - interval.n,
+                    interval.kind,
+                    group["cell"].iloc[0],
+                )
+            )
     columns = ["latent_dim", "measure", "mean", "low", "high", "replicates", "left_out",
                "interval", "cells"]  # fmt: skip
     return pd.DataFrame(lines, columns=columns)

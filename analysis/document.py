@@ -324,9 +324,14 @@ class Document:
         columns = ["section", "sentence", "cells"]
         self.save("conclusions", pd.DataFrame(sentences, columns=columns))
         defaults: dict[str, Any] = {
-            "sections": self.sections, "left_out": self.left_out, "words": WORDS,
-            "progress": "", "refresh": 0, "samples": [], "facts": {},
-        }  # fmt: skip
+            "sections": self.sections,
+            "left_out": self.left_out,
+            "words": WORDS,
+            "progress": "",
+            "refresh": 0,
+            "samples": [],
+            "facts": {},
+        }
         return _numbered(template.render(defaults | context))
 
 

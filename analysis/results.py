@@ -190,8 +190,9 @@ class Results:
             return history
         self._require_numbers(experiment, history)
         settings = self.of(experiment).drop_duplicates("cell")
-        names = [n for n in ("latent_dim", "depth", "batch_size", "labels", "freeze")
-                 if n in settings]  # fmt: skip
+        names = [
+            n for n in ("latent_dim", "depth", "batch_size", "labels", "freeze") if n in settings
+        ]
         return history.merge(settings[["cell", *names]], on="cell")
 
     def with_plain_autoencoders(self) -> Results:

@@ -114,9 +114,16 @@ def errors(results: Results, rows: pd.DataFrame) -> pd.DataFrame:
         away = np.abs((predicted - angles + 180) % 360 - 180)
         for replicate, of_one in zip(group["replicate"], away, strict=True):
             tables.append(
-                pd.DataFrame({"loss": loss, "replicate": replicate, "angle": angles,
-                              "error": of_one, "cell": cell})
-            )  # fmt: skip
+                pd.DataFrame(
+                    {
+                        "loss": loss,
+                        "replicate": replicate,
+                        "angle": angles,
+                        "error": of_one,
+                        "cell": cell,
+                    }
+                )
+            )
     return pd.concat(tables, ignore_index=True)
 
 
@@ -275,10 +282,18 @@ def draw_errors(rows: pd.DataFrame) -> Figure:
         interval = mean_interval(values)
         reach = error_bars([interval.estimate], [interval.low], [interval.high])
         shifts = np.linspace(0.12, 0.28, len(values)) if len(values) > 1 else [0.2]
-        axes.plot(place + np.asarray(shifts), values, ".", color=COLOURS[place], alpha=0.5,
-                  markersize=5)  # fmt: skip
-        axes.errorbar(place, interval.estimate, yerr=reach, color=COLOURS[place],
-                      marker=MARKERS[place], capsize=4, markersize=6)  # fmt: skip
+        axes.plot(
+            place + np.asarray(shifts), values, ".", color=COLOURS[place], alpha=0.5, markersize=5
+        )
+        axes.errorbar(
+            place,
+            interval.estimate,
+            yerr=reach,
+            color=COLOURS[place],
+            marker=MARKERS[place],
+            capsize=4,
+            markersize=6,
+        )
     axes.set_xticks(range(len(losses)), [NAMES[loss] for loss in losses])
     axes.set_xlim(-0.5, len(losses) - 0.4)
     from_zero(axes)
@@ -298,9 +313,17 @@ def draw_by_digit(table: pd.DataFrame) -> Figure:
     for index, loss in enumerate(losses):
         part = table[table["loss"] == loss]
         reach = error_bars(part["error"], part["low"], part["high"])
-        axes.errorbar(part["digit"] + 0.14 * (index - (len(losses) - 1) / 2), part["error"],
-                      yerr=reach, color=COLOURS[index], marker=MARKERS[index], linestyle="",
-                      markersize=4.5, capsize=2, label=NAMES[loss])  # fmt: skip
+        axes.errorbar(
+            part["digit"] + 0.14 * (index - (len(losses) - 1) / 2),
+            part["error"],
+            yerr=reach,
+            color=COLOURS[index],
+            marker=MARKERS[index],
+            linestyle="",
+            markersize=4.5,
+            capsize=2,
+            label=NAMES[loss],
+        )
     axes.set_xticks(range(10))
     axes.set_xlim(-0.5, 9.5)
     from_zero(axes)
@@ -319,11 +342,19 @@ def draw_by_angle(binned: pd.DataFrame) -> Figure:
     for index, loss in enumerate(_losses(binned)):
         part = binned[binned["loss"] == loss]
         part = part.assign(angle=(part["angle"] + 180) % 360 - 180).sort_values("angle")
-        axes.fill_between(part["angle"], part["low"], part["high"], color=COLOURS[index],
-                          alpha=0.18, linewidth=0)  # fmt: skip
-        axes.plot(part["angle"], part["error"], color=COLOURS[index], marker=MARKERS[index],
-                  linestyle=LINES[index], markersize=3.5, linewidth=1.3,
-                  label=NAMES[loss])  # fmt: skip
+        axes.fill_between(
+            part["angle"], part["low"], part["high"], color=COLOURS[index], alpha=0.18, linewidth=0
+        )
+        axes.plot(
+            part["angle"],
+            part["error"],
+            color=COLOURS[index],
+            marker=MARKERS[index],
+            linestyle=LINES[index],
+            markersize=3.5,
+            linewidth=1.3,
+            label=NAMES[loss],
+        )
     axes.axvline(0, color="#666666", linestyle=":", linewidth=1)
     ticks = range(-180, 181, 45)
     axes.set_xticks(ticks, [f"{tick % 360}" if tick else "0/360" for tick in ticks])

@@ -229,9 +229,15 @@ def draw_importances(table: pd.DataFrame) -> Figure:
     for index, stage in enumerate(stages):
         part = table[table["stage"] == stage].set_index("setting").reindex(order)
         at = np.arange(len(order)) - 0.4 + thick * (len(stages) - index - 0.5)
-        axes.barh(at, part["importance"], height=0.9 * thick, color=COLOURS[index],
-                  hatch=("", "//")[index % 2], edgecolor="white",
-                  label=f"{stage} (n = {int(part['trials'].max())})")  # fmt: skip
+        axes.barh(
+            at,
+            part["importance"],
+            height=0.9 * thick,
+            color=COLOURS[index],
+            hatch=("", "//")[index % 2],
+            edgecolor="white",
+            label=f"{stage} (n = {int(part['trials'].max())})",
+        )
     axes.set_yticks(range(len(order)), order)
     axes.set_xlabel("share of the metric's variance (fANOVA)")
     axes.grid(axis="y", visible=False)
@@ -271,8 +277,14 @@ def draw_coordinates(content: dict[str, Any]) -> Figure:
     for at, distribution in enumerate(known.values()):
         axes.axvline(at, color="#888888", linewidth=0.8, zorder=0)
         for height, text in _marks(distribution):
-            axes.annotate(text, (at, height), textcoords="offset points", xytext=(3, 2),
-                          fontsize=8, color="#333333")  # fmt: skip
+            axes.annotate(
+                text,
+                (at, height),
+                textcoords="offset points",
+                xytext=(3, 2),
+                fontsize=8,
+                color="#333333",
+            )
     axes.set_xlim(-0.15, len(names) - 0.4)
     return made
 
@@ -297,11 +309,23 @@ def draw_pareto(content: dict[str, Any]) -> Figure:
         axes.plot(done[cost], done[name], "o", color=COLOURS[0], markersize=5, label="trial")
         best = front(done, name, cost, "min" if less else "max")
         axes.step(best[cost], best[name], where="post", color="#444444", linewidth=1)
-        axes.plot(best[cost], best[name], "o", markersize=11, fillstyle="none", color="#444444",
-                  label="Pareto front")  # fmt: skip
+        axes.plot(
+            best[cost],
+            best[name],
+            "o",
+            markersize=11,
+            fillstyle="none",
+            color="#444444",
+            label="Pareto front",
+        )
         for line in best.to_dict("records"):
-            axes.annotate(str(line["trial"]), (line[cost], line[name]), fontsize=8,
-                          textcoords="offset points", xytext=(7, 5))  # fmt: skip
+            axes.annotate(
+                str(line["trial"]),
+                (line[cost], line[name]),
+                fontsize=8,
+                textcoords="offset points",
+                xytext=(7, 5),
+            )
         axes.set_xlabel(label)
         axes.set_xscale("log")
         plain_log_ticks(axes.xaxis)
@@ -325,13 +349,19 @@ def draw_curves(content: dict[str, Any]) -> Figure:
     labelled = set()
     for (_, state), part in table.groupby(["trial", "state"]):
         full = state == WORDS["complete"]
-        axes.plot(part["epoch"], part["value"], color=COLOURS[0] if full else "#999999",
-                  linewidth=1.3 if full else 0.8, zorder=3 if full else 2,
-                  label=None if state in labelled else state)  # fmt: skip
+        axes.plot(
+            part["epoch"],
+            part["value"],
+            color=COLOURS[0] if full else "#999999",
+            linewidth=1.3 if full else 0.8,
+            zorder=3 if full else 2,
+            label=None if state in labelled else state,
+        )
         end = {"marker": "o", "color": COLOURS[0]} if full else {"marker": "x", "color": COLOURS[3]}
         # The only mark of a trial whose cell existed already: its curve is one point.
-        axes.plot(part["epoch"].iloc[-1], part["value"].iloc[-1], markersize=5 - full, zorder=3,
-                  **end)  # fmt: skip
+        axes.plot(
+            part["epoch"].iloc[-1], part["value"].iloc[-1], markersize=5 - full, zorder=3, **end
+        )
         labelled.add(state)
     axes.set_xlabel("epoch")
     axes.xaxis.get_major_locator().set_params(integer=True)

@@ -220,9 +220,15 @@ def draw_series(axes: Axes, table: pd.DataFrame, x: str, y: str, series: Series)
         return
     places = table[x].to_numpy(float) * (1 + series.offset)
     (dots,) = axes.plot(
-        places, table[y] * series.scale, ".", color=series.marks["color"], alpha=0.35,
-        markersize=4, zorder=2, gid=series.label,
-    )  # fmt: skip
+        places,
+        table[y] * series.scale,
+        ".",
+        color=series.marks["color"],
+        alpha=0.35,
+        markersize=4,
+        zorder=2,
+        gid=series.label,
+    )
     if "replicate" in table:
         attach_notes(dots, "replicate " + table["replicate"].astype(str), cells_of(table))
     groups = [(value, group) for value, group in table.groupby(x)]
@@ -231,10 +237,17 @@ def draw_series(axes: Axes, table: pd.DataFrame, x: str, y: str, series: Series)
     means, lows, highs = np.array([(i.estimate, i.low, i.high) for i in intervals]).T
     lows, highs = np.clip(lows, *series.within), np.clip(highs, *series.within)
     drawn = axes.errorbar(
-        at, means, yerr=error_bars(means, lows, highs), **series.marks,
-        linestyle=LINES[series.index % 7], markersize=5, capsize=2.5, linewidth=1.4,
-        label=series.label, zorder=3,
-    )  # fmt: skip
+        at,
+        means,
+        yerr=error_bars(means, lows, highs),
+        **series.marks,
+        linestyle=LINES[series.index % 7],
+        markersize=5,
+        capsize=2.5,
+        linewidth=1.4,
+        label=series.label,
+        zorder=3,
+    )
     attach_notes(
         drawn.lines[0],
         [f"mean, n = {interval.n}" for interval in intervals],

@@ -96,23 +96,51 @@ def paths() -> Values:
                 parent = {r: {k: v[r] for k, v in cell.weights.items()} for r in range(2)}
     for precision, objective in product(PRECISIONS[1:], OBJECTIVES):
         attempt(
-            f"autoencoder {objective} {precision}", autoencoders, latent_dim=3, epochs=2,
-            precision=precision, objective=objective, contrastive_updates=8, augment=1.0,
-        )  # fmt: skip
+            f"autoencoder {objective} {precision}",
+            autoencoders,
+            latent_dim=3,
+            epochs=2,
+            precision=precision,
+            objective=objective,
+            contrastive_updates=8,
+            augment=1.0,
+        )
     for pretraining in ("plain", "augmented"):
         for freeze in FREEZE:
             attempt(
-                f"few-shot {freeze} {pretraining}", fewshot, parent, latent_dim=3, labels=20,
-                freeze=freeze, pretraining=pretraining, epochs=4, views=3, pseudo_epochs=1,
-            )  # fmt: skip
+                f"few-shot {freeze} {pretraining}",
+                fewshot,
+                parent,
+                latent_dim=3,
+                labels=20,
+                freeze=freeze,
+                pretraining=pretraining,
+                epochs=4,
+                views=3,
+                pseudo_epochs=1,
+            )
     for precision, freeze in product(PRECISIONS[1:], ("fixed", "full", "consistency")):
         attempt(
-            f"few-shot {freeze} {precision}", fewshot, parent, latent_dim=3, labels=20,
-            freeze=freeze, epochs=4, pseudo_epochs=1, precision=precision,
-        )  # fmt: skip
+            f"few-shot {freeze} {precision}",
+            fewshot,
+            parent,
+            latent_dim=3,
+            labels=20,
+            freeze=freeze,
+            epochs=4,
+            pseudo_epochs=1,
+            precision=precision,
+        )
     for augment, precision in ((0.0, "float32"), (1.0, "float32"), (1.0, "bfloat16")):
-        attempt(f"supervised, augment {augment:g}, {precision}", supervised, labels=20,
-                augment=augment, epochs=4, views=3, precision=precision)  # fmt: skip
+        attempt(
+            f"supervised, augment {augment:g}, {precision}",
+            supervised,
+            labels=20,
+            augment=augment,
+            epochs=4,
+            views=3,
+            precision=precision,
+        )
     for loss in LOSSES:
         attempt(f"rotation {loss}", rotation, loss=loss, epochs=1)
     return results

@@ -109,8 +109,10 @@ class FitSample:
 
 def replicates_of(fits: list[Fit]) -> dict[str, int]:
     """Number of replicates to read for these fits, by cell."""
-    return {fit["cell"]: max(f["replicate"] for f in fits if f["cell"] == fit["cell"]) + 1
-            for fit in fits}  # fmt: skip
+    return {
+        fit["cell"]: max(f["replicate"] for f in fits if f["cell"] == fit["cell"]) + 1
+        for fit in fits
+    }
 
 
 def sample(options: Options, kinds: dict[str, list[Fit]], dataset: str) -> dict[str, FitSample]:
@@ -151,9 +153,15 @@ def compute(options: Options, groups: list[list[Cell]], dataset: str, folder: Pa
         "dataset": dataset,
         "data_dir": str(options.data_dir or ""),
         "folder": str(folder),
-        "experiments": record("", "", load(dataset, options.data_dir), None,
-                              [cells[0].experiment for cells in groups], groups)["experiments"],
-    }  # fmt: skip
+        "experiments": record(
+            "",
+            "",
+            load(dataset, options.data_dir),
+            None,
+            [cells[0].experiment for cells in groups],
+            groups,
+        )["experiments"],
+    }
     return run_module("benchmarks.our_tune", task, options.folder / "ours.json")["wall"]
 
 

@@ -47,9 +47,14 @@ class Checkout:
         own = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL")}
         environment = {"PYTHON": str(self.python), "ARGUMENTS": str(self.arguments), **environment}
         return subprocess.Popen(
-            ["make", *words], cwd=self.folder, env={**own, **environment}, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
-        )  # fmt: skip
+            ["make", *words],
+            cwd=self.folder,
+            env={**own, **environment},
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
 
     def make(self, *words, code=0, **environment):
         """The calls of the interpreter that `make` causes, each as its arguments."""
@@ -220,9 +225,12 @@ def test_each_python_has_its_line(checkout, tmp_path):
     (checkout.folder / "tests").mkdir()
     script = shutil.copy(ROOT / "tests/pythons.sh", checkout.folder / "tests")
     ran = subprocess.run(
-        ["bash", script, bad, checkout.python], capture_output=True, text=True, check=False,
+        ["bash", script, bad, checkout.python],
+        capture_output=True,
+        text=True,
+        check=False,
         env={**os.environ, "TMPDIR": str(tmp_path), "ARGUMENTS": str(checkout.arguments)},
-    )  # fmt: skip
+    )
     first, second = ran.stdout.splitlines()
     assert f"({bad}): failed; see {tmp_path}" in first
     assert f"({checkout.python}): the study ran" in second

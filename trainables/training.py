@@ -171,5 +171,8 @@ def _tensors(models: Replicates, optimiser: Optimiser) -> dict[str, Tensor]:
         "buffer": models.buffers,
         "optimiser": optimiser.tensors(),
     }
-    return {f"{kind} {name}": value
-            for kind, tensors in groups.items() for name, value in tensors.items()}  # fmt: skip
+    return {
+        f"{kind} {name}": value
+        for kind, tensors in groups.items()
+        for name, value in tensors.items()
+    }

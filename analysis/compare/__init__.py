@@ -100,7 +100,9 @@ def _missing(studies: Sequence[Study]) -> pd.DataFrame:
     """The cells without a result, with their study."""
     tables = [study.results.missing for study in studies]
     return pd.concat(
-        [table.assign(experiment=f"{study.name}: " + table["experiment"])
-         for study, table in zip(studies, tables, strict=True)],
+        [
+            table.assign(experiment=f"{study.name}: " + table["experiment"])
+            for study, table in zip(studies, tables, strict=True)
+        ],
         ignore_index=True,
-    )  # fmt: skip
+    )

@@ -142,8 +142,9 @@ def accuracies(first: Study, second: Study) -> tuple[pd.DataFrame, pd.DataFrame]
     """
     experiments = "fewshot", "supervised"
     rows = tuple(transfer.rows_of(study.results) for study in (first, second))
-    cells = pd.concat([match(first, second, e).cells[["cell_1", "cell_2", "paired"]]
-                       for e in experiments])  # fmt: skip
+    cells = pd.concat(
+        [match(first, second, e).cells[["cell_1", "cell_2", "paired"]] for e in experiments]
+    )
     places = ["cell", "arm", "labels", "latent_dim", "depth", "asked_batch_size"]
     cells = cells.merge(rows[0][places].drop_duplicates("cell"), left_on="cell_1", right_on="cell")
     lines, dots = [], []

@@ -33,12 +33,14 @@ from study.words import counted
 def draw_errors(studies: Sequence[Study]) -> Figure:
     """Draw test error against d by depth and study, each study at its smallest batch size."""
     tables = {study.name: study.results.of("autoencoder") for study in studies}
-    tables = {name: rows[rows["batch_size"] == rows["batch_size"].min()]
-              for name, rows in tables.items()}  # fmt: skip
+    tables = {
+        name: rows[rows["batch_size"] == rows["batch_size"].min()] for name, rows in tables.items()
+    }
     every = pd.concat(tables.values())
     depths = sorted(every["depth"].unique())
-    made, panels = figure(len(depths), width=max(6.0, 4.4 * len(depths)), sharey=True,
-                          squeeze=False)  # fmt: skip
+    made, panels = figure(
+        len(depths), width=max(6.0, 4.4 * len(depths)), sharey=True, squeeze=False
+    )
     for axes, depth in zip(panels[0], depths, strict=True):
         for index, (name, rows) in enumerate(tables.items()):
             offset = 0.03 * (index - (len(tables) - 1) / 2)
@@ -64,12 +66,20 @@ def draw_error_differences(table: pd.DataFrame) -> Figure:
     for index, (values, part) in enumerate(groups):
         offset = 1 + 0.03 * (index - (len(groups) - 1) / 2)
         named = dict(zip(by, values, strict=True))
-        label = ", ".join(counted(v, "layer") if k == "depth" else f"batch {v}"
-                          for k, v in named.items())  # fmt: skip
+        label = ", ".join(
+            counted(v, "layer") if k == "depth" else f"batch {v}" for k, v in named.items()
+        )
         reach = error_bars(part["difference"], part["low"], part["high"])
-        axes.errorbar(part["latent_dim"] * offset, part["difference"], yerr=reach, linestyle="",
-                      marker=MARKERS[index % 7], color=COLOURS[index % 7], capsize=2.5,
-                      label=label)  # fmt: skip
+        axes.errorbar(
+            part["latent_dim"] * offset,
+            part["difference"],
+            yerr=reach,
+            linestyle="",
+            marker=MARKERS[index % 7],
+            color=COLOURS[index % 7],
+            capsize=2.5,
+            label=label,
+        )
     axes.axhline(0, color="#444444", linewidth=1)
     latent_dim_axis(axes, table["latent_dim"])
     axes.set_ylabel(f"test error, {literal(table['comparison'].iloc[0])} (%)")
@@ -87,20 +97,41 @@ def draw_accuracies(table: pd.DataFrame, dots: pd.DataFrame, names: Sequence[str
     arms = list(dict.fromkeys(table["arm"]))
     columns = min(4, len(arms))
     lines = -(-len(arms) // columns)
-    made, panels = figure(columns, lines, width=max(6.0, 2.8 * columns), height=0.8 + 2.4 * lines,
-                          sharex=True, sharey=True, squeeze=False)  # fmt: skip
+    made, panels = figure(
+        columns,
+        lines,
+        width=max(6.0, 2.8 * columns),
+        height=0.8 + 2.4 * lines,
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+    )
     for axes, arm in zip(panels.flat, arms, strict=False):
         part = table[table["arm"] == arm]
         for index, (name, which) in enumerate(zip(names, ("first", "second"), strict=True)):
             shift = 1 + 0.05 * (index - 0.5)
             of_it = dots[(dots["arm"] == arm) & (dots["study"] == name)]
-            axes.plot(of_it["labels"] * shift, 100 * of_it["value"], ".", color=COLOURS[index],
-                      alpha=0.3, markersize=4)  # fmt: skip
+            axes.plot(
+                of_it["labels"] * shift,
+                100 * of_it["value"],
+                ".",
+                color=COLOURS[index],
+                alpha=0.3,
+                markersize=4,
+            )
             low, high = (part[f"{which}_{bound}"].clip(0, 1) for bound in ("low", "high"))
             reach = error_bars(part[which], low, high, 100)
-            axes.errorbar(part["labels"] * shift, 100 * part[which], yerr=reach, capsize=2,
-                          color=COLOURS[index], marker=MARKERS[index], markersize=4,
-                          linestyle=("-", "--")[index], label=literal(name))  # fmt: skip
+            axes.errorbar(
+                part["labels"] * shift,
+                100 * part[which],
+                yerr=reach,
+                capsize=2,
+                color=COLOURS[index],
+                marker=MARKERS[index],
+                markersize=4,
+                linestyle=("-", "--")[index],
+                label=literal(name),
+            )
         axes.set_title(literal(fill(name_of(arm), 32)), fontsize=9)
         axes.set_xscale("log")
         ticks = sorted(table["labels"].unique())
@@ -131,6 +162,9 @@ def draw_accuracy_differences(table: pd.DataFrame) -> Figure:
 
 def _legend(made: Figure, panels: Sequence[Any]) -> None:
     """Draw one legend for all panels below them."""
-    found = {label: handle for axes in np.ravel(panels)
-             for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}  # fmt: skip
+    found = {
+        label: handle
+        for axes in np.ravel(panels)
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
     made.legend(list(found.values()), list(found), loc="outside lower center", ncols=3)

@@ -101,8 +101,11 @@ def match(first: Study, second: Study, experiment: str) -> Match:
     tables = [study.configurations(experiment) for study in (first, second)]
     columns = dict.fromkeys(column for table in tables for column in table)
     one, two = (table.reindex(columns=list(columns)) for table in tables)
-    keys = _keys(one, two, [*first.results.planned(experiment)["axes"],
-                            *second.results.planned(experiment)["axes"]])  # fmt: skip
+    keys = _keys(
+        one,
+        two,
+        [*first.results.planned(experiment)["axes"], *second.results.planned(experiment)["axes"]],
+    )
     how: Any = {"on": keys, "how": "outer"} if keys else {"how": "cross"}
     both = one.merge(two, suffixes=("_1", "_2"), **how)
     done_1, done_2 = (both[f"finished_{side}"].eq(True) for side in (1, 2))

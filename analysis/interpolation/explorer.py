@@ -109,12 +109,19 @@ def readings(data: Mapping[str, Any], cells: Mapping[int, str]) -> pd.DataFrame:
     """
     models = [*cells.items(), (PIXEL_BLEND, "none: images")]
     lines = [
-        (line["name"], row // len(models) + 1, models[row % len(models)][0], alpha,
-         data["classes"][reading[0]], *reading[1:], models[row % len(models)][1])
+        (
+            line["name"],
+            row // len(models) + 1,
+            models[row % len(models)][0],
+            alpha,
+            data["classes"][reading[0]],
+            *reading[1:],
+            models[row % len(models)][1],
+        )
         for line in data["pairs"]
         for row, of_row in enumerate(line["readings"])
         for alpha, reading in zip(ALPHAS, of_row, strict=True)
-    ]  # fmt: skip
+    ]
     columns = ["pair", "images", "latent_dim", "alpha", "class", "percent", "percent_first",
                "percent_second", "cells"]  # fmt: skip
     return pd.DataFrame(lines, columns=columns)

@@ -134,12 +134,25 @@ def _draw_point(axes: Axes, part: pd.DataFrame, measure: str, label: str, index:
     axes.plot(part["mse"], part[measure], ".", color=colour, alpha=0.4, markersize=4)
     xerr, yerr = (error_bars([side.estimate], [side.low], [side.high]) for side in (across, up))
     axes.errorbar(
-        across.estimate, up.estimate, xerr=xerr, yerr=yerr, color=colour, marker=marker,
-        capsize=2.5, markersize=6,
-    )  # fmt: skip
+        across.estimate,
+        up.estimate,
+        xerr=xerr,
+        yerr=yerr,
+        color=colour,
+        marker=marker,
+        capsize=2.5,
+        markersize=6,
+    )
     foot = up.low if up.bounded else up.estimate
-    axes.annotate(label, (across.estimate, foot), xytext=(0, -4), textcoords="offset points",
-                  ha="center", va="top", fontsize=8)  # fmt: skip
+    axes.annotate(
+        label,
+        (across.estimate, foot),
+        xytext=(0, -4),
+        textcoords="offset points",
+        ha="center",
+        va="top",
+        fontsize=8,
+    )
 
 
 def _models(table: pd.DataFrame) -> dict[str, pd.DataFrame]:

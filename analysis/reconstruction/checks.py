@@ -160,9 +160,16 @@ def draw_checks(table: pd.DataFrame) -> Figure:
         chosen = np.flatnonzero(table["epochs"] == epochs)
         part = table.iloc[chosen]
         reach = error_bars(part["percent"], part["low"], part["high"])
-        drawn = axes.errorbar(part["percent"], chosen, xerr=reach, linestyle="", capsize=2.5,
-                              marker=MARKERS[index % 7], color=COLOURS[index % 7],
-                              label=counted(epochs, "epoch"))  # fmt: skip
+        drawn = axes.errorbar(
+            part["percent"],
+            chosen,
+            xerr=reach,
+            linestyle="",
+            capsize=2.5,
+            marker=MARKERS[index % 7],
+            color=COLOURS[index % 7],
+            label=counted(epochs, "epoch"),
+        )
         tell_counts(drawn, part)
     axes.axvline(0, color="#444444", linewidth=1)
     axes.set_yticks(range(len(table)), names)

@@ -58,8 +58,14 @@ def draw_error_by_dimension(rows: pd.DataFrame, pca: pd.DataFrame) -> Figure:
             series = Series(f"batch {batch}", index, offsets[index], within=(0, np.inf))
             draw_series(axes, part, "latent_dim", "test_mse", series)
         if len(pca):
-            axes.plot(pca["latent_dim"], pca["pca_mse"], color="#666666", linestyle=":", marker="x",
-                      label="PCA, same split")  # fmt: skip
+            axes.plot(
+                pca["latent_dim"],
+                pca["pca_mse"],
+                color="#666666",
+                linestyle=":",
+                marker="x",
+                label="PCA, same split",
+            )
         axes.set_title(counted(depth, "layer"))
         latent_dim_axis(axes, rows["latent_dim"], apart=1.3)
     panels[0].set_ylabel(ERROR)
@@ -99,21 +105,39 @@ def draw_cost(rows: pd.DataFrame) -> Figure:
     cells = rows.groupby("cell").mean(numeric_only=True).reset_index()
     for axes, (column, label) in zip(both, columns.items(), strict=True):
         for index, (depth, part) in enumerate(cells.groupby("depth")):
-            (marks,) = axes.plot(part[column], part["test_mse"], MARKERS[index],
-                                 color=COLOURS[index], label=counted(depth, "layer"))  # fmt: skip
+            (marks,) = axes.plot(
+                part[column],
+                part["test_mse"],
+                MARKERS[index],
+                color=COLOURS[index],
+                label=counted(depth, "layer"),
+            )
             attach_notes(marks, "d = " + part["latent_dim"].astype(int).astype(str), cells_of(part))
         best = front(cells, "test_mse", column)
         axes.step(best[column], best["test_mse"], where="post", color="#444444", linewidth=1)
-        axes.plot(best[column], best["test_mse"], "o", markersize=11, fillstyle="none",
-                  color="#444444", label="Pareto front")  # fmt: skip
+        axes.plot(
+            best[column],
+            best["test_mse"],
+            "o",
+            markersize=11,
+            fillstyle="none",
+            color="#444444",
+            label="Pareto front",
+        )
         axes.margins(x=0.12, y=0.1)
         axes.set_xscale("log")
         for dim, part in best.groupby("latent_dim"):
             least = part.loc[part["test_mse"].idxmin()]
             # To the left and below: a falling front has no other mark there.
-            axes.annotate(f"d = {int(dim)}", (least[column], least["test_mse"]), ha="right",
-                          va="top", textcoords="offset points", xytext=(-5, -3),
-                          fontsize=8)  # fmt: skip
+            axes.annotate(
+                f"d = {int(dim)}",
+                (least[column], least["test_mse"]),
+                ha="right",
+                va="top",
+                textcoords="offset points",
+                xytext=(-5, -3),
+                fontsize=8,
+            )
         axes.set_xlabel(label)
         plain_log_ticks(axes.xaxis)
     both[0].set_ylabel(ERROR)
@@ -136,8 +160,14 @@ def draw_histories(history: pd.DataFrame) -> Figure:
             part = first[(first["depth"] == depth) & (first["latent_dim"] == dim)]
             means = part.groupby("epoch")[["train_mse", "val_mse"]].mean()
             colour = COLOURS[index % 7]
-            axes.plot(means.index, means["val_mse"], color=colour, marker=MARKERS[index % 7],
-                      markersize=4, label=f"d = {dim}")  # fmt: skip
+            axes.plot(
+                means.index,
+                means["val_mse"],
+                color=colour,
+                marker=MARKERS[index % 7],
+                markersize=4,
+                label=f"d = {dim}",
+            )
             axes.plot(means.index, means["train_mse"], color=colour, linestyle=":")
         axes.set_title(counted(depth, "layer"))
         axes.set_xlabel("epoch")

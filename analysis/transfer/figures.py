@@ -67,13 +67,28 @@ def _draw_arms(axes: Axes, table: pd.DataFrame, rows: pd.DataFrame, x: str, spre
         part = table[table["arm"] == arm].sort_values(x)
         dots = rows[rows["arm"] == arm]
         label = literal(name_of(arm))
-        (small,) = axes.plot(dots[x] * shift, 100 * dots["test_accuracy"], ".", gid=label,
-                             color=look["color"], alpha=0.25, markersize=3)  # fmt: skip
+        (small,) = axes.plot(
+            dots[x] * shift,
+            100 * dots["test_accuracy"],
+            ".",
+            gid=label,
+            color=look["color"],
+            alpha=0.25,
+            markersize=3,
+        )
         attach_notes(small, "replicate " + dots["replicate"].astype(str), dots["cell"])
         mean = 100 * part["test_accuracy"]
         reach = error_bars(part["test_accuracy"], part["low"], part["high"], 100)
-        drawn = axes.errorbar(part[x] * shift, mean, yerr=reach, markersize=4, capsize=2,
-                              linewidth=1.3, label=label, **look)  # fmt: skip
+        drawn = axes.errorbar(
+            part[x] * shift,
+            mean,
+            yerr=reach,
+            markersize=4,
+            capsize=2,
+            linewidth=1.3,
+            label=label,
+            **look,
+        )
         attach_notes(drawn.lines[0], "mean, n = " + part["replicates"].astype(str), part["cells"])
     axes.axhline(100 * chance_of(rows), color="#666666", linestyle=":", linewidth=1)
 
@@ -104,8 +119,9 @@ def draw_by_labels(
     lines = -(-len(dims) // columns)
     spread = 0.05 if table["arm"].nunique() <= 4 else 0.025
     wide, high = (2.9 * columns, 2.9 * lines) if len(dims) > 1 else (8.0, 5.4)
-    made, panels = figure(columns, lines, width=max(wide, 8.0), height=high, sharex=True,
-                          sharey=True, squeeze=False)  # fmt: skip
+    made, panels = figure(
+        columns, lines, width=max(wide, 8.0), height=high, sharex=True, sharey=True, squeeze=False
+    )
     for axes in panels.flat[len(dims) :]:
         axes.set_axis_off()
     for axes, dim in zip(panels.flat, dims, strict=False):
@@ -114,8 +130,9 @@ def draw_by_labels(
         baselines = pixel_baselines.groupby("classifier") if len(pixel_baselines) else ()
         for (name, of_it), style in zip(baselines, ("--", ":"), strict=False):
             base = of_it.groupby("labels")["test_accuracy"].mean()
-            axes.plot(base.index, 100 * base, color="#888888", linestyle=style, linewidth=1.2,
-                      label=name)  # fmt: skip
+            axes.plot(
+                base.index, 100 * base, color="#888888", linestyle=style, linewidth=1.2, label=name
+            )
         axes.set_xscale("log")
         ticks = sorted(table["labels"].unique())
         axes.set_xticks(ticks, [str(int(t)) for t in ticks], minor=False)
@@ -140,11 +157,17 @@ def draw_by_dimension(rows: pd.DataFrame, table: pd.DataFrame) -> Figure:
     """
     rows, table = (at_every_dimension(at_one_setting(each)) for each in (rows, table))
     counts = sorted(table["labels"].unique())
-    made, panels = figure(len(counts), width=max(8.0, 2.9 * len(counts)), height=3.6, sharey=True,
-                          squeeze=False)  # fmt: skip
+    made, panels = figure(
+        len(counts), width=max(8.0, 2.9 * len(counts)), height=3.6, sharey=True, squeeze=False
+    )
     for axes, labels in zip(panels[0], counts, strict=True):
-        _draw_arms(axes, table[table["labels"] == labels], rows[rows["labels"] == labels],
-                   "latent_dim", 0.06)  # fmt: skip
+        _draw_arms(
+            axes,
+            table[table["labels"] == labels],
+            rows[rows["labels"] == labels],
+            "latent_dim",
+            0.06,
+        )
         latent_dim_axis(axes, table["latent_dim"], apart=1.3)
         axes.set_title(f"{labels} labels")
         axes.set_ylim(0, 100)
@@ -190,9 +213,17 @@ def draw_against(table: pd.DataFrame) -> Figure:
         places = [arms.index(arm) + shift for arm in part["arm"]]
         mean = 100 * part["difference"]
         reach = error_bars(part["difference"], part["low"], part["high"], 100)
-        drawn = axes.errorbar(mean, places, xerr=reach, linestyle="",
-                              marker=MARKERS[index % 7], color=COLOURS[index % 7], capsize=2.5,
-                              markersize=5, label=f"{labels} labels")  # fmt: skip
+        drawn = axes.errorbar(
+            mean,
+            places,
+            xerr=reach,
+            linestyle="",
+            marker=MARKERS[index % 7],
+            color=COLOURS[index % 7],
+            capsize=2.5,
+            markersize=5,
+            label=f"{labels} labels",
+        )
         tell_counts(drawn, part)
     axes.axvline(0, color="#444444", linewidth=1)
     axes.set_yticks(range(len(arms)), [literal(name_of(arm)) for arm in arms])
@@ -220,14 +251,25 @@ def draw_original(ours: pd.DataFrame, theirs: pd.DataFrame) -> Figure:
             ):
                 part = table[(table["freeze"] == arm) & (table["labels"] == labels)]
                 part = part.sort_values("latent_dim")
-                (line,) = axes.plot(part["latent_dim"], 100 * part["test_accuracy"], **style,
-                                    color=COLOURS[index], marker=MARKERS[index],
-                                    label=f"{labels} labels, {name}")  # fmt: skip
+                (line,) = axes.plot(
+                    part["latent_dim"],
+                    100 * part["test_accuracy"],
+                    **style,
+                    color=COLOURS[index],
+                    marker=MARKERS[index],
+                    label=f"{labels} labels, {name}",
+                )
                 if "cells" in part:
                     attach_notes(line, "mean, n = " + part["replicates"].astype(str), part["cells"])
         axes.axhline(10, color="#666666", linewidth=1)
-        axes.annotate("chance", (2, 10), xytext=(0, 3), textcoords="offset points",
-                      fontsize=8, color="#666666")  # fmt: skip
+        axes.annotate(
+            "chance",
+            (2, 10),
+            xytext=(0, 3),
+            textcoords="offset points",
+            fontsize=8,
+            color="#666666",
+        )
         latent_dim_axis(axes, theirs["latent_dim"])
         axes.set_title(name_of(arm))
         axes.set_ylim(0, 100)
@@ -249,9 +291,15 @@ def draw_confusion(counts: np.ndarray, names: Sequence[str]) -> Figure:
     for true in range(classes if classes <= 20 else 0):
         for predicted in range(classes):
             if shares[true, predicted] >= 0.5:
-                axes.text(predicted, true, f"{shares[true, predicted]:.0f}", ha="center",
-                          va="center", fontsize=8,
-                          color="white" if shares[true, predicted] > 55 else "black")  # fmt: skip
+                axes.text(
+                    predicted,
+                    true,
+                    f"{shares[true, predicted]:.0f}",
+                    ha="center",
+                    va="center",
+                    fontsize=8,
+                    color="white" if shares[true, predicted] > 55 else "black",
+                )
     class_axis(axes.xaxis, names)
     class_axis(axes.yaxis, names)
     axes.grid(visible=False)
@@ -270,16 +318,28 @@ def draw_decisions(paths: pd.DataFrame, negligible_below: float) -> Figure:
     pairs = list(paths[["arm", "reference"]].drop_duplicates().itertuples(index=False))
     counts = sorted(paths["labels"].unique())
     points = 100 * negligible_below
-    made, panels = figure(len(counts), len(pairs), width=2.3 * len(counts) + 0.6,
-                          height=2.4 * len(pairs) + 0.4, sharey="row", squeeze=False)  # fmt: skip
+    made, panels = figure(
+        len(counts),
+        len(pairs),
+        width=2.3 * len(counts) + 0.6,
+        height=2.4 * len(pairs) + 0.4,
+        sharey="row",
+        squeeze=False,
+    )
     for index, (line, pair) in enumerate(zip(panels, pairs, strict=True)):
         for axes, labels in zip(line, counts, strict=True):
             chosen = (paths["arm"] == pair.arm) & (paths["reference"] == pair.reference)
             known = paths[chosen & (paths["labels"] == labels)]
             axes.axhspan(-points, points, color="#dddddd", linewidth=0)
             axes.axhline(0, color="#444444", linewidth=1)
-            axes.fill_between(known["n"], 100 * known["low"], 100 * known["high"],
-                              color=COLOURS[index], alpha=0.3, linewidth=0)  # fmt: skip
+            axes.fill_between(
+                known["n"],
+                100 * known["low"],
+                100 * known["high"],
+                color=COLOURS[index],
+                alpha=0.3,
+                linewidth=0,
+            )
             axes.plot(known["n"], 100 * known["estimate"], color=COLOURS[index])
             axes.set_title(f"{labels} labels")
         line[0].set_ylabel(f"{pair.arm} − {pair.reference}\n(percentage points)")

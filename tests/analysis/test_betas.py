@@ -85,13 +85,23 @@ def test_midpoints_use_pairs_that_count_in_all_models():
     """Two judges; example 1 counts for one model alone, and end points are no midpoints."""
     results = FakeResults(autoencoder=rows_of("p"), betas=rows_of("v", beta=0.1))
     lines = [
-        {"cell": cell, "replicate": 0, "pair": "4-7", "example": example, "judge": judge,
-         "control": control, "counted": float(example == 0 or cell == "p"),
-         **dict.fromkeys(betas.MIDPOINT_MEASURES,
-                         value + judge + 10 * example + 100 * (control != MIDPOINT))}
+        {
+            "cell": cell,
+            "replicate": 0,
+            "pair": "4-7",
+            "example": example,
+            "judge": judge,
+            "control": control,
+            "counted": float(example == 0 or cell == "p"),
+            **dict.fromkeys(
+                betas.MIDPOINT_MEASURES, value + judge + 10 * example + 100 * (control != MIDPOINT)
+            ),
+        }
         for cell, value in (("p", 1.0), ("v", 2.0), ("another", 50.0))
-        for example in (0, 1) for judge in (0, 1) for control in (MIDPOINT, "reconstruction")
-    ]  # fmt: skip
+        for example in (0, 1)
+        for judge in (0, 1)
+        for control in (MIDPOINT, "reconstruction")
+    ]
     found = betas.midpoints_by_beta(results, pd.DataFrame(lines)).set_index("beta")
     for measure in betas.MIDPOINT_MEASURES:
         assert found[measure].to_dict() == {0.0: 1.5, 0.1: 2.5}

@@ -27,14 +27,24 @@ AXES = {"autoencoder": ("latent_dim", "depth", "batch_size"),
 
 def errors(values):
     """Rows of autoencoders with these test errors."""
-    return [{"replicate": r, "val_mse": v, "test_mse": v, "parameters": 9, "train_seconds": 1.0}
-            for r, v in enumerate(values)]  # fmt: skip
+    return [
+        {"replicate": r, "val_mse": v, "test_mse": v, "parameters": 9, "train_seconds": 1.0}
+        for r, v in enumerate(values)
+    ]
 
 
 def scores(values):
     """Rows of classifiers with these test accuracies."""
-    return [{"replicate": r, "label_subset": r, "encoder_replicate": r, "val_accuracy": v,
-             "test_accuracy": v} for r, v in enumerate(values)]  # fmt: skip
+    return [
+        {
+            "replicate": r,
+            "label_subset": r,
+            "encoder_replicate": r,
+            "val_accuracy": v,
+            "test_accuracy": v,
+        }
+        for r, v in enumerate(values)
+    ]
 
 
 def write_study(folder, data="one", **experiments):
@@ -42,17 +52,31 @@ def write_study(folder, data="one", **experiments):
     not finished)."""
     store = Store(folder)
     store.create()
-    plan = {"study": "made", "command": "study run made", "dataset": data, "data_dir": None,
-            "fingerprint": data, "image_shape": [1, 28, 28], "classes": list("0123456789"),
-            "images": [100, 10, 50], "experiments": []}  # fmt: skip
+    plan = {
+        "study": "made",
+        "command": "study run made",
+        "dataset": data,
+        "data_dir": None,
+        "fingerprint": data,
+        "image_shape": [1, 28, 28],
+        "classes": list("0123456789"),
+        "images": [100, 10, 50],
+        "experiments": [],
+    }
     for name, cells in experiments.items():
         planned = {"name": name, "axes": {a: [] for a in AXES[name]}, "metric": "val_mse"}
         planned["cells"] = []
         for config, rows in cells:
             identity = hashlib.sha256(json.dumps([name, config]).encode()).hexdigest()[:16]
             parent = "e" * 16 if name == "fewshot" else None
-            planned["cells"].append({"id": identity, "config": config, "parent": parent,
-                                     "replicates": max(1, len(rows))})  # fmt: skip
+            planned["cells"].append(
+                {
+                    "id": identity,
+                    "config": config,
+                    "parent": parent,
+                    "replicates": max(1, len(rows)),
+                }
+            )
             if rows:
                 made_by = {"code": "git 1", "torch": "2", "device": "cpu", "seconds": 1.0}
                 block = Block(identity, range(len(rows)))
@@ -70,8 +94,10 @@ def two_studies(tmp_path):
         draw = np.random.default_rng(1)
         values = {"a": draw.uniform(0.02, 0.03, (2, 4)), "b": draw.uniform(0.03, 0.05, (2, 5))}
         for name, data, other in (("a", "one", {}), ("b", data_of_b, setting)):
-            cells = [({**AUTOENCODER, **other, "latent_dim": d}, errors(of_it))
-                     for d, of_it in zip((2, 8), values[name], strict=True)]  # fmt: skip
+            cells = [
+                ({**AUTOENCODER, **other, "latent_dim": d}, errors(of_it))
+                for d, of_it in zip((2, 8), values[name], strict=True)
+            ]
             write_study(tmp_path / name, data, autoencoder=cells)
         return *studies.read([tmp_path / "a", tmp_path / "b"]), values
 
@@ -149,8 +175,10 @@ def test_setting_that_tells_cells_apart_is_a_key(tmp_path):
 
 def test_cells_of_one_study_are_listed(tmp_path):
     def cells(dims, unfinished=()):
-        return [({**AUTOENCODER, "latent_dim": d}, [] if d in unfinished else errors([0.1, 0.2]))
-                for d in dims]  # fmt: skip
+        return [
+            ({**AUTOENCODER, "latent_dim": d}, [] if d in unfinished else errors([0.1, 0.2]))
+            for d in dims
+        ]
 
     write_study(tmp_path / "a", autoencoder=cells([2, 8, 14]), other=[({"size": 1}, errors([1.0]))])
     write_study(tmp_path / "b", autoencoder=cells([2, 8, 30], [8]))
@@ -175,8 +203,10 @@ def few_shot(tmp_path, name, data, shift, encoders=8):
             for arm in ("fixed", "full"):
                 values = 0.5 + luck * (labels / 20) + dim / 100 + shift * (arm == "fixed")
                 config = {**FEWSHOT, "latent_dim": dim, "labels": labels, "freeze": arm}
-                rows = [{**row, "encoder_replicate": row["replicate"] % encoders}
-                        for row in scores(values)]  # fmt: skip
+                rows = [
+                    {**row, "encoder_replicate": row["replicate"] % encoders}
+                    for row in scores(values)
+                ]
                 cells.append((config, rows))
     return write_study(tmp_path / name, data, fewshot=cells), 0.55 + luck
 
@@ -216,9 +246,14 @@ def test_study_and_its_copy_are_equal(tmp_path):
 
 
 def test_each_study_is_compared_with_the_first(tmp_path):
-    folders = [write_study(tmp_path / name, autoencoder=[(AUTOENCODER, errors([v, v + 0.1]))],
-                           other=[({"size": 1}, errors([v, v]))])
-               for name, v in (("a", 0.5), ("b", 1.0), ("c", 2.0))]  # fmt: skip
+    folders = [
+        write_study(
+            tmp_path / name,
+            autoencoder=[(AUTOENCODER, errors([v, v + 0.1]))],
+            other=[({"size": 1}, errors([v, v]))],
+        )
+        for name, v in (("a", 0.5), ("b", 1.0), ("c", 2.0))
+    ]
     compare.write(folders, tmp_path / "out")
     table = pd.read_csv(tmp_path / "out/tables/other-other.csv").query("metric == 'test_mse'")
     assert table["comparison"].tolist() == ["b − a", "c − a"]
@@ -227,8 +262,9 @@ def test_each_study_is_compared_with_the_first(tmp_path):
 
 def test_names_tell_studies_apart():
     assert studies.names(["s3://x/one/results?a=b", "s3://x/two/results"]) == [
-        "one/results", "two/results"
-    ]  # fmt: skip
+        "one/results",
+        "two/results",
+    ]
     assert studies.names(["s3://x/setting", "s3://x/b"]) == ["x/setting", "x/b"]
     assert studies.names(["s3://x/a", "s3://x/a"]) == ["a (1)", "a (2)"]
 

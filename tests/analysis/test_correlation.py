@@ -26,14 +26,22 @@ def table_where(off_diagonal, total=TENTH, share=HALF):
             off = off_diagonal(dim, replicate)
             original = 1 / dim + (1 - 1 / dim) * off
             lines.append(
-                {"cell": str(dim), "replicate": replicate, "latent_dim": dim, "images": 5000,
-                 "mean_absolute_off_diagonal": off, "rms_off_diagonal": off,
-                 "total_correlation_per_dimension": total(dim, replicate),
-                 "effective_rank_share": share(dim, replicate),
-                 "effective_rank": dim * share(dim, replicate), "participation_ratio": 1.0,
-                 "whitened": 0.01,
-                 "original_number": original, "diagonal_share": 1 / dim / original}
-            )  # fmt: skip
+                {
+                    "cell": str(dim),
+                    "replicate": replicate,
+                    "latent_dim": dim,
+                    "images": 5000,
+                    "mean_absolute_off_diagonal": off,
+                    "rms_off_diagonal": off,
+                    "total_correlation_per_dimension": total(dim, replicate),
+                    "effective_rank_share": share(dim, replicate),
+                    "effective_rank": dim * share(dim, replicate),
+                    "participation_ratio": 1.0,
+                    "whitened": 0.01,
+                    "original_number": original,
+                    "diagonal_share": 1 / dim / original,
+                }
+            )
     return pd.DataFrame(lines)
 
 
@@ -49,8 +57,10 @@ def test_sentence_follows_the_data(off_diagonal, word):
     assert word in correlation.conclusions(table_where(off_diagonal))[2]
 
 
-RISING, FALLING = (lambda dim, replicate: 0.1 * np.log2(dim) + 0.002 * replicate,
-                   lambda dim, replicate: 0.9 - 0.1 * np.log2(dim) + 0.002 * replicate)  # fmt: skip
+RISING, FALLING = (
+    lambda dim, replicate: 0.1 * np.log2(dim) + 0.002 * replicate,
+    lambda dim, replicate: 0.9 - 0.1 * np.log2(dim) + 0.002 * replicate,
+)
 
 
 def test_growing_redundancy_is_stated():
@@ -154,13 +164,19 @@ def test_figure_has_the_noise_floor_of_its_images():
 
 
 def test_bars_stay_within_possible_values():
-    table = table_where(lambda dim, replicate: 0.5 + 0.15 * (-1) ** replicate * (dim == 2),
-                        share=lambda dim, replicate: 0.97 + 0.03 * (-1) ** replicate)  # fmt: skip
+    table = table_where(
+        lambda dim, replicate: 0.5 + 0.15 * (-1) ** replicate * (dim == 2),
+        share=lambda dim, replicate: 0.97 + 0.03 * (-1) ** replicate,
+    )
     table.loc[table["latent_dim"] == 2, "whitened"] = [0.0, 0.2, 0.0, 0.0]
     drawn = (correlation.draw_correlation(table), correlation.draw_information(table))
     panels = [drawn[0].axes[0], drawn[0].axes[1], drawn[1].axes[1]]
-    ends = [path.vertices[:, 1] for axes in panels for bars in axes.collections
-            for path in bars.get_paths()]  # fmt: skip
+    ends = [
+        path.vertices[:, 1]
+        for axes in panels
+        for bars in axes.collections
+        for path in bars.get_paths()
+    ]
     assert max(end.max() for end in ends) == 1
     assert min(end.min() for end in ends) == 0
 
@@ -183,8 +199,13 @@ def test_nonfinite_models_are_left_out_and_counted():
     )
     whole = correlation.conclusions(table)
     dead = (table["latent_dim"] == 4) & (table["replicate"] == 0)
-    names = ["mean_absolute_off_diagonal", "rms_off_diagonal", "whitened", "original_number",
-             "diagonal_share"]  # fmt: skip
+    names = [
+        "mean_absolute_off_diagonal",
+        "rms_off_diagonal",
+        "whitened",
+        "original_number",
+        "diagonal_share",
+    ]
     table.loc[dead, names] = np.nan
     table.loc[dead, "total_correlation_per_dimension"] = np.inf
     said = correlation.conclusions(table)

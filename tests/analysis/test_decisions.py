@@ -6,8 +6,12 @@ from analysis.decisions import open_questions, questions
 def test_assignments_comparisons_name_their_cells(small_results):
     found = questions(small_results, 0.5)
     texts = [question.text for question in found]
-    assert texts == ["fixed or full, 20 labels", "fixed or full, 40 labels",
-                     "full or scratch, 20 labels", "full or scratch, 40 labels"]  # fmt: skip
+    assert texts == [
+        "fixed or full, 20 labels",
+        "fixed or full, 40 labels",
+        "full or scratch, 20 labels",
+        "full or scratch, 40 labels",
+    ]
     rows = small_results.of("fewshot")
     for question in found:
         words = question.text.replace(",", "").split()

@@ -15,9 +15,15 @@ from analysis.document import PLACEHOLDERS, Document
 from analysis.style import figure
 
 CONTEXT: dict[str, Any] = {
-    "title": "", "subtitle": "", "missing": [], "cells": 1, "provenance": {}, "trouble": "",
-    "command": "", "citation": "",
-}  # fmt: skip
+    "title": "",
+    "subtitle": "",
+    "missing": [],
+    "cells": 1,
+    "provenance": {},
+    "trouble": "",
+    "command": "",
+    "citation": "",
+}
 """What `Document.render` needs."""
 
 

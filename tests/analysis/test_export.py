@@ -79,11 +79,14 @@ def front_matter(card):
 def test_choice_follows_validation_not_test(measure, sign):
     validation = [0.30, 0.34, 0.10, 0.50, 0.31, 0.31]  # means 0.32, 0.30, 0.31
     test = [0.10, 0.10, 0.60, 0.60, 0.50, 0.40]
-    rows = pd.DataFrame({
-        "cell": list("aabbcc"), "replicate": [0, 1] * 3,
-        f"val_{measure.column}": [sign * value for value in validation],
-        f"test_{measure.column}": [sign * value for value in test],
-    })  # fmt: skip
+    rows = pd.DataFrame(
+        {
+            "cell": list("aabbcc"),
+            "replicate": [0, 1] * 3,
+            f"val_{measure.column}": [sign * value for value in validation],
+            f"test_{measure.column}": [sign * value for value in test],
+        }
+    )
     groups = list(export.by_validation(rows, measure))
     assert [group["cell"].iloc[0] for group in groups] == ["b", "c", "a"]
     assert [group["replicate"].tolist() for group in groups] == [[0, 1], [0, 1], [0, 1]]
@@ -103,11 +106,15 @@ def test_best_cells_are_exported(results, exported):
     ]
     assert [cell for cell, _ in chosen] == wanted
     values = [row["metrics"][0]["value"] for row in front_matter(card)["model-index"][0]["results"]]
-    for (cell, replicate), value, column in zip(chosen, values, ["mse", *["accuracy"] * 2],
-                                                strict=True):  # fmt: skip
+    for (cell, replicate), value, column in zip(
+        chosen, values, ["mse", *["accuracy"] * 2], strict=True
+    ):
         group = rows[rows["cell"] == cell].set_index("replicate")
-        best = group[f"val_{column}"].idxmin() if column == "mse" else (
-            group[f"val_{column}"].idxmax())  # fmt: skip
+        best = (
+            group[f"val_{column}"].idxmin()
+            if column == "mse"
+            else (group[f"val_{column}"].idxmax())
+        )
         assert int(replicate) == best
         assert value == group.loc[best, f"test_{column}"]
         interval = mean_interval(group[f"test_{column}"])
@@ -154,8 +161,14 @@ def test_each_arms_classifier_is_retrained_bit_for_bit(arm, results, tmp_path):
     stored_predictions = results.predictions(stored["cell"], [stored["replicate"]])[0]
     assert (predicted != stored_predictions).sum() <= 2
     weights = load_weights(model.files["classifier-20-labels.safetensors"])
-    assert sum(v.numel() for n, v in weights.items() if "running" not in n and "num_" not in n
-               and "standardise" not in n) == stored["parameters"]  # fmt: skip
+    assert (
+        sum(
+            v.numel()
+            for n, v in weights.items()
+            if "running" not in n and "num_" not in n and "standardise" not in n
+        )
+        == stored["parameters"]
+    )
 
 
 def test_head_that_is_no_network_is_left_out_by_name(results):
@@ -236,8 +249,12 @@ def test_cards_five_lines_run_with_torch_alone(results, exported, torch_alone):
     torch.save((images, None), exported.parent / "seen.pt")
     ran = subprocess.run(
         [sys.executable, "-I", "-S", "-c", LOADING, str(torch_alone)],
-        input="".join(blocks), cwd=exported, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+        input="".join(blocks),
+        cwd=exported,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert ran.returncode == 0, ran.stderr
     scores, restored = torch.load(exported.parent / "given.pt")
     names = "encoder", "decoder", "classifier-40-labels"

@@ -93,7 +93,11 @@ def test_supervised_network_is_an_arm_without_dimension(results):
 def test_best_arms_show_what_unlabelled_images_add(results):
     added = table(results, "transfer_unlabelled")
     assert added["labels"].tolist() == [20, 40]
-    assert set(added["without"]) <= {"scratch", "supervised", "scratch + augmented",
-                                     "supervised + augmented"}  # fmt: skip
+    assert set(added["without"]) <= {
+        "scratch",
+        "supervised",
+        "scratch + augmented",
+        "supervised + augmented",
+    }
     assert not set(added["with"]) & set(added["without"])
     assert (added["pairs"] == 3).all()

@@ -63,10 +63,19 @@ def test_every_text_of_a_document_is_escaped():
     document.download("download", table, MARKUP)
     line = dict.fromkeys(("experiment", "cell", "settings", "reason"), MARKUP)
     page = document.render(
-        title=MARKUP, subtitle=MARKUP, missing=[line], cells=1, provenance={MARKUP: MARKUP},
-        left_out=[MARKUP], trouble=MARKUP, facts={MARKUP: MARKUP}, progress=MARKUP,
-        samples=[{"name": MARKUP, "uri": MARKUP}], command=MARKUP, citation=MARKUP,
-    )  # fmt: skip
+        title=MARKUP,
+        subtitle=MARKUP,
+        missing=[line],
+        cells=1,
+        provenance={MARKUP: MARKUP},
+        left_out=[MARKUP],
+        trouble=MARKUP,
+        facts={MARKUP: MARKUP},
+        progress=MARKUP,
+        samples=[{"name": MARKUP, "uri": MARKUP}],
+        command=MARKUP,
+        citation=MARKUP,
+    )
     shown = Tags(page)
     assert shown.injected == []
     assert shown.text.count(MARKUP) == 32
@@ -87,9 +96,16 @@ def test_unsafe_file_name_is_refused(name, tmp_path):
             attempt()
     assert document.files == {}
     document.write(
-        tmp_path / "a" / "page", title="", subtitle="", missing=[], cells=1, provenance={},
-        trouble="", command="", citation="",
-    )  # fmt: skip
+        tmp_path / "a" / "page",
+        title="",
+        subtitle="",
+        missing=[],
+        cells=1,
+        provenance={},
+        trouble="",
+        command="",
+        citation="",
+    )
     assert {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")} == {
         "a", "a/page", "a/page/index.html", "a/page/figures", "a/page/tables",
         "a/page/tables/conclusions.csv", "a/page/tables/conclusions.parquet",
@@ -112,13 +128,33 @@ def test_literal_text_is_drawn_as_it_is(text, monkeypatch):
 def search_content(text):
     """A search of two trials, with `text` wherever a word may be."""
     kind = {"name": "CategoricalDistribution", "attributes": {"choices": [text, "b"]}}
-    trial = {"number": 0, "state": "complete", "params": {"shape": text}, "values": [0.5],
-             "curve": [[1, 0.5]], "cell": CELL, "parameters": 10, "seconds": 1.0}  # fmt: skip
+    trial = {
+        "number": 0,
+        "state": "complete",
+        "params": {"shape": text},
+        "values": [0.5],
+        "curve": [[1, 0.5]],
+        "cell": CELL,
+        "parameters": 10,
+        "seconds": 1.0,
+    }
     stopped = {**trial, "number": 1, "state": "pruned", "params": {"shape": "b"}, "values": None}
-    return {"name": "good", "experiment": "other", "dataset": text, "epochs": 2, "replicates": 1,
-            "rungs": [1], "seconds": 1.0, "columns": ["val_mse"], "directions": ["minimize"],
-            "dimensions": {"shape": kind}, "trials": [trial, stopped], "winner": 0,
-            "winner_cell": text, "start_cell": text}  # fmt: skip
+    return {
+        "name": "good",
+        "experiment": "other",
+        "dataset": text,
+        "epochs": 2,
+        "replicates": 1,
+        "rungs": [1],
+        "seconds": 1.0,
+        "columns": ["val_mse"],
+        "directions": ["minimize"],
+        "dimensions": {"shape": kind},
+        "trials": [trial, stopped],
+        "winner": 0,
+        "winner_cell": text,
+        "start_cell": text,
+    }
 
 
 def hostile_results(folder, data, text, name="other"):
@@ -130,8 +166,12 @@ def hostile_results(folder, data, text, name="other"):
     cells = [
         {"id": cell, "config": config, "parent": None, "replicates": 1} for cell in (CELL, "b" * 16)
     ]
-    experiment = {"name": name, "axes": {"shape": [text], "size": [text]}, "metric": "val_score",
-                  "cells": cells}  # fmt: skip
+    experiment = {
+        "name": name,
+        "axes": {"shape": [text], "size": [text]},
+        "metric": "val_score",
+        "cells": cells,
+    }
     asked = {"study": text, "command": text, "dataset": data.name, "data_dir": None,
              "fingerprint": data.fingerprint, "experiments": [experiment]}  # fmt: skip
     provenance = {"code": text, "device": text, "host": text, "threads": 1, "torch": text,

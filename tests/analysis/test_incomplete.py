@@ -73,9 +73,10 @@ def test_encoders_may_have_more_replicates_than_others(digits, compute_study, tm
     classifiers = {"depth": (2,), "latent_dim": (8,), "labels": (20,), "freeze": ("fixed", "full")}
     experiments = [
         override(EXPERIMENTS["autoencoder"], autoencoders, TINY["autoencoder"]),
-        override(EXPERIMENTS["fewshot"], classifiers,
-                 {**TINY["fewshot"], "replicates": 4, "encoders": 3}),
-    ]  # fmt: skip
+        override(
+            EXPERIMENTS["fewshot"], classifiers, {**TINY["fewshot"], "replicates": 4, "encoders": 3}
+        ),
+    ]
     compute_study("study", experiments, digits, tmp_path)
     report.write(tmp_path)
     results = load(tmp_path)

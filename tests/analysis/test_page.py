@@ -18,13 +18,18 @@ ui = pytest.importorskip("selenium.webdriver.support.ui")
 
 ROWS = pd.DataFrame(
     [
-        {"latent_dim": dim, "replicate": replicate, "cell": f"{name}{dim}", "name": name,
-         "test_mse": base / dim + 0.001 * replicate}
+        {
+            "latent_dim": dim,
+            "replicate": replicate,
+            "cell": f"{name}{dim}",
+            "name": name,
+            "test_mse": base / dim + 0.001 * replicate,
+        }
         for name, base in (("one", 0.1), ("two", 0.2))
         for dim in (2, 4, 8)
         for replicate in (0, 1)
     ]
-)  # fmt: skip
+)
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +53,18 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     document.text("Long. " * 3000)
     return document.write(
         tmp_path_factory.mktemp("report"),
-        title="Study", subtitle="On data.", facts={"cells": "6"}, samples=[], missing=[], cells=6,
-        left_out=[], trouble="", command="study run", citation="Study.", provenance={"Code": "1"},
-    )  # fmt: skip
+        title="Study",
+        subtitle="On data.",
+        facts={"cells": "6"},
+        samples=[],
+        missing=[],
+        cells=6,
+        left_out=[],
+        trouble="",
+        command="study run",
+        citation="Study.",
+        provenance={"Code": "1"},
+    )
 
 
 class FigureReader(Reader):

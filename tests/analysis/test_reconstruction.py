@@ -250,8 +250,9 @@ def test_one_replicate_without_pca_has_no_intervals():
 
 
 def test_layer_changes_are_decided_or_negligible():
-    rows = rows_where(lambda depth, dim: 0.1 / dim * (0.8 if (depth, dim) == (3, 2) else 1),
-                      replicates=12)  # fmt: skip
+    rows = rows_where(
+        lambda depth, dim: 0.1 / dim * (0.8 if (depth, dim) == (3, 2) else 1), replicates=12
+    )
     rows["test_mse"] *= np.exp(1e-4 * np.sin(np.arange(len(rows))))
     table = layer_changes(rows, negligible_below=0.01).set_index("latent_dim")
     assert table["interval"].unique().tolist() == ["95 % anytime-valid"]

@@ -25,8 +25,12 @@ def plan(wanted):
         {"id": cell, "config": CONFIG, "parent": None, "replicates": count}
         for cell, count in wanted.items()
     ]
-    experiment = {"name": "autoencoder", "axes": {"latent_dim": [4]}, "metric": "val_mse",
-                  "cells": cells}  # fmt: skip
+    experiment = {
+        "name": "autoencoder",
+        "axes": {"latent_dim": [4]},
+        "metric": "val_mse",
+        "cells": cells,
+    }
     return {"study": "autoencoder", "command": "study run autoencoder",
             "dataset": "mnist-5k", "data_dir": None, "fingerprint": "0" * 16,
             "experiments": [experiment]}  # fmt: skip
@@ -84,8 +88,12 @@ def test_cell_that_lacks_a_replicate_is_missing(store):
     assert results.cells("autoencoder") == [LARGE]
     assert set(results.rows["cell"]) == {LARGE}
     (line,) = results.missing.to_dict("records")
-    assert line == {"experiment": "autoencoder", "cell": SMALL, "settings": "latent_dim 4",
-                    "reason": "not computed yet (2 of 3 replicates are there)"}  # fmt: skip
+    assert line == {
+        "experiment": "autoencoder",
+        "cell": SMALL,
+        "settings": "latent_dim 4",
+        "reason": "not computed yet (2 of 3 replicates are there)",
+    }
     store.write_failure(SMALL, CONFIG, "trainables.contract.Diverged: the loss is NaN")
     (reason,) = load(store.address).missing["reason"]
     assert reason == "Diverged: the loss is NaN (2 of 3 replicates are there)"

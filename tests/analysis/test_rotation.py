@@ -41,13 +41,22 @@ def errors_with(excess):
     angle = np.arange(IMAGES) / 2
     near = np.minimum(angle, 360 - angle) <= rotation.NEAR
     tables = [
-        pd.DataFrame({"loss": loss, "replicate": replicate, "angle": angle, "cell": loss,
-                      "digit": np.arange(IMAGES) % 10,
-                      "error": 10 + replicate + excess * near * (loss == "absolute")
-                      + 0.1 * replicate * near})
+        pd.DataFrame(
+            {
+                "loss": loss,
+                "replicate": replicate,
+                "angle": angle,
+                "cell": loss,
+                "digit": np.arange(IMAGES) % 10,
+                "error": 10
+                + replicate
+                + excess * near * (loss == "absolute")
+                + 0.1 * replicate * near,
+            }
+        )
         for loss in rotation.NAMES
         for replicate in range(REPLICATES)
-    ]  # fmt: skip
+    ]
     return pd.concat(tables, ignore_index=True)
 
 
@@ -223,10 +232,13 @@ def test_section_is_written(results):
     rotation_section.write(document, results)
     figures = "rotation", "rotation_by_angle", "rotation_by_digit"
     assert set(document.files) == {
-        *(f"tables/{name}.{kind}" for name in (*figures, "rotation_differences")
-          for kind in ("csv", "parquet")),
+        *(
+            f"tables/{name}.{kind}"
+            for name in (*figures, "rotation_differences")
+            for kind in ("csv", "parquet")
+        ),
         *(f"figures/{name}.{kind}" for name in figures for kind in ("png", "svg")),
-    }  # fmt: skip
+    }
     (section,) = document.sections
     assert len(section.conclusions) >= 7
     assert set(section.cells) == set(results.of("rotation")["cell"])

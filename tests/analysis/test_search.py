@@ -76,8 +76,11 @@ def decided_by(content, matters, count=40):
     draw = np.random.default_rng(0)
     content["trials"] = []
     for number in range(count):
-        params = settings(10 ** draw.uniform(-3, -1), int(draw.choice([8, 16, 24])),
-                          str(draw.choice(["gelu", "relu", "silu"])))  # fmt: skip
+        params = settings(
+            10 ** draw.uniform(-3, -1),
+            int(draw.choice([8, 16, 24])),
+            str(draw.choice(["gelu", "relu", "silu"])),
+        )
         value = float(KNOWN[matters].to_internal_repr(params[matters]))
         content["trials"].append(trial(number, "complete", params, [[1, value], [3, value]], value))
     return content
@@ -87,8 +90,9 @@ def decided_by(content, matters, count=40):
 def test_only_setting_that_matters_is_important(matters, content):
     table = search.importances(decided_by(content, matters))
     assert table["stage"].unique().tolist() == [
-        "after epoch 1, all trials", "at the end, those in full",
-    ]  # fmt: skip
+        "after epoch 1, all trials",
+        "at the end, those in full",
+    ]
     for _, stage in table.groupby("stage"):
         shares = stage.set_index("setting")["importance"]
         assert shares[matters] > 0.9
@@ -192,16 +196,16 @@ def test_one_trial_in_full_is_drawn_too(content):
     """A single point has no range for a scale, colours or a front."""
     content["trials"] = content["trials"][:1]
     (curve,) = (
-        line for line in rendered(search.draw_curves(content)).axes[0].lines
+        line
+        for line in rendered(search.draw_curves(content)).axes[0].lines
         if list(line.get_ydata()) == [value for _, value in content["trials"][0]["curve"]]
-    )  # fmt: skip
+    )
     assert list(curve.get_xdata()) == [epoch for epoch, _ in content["trials"][0]["curve"]]
 
     axes = rendered(search.draw_coordinates(content)).axes[0]
     (line,) = (
-        line for line in axes.lines
-        if line.get_marker() == "None" and len(line.get_xdata()) == 3
-    )  # fmt: skip
+        line for line in axes.lines if line.get_marker() == "None" and len(line.get_xdata()) == 3
+    )
     low, high = axes.get_ylim()
     assert all(low <= height <= high for height in line.get_ydata())
 

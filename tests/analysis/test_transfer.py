@@ -20,8 +20,12 @@ ENCODERS, SUBSETS = 4, 8
 
 def as_rows(lines):
     """These lines as `transfer.rows_of` gives them, of one budget and one rate."""
-    settings = {"epochs": 100, "learning_rate": 0.01, "encoder_learning_rate": 0.001,
-                "asked_batch_size": 0}  # fmt: skip
+    settings = {
+        "epochs": 100,
+        "learning_rate": 0.01,
+        "encoder_learning_rate": 0.001,
+        "asked_batch_size": 0,
+    }
     rows = pd.DataFrame(lines).assign(**settings)
     return with_arms(rows if "pretraining" in rows else rows.assign(pretraining="plain"))
 
@@ -377,9 +381,7 @@ def test_asked_batch_size_differs_from_the_one_used(digits, compute_study, tmp_p
         (config["freeze"], config["batch_size"]): rows.loc[cell, "batch_size"]
         for cell, config in configs.items()
     }
-    assert used.items() >= {
-        ("fixed", 0): 20, ("fixed", 10): 10, ("propagation", 0): 256
-    }.items()  # fmt: skip
+    assert used.items() >= {("fixed", 0): 20, ("fixed", 10): 10, ("propagation", 0): 256}.items()
 
 
 # --- decided by looking again and again ----------------------------------------------------------
@@ -394,8 +396,9 @@ def test_decisions_use_the_anytime_valid_test():
     table = transfer.decision_table(rows, 0.005)
     assert table["arm"].tolist() == ["fixed", "fixed", "full", "full"]
     assert table["interval"].unique().tolist() == ["95 % anytime-valid"]
-    means = rows.pivot_table(index="label_subset", columns=["freeze", "labels", "latent_dim"],
-                             values="test_accuracy")  # fmt: skip
+    means = rows.pivot_table(
+        index="label_subset", columns=["freeze", "labels", "latent_dim"], values="test_accuracy"
+    )
     values = (means["fixed"][20] - means["full"][20]).mean(axis=1)
     first = table.iloc[0]
     assert first["difference"] == pytest.approx(values.mean())
@@ -440,8 +443,11 @@ def at_other_steps(gains):
         for replicate, gain in enumerate(gains)
     ]  # fmt: skip
     tables = {"steps": pd.DataFrame(lines)}
-    return SimpleNamespace(plan={"experiments": []}, classes=tuple("0123456789"),
-                           of=lambda name: tables.get(name, pd.DataFrame()))  # fmt: skip
+    return SimpleNamespace(
+        plan={"experiments": []},
+        classes=tuple("0123456789"),
+        of=lambda name: tables.get(name, pd.DataFrame()),
+    )
 
 
 def test_sensitivity_has_corrected_p_values_beside_p():

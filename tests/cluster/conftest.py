@@ -74,13 +74,20 @@ class Cluster:
 
     def wait_for_hosts(self, count, seconds=120):
         """Wait until Ray counts so many live nodes. `ray status` would take seconds of a core."""
-        wait_for(lambda: self.count_hosts() == count, f"{count} hosts are up",
-                 lambda: f"{self.count_hosts()} are", seconds, every=1)  # fmt: skip
+        wait_for(
+            lambda: self.count_hosts() == count,
+            f"{count} hosts are up",
+            lambda: f"{self.count_hosts()} are",
+            seconds,
+            every=1,
+        )
 
     def count_hosts(self):
         """Number of live nodes by Ray's count."""
-        ask = ("curl --silent --header \"Authorization: Bearer $(cat ~/.ray/auth_token)\" "
-               "http://127.0.0.1:8265/api/v0/nodes")  # fmt: skip
+        ask = (
+            'curl --silent --header "Authorization: Bearer $(cat ~/.ray/auth_token)" '
+            "http://127.0.0.1:8265/api/v0/nodes"
+        )
         return self.head.run(ask).stdout.count('"state": "ALIVE"')
 
     def on_head(self, command, seconds=180):
@@ -91,8 +98,10 @@ class Cluster:
         """Start a job on the cluster and return without waiting for it."""
         # Output and exit code go to the shared folder, where reading them costs the machine's two
         # cores nothing.
-        line = (f"cd ~/latent-study && {command} 2>&1 | tee /mnt/{name}.said; "
-                f"echo ${{PIPESTATUS[0]}} > /mnt/{name}.exit")  # fmt: skip
+        line = (
+            f"cd ~/latent-study && {command} 2>&1 | tee /mnt/{name}.said; "
+            f"echo ${{PIPESTATUS[0]}} > /mnt/{name}.exit"
+        )
         job = f"ray job submit --no-wait --submission-id {name} -- bash -c {shlex.quote(line)}"
         done = self.head.run(f"cd ~ && RAY_AUTH_MODE=token {job}")
         assert done.returncode == 0, done.stdout + done.stderr
@@ -105,8 +114,12 @@ class Cluster:
     def finish(self, name, seconds=300):
         """Wait for a job's end and return what it printed."""
         code = self.shared / f"{name}.exit"
-        wait_for(lambda: code.exists() and code.read_text(), f"{name} ends",
-                 lambda: self.logs(name), seconds)  # fmt: skip
+        wait_for(
+            lambda: code.exists() and code.read_text(),
+            f"{name} ends",
+            lambda: self.logs(name),
+            seconds,
+        )
         output = self.logs(name)
         assert code.read_text() == "0\n", output
         return output

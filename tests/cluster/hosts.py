@@ -174,8 +174,21 @@ class Host:
 
     def _plug_in(self) -> None:
         cable = f"ls-{self.number}"
-        run_checked("ip", "-n", SWITCH, "link", "add", cable, "type", "veth", "peer", "name",
-                    "eth0", "netns", str(self.pid))  # fmt: skip
+        run_checked(
+            "ip",
+            "-n",
+            SWITCH,
+            "link",
+            "add",
+            cable,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "eth0",
+            "netns",
+            str(self.pid),
+        )
         run_checked("ip", "-n", SWITCH, "link", "set", cable, "master", "bridge", "up")
 
     def _console(self) -> str:

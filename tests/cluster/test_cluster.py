@@ -65,8 +65,9 @@ def test_check_and_run_refuse_results_that_one_host_has(cluster):
     output = cluster.on_head(check)
     assert output.count("is not there, or another folder than the driver's") == 2
     assert "code 1" in output
-    output = cluster.on_head(f"cd ~/latent-study && study run {GRID} --address auto --out {alone}; "
-                             "echo code $?")  # fmt: skip
+    output = cluster.on_head(
+        f"cd ~/latent-study && study run {GRID} --address auto --out {alone}; echo code $?"
+    )
     (line,) = [line for line in output.splitlines() if line.startswith("study run:")]
     assert "is not seen by worker-" in line and "s3://BUCKET/PATH" in line
     assert "code 2" in output
@@ -206,8 +207,11 @@ def bucket(cluster):
     server = f"{cluster.laptop.address}:5555"
     cluster.laptop.run("nohup moto_server --host 0.0.0.0 --port 5555 >/tmp/s3 2>&1 &")
     create = f"curl --silent --fail --request PUT http://{server}/results"
-    wait_for(lambda: cluster.laptop.run(create).returncode == 0, "there is an S3 server",
-             lambda: cluster.laptop.run("cat /tmp/s3").stdout)  # fmt: skip
+    wait_for(
+        lambda: cluster.laptop.run(create).returncode == 0,
+        "there is an S3 server",
+        lambda: cluster.laptop.run("cat /tmp/s3").stdout,
+    )
     yield f"s3://results/study?scheme=http&endpoint_override={server}"
     cluster.laptop.run("pkill moto_server")
 
@@ -247,12 +251,16 @@ def test_down_leaves_nothing_running(cluster):
     cluster.on_laptop("ray down --yes ~/cluster.yaml")
     # The workers of provider local aren't told: they stop once the head has been silent for long.
     for host in cluster.hosts:
-        wait_for(lambda host=host: cluster.ray_processes(host) <= AGENTS, f"{host.name} is free",
-                 seconds=300)  # fmt: skip
+        wait_for(
+            lambda host=host: cluster.ray_processes(host) <= AGENTS,
+            f"{host.name} is free",
+            seconds=300,
+        )
 
 
 def test_down_leaves_no_agents_after_a_minute(launched):
     """They try for 60 s to tell the death of their raylet to the head, which is gone."""
     for host in launched.hosts:
-        wait_for(lambda host=host: not launched.ray_processes(host), f"{host.name} is free",
-                 seconds=300)  # fmt: skip
+        wait_for(
+            lambda host=host: not launched.ray_processes(host), f"{host.name} is free", seconds=300
+        )

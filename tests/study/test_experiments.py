@@ -91,8 +91,9 @@ def test_checks_inherit_settings_of_their_base():
     assert found["batches"] == [(d, 3, 40, epochs, 16) for d in (2, 14) for epochs in (3, 12)]
     assert found["widths"] == [(14, 3, 10, 3, width) for width in (8, 16, 32)]
     assert {cell.replicates for cell in grids["longer"]} == {4}
-    variational = [(c.config["objective"], c.config["beta"], c.config["latent_dim"])
-                   for c in grids["betas"]]  # fmt: skip
+    variational = [
+        (c.config["objective"], c.config["beta"], c.config["latent_dim"]) for c in grids["betas"]
+    ]
     assert variational == [("variational", beta, 14) for beta in (0.01, 0.1, 1.0)]
     few = {cell.config["epochs"] for cell in grids["steps"]}
     assert few == {50, 100, 200, 400}
@@ -213,9 +214,12 @@ def test_smoke_preset_gives_the_promised_metric(few_digits):
         for cell in cells[-3:]:
             cell.settings.check_data(few_digits)
             outcome = module.train(
-                cell.settings, range(cell.replicates), few_digits, Report(),
+                cell.settings,
+                range(cell.replicates),
+                few_digits,
+                Report(),
                 weights.get(cell.parent_id),
-            )  # fmt: skip
+            )
             assert isinstance(outcome, Outcome)
             assert len(outcome.rows) == cell.replicates >= 2
             assert all(isinstance(row[experiment.metric], float) for row in outcome.rows)

@@ -73,8 +73,13 @@ def test_folder_of_colour_images_gives_a_complete_report(pictures, run_study, tm
     assert results.missing.empty
     assert results.dataset.image_shape == (3, 28, 36)
     assert sorted(results.of("fewshot")["labels"].unique()) == [6, 12]  # 2 and 4 of each class
-    assert {"reconstruction.csv", "interpolation.csv", "correlation.csv", "transfer.csv",
-            "error_by_class.csv"} <= tables_of(out)  # fmt: skip
+    assert {
+        "reconstruction.csv",
+        "interpolation.csv",
+        "correlation.csv",
+        "transfer.csv",
+        "error_by_class.csv",
+    } <= tables_of(out)
     pairs = pd.read_csv(out / "report" / "tables" / "interpolation_pairs.csv")["pair"]
     assert set(pairs) == {"disc-square", "disc-triangle", "square-triangle"}
     page = (out / "report" / "index.html").read_text()

@@ -95,9 +95,7 @@ def test_failure_is_counted_and_is_never_the_best():
     assert progress.state().startswith(state)
 
 
-@pytest.mark.parametrize(
-    ("experiment", "best"), [(AUTOENCODER, 0.1), (FEWSHOT, 0.9)]
-)  # fmt: skip
+@pytest.mark.parametrize(("experiment", "best"), [(AUTOENCODER, 0.1), (FEWSHOT, 0.9)])
 def test_best_is_the_least_error_or_highest_accuracy(experiment, best):
     progress, queue, _ = make_progress(experiment)
     for value in (0.5, best, 0.7):

@@ -46,8 +46,9 @@ def test_task_has_all_replicates_that_a_cell_lacks():
     finished = {cells[0].id: [range(4)], cells[1].id: [range(20)]}
     tasks = missing_tasks(cells, finished)
     assert [(t.cell, t.replicates) for t in tasks] == [
-        (cells[0], range(4, 20)), (cells[2], range(20)),
-    ]  # fmt: skip
+        (cells[0], range(4, 20)),
+        (cells[2], range(20)),
+    ]
     assert tasks[0].block == Block(cells[0].id, range(4, 20))
 
 
@@ -597,5 +598,8 @@ def test_trial_failure_is_pickled():
     error = TrialFailed(Fault.LOST, "Traceback …", "abc", {"x.0-1": "Diverged: no"})
     same = pickle.loads(pickle.dumps(error))
     assert (same.fault, same.error, same.node, same.own) == (
-        Fault.LOST, "Traceback …", "abc", {"x.0-1": "Diverged: no"},
-    )  # fmt: skip
+        Fault.LOST,
+        "Traceback …",
+        "abc",
+        {"x.0-1": "Diverged: no"},
+    )

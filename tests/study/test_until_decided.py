@@ -49,8 +49,11 @@ def study_and_groups(tmp_path, digits):
 
 
 def cells_of(groups, labels):
-    return [c for c in groups[1] if c.config["labels"] == labels
-            and c.config["freeze"] in ("fixed", "full")]  # fmt: skip
+    return [
+        c
+        for c in groups[1]
+        if c.config["labels"] == labels and c.config["freeze"] in ("fixed", "full")
+    ]
 
 
 def set_questions(monkeypatch, groups, decided_at):

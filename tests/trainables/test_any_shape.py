@@ -17,9 +17,11 @@ from trainables.rotation import train as rotation
 from trainables.supervised import train as supervised
 
 PATIENT = settings(
-    max_examples=12, deadline=None, derandomize=True,
+    max_examples=12,
+    deadline=None,
+    derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
-)  # fmt: skip
+)
 
 
 shapes = st.tuples(st.integers(1, 4), st.integers(8, 96), st.integers(8, 96), st.integers(2, 40))
@@ -58,9 +60,16 @@ def test_every_trainable_takes_images_of_any_shape(shape, network, freeze):
 def test_views_and_turns_keep_the_shape(shape):
     data = noise_dataset(*shape)
     config = autoencoder.Config(
-        2, depth=2, width=2, batch_size=4, epochs=1, augment=1.0, noise=0.1,
-        objective="contrastive", contrastive_updates=1,
-    )  # fmt: skip
+        2,
+        depth=2,
+        width=2,
+        batch_size=4,
+        epochs=1,
+        augment=1.0,
+        noise=0.1,
+        objective="contrastive",
+        contrastive_updates=1,
+    )
     autoencoder.train(config, range(1), data, no_report)
     turned = rotation.Config("cosine", depth=2, width=2, batch_size=4, epochs=1)
     outcome = rotation.train(turned, range(1), data, no_report)

@@ -114,9 +114,15 @@ def test_autoencoder_is_the_same_in_every_block(optimiser, settings, size, odd_d
 def test_every_objective_is_the_same_in_every_block(objective, size, odd_digits):
     latent_dim, depth, width, batch_size = size
     config = autoencoder.Config(
-        latent_dim, depth, batch_size, epochs=2, width=width, augment=1.0, objective=objective,
+        latent_dim,
+        depth,
+        batch_size,
+        epochs=2,
+        width=width,
+        augment=1.0,
+        objective=objective,
         contrastive_updates=15,
-    )  # fmt: skip
+    )
     assert_same_in_every_block(autoencoder, config, odd_digits)
 
 
@@ -138,10 +144,20 @@ def test_classifier_is_the_same_in_every_block(
     latent_dim, depth, width, hidden = size
     for batch_size in (0, 7):
         config = fewshot.Config(
-            latent_dim, 20, freeze, pretraining, depth, batch_size, epochs=6,
-            views=3, pseudo_epochs=2, pseudo_batch_size=33, hidden=hidden, width=width,
+            latent_dim,
+            20,
+            freeze,
+            pretraining,
+            depth,
+            batch_size,
+            epochs=6,
+            views=3,
+            pseudo_epochs=2,
+            pseudo_batch_size=33,
+            hidden=hidden,
+            width=width,
             encoders=encoders,
-        )  # fmt: skip
+        )
         parent = untrained_parent(config.shape, len(WHOLE))
         assert_same_in_every_block(fewshot, config, odd_digits, parent, built_members)
 

@@ -107,9 +107,16 @@ def test_turns_resume_their_draws(loss, assert_resumes):
 )
 def test_classifier_resumes_where_it_was_killed(freeze, few_digits, assert_resumes):
     config = fewshot.Config(
-        latent_dim=3, labels=20, freeze=freeze, depth=1, width=2, batch_size=10,
-        epochs=120 if freeze == "lp-ft" else 60, pseudo_epochs=60, pseudo_batch_size=50,
-    )  # fmt: skip
+        latent_dim=3,
+        labels=20,
+        freeze=freeze,
+        depth=1,
+        width=2,
+        batch_size=10,
+        epochs=120 if freeze == "lp-ft" else 60,
+        pseudo_epochs=60,
+        pseudo_batch_size=50,
+    )
     # The head's three reports come before those of the whole network.
     killed_in = 5 if freeze == "lp-ft" else 2
     parent = weights_by_replicate(train_cell(autoencoder, AUTOENCODER, few_digits))

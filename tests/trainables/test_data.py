@@ -230,8 +230,10 @@ def test_files_on_disk_are_read_and_split(name, tmp_path, no_network, monkeypatc
     dataset = load(name, tmp_path)
     assert dataset.name == name
     assert [len(s) for s in (dataset.train, dataset.validation, dataset.test)] == [
-        55_000, 5_000, 10_000,
-    ]  # fmt: skip
+        55_000,
+        5_000,
+        10_000,
+    ]
     assert np.bincount(dataset.train.labels).tolist() == [5500] * 10
     assert np.bincount(dataset.validation.labels).tolist() == [500] * 10
     assert dataset.train.images.shape == (55_000, 1, 28, 28)
@@ -436,8 +438,10 @@ def test_damaged_file_is_repaired_as_its_error_says(mirror, tmp_path):
 def test_full_mnist_is_read(no_network):
     dataset = load("mnist", REAL_DATA)
     assert [len(s) for s in (dataset.train, dataset.validation, dataset.test)] == [
-        55_000, 5_000, 10_000,
-    ]  # fmt: skip
+        55_000,
+        5_000,
+        10_000,
+    ]
     # Counts and mean pixel of the published test set.
     counts = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
     assert np.bincount(dataset.test.labels).tolist() == counts

@@ -142,8 +142,9 @@ def test_all_arms_start_from_the_same_heads(parent):
 def test_all_arms_and_dimensions_share_label_subsets(subsets, few_digits, parent):
     drawn = []
     for latent_dim, depth, freeze in (
-        *((3, 2, freeze) for freeze in FREEZE if freeze != "scratch"), (5, 1, "scratch")
-    ):  # fmt: skip
+        *((3, 2, freeze) for freeze in FREEZE if freeze != "scratch"),
+        (5, 1, "scratch"),
+    ):
         subsets.clear()
         settings = config(freeze, latent_dim=latent_dim, depth=depth)
         outcome = train(settings, BLOCK, few_digits, no_report, parent)
@@ -295,9 +296,11 @@ def test_labelled_images_have_the_views_asked_for(few_digits):
     images, labels = few_digits.train.on("cpu")
     chosen = torch.arange(20).expand(3, 20)
     examples = fewshot.labelled_examples(
-        config("fixed", pretraining="augmented", views=4, view_strength=0.0), BLOCK, images[chosen],
+        config("fixed", pretraining="augmented", views=4, view_strength=0.0),
+        BLOCK,
+        images[chosen],
         labels[chosen],
-    )  # fmt: skip
+    )
     assert examples.inputs.shape == (3, 80, 1, 28, 28)
     assert torch.equal(examples.targets, labels[chosen].repeat(1, 4))
     assert torch.equal(examples.inputs[1, 20:40], images[:20] / 255)

@@ -19,19 +19,36 @@ VIEWS = {"augment": 1.0, "noise": 0.2}
 
 CELLS = {
     "adamw": (autoencoder, TINY | {"latent_dim": 3, "epochs": 2, "batch_size": 16}),
-    "muon": (autoencoder, TINY | VIEWS | {
-        "latent_dim": 3, "epochs": 2, "batch_size": 16, "optimiser": "muon", "target": "view"}),
+    "muon": (
+        autoencoder,
+        TINY
+        | VIEWS
+        | {"latent_dim": 3, "epochs": 2, "batch_size": 16, "optimiser": "muon", "target": "view"},
+    ),
     "mlp": (autoencoder, TINY | {"latent_dim": 3, "epochs": 2, "network": "mlp"}),
-    **{objective: (autoencoder, TINY | VIEWS | {
-        "latent_dim": 3, "epochs": 2, "batch_size": 16, "objective": objective,
-        "contrastive_updates": 12})
-       for objective in ("variational", "contrastive")},
+    **{
+        objective: (
+            autoencoder,
+            TINY
+            | VIEWS
+            | {
+                "latent_dim": 3,
+                "epochs": 2,
+                "batch_size": 16,
+                "objective": objective,
+                "contrastive_updates": 12,
+            },
+        )
+        for objective in ("variational", "contrastive")
+    },
     **{freeze: (fewshot, FEW | {"freeze": freeze}) for freeze in fewshot.FREEZE},
     "supervised": (supervised, {"labels": 20, "epochs": 6, "views": 2, "width": 2}),
     "views": (fewshot, FEW | {"freeze": "lp-ft", "pretraining": "augmented"}),
-    **{loss: (rotation, TINY | {"loss": loss, "epochs": 2, "batch_size": 20})
-       for loss in ("absolute", "wrapped", "cosine", "von_mises", "sine_cosine")},
-}  # fmt: skip
+    **{
+        loss: (rotation, TINY | {"loss": loss, "epochs": 2, "batch_size": 20})
+        for loss in ("absolute", "wrapped", "cosine", "von_mises", "sine_cosine")
+    },
+}
 
 GOLDEN = {
     "adamw": [0.0961323, 0.100557, 0.0966177, 0.100514],

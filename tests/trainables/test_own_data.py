@@ -25,7 +25,7 @@ from trainables.data import (
     load,
     sources,
     vision,
-)  # fmt: skip
+)
 
 H, W = 4, 6
 

@@ -62,17 +62,20 @@ def test_tf32_ends_with_its_block():
     assert [backend.allow_tf32 for backend in backends] == before
 
 
-@pytest.mark.parametrize("product", [
-    lambda a: a @ a,
-    lambda a: torch.matmul(a, a),
-    lambda a: a.matmul(a),
-    lambda a: torch.bmm(a[None], a[None]),
-    lambda a: torch.baddbmm(a[None], a[None], a[None]),
-    lambda a: functional.linear(a, a, bias=a[0]),
-    lambda a: functional.linear(input=a, weight=a),
-    lambda a: torch.conv2d(a[None, None], a[None, None], padding=1),
-    lambda a: torch.conv_transpose2d(a[None, None], a[None, None]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "product",
+    [
+        lambda a: a @ a,
+        lambda a: torch.matmul(a, a),
+        lambda a: a.matmul(a),
+        lambda a: torch.bmm(a[None], a[None]),
+        lambda a: torch.baddbmm(a[None], a[None], a[None]),
+        lambda a: functional.linear(a, a, bias=a[0]),
+        lambda a: functional.linear(input=a, weight=a),
+        lambda a: torch.conv2d(a[None, None], a[None, None], padding=1),
+        lambda a: torch.conv_transpose2d(a[None, None], a[None, None]),
+    ],
+)
 def test_products_are_rounded_and_float32_again(product):
     factor = torch.rand(4, 4, generator=torch.Generator().manual_seed(0))
     exact, wanted = product(factor), product(factor.bfloat16()).float()
@@ -89,8 +92,14 @@ def test_whole_numbers_are_not_rounded():
 
 
 def test_layers_between_products_keep_their_weights():
-    model = nn.Sequential(nn.Linear(4, 4), nn.PReLU(), nn.LayerNorm(4), nn.Unflatten(1, (1, 4)),
-                          nn.Conv1d(1, 1, 1), nn.Flatten())  # fmt: skip
+    model = nn.Sequential(
+        nn.Linear(4, 4),
+        nn.PReLU(),
+        nn.LayerNorm(4),
+        nn.Unflatten(1, (1, 4)),
+        nn.Conv1d(1, 1, 1),
+        nn.Flatten(),
+    )
     models = Replicates([model], CPU, "loop", precision="bfloat16")
     models.backward(lambda model, inputs: model(inputs).square().mean(), torch.rand(1, 3, 4))
     assert all(value.grad.abs().sum() > 0 for value in models.parameters.values())

@@ -58,8 +58,10 @@ def test_evaluation_uses_running_statistics(few_digits):
 
     def record(self, learnt, *args):
         images = few_digits.test.on("cpu")[0]
-        together, apart = learnt.predict(images), [learnt.predict(image) for image in
-                                                   images.split(1)]  # fmt: skip
+        together, apart = (
+            learnt.predict(images),
+            [learnt.predict(image) for image in images.split(1)],
+        )
         predictions.append((together, torch.cat(apart, dim=1)))
         return score(self, learnt, *args)
 

@@ -58,8 +58,10 @@ def label_names(path: Path, labels: np.ndarray, images: int) -> list[str]:
     if labels.dtype.kind in "iu" and labels.min(initial=0) < 0:
         row = int(np.flatnonzero(labels < 0)[0])
         raise DataError(f"{path}: label {row} is {labels[row]}; labels are words or at least 0")
-    names = [label.decode("utf-8", "replace") if isinstance(label, bytes) else str(label)
-             for label in labels.tolist()]  # fmt: skip
+    names = [
+        label.decode("utf-8", "replace") if isinstance(label, bytes) else str(label)
+        for label in labels.tolist()
+    ]
     if "" in names:
         raise DataError(f"{path}: label {names.index('')} is missing")
     return names

@@ -49,8 +49,9 @@ class Collection:
         classes, labels = number_classes(name, self.labels, len(self.images))
         groups = None if self.groups is None else np.asarray(self.groups)
         splits = np.asarray(self.splits or ["train"] * len(labels))
-        indices = {split: np.flatnonzero(splits == split)
-                   for split in ("train", "validation", "test")}  # fmt: skip
+        indices = {
+            split: np.flatnonzero(splits == split) for split in ("train", "validation", "test")
+        }
         rest = indices.pop("train")
         if not len(rest):
             raise DataError(f"{name}: no image is in the split `train`")
@@ -72,8 +73,10 @@ class Collection:
         indices = [n for n, label in enumerate(self.labels or ()) if label in wanted]
         if not indices or len(indices) == len(self.images):
             return self
-        columns = [None if values is None else [values[n] for n in indices]
-                   for values in (self.labels, self.splits, self.groups)]  # fmt: skip
+        columns = [
+            None if values is None else [values[n] for n in indices]
+            for values in (self.labels, self.splits, self.groups)
+        ]
         return Collection(self.images[indices], *columns)
 
 

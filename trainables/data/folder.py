@@ -78,8 +78,11 @@ def files_by_class(folder: Path, split: str | None) -> Iterator[File]:
     """Yield the image files of one split. Each subfolder is a class, at any depth below it."""
     for path in visible_entries(folder):
         if path.is_dir():
-            files = [file for file in files_below(path)
-                     if is_image(file) and not is_hidden(file.relative_to(folder))]  # fmt: skip
+            files = [
+                file
+                for file in files_below(path)
+                if is_image(file) and not is_hidden(file.relative_to(folder))
+            ]
             if not files:
                 raise DataError(f"{path}: no image in it ({', '.join(SUFFIXES)}); remove it")
             for file in files:

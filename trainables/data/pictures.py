@@ -48,8 +48,14 @@ def decode_images(
     arrays = []
     with ThreadPoolExecutor() as pool:
         console, fast = Console(stderr=True), len(places) < SLOW
-        decoded = track(pool.map(decode, places), f"reading {len(places):,} images", len(places),
-                        console=console, transient=True, disable=fast)  # fmt: skip
+        decoded = track(
+            pool.map(decode, places),
+            f"reading {len(places):,} images",
+            len(places),
+            console=console,
+            transient=True,
+            disable=fast,
+        )
         for place, array in zip(places, decoded, strict=True):
             if array.shape[:2] != first.shape[:2]:
                 pool.shutdown(cancel_futures=True)

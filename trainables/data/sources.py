@@ -89,11 +89,15 @@ def collection(path: Path, options: Options) -> Collection:
             return tables.read_parquet(path, options)
         reader: Any = folder
     elif not path.exists():
-        raise DataError(f"{path} is not there; give a folder of images, or a file that ends in "
-                        f"{', '.join(FILES)}")  # fmt: skip
+        raise DataError(
+            f"{path} is not there; give a folder of images, or a file that ends in "
+            f"{', '.join(FILES)}"
+        )
     elif (suffix := ending(path)) is None:
-        raise DataError(f"{path}: a file that ends in {path.suffix or 'nothing'} is not known; "
-                        f"give a folder of images, or {', '.join(FILES)}")  # fmt: skip
+        raise DataError(
+            f"{path}: a file that ends in {path.suffix or 'nothing'} is not known; "
+            f"give a folder of images, or {', '.join(FILES)}"
+        )
     elif suffix in (".csv", ".csv.gz", ".parquet"):
         from trainables.data import tables
 

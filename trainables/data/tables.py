@@ -53,9 +53,15 @@ def read_csv(path: Path, options: Options) -> Collection:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # for lines that are too long
             table = pd.read_csv(
-                path, header=0, names=names, index_col=False, dtype=dict.fromkeys(words, str),
-                keep_default_na=False, na_values=empty, dtype_backend="numpy_nullable",
-            )  # fmt: skip
+                path,
+                header=0,
+                names=names,
+                index_col=False,
+                dtype=dict.fromkeys(words, str),
+                keep_default_na=False,
+                na_values=empty,
+                dtype_backend="numpy_nullable",
+            )
     except DataError:
         raise
     except (OSError, EOFError, zlib.error, ValueError, LookupError, Warning) as error:

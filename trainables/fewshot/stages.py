@@ -174,8 +174,10 @@ class Scoring:
             "trained_parameters": result.trained_parameters,
             "train_seconds": seconds / len(self.replicates),
         }
-        accuracies = {"val_accuracy": val_accuracy.tolist(),
-                      "test_accuracy": test_accuracy.tolist()}  # fmt: skip
+        accuracies = {
+            "val_accuracy": val_accuracy.tolist(),
+            "test_accuracy": test_accuracy.tolist(),
+        }
         rows = lines(self.replicates, common, {**columns, **accuracies})
         predicted = predictions.to(uint8).cpu().numpy()
         return Outcome(rows, self.history, predictions=predicted, networks=networks)

@@ -118,8 +118,10 @@ def test_line_matches_the_stored_weights(table: pd.DataFrame, small_results: Res
         codes = network.encoder(small_results.test_images / 255)
     away = (middle - (ends[0] + ends[1]) / 2).flatten(1).norm(dim=1)
     half = (ends[0] - ends[1]).flatten(1).norm(dim=1) / 2
-    error = [(end - image).square().mean().item()
-             for end, image in zip(ends, (chosen.first, chosen.second), strict=True)]  # fmt: skip
+    error = [
+        (end - image).square().mean().item()
+        for end, image in zip(ends, (chosen.first, chosen.second), strict=True)
+    ]
     rows = table[(table["cell"] == cell) & (table["replicate"] == 1) & (table["pair"] == "3-4")]
     rows = rows.groupby("control")[list(MEASURES)].mean()
     found = rows.loc[INTERPOLATION, "cross_dissolve"]
@@ -147,8 +149,10 @@ def test_pairs_count_if_most_judges_see_both_digits(small_results: Results) -> N
     ):
         lines = rows[rows["control"] == control]
         read = [judges.by_judge(end) for end in ends]
-        right = [(of_end.argmax(axis=2) == digit).sum(axis=0) >= 2
-                 for of_end, digit in zip(read, (4, 7), strict=True)]  # fmt: skip
+        right = [
+            (of_end.argmax(axis=2) == digit).sum(axis=0) >= 2
+            for of_end, digit in zip(read, (4, 7), strict=True)
+        ]
         counted = (right[0] & right[1]).astype(float)
         assert lines["counted"].to_numpy() == pytest.approx(np.tile(counted, 3))
         relative = judges.by_judge(middle).max(axis=2) / np.mean(

@@ -23,9 +23,14 @@ from study.store import Store
 from trainables.data import WHOLE
 
 HERE = NodeFacts(
-    packages={"python": "3.12.1", "torch": "2.15.0"}, code="abc", gpus=(),
-    token=True, token_is_private=True, storage="", clock=1000.0,
-)  # fmt: skip
+    packages={"python": "3.12.1", "torch": "2.15.0"},
+    code="abc",
+    gpus=(),
+    token=True,
+    token_is_private=True,
+    storage="",
+    clock=1000.0,
+)
 WORKER = {"Resources": {"CPU": 8.0, "GPU": 2.0}}
 
 
@@ -95,16 +100,21 @@ def answers(monkeypatch):
     """The answers of a cluster's nodes by name, for a test to fill."""
     given = {}
     record = lambda host: {  # noqa: E731
-        "NodeManagerHostname": host, "NodeManagerAddress": "10.0.0.3", "Resources": {"CPU": 2.0}
-    }  # fmt: skip
+        "NodeManagerHostname": host,
+        "NodeManagerAddress": "10.0.0.3",
+        "Resources": {"CPU": 2.0},
+    }
     monkeypatch.setattr(nodes, "alive_nodes", lambda: [record(host) for host in given])
     monkeypatch.setattr(nodes, "ask_nodes", lambda asked, store: given)
     return given
 
 
 def test_unshared_results_are_refused_with_a_remedy(answers, tmp_path):
-    answers |= {"head": HERE, "worker-1": replace(HERE, storage="is not there"),
-                "worker-2": replace(HERE, storage="is not there")}  # fmt: skip
+    answers |= {
+        "head": HERE,
+        "worker-1": replace(HERE, storage="is not there"),
+        "worker-2": replace(HERE, storage="is not there"),
+    }
     with pytest.raises(BadInput) as caught:
         require_shared(Store(tmp_path), Console(quiet=True))
     (line,) = str(caught.value).splitlines()

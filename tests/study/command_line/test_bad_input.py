@@ -260,9 +260,11 @@ def world(tmp_path):
     (tmp_path / "cells" / "blocks").write_text("precious")
     outside = '{"experiments": [{"name": "", "metric": "", "axes": {}, "cells": [{"id": "../x"}]}]}'
     plans = {
-        "garbage": b"\0garbage", "list": b"[]", "outside": outside.encode(),
+        "garbage": b"\0garbage",
+        "list": b"[]",
+        "outside": outside.encode(),
         "utf16": "{}".encode("utf-16"),
-    }  # fmt: skip
+    }
     for name, content in plans.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "study.json").write_bytes(content)
@@ -385,17 +387,23 @@ def test_closed_pipe_is_no_error(tmp_path):
     command = f"{plan} | true; exit ${{PIPESTATUS[0]}}"
     ran = subprocess.run(
         ["bash", "-c", command],
-        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
         check=False,
-    )  # fmt: skip
+    )
     assert (ran.returncode, ran.stdout, ran.stderr) == (141, "", "")  # as shells show SIGPIPE
 
 
 def test_terminal_without_unicode_is_no_error(run_study, tmp_path):
     """Python would end at the first … that it can't encode."""
     ascii_only = {
-        "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii",
-    }  # fmt: skip
+        "LC_ALL": "C",
+        "PYTHONUTF8": "0",
+        "PYTHONCOERCECLOCALE": "0",
+        "PYTHONIOENCODING": "ascii",
+    }
     ran = run_study(*PLAN, tmp_path, "--depths", 9, **ascii_only)
     assert ran.returncode == 2
     (line,) = ran.stderr.splitlines()
@@ -428,9 +436,11 @@ def test_python_settings_that_break_ray_are_dropped(setting, tmp_path):
     )
     ran = subprocess.run(
         [sys.executable, tmp_path / "probe.py", name],
-        env={**os.environ, "PYTHONPATH": str(ROOT), name: value}, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), name: value},
+        capture_output=True,
+        text=True,
         check=False,
-    )  # fmt: skip
+    )
     assert (ran.returncode, ran.stdout) == (2, "None\n")
 
 

@@ -24,16 +24,48 @@ FUZZ = settings(
 # --- options ---------------------------------------------------------------------------------
 
 WORDS = st.one_of(
-    st.sampled_from([
-        "plan", "run", "report", "export", "check", *STUDIES, *EXPERIMENTS, *NAMED,
-        *OPTION_OF.values(), "--preset", "--dataset", "--data-dir", "--out", "--address",
-        "--cpus-per-trial", "--gpus-per-trial", "--help", "--", "-", "mnist-5k", "local", "auto",
-        "fixed", "1e400", "nan", "-1", "0", "10", "2.5", "1_0", "٣", "host:99", ":", "a:b:1",
-    ]),
+    st.sampled_from(
+        [
+            "plan",
+            "run",
+            "report",
+            "export",
+            "check",
+            *STUDIES,
+            *EXPERIMENTS,
+            *NAMED,
+            *OPTION_OF.values(),
+            "--preset",
+            "--dataset",
+            "--data-dir",
+            "--out",
+            "--address",
+            "--cpus-per-trial",
+            "--gpus-per-trial",
+            "--help",
+            "--",
+            "-",
+            "mnist-5k",
+            "local",
+            "auto",
+            "fixed",
+            "1e400",
+            "nan",
+            "-1",
+            "0",
+            "10",
+            "2.5",
+            "1_0",
+            "٣",
+            "host:99",
+            ":",
+            "a:b:1",
+        ]
+    ),
     st.text(max_size=12),
     st.integers().map(str),
     st.floats().map(str),
-)  # fmt: skip
+)
 
 
 def exit_code(call):

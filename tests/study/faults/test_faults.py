@@ -70,9 +70,7 @@ def test_damaged_block_is_set_aside_and_computed_again(damage, computed_blocks, 
 def test_tables_leave_a_damaged_block_out_and_say_so(computed_blocks, tmp_path):
     from analysis.results import load
 
-    assert main(
-        ["run", "autoencoder", "--preset", "smoke", "--out", str(tmp_path)]
-    ) == 0  # fmt: skip
+    assert main(["run", "autoencoder", "--preset", "smoke", "--out", str(tmp_path)]) == 0
     whole, broken = computed_blocks
     (tmp_path / broken.marker).write_bytes(b"{}")
     results = load(tmp_path)

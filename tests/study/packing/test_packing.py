@@ -88,16 +88,18 @@ def test_largest_block_of_each_kind_is_measured():
 
 
 def test_more_replicates_make_a_block_larger():
-    small, large = tasks_of(EXPERIMENTS["autoencoder"], latent_dim=(14, 16), depth=(2,),
-                            batch_size=(64,))  # fmt: skip
+    small, large = tasks_of(
+        EXPERIMENTS["autoencoder"], latent_dim=(14, 16), depth=(2,), batch_size=(64,)
+    )
     small.replicates, large.replicates = range(8), range(4)
     assert largest([small, large]) == [small]
 
 
 def test_heads_on_fixed_encoders_use_no_gpu():
     assert {mode for mode in FEWSHOT.axes["freeze"] if FEWSHOT.on_gpu({"freeze": mode})} == {
-        "full", "scratch",
-    }  # fmt: skip
+        "full",
+        "scratch",
+    }
     assert EXPERIMENTS["autoencoder"].on_gpu({})
 
 

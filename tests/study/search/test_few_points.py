@@ -205,10 +205,13 @@ def find_output(search, monkeypatch):
     monkeypatch.setattr(command, "compute", lambda asked, starts: None)
     console = Console(file=io.StringIO(), soft_wrap=True)
     study = SimpleNamespace(
-        store=search.store, console=console, data=SimpleNamespace(name="digits"),
+        store=search.store,
+        console=console,
+        data=SimpleNamespace(name="digits"),
         selection=SimpleNamespace(name="autoencoder", experiments=[]),
-        write_plan=lambda *plan: None, title="",
-    )  # fmt: skip
+        write_plan=lambda *plan: None,
+        title="",
+    )
     study.set_aside_damaged = lambda groups: Study.set_aside_damaged(study, groups)
     command.run_searches(
         command.SearchCommand(study, [search.suggestions], Budget(100), fresh_replicates=1)
@@ -231,7 +234,8 @@ def test_space_where_all_points_fail_says_why(make_search, monkeypatch):
     search = make_search(error="Diverged: the training loss")
     search.run(trials=100)
     assert find_output(search, monkeypatch) == [
-        "nothing to compute", TRIED,
+        "nothing to compute",
+        TRIED,
         "autoencoder-d2: no trial has a result: Diverged: the training loss",
-    ]  # fmt: skip
+    ]
     assert search.store.blocks() == {}

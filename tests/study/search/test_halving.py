@@ -30,8 +30,9 @@ def test_rungs_follow_scored_epochs():
 def test_no_few_shot_trial_is_compared_at_its_end(freeze, pretraining):
     """A trial stopped there would save nothing and lose its cell."""
     for epochs, views in ((300, 50), (200, 50), (50, 50), (20, 50), (7, 3), (1, 1)):
-        config = Config(14, 20, freeze, pretraining, epochs=epochs,
-                        pseudo_epochs=epochs, views=views)  # fmt: skip
+        config = Config(
+            14, 20, freeze, pretraining, epochs=epochs, pseudo_epochs=epochs, views=views
+        )
         scored = config.scored_epochs
         assert set(rungs(scored)) <= set(scored[:-1])
 

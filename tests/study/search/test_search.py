@@ -175,9 +175,12 @@ def trials_at_kill(out):
     """Trials by number when the driver was killed, after three had ended."""
     driver = subprocess.Popen(
         [sys.executable, "-m", "study", *map(str, COMMAND), "--out", str(out)],
-        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     ended = 0
     for line in driver.stdout:
         ended += any(f": {word}" in line for word in ("done ", "stopped "))
@@ -312,8 +315,10 @@ def test_few_shot_trials_share_encoder_and_reuse_cells(tmp_path, run_study):
     assert rows["encoder_cell"].nunique() == 1
     for trial in complete:
         mine = rows[rows["cell"] == trial.user_attrs["cell"]]
-        assert trial.values == [pytest.approx(mine["val_accuracy"].mean()), mine["parameters"][
-            mine.index[0]]]  # fmt: skip
+        assert trial.values == [
+            pytest.approx(mine["val_accuracy"].mean()),
+            mine["parameters"][mine.index[0]],
+        ]
 
     (tmp_path / "search" / "optuna.db").unlink()
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "blocks").rglob("*")}

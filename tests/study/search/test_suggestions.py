@@ -24,9 +24,10 @@ DIMENSIONS = (Real("learning_rate", 1e-3, 1e-1), Steps("width", 8, 32, step=8),
 
 def problem(dimensions=DIMENSIONS, start=None, **fixed):
     experiment = override(
-        AUTOENCODER, {"latent_dim": (14,), "depth": (3,), "batch_size": (32,)},
+        AUTOENCODER,
+        {"latent_dim": (14,), "depth": (3,), "batch_size": (32,)},
         {"epochs": 4, "replicates": 2, **fixed},
-    )  # fmt: skip
+    )
     begin = {"learning_rate": 1e-2, "width": 16, "batch_size": 32} if start is None else start
     return Problem("autoencoder-d14", experiment, dimensions, begin, (), DATA)
 
@@ -41,8 +42,10 @@ def open_suggestions(url, store, asked=None):
 
 
 def write_result(store, cell, error=0.1):
-    rows = [{"replicate": r, "val_mse": error + 0.01 * r, "parameters": 7, "train_seconds": 2.0}
-            for r in range(2)]  # fmt: skip
+    rows = [
+        {"replicate": r, "val_mse": error + 0.01 * r, "parameters": 7, "train_seconds": 2.0}
+        for r in range(2)
+    ]
     store.write_block(Block(cell.id, range(2)), cell.config, None, Outcome(rows), {})
 
 
@@ -120,8 +123,11 @@ def test_best_is_chosen_from_full_trials(url, local_store):
     suggestions.fail(bad, "diverged")
     assert suggestions.best().number == better
     assert [line["state"] for line in suggestions.table()] == [
-        "pruned", "complete", "complete", "fail",
-    ]  # fmt: skip
+        "pruned",
+        "complete",
+        "complete",
+        "fail",
+    ]
     assert suggestions.table()[3]["reason"] == "diverged"
 
 
@@ -138,8 +144,11 @@ def test_only_a_dead_drivers_running_trial_is_retried(url, local_store):
     after = open_suggestions(url, local_store)
     assert after.table() == table
     assert states(after) == [
-        TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.WAITING,
-    ]  # fmt: skip
+        TrialState.COMPLETE,
+        TrialState.PRUNED,
+        TrialState.FAIL,
+        TrialState.WAITING,
+    ]
     assert len(after.ended()) == 2  # the budget has one trial more for it
     again = after.begin()
     assert after.cell(again).id == before.cell(running).id
@@ -194,10 +203,14 @@ def test_unusable_storage_is_refused_in_one_line(bad, message):
 
 @pytest.mark.parametrize(
     "url",
-    ["postgresql://me:secret@localhost:1/x", "postgresql//me:secret@localhost/x",
-     "postgresql://me:secret@localhost:port/x", "postgresql://me@localhost:1/x?password=secret",
-     "nosuch://me:se{cret@localhost/x"],
-)  # fmt: skip
+    [
+        "postgresql://me:secret@localhost:1/x",
+        "postgresql//me:secret@localhost/x",
+        "postgresql://me:secret@localhost:port/x",
+        "postgresql://me@localhost:1/x?password=secret",
+        "nosuch://me:se{cret@localhost/x",
+    ],
+)
 def test_password_is_not_shown(url):
     with pytest.raises(BadInput) as caught:
         open_storage(url, "--storage")

@@ -20,15 +20,23 @@ from tests.phrases import phrase
 CELL, OTHER = "0123456789abcdef", "1123456789abcdef"
 PLANNED_CELL = {"id": CELL, "config": {"latent_dim": 2}, "parent": None, "replicates": 4}
 PLANNED = {
-    "name": "autoencoder", "metric": "val_mse", "axes": {"latent_dim": [2]},
+    "name": "autoencoder",
+    "metric": "val_mse",
+    "axes": {"latent_dim": [2]},
     "cells": [PLANNED_CELL],
-}  # fmt: skip
+}
 PLAN = {"study": "a", "command": "study run a", "dataset": "mnist-5k", "fingerprint": "0" * 16}
 SEARCH = {
-    "name": "autoencoder-d2", "experiment": "autoencoder", "dataset": "mnist-5k", "epochs": 1,
-    "replicates": 1, "dimensions": {"width": {}}, "columns": ["val_mse"],
-    "directions": ["minimize"], "trials": [],
-}  # fmt: skip
+    "name": "autoencoder-d2",
+    "experiment": "autoencoder",
+    "dataset": "mnist-5k",
+    "epochs": 1,
+    "replicates": 1,
+    "dimensions": {"width": {}},
+    "columns": ["val_mse"],
+    "directions": ["minimize"],
+    "trials": [],
+}
 FOREIGN = ["../../../x", "/tmp/x", 'x"><img src=x onerror=alert(1)>', "", "a b", "a.b", 7, None]
 
 
@@ -228,10 +236,22 @@ def test_password_is_kept_nowhere_in_a_plan(digits, tmp_path, monkeypatch):
     typed = ["study", "search", "autoencoder", "--storage", "postgresql://me:SECRET@host/db"]
     monkeypatch.setattr("sys.argv", typed)
     arguments = SimpleNamespace(
-        out=tmp_path, data_dir=None, address="local", cpus_per_trial=1.0, gpus_per_trial=0.0,
-        cpus=None, console=None, log="none", image_size=None, grey=False, classes=[], limit=0,
-        group_by="", pairs=[], report=True,
-    )  # fmt: skip
+        out=tmp_path,
+        data_dir=None,
+        address="local",
+        cpus_per_trial=1.0,
+        gpus_per_trial=0.0,
+        cpus=None,
+        console=None,
+        log="none",
+        image_size=None,
+        grey=False,
+        classes=[],
+        limit=0,
+        group_by="",
+        pairs=[],
+        report=True,
+    )
     study_of(arguments, digits, None).write_plan("a", [], [])
     kept = (tmp_path / "study.json").read_text()
     assert "postgresql://me:***@host/db" in kept
@@ -252,10 +272,16 @@ PARTS = st.sampled_from(
      f"0-1.{ARRAYS}.safetensors", "0-0.json", "2-3.json"]
 )  # fmt: skip
 VALUES = st.one_of(
-    st.none(), st.integers(-1, 2), st.text(max_size=3), st.just([]), st.just({}),
-    st.just([{"replicate": 0}, {"replicate": 1}]), st.just({"latent_dim": 2}),
-    st.just({"name": ARRAYS, "sha256": "0" * 64}), st.just({"name": "../x", "sha256": "0" * 64}),
-)  # fmt: skip
+    st.none(),
+    st.integers(-1, 2),
+    st.text(max_size=3),
+    st.just([]),
+    st.just({}),
+    st.just([{"replicate": 0}, {"replicate": 1}]),
+    st.just({"latent_dim": 2}),
+    st.just({"name": ARRAYS, "sha256": "0" * 64}),
+    st.just({"name": "../x", "sha256": "0" * 64}),
+)
 LINES = st.one_of(
     st.binary(max_size=20),
     st.fixed_dictionaries(

@@ -299,8 +299,10 @@ def test_storage_away_too_long_interrupts_the_driver(place, monkeypatch):
     monkeypatch.setattr(lock, "VALID", 1.0)
     # `interruptible`, as in commands: otherwise a script's background ignores SIGINT.
     with (  # noqa: PT012
-        pytest.raises(KeyboardInterrupt), interruptible(), exclusive_lock(place) as hold,
-    ):  # fmt: skip
+        pytest.raises(KeyboardInterrupt),
+        interruptible(),
+        exclusive_lock(place) as hold,
+    ):
         started = time.monotonic()
         monkeypatch.setattr(hold, "renew", away)
         time.sleep(0.5)

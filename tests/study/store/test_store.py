@@ -457,8 +457,10 @@ def test_block_with_a_damaged_marker_is_set_aside_whole(store, write):
     damage_file(store, block.marker, "flipped")
     where = str(store.set_aside(block))
     assert file_names(store) == []
-    assert {f"{store.place.where('damaged')}/{n}".rpartition("/")[0]
-            for n in file_names(store, "damaged")} == {where}  # fmt: skip
+    assert {
+        f"{store.place.where('damaged')}/{n}".rpartition("/")[0]
+        for n in file_names(store, "damaged")
+    } == {where}
     assert len(file_names(store, "damaged")) == 2
 
 
