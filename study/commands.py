@@ -26,7 +26,7 @@ from study.resources import Resources
 from study.run import Study, Until, ids, run, write_report
 from study.store import Store
 from study.store.places import is_uri
-from study.words import counted, duration, redacted, shown
+from study.words import counted, duration, redacted, without_query
 from trainables.contract import ConfigError
 from trainables.data import NAMES, DataError, Dataset, Options, load
 from trainables.own import OwnCodeError
@@ -257,10 +257,10 @@ def command_compare(arguments: argparse.Namespace) -> int:
     for results in compared:
         require_results(results)
     if len(compared) < 2:
-        only = shown(str(compared[0]))
+        only = without_query(str(compared[0]))
         raise BadInput("RESULTS", only, "is one study; give another one to compare it with")
     if is_uri(out):
-        raise BadInput("--out", shown(out), "must be a folder of this machine")
+        raise BadInput("--out", without_query(out), "must be a folder of this machine")
     check_out(out)
     if (out / "study.json").exists():
         raise BadInput("--out", out, "holds a study; give a folder for the comparison alone")

@@ -82,7 +82,7 @@ def print_estimate(
     if not (known or price or len(cells) <= MAX_MEASURED_CELLS):
         console.print("how long: unknown, as no block is finished; --price-per-hour measures some")
         return
-    tasks = missing_tasks(cells, finished, study.store.begun())
+    tasks = missing_tasks(cells, finished, study.store.unfinished_blocks())
     if not tasks:
         console.print("nothing to compute: every replicate is there")
         return

@@ -37,7 +37,7 @@ from study.store import Store
 from study.words import counted, reason
 from trainables.data import Dataset
 
-MOST_LOGGED = 500
+MAX_LOGGED_BLOCKS = 500
 """Largest number of blocks for which `--log auto` writes TensorBoard files."""
 
 COUNT_INTERVAL = 5.0
@@ -82,7 +82,7 @@ class Session:
         """Compute the replicates of `cells` that are not in `finished`."""
         resources, console = self.resources, self.console
         count = partial(count_workers, resources)
-        tasks = missing_tasks(cells, finished, self.store.begun())
+        tasks = missing_tasks(cells, finished, self.store.unfinished_blocks())
         if not tasks:
             return
         share_gpus(
@@ -127,7 +127,7 @@ class Session:
             tune.with_parameters(partial(run_trial, run=run), data=self.shared_data), resources_of
         )
         callbacks: list[tune.Callback] = [TrialEvents(dispatcher)]
-        if self.log == "tensorboard" or (self.log == "auto" and queue.total <= MOST_LOGGED):
+        if self.log == "tensorboard" or (self.log == "auto" and queue.total <= MAX_LOGGED_BLOCKS):
             from ray.tune.logger import TBXLoggerCallback
 
             with torch_hidden():  # tensorboardX imports it only for the name of a type

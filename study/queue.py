@@ -121,7 +121,7 @@ def missing_tasks(
     return tasks
 
 
-def divided(replicates: range, parts: int) -> list[range]:
+def split_evenly(replicates: range, parts: int) -> list[range]:
     """Divide `replicates` into at most `parts` ranges of nearly equal size, none empty."""
     parts = max(1, min(parts, len(replicates)))
     cuts = [replicates.start + len(replicates) * part // parts for part in range(parts + 1)]
@@ -294,7 +294,7 @@ class Queue:
 
     def _divide(self, task: Task, parts: int) -> None:
         """Divide a task: it keeps the first part of its replicates, and new tasks get the rest."""
-        task.replicates, *others = divided(task.replicates, parts)
+        task.replicates, *others = split_evenly(task.replicates, parts)
         for replicates in others:
             self._enter(self._new_part(task, replicates))
 

@@ -21,7 +21,7 @@ from study.grid import Cell, distinct, record, with_replicates
 from study.signals import as_interrupted
 from study.store import Block, Store
 from study.store.lock import Hold, exclusive_lock
-from study.words import counted, duration, few, shown
+from study.words import brief, counted, duration, without_query
 from trainables.data import WHOLE, Dataset, Options
 
 if TYPE_CHECKING:  # a driver with nothing to compute imports no Ray
@@ -73,7 +73,7 @@ class Study:
     @property
     def title(self) -> str:
         """A line on the study, its data and the place of its results."""
-        place = shown(self.store.address)
+        place = without_query(self.store.address)
         return f"{self.selection.name} on {self.data.name}, results in {place}"
 
     def write_plan(
@@ -117,7 +117,7 @@ class Study:
                 name: dict.fromkeys(cell.config[name] for cell in cells) for name in experiment.axes
             }
             self.console.print(
-                f"    {', '.join(f'{name} {few(list(known))}' for name, known in values.items())}"
+                f"    {', '.join(f'{name} {brief(list(known))}' for name, known in values.items())}"
             )
         return replicates_missing(groups, finished)
 
@@ -176,12 +176,12 @@ def run_exclusively(study: Study, work: Callable[[Hold], int], summary: Callable
                 code = FAILED
         except Exception as error:
             # On a full disk any write may fail first; Ray Tune's raises an error of its own.
-            trouble = store.place.trouble()
-            if trouble is None and isinstance(error, StoreError):
-                trouble = str(error)  # the storage has recovered since
-            if trouble is None:
+            problem = store.place.write_problem()
+            if problem is None and isinstance(error, StoreError):
+                problem = str(error)  # the storage has recovered since
+            if problem is None:
                 raise
-            stopped, code = f"failed: {trouble}", FAILED
+            stopped, code = f"failed: {problem}", FAILED
         try:
             with store.place.single_attempt():
                 kept = summary()
@@ -294,7 +294,7 @@ def write_report(
     code = FAILED if missing else DONE
     if process is None:
         console.print(
-            f"no report is written; `study report {shlex.quote(shown(store.address))}` does"
+            f"no report is written; `study report {shlex.quote(without_query(store.address))}` does"
         )
     elif len(missing) < cells:
         code = max(code, _report(store, console, damaged, process, data_dir))
@@ -323,7 +323,7 @@ def _report(
     try:
         page = reporting.write(store.address, damaged, process, data_dir)
     except reporting.Killed as error:
-        again = f"`study report {shlex.quote(shown(store.address))}` tries again"
+        again = f"`study report {shlex.quote(without_query(store.address))}` tries again"
         console.print(f"failed: {error}; {again}", style="red")
         return FAILED
     except DataMissing as error:

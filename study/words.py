@@ -29,8 +29,8 @@ def mean_and_sd(values: Sequence[float]) -> str:
     return f"{fmean(values):.5f} {sd}"
 
 
-def few(values: Sequence[Any]) -> str:
-    """`2 8 14`, or for more than 12 values, `1 2 3 … 250 (250 values)`."""
+def brief(values: Sequence[Any]) -> str:
+    """`2 8 14`; of more than 12 values, `1 2 3 … 250 (250 values)`."""
     if len(values) <= 12:
         return " ".join(map(str, values))
     first = " ".join(map(str, values[:3]))
@@ -76,6 +76,6 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-def shown(address: str) -> str:
+def without_query(address: str) -> str:
     """The address of a results folder for messages: without the query of a URI."""
     return address.partition("?")[0] if "://" in address else address

@@ -22,7 +22,7 @@ from analysis.report.captions import STUDENT, bars
 from analysis.results import distinct
 from analysis.statistics import LEVEL, PERCENT, Interval, unadjusted
 from analysis.transfer.arms import name_of
-from study.words import counted, few
+from study.words import brief, counted
 
 MOST_ARMS = 6
 """Number of arms with a sentence of their own; the table has all arms."""
@@ -319,7 +319,7 @@ def settings(studies: Sequence[Study]) -> pd.DataFrame:
             if any(planned["name"] == name for planned in study.results.plan["experiments"])
         }
         for setting in dict.fromkeys(s for of_it in values.values() for s in of_it):
-            texts = {study: few(of_it.get(setting, ["–"])) for study, of_it in values.items()}
+            texts = {study: brief(of_it.get(setting, ["–"])) for study, of_it in values.items()}
             same = len(set(texts.values())) == 1
             lines.append({"experiment": name, "setting": setting, "same": same, **texts})
     columns = ["experiment", "setting", "same", *(study.name for study in studies)]

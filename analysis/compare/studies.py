@@ -11,7 +11,7 @@ import pandas as pd
 
 from analysis.results import COUNTS, Results, load
 from study.errors import StoreError
-from study.words import shown
+from study.words import without_query
 
 ARM = ("labels", "freeze", "pretraining", "augment")
 """Axes that define a classifier's arm: a classifier is compared only with the same arm."""
@@ -78,7 +78,7 @@ def names(folders: Sequence[str | Path]) -> list[str]:
     The names are numbered if a folder is given twice.
     """
     parts = [
-        shown(folder).split("://")[-1].strip("/").split("/")
+        without_query(folder).split("://")[-1].strip("/").split("/")
         if isinstance(folder, str)
         else folder.resolve().parts
         for folder in folders

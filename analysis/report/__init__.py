@@ -26,7 +26,7 @@ from analysis.style import as_png, on_paper
 from study.errors import DataMissing, StoreError
 from study.provenance import code_version, packages
 from study.store import Block
-from study.words import duration, shown
+from study.words import duration, without_query
 from trainables.data import pixels
 
 
@@ -74,7 +74,7 @@ def write(
 
 def _remedy(results: Results) -> str:
     """How to get the whole report if the images have been moved."""
-    where = shlex.quote(shown(results.store.address))
+    where = shlex.quote(without_query(results.store.address))
     return f"`study report {where} --data-dir DIR` reads them from DIR"
 
 

@@ -22,7 +22,7 @@ from analysis.statistics import (
 )
 from analysis.transfer.arms import SETTING, at_one_setting, name_of, ordered
 from study.errors import StoreError
-from study.words import few
+from study.words import brief
 
 ASSIGNED_ARM = "full"
 """The arm that the assignment asks to compare with `fixed`. Holm's correction treats its
@@ -116,8 +116,8 @@ def require_distinct(pairs: pd.DataFrame, keys: list[str], cells: list[str]) -> 
     if len(repeated):
         names = sorted(set(repeated[cells].to_numpy().ravel()))
         raise StoreError(
-            f"cells {few(names)}: some share their arm and setting, so a pair of encoder and label "
-            "subset occurs twice; a comparison needs one cell per arm and setting"
+            f"cells {brief(names)}: some share their arm and setting, so a pair of encoder and "
+            "label subset occurs twice; a comparison needs one cell per arm and setting"
         )
 
 

@@ -22,7 +22,7 @@ from study.limits import cores
 from study.provenance import packages, processor, sources
 from study.resources import Resources
 from study.store import Store
-from study.words import counted, shown
+from study.words import counted, without_query
 from trainables.data import DataError, Options, load
 
 ANSWER_SECONDS = 60.0
@@ -211,7 +211,11 @@ def check(
         store.require_writable()
         free = store.place.free()
         space = "" if free is None else f", {free / 2**30:.1f} GiB free"
-        show("storage", free is None or free > 2**30, f"{shown(store.address)}: writable{space}")
+        show(
+            "storage",
+            free is None or free > 2**30,
+            f"{without_query(store.address)}: writable{space}",
+        )
     except StoreError as error:
         show("storage", False, str(error))
         store = None

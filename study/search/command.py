@@ -99,7 +99,7 @@ def search(study: Study, problems: list[Problem], arguments: argparse.Namespace)
             try:
                 run_searches(command)
             finally:
-                if not hold.lost and store.place.trouble() is None:
+                if not hold.lost and store.place.write_problem() is None:
                     for suggestions in command.searches:
                         save_search(command, suggestions)
         winners = command.winners()

@@ -51,7 +51,7 @@ class Bucket(Place):
         finally:
             self._store = before
 
-    def each(self, function: Callable[[T], U], items: Iterable[T]) -> Iterator[U]:
+    def parallel_map(self, function: Callable[[T], U], items: Iterable[T]) -> Iterator[U]:
         pool = ThreadPoolExecutor(32)
         try:
             yield from pool.map(function, items)
@@ -67,7 +67,7 @@ class Bucket(Place):
             def upload(path: Path) -> None:
                 self.write(f"{name}/{path.relative_to(folder).as_posix()}", path.read_bytes())
 
-            list(self.each(upload, filter(Path.is_file, folder.rglob("*"))))
+            list(self.parallel_map(upload, filter(Path.is_file, folder.rglob("*"))))
 
     @contextmanager
     def _request(self, name: str, what: str) -> Iterator[None]:

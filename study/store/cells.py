@@ -177,7 +177,7 @@ class Store:
             and block.marker in files
             and (isinstance(self.place, Folder) or not looks_whole(files))
         ]
-        reasons = self.place.each(self._damage, suspects)
+        reasons = self.place.parallel_map(self._damage, suspects)
         return {b: why for b, why in zip(suspects, reasons, strict=True) if why is not None}
 
     def _damage(self, block: Block) -> str | None:
@@ -208,7 +208,7 @@ class Store:
         """Name, in the store's place, of the file of a block in progress."""
         return f"progress/{block.name}.safetensors"
 
-    def begun(self) -> dict[str, list[range]]:
+    def unfinished_blocks(self) -> dict[str, list[range]]:
         """Replicates of the blocks in progress, by cell."""
         names = (name.removesuffix(".safetensors") for name in self.place.list("progress"))
         return by_cell(filter(None, map(Block.parse, names)))
@@ -236,7 +236,7 @@ class Store:
                 if old and self.place.age(name) > ORPHAN_SECONDS:
                     self.place.delete(name)
         done = finished_ranges(listed)
-        for cell, ranges in self.begun().items():
+        for cell, ranges in self.unfinished_blocks().items():
             for replicates in ranges:
                 if set(replicates) & set().union(*done.get(cell, ())):
                     self.place.delete(self.progress(Block(cell, replicates)))
@@ -303,7 +303,7 @@ class Store:
     def failures(self) -> dict[str, dict[str, Any]]:
         """Notes on cells whose last try failed (`reason`, `traceback`, …), by id."""
         cells = self._json_files("failed", ID)
-        return dict(zip(cells, self.place.each(self._failure, cells), strict=True))
+        return dict(zip(cells, self.place.parallel_map(self._failure, cells), strict=True))
 
     def _failure(self, cell: str) -> dict[str, Any]:
         try:
@@ -401,7 +401,7 @@ class Store:
                     left = [replicate for replicate in left if replicate not in found]
             if left:
                 raise StoreError(f"{cell} has no replicate {left[0]} in {self.place.where()}")
-        contents = self.place.each(self._content, [block for block, _ in parts])
+        contents = self.place.parallel_map(self._content, [block for block, _ in parts])
         for (block, here), content in zip(parts, contents, strict=True):
             yield block, content, here
 
@@ -459,7 +459,10 @@ class Store:
 
     def provenance_of(self, blocks: Iterable[Block]) -> list[dict[str, Any]]:
         """The provenance of each of these blocks."""
-        return [dict(content["provenance"]) for content in self.place.each(self._content, blocks)]
+        return [
+            dict(content["provenance"])
+            for content in self.place.parallel_map(self._content, blocks)
+        ]
 
     def _tensors(self, cell: str, replicates: Iterable[int]) -> dict[int, dict[str, Tensor]]:
         """Arrays of each replicate, predictions included, on the CPU."""

@@ -80,7 +80,7 @@ class Place(ABC):
         """Bytes that can still be written; None if there is no limit."""
         return None
 
-    def each(self, function: Callable[[T], U], items: Iterable[T]) -> Iterator[U]:
+    def parallel_map(self, function: Callable[[T], U], items: Iterable[T]) -> Iterator[U]:
         """Like `map`, with concurrent calls if these are faster."""
         return map(function, items)
 
@@ -108,10 +108,10 @@ class Place(ABC):
     def create(self) -> None:
         """Prepare the place for writing. Raises `StoreError` if that is impossible."""
         self.reach()
-        if trouble := self.trouble(1):
-            raise StoreError(trouble)
+        if problem := self.write_problem(1):
+            raise StoreError(problem)
 
-    def trouble(self, size: int = 2**20) -> str | None:
+    def write_problem(self, size: int = 2**20) -> str | None:
         """Why `size` bytes can't be written, in one line; None if they can."""
         try:
             with self.single_attempt(), self.temporary_file("blocks/.probe.", bytes(size)):
@@ -119,10 +119,10 @@ class Place(ABC):
         except StoreError as error:
             return str(error)
         except OSError as error:
-            return self.refusal(error)
+            return self.write_error_text(error)
         return None
 
-    def refusal(self, error: OSError) -> str:
+    def write_error_text(self, error: OSError) -> str:
         """Why the place can't be written to, in one line."""
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return f"no space is left in {self.where()}"
@@ -144,7 +144,7 @@ class Folder(Place):
         try:
             make_folders(self.path)
         except OSError as error:
-            raise StoreError(self.refusal(error)) from error
+            raise StoreError(self.write_error_text(error)) from error
         super().create()
 
     def reach(self) -> None:

@@ -116,7 +116,7 @@ def wait_for_progress(cluster, name, done=0):
 
     def in_the_middle():
         finished = len(store.blocks())
-        return finished >= done and (finished or store.begun())
+        return finished >= done and (finished or store.unfinished_blocks())
 
     wait_for(in_the_middle, f"{name} is in the middle", lambda: cluster.logs(name), seconds=240)
     return store

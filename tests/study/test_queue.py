@@ -8,7 +8,7 @@ from study.experiments import AUTOENCODER, FEWSHOT
 from study.faults import Fault, OtherCode, TrialFailed, failure_message, fault_of
 from study.grid import override, plan
 from study.packing.share import share_of
-from study.queue import LARGEST_BATCH, Queue, Task, divided, missing_tasks
+from study.queue import LARGEST_BATCH, Queue, Task, missing_tasks, split_evenly
 from study.rates import Rates
 from study.store import Block, DamagedBlock
 
@@ -64,8 +64,8 @@ def test_begun_block_resumes_unchanged():
 
 
 def test_parts_are_of_nearly_equal_size():
-    assert divided(range(3, 13), 4) == [range(3, 5), range(5, 8), range(8, 10), range(10, 13)]
-    assert divided(range(2), 5) == [range(1), range(1, 2)]
+    assert split_evenly(range(3, 13), 4) == [range(3, 5), range(5, 8), range(8, 10), range(10, 13)]
+    assert split_evenly(range(2), 5) == [range(1), range(1, 2)]
 
 
 # --- order -----------------------------------------------------------------------------------

@@ -183,14 +183,16 @@ def test_working_folder_is_kept_and_added_to(place):
 def test_bucket_has_no_free_space_limit(place):
     place.create()
     assert (place.free() is None) == isinstance(place, Bucket)
-    assert place.trouble() is None
+    assert place.write_problem() is None
     assert place.list("") == {}
 
 
-def test_each_keeps_the_order_and_raises(place):
-    assert list(place.each(lambda number: number**2, range(100))) == [n**2 for n in range(100)]
+def test_parallel_map_keeps_the_order_and_raises(place):
+    assert list(place.parallel_map(lambda number: number**2, range(100))) == [
+        n**2 for n in range(100)
+    ]
     with pytest.raises(ZeroDivisionError):
-        list(place.each(lambda number: 1 // number, [1, 0]))
+        list(place.parallel_map(lambda number: 1 // number, [1, 0]))
 
 
 # --- a checkpoint ----------------------------------------------------------------------------
@@ -316,7 +318,7 @@ def test_first_contact_is_made_once(s3):
     for contact in (place.reach, place.create, Store(place).create):
         with pytest.raises(StoreError, match=phrase("s3://bucket/path/blocks can't be listed (")):
             contact()
-    assert place.trouble().startswith("s3://bucket/path/blocks/.probe.")
+    assert place.write_problem().startswith("s3://bucket/path/blocks/.probe.")
     assert time.monotonic() - started < 5
 
 
@@ -401,7 +403,7 @@ def test_refusal_of_the_storage_is_told_at_once(remote_store, write, server_with
     ):
         with pytest.raises(StoreError, match=phrase(f"can't be {what} (InvalidAccessKeyId: ")):
             use()
-    assert "InvalidAccessKeyId" in remote_store.place.trouble()
+    assert "InvalidAccessKeyId" in remote_store.place.write_problem()
     assert time.monotonic() - started < 5
 
 

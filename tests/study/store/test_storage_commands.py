@@ -136,7 +136,7 @@ def test_lost_storage_ends_the_study_with_the_reason(
         raise StoreError("away")
 
     def gone(session, *arguments):
-        monkeypatch.setattr(Bucket, "trouble", lambda self: "s3://… can't be written (away)")
+        monkeypatch.setattr(Bucket, "write_problem", lambda self: "s3://… can't be written (away)")
         monkeypatch.setattr(Store, "blocks", away)
         raise RuntimeError("what Ray Tune says of it")
 

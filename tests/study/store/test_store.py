@@ -576,7 +576,7 @@ def test_progress_overlapping_finished_blocks_is_removed(store, write):
         store.place.write(store.progress(block), b"progress")
     store.tidy()
     assert file_names(store, "progress") == sorted(f"{block.name}.safetensors" for block in kept)
-    assert store.begun() == {OTHER: [range(8)], CELL: [range(8, 9)]}
+    assert store.unfinished_blocks() == {OTHER: [range(8)], CELL: [range(8, 9)]}
 
 
 def test_old_arrays_of_no_block_are_removed(store, write, monkeypatch):

@@ -224,7 +224,7 @@ def test_unmounted_folder_takes_no_block(local_store, write):
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO])
 def test_unwritable_folder_says_why(code, tmp_path, change_os):
     place = Folder(tmp_path)
-    assert place.trouble() is None
+    assert place.write_problem() is None
 
     def fail(*arguments):
         raise OSError(code, os.strerror(code))
@@ -233,7 +233,7 @@ def test_unwritable_folder_says_why(code, tmp_path, change_os):
     why = f"{tmp_path} can't be written to ({os.strerror(code)})"
     if code in (errno.ENOSPC, errno.EDQUOT):
         why = f"no space is left in {tmp_path}"
-    assert place.trouble() == why
+    assert place.write_problem() == why
     with pytest.raises(StoreError, match=re.escape(why)):
         Store(place).create()
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
