@@ -371,7 +371,8 @@ def _finite_means(several: pd.DataFrame, measure: str) -> pd.Series:
 def _pairs_trend(several: pd.DataFrame, whole: Interval) -> tuple[Interval, str]:
     """The trend of the mean |r| without d = 2, and its sentence.
 
-    `whole`, the trend over all d, if there is no d = 2 or too few other d for a trend.
+    If there is no d = 2, or if the other d are too few for a trend, it is `whole`, the trend over
+    all d.
     """
     measure = "mean_absolute_off_diagonal"
     more = several[several["latent_dim"] > 2]

@@ -67,7 +67,7 @@ class Results:
     source: Source
     """Finds the images."""
     whole: Results | None = None
-    """The results that these are a part of: what those have read isn't read again."""
+    """The results that these are a part of; these don't read again what those have read."""
 
     @cached_property
     def dataset(self) -> Dataset:

@@ -152,6 +152,15 @@ def latent_dim_axis(axes: Axes, dims: Iterable[int], apart: float = 1.1) -> None
     axes.set_xlabel("latent dimension d")
 
 
+def legend_below(made: Figure, panels: Any, columns: int = 3) -> None:
+    """Draw one legend of all `panels` below them, each label once."""
+    handles: dict[str, Artist] = {}
+    for axes in np.ravel(panels):
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    made.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=columns)
+
+
 def class_axis(axis: Axis, names: Sequence[str]) -> None:
     """Set ticks 0, 1 … with the names of classes, at most 40 of them.
 

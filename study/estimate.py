@@ -72,7 +72,8 @@ def print_estimate(
     machine = machine_of(study.resources, configuration)
     if machine is None:
         console.print(
-            f"how long: unknown, as the nodes of {study.resources.address} are; give --cluster"
+            f"how long: unknown, because the nodes of {study.resources.address} are; "
+            "--cluster FILE.yaml names the cluster's configuration"
         )
         return
     rates = Rates(len(study.data.train))

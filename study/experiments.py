@@ -192,10 +192,10 @@ def trained_longer(base: Experiment) -> Experiment:
 
 
 def larger_batches(base: Experiment) -> Experiment:
-    """Larger minibatches, for as many epochs and for as many updates as the smallest.
+    """Larger minibatches, trained for as many epochs, and for as many updates, as the smallest.
 
-    Their size is the smallest times ⌊largest / smallest⌋, and at least twice the smallest. With
-    recipes, whose epochs differ by latent dimension, one dimension is checked.
+    They are max(2, ⌊largest / smallest⌋) times the smallest. With recipes, only one latent
+    dimension is checked, because their epochs differ by latent dimension.
     """
     dims = ONE_DIM if base.recipes else CHECKED_DIMS
     checked = restrict_axes(base, latent_dim=dims, depth=(max(base.axes["depth"]),))

@@ -25,7 +25,7 @@ GPU_START = re.compile(
 class Fault(Enum):
     """A kind of fault that ends a trial."""
 
-    OWN = "an error of its own"
+    OWN = "its trainable raised an error"
     LOST = "its worker or host failed"
     HOST_MEMORY = "the host's memory ran out"
     GPU_MEMORY = "the GPU's memory, or its share of it, was too small"
@@ -47,7 +47,8 @@ class TrialFailed(RuntimeError):
         self.node = node
         """Id of the node that the trial ran on."""
         self.own = own
-        """Tracebacks of blocks that failed by themselves, by block name."""
+        """Tracebacks of blocks whose trainable raised an error, by block name. They aren't tried
+        again in this run."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.fault, self.error, self.node, dict(self.own))

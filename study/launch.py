@@ -210,7 +210,7 @@ class Dispatcher(Searcher):
         self.trials: dict[str, list[Task]] = {}
         """Tasks of the trials that have not ended, by Tune's id."""
         self.waiting: dict[str, float] = {}
-        """Until when each trial that has no worker yet holds others back, by `time.monotonic`."""
+        """The time, by `time.monotonic`, until which a trial without a worker holds others back."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune saves its searcher; everything that must last is in the store
@@ -317,8 +317,8 @@ class Dispatcher(Searcher):
             else:
                 self._give_up(task, failure_message(fault, text, task.gpus))
         if retried:
-            tries = f" ({again.losses + 1} of {TRIES} tries)" if lost else ""
-            alone = ", alone" if again.whole_host else ""
+            tries = f" (try {again.losses + 1} of {TRIES})" if lost else ""
+            alone = ", alone on a host" if again.whole_host else ""
             self.listener.say(
                 f"{counted(retried, 'block')} of {again.cell.experiment.name} tried again{alone}"
                 f"{tries}: {fault.value}: {reason(text)}"

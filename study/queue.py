@@ -222,10 +222,10 @@ class Queue:
     def _parts(self, task: Task, workers: int) -> int:
         """Number of parts to divide a task into, so that no worker is idle.
 
-        1 for more than `FEW_TASKS` tasks per worker, for a task that failed or may have a
-        checkpoint, and in a search, which compares whole blocks. If others wait for the task, only
-        such tasks are counted; on a GPU, only workers that fit on the GPUs are. A part takes at
-        least about `TRIAL_SECONDS`.
+        A task stays whole if there are more than `FEW_TASKS` tasks per worker, if it failed or may
+        have a checkpoint, and in a search, which compares whole blocks. If others wait for the
+        task, only tasks that others wait for are counted. If it needs a GPU, only as many workers
+        are counted as fit on the GPUs. A part takes at least about `TRIAL_SECONDS`.
         """
         if task.gpus:
             workers = min(workers, int(self.gpus / task.gpus))

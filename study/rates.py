@@ -30,12 +30,13 @@ EARLIER_SHIFT_SD = 0.3
 """Prior standard deviation of the difference between earlier runs and this one, in log seconds."""
 
 DECAY, PRIOR_SECONDS = 0.8, 2.0
-"""Weights in `Rates.slowdown`. Each block multiplies the weight of earlier ones by `DECAY`. A prior
-of `PRIOR_SECONDS` at the expected speed is added: after as many seconds of slower blocks, the
-estimate is half of their slowdown, in log seconds."""
+"""Weights in `Rates.slowdown`. Each block multiplies the weight of earlier ones by `DECAY`. The
+estimate starts as if `PRIOR_SECONDS` of blocks at the expected speed had been seen: after as many
+seconds of slower blocks, the logarithm of the estimate is half of theirs."""
 
 IGNORED_SETTINGS = ("seed", "epochs", "contrastive_updates", "pseudo_epochs")
-"""Settings that don't change the time of a unit of work. `Settings.work` has all but the seed."""
+"""Settings that don't change the time of a unit of work. `Settings.work` counts all of them but the
+seed."""
 
 MOST_KINDS = 400
 """Largest number of kinds in the regression, which uses the latest."""

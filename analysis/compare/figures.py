@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from textwrap import fill
-from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -22,6 +20,7 @@ from analysis.style import (
     figure,
     from_zero,
     latent_dim_axis,
+    legend_below,
     literal,
     styled,
 )
@@ -50,7 +49,7 @@ def draw_errors(studies: Sequence[Study]) -> Figure:
         axes.set_title(counted(depth, "layer"))
     panels[0][0].set_ylabel(ERROR)
     from_zero(panels[0][0])
-    _legend(made, panels[0])
+    legend_below(made, panels)
     return made
 
 
@@ -84,7 +83,7 @@ def draw_error_differences(table: pd.DataFrame) -> Figure:
     latent_dim_axis(axes, table["latent_dim"])
     axes.set_ylabel(f"test error, {literal(table['comparison'].iloc[0])} (%)")
     if by:
-        _legend(made, [axes])
+        legend_below(made, [axes])
     return made
 
 
@@ -147,7 +146,7 @@ def draw_accuracies(table: pd.DataFrame, dots: pd.DataFrame, names: Sequence[str
         last.tick_params(labelbottom=True)
     for axes in panels[:, 0]:
         axes.set_ylabel("test accuracy (%)")
-    _legend(made, panels.flat[:1])
+    legend_below(made, panels)
     return made
 
 
@@ -158,13 +157,3 @@ def draw_accuracy_differences(table: pd.DataFrame) -> Figure:
     comparison = literal(table["comparison"].iloc[0])
     made.axes[0].set_xlabel(f"test accuracy, {comparison} (percentage points)")
     return made
-
-
-def _legend(made: Figure, panels: Sequence[Any]) -> None:
-    """Draw one legend for all panels below them."""
-    found = {
-        label: handle
-        for axes in np.ravel(panels)
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
-    }
-    made.legend(list(found.values()), list(found), loc="outside lower center", ncols=3)

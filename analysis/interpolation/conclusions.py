@@ -271,7 +271,8 @@ def _counted(table: pd.DataFrame, compared: Comparison) -> str:
     sentences = [f"A pair of images counts {rule}: {_listed(shares)}."]
     few = [str(d) for d in _shares(table).index if d not in compared.dims]
     if few:
-        sentences.append(f"Fewer than half count at d = {_listed(few)}, which is not compared.")
+        verb = "is" if len(few) == 1 else "are"
+        sentences.append(f"Fewer than half count at d = {_listed(few)}, which {verb} not compared.")
     counts = compared.pair_counts
     if len(compared.dims) > 1 and len(counts):
         least, most = counts.min(), counts.max()

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -29,6 +28,7 @@ from analysis.style import (
     error_bars,
     figure,
     latent_dim_axis,
+    legend_below,
     styled,
 )
 
@@ -72,11 +72,7 @@ def draw_scorecard(table: pd.DataFrame) -> Figure:
         axes.set_ylim(bottom=0.98 if measure == "path" else 0)
         if measure in ("counted", "confidence", "relative"):
             axes.set_ylim(top=1.05)
-    handles: dict[str, Artist] = {}
-    for axes in panels.flat:
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            handles.setdefault(label, handle)
-    made.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=4)
+    legend_below(made, panels, columns=4)
     return made
 
 

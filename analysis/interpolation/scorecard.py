@@ -43,8 +43,9 @@ from trainables.networks import Autoencoder, Decoder
 INTERPOLATION, RECONSTRUCTION = "interpolation", "reconstruction"
 PIXEL_BLEND, REAL = "pixel blend", "real images"
 CONTROLS = (INTERPOLATION, RECONSTRUCTION, PIXEL_BLEND, REAL)
-"""The kinds of pictures in a scorecard's rows: decoded midpoints; decoded end points D(E(I));
-½I₁ + ½I₂; the images I₁ and I₂ themselves. The last two involve no model."""
+"""What a scorecard's rows measure, in the column `control`: decoded midpoints, and the three that
+they are compared with: decoded end points D(E(I)), the pixel blend ½I₁ + ½I₂, and the test images
+themselves. The last two involve no model."""
 
 MEASURES = {
     "counted": "share of pairs that count",

@@ -45,7 +45,7 @@ def write(document: Document, results: Results) -> None:
 def _errors(document: Document, rows: pd.DataFrame, pca: pd.DataFrame, fitted_to: str) -> None:
     table = reconstruction.summary(rows, pca)
     several = (
-        " Last: what more layers change, models paired by replicate; "
+        " The last panel has the change of the error by more layers, paired by replicate; "
         f"{bars(f'unadjusted {STUDENT}', rows['replicate'].nunique())}."
     )
     document.figure(
@@ -63,9 +63,9 @@ def _errors(document: Document, rows: pd.DataFrame, pca: pd.DataFrame, fitted_to
     document.figure(
         "reconstruction_cost",
         reconstruction.draw_cost(rows),
-        "Test error (mean of a cell) against what it costs. Ringed: no cell has less error for "
-        "less. Training time is what a replicate's share of its block took, beside whatever else "
-        "ran.",
+        "Test error (mean of a cell) against its cost. A ring marks a cell if no other cell has "
+        "both less error and less cost. Training time is the time of a block divided by its "
+        "replicates, while other trials ran on the same machine.",
     )
 
 

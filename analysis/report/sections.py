@@ -46,7 +46,7 @@ class Part:
     """The experiments that it sees. It is left out if no cell of the first is finished."""
     write: Callable[[Document, Results], None]
     plain: bool = False
-    """True if it leaves out autoencoders that are not plain and that classifiers start from."""
+    """True if the section leaves out the classifiers' autoencoders that are not plain."""
     measure: Callable[[Results], object] | None = None
     """Computes the part that takes long, and keeps it in `analysis.cache`; None if none does."""
     seconds: float = 1.0

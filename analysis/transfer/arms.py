@@ -32,7 +32,7 @@ SETTING = ["depth", "asked_batch_size"]
 """Settings that options can vary in addition to arm, latent dimension and labels."""
 
 
-WITHOUT_UNLABELLED = ("scratch", "supervised")
+LABELLED_ONLY = ("scratch", "supervised")
 """Values of `freeze` of arms that see only labelled images."""
 
 

@@ -17,7 +17,7 @@ from analysis.transfer.accuracies import (
     over_replicates,
 )
 from analysis.transfer.arms import (
-    WITHOUT_UNLABELLED,
+    LABELLED_ONLY,
     at_one_setting,
     chance_of,
     name_of,
@@ -113,7 +113,7 @@ def gain_of_unlabelled(rows: pd.DataFrame) -> pd.DataFrame:
     arm that doesn't, both chosen by mean validation accuracy, paired on label subsets. Columns
     `labels`, `with`, `without` (arms), `difference`, `low`, `high`, `interval`, `pairs`, `cells`.
     """
-    labelled_only = rows["freeze"].isin(WITHOUT_UNLABELLED)
+    labelled_only = rows["freeze"].isin(LABELLED_ONLY)
     pretrained, others = best_of(rows[~labelled_only]), best_of(rows[labelled_only])
     lines = []
     pairs = pretrained.merge(others, on=["labels", "label_subset"], suffixes=("", "_without"))
@@ -182,9 +182,10 @@ def _basis(lines: pd.DataFrame, rows: pd.DataFrame, validation: int) -> list[str
     brackets = f"; in brackets: {unadjusted(line['interval'])}" if bounded else ""
     said = (
         "These are means over d of differences on common label subsets and encoders"
-        f"{brackets}, n = {counted(line['pairs'], 'pair')}, on the same test images. Better, worse "
-        f"and undecided are decided by p < {LEVEL} after Holm's correction: for the numbers of "
-        "labels in the assignment's two questions, for all comparisons of the other arms together."
+        f"{brackets}, n = {counted(line['pairs'], 'pair')}, on the same test images. Better and "
+        f"worse mean p < {LEVEL} after Holm's correction. Each of the assignment's two questions "
+        "is corrected for its numbers of labels; the comparisons of the other arms are corrected "
+        "together."
     )
     trained = rows[rows["freeze"].isin(["fixed", "full"])]
     if len(trained) and validation:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from analysis.style import (
     error_bars,
     figure,
     latent_dim_axis,
+    legend_below,
     literal,
     styled,
     tell_counts,
@@ -59,12 +60,23 @@ def _looks(arms: list[str]) -> dict[str, dict[str, Any]]:
     return looks
 
 
-def _draw_arms(axes: Axes, table: pd.DataFrame, rows: pd.DataFrame, x: str, spread: float) -> None:
-    """Draw means with intervals, and the replicates as dots, one series per arm."""
-    arms = ordered(table["arm"])
-    for index, (arm, look) in enumerate(_looks(arms).items()):
-        shift = 1 + spread * (index - (len(arms) - 1) / 2)
+def _draw_arms(
+    axes: Axes,
+    table: pd.DataFrame,
+    rows: pd.DataFrame,
+    x: str,
+    spread: float,
+    looks: Mapping[str, dict[str, Any]],
+) -> None:
+    """Draw means with intervals, and the replicates as dots, one series per arm of the panel.
+
+    `looks` has every arm of the figure, so an arm looks the same in all panels.
+    """
+    for index, (arm, look) in enumerate(looks.items()):
+        shift = 1 + spread * (index - (len(looks) - 1) / 2)
         part = table[table["arm"] == arm].sort_values(x)
+        if part.empty:
+            continue
         dots = rows[rows["arm"] == arm]
         label = literal(name_of(arm))
         (small,) = axes.plot(
@@ -117,7 +129,8 @@ def draw_by_labels(
     dims = sorted(int(dim) for dim in table["latent_dim"].dropna().unique())
     columns = min(4, len(dims))
     lines = -(-len(dims) // columns)
-    spread = 0.05 if table["arm"].nunique() <= 4 else 0.025
+    looks = _looks(ordered(table["arm"]))
+    spread = 0.05 if len(looks) <= 4 else 0.025
     wide, high = (2.9 * columns, 2.9 * lines) if len(dims) > 1 else (8.0, 5.4)
     made, panels = figure(
         columns, lines, width=max(wide, 8.0), height=high, sharex=True, sharey=True, squeeze=False
@@ -126,7 +139,7 @@ def draw_by_labels(
         axes.set_axis_off()
     for axes, dim in zip(panels.flat, dims, strict=False):
         shown, dots = of_dimension(table, dim), of_dimension(rows, dim)
-        _draw_arms(axes, shown, dots, "labels", spread)
+        _draw_arms(axes, shown, dots, "labels", spread, looks)
         baselines = pixel_baselines.groupby("classifier") if len(pixel_baselines) else ()
         for (name, of_it), style in zip(baselines, ("--", ":"), strict=False):
             base = of_it.groupby("labels")["test_accuracy"].mean()
@@ -145,7 +158,7 @@ def draw_by_labels(
         last = [panels[line][column] for line in range(lines) if panels[line][column].axison][-1]
         last.set_xlabel("labelled images")
         last.tick_params(labelbottom=True)
-    made.legend(*panels.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    legend_below(made, panels)
     return made
 
 
@@ -157,6 +170,7 @@ def draw_by_dimension(rows: pd.DataFrame, table: pd.DataFrame) -> Figure:
     """
     rows, table = (at_every_dimension(at_one_setting(each)) for each in (rows, table))
     counts = sorted(table["labels"].unique())
+    looks = _looks(ordered(table["arm"]))
     made, panels = figure(
         len(counts), width=max(8.0, 2.9 * len(counts)), height=3.6, sharey=True, squeeze=False
     )
@@ -167,12 +181,13 @@ def draw_by_dimension(rows: pd.DataFrame, table: pd.DataFrame) -> Figure:
             rows[rows["labels"] == labels],
             "latent_dim",
             0.06,
+            looks,
         )
         latent_dim_axis(axes, table["latent_dim"], apart=1.3)
         axes.set_title(f"{labels} labels")
         axes.set_ylim(0, 100)
     panels[0][0].set_ylabel("test accuracy (%)")
-    made.legend(*panels[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    legend_below(made, panels)
     return made
 
 

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from analysis.results import Results
 from analysis.statistics import LEVEL, holm_table
-from analysis.style import Series, draw_estimates, figure, styled
+from analysis.style import Series, draw_estimates, figure, legend_below, styled
 from analysis.transfer.accuracies import in_points, over_replicates, require_distinct
 from analysis.transfer.arms import rows_of
 
@@ -106,8 +106,10 @@ def draw_sensitivity(table: pd.DataFrame) -> Figure:
     """
     shown = [name for name in VARIED if name in set(table["varied"])]
     made, panels = figure(len(shown), width=8, height=3.6, sharey=True, squeeze=False)
+    counts = sorted(table["labels"].unique())
     for axes, name in zip(panels[0], shown, strict=True):
-        for index, (labels, lines) in enumerate(table[table["varied"] == name].groupby("labels")):
+        for labels, lines in table[table["varied"] == name].groupby("labels"):
+            index = counts.index(labels)
             series = Series(f"{labels} labels", index, 0.03 * index, scale=100)
             draw_estimates(axes, lines, "value", "difference", series)
         axes.axhline(0, color="#444444", linewidth=1)
@@ -117,5 +119,5 @@ def draw_sensitivity(table: pd.DataFrame) -> Figure:
         axes.set_xticks([], minor=True)
         axes.set_xlabel(AXIS_LABELS[name])
     panels[0][0].set_ylabel("fixed − full (percentage points)")
-    panels[0][0].legend()
+    legend_below(made, panels, columns=len(counts))
     return made

@@ -50,7 +50,7 @@ class NodeFacts:
     gpus: tuple[str, ...]
     """Names of the GPUs that torch sees."""
     token: bool
-    """True if Ray's processes there ask_nodes for a token."""
+    """True if Ray's processes on this node require a token."""
     token_is_private: bool
     """True if only its owner can read the token's file, if there is one."""
     storage: str

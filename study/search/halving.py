@@ -13,8 +13,8 @@ EPOCH = "epoch"
 
 RECENT = 10
 """Number of earlier trials that a trial at a rung is compared with. Optuna's suggestions improve
-during a search, so among all trials nearly every late one would be in the best quarter: 40 trials
-of 9 epochs took 44 % of the epochs when the best third of all went on."""
+during a search: compared with all earlier trials, nearly every late one would go on. When the best
+third of all trials went on, 40 trials of 9 epochs took 44 % of the epochs."""
 
 
 class Halving(FIFOScheduler):

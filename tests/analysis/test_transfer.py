@@ -133,6 +133,23 @@ def test_unknown_arm_is_drawn_under_its_own_name():
     assert {"new-way", "encoder fixed", "everything trained", "one"} == set(names)
 
 
+def test_arm_looks_the_same_in_every_panel():
+    rows = rows_with(0.02)
+    first = rows["latent_dim"].min()
+    rows = rows[(rows["latent_dim"] != first) | (rows["freeze"] != "fixed")]
+    drawn = transfer.draw_by_labels(rows, transfer.summary(rows), pd.DataFrame())
+    legend = drawn.legends[0]
+    names = [text.get_text() for text in legend.get_texts()]
+    assert sorted(names) == ["encoder fixed", "everything trained", "not pretrained"]
+    colours = {}
+    for axes in drawn.axes:
+        for bars in axes.containers:
+            colours.setdefault(bars.get_label(), set()).add(bars[0].get_color())
+    assert "encoder fixed" not in [bars.get_label() for bars in drawn.axes[0].containers]
+    assert all(len(used) == 1 for used in colours.values())
+    assert len(set.union(*colours.values())) == 3
+
+
 # --- any arms --------------------------------------------------------------------------------
 
 SHIFTS = {

@@ -284,11 +284,11 @@ def test_lost_block_is_tried_again_on_another_node(make_dispatcher):
     assert start_trial(dispatcher, "3")["avoid"] == "b"
     assert [text for (text,) in heard.named("say")] == [
         (
-            "1 block of autoencoder tried again (2 of 4 tries): its worker or host failed: "
+            "1 block of autoencoder tried again (try 2 of 4): its worker or host failed: "
             "OSError: stale file handle"
         ),
         (
-            "1 block of autoencoder tried again (3 of 4 tries): its worker or host failed: "
+            "1 block of autoencoder tried again (try 3 of 4): its worker or host failed: "
             "OSError: stale file handle"
         ),
     ]
@@ -385,7 +385,7 @@ def test_trial_without_result_and_error_is_lost(make_dispatcher):
     dispatcher, _, heard = make_dispatcher(autoencoders(2))
     start_trial(dispatcher, "1")
     dispatcher.on_trial_error("1", None)
-    assert "2 of 4 tries" in heard.named("say")[0][0]
+    assert "try 2 of 4" in heard.named("say")[0][0]
 
 
 def test_own_error_is_final_and_fails_the_children(make_dispatcher):

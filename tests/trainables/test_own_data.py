@@ -541,7 +541,7 @@ def with_value(column, row, value):
 
 TABLES = {
     "a word among pixels": (with_value("pixel3", 2, "dark"), "'pixel3' holds words"),
-    "a pixel is missing": (with_value("pixel3", 2, None), "line 4 has no value for every pixel"),
+    "a pixel is missing": (with_value("pixel3", 2, None), "line 4 has fewer than the 16 pixel"),
     "a class is missing": (with_value("label", 2, None), "line 4 has no value for 'label'"),
     "a negative class": (with_value("label", 2, -1), "is -1"),
     "a pixel too bright": (with_value("pixel3", 2, 256), "pixels from 0 to 256"),

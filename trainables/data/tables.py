@@ -76,7 +76,10 @@ def read_csv(path: Path, options: Options) -> Collection:
             f"classes is called {', '.join(LABEL_COLUMNS[:5])}"
         )
     if (missing := values.isna().any(axis=1)).any():
-        raise DataError(f"{path}: line {int(missing.argmax()) + 2} has no value for every pixel")
+        raise DataError(
+            f"{path}: line {int(missing.argmax()) + 2} has fewer than the {values.shape[1]} pixel "
+            "values that the first line names"
+        )
     shape = image_shape(path, values.shape[1], options)
     require_memory(str(path), len(values), shape)
     pixels = as_bytes(str(path), values.to_numpy(np.float64))

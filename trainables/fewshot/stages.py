@@ -102,7 +102,10 @@ class Training:
 
     @property
     def passes(self) -> int:
-        """Passes over all inputs: at least one, even if that is more than `epochs`."""
+        """Passes over all inputs: `epochs` divided by the views of an image, rounded up.
+
+        A pass counts as that many epochs, so the last one may end after `epochs`.
+        """
         return -(-self.epochs // self.examples.views)
 
 

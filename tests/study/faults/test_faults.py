@@ -101,7 +101,7 @@ def test_storage_error_midway_is_a_failure(tmp_path, capsys):
 def test_killed_worker_is_replaced_and_its_trial_resumes(driver, undisturbed):
     code, output = driver.run(order="die")
     assert code == 0, output
-    assert "1 block of victim tried again (2 of 4 tries): its worker or host failed" in output
+    assert "1 block of victim tried again (try 2 of 4): its worker or host failed" in output
     assert "Traceback" not in output
     assert driver.resumed_after() == {2: None, 3: 3}
     driver.assert_as(undisturbed)

@@ -29,7 +29,7 @@ def test_trial_ended_for_its_memory_resumes(driver, undisturbed, memory_limit):
     code, output = driver.run(order="eat", **memory_limit)
     assert code == 0, output
     # Ray's monitor may end the other worker as well, which has done nothing wrong.
-    assert " of victim tried again (2 of 4 tries): the host's memory ran out: " in output
+    assert " of victim tried again (try 2 of 4): the host's memory ran out: " in output
     assert "Traceback" not in output
     assert driver.resumed_after()[3] >= 3
     driver.assert_as(undisturbed)
