@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -27,6 +28,13 @@ class NeedsNewerTorch(Exception):
     """No CUDA graph can record this function, and this torch can't continue after the attempt."""
 
 
+@cache
+def side_stream() -> torch.cuda.Stream:
+    """The stream of all captures. cuBLAS never frees its workspace (32 MiB on an H200) of a stream,
+    so a worker with a stream per training would hold more and more memory."""
+    return torch.cuda.Stream()
+
+
 class CudaGraph:
     """Records the kernels of a function and launches them again."""
 
@@ -34,7 +42,7 @@ class CudaGraph:
         """`generators` are those on the GPU that the function draws from."""
         self.graph = torch.cuda.CUDAGraph()
         self.generators = generators
-        self.stream = torch.cuda.Stream()
+        self.stream = side_stream()
 
     def run_eagerly(self, function: Callable[[], object]) -> None:
         """Call `function` without recording it, to prepare a capture.
@@ -105,9 +113,11 @@ class ReplayedStep:
     def __call__(self, indices: Tensor) -> None:
         self.calls += 1
         if self.calls == EAGER_STEPS + 1:
-            static = indices.clone()
+            static, step = indices.clone(), self.step
             try:
-                self.graph.capture(lambda: self.step(static))
+                # The graph keeps this function. With `self` in it, they would keep each other, and
+                # the memory of a finished training, until Python's next collection of cycles.
+                self.graph.capture(lambda: step(static))
                 self.indices = static
             except CaptureFailed as error:
                 message = f"training goes on without a CUDA graph, slower: {error}"

@@ -5,6 +5,7 @@ Ray counts shares and sets `CUDA_VISIBLE_DEVICES`, but limits no memory.
 
 from __future__ import annotations
 
+import gc
 import os
 
 import torch
@@ -23,6 +24,7 @@ def claim(share: float) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     if not torch.cuda.is_available():
         return
+    gc.collect()  # tensors in reference cycles, of an exception's traceback for example
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     total = torch.cuda.get_device_properties(0).total_memory

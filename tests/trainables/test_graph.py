@@ -1,6 +1,9 @@
 """A step can be captured, and replayed from then on. A CPU uses a stand-in for a CUDA graph, which
 like a graph launches the same operations on the same memory with the same numbers."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -40,6 +43,7 @@ class Tape(TorchDispatchMode):
         function()
 
     def capture(self, function):
+        self.function = function
         try:
             with self:
                 function()
@@ -110,6 +114,26 @@ def test_replayed_steps_resume_from_a_checkpoint(optimiser, few_digits, tapes, f
     assert [tape.replays for tape in tapes] == [14, 14, 9]
     for name, value in undisturbed.weights.items():
         assert torch.equal(value, resumed.weights[name]), name
+
+
+def test_finished_training_frees_its_graph(few_digits, monkeypatch):
+    """And with it the memory on the GPU, even if Python collects no cycles."""
+    made = []
+
+    def as_graph(step, device, generators):
+        tape = Tape()
+        made.append(weakref.ref(tape))
+        return graph.ReplayedStep(step, tape)
+
+    monkeypatch.setattr(training, "as_graph", as_graph)
+    config = autoencoder.Config(3, depth=2, width=2, batch_size=20, epochs=2)
+    gc.collect()
+    gc.disable()
+    try:
+        autoencoder.train(config, BLOCK, few_digits, no_report)
+        assert [tape() for tape in made] == [None]
+    finally:
+        gc.enable()
 
 
 def test_graph_freezes_python_numbers():
