@@ -82,11 +82,13 @@ def representatives(tasks: Sequence[Task]) -> list[Task]:
     return [task for task in turns if task is not None][:MAX_PROBES]
 
 
-def sample(task: Task, data: Dataset) -> tuple[tuple[Run, ...], float]:
-    """The short runs that time a block, and the work of the whole block."""
+def sample(
+    task: Task, data: Dataset, lengths: Sequence[int] = STEPS
+) -> tuple[tuple[Run, ...], float]:
+    """Runs of these `lengths` in steps, which time a block, and the work of the whole block."""
     replicates, runs = task.replicates, []
     labelled = has_setting(task.cell.experiment, "labels")
-    for steps in STEPS:
+    for steps in lengths:
         probe = probe_of(task.cell, replicates)
         images = LABELLED_PROBE_IMAGES if labelled else steps * probe.config.get("batch_size", 1)
         short = {"epochs": min(steps, task.cell.config.get("epochs", 1)) if labelled else 1}

@@ -2,14 +2,12 @@
 
 import pytest
 import torch
-from torch.multiprocessing.spawn import ProcessRaisedException
 
-from benchmarks import fusion, gpu_check, limit, steps
+from benchmarks import fusion, limit, steps
 from benchmarks.__main__ import QUESTIONS, main
 from benchmarks.limit import bytes_of, flops_of
 from benchmarks.machine import copy_rate, matmul_rate
 from benchmarks.measure import Options
-from trainables.data import load
 
 CPU = torch.device("cpu")
 QUIET = Options(repeats=1, tiny=True, say=lambda text: None)
@@ -62,35 +60,6 @@ def test_every_workload_has_a_line(module):
     assert len(lines) == len(fusion.workloads(tiny=True)) == 3
     assert all(line.value is not None and line.value.median > 0 for line in lines)
     assert torch.get_num_threads() == threads
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("most", "whole"), [(0.0, False), (1e9, True)])
-def test_best_preset_is_trained_whole_if_short(most, whole, monkeypatch):
-    monkeypatch.setattr(gpu_check, "is_late", lambda: False)
-    monkeypatch.setattr(gpu_check, "BEST_SECONDS", most)
-    found = gpu_check.best_cell(load("digits"), 1)
-    assert (found["models"], found["epochs"]) == (1, 15)
-    assert ("all epochs, s" in found) == whole
-    assert not whole or 0 < found["test MSE"] < 0.06  # black pictures have 0.2
-
-
-@pytest.mark.slow
-def test_study_is_compared_with_the_best_process_count(monkeypatch):
-    """On a CPU: the same code except for the device."""
-    monkeypatch.setattr(gpu_check, "is_late", lambda: False)  # the clock runs from the import on
-    found = gpu_check.processes(CPU, (1, 2), replicates=2, steps=2)
-    study = found["study, R = 2, ms"]
-    best = min(found["1 at once, ms"], found["2 at once, ms"])
-    ratio = found["study against the best of 1 2 at once (n = 1; wanted: 5)"]
-    assert ratio == pytest.approx(best / study)
-    alone = found["one alone, ms"] / study
-    assert found["study against one alone (n = 1; wanted: 20)"] == pytest.approx(alone)
-
-
-def test_process_that_fails_ends_the_comparison():
-    with pytest.raises(ProcessRaisedException, match="Process 0 terminated"):
-        gpu_check.concurrent_seconds(1, torch.device("meta:9"), steps=1, batch_size=0)
 
 
 def test_unknown_name_is_refused(capsys):
