@@ -43,8 +43,7 @@ from benchmarks.steps import (
 from study.command_line.options import select
 from study.command_line.parser import parser as study_parser
 from study.grid import distinct, plan
-from study.packing import probe
-from study.packing.seconds import Run, sample
+from study.packing.seconds import line_through, sample
 from study.presets import find
 from study.queue import Task, missing_tasks
 from trainables import fastest
@@ -462,18 +461,6 @@ def full_preset(data: Dataset, steps: tuple[int, int]) -> Results:
         seconds, done = seconds + of_kind, done + sum(works)
         yield "all, min", seconds * whole / done / 60
         yield "% of the work measured", 100 * done / whole
-
-
-def line_through(short: Run, long: Run) -> tuple[float, float]:
-    """Seconds to start a training, and seconds per unit of work; a first training warms up."""
-    times = []
-    parent = probe.train(short[0].parent, short[1], None) if short[0].parent else None
-    for settings, data, _ in (short, short, long):
-        started = time.perf_counter()
-        probe.train(settings, data, parent)
-        times.append(time.perf_counter() - started)
-    per_work = max(0.0, times[2] - times[1]) / max(1.0, long[2] - short[2])
-    return max(0.0, times[1] - per_work * short[2]), per_work
 
 
 @dataclass(frozen=True)

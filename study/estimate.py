@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from study.errors import BadInput
 from study.forecast import START_SECONDS, Forecast, forecast, learn
 from study.grid import Cell, distinct
-from study.limits import cores
+from study.limits import cores, gpus
 from study.queue import Task, missing_tasks
 from study.rates import Rates
 from study.resources import Resources
@@ -33,14 +33,17 @@ class Machine:
     """Number of machines, each at the price per hour."""
     description: str
     """`2 cores`, for messages."""
+    gpus: float = 0.0
+    """GPUs of all nodes."""
 
 
 def machine_of(resources: Resources, configuration: Path | None) -> Machine | None:
     """The machine or cluster of `resources`; None if its nodes are unknown. Raises `BadInput`."""
     cpus_per_trial = resources.cpus_per_trial
     if configuration is None and resources.address == "local":
-        usable = resources.cpus or cores()
-        return Machine(max(1, int(usable / cpus_per_trial)), 1, counted(usable, "core"))
+        usable, found = resources.cpus or cores(), gpus() if resources.gpus_per_trial else 0
+        description = counted(usable, "core") + _with_gpus(found)
+        return Machine(max(1, int(usable / cpus_per_trial)), 1, description, found)
     import yaml  # not needed by a plan for this machine
 
     from study.cluster.autoscaling import CONFIGURATION, max_nodes
@@ -56,8 +59,13 @@ def machine_of(resources: Resources, configuration: Path | None) -> Machine | No
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise BadInput("--cluster", path, str(error)) from error
     workers = sum(int(count / cpus_per_trial) for count in cpus)  # a trial can't span two nodes
-    description = f"{counted(len(nodes), 'worker node')} of {sum(cpus):g} cores in total"
-    return Machine(workers, len(nodes), description)
+    of_all = sum(node.get("GPU", 0.0) for node in nodes) if resources.gpus_per_trial else 0.0
+    description = f"{counted(len(nodes), 'worker node')} of {sum(cpus):g} cores{_with_gpus(of_all)}"
+    return Machine(workers, len(nodes), f"{description} in total", of_all)
+
+
+def _with_gpus(number: float) -> str:
+    return f" and {counted(number, 'GPU')}" if number else ""
 
 
 def print_estimate(
@@ -88,9 +96,14 @@ def print_estimate(
         console.print("nothing to compute: every replicate is there")
         return
     source = "from finished blocks"
+    share = study.resources.gpus_per_trial
+    for task in tasks if machine.gpus else ():
+        if task.cell.experiment.on_gpu(task.cell.config):
+            # Blocks that share a GPU are taken to be as fast together as one after another.
+            task.gpus = 1.0 if share == "auto" else float(share)
     if unknown := [task for task in tasks if not rates.knows(task.cell)]:
         source = measure_unknown(rates, unknown, study, machine)
-    estimate = forecast(tasks, machine.workers, rates)
+    estimate = forecast(tasks, machine.workers, rates, gpus=machine.gpus)
     if estimate is None:
         console.print("how long: unknown, as some blocks resemble no finished or measured one")
         return

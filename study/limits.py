@@ -1,8 +1,10 @@
-"""CPU cores and memory that this process may use, by its affinity and control groups."""
+"""CPU cores, memory and GPUs that this process may use."""
 
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,6 +37,17 @@ def memory() -> int | None:
             for limit in _numbers(folder / name):
                 allowed = min(allowed, int(limit))
     return allowed if allowed < total else None
+
+
+def gpus() -> int:
+    """GPUs that this process may use, by `CUDA_VISIBLE_DEVICES`, or else by `nvidia-smi`."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return sum(name.strip() not in ("", "-1") for name in visible.split(","))
+    if not shutil.which("nvidia-smi"):
+        return 0
+    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
+    return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
 
 
 def _folders(controller: str) -> Iterator[Path]:

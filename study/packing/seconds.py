@@ -24,8 +24,9 @@ from study.reporting import blocking_interrupts, end_with_parent
 from trainables.data import Dataset
 from trainables.data.dataset import Split
 
-STEPS = (4, 12)
-"""Steps of the two runs of a block; their difference excludes the cost of a start."""
+STEPS, STEPS_ON_GPU = (4, 12), (20, 220)
+"""Steps of the two runs of a block; their difference excludes the cost of a start. On a GPU, the
+first steps are slow: they choose algorithms, and the fourth records a CUDA graph."""
 
 MEASURING_SECONDS = 20.0
 """Seconds after which measuring stops, imports of torch included; the rest stays unknown."""
@@ -42,8 +43,13 @@ Run = tuple[Probe, Dataset, float]
 
 
 def measure(rates: Rates, tasks: Sequence[Task], data: Dataset, workers: int, threads: int) -> int:
-    """Measure some of `tasks` for `rates` within `MEASURING_SECONDS`; return how many."""
+    """Measure some of `tasks` for `rates` within `MEASURING_SECONDS`; return how many.
+
+    With tasks that use a GPU, in one process, because several would slow each other on it.
+    """
     chosen = representatives(tasks)
+    on_gpu = any(task.gpus for task in tasks)
+    lengths, workers = (STEPS_ON_GPU, 1) if on_gpu else (STEPS, workers)
     context = multiprocessing.get_context("spawn")
     end, count = time.monotonic() + MEASURING_SECONDS, 0
     number = min(workers, len(chosen))
@@ -51,7 +57,7 @@ def measure(rates: Rates, tasks: Sequence[Task], data: Dataset, workers: int, th
         try:
             with blocking_interrupts():  # Ctrl-C is for this process
                 task_of = {
-                    processes.submit(seconds_of, *sample(task, data), threads): task
+                    processes.submit(seconds_of, *sample(task, data, lengths), threads): task
                     for task in chosen
                 }
             pending = set(task_of)
@@ -82,9 +88,7 @@ def representatives(tasks: Sequence[Task]) -> list[Task]:
     return [task for task in turns if task is not None][:MAX_PROBES]
 
 
-def sample(
-    task: Task, data: Dataset, lengths: Sequence[int] = STEPS
-) -> tuple[tuple[Run, ...], float]:
+def sample(task: Task, data: Dataset, lengths: Sequence[int]) -> tuple[tuple[Run, ...], float]:
     """Runs of these `lengths` in steps, which time a block, and the work of the whole block."""
     replicates, runs = task.replicates, []
     labelled = has_setting(task.cell.experiment, "labels")
@@ -118,17 +122,27 @@ def seconds_of(runs: tuple[Run, ...], work: float, threads: int) -> float:
     import torch
 
     torch.set_num_threads(threads)
-    (short, short_data, short_work), (long, long_data, long_work) = runs
-    parent = train(short.parent, short_data, None) if short.parent else None
+    start, per_work = line_through(*runs)
+    return start + per_work * work
+
+
+def line_through(short: Run, long: Run) -> tuple[float, float]:
+    """Seconds of a start, and seconds per unit of work. Imports torch."""
+    import torch
+
+    parent = train(short[0].parent, short[1], None) if short[0].parent else None
     times = []
     # The first run warms up.
-    for probe, data in ((short, short_data), (short, short_data), (long, long_data)):
-        start = time.perf_counter()
+    for probe, data, _ in (short, short, long):
+        began = time.perf_counter()
         train(probe, data, parent)
-        times.append(time.perf_counter() - start)
+        times.append(time.perf_counter() - began)
     _, short_seconds, long_seconds = times
+    short_work, long_work = short[2], long[2]
     if long_work <= short_work:
-        return long_seconds * work / max(long_work, 1.0)
+        return 0.0, long_seconds / max(long_work, 1.0)
     slope = (long_seconds - short_seconds) / (long_work - short_work)
-    slope = max(slope, 0.3 * long_seconds / long_work)
-    return max(0.0, short_seconds - slope * short_work) + slope * work
+    # Against noise. On a GPU, the start takes most of the time, and the long run has enough steps.
+    least = 0.0 if torch.cuda.is_available() else 0.3 * long_seconds / long_work
+    slope = max(slope, least)
+    return max(0.0, short_seconds - slope * short_work), slope

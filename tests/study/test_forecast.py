@@ -283,6 +283,25 @@ def test_finished_blocks_give_time_and_cost(plan_output, tmp_path, digits):
     assert "about 5 min (" in twice and "cost" not in twice
 
 
+@pytest.mark.parametrize(
+    ("visible", "options", "words"),
+    [
+        ("0", (), "about 20 min (|on 2 cores and 1 GPU, "),
+        ("0,1", (), "about 10 min (|on 2 cores and 2 GPUs, "),
+        ("0", ("--gpus-per-trial", 0.5), "about 10 min (|on 2 cores and 1 GPU, "),
+        ("0", ("--gpus-per-trial", 0), "about 10 min (|on 2 cores, "),
+    ],
+)
+def test_blocks_wait_for_a_gpu(visible, options, words, plan_output, tmp_path, digits, monkeypatch):
+    """Twelve missing blocks of 100 s."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    dims = tuple(range(2, 18))
+    write_blocks(tmp_path / "results", cells_of(digits, dims[:4]), 100.0)
+    output = plan_output("--latent-dims", *dims, "--cpus", 2, *options)
+    assert all(part in output for part in words.split("|"))
+
+
 def test_all_done_is_nothing_to_compute(plan_output, tmp_path, digits):
     write_blocks(tmp_path / "results", cells_of(digits, (2, 8)), 100.0)
     output = plan_output("--price-per-hour", 1)
@@ -321,7 +340,11 @@ def test_cost_scales_with_price_and_nodes():
 
 def test_cluster_size_is_that_of_its_configuration(request, tmp_path):
     machine = machine_of(Resources(cpus_per_trial=2), request.config.rootpath / "cluster.yaml")
-    assert (machine.workers, machine.nodes) == (4 * 24, 4)
+    assert (machine.workers, machine.nodes, machine.gpus) == (4 * 24, 4, 16)
+    assert machine.description == "4 worker nodes of 192 cores and 16 GPUs in total"
+    assert (
+        machine_of(Resources(gpus_per_trial=0), request.config.rootpath / "cluster.yaml").gpus == 0
+    )
     assert machine_of(Resources("head:6379"), None) is None
     with pytest.raises(BadInput, match=r"--cluster .*: .*No such file"):
         machine_of(Resources(), tmp_path / "none.yaml")

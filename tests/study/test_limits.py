@@ -8,7 +8,7 @@ import pytest
 
 from study import limits
 from study.cluster.connect import local_options, remove_logs
-from study.limits import cores, memory
+from study.limits import cores, gpus, memory
 from study.resources import Resources
 
 
@@ -97,3 +97,19 @@ def test_own_logs_are_removed_and_others_kept(tmp_path):
     (tmp_path / "session_latest").symlink_to(theirs)
     remove_logs(ours)
     assert (tmp_path / "session_latest").exists()
+
+
+@pytest.mark.parametrize(("visible", "wanted"), [("0,3", 2), ("GPU-5f2a", 1), ("", 0), ("-1", 0)])
+def test_visible_gpus_are_counted(visible, wanted, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert gpus() == wanted
+
+
+def test_gpus_are_those_that_the_driver_lists(tmp_path, monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert gpus() == 0
+    listed = "GPU 0: H200 (UUID: GPU-1)\\n  MIG 1g.18gb Device 0: (UUID: MIG-2)\\nGPU 1: H200"
+    (tmp_path / "nvidia-smi").write_text(f'#!/bin/sh\necho "{listed}"\n')
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    assert gpus() == 2
