@@ -29,6 +29,7 @@ from unittest import mock
 import numpy as np
 import torch
 from torch.multiprocessing.spawn import spawn
+from torch.nn.functional import interpolate
 
 from benchmarks.limit import bytes_of, flops_of
 from benchmarks.machine import copy_rate, matmul_rate, seconds_of, synchronised
@@ -46,7 +47,7 @@ from study.grid import distinct, plan
 from study.packing.seconds import line_through, sample
 from study.presets import find
 from study.queue import Task, missing_tasks
-from trainables import fastest
+from trainables import augment, fastest
 from trainables.autoencoder import train as autoencoders
 from trainables.autoencoder.settings import OBJECTIVES
 from trainables.contract import PRECISIONS, Report
@@ -58,6 +59,7 @@ from trainables.precision import computing_in
 from trainables.replicates import Strategy, pick_device
 from trainables.rotation import train as rotation
 from trainables.rotation.settings import LOSSES
+from trainables.seeds import generators
 from trainables.supervised import train as supervised
 
 TIME_LIMIT = 440.0
@@ -121,10 +123,10 @@ def paths() -> Results:
         yield f"few-shot {freeze} {precision}", attempt(fewshot, parent, **few, **arm)[0]
     said, _ = attempt(fewshot, parent, **few, freeze="full", batch_size=10)
     yield "few-shot full in minibatches", said
-    for augment, precision in ((0.0, "float32"), (1.0, "float32"), (1.0, "bfloat16")):
-        settings = {"augment": augment, "precision": precision, "views": 3}
+    for strength, precision in ((0.0, "float32"), (1.0, "float32"), (1.0, "bfloat16")):
+        settings = {"augment": strength, "precision": precision, "views": 3}
         said, _ = attempt(supervised, labels=20, epochs=4, **settings)
-        yield f"supervised, augment {augment:g}, {precision}", said
+        yield f"supervised, augment {strength:g}, {precision}", said
     for loss in LOSSES:
         yield f"rotation {loss}", attempt(rotation, loss=loss, epochs=1)[0]
 
@@ -246,6 +248,28 @@ def training(device: torch.device, count: int, images: int, epochs: int) -> Resu
         yield f"fastest at R = {replicates}", strategy
     with mock.patch("trainables.training.as_graph", lambda step, device, generators: step):
         yield "images/s, without graphs", images_a_second()
+
+
+def augmentation(device: torch.device, count: int, batch_size: int) -> Results:
+    """Milliseconds of the views of a minibatch, and of two of their parts: the draws, of which each
+    replicate has its own generator, and the interpolation of the bend, which PyTorch's kernel
+    computes with one thread per pixel; also that interpolation as two matrix products."""
+    images = torch.rand(count, batch_size, 1, 28, 28, device=device)
+    points = torch.randn(count * batch_size, 2, augment.CONTROL, augment.CONTROL, device=device)
+    draws = generators(0, range(count), "views", device)
+    corners = torch.eye(augment.CONTROL, device=device).unsqueeze(0)
+    weights = interpolate(corners, 28, mode="linear", align_corners=True)[0]
+    cases: dict[str, Callable[[], Any]] = {
+        "views": lambda: augment.views(images, 1.0, 0.2, draws),
+        "their draws": lambda: augment.draw(torch.rand, (batch_size, 6), draws, images),
+        "their bend": lambda: interpolate(points, 28, mode="bilinear", align_corners=True),
+        "their bend by products": lambda: weights.T @ points @ weights,
+    }
+    for name, function in cases.items():
+        yield f"{name}, ms", 1e3 * median_seconds(function, 50, device)
+        if device.type == "cuda":
+            replay = capture(function, draws).replay
+            yield f"{name} as a graph, ms", 1e3 * median_seconds(replay, 50, device)
 
 
 def kernels(device: torch.device, count: int) -> Results:
@@ -598,6 +622,7 @@ def main() -> None:
             lambda: training(device, models, 640 if tiny else 12_800, 2 if tiny else 4), 40),
         "several blocks at once": Part(
             lambda: blocks_at_once(device, 4 if tiny else 32, 2 if tiny else 500), 60),
+        "augmentation, R = 32": Part(lambda: augmentation(device, models, 64), 30),
         "kernels, R = 32": Part(lambda: kernels(device, 32), 30),
         "a real cell, by precision": Part(lambda: cell(
             "val_mse", autoencoders, latent_dim=14, batch_size=64, epochs=5), 60),

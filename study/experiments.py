@@ -29,7 +29,7 @@ class Experiment:
     fixed: Mapping[str, Any] = field(default_factory=dict)
     """Settings that are the same in every cell and differ from the `Config`'s defaults."""
     replicates: int = 3
-    """Models per cell."""
+    """Models per cell, unless the preset or an option sets another number."""
     recipes: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     """Settings that replace those above, by the latent dimension of the cells."""
     needs: str | None = None

@@ -272,8 +272,9 @@ class Queue:
         """Queue a task that failed on `node` again if that can help; return whether it can.
 
         If a GPU's memory was too small, the task gets twice the share, or on a whole GPU is divided
-        in two. A lost task is tried again at once, `TRIES` times in total. The last try has the
-        host to itself; after a host ran out of memory, so has the one before it.
+        in two. A lost task is tried again at once, up to its `TRIES`-th try. The last try has the
+        host to itself; after a host ran out of memory, so has the one before it. No other fault
+        is tried again.
         """
         if fault is Fault.GPU_MEMORY and 0 < task.gpus < 1:
             task.gpus = share_of(max(1, trials_of(task.gpus) // 2))

@@ -167,7 +167,7 @@ def require_finite(values: torch.Tensor, replicates: Iterable[int], name: str) -
 
 @dataclass(frozen=True)
 class Progress:
-    """The state of a cell after an epoch: all that the remaining epochs depend on."""
+    """The state of a block after an epoch: all that the remaining epochs depend on."""
 
     epoch: int
     """The last finished epoch."""
@@ -178,7 +178,7 @@ class Progress:
 
 
 class Checkpoint(Protocol):
-    """Storage for a cell in progress, so that the next attempt continues from there.
+    """Storage for a block in progress, so that the next try continues from there.
 
     If `train` has a parameter `checkpoint`, it gets a `Checkpoint` or None, and passes it to
     `trainables.training.fit`. Without that parameter, it starts again after an interruption.

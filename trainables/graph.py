@@ -87,9 +87,11 @@ class CudaGraph:
         self.graph.replay()
 
 
-def capture(function: Callable[[], object]) -> CudaGraph:
-    """Call `function` `EAGER_STEPS` times, then record it. It must draw no random numbers."""
-    graph = CudaGraph(())
+def capture(
+    function: Callable[[], object], generators: Sequence[torch.Generator] = ()
+) -> CudaGraph:
+    """Call `function` `EAGER_STEPS` times, then record it. It draws only from `generators`."""
+    graph = CudaGraph(generators)
     for _ in range(EAGER_STEPS):
         graph.run_eagerly(function)
     graph.capture(function)

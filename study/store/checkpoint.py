@@ -1,4 +1,4 @@
-"""Checkpoint of a block in progress: saved every few seconds, loaded by the block's next try.
+"""Checkpoint of a block in progress: saved after an epoch, loaded by the block's next try.
 
 One safetensors file, RESULTS/progress/BLOCK.safetensors, holds the tensors, and all else as JSON in
 its header. So one rename, or one PUT, replaces the whole. Nothing that is read can run code.
@@ -18,7 +18,7 @@ from study.store.places import Place
 from trainables.contract import Progress
 
 SAVE_INTERVAL = 10.0
-"""Minimum seconds between two saves. An interruption costs at most these and one epoch."""
+"""Minimum seconds between two saves. An interruption loses at most as much and one epoch."""
 
 
 class FileCheckpoint:

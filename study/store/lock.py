@@ -32,6 +32,7 @@ VALID = 55.0
 STALE = 60.0
 """Seconds without renewal after which a lease has expired."""
 LEASE = "lease.json"
+"""Name of the object in a bucket that holds the lease."""
 
 
 class Hold:

@@ -7,6 +7,7 @@ import psutil
 import pytest
 import torch
 from torch.multiprocessing.spawn import ProcessRaisedException
+from torch.nn.functional import interpolate
 
 from benchmarks import gpu_check
 from trainables.data import load
@@ -97,3 +98,14 @@ def test_preset_is_the_sum_of_its_kinds(monkeypatch):
 def test_process_that_fails_ends_the_comparison():
     with pytest.raises(ProcessRaisedException, match="Process 0 terminated"):
         gpu_check.concurrent_seconds(1, torch.device("meta:9"), steps=1, batch_size=0)
+
+
+def test_bend_is_interpolated_by_products():
+    points = torch.randn(6, 2, 5, 5, generator=torch.Generator().manual_seed(0))
+    weights = interpolate(torch.eye(5)[None], 28, mode="linear", align_corners=True)[0]
+    expected = interpolate(points, 28, mode="bilinear", align_corners=True)
+    assert torch.allclose(weights.T @ points @ weights, expected, atol=1e-6)
+    found = dict(gpu_check.augmentation(CPU, 2, 4))
+    assert list(found) == ["views, ms", "their draws, ms", "their bend, ms",
+                           "their bend by products, ms"]  # fmt: skip
+    assert min(found.values()) > 0
