@@ -80,8 +80,8 @@ def print_estimate(
     machine = machine_of(study.resources, configuration)
     if machine is None:
         console.print(
-            f"how long: unknown, because the nodes of {study.resources.address} are; "
-            "--cluster FILE.yaml names the cluster's configuration"
+            f"how long: unknown, because the nodes of {study.resources.address} are unknown; "
+            "give --cluster FILE.yaml"
         )
         return
     rates = Rates(len(study.data.train))
@@ -99,7 +99,7 @@ def print_estimate(
     share = study.resources.gpus_per_trial
     for task in tasks if machine.gpus else ():
         if task.cell.experiment.on_gpu(task.cell.config):
-            # Blocks that share a GPU are taken to be as fast together as one after another.
+            # Blocks that shared a GPU took longer each, so this may be too long for them.
             task.gpus = 1.0 if share == "auto" else float(share)
     if unknown := [task for task in tasks if not rates.knows(task.cell)]:
         source = measure_unknown(rates, unknown, study, machine)

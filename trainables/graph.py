@@ -31,7 +31,7 @@ class NeedsNewerTorch(Exception):
 @cache
 def side_stream() -> torch.cuda.Stream:
     """The stream of all captures. cuBLAS never frees its workspace (32 MiB on an H200) of a stream,
-    so a worker with a stream per training would hold more and more memory."""
+    so a worker with a stream per training would come to hold a GiB of them."""
     return torch.cuda.Stream()
 
 

@@ -45,7 +45,7 @@ def write(document: Document, results: Results) -> None:
 def _errors(document: Document, rows: pd.DataFrame, pca: pd.DataFrame, fitted_to: str) -> None:
     table = reconstruction.summary(rows, pca)
     several = (
-        " The last panel has the change of the error by more layers, paired by replicate; "
+        " The last panel shows how more layers change the error, paired by replicate; "
         f"{bars(f'unadjusted {STUDENT}', rows['replicate'].nunique())}."
     )
     document.figure(

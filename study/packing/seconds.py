@@ -16,6 +16,7 @@ from dataclasses import replace
 from itertools import chain, zip_longest
 
 from study.grid import has_setting
+from study.limits import gpus
 from study.packing.probe import Probe, probe_of, train
 from study.packing.share import group_by_kind
 from study.queue import Task
@@ -45,10 +46,12 @@ Run = tuple[Probe, Dataset, float]
 def measure(rates: Rates, tasks: Sequence[Task], data: Dataset, workers: int, threads: int) -> int:
     """Measure some of `tasks` for `rates` within `MEASURING_SECONDS`; return how many.
 
-    With tasks that use a GPU, in one process, because several would slow each other on it.
+    On this machine's GPU, in one process, because several would slow each other.
     """
     chosen = representatives(tasks)
-    on_gpu = any(task.gpus for task in tasks)
+    on_gpu = gpus() > 0 and any(
+        task.gpus for task in tasks
+    )  # a plan for a cluster may run on a CPU
     lengths, workers = (STEPS_ON_GPU, 1) if on_gpu else (STEPS, workers)
     context = multiprocessing.get_context("spawn")
     end, count = time.monotonic() + MEASURING_SECONDS, 0

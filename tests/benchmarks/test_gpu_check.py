@@ -70,13 +70,15 @@ def test_summary_takes_the_best_of_each_number_of_models():
     best = {"images/s": 5e6, "against one by one": 31.25, "% of products": 7.0, "% of copies": 40.0}
     report = {
         "autoencoder, batch 64": {"best, R = 32": best},
-        "every path runs": {"one": "ok, 0.1 s", "other": "ValueError: broken"},
+        "against several processes": {"1 at once, ms": 2.0, "8 at once, ms": 1.0},
+        "every path runs": {"one": "ok, 0.1 s", "other": "ValueError: broken", "stopped": "late"},
     }
     lines = {name: found for name, _, found in gpu_check.summary(report)}
     assert lines["autoencoder, R = 32, against one by one"] == "31.25"
     assert lines["… images/s, R = 32"] == "5e+06 (7 % of products, 40 % of copies)"
     assert lines["few-shot, R = 32, against one by one"] == "not measured"
-    assert lines["paths that run"] == "1 of 2"
+    assert lines["paths that run"] == "1 of 2; late"
+    assert "… against the best of 1 8 processes" in lines
 
 
 def test_preset_is_the_sum_of_its_kinds(monkeypatch):
@@ -102,9 +104,8 @@ def test_process_that_fails_ends_the_comparison():
 
 def test_bend_is_interpolated_by_products():
     points = torch.randn(6, 2, 5, 5, generator=torch.Generator().manual_seed(0))
-    weights = interpolate(torch.eye(5)[None], 28, mode="linear", align_corners=True)[0]
     expected = interpolate(points, 28, mode="bilinear", align_corners=True)
-    assert torch.allclose(weights.T @ points @ weights, expected, atol=1e-6)
+    assert torch.allclose(gpu_check.bend_by_products(points, 28), expected, atol=1e-6)
     found = dict(gpu_check.augmentation(CPU, 2, 4))
     assert list(found) == ["views, ms", "their draws, ms", "their bend, ms",
                            "their bend by products, ms"]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Cores and memory of a process, limited by affinity and control groups."""
+"""Cores, memory and GPUs that a process may use."""
 
 import os
 import subprocess
