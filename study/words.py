@@ -30,11 +30,11 @@ def mean_and_sd(values: Sequence[float]) -> str:
 
 
 def brief(values: Sequence[Any]) -> str:
-    """`2 8 14`; of more than 12 values, `1 2 3 … 250 (250 values)`."""
-    if len(values) <= 12:
-        return " ".join(map(str, values))
-    first = " ".join(map(str, values[:3]))
-    return f"{first} … {values[-1]} ({len(values)} values)"
+    """`2 8 0.3333`; of more than 12 values, `1 2 3 … 250 (250 values)`."""
+    texts = [f"{value:.4g}" if isinstance(value, float) else str(value) for value in values]
+    if len(texts) > 12:
+        texts[3:] = ["…", texts[-1], f"({len(values)} values)"]
+    return " ".join(texts)
 
 
 def duration(seconds: float, rough: bool = False) -> str:

@@ -10,7 +10,7 @@ from study.faults import Fault
 from study.grid import override, plan
 from study.progress import StudyProgress
 from study.queue import Queue, missing_tasks
-from study.words import describe, duration, mean_and_sd, plain, reason
+from study.words import brief, describe, duration, mean_and_sd, plain, reason
 
 
 def make_progress(experiment=AUTOENCODER, dims=(2, 8, 14), finished=None, workers=1, **options):
@@ -220,3 +220,9 @@ def test_plain_text_has_no_colours():
 def test_one_value_has_a_mean_and_no_spread():
     assert mean_and_sd([0.21, 0.23]) == "0.22000 ± 0.01414 SD"
     assert mean_and_sd([0.21]) == "0.21000 (one model, so no SD)"
+
+
+def test_long_lists_of_values_are_brief():
+    assert brief([2, 1 / 3, 1.0, "fixed"]) == "2 0.3333 1 fixed"
+    assert brief(range(1, 13)) == "1 2 3 4 5 6 7 8 9 10 11 12"
+    assert brief(range(1, 251)) == "1 2 3 … 250 (250 values)"
