@@ -11,6 +11,9 @@ from typing import Any
 from study.provenance import packages, sources
 from study.store import Block, Store
 
+NOT_COMPUTED = "not computed yet"
+"""Reason of a missing cell without an error."""
+
 
 def missing_cells(
     store: Store, plan: Mapping[str, Any], damaged: Mapping[Block, str]
@@ -35,7 +38,7 @@ def missing_cells(
         there = set().union(*finished.get(identity, ())).intersection(wanted)
         if len(there) == len(wanted):
             return None
-        why = str(failures.get(identity, {}).get("reason", "not computed yet"))
+        why = str(failures.get(identity, {}).get("reason", NOT_COMPUTED))
         return f"{why} ({len(there)} of {len(wanted)} replicates are there)" if there else why
 
     return [

@@ -56,8 +56,10 @@ def machine_of(resources: Resources, configuration: Path | None) -> Machine | No
         cpus = [node.get("CPU", 0.0) for node in nodes]
         if max(cpus, default=0.0) < cpus_per_trial:
             raise ValueError(f"no worker node has {cpus_per_trial:g} CPUs among its resources")
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise BadInput("--cluster", path, str(error)) from error
+    except OSError as error:
+        raise BadInput("--cluster", path, f"can't be read ({error.strerror})") from error
+    except (ValueError, yaml.YAMLError) as error:
+        raise BadInput("--cluster", path, " ".join(str(error).split())) from error
     workers = sum(int(count / cpus_per_trial) for count in cpus)  # a trial can't span two nodes
     of_all = sum(node.get("GPU", 0.0) for node in nodes) if resources.gpus_per_trial else 0.0
     description = f"{counted(len(nodes), 'worker node')} of {sum(cpus):g} cores{_with_gpus(of_all)}"

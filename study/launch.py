@@ -341,8 +341,9 @@ class Dispatcher(Searcher):
             )
 
     def _give_up(self, task: Task, error: str) -> None:
+        children = self.queue.drop(task)  # first: what the listener prints counts running tasks
         self._fail(task, error)
-        for child in self.queue.drop(task):
+        for child in children:
             parent = task.cell.id
             self._fail(child, f"not tried: the cell {parent} that it builds on has failed")
 

@@ -40,14 +40,15 @@ def memory() -> int | None:
 
 
 def gpus() -> int:
-    """GPUs that this process may use, by `CUDA_VISIBLE_DEVICES`, or else by `nvidia-smi`."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return sum(name.strip() not in ("", "-1") for name in visible.split(","))
+    """GPUs that `nvidia-smi` lists, at most those that `CUDA_VISIBLE_DEVICES` names."""
     if not shutil.which("nvidia-smi"):
         return 0
     listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
-    return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
+    found = sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return found
+    return min(found, sum(name.strip() not in ("", "-1") for name in visible.split(",")))
 
 
 def _folders(controller: str) -> Iterator[Path]:

@@ -287,7 +287,7 @@ def write_report(
     `damaged` is the result of `Store.verify`; blocks aren't verified again. `data_dir` is where the
     images are now, if the user says.
     """
-    from analysis.stamp import missing_cells
+    from analysis.stamp import NOT_COMPUTED, missing_cells
 
     missing = missing_cells(store, plan, damaged)
     cells = sum(len(planned["cells"]) for planned in plan["experiments"])
@@ -300,8 +300,14 @@ def write_report(
         code = max(code, _report(store, console, damaged, process, data_dir))
     else:
         console.print("no cell is finished, so there is no report")
-    for cell in missing:
+    waiting = [cell for cell in missing if cell["reason"].startswith(NOT_COMPUTED)]
+    if waiting:
+        again = f"`{plan['command']}` computes them"
+        console.print(f"{counted(len(waiting), 'cell')} not computed yet, or in part; {again}")
+    for cell in (cell for cell in missing if cell not in waiting):
         console.print(f"failed: {cell['experiment']} {cell['cell']}: {cell['reason']}", style="red")
+    if store.failures():
+        console.print(f"the whole errors are in {store.place.where('failed')}")
     return code
 
 

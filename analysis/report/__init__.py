@@ -128,10 +128,11 @@ def _facts(results: Results, seconds: float) -> dict[str, str]:
     """The size of the study in a few numbers, by what they count."""
     rows = results.rows
     epochs = sorted(set(results.of("autoencoder").get("epochs", ())))
+    noun = "epoch" if epochs == [1] else "epochs"
     facts = {
         "cells": f"{rows['cell'].nunique():,}",
         "trained models": f"{len(rows.drop_duplicates(['cell', 'replicate'])):,}",
-        "epochs an autoencoder": " or ".join(f"{number:g}" for number in epochs),
+        f"{noun} an autoencoder": " or ".join(f"{number:g}" for number in epochs),
         "of training, all models together": duration(seconds),
     }
     return {name: value for name, value in facts.items() if value}

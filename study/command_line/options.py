@@ -61,14 +61,19 @@ def select(arguments: argparse.Namespace, data: Dataset | None = None) -> Select
     none.
 
     Raises `BadInput` for an option that no experiment has, for shared encoders with
-    `--until-decided`, for several values of a setting in `Experiment.single`, or if no named
-    experiment is left. Values out of bounds are found later, by `grid.lay_out`.
+    `--until-decided`, for options that need it, for several values of a setting in
+    `Experiment.single`, or if no named experiment is left. Values out of bounds are found later, by
+    `grid.lay_out`.
     """
     preset, given = find(arguments.preset), given_settings(arguments, data)
     chosen, experiments = members(arguments.name), dict[str, Experiment]()
     target = arguments.name if arguments.name in EXPERIMENTS else chosen[0].name
     target = EXPERIMENTS[target].check_of or target
-    if getattr(arguments, "until_decided", False):
+    if not getattr(arguments, "until_decided", False):
+        for option in ("most", "matters"):
+            if value := getattr(arguments, option, None):
+                raise BadInput(f"--{option}", value, "applies only with --until-decided")
+    else:
         if given.get("encoders"):
             reason = "must be 0 with --until-decided: an encoder of its own for each classifier"
             raise BadInput("--encoders", given["encoders"], reason)

@@ -236,9 +236,9 @@ def _add_until(command: argparse.ArgumentParser) -> None:
         help="add replicates, each with its own encoder and label subset, until each comparison is "
         "decided: fixed or trained encoder, trained encoder or none (at each number of labels), "
         "more or fewer layers (at each d); the test stays valid however often it is repeated")
-    add("--most", type=types.count, default=64, metavar="N",
+    add("--most", type=types.count, metavar="N",
         help="with --until-decided, the largest number of replicates of a cell (default 64)")
-    add("--matters", type=types.positive, default=0.5, metavar="X",
+    add("--matters", type=types.positive, metavar="X",
         help="with --until-decided, a comparison also ends when its difference is known to be "
         "smaller than X percentage points of accuracy, or 2X per cent of the error (default 0.5)")
 

@@ -284,17 +284,17 @@ def test_finished_blocks_give_time_and_cost(plan_output, tmp_path, digits):
 
 
 @pytest.mark.parametrize(
-    ("visible", "options", "words"),
+    ("number", "options", "words"),
     [
-        ("0", (), "about 20 min (|on 2 cores and 1 GPU, "),
-        ("0,1", (), "about 10 min (|on 2 cores and 2 GPUs, "),
-        ("0", ("--gpus-per-trial", 0.5), "about 10 min (|on 2 cores and 1 GPU, "),
-        ("0", ("--gpus-per-trial", 0), "about 10 min (|on 2 cores, "),
+        (1, (), "about 20 min (|on 2 cores and 1 GPU, "),
+        (2, (), "about 10 min (|on 2 cores and 2 GPUs, "),
+        (1, ("--gpus-per-trial", 0.5), "about 10 min (|on 2 cores and 1 GPU, "),
+        (1, ("--gpus-per-trial", 0), "about 10 min (|on 2 cores, "),
     ],
 )
-def test_blocks_wait_for_a_gpu(visible, options, words, plan_output, tmp_path, digits, monkeypatch):
+def test_blocks_wait_for_a_gpu(number, options, words, plan_output, tmp_path, digits, monkeypatch):
     """Twelve missing blocks of 100 s."""
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setattr("study.estimate.gpus", lambda: number)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     dims = tuple(range(2, 18))
     write_blocks(tmp_path / "results", cells_of(digits, dims[:4]), 100.0)
@@ -346,7 +346,7 @@ def test_cluster_size_is_that_of_its_configuration(request, tmp_path):
         machine_of(Resources(gpus_per_trial=0), request.config.rootpath / "cluster.yaml").gpus == 0
     )
     assert machine_of(Resources("head:6379"), None) is None
-    with pytest.raises(BadInput, match=r"--cluster .*: .*No such file"):
+    with pytest.raises(BadInput, match=r"--cluster .*: can't be read \(No such file"):
         machine_of(Resources(), tmp_path / "none.yaml")
 
 

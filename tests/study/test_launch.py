@@ -325,6 +325,15 @@ def test_deadly_block_runs_alone_last_and_then_fails(make_dispatcher):
     assert dispatcher.suggest("5") == dispatcher.FINISHED
 
 
+def test_failed_block_is_not_counted_as_running(make_dispatcher):
+    dispatcher, _, heard = make_dispatcher(autoencoders(2))
+    running = []
+    heard.failed = lambda task, error: running.append(task in dispatcher.queue.running)
+    start_trial(dispatcher, "1")
+    dispatcher.on_trial_error("1", ValueError("a bug"))
+    assert running == [False]
+
+
 def test_host_losing_three_blocks_in_a_row_gets_no_more(make_dispatcher):
     """If its results folder isn't mounted, it would use up the whole queue's tries."""
     dispatcher, store, heard = make_dispatcher(autoencoders(*range(2, 12)), workers=3)

@@ -99,17 +99,17 @@ def test_own_logs_are_removed_and_others_kept(tmp_path):
     assert (tmp_path / "session_latest").exists()
 
 
-@pytest.mark.parametrize(("visible", "wanted"), [("0,3", 2), ("GPU-5f2a", 1), ("", 0), ("-1", 0)])
-def test_visible_gpus_are_counted(visible, wanted, monkeypatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert gpus() == wanted
-
-
-def test_gpus_are_those_that_the_driver_lists(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("visible", "wanted"),
+    [(None, 2), ("0,3", 2), ("GPU-5f2a", 1), ("", 0), ("-1", 0), ("0,1,2", 2)],
+)
+def test_gpus_are_listed_and_visible(visible, wanted, tmp_path, monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert gpus() == 0
     listed = "GPU 0: H200 (UUID: GPU-1)\\n  MIG 1g.18gb Device 0: (UUID: MIG-2)\\nGPU 1: H200"
     (tmp_path / "nvidia-smi").write_text(f'#!/bin/sh\necho "{listed}"\n')
     (tmp_path / "nvidia-smi").chmod(0o755)
-    assert gpus() == 2
+    assert gpus() == wanted

@@ -19,8 +19,10 @@ import pytest
 
 from study import reporting
 from study.__main__ import main
+from study.console import console
 from study.launch import torch_hidden
-from study.store import StoreError
+from study.run import write_report
+from study.store import Store, StoreError
 from tests.phrases import phrase
 
 real_write = reporting.write
@@ -295,3 +297,22 @@ def test_report_process_ends_no_other(process):
     other.kill()
     other.join()
     assert process.submit(abs, -1).result() == 1  # it can be used again
+
+
+def test_cells_not_computed_are_no_failures(tmp_path, monkeypatch, capsys):
+    store = Store(tmp_path)
+    store.create()
+    store.write_failure("f" * 16, {}, "Traceback …\nDiverged: the loss")
+    missing = [
+        {"experiment": "autoencoder", "cell": "a" * 16, "reason": "not computed yet"},
+        {"experiment": "autoencoder", "cell": "f" * 16, "reason": "Diverged: the loss"},
+    ]
+    monkeypatch.setattr("analysis.stamp.missing_cells", lambda *given: missing)
+    plan = {"command": "study run autoencoder", "experiments": [{"cells": missing}]}
+    assert write_report(store, console(), plan, {}, None) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1:] == [
+        "1 cell not computed yet, or in part; `study run autoencoder` computes them",
+        f"failed: autoencoder {'f' * 16}: Diverged: the loss",
+        f"the whole errors are in {tmp_path / 'failed'}",
+    ]

@@ -598,6 +598,12 @@ def test_unusable_options_are_refused(name, options, problem, tmp_path, monkeypa
         load(name, options=options)
 
 
+def test_unknown_class_of_a_folder_is_named(tmp_path):
+    write_folder(tmp_path / "x")
+    with pytest.raises(DataError, match=phrase("no class 'dgo'; … cat, dog, owl")):
+        load(str(tmp_path / "x"), options=Options(classes=("cat", "dgo")))
+
+
 @pytest.mark.parametrize("cut", [0.3, 0.9, 0.999])
 def test_cut_off_compressed_csv_is_refused(cut, tmp_path):
     path = tmp_path / "x.csv.gz"

@@ -6,7 +6,7 @@ import itertools
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,15 +69,21 @@ class Collection:
         return require_images(Dataset(name, train, validation, test, classes))
 
     def select_classes(self, wanted: Sequence[str]) -> Collection:
-        """The images of the `wanted` classes; all images if none is wanted or none is present."""
-        indices = [n for n, label in enumerate(self.labels or ()) if label in wanted]
-        if not indices or len(indices) == len(self.images):
+        """The images of the `wanted` classes; all images unless `can_be_selected`."""
+        if not can_be_selected(wanted, self.labels or ()):
             return self
+        indices = [n for n, label in enumerate(self.labels or ()) if label in wanted]
         columns = [
             None if values is None else [values[n] for n in indices]
             for values in (self.labels, self.splits, self.groups)
         ]
         return Collection(self.images[indices], *columns)
+
+
+def can_be_selected(wanted: Sequence[str], labels: Iterable[str | None]) -> bool:
+    """True if `wanted` are at least two classes among `labels`. Others, if there are any, are
+    refused later, by `options.with_classes`."""
+    return len(set(wanted)) > 1 and set(wanted) <= set(labels)
 
 
 def require_images(data: Dataset) -> Dataset:

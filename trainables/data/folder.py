@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from trainables.data.cache import cached_images
-from trainables.data.collection import SPLITS, Collection, number_classes
+from trainables.data.collection import SPLITS, Collection, can_be_selected, number_classes
 from trainables.data.dataset import DataError
 from trainables.data.options import Options
 from trainables.data.pictures import decode_images
@@ -28,8 +28,8 @@ class File(NamedTuple):
 def read(folder: Path, options: Options) -> Collection:
     """Read the images below a folder. Raises `DataError`."""
     files = list(image_files(folder))
-    if options.classes:
-        files = [file for file in files if file.label in options.classes] or files
+    if can_be_selected(options.classes, [file.label for file in files]):
+        files = [file for file in files if file.label in options.classes]
     if not files:
         hint = ""
         if (folder / "MNIST" / "raw").is_dir() or (folder / "raw").is_dir():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -39,7 +40,7 @@ def decode_images(
             raise
         except Exception as error:  # from Pillow, or from damaged EXIF data
             reason = " ".join(str(error).split()) or type(error).__name__
-            reason = reason.replace("<_io.BytesIO object", "<the file").partition(" at 0x")[0]
+            reason = re.sub(r"<_io\.BytesIO object at 0x\w+>", "the file", reason)
             message = f"{place}: can't be read as an image ({reason}); replace or remove it"
             raise DataError(message) from None
 

@@ -88,6 +88,8 @@ COMMANDS = [
     Row("an infinite rate", "{plan} --learning-rate inf", "--learning-rate: inf is not a number"),
     Row("a rate in words", "{plan} --learning-rate fast",
         "--learning-rate: 'fast' is not a number"),
+    Row("a limit of nothing", "{run} --most 4", "--most 4: applies only with --until-decided"),
+    Row("a size of nothing", "{run} --matters 0.1", "--matters 0.1: applies only with --until"),
     Row("a seed below none", "{plan} --seed -1", "--seed: -1 …at least 0"),
     Row("a seed no column holds", f"{{plan}} --seed {2**63}", f"--seed: {2**63} is more than"),
     Row("labels of no classifier", "plan autoencoder --labels 20", "--labels 20: autoencoder has"),
