@@ -136,3 +136,12 @@ def test_best_preset_has_a_recipe_for_each_dimension():
     known = {cell.id for cell in autoencoders}
     assert {cell.parent_id for cell in few_shot if cell.parent} <= known
     assert set(EXPERIMENTS) >= set(best.axes)
+
+
+def test_documented_preset_is_one(request, tmp_path):
+    text = (request.config.rootpath / "docs" / "using.md").read_text(encoding="utf-8")
+    path = tmp_path / "documented.toml"
+    path.write_text(text.partition("```toml\n")[2].partition("```")[0], encoding="utf-8")
+    cells, _ = planned_cells(path)[:2]
+    assert {cell.config["latent_dim"]: cell.config["learning_rate"] for cell in cells}[14] == 0.005
+    assert {cell.config["precision"] for cell in cells} == {"bfloat16"}
