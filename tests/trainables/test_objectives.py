@@ -122,6 +122,17 @@ def test_both_strategies_learn_the_same(objective, few_digits, use_strategy):
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
+def test_contrastive_minibatch_is_at_most_all_images(few_digits):
+    config = dataclasses.replace(TINY, objective="contrastive", augment=1.0, batch_size=512)
+    config.check_data(few_digits)
+    losses = []
+    for batch_size in (512, len(few_digits.train)):
+        config = dataclasses.replace(config, batch_size=batch_size)
+        outcome = autoencoder.train(config, range(2), few_digits, no_report)
+        losses.append([line["train_loss"] for line in outcome.history])
+    assert losses[0] == losses[1] and len(losses[0]) == 2 * TINY.contrastive_updates
+
+
 def test_larger_beta_shrinks_the_codes(few_digits):
     def spread(beta):
         config = dataclasses.replace(TINY, objective="variational", beta=beta, epochs=8)

@@ -30,7 +30,7 @@ class Config(NetworkSettings):
     depth: int = 3
     """Convolutional layers in the encoder; the decoder mirrors them."""
     batch_size: int = 32
-    """Images per minibatch."""
+    """Images per minibatch. `contrastive` takes all images if there are fewer."""
     epochs: int = 8
     """Passes over the training split."""
     learning_rate: float = 1e-2
@@ -101,7 +101,8 @@ class Config(NetworkSettings):
     def check_data(self, data: Dataset) -> None:
         """Raise `ConfigError` if `data`, or a user's network, doesn't fit this configuration."""
         most = len(data.train)
-        if self.batch_size > most:
+        # Few-shot cells set the batch size of contrastive pretraining themselves, to 512.
+        if self.batch_size > most and self.objective != "contrastive":
             raise ConfigError("batch_size", self.batch_size, f"at most {most} images")
         self.shape.check_data(data)
         own = is_own(self.network) and self.objective != "reconstruction"
