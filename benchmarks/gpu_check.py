@@ -417,9 +417,8 @@ def real_cell(data: Dataset, count: int, metric: str, module: Any, **settings: A
     config = module.Config(**settings)
     parent = None
     if module is fewshot:
-        shared = {name: settings[name] for name in ("latent_dim",)}
-        cell = autoencoders.Config(epochs=1, batch_size=64, **shared)
-        weights = autoencoders.train(cell, range(count), data, Report()).weights
+        pretraining = autoencoders.Config(config.latent_dim, epochs=1, batch_size=64)
+        weights = autoencoders.train(pretraining, range(count), data, Report()).weights
         parent = {r: {name: value[r] for name, value in weights.items()} for r in range(count)}
     images = getattr(config, "labels", len(data.train))
     # The first training starts CUDA and its libraries; it isn't timed.
@@ -581,7 +580,7 @@ def summary(report: dict[str, dict[str, Any]]) -> list[tuple[str, str, str]]:
             found(autoencoders, "best, R = 32", ratio),
         ),
         (
-            f"… against the best of {numbers} processes",
+            f"… against the best of {numbers or 'several'} processes",
             "≥ 5",
             found("against several processes", "study against the best number at once"),
         ),

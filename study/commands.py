@@ -124,7 +124,7 @@ def study_of(arguments: argparse.Namespace, data: Dataset, selection: Selection)
     """The study that a command computes."""
     until = None
     if getattr(arguments, "until_decided", False):
-        until = Until(arguments.matters or 0.5, arguments.most or 64)
+        until = Until(arguments.matters or Until.matters, arguments.most or Until.max_replicates)
     return Study(
         selection=selection,
         data=data,

@@ -33,9 +33,9 @@ if TYPE_CHECKING:  # a driver with nothing to compute imports no Ray
 class Until:
     """When to stop adding replicates."""
 
-    matters: float
+    matters: float = 0.5
     """Percentage points of accuracy below which a difference is of no interest."""
-    max_replicates: int
+    max_replicates: int = 64
     """Largest number of replicates of a cell."""
 
 
@@ -300,13 +300,14 @@ def write_report(
         code = max(code, _report(store, console, damaged, process, data_dir))
     else:
         console.print("no cell is finished, so there is no report")
-    waiting = [cell for cell in missing if cell["reason"].startswith(NOT_COMPUTED)]
-    if waiting:
+    failed = [cell for cell in missing if not cell["reason"].startswith(NOT_COMPUTED)]
+    if waiting := len(missing) - len(failed):
         again = f"`{plan['command']}` computes them"
-        console.print(f"{counted(len(waiting), 'cell')} not computed yet, or in part; {again}")
-    for cell in (cell for cell in missing if cell not in waiting):
+        console.print(f"{counted(waiting, 'cell')} not computed yet, or in part; {again}")
+    for cell in failed:
         console.print(f"failed: {cell['experiment']} {cell['cell']}: {cell['reason']}", style="red")
-    if store.failures():
+    # Damaged cells have no file there.
+    if failed and not store.failures().keys().isdisjoint(cell["cell"] for cell in failed):
         console.print(f"the whole errors are in {store.place.where('failed')}")
     return code
 

@@ -49,9 +49,8 @@ def measure(rates: Rates, tasks: Sequence[Task], data: Dataset, workers: int, th
     On this machine's GPU, in one process, because several would slow each other.
     """
     chosen = representatives(tasks)
-    on_gpu = gpus() > 0 and any(
-        task.gpus for task in tasks
-    )  # a plan for a cluster may run on a CPU
+    # A plan for a cluster with GPUs may be made on a machine without one.
+    on_gpu = any(task.gpus for task in tasks) and gpus() > 0
     lengths, workers = (STEPS_ON_GPU, 1) if on_gpu else (STEPS, workers)
     context = multiprocessing.get_context("spawn")
     end, count = time.monotonic() + MEASURING_SECONDS, 0

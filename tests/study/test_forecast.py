@@ -5,6 +5,7 @@ Recorded runs are in `tests/study/recorded`: each block's start and seconds, and
 
 import json
 import math
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from statistics import median
 
@@ -17,6 +18,7 @@ from study.estimate import MAX_MEASURED_CELLS, Machine, cost, machine_of
 from study.experiments import AUTOENCODER, EXPERIMENTS, FEWSHOT
 from study.forecast import START_SECONDS, TRIAL_COST, Forecast, forecast, makespan
 from study.grid import Cell, override, plan
+from study.packing import seconds as timing
 from study.queue import Queue, Task, missing_tasks
 from study.rates import Rates
 from study.resources import Resources
@@ -315,6 +317,35 @@ def test_plan_measures_steps_if_nothing_is_done(plan_output, monkeypatch, tmp_pa
     measured = [f"from a few steps of {cells} on this machine" for cells in ("1 cell", "2 cells")]
     assert any(words in output for words in measured)
     assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(("number", "asked"), [(1, (1, (20, 220))), (0, (2, (4, 12)))])
+def test_steps_on_a_gpu_are_timed_by_one_process(number, asked, monkeypatch, digits):
+    """A plan for a cluster with GPUs may be made on a machine without one."""
+    seen = []
+
+    class Processes:
+        def __init__(self, workers, context, initializer):
+            seen.append(workers)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            pass
+
+        def submit(self, *arguments):
+            raise BrokenProcessPool
+
+        def shutdown(self, **options):
+            pass
+
+    monkeypatch.setattr(timing, "gpus", lambda: number)
+    monkeypatch.setattr(timing, "ProcessPoolExecutor", Processes)
+    monkeypatch.setattr(timing, "sample", lambda task, data, lengths: (seen.append(lengths), 1.0))
+    tasks = [Task(cell, range(2), gpus=1.0) for cell in cells_of(digits, (2, 8))]
+    assert timing.measure(Rates(), tasks, digits, workers=2, threads=1) == 0
+    assert tuple(seen) == asked
 
 
 def test_largest_plans_are_measured_only_when_asked(plan_output, monkeypatch):
