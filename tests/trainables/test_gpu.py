@@ -1,4 +1,8 @@
-"""Every trainable on a GPU learns what it learns on a CPU."""
+"""Every trainable on a GPU learns what it learns on a CPU.
+
+Without a GPU, most of these tests run on a pretended one, which shows tensors and generators on the
+wrong device, and steps that no graph can record.
+"""
 
 import copy
 
@@ -7,23 +11,32 @@ import pytest
 import torch
 
 from tests.trainables.helpers import no_report, untrained_parent
-from trainables import training
+from trainables import graph, training
 from trainables.autoencoder import train as autoencoder
 from trainables.autoencoder.objectives import reconstruction_loss
 from trainables.fastest import fastest
 from trainables.fewshot import train as fewshot
 from trainables.fewshot.settings import FREEZE, HEADS
-from trainables.graph import CudaGraph
 from trainables.networks import Autoencoder
 from trainables.replicates import Replicates, pick_device
 from trainables.rotation import train as rotation
+from trainables.rotation.settings import LOSSES
 from trainables.seeds import generators, initialise
 from trainables.supervised import train as supervised
 
 pytestmark = [
     pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU here"),
+    pytest.mark.filterwarnings("error:training goes on without a CUDA graph"),
 ]
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU here")
+
+
+@pytest.fixture(autouse=True)
+def some_gpu(request):
+    """A pretended GPU, if there is none."""
+    if not torch.cuda.is_available():
+        request.getfixturevalue("pretended_gpu")
+
 
 BLOCK = range(4, 7)
 SMALL = {"depth": 2, "width": 4}
@@ -58,7 +71,8 @@ CELLS = {
     "supervised": (supervised, {"labels": 20, "epochs": 6, "views": 3, "width": 4}),
     "supervised, bfloat16": (supervised, {
         "labels": 20, "epochs": 6, "views": 3, "width": 4, "precision": "bfloat16"}),
-    "rotation": (rotation, SMALL | {"loss": "cosine", "epochs": 2, "batch_size": 20}),
+    **{f"rotation, {loss}": (rotation, SMALL | {"loss": loss, "epochs": 2, "batch_size": 20})
+       for loss in LOSSES},
 }  # fmt: skip
 
 
@@ -94,7 +108,7 @@ def test_gpu_learns_like_a_cpu(name, few_digits, monkeypatch):
         assert np.array(accuracies[0]) == pytest.approx(np.array(accuracies[1]), abs=0.1)
 
 
-@pytest.mark.parametrize("name", ["autoencoder, views", "full, augmented", "rotation"])
+@pytest.mark.parametrize("name", ["autoencoder, views", "full, augmented", "rotation, cosine"])
 def test_replicate_does_not_depend_on_its_block(name, few_digits):
     """Kernels differ with the number of replicates, so not to the bit as on a CPU."""
     whole = losses(train(name, few_digits))[-3:]
@@ -114,6 +128,7 @@ def test_resumed_training_has_the_same_bits(settings, few_digits, first_epoch):
         assert torch.equal(value, resumed.weights[name]), name
 
 
+@needs_gpu
 def test_float32_is_not_rounded_to_tf32():
     assert pick_device().type == "cuda"
     draw = torch.Generator("cuda").manual_seed(0)
@@ -125,12 +140,21 @@ def test_float32_is_not_rounded_to_tf32():
 
 @pytest.mark.parametrize(
     "name",
-    ["autoencoder, views", "full, plain", "supervised", "rotation", "bfloat16", "full, bfloat16"],
+    [
+        "autoencoder, views",
+        "full, plain",
+        "supervised",
+        "rotation, cosine",
+        "bfloat16",
+        "full, bfloat16",
+    ],
 )
 def test_graph_computes_the_same_as_its_steps(name, few_digits, monkeypatch):
     replays = []
-    replay = CudaGraph.replay
-    monkeypatch.setattr(CudaGraph, "replay", lambda self: (replays.append(self), replay(self)))
+    replay = graph.CudaGraph.replay
+    monkeypatch.setattr(
+        graph.CudaGraph, "replay", lambda self: (replays.append(self), replay(self))
+    )
     monkeypatch.setattr(training, "fastest", lambda *arguments: "vectorised")
     as_graph = losses(train(name, few_digits))
     assert replays
@@ -148,6 +172,7 @@ def test_every_strategy_learns_the_same(strategy, few_digits, use_strategy):
     assert np.array(losses(found)) == pytest.approx(np.array(losses(looped)), rel=0.01)
 
 
+@needs_gpu
 def test_fastest_strategy_is_measured():
     (model,) = initialise(lambda: Autoencoder(autoencoder.Config(3, **SMALL).shape), 0, range(1))
     models = Replicates([model, copy.deepcopy(model)], "cuda", "fastest")

@@ -1,5 +1,4 @@
-"""A step can be captured, and replayed from then on. A CPU uses a stand-in for a CUDA graph, which
-like a graph launches the same operations on the same memory with the same numbers."""
+"""A step can be captured, and replayed from then on. A `Tape` stands in for the CUDA graph."""
 
 import gc
 import weakref
@@ -7,66 +6,12 @@ import weakref
 import numpy as np
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.trainables.helpers import no_report, without_time
+from tests.trainables.stand_ins import Tape
 from tests.trainables.test_golden import BLOCK, CELLS, train_cell
 from trainables import graph, training
 from trainables.autoencoder import train as autoencoder
-
-aten = torch.ops.aten
-
-WAITS_FOR_THE_GPU = (
-    aten._local_scalar_dense.default,
-    aten.nonzero.default,
-    aten.lift_fresh.default,  # a number that becomes a tensor on the CPU first
-)
-
-
-class Tape(TorchDispatchMode):
-    """A `CudaGraph` whose capture computes the step, so that the replay after it need not."""
-
-    def __init__(self):
-        super().__init__()
-        self.calls = []
-        self.computed = False
-        self.replays = 0
-
-    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
-        if operation in WAITS_FOR_THE_GPU:
-            raise RuntimeError(f"not permitted when stream is capturing: {operation}")
-        result = operation(*args, **(kwargs or {}))
-        self.calls.append((operation, args, kwargs or {}, result))
-        return result
-
-    def run_eagerly(self, function):
-        function()
-
-    def capture(self, function):
-        self.function = function
-        try:
-            with self:
-                function()
-        except RuntimeError as error:
-            raise graph.CaptureFailed(str(error)) from error
-        self.computed = True
-
-    @torch.no_grad()
-    def replay(self):
-        self.replays += 1
-        if self.computed:
-            self.computed = False
-            return
-        for operation, args, kwargs, result in self.calls:
-            new = operation(*args, **kwargs)
-            returned = operation._schema.returns
-            if not returned or returned[0].alias_info is not None:
-                continue  # in place, or a view
-            places = result if isinstance(result, (tuple, list)) else [result]
-            values = new if isinstance(new, (tuple, list)) else [new]
-            for place, value in zip(places, values, strict=True):
-                if isinstance(place, torch.Tensor):
-                    place.copy_(value)
 
 
 @pytest.fixture
