@@ -4,7 +4,6 @@ import dataclasses
 
 import pytest
 
-from tests.trainables.stand_ins import pretended_gpu  # noqa: F401 (a fixture)
 from trainables.autoencoder import train as autoencoder
 from trainables.fewshot import train as fewshot
 from trainables.networks import Encoder

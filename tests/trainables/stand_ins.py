@@ -1,6 +1,7 @@
 """What stands in for a GPU and its graphs on a CPU, so that tests of them run everywhere."""
 
-import pytest
+from contextlib import contextmanager
+
 import torch
 from torch._C import _functorch
 from torch._functorch import vmap
@@ -67,11 +68,11 @@ class Tape(TorchDispatchMode):
                     place.copy_(value)
 
 
-def is_on_gpu(tensor):
-    """True for a tensor on the pretended GPU, and for one replicate's part within `torch.vmap`."""
-    while not hasattr(tensor, "on_gpu") and _functorch.is_batchedtensor(tensor):
+def place_of(tensor):
+    """`cuda` on the pretended GPU, else `cpu`; in `torch.vmap`, where the whole batch is."""
+    while not hasattr(tensor, "place") and _functorch.is_batchedtensor(tensor):
         tensor = _functorch.get_unwrapped(tensor)
-    return getattr(tensor, "on_gpu", False)
+    return getattr(tensor, "place", "cpu")
 
 
 class Generator(torch.Generator):
@@ -117,51 +118,54 @@ class PretendedGpu(TorchFunctionMode):
         given = args[:1] if name == "__deepcopy__" else (args, kwargs)
         tensors = [each for each in tree_iter(given) if isinstance(each, torch.Tensor)]
         strict = self.graph or name in ("take", "_fused_adamw_")
-        places = {is_on_gpu(each) for each in tensors if each.dim() or is_on_gpu(each) or strict}
-        if func == torch.Tensor.device.__get__ and True in places:
+        counted = [each for each in tensors if strict or each.dim() or place_of(each) == "cuda"]
+        places = set(map(place_of, counted))
+        if func == torch.Tensor.device.__get__ and "cuda" in places:
             return torch.device("cuda", 0)
         if func == torch.Tensor.data.__set__:
             func(*args)
-            args[0].on_gpu = is_on_gpu(args[1])
+            args[0].place = place_of(args[1])
             return None
 
-        wanted = [torch.device(each).type for each in (*args, *kwargs.values()) if is_device(each)]
-        if name == "cpu":
-            wanted = ["cpu"]
-        elif name in ("copy_", "to") and not wanted:  # to where another tensor is
-            like = tensors[0] if name == "copy_" else tensors[-1]
-            wanted = ["cuda" if is_on_gpu(like) else "cpu"]
-        to_gpu = wanted == ["cuda"] if wanted else True in places
-        self.check(name, places, bool(wanted), to_gpu, kwargs.get("generator"))
+        target = target_of(name, tensors, [*args, *kwargs.values()])
+        place = target or ("cuda" if "cuda" in places else "cpu")
+        if len(places) == 2 and target is None:
+            raise RuntimeError(f"{name}: expected all tensors to be on the same device")
+        if name in ("numpy", "__array__") and place == "cuda":
+            raise TypeError("can't convert a tensor on a GPU to NumPy")
+        generator = kwargs.get("generator")
+        if generator is not None and generator.device.type != place:
+            raise RuntimeError(f"{name}: the generator is on {generator.device}")
+        if self.graph is not None:
+            copied = target and places - {target}
+            if copied or (name in TO_NUMBERS and place == "cuda"):
+                raise RuntimeError(f"not permitted when stream is capturing: {name}")
+            if generator is not None and generator not in self.graph.generators:
+                raise RuntimeError(f"the graph doesn't know the generator of {name}")
+
         args = [on_the_cpu(each) for each in args]
-        kwargs = {key: on_the_cpu(each) for key, each in kwargs.items()}
-        result = func(*args, **kwargs)
-        if wanted and name != "copy_" and any(result is each for each in tensors):
-            if is_on_gpu(result) == to_gpu:
-                return result
-            result = result.clone()  # no copy for the CPU, but one for a GPU
+        result = func(*args, **{key: on_the_cpu(each) for key, each in kwargs.items()})
+        if name in ("to", "cpu") and result is tensors[0] and place_of(result) != place:
+            result = result.clone()  # for the CPU there was nothing to copy
 
         def mark(tensor):
-            if to_gpu or is_on_gpu(tensor):
-                tensor.on_gpu = to_gpu
+            if place_of(tensor) != place:
+                tensor.place = place
             return tensor
 
         return tree_map_only(torch.Tensor, mark, result)
 
-    def check(self, name, places, moves, to_gpu, generator):
-        """Raise what a GPU would: `places` says for each tensor whether it is there."""
-        if len(places) == 2 and not moves:
-            raise RuntimeError(f"{name}: expected all tensors to be on the same device")
-        if name in ("numpy", "__array__") and True in places:
-            raise TypeError("can't convert a tensor on a GPU to NumPy")
-        if generator is not None and (generator.device.type == "cuda") != to_gpu:
-            raise RuntimeError(f"{name}: the generator is on {generator.device}")
-        if self.graph is None:
-            return
-        if (moves and places - {to_gpu}) or (name in TO_NUMBERS and True in places):
-            raise RuntimeError(f"not permitted when stream is capturing: {name}")
-        if generator is not None and generator not in self.graph.generators:
-            raise RuntimeError(f"the graph doesn't know the generator of {name}")
+
+def target_of(name, tensors, arguments):
+    """The device on which a call asks for its result; None: where its tensors are."""
+    if name == "cpu":
+        return "cpu"
+    for argument in arguments:
+        if is_device(argument):
+            return torch.device(argument).type
+    if name == "copy_":
+        return place_of(tensors[0])
+    return place_of(tensors[-1]) if name == "to" else None  # `to` another tensor's device
 
 
 def is_device(argument):
@@ -177,9 +181,9 @@ def on_the_cpu(argument):
     return argument
 
 
-@pytest.fixture
-def pretended_gpu(monkeypatch):
-    """A `PretendedGpu` that `pick_device` finds, with a `Tape` for every graph."""
+@contextmanager
+def pretend_gpu(monkeypatch):
+    """In the block `pick_device` finds a `PretendedGpu`, whose graphs are each a `Tape`."""
     gpu = PretendedGpu()
 
     class Graph(Tape):
@@ -199,7 +203,7 @@ def pretended_gpu(monkeypatch):
 
         def keeping(*arguments):
             made = function(*arguments)
-            made.on_gpu = is_on_gpu(arguments[position])
+            made.place = place_of(arguments[position])
             return made
 
         return keeping
@@ -224,4 +228,4 @@ def pretended_gpu(monkeypatch):
     monkeypatch.setattr(graph, "CudaGraph", Graph)
     monkeypatch.setattr(training, "fastest", lambda *arguments: "vectorised")
     with gpu:
-        yield gpu
+        yield

@@ -5,12 +5,14 @@ wrong device, and steps that no graph can record.
 """
 
 import copy
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 import torch
 
 from tests.trainables.helpers import no_report, untrained_parent
+from tests.trainables.stand_ins import pretend_gpu
 from trainables import graph, training
 from trainables.autoencoder import train as autoencoder
 from trainables.autoencoder.objectives import reconstruction_loss
@@ -32,10 +34,10 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch find
 
 
 @pytest.fixture(autouse=True)
-def some_gpu(request):
+def some_gpu(monkeypatch):
     """A pretended GPU, if there is none."""
-    if not torch.cuda.is_available():
-        request.getfixturevalue("pretended_gpu")
+    with nullcontext() if torch.cuda.is_available() else pretend_gpu(monkeypatch):
+        yield
 
 
 BLOCK = range(4, 7)
