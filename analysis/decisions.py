@@ -61,6 +61,6 @@ def question(text: str, line: pd.Series, replicates: int) -> Question:
     return Question(text, decided, replicates, tuple(line["cells"].split()))
 
 
-def open_questions(folder: str | Path, matters: float) -> list[Question]:
-    """The undecided questions of a results folder; its blocks must have been verified."""
-    return [q for q in questions(load(folder, {}), matters) if not q.decided]
+def questions_of(folder: str | Path, matters: float) -> list[Question]:
+    """The questions of a results folder; its blocks must have been verified."""
+    return questions(load(folder, {}), matters)

@@ -114,7 +114,7 @@ class Model:
         column = f"{split}_{self.measure.column}"
         if self.measure is ACCURACY:
             return accuracy_interval(self.rows, column)
-        return mean_interval(self.rows[column])
+        return mean_interval(self.rows[column]).within(0)
 
     @property
     def in_words(self) -> str:

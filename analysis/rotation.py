@@ -64,7 +64,7 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
     """
     lines = []
     for cell, group in rows.groupby("cell", sort=False):
-        interval = mean_interval(group["test_error"])
+        interval = mean_interval(group["test_error"]).within(0)
         lines.append(
             {
                 **{name: group[name].iloc[0] for name in ("loss", *NETWORK)},
@@ -153,7 +153,7 @@ def _by(table: pd.DataFrame, key: str) -> pd.DataFrame:
     means = over.groupby([*keys, "replicate"])[["error", "turned_over"]].mean().reset_index()
     lines = []
     for (cell, loss, value), group in means.groupby(keys, sort=False):
-        interval = mean_interval(group["error"])
+        interval = mean_interval(group["error"]).within(0)
         lines.append(
             {
                 "loss": loss,
@@ -182,7 +182,7 @@ def conclusions(rows: pd.DataFrame, table: pd.DataFrame) -> list[str]:
     """
     shown = chosen(rows)
     best = shown.groupby("loss")["val_error"].mean().idxmin()
-    score = mean_interval(shown[shown["loss"] == best]["test_error"])
+    score = mean_interval(shown[shown["loss"] == best]["test_error"]).within(0)
     median = shown[shown["loss"] == best]["test_median_error"].mean()
     least = (
         f"Least error: {score.text(1, unit=' degrees')} on test images (median {median:.1f}), "
@@ -279,7 +279,7 @@ def draw_errors(rows: pd.DataFrame) -> Figure:
     made, axes = figure(width=8, height=3.4)
     for place, loss in enumerate(losses):
         values = rows[rows["loss"] == loss]["test_error"]
-        interval = mean_interval(values)
+        interval = mean_interval(values).within(0)
         reach = error_bars([interval.estimate], [interval.low], [interval.high])
         shifts = np.linspace(0.12, 0.28, len(values)) if len(values) > 1 else [0.2]
         axes.plot(

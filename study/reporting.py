@@ -170,13 +170,13 @@ def once(task: str, function: str, *arguments: object) -> Any:
         return process.call(task, _call, function, *arguments)
 
 
-def open_questions(folder: Path | str, matters: float, process: ReportProcess) -> list[Question]:
-    """The comparisons of a study that are not decided yet (see `analysis.decisions`).
+def questions(folder: Path | str, matters: float, process: ReportProcess) -> list[Question]:
+    """The comparisons of a study (see `analysis.decisions`).
 
     Raises what `analysis.results.load` does, and `Killed`.
     """
-    questions = "analysis.decisions:open_questions"
-    return process.call("reads the results", _call, questions, folder, matters)
+    function = "analysis.decisions:questions_of"
+    return process.call("reads the results", _call, function, folder, matters)
 
 
 class ReportProcess(Executor):

@@ -245,18 +245,20 @@ def add_until_decided(
     while True:
         plan = study.write_plan(name, study.selection.experiments, groups)
         try:
-            undecided = reporting.open_questions(study.store.address, until.matters, study.process)
+            questions = reporting.questions(study.store.address, until.matters, study.process)
         except reporting.Killed as error:
             console.print(f"failed: {error}; the same command goes on from here", style="red")
             return plan
+        undecided = [question for question in questions if not question.decided]
         growing = [q for q in undecided if q.replicates < until.max_replicates]
         if not growing:
             still = "; ".join(question.text for question in undecided)
-            console.print(
-                f"undecided with {until.max_replicates} replicates: {still}"
-                if undecided
-                else "every comparison is decided"
-            )
+            if not questions:
+                console.print("no replicates are added: these cells belong to no comparison")
+            elif undecided:
+                console.print(f"undecided with {until.max_replicates} replicates: {still}")
+            else:
+                console.print("every comparison is decided")
             return plan
         console.print(f"undecided: {'; '.join(f'{q.text} ({q.replicates})' for q in growing)}")
         before = sum(cell.replicates for cell in cells.values())

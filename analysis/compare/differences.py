@@ -76,10 +76,11 @@ def comparison(
     paired = bool(cells["paired"].all())
     found = difference(second, first, paired)
     interval = in_per_cent(found) if relative else found
+    most = 1.0 if metric.endswith("accuracy") else math.inf
     means = {
         f"{side}{bound}": value
         for side, table in zip(("first", "second"), of_cells, strict=True)
-        for mean in [mean_over_replicates(by_replicate(table, metric))]
+        for mean in [mean_over_replicates(by_replicate(table, metric)).within(0, most)]
         for bound, value in (("", mean.estimate), ("_low", mean.low), ("_high", mean.high))
     }
     return {

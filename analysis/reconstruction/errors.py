@@ -89,7 +89,7 @@ def summary(rows: pd.DataFrame, pca: pd.DataFrame) -> pd.DataFrame:
     """
     lines = []
     for cell, group in rows.groupby("cell", sort=False):
-        interval = mean_interval(group["test_mse"])
+        interval = mean_interval(group["test_mse"]).within(0)
         first = group.iloc[0]
         lines.append(
             {
@@ -130,7 +130,7 @@ def error_by_class(results: Results, cell: str, replicate: int, errors: np.ndarr
     labels, classes = results.test_labels.numpy(), results.classes
     lines = []
     for number in np.unique(labels) if classes else ():
-        interval = mean_interval(errors[labels == number])
+        interval = mean_interval(errors[labels == number]).within(0)
         lines.append((classes[number], interval.estimate, interval.low, interval.high, interval.n,
                       interval.kind, cell, replicate))  # fmt: skip
     columns = ["class", "test_mse", "low", "high", "images", "interval", "cells", "replicate"]

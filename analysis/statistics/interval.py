@@ -95,6 +95,14 @@ class Interval:
         bounds = {estimate: self.estimate, "low": self.low, "high": self.high}
         return {**bounds, n: self.n, "interval": self.kind}
 
+    def within(self, least: float, most: float = math.inf) -> Interval:
+        """The interval, cut off at the least and the most that the quantity can be.
+
+        With few observations, the bounds of a mean accuracy can be below 0 or above 1.
+        """
+        low, high = (float(np.clip(bound, least, most)) for bound in (self.low, self.high))
+        return replace(self, low=low, high=high)
+
     def mapped(self, function: Callable[[float], float]) -> Interval:
         """The interval of an increasing function of the quantity."""
         estimate, low, high = map(function, (self.estimate, self.low, self.high))

@@ -43,10 +43,10 @@ TARGETS = {
 
 
 def accuracy_interval(group: pd.DataFrame, metric: str = "test_accuracy") -> Interval:
-    """Interval of a mean accuracy over replicates: see `over_replicates`."""
+    """Interval of a mean accuracy, 0 to 1, over replicates: see `over_replicates`."""
     pretrained = bool(group["encoder_cell"].notna().any())
     encoders = group["encoder_replicate"] if pretrained else group["label_subset"]
-    return over_replicates(group[metric], encoders, group["label_subset"])
+    return over_replicates(group[metric], encoders, group["label_subset"]).within(0, 1)
 
 
 def over_replicates(values: pd.Series, encoders: pd.Series, subsets: pd.Series) -> Interval:

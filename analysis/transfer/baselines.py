@@ -60,7 +60,7 @@ def baseline_summary(table: pd.DataFrame) -> pd.DataFrame:
     """One row per classifier and number of labels: mean accuracy over label subsets, interval."""
     lines = []
     for (classifier, labels), group in table.groupby(["classifier", "labels"]):
-        interval = mean_interval(group["test_accuracy"])
+        interval = mean_interval(group["test_accuracy"]).within(0, 1)
         lines.append(
             {
                 "classifier": classifier,

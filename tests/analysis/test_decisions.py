@@ -1,6 +1,6 @@
 """Open comparisons of a study."""
 
-from analysis.decisions import open_questions, questions
+from analysis.decisions import questions, questions_of
 
 
 def test_assignments_comparisons_name_their_cells(small_results):
@@ -21,7 +21,7 @@ def test_assignments_comparisons_name_their_cells(small_results):
         assert set(cells["latent_dim"]) == {2, 8}
         assert question.replicates == 2
         assert not question.decided  # two replicates decide nothing
-    assert len(open_questions(small_results.store.address, 0.5)) == 4
+    assert questions_of(small_results.store.address, 0.5) == found
 
 
 def test_two_replicates_decide_nothing(small_results):

@@ -126,6 +126,13 @@ def test_report_has_its_promised_files(reported):
     assert all((folder / "figures" / name).stat().st_size > 1000 for name in figures)
 
 
+def test_intervals_of_accuracies_are_possible(reported):
+    """Two replicates have wide intervals, as t(0.975; 1) = 12.7."""
+    tables = [table for table in report_tables(reported).values() if "test_accuracy" in table]
+    bounds = pd.concat([table[["low", "high"]] for table in tables if "low" in table])
+    assert (bounds.min(axis=None), bounds.max(axis=None)) == (0, 1)
+
+
 def test_numbers_of_page_tables_are_in_their_csv(visible, reported):
     stored = report_tables(reported)
     assert len(visible.cells) >= 10

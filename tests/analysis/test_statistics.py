@@ -124,6 +124,16 @@ def test_interval_of_two_values() -> None:
     assert (interval.low, interval.high) == pytest.approx((2 - 12.706205, 2 + 12.706205))
 
 
+def test_interval_ends_at_what_is_possible() -> None:
+    accuracy = mean_interval([0.9, 0.98])  # 0.94 ± 0.51
+    cut = accuracy.within(0, 1)
+    assert (cut.low, cut.high) == (accuracy.low, 1)
+    assert cut.p_value(0.5) == accuracy.p_value(0.5)
+    error = mean_interval([0.01, 0.02]).within(0)
+    assert (error.low, error.high) == (0, pytest.approx(0.015 + 12.706205 * 0.005))
+    assert not mean_interval([0.5]).within(0, 1).bounded
+
+
 def test_values_without_spread_are_certain() -> None:
     interval = mean_interval([2.0, 2.0, 2.0])
     assert (interval.p_value(2.0), interval.p_value(1.9)) == (1.0, 0.0)

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from analysis.decisions import Question
 from analysis.results import load
 from study import reporting
 from study.__main__ import main
@@ -25,11 +26,6 @@ class Session:
 
     def compute(self, name, cells, finished):
         self.computed.append({cell.id: cell.replicates for cell in cells})
-
-
-class Question:
-    def __init__(self, text, cells, replicates):
-        self.text, self.cells, self.replicates = text, cells, replicates
 
 
 def selection_of(*options):
@@ -59,17 +55,16 @@ def cells_of(groups, labels):
 def set_questions(monkeypatch, groups, decided_at):
     """Questions on `fixed` and `full` at 20 and 40 labels, which so many replicates decide."""
 
-    def open_questions(folder, matters, process):
+    def questions(folder, matters, process):
         assert matters == 0.5 and isinstance(process, reporting.ReportProcess)
         found = []
         for labels, enough in decided_at.items():
             cells = cells_of(groups, labels)
-            if cells[0].replicates < enough:
-                ids = tuple(cell.id for cell in cells)
-                found.append(Question(f"{labels} labels", ids, cells[0].replicates))
+            ids, count = tuple(cell.id for cell in cells), cells[0].replicates
+            found.append(Question(f"{labels} labels", count >= enough, count, ids))
         return found
 
-    monkeypatch.setattr(reporting, "open_questions", open_questions)
+    monkeypatch.setattr(reporting, "questions", questions)
 
 
 def test_only_cells_of_undecided_comparisons_grow(study_and_groups, monkeypatch):
@@ -107,12 +102,22 @@ def test_growth_ends_without_new_pairs(study_and_groups, monkeypatch):
     """As when one arm has failed: its question never gets more pairs."""
     study, groups = study_and_groups
     ids = tuple(cell.id for cell in cells_of(groups, 20))
-    stuck = Question("20 labels", ids, 6)
-    monkeypatch.setattr(reporting, "open_questions", lambda *args: [stuck])
+    stuck = Question("20 labels", False, 6, ids)
+    monkeypatch.setattr(reporting, "questions", lambda *args: [stuck])
     session = Session()
     add_until_decided(study, study.until, session, groups)
     assert session.computed == []
     assert "no more are added" in study.console.file.getvalue()
+
+
+def test_nothing_compared_is_not_called_decided(study_and_groups, monkeypatch):
+    study, groups = study_and_groups
+    set_questions(monkeypatch, groups, {})
+    session = Session()
+    add_until_decided(study, study.until, session, groups)
+    assert session.computed == []
+    output = study.console.file.getvalue()
+    assert output == "no replicates are added: these cells belong to no comparison\n"
 
 
 def test_killed_reader_is_reported_in_one_line(study_and_groups, monkeypatch):
@@ -121,7 +126,7 @@ def test_killed_reader_is_reported_in_one_line(study_and_groups, monkeypatch):
     def killed(*arguments):
         raise reporting.Killed("the process that reads the results has ended")
 
-    monkeypatch.setattr(reporting, "open_questions", killed)
+    monkeypatch.setattr(reporting, "questions", killed)
     session = Session()
     add_until_decided(study, study.until, session, groups)
     assert session.computed == []
