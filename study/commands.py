@@ -43,7 +43,7 @@ def prepare(arguments: argparse.Namespace) -> tuple[Study, list[list[Cell]]]:
         check_out(Path(arguments.out))
     require_machine(arguments)
     # Settings that are wrong for any data are refused before the data are downloaded.
-    selection = select(arguments)
+    selection, data = select(arguments), None
     try:
         groups = lay_out(selection.experiments, selection.asked)
         data = load_data(arguments)
@@ -52,7 +52,7 @@ def prepare(arguments: argparse.Namespace) -> tuple[Study, list[list[Cell]]]:
             selection, groups = fitted, lay_out(fitted.experiments, fitted.asked)
         check_data(groups, data)
     except ConfigError as error:
-        raise as_bad_input(error) from error
+        raise as_bad_input(error, arguments, data) from error
     identify(groups, data.fingerprint)
     if selection.left_out:
         names = ", ".join(selection.left_out)
@@ -236,7 +236,11 @@ def command_export(arguments: argparse.Namespace) -> int:
     console.print("choosing models by validation images, and training classifiers again …")
     try:
         lines = reporting.once(
-            "exports the models", "analysis.export:write", store.address, out, arguments.data_dir
+            "exports the models",
+            "analysis.export:write",
+            store.address,
+            out.absolute(),
+            arguments.data_dir,
         )
     except reporting.Killed as error:
         console.print(f"failed: {error}", style="red")
@@ -259,6 +263,11 @@ def command_compare(arguments: argparse.Namespace) -> int:
     if len(compared) < 2:
         only = without_query(str(compared[0]))
         raise BadInput("RESULTS", only, "is one study; give another one to compare it with")
+    addresses = [results if is_uri(results) else Path(results).resolve() for results in compared]
+    for results, address in zip(compared, addresses, strict=True):
+        if addresses.count(address) > 1:
+            shown = without_query(str(results))
+            raise BadInput("RESULTS", shown, "is given twice; a study equals itself")
     if is_uri(out):
         raise BadInput("--out", without_query(out), "must be a folder of this machine")
     check_out(out)
@@ -266,7 +275,9 @@ def command_compare(arguments: argparse.Namespace) -> int:
         raise BadInput("--out", out, "holds a study; give a folder for the comparison alone")
     started = time.monotonic()
     try:
-        page = reporting.once("compares the studies", "analysis.compare:write", compared, out)
+        page = reporting.once(
+            "compares the studies", "analysis.compare:write", compared, out.absolute()
+        )
     except OSError as error:
         reason = f"the comparison can't be written ({error.strerror})"
         raise BadInput("--out", out, reason) from error

@@ -48,8 +48,13 @@ class Forecast:
         return Forecast(*(max(0.0, s + seconds) for s in (self.seconds, self.low, self.high)))
 
     def __str__(self) -> str:
-        """`about 6 min (4 to 9)`, or if the units differ, `about 1 min (40 s to 2 min)`."""
+        """`about 6 min (4 to 9)`, or if the units differ, `about 1 min (40 s to 2 min)`.
+
+        `about 12 s` if the bounds round to the same.
+        """
         times = [duration(s, rough=True) for s in (self.seconds, self.low, self.high)]
+        if len(set(times)) == 1:
+            return f"about {times[0]}"
         if len({time.rpartition(" ")[2] for time in times}) == 1:
             times[1:] = [time.partition(" ")[0] for time in times[1:]]
         return f"about {times[0]} ({times[1]} to {times[2]})"

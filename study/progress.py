@@ -152,9 +152,13 @@ class StudyProgress(Listener):
 
 
 def describe_task(task: Task) -> str:
-    """`latent_dim=14 depth=3, replicates 4-19`; replicates only if not all of the cell's."""
+    """`latent_dim=14 depth=3, replicates 4-19`; replicates only if not all of the cell's.
+
+    Of one, `replicate 4`.
+    """
     experiment = task.cell.experiment
     cell = describe(task.cell.config, experiment.axes)
     if len(task.replicates) == task.cell.replicates:
         return cell
-    return f"{cell}, replicates {task.replicates.start}-{task.replicates.stop - 1}"
+    first, last = task.replicates[0], task.replicates[-1]
+    return f"{cell}, " + (f"replicates {first}-{last}" if first < last else f"replicate {first}")

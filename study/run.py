@@ -18,6 +18,7 @@ from study.console import print_error
 from study.errors import DONE, FAILED, DataMissing, StoreError
 from study.experiments import Experiment, Selection
 from study.grid import Cell, distinct, record, with_replicates
+from study.limits import cores
 from study.signals import as_interrupted
 from study.store import Block, Store
 from study.store.lock import Hold, exclusive_lock
@@ -140,7 +141,9 @@ class Study:
         from study.launch import Session
 
         started = time.monotonic()
-        self.console.print(f"starting Ray ({self.resources.address}) …")
+        asked, usable = self.resources.cpus or 0, cores()
+        crowded = f", {asked} CPUs on {counted(usable, 'core')}" if asked > usable else ""
+        self.console.print(f"starting Ray ({self.resources.address}{crowded}) …")
         page = reporting.GrowingPage(self.store.address, self.process) if self.report else None
         tell = page.update if page else lambda state: None
         try:

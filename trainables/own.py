@@ -63,7 +63,7 @@ def full_name(text: str) -> str:
 
     Raises `OwnCodeError`.
     """
-    file, _, function = re.sub(r"@[0-9a-f]{12}$", "", text).rpartition(":")
+    file, _, function = without_digest(text).rpartition(":")
     if not file.endswith(".py"):
         raise OwnCodeError(f"{text} must be FILE.py:FUNCTION")
     path = Path(os.path.expanduser(file)).resolve()
@@ -72,6 +72,11 @@ def full_name(text: str) -> str:
         raise OwnCodeError(f"{text} must be FILE.py:FUNCTION")
     function_of(spec)
     return spec
+
+
+def without_digest(network: str) -> str:
+    """The name of a network without its digest, as a user writes it."""
+    return re.sub(r"@[0-9a-f]{12}$", "", network)
 
 
 def digest(path: Path) -> str:
@@ -107,23 +112,27 @@ def function_of(spec: str) -> Any:
 
 
 def build(spec: str, image: tuple[int, int, int], latent_dim: int) -> tuple[Any, Any]:
-    """Encoder and decoder of a user's network, untrained. Raises `OwnCodeError`."""
+    """Encoder and decoder of a user's network, untrained.
+
+    Raises `OwnCodeError`, whose message does not repeat `spec`.
+    """
     from torch import nn
 
     networks = function_of(spec)(image, latent_dim)
     if not (isinstance(networks, tuple) and len(networks) == 2):
-        raise OwnCodeError(
-            f"{spec}: must return an encoder and a decoder, not {type(networks).__name__}"
-        )
+        raise OwnCodeError(f"must return an encoder and a decoder, not {type(networks).__name__}")
     for network in networks:
         if not isinstance(network, nn.Module):
-            raise OwnCodeError(f"{spec}: {type(network).__name__} is no torch module")
+            raise OwnCodeError(f"{type(network).__name__} is no torch module")
     return networks
 
 
 @lru_cache  # many cells have the same network
 def require_fitting(spec: str, image: tuple[int, int, int], latent_dim: int) -> None:
-    """Raise `OwnCodeError` unless encoder and decoder return codes and images of these shapes."""
+    """Raise `OwnCodeError` unless encoder and decoder return codes and images of these shapes.
+
+    The message does not repeat `spec`.
+    """
     import torch
 
     try:
@@ -136,14 +145,14 @@ def require_fitting(spec: str, image: tuple[int, int, int], latent_dim: int) -> 
         raise
     except (Exception, SystemExit) as error:  # a user's code may raise anything
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise OwnCodeError(f"{spec} fails on images of {image} ({reason})") from error
+        raise OwnCodeError(f"fails on images of {image} ({reason})") from error
     for network, output, shape in shapes:
         if not torch.is_tensor(output):
-            raise OwnCodeError(f"{spec}: {network} gives a {type(output).__name__}, not a tensor")
+            raise OwnCodeError(f"{network} gives a {type(output).__name__}, not a tensor")
         if tuple(output.shape) != shape:
             raise OwnCodeError(
-                f"{spec}: {network} gives {tuple(output.shape)} for two images of {image}; it must "
+                f"{network} gives {tuple(output.shape)} for two images of {image}; it must "
                 f"be {shape}"
             )
     if not shapes[-1][1].requires_grad:
-        raise OwnCodeError(f"{spec}: it has no trainable parameters")
+        raise OwnCodeError("has no trainable parameters")

@@ -70,7 +70,9 @@ class Shape:
             try:
                 require_fitting(self.network, data.image_shape, self.latent_dim)
             except OwnCodeError as error:
-                raise ConfigError("network", self.network, f"one that fits: {error}") from error
+                raise ConfigError(
+                    "network", self.network, f"a network that fits the images: {error}"
+                ) from error
         elif self.network != "mlp":
             require(self.depth <= most, "depth", self.depth, allowed)
 

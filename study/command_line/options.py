@@ -13,7 +13,7 @@ from study.grid import has_setting, override
 from study.presets import SUFFIX, find
 from trainables.contract import ConfigError
 from trainables.data import DIGITS, Dataset
-from trainables.own import is_own
+from trainables.own import is_own, without_digest
 
 OPTION_OF = {
     "latent_dim": "--latent-dims",
@@ -145,7 +145,17 @@ def fit_axes(axes: Mapping[str, tuple[Any, ...]], data: Dataset) -> dict[str, tu
     return found
 
 
-def as_bad_input(error: ConfigError) -> BadInput:
-    """Convert the error to a `BadInput` that names the setting's option."""
+def as_bad_input(
+    error: ConfigError, arguments: argparse.Namespace, data: Dataset | None
+) -> BadInput:
+    """Convert the error to a `BadInput` that names the setting's option and its value."""
     option = OPTION_OF.get(error.field_name, error.field_name)
-    return BadInput(option, error.value, f"must be {error.allowed}")
+    value: Any = error.value
+    allowed = error.allowed
+    if option == "--labels" and arguments.labels_per_class and data and len(data.classes) > 1:
+        option, value = "--labels-per-class", value // len(data.classes)
+        most = data.most_labels // len(data.classes)
+        allowed = f"at most {most}: the rarest class has so many training images"
+    elif option == "--networks":
+        value = without_digest(value)
+    return BadInput(option, value, f"must be {allowed}")

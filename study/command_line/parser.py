@@ -124,9 +124,10 @@ def _add_search(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group("budget (--trials, --minutes or both) and objectives")
     add = group.add_argument
     add("--trials", type=types.count, metavar="N",
-        help="trials in total, including those of earlier commands")
+        help="trials of each latent dimension, including those of earlier commands")
     add("--minutes", type=types.positive, metavar="M",
-        help="minutes in total, including those of earlier commands; running trials are finished")
+        help="minutes of each latent dimension's trials, including those of earlier commands; "
+        "running trials are finished")
     add("--against", type=types.one_of(["parameters", "seconds"], "a cost"), nargs="+",
         metavar="COST",
         help="further objectives besides the error: parameters, seconds or both; the search is "
@@ -157,7 +158,8 @@ def _add_data(command: argparse.ArgumentParser) -> None:
 def _add_data_form(group: Any) -> None:
     add = group.add_argument
     add("--image-size", type=types.size, metavar="HxW",
-        help="size in pixels to scale images to: 32 or 40x60; for a .csv, the size of its images")
+        help="size in pixels to scale images to: 32 or 40x60; for a .csv of images that aren't "
+        "square, their size")
     add("--grey", action="store_true", help="use shades of grey instead of colours")
     add("--classes", nargs="+", default=[], metavar="CLASS", help="use only these classes")
     add("--limit", type=types.count, default=0, metavar="N",

@@ -38,7 +38,7 @@ def problems(arguments: argparse.Namespace, data: Dataset, selection: Selection)
             groups = draft.groups({})
             check_data(groups, data)
         except ConfigError as error:
-            raise as_bad_input(error) from error
+            raise as_bad_input(error, arguments, data) from error
         start = groups[-1][0].config
         dimensions = SPACES[experiment.name].at(start, given)
         if not dimensions:

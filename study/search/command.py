@@ -169,7 +169,11 @@ def compute(command: SearchCommand, starts: list[list[Cell]]) -> None:
         session.compute(name, needed, store.blocks())
         for suggestions in command.searches:
             run_search(session, suggestions, command.budget)
-        session.compute(name, command.fresh_cells(), store.blocks())
+        finished, fresh = store.blocks(), command.fresh_cells()
+        if any(cell.missing(finished) for cell in fresh):
+            number = counted(command.fresh_replicates, "replicate")
+            command.study.console.print(f"best and starting recipe on fresh seeds, {number} each:")
+        session.compute(name, fresh, finished)
 
 
 def conclude(command: SearchCommand, winners: list[Winner], path: Path | None) -> int:
@@ -191,7 +195,7 @@ def conclude(command: SearchCommand, winners: list[Winner], path: Path | None) -
         folder = store.place.path / "search" if isinstance(store.place, Folder) else Path()
         path = folder / f"best-{selection.name}.toml"
     write_preset(path, selection, winners, study.data, comment="\n".join(history))
-    console.print(f"preset: {path}; `{run_command(selection.name, path)}` takes it")
+    console.print(f"preset: {path.absolute()}; `{run_command(selection.name, path)}` takes it")
     return study.write_report(plan)
 
 

@@ -286,8 +286,8 @@ def test_text_of_a_study_stays_text(tmp_path):
         (["a", "none"], "RESULTS none: is not a folder"),
         (["a", "empty"], "empty holds no study"),
         (["a", "b"], "b has no finished cell in common with a: it has other, a has autoencoder"),
-        (["a", "a", "--out", "a"], "--out a: holds a study; give a folder"),
-        (["a", "a", "--out", "s3://x/y"], "--out s3://x/y: must be a folder of this machine"),
+        (["a", "b", "--out", "a"], "--out a: holds a study; give a folder"),
+        (["a", "b", "--out", "s3://x/y"], "--out s3://x/y: must be a folder of this machine"),
     ],
 )
 @pytest.mark.usefixtures("report_in_process")
@@ -304,5 +304,5 @@ def test_command_says_where_the_page_is(two_studies, tmp_path, capsys, monkeypat
     two_studies()
     monkeypatch.chdir(tmp_path)
     assert main(["compare", "a", "b"]) == 0
-    assert "comparison: comparison/index.html" in capsys.readouterr().out
+    assert f"comparison: {tmp_path}/comparison/index.html" in capsys.readouterr().out
     assert "What is compared" in (tmp_path / "comparison/index.html").read_text()

@@ -403,6 +403,7 @@ def test_other_files_describe_no_cluster(content, problem, tmp_path):
         ((360, 240, 540), "about 6 min (4 to 9)"),
         ((60, 40, 90), "about 1 min (40 s to 2 min)"),
         ((20_000, 10_000, 40_000), "about 5.6 h (2.8 to 11)"),
+        ((12.2, 12.1, 12.3), "about 12 s"),
     ],
 )
 def test_forecast_in_words(seconds, words):

@@ -78,7 +78,7 @@ def test_part_of_a_cells_replicates_is_named():
                                               "batch_size": (32,)}, {})], "")  # fmt: skip
     progress, queue, screen = make_progress(dims=(2,), finished={cell.id: [range(1)]})
     finish(progress, queue, start(progress, queue), 0.05)
-    assert "latent_dim=2, replicates 1-1  val_mse" in screen.getvalue()
+    assert "latent_dim=2, replicate 1  val_mse" in screen.getvalue()
 
 
 def test_failure_is_counted_and_is_never_the_best():
