@@ -23,7 +23,7 @@ from ray.exceptions import RayError
 from study.cluster.autoscaling import startable_nodes
 from study.errors import NoResources
 from study.limits import cores, memory
-from study.ray_internals import get_default_ray_temp_dir, signals_kept
+from study.ray_internals import get_default_ray_temp_dir, services_left_out, signals_kept
 from study.resources import Resources
 
 SOURCES = Path(__file__).resolve().parents[2]
@@ -84,7 +84,12 @@ def connect(resources: Resources) -> None:
     # A failed trial's traceback goes to the store, and its reason to the user, in one line.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     try:
-        with warnings.catch_warnings(), signals_kept(), contextlib.chdir(SOURCES):
+        with (
+            warnings.catch_warnings(),
+            signals_kept(),
+            services_left_out(),
+            contextlib.chdir(SOURCES),
+        ):
             warnings.simplefilter("ignore", FutureWarning)
             ray.init(address=address, **options)
     except Exception as error:
@@ -99,7 +104,6 @@ def connect(resources: Resources) -> None:
 def local_options(resources: Resources) -> dict[str, Any]:
     """Arguments with which `ray.init` starts Ray on this machine."""
     options: dict[str, Any] = {
-        "include_dashboard": False,
         "num_cpus": resources.cpus or cores(),
     }
     if limit := memory():  # Ray's own default is a share of the whole machine's memory

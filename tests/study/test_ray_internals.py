@@ -3,11 +3,14 @@
 import os
 import time
 
+import psutil
 import pytest
 import ray
 from ray import tune
 
+from study.cluster.connect import cluster
 from study.ray_internals import starting_actors_are_kept
+from study.resources import Resources
 
 
 def short_trial(config):
@@ -38,3 +41,15 @@ def test_dead_worker_is_replaced_among_short_trials(tmp_path, monkeypatch):
         ray.shutdown()
     assert len(results) == 41 and results.num_errors == 1
     assert len({result.metrics["worker"] for result in results if not result.error}) == 2
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_local_ray_leaves_out_what_no_study_uses():
+    with cluster(Resources(cpus=1)):
+        assert ray.get(ray.put(1)) == 1
+        children = psutil.Process().children(recursive=True)
+        commands = " ".join(word for child in children for word in child.cmdline())
+    assert "gcs_server" in commands and "raylet" in commands
+    for service in ("dashboard.py", "monitor.py", "log_monitor.py"):
+        assert service not in commands
