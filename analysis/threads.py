@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import torch
 
-from study.limits import cores
+from trainables.limits import cores
 
 T = TypeVar("T")
 U = TypeVar("U")

@@ -19,7 +19,6 @@ from study.errors import BAD_INPUT, DONE, FAILED, BadInput, DataMissing, StoreEr
 from study.estimate import print_estimate
 from study.experiments import Selection
 from study.grid import Cell, check_data, identify, lay_out
-from study.limits import cores
 from study.own import register_installed
 from study.presets import find
 from study.resources import Resources
@@ -29,6 +28,7 @@ from study.store.places import is_uri
 from study.words import counted, duration, redacted, without_query
 from trainables.contract import ConfigError
 from trainables.data import NAMES, DataError, Dataset, Options, load
+from trainables.limits import cores
 from trainables.own import OwnCodeError
 
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from study.errors import BadInput
 from study.forecast import START_SECONDS, Forecast, forecast, learn
 from study.grid import Cell, distinct
-from study.limits import cores, gpus
 from study.queue import Task, missing_tasks
 from study.rates import Rates
 from study.resources import Resources
 from study.words import counted
+from trainables.limits import cores, gpus
 
 if TYPE_CHECKING:
     from study.run import Study

@@ -24,11 +24,11 @@ from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from study.limits import cores
 from study.provenance import sources
 from study.store import Block
 from study.store.places import is_uri
 from trainables.allocator import keep_freed_memory
+from trainables.limits import cores
 
 if TYPE_CHECKING:
     from analysis.decisions import Question

@@ -18,12 +18,12 @@ from study.console import print_error
 from study.errors import DONE, FAILED, DataMissing, StoreError
 from study.experiments import Experiment, Selection
 from study.grid import Cell, distinct, record, with_replicates
-from study.limits import cores
 from study.signals import as_interrupted
 from study.store import Block, Store
 from study.store.lock import Hold, exclusive_lock
 from study.words import brief, counted, duration, without_query
 from trainables.data import WHOLE, Dataset, Options
+from trainables.limits import cores
 
 if TYPE_CHECKING:  # a driver with nothing to compute imports no Ray
     from study.launch import Session

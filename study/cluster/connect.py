@@ -22,9 +22,9 @@ from ray.exceptions import RayError
 
 from study.cluster.autoscaling import startable_nodes
 from study.errors import NoResources
-from study.limits import cores, memory
 from study.ray_internals import get_default_ray_temp_dir, services_left_out, signals_kept
 from study.resources import Resources
+from trainables.limits import cores, installed_memory, memory
 
 SOURCES = Path(__file__).resolve().parents[2]
 """Folder of the packages. Ray is started in it: workers look for modules there first."""
@@ -106,7 +106,8 @@ def local_options(resources: Resources) -> dict[str, Any]:
     options: dict[str, Any] = {
         "num_cpus": resources.cpus or cores(),
     }
-    if limit := memory():  # Ray's own default is a share of the whole machine's memory
+    limit = memory()
+    if limit < installed_memory():  # Ray's own default is a share of all memory
         options["object_store_memory"] = int(OBJECT_STORE_SHARE * limit)
     if not os.access(os.path.expanduser("~"), os.W_OK):  # Ray would keep its token there
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))

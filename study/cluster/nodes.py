@@ -18,12 +18,12 @@ from rich.console import Console
 
 from study.cluster.connect import alive_nodes, cluster
 from study.errors import BadInput, NoResources, StoreError
-from study.limits import cores
 from study.provenance import packages, processor, sources
 from study.resources import Resources
 from study.store import Store
 from study.words import counted, without_query
 from trainables.data import DataError, Options, load
+from trainables.limits import cores
 
 ANSWER_SECONDS = 60.0
 """Seconds within which a node must answer. A new worker process imports for about ten."""

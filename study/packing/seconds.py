@@ -16,7 +16,6 @@ from dataclasses import replace
 from itertools import chain, zip_longest
 
 from study.grid import has_setting
-from study.limits import gpus
 from study.packing.probe import Probe, probe_of, train
 from study.packing.share import group_by_kind
 from study.queue import Task
@@ -24,6 +23,7 @@ from study.rates import Rates
 from study.reporting import blocking_interrupts, end_with_parent
 from trainables.data import Dataset
 from trainables.data.dataset import Split
+from trainables.limits import gpus
 
 STEPS, STEPS_ON_GPU = (4, 12), (20, 220)
 """Steps of the two runs of a block; their difference excludes the cost of a start. On a GPU, the

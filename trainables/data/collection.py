@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trainables.data.dataset import MOST_CLASSES, DataError, Dataset, Split, stratified
+from trainables.limits import memory
 
 SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -175,11 +175,11 @@ def hold_out_share(
 def require_memory(name: str, count: int, shape: tuple[int, ...]) -> None:
     """Raise `DataError` if `count` images of this shape don't fit into half of the memory."""
     needed = count * int(np.prod(shape))
-    installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if needed > installed / 2:
+    usable = memory()
+    if needed > usable / 2:
         raise DataError(
             f"{name}: {count:,} images of {' × '.join(map(str, shape))} take {needed / 2**30:.1f} "
-            f"GiB, this machine has {installed / 2**30:.1f}; take a smaller --image-size, or --grey"
+            f"GiB of {usable / 2**30:.1f} GiB of memory; take a smaller --image-size, or --grey"
         )
 
 

@@ -26,17 +26,19 @@ def cores() -> int:
     return max(1, int(limit))
 
 
-def memory() -> int | None:
-    """Bytes of memory that control groups allow this process and the others of its group.
+def installed_memory() -> int:
+    """Bytes of memory of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
-    None if they allow all of the machine's memory.
-    """
-    total = allowed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+def memory() -> int:
+    """Bytes of memory that this process and the others of its control group may use."""
+    allowed = installed_memory()
     for folder in _folders("memory"):
         for name in ("memory.max", "memory.limit_in_bytes"):
             for limit in _numbers(folder / name):
                 allowed = min(allowed, int(limit))
-    return allowed if allowed < total else None
+    return allowed
 
 
 def gpus() -> int:
