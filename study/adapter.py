@@ -148,12 +148,14 @@ def run_trial(config: Mapping[str, Any], *, data: Dataset, run: Run) -> None:
     own: dict[str, str] = {}
     outcomes: list[tuple[float | None, float]] = []
     means: dict[str, float] = {}
-    store = Store(run.results)
+    try:
+        store = Store(run.results)
+        configure_worker(run.threads)
+        require_driver(config, run, store)
+    except Exception:  # before any block: the host is at fault, such as one without torch
+        raise TrialFailed(Fault.LOST, traceback.format_exc(), node_id(), own) from None
     for entry in config[BLOCKS]:
         try:
-            if entry is config[BLOCKS][0]:
-                configure_worker(run.threads)
-                require_driver(config, run, store)
             means, seconds = run_block({**config, **entry}, data, store, run)
             outcomes.append((means.get(config["metric"]), seconds))
         except Exception as error:

@@ -211,6 +211,8 @@ class Dispatcher(Searcher):
         """Tasks of the trials that have not ended, by Tune's id."""
         self.waiting: dict[str, float] = {}
         """The time, by `time.monotonic`, until which a trial without a worker holds others back."""
+        self.failed_before = set(store.failures())
+        """Ids of cells that failed in an earlier command, and have not been tried since."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune saves its searcher; everything that must last is in the store
@@ -239,6 +241,9 @@ class Dispatcher(Searcher):
         tasks = self.queue.take(self.workers)
         if not tasks:
             return None if self.queue.running else Searcher.FINISHED
+        for cell in {task.cell.id for task in tasks} & self.failed_before:
+            self.failed_before.remove(cell)
+            self.store.forget_failure(cell)
         self.trials[trial_id] = tasks
         cpus, avoid = self._placement(tasks[0])
         moves = set(avoid) - self.excluded.keys()

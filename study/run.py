@@ -180,19 +180,26 @@ def run_exclusively(study: Study, work: Callable[[Hold], int], summary: Callable
         except Exception as error:
             # On a full disk any write may fail first; Ray Tune's raises an error of its own.
             problem = store.place.write_problem()
-            if problem is None and isinstance(error, StoreError):
-                problem = str(error)  # the storage has recovered since
+            if problem is None:  # or the storage has recovered since
+                problem = next((str(e) for e in causes(error) if isinstance(e, StoreError)), None)
             if problem is None:
                 raise
             stopped, code = f"failed: {problem}", FAILED
         try:
             with store.place.single_attempt():
                 kept = summary()
-        except StoreError:  # the storage is out of reach
+        except (OSError, StoreError):  # the storage is out of reach
             kept = "what is done is kept"
         tell("")
         tell(f"{stopped}: {kept}; the same command goes on from here")
         return code
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and those that led to it: Tune raises one of its own for a callback's."""
+    while error:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def replicates_missing(
@@ -274,7 +281,10 @@ def add_until_decided(
                 "no more are added: replicates failed, or have no partner in the other arm"
             )
             return plan
-        session.compute(name, list(cells.values()), study.store.blocks())
+        failed = study.store.failures()  # these aren't tried again in this run
+        session.compute(
+            name, [c for c in cells.values() if c.id not in failed], study.store.blocks()
+        )
 
 
 def write_report(

@@ -7,7 +7,7 @@ import select
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -100,5 +100,7 @@ def _watch(reader: int) -> None:
             return
     ending = Interrupted(number[0])
     if not another:
-        os.write(2, f"{ending}: what is done is kept; the same command goes on from it\n".encode())
+        message = f"{ending}: what is done is kept; the same command goes on from it\n"
+        with suppress(OSError):  # of a terminal that is gone
+            os.write(2, message.encode())
     os._exit(ending.exit_code)

@@ -20,7 +20,8 @@ def describe(config: Mapping[str, Any], axes: Mapping[str, tuple[Any, ...]]) -> 
 
 def counted(number: float, noun: str) -> str:
     """`1 cell`, `2 cells`, `0.5 CPUs`."""
-    return f"{number:g} {noun}" if number == 1 else f"{number:g} {noun}s"
+    shown = f"{number:g}" if isinstance(number, float) else str(number)
+    return f"{shown} {noun}" if number == 1 else f"{shown} {noun}s"
 
 
 def mean_and_sd(values: Sequence[float]) -> str:

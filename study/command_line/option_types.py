@@ -159,7 +159,12 @@ def preset_file(text: str) -> Path:
 
 def address(text: str) -> str:
     """`local`, `auto`, or HOST:PORT."""
-    port = re.fullmatch(r".+:([0-9]{1,5})", text)
+    if text.startswith("ray://"):
+        head = text.removeprefix("ray://").partition(":")[0] or "head"
+        raise ArgumentTypeError(
+            f"{text}: Ray Client addresses are not supported; give HOST:PORT, such as {head}:6379"
+        )
+    port = re.fullmatch(r"[^/]+:([0-9]{1,5})", text)
     if text in ("local", "auto") or (port and 0 < int(port[1]) < 65536):
         return text
     raise ArgumentTypeError(f"{text!r} is not local, auto or HOST:PORT")

@@ -284,7 +284,6 @@ class Store:
         first = self.place.write(block.marker, signed(line), only_if_absent=True)
         if not first and arrays:
             self.place.delete(block.arrays(own))
-        self.place.delete(f"failed/{block.cell}.json")
 
     def write_failure(self, cell: str, config: Mapping[str, Any], error: str) -> None:
         """Record why a cell has no result.
@@ -299,6 +298,10 @@ class Store:
         }
         content = orjson.dumps(note, option=orjson.OPT_INDENT_2)
         self.place.write(f"failed/{require_id(cell)}.json", content)
+
+    def forget_failure(self, cell: str) -> None:
+        """Delete the note that a cell has failed, if there is one."""
+        self.place.delete(f"failed/{require_id(cell)}.json")
 
     def failures(self) -> dict[str, dict[str, Any]]:
         """Notes on cells whose last try failed (`reason`, `traceback`, …), by id."""

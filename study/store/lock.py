@@ -57,9 +57,11 @@ def _locked(folder: Path) -> Iterator[Hold]:
     path = folder / "run.lock"
     with ExitStack() as stack:
         try:
-            file = stack.enter_context(path.open("a+", encoding="utf-8", errors="replace"))
+            file = path.open("a+", encoding="utf-8", errors="replace")
+            stack.callback(_attempt, file.close)
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            stack.callback(file.truncate, 0)  # not deleted: another process may have it open
+            # Emptied, not deleted: another process may have it open.
+            stack.callback(_attempt, file.truncate, 0)
             file.truncate(0)
             file.write(json.dumps(this_process()))
             file.flush()
@@ -71,6 +73,11 @@ def _locked(folder: Path) -> Iterator[Hold]:
         except OSError as error:
             raise StoreError(f"{path} can't be locked ({error.strerror})") from error
         yield Hold()
+
+
+def _attempt(action: Callable[..., object], *arguments: object) -> None:
+    with suppress(OSError):  # of a file system that is gone
+        action(*arguments)
 
 
 @contextmanager

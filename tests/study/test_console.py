@@ -148,6 +148,20 @@ def test_ending_that_hangs_is_cut_off():
     assert output == "ended by SIGTERM: what is done is kept; the same command goes on from it\n"
 
 
+def test_ending_that_hangs_is_cut_off_without_a_terminal():
+    process = subprocess.Popen(
+        [sys.executable, "-c", STUCK], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "ready\n"
+    process.stderr.close()  # writing to it is an error from now on
+    process.send_signal(signal.SIGHUP)
+    try:
+        assert process.wait(timeout=30) == 129
+    finally:
+        process.kill()
+        process.stdout.close()
+
+
 def test_stream_that_works_is_written_to(monkeypatch):
     stream = io.StringIO()
     print_to(stream, monkeypatch)

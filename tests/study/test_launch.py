@@ -16,7 +16,7 @@ from ray.exceptions import AuthenticationError, RayActorError, RayTaskError
 from analysis.results import load
 from study import adapter
 from study.__main__ import main
-from study.adapter import Run, run_trial, trial_config
+from study.adapter import OUTCOMES, Run, run_trial, trial_config
 from study.cluster import nodes as cluster_nodes
 from study.cluster.connect import cluster, count_gpus, count_workers, resolve
 from study.errors import NoResources
@@ -200,6 +200,20 @@ def test_worker_with_another_version_computes_nothing(reports, few_digits, tmp_p
     run = Run(store.address, sources("study", "trainables"), 1, 0.0)
     with pytest.raises(TrialFailed, match="has other sources than the driver"):
         run_trial(config, data=few_digits, run=run)
+
+
+def test_host_that_cannot_compute_loses_its_blocks(reports, few_digits, tmp_path, monkeypatch):
+    """As one where torch can't be imported: another host may compute them."""
+
+    def broken(threads):
+        raise ImportError("libcudart.so.13: cannot open shared object file")
+
+    monkeypatch.setattr(adapter, "configure_worker", broken)
+    (cell,) = plan(tiny_experiments()[:1], few_digits.fingerprint)[0]
+    with pytest.raises(TrialFailed, match="libcudart") as caught:
+        run_cells([cell], few_digits, Store(tmp_path))
+    assert caught.value.fault is Fault.LOST
+    assert caught.value.own == {}
 
 
 def test_diverging_block_writes_and_stops_nothing(reports, few_digits, tmp_path):
@@ -415,6 +429,30 @@ def test_own_error_is_final_and_fails_the_children(make_dispatcher):
     assert start_trial(dispatcher, "2")["freeze"] == "scratch"
     assert scratch.id not in failures
     assert heard.named("say") == []
+
+
+def test_failure_is_forgotten_when_the_cell_is_tried_again(make_dispatcher, tmp_path):
+    store = Store(tmp_path)
+    store.create()
+    cells = autoencoders(2, 3)
+    for cell in cells:
+        store.write_failure(cell.id, cell.config, "of an earlier command")
+    dispatcher, store, _ = make_dispatcher(cells)
+    config = start_trial(dispatcher, "1")
+    tried = config["blocks"][0]["block"].partition(".")[0]
+    assert set(store.failures()) == {cell.id for cell in cells} - {tried}
+
+
+def test_failure_outlasts_the_other_blocks_of_its_cell(make_dispatcher):
+    (cell,) = autoencoders(2)
+    dispatcher, store, _ = make_dispatcher([cell], workers=2)
+    dispatcher.queue = Queue([Task(cell, range(1)), Task(cell, range(1, 2))])
+    config = start_trial(dispatcher, "1")
+    own = {config["blocks"][0]["block"]: "Diverged: not a finite number"}
+    dispatcher.on_trial_error("1", RayTaskError("t", "…", TrialFailed(Fault.OWN, "", "a", own)))
+    start_trial(dispatcher, "2")
+    dispatcher.on_trial_complete("2", {"node": "a", OUTCOMES: ((0.1, 1.0),)})
+    assert store.failures()[cell.id]["reason"] == "Diverged: not a finite number"
 
 
 def test_evicted_workers_run_alone_in_the_end(make_dispatcher):

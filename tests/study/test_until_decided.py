@@ -110,6 +110,17 @@ def test_growth_ends_without_new_pairs(study_and_groups, monkeypatch):
     assert "no more are added" in study.console.file.getvalue()
 
 
+def test_failed_cells_are_not_tried_again(study_and_groups, monkeypatch):
+    study, groups = study_and_groups
+    set_questions(monkeypatch, groups, {20: 10, 40: 8})
+    failed = groups[0][0]
+    study.store.write_failure(failed.id, failed.config, "Diverged")
+    session = Session()
+    add_until_decided(study, study.until, session, groups)
+    (computed,) = session.computed
+    assert failed.id not in computed and len(computed) > 2
+
+
 def test_nothing_compared_is_not_called_decided(study_and_groups, monkeypatch):
     study, groups = study_and_groups
     set_questions(monkeypatch, groups, {})

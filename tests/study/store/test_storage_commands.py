@@ -1,9 +1,12 @@
 """The commands on object storage, as a user types them; nothing is computed, no Ray started."""
 
+import errno
 import json
+import os
 import signal
 import time
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +16,8 @@ from study.grid import gaps
 from study.signals import Interrupted
 from study.store import Block, Store, StoreError
 from study.store.bucket import Bucket
-from study.store.lock import Lease
+from study.store.lock import Lease, exclusive_lock
+from study.store.places import Folder
 from trainables.contract import Outcome
 
 pytestmark = pytest.mark.usefixtures("cached_digits")
@@ -146,6 +150,39 @@ def test_lost_storage_ends_the_study_with_the_reason(
         "failed: s3://… can't be written (away): what is done is kept; "
         "the same command goes on from here"
     )
+
+
+@pytest.mark.parametrize("recovered", [True, False])
+def test_storage_error_in_a_callback_of_tune_ends_the_study_in_one_line(
+    recovered, computed_blocks, monkeypatch, tmp_path, capsys
+):
+    def stale(store):
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    def compute(session, *arguments):
+        if not recovered:
+            monkeypatch.setattr(Store, "blocks", stale)
+        try:
+            raise StoreError("the storage did not answer")
+        except StoreError as error:
+            raise RuntimeError("what Ray Tune makes of it") from error
+
+    monkeypatch.setattr(Session, "compute", compute)
+    assert main("run", *SMOKE, tmp_path, "--latent-dims", 2, "--depths", 2) == 1
+    kept = "0 of 2 replicates are done" if recovered else "what is done is kept"
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        f"failed: the storage did not answer: {kept}; the same command goes on from here"
+    )
+
+
+def test_lock_of_a_lost_file_system_ends_in_silence(tmp_path):
+    with exclusive_lock(Folder(tmp_path)):
+        (descriptor,) = [
+            int(link.name)
+            for link in Path("/proc/self/fd").iterdir()
+            if os.path.realpath(link) == str(tmp_path / "run.lock")
+        ]
+        os.close(descriptor)
 
 
 DEAD = "endpoint_override=127.0.0.1:1&scheme=http"

@@ -483,11 +483,15 @@ def test_failure_keeps_its_last_line_as_the_reason(store):
     assert store.failures()[CELL]["reason"] == "unknown"
 
 
-def test_finished_block_clears_the_failure(store, write):
+def test_failure_stays_until_it_is_forgotten(store, write):
+    """A cell may have one block that failed, and others that are done."""
     for cell in (CELL, OTHER):
         store.write_failure(cell, CONFIG, "out of memory")
     write(store)
-    assert set(store.failures()) == {OTHER}
+    assert set(store.failures()) == {CELL, OTHER}
+    for _ in range(2):
+        store.forget_failure(CELL)
+        assert set(store.failures()) == {OTHER}
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"\xff"])
