@@ -141,7 +141,8 @@ def _add_search(command: argparse.ArgumentParser) -> None:
         help="database of the trials (a URL of SQLAlchemy's), for optuna-dashboard (default: "
         "sqlite:///RESULTS/search/optuna.db)")
     add("--save", type=types.preset_file, metavar="FILE.toml",
-        help="preset file to write the best recipe to (default: RESULTS/search/best-NAME.toml)")
+        help="preset file to write the best recipe to (default: RESULTS/search/best-NAME.toml, or "
+        "with a bucket ./best-NAME.toml)")
 
 
 def _add_data(command: argparse.ArgumentParser) -> None:

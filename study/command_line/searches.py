@@ -43,7 +43,8 @@ def problems(arguments: argparse.Namespace, data: Dataset, selection: Selection)
         dimensions = SPACES[experiment.name].at(start, given)
         if not dimensions:
             names = " ".join(name for name, _ in arguments.fix)
-            raise BadInput("--fix", names, "leaves nothing to search")
+            option, value = ("--fix", names) if names else ("--freeze", start.get("freeze"))
+            raise BadInput(option, value, "leaves nothing to search")
         # `Problem.identity` distinguishes searches that share a name.
         where = [str(start[axis]) for axis in ("labels", "freeze") if axis in start]
         found.append(

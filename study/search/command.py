@@ -13,8 +13,8 @@ from tempfile import TemporaryFile
 from optuna.trial import FrozenTrial
 
 from study import presets
-from study.errors import FAILED, BadInput, resolving
-from study.experiments import Experiment, Preset, Selection
+from study.errors import FAILED, BadInput, StoreError, resolving
+from study.experiments import EXPERIMENTS, Experiment, Preset, Selection
 from study.grid import Cell
 from study.run import Study, run_exclusively
 from study.search.problems import Problem, rungs
@@ -23,7 +23,7 @@ from study.store import Store
 from study.store.lock import Hold
 from study.store.places import Folder
 from study.words import counted, mean_and_sd
-from trainables.data import Dataset
+from trainables.data import WHOLE, Dataset, Options
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,10 @@ def search(study: Study, problems: list[Problem], arguments: argparse.Namespace)
     if not (isinstance(store.place, Folder) or arguments.storage):
         allowed = "can't hold the database of the trials; give --storage a URL of one"
         raise BadInput("--out", arguments.out, allowed)
-    if arguments.save:
-        check_save(arguments.save)
+    folder = store.place.path / "search" if isinstance(store.place, Folder) else Path()
+    preset = arguments.save or folder / f"best-{study.selection.name}.toml"
+    if arguments.save or not isinstance(store.place, Folder):
+        check_save(preset)
     given = open_storage(arguments.storage, "--storage") if arguments.storage else None
     budget = Budget(arguments.trials or math.inf, 60 * (arguments.minutes or math.inf))
     command = SearchCommand(study, [], budget, arguments.fresh)
@@ -103,7 +105,7 @@ def search(study: Study, problems: list[Problem], arguments: argparse.Namespace)
                     for suggestions in command.searches:
                         save_search(command, suggestions)
         winners = command.winners()
-        return conclude(command, winners, arguments.save) if winners else FAILED
+        return conclude(command, winners, preset.absolute()) if winners else FAILED
 
     def summary() -> str:
         ended = sum(len(suggestions.ended()) for suggestions in command.searches)
@@ -176,8 +178,8 @@ def compute(command: SearchCommand, starts: list[list[Cell]]) -> None:
         session.compute(name, fresh, finished)
 
 
-def conclude(command: SearchCommand, winners: list[Winner], path: Path | None) -> int:
-    """Print the winners, write the preset and the report, and return the exit code."""
+def conclude(command: SearchCommand, winners: list[Winner], path: Path) -> int:
+    """Print the winners, write preset `path` and the report, and return the exit code."""
     study, store, console = command.study, command.study.store, command.study.console
     selection = study.selection
     plan = study.write_plan(f"search {selection.name}", *report_plan(selection, winners))
@@ -191,17 +193,28 @@ def conclude(command: SearchCommand, winners: list[Winner], path: Path | None) -
         stopped = sum(trial["state"] == "pruned" for trial in trials)
         history.append(f"{name}: {counted(len(trials), 'trial')}, {stopped} stopped early.")
         history += [f"  {sentence}" for sentence in found]
-    if path is None:
-        folder = store.place.path / "search" if isinstance(store.place, Folder) else Path()
-        path = folder / f"best-{selection.name}.toml"
     write_preset(path, selection, winners, study.data, comment="\n".join(history))
-    console.print(f"preset: {path.absolute()}; `{run_command(selection.name, path)}` takes it")
+    again = run_command(selection.name, path, study.data_options, study.data_dir)
+    console.print(f"preset: {path}; `{again}` takes it")
     return study.write_report(plan)
 
 
-def run_command(name: str, preset: Path) -> str:
-    """Shell command that runs `name` with a preset, from any folder."""
-    return shlex.join(["study", "run", name, "--preset", str(preset.absolute())])
+def run_command(
+    name: str, preset: Path, options: Options = WHOLE, data_dir: Path | None = None
+) -> str:
+    """Shell command that runs `name` with a preset on the same data, from any folder."""
+    words = ["study", "run", name, "--preset", str(preset.absolute())]
+    if data_dir:
+        words += ["--data-dir", str(data_dir.absolute())]
+    for option, value in options.record().items():
+        words.append(f"--{option.replace('_', '-')}")
+        if option == "image_size":
+            words.append("x".join(map(str, value)))
+        elif option == "classes":
+            words += value
+        elif option != "grey":
+            words.append(str(value))
+    return shlex.join(words)
 
 
 def save_search(
@@ -213,7 +226,10 @@ def save_search(
     """
     store, problem = command.study.store, suggestions.problem
     if winner is None:
-        known = store.searches().get(problem.name, {})
+        try:
+            known = store.searches().get(problem.name, {})
+        except StoreError:  # a damaged file, or one of another version; this one replaces it
+            known = {}
         outcome = {name: known.get(name) for name in ("winner", "winner_cell", "start_cell")}
     else:
         cells = {"winner_cell": winner.winner_cell, "start_cell": winner.start_cell}
@@ -332,13 +348,15 @@ def write_preset(
         axis: tuple(dict.fromkeys(experiment.axes[axis][0] for experiment in searched))
         for axis in target.axes
     }
+    # An option may have added an axis, such as the kind of network, that a preset doesn't know.
+    added = {axis: axes.pop(axis)[0] for axis in axes.keys() - EXPERIMENTS[target.name].axes.keys()}
     dims = ", ".join(map(str, recipes))
     preset = Preset(
         description=f"found by `study search {selection.name}` on {data.name}, d = {dims}",
         dataset=data.name,
         axes={target.name: axes},
         fixed={e.name: {**e.fixed, "replicates": e.replicates} for e in needed}
-        | {target.name: {"replicates": searched[0].replicates}},
+        | {target.name: {**added, "replicates": searched[0].replicates}},
         recipes={e.name: e.recipes for e in needed if e.recipes} | {target.name: recipes},
     )
     presets.write(path, preset, comment)

@@ -114,6 +114,11 @@ def sees_views(settings: Mapping[str, Any]) -> bool:
     return FewShot(**settings).sees_views or settings["freeze"] == "consistency"
 
 
+def has_gradients(settings: Mapping[str, Any]) -> bool:
+    """True if the few-shot classifier is trained by gradients, not by scikit-learn."""
+    return settings["freeze"] not in HEADS
+
+
 def has_head(settings: Mapping[str, Any]) -> bool:
     """True if the few-shot classifier has the MLP head."""
     return settings["freeze"] not in ("consistency", *HEADS)
@@ -140,10 +145,10 @@ SPACES: dict[str, Space] = {
     ),
     "fewshot": Space(
         dimensions=(
-            Real("learning_rate", 1e-3, 1e-1),
+            Real("learning_rate", 1e-3, 1e-1, applies=has_gradients),
             Real("encoder_learning_rate", 1e-5, 1e-2, applies=arm("full", "scratch")),
             Real("tuning_learning_rate", 1e-5, 1e-2, applies=arm("lp-ft")),
-            Real("weight_decay", 1e-4, 1.0),
+            Real("weight_decay", 1e-4, 1.0, applies=has_gradients),
             Steps("hidden", 16, 128, step=16, applies=has_head),
             Steps("width", 8, 32, step=8, applies=arm("scratch")),
             Choice("kernel", (3, 5), applies=arm("scratch")),

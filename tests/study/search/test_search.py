@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from optuna.trial import TrialState
 
 from analysis.results import load
 from study.__main__ import main
+from study.command_line.parser import parser
+from study.commands import data_options
 from study.presets import read
 from study.search.command import run_command
 from study.search.suggestions import is_void
@@ -22,10 +25,11 @@ from study.signals import Interrupted
 from study.store import Store
 from study.store.lock import Hold
 from tests.names import NASTY_NAMES
+from trainables.data import Options
 
 ROOT = Path(__file__).resolve().parents[3]
 TINY = ["--dataset", "digits", "--latent-dims", "2", "--depths", "1", "--replicates", "2",
-        "--fresh", "2", "--fix", "width=2", "kernel=3"]  # fmt: skip
+        "--fresh", "2", "--widths", "2", "--fix", "kernel=3"]  # fmt: skip
 
 
 # --- refusals --------------------------------------------------------------------------------
@@ -80,6 +84,11 @@ def test_options_out_of_bounds_are_refused_in_one_line(options, message, refusal
     assert message in refusal("search", "autoencoder", *options)
 
 
+def test_arm_without_settings_is_not_searched(cached_digits, tmp_path, refusal):
+    line = refusal("search", "fewshot", "--trials", 3, "--freeze", "svm", "--out", tmp_path)
+    assert line == "study search: --freeze svm: leaves nothing to search"
+
+
 def test_study_of_several_experiments_is_not_searched(refusal):
     line = refusal("search", "assignment", "--trials", 3)
     assert "'assignment' is not an experiment with a search space" in line
@@ -110,12 +119,15 @@ def test_search_that_loses_its_lease_writes_no_more(
 
     monkeypatch.setattr("study.run.exclusive_lock", lease)
     monkeypatch.setattr("study.search.command.run_searches", interrupted)
+    (tmp_path / "search").mkdir()
+    (tmp_path / "search" / "autoencoder-d14.json").write_text("of another version")
     command = ["search", "autoencoder", "--trials", "3", "--out", str(tmp_path)]
     assert main(command) == (1 if lost else 130)
     (line,) = capsys.readouterr().out.split("\n", 1)[1].splitlines()
     why = f"ended: while this host was cut off, {lost} took over" if lost else "interrupted"
     assert line == f"{why}: 0 trials ended and kept; the same command goes on from here"
-    assert (tmp_path / "search" / "autoencoder-d14.json").exists() == (not lost)
+    content = (tmp_path / "search" / "autoencoder-d14.json").read_text()
+    assert (content == "of another version") == bool(lost)
 
 
 @pytest.mark.parametrize("name", [*NASTY_NAMES, "-x"])
@@ -125,6 +137,16 @@ def test_printed_preset_command_can_be_pasted(name, tmp_path, monkeypatch):
     shown = ["sh", "-c", f"printf '%s\\0' {run_command('autoencoder', path)}"]
     typed = subprocess.run(shown, capture_output=True, text=True, check=True).stdout.split("\0")
     assert typed == ["study", "run", "autoencoder", "--preset", str(tmp_path / path), ""]
+
+
+def test_printed_preset_command_has_the_same_data():
+    options = Options((32, 40), True, ("cat", "big dog"), 500, "person")
+    typed = shlex.split(
+        run_command("autoencoder", ROOT / "study/quick.toml", options, Path("/data"))
+    )
+    arguments = parser().parse_args(typed[1:])
+    assert data_options(arguments) == options
+    assert arguments.data_dir == Path("/data")
 
 
 @pytest.mark.parametrize("name", ["job%2Fmain {x}", "what?"])
