@@ -15,7 +15,16 @@ from study import reporting
 from study.command_line.options import as_bad_input, select
 from study.command_line.parser import parser
 from study.console import console, print_error
-from study.errors import BAD_INPUT, DONE, FAILED, BadInput, DataMissing, StoreError, resolving
+from study.errors import (
+    BAD_INPUT,
+    DONE,
+    FAILED,
+    BadInput,
+    DataMissing,
+    StoreError,
+    nearest_existing,
+    resolving,
+)
 from study.estimate import print_estimate
 from study.experiments import Selection
 from study.grid import Cell, check_data, identify, lay_out
@@ -63,7 +72,7 @@ def prepare(arguments: argparse.Namespace) -> tuple[Study, list[list[Cell]]]:
 def check_out(out: Path, option: str = "--out") -> None:
     """Raise `BadInput` if `out`, the value of `option`, can't be a folder."""
     with resolving(option, out):
-        existing = next(path for path in (out, *out.absolute().parents) if path.exists())
+        existing = nearest_existing(out)
         if not existing.is_dir():
             problem = "is a file" if existing == out else f"{existing} is a file"
             raise BadInput(option, out, f"{problem}; it must be a folder, or not exist yet")

@@ -37,6 +37,11 @@ class DataMissing(StoreError):
     """The images that cells were computed from are missing, or have changed."""
 
 
+def nearest_existing(path: Path) -> Path:
+    """The path itself if it exists, else the nearest folder above it."""
+    return next(known for known in (path, *path.absolute().parents) if known.exists())
+
+
 @contextmanager
 def resolving(option: str, path: Path) -> Iterator[None]:
     """Turn path-resolution errors inside the block into `BadInput`."""

@@ -233,6 +233,7 @@ class Dispatcher(Searcher):
         """
         if time.monotonic() > self.counted + COUNT_INTERVAL:
             self.workers, self.counted = max(self.workers, self.count()), time.monotonic()
+            self.listener.resized(self.workers)
         if any(time.monotonic() < until for until in self.waiting.values()):
             return None  # the next free cores are for those trials, not for a reused actor
         computing = len(self.trials) - len(self.waiting)

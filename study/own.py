@@ -18,10 +18,18 @@ ENTRY_POINTS = "latent_study.experiments"
 def register_installed() -> None:
     """Add the experiments that installed packages declare. Raises `OwnCodeError`."""
     for entry in entry_points(group=ENTRY_POINTS):
-        experiment = entry.load()
-        if not isinstance(experiment, Experiment):
-            raise OwnCodeError(f"{entry.value} (entry point {entry.name}) is not an Experiment")
-        add(experiment, entry.value)
+        origin = f"{entry.value} (entry point {entry.name})"
+        try:
+            experiment = entry.load()
+            known = isinstance(experiment, Experiment)
+            config = experiment.settings_module().Config if known else None
+        except (Exception, SystemExit) as error:  # a package may raise anything
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise OwnCodeError(f"{origin} can't be imported ({reason})") from error
+        if config is None:
+            raise OwnCodeError(f"{origin} is not an Experiment")
+        require_sound(experiment, config, origin)
+        add(experiment, origin)
 
 
 def register(file: str) -> str:

@@ -65,6 +65,10 @@ class StudyProgress(Listener):
 
     # --- events ------------------------------------------------------------------------------
 
+    def resized(self, workers: int) -> None:
+        """Count and forecast with so many workers."""
+        self.workers = workers
+
     def started(self, task: Task) -> None:
         """Record when a worker started the task."""
         self.started_at[task] = self.clock()

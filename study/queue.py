@@ -81,6 +81,9 @@ class Task:
 class Listener:
     """Receives the events of a queue's tasks; subclasses override those that concern them."""
 
+    def resized(self, workers: int) -> None:
+        """So many tasks can run at once from now on."""
+
     def started(self, task: Task) -> None:
         """A worker has started the task."""
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import yaml
 
+from study.errors import NoResources
+
 CONFIGURATION = "~/ray_bootstrap_config.yaml"
 """Path on the head to which `ray up` copies the configuration."""
 
@@ -37,10 +39,15 @@ def max_nodes(path: Path) -> list[dict[str, float]]:
 def startable_nodes() -> list[dict[str, float]]:
     """Resources of one node of each type that the cluster may start.
 
-    Empty unless this machine is the head of an autoscaled cluster.
+    Empty unless this machine is the head of an autoscaled cluster. Raises `NoResources` if its
+    configuration can't be read.
     """
     path = Path(CONFIGURATION).expanduser()
     if not path.is_file():
         return []
-    types = yaml.safe_load(path.read_text(encoding="utf-8"))["available_node_types"]
-    return [dict(kind.get("resources", {})) for kind in types.values() if kind.get("max_workers")]
+    try:
+        types = yaml.safe_load(path.read_text(encoding="utf-8"))["available_node_types"].values()
+        return [dict(kind.get("resources", {})) for kind in types if kind.get("max_workers")]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError) as error:
+        reason = f"{path} is not a configuration for `ray up`; `ray up` copies it again"
+        raise NoResources("--address", "auto", reason) from error

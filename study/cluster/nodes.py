@@ -106,21 +106,21 @@ def name_of(node: Mapping[str, Any]) -> str:
     return f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
 
 
-def ask_nodes(nodes: list[dict[str, Any]], store: Store) -> dict[str, NodeFacts | str]:
-    """Facts of each node, or why it gave none, by its name; `nodes` are Ray's records."""
+def ask_nodes(nodes: list[dict[str, Any]], store: Store) -> list[NodeFacts | str]:
+    """Facts of each node, or why it gave none, in the order of `nodes`, which are Ray's records."""
     remote = ray.remote(node_facts)
     # A node that finds the mark sees the same place. `Folder.sweep` leaves a name with "-" alone.
     with store.place.temporary_file(".mark-") as mark:
-        pending = {
-            name_of(node): remote.options(
+        pending = [
+            remote.options(
                 num_cpus=0,
                 max_retries=0,
                 scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
             ).remote(store.address, mark, node["Resources"].get("GPU", 0) > 0)
             for node in nodes
-        }
+        ]
         end = time.monotonic() + ANSWER_SECONDS
-        return {name: _answer(reference, end) for name, reference in pending.items()}
+        return [_answer(reference, end) for reference in pending]
 
 
 def _answer(reference: Any, end: float) -> NodeFacts | str:
@@ -163,13 +163,12 @@ def require_shared(store: Store, console: Console) -> None:
 
     Its results would be lost.
     """
-    answers = ask_nodes(alive_nodes(), store)
-    unable = []
-    for name, answer in answers.items():
+    nodes, unable = alive_nodes(), []
+    for node, answer in zip(nodes, ask_nodes(nodes, store), strict=True):
         if isinstance(answer, str):
-            console.print(f"{name}: {answer}; `study check` says more", style="yellow")
+            console.print(f"{name_of(node)}: {answer}; `study check` says more", style="yellow")
         elif answer.storage:
-            unable.append(name)
+            unable.append(name_of(node))
     if unable:
         raise BadInput(
             "--out",
@@ -237,7 +236,7 @@ def check_nodes(
 ) -> None:
     """Print one line for each node of a cluster."""
     here = node_facts(store.address, "", has_gpus=False)
-    for node, answer in zip(nodes, ask_nodes(nodes, store).values(), strict=True):
+    for node, answer in zip(nodes, ask_nodes(nodes, store), strict=True):
         problems = node_problems(node, answer, here)
         gpus = f", {len(answer.gpus)} GPUs" if isinstance(answer, NodeFacts) and answer.gpus else ""
         passed = f"versions, code and results folder as here, asks for the token{gpus}"

@@ -112,7 +112,7 @@ def select(arguments: argparse.Namespace, data: Dataset | None = None) -> Select
                 experiment = override(experiment, {}, {"batch_size": size})
         own = {k: v for k, v in given.items() if k not in NOT_SHARED or name == target}
         own |= {name: own[name][:1] for name in experiment.single if name in own}
-        if all(map(is_own, own.get("network", ()))) and "network" in own:
+        if own.get("network") and all(map(is_own, own["network"])):
             # Depth has no effect on a user's network: one value is enough.
             own.setdefault("depth", [max(experiment.axes.get("depth", (1,)))])
         axes = {k: tuple(v) for k, v in own.items() if isinstance(v, list)}
@@ -158,4 +158,8 @@ def as_bad_input(
         allowed = f"at most {most}: the rarest class has so many training images"
     elif option == "--networks":
         value = without_digest(value)
+    given = getattr(arguments, error.field_name, None)
+    if isinstance(given, list) and error.value not in given and option != "--labels-per-class":
+        allowed = f"{allowed}; a check makes {value} of it"
+        value = " ".join(map(str, given))
     return BadInput(option, value, f"must be {allowed}")

@@ -13,7 +13,7 @@ from tempfile import TemporaryFile
 from optuna.trial import FrozenTrial
 
 from study import presets
-from study.errors import FAILED, BadInput, StoreError, resolving
+from study.errors import FAILED, BadInput, StoreError, nearest_existing, resolving
 from study.experiments import EXPERIMENTS, Experiment, Preset, Selection
 from study.grid import Cell
 from study.run import Study, run_exclusively
@@ -119,7 +119,7 @@ def check_save(path: Path) -> None:
     with resolving("--save", path):
         if path.is_dir():
             raise BadInput("--save", path, "is a folder; give the name of a file")
-        existing = next(p for p in (path, *path.absolute().parents) if p.exists())
+        existing = nearest_existing(path)
         if existing != path and not existing.is_dir():
             raise BadInput("--save", path, f"{existing} is a file, not a folder")
         try:

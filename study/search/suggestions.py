@@ -81,8 +81,8 @@ class Suggestions:
         """Open the study, or begin it.
 
         Mark trials left running by a dead driver as failed, and queue them again. Safe because the
-        caller holds the lock of the results folder. Raises `BadInput`, naming `option`, if the
-        storage has another search of this name.
+        caller holds the lock of the results folder, and trials name theirs. Raises `BadInput`,
+        naming `option`, if the storage has another search of this name.
         """
         self.problem = problem
         self.store = store
@@ -107,7 +107,10 @@ class Suggestions:
             starts = ((d, problem.start[d.name]) for d in problem.dimensions)
             self.study.enqueue_trial({d.name: v for d, v in starts if d.contains(v)})
         for trial in earlier:
-            if trial.state == TrialState.RUNNING:
+            # Another driver may run trials of the same search in a shared database.
+            owner = trial.user_attrs.get("results", store.address)
+            own = owner == store.address or option != "--storage"
+            if own and trial.state == TrialState.RUNNING:
                 self._try_again(trial)
 
     def _require_same_search(self, option: str) -> None:
@@ -133,7 +136,11 @@ class Suggestions:
         A new point must exist: fewer than `Problem.size` trials are running or have ended.
         """
         known = {self._point(t.params): t.number for t in (*self.ended(), *self.running.values())}
-        while (point := self._point((trial := self.study.ask(self.distributions)).params)) in known:
+        while True:
+            trial = self.study.ask(self.distributions)
+            point = self._point(trial.params)
+            if point not in known:
+                break
             trial.set_user_attr("repeats", known[point])
             self.study.tell(trial, state=TrialState.FAIL)
             # The sampler could repeat itself for ever: queue the most similar point instead.
@@ -142,6 +149,7 @@ class Suggestions:
                 self.study.enqueue_trial(dict(zip(self.distributions, similar, strict=True)))
         self.running[trial.number] = trial
         trial.set_user_attr("cell", self.cell(trial.number).id)
+        trial.set_user_attr("results", self.store.address)
         return trial.number
 
     def cell(self, number: int) -> Cell:

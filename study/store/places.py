@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import unquote, urlsplit
 
-from study.errors import StoreError
+from study.errors import StoreError, nearest_existing
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -148,7 +148,7 @@ class Folder(Place):
         super().create()
 
     def reach(self) -> None:
-        existing = next(path for path in (self.path, *self.path.parents) if path.exists())
+        existing = nearest_existing(self.path)
         if not existing.is_dir():
             raise StoreError(f"{existing} is a file, not a folder")
 

@@ -480,13 +480,14 @@ def test_no_more_trials_wait_than_workers_are_free(make_dispatcher):
 
 def test_more_trials_wait_when_the_cluster_has_grown(make_dispatcher, monkeypatch):
     """Otherwise the first worker that is free on the old hosts has no trial."""
-    dispatcher, _, _ = make_dispatcher(autoencoders(*range(2, 12)), workers=2)
+    dispatcher, _, heard = make_dispatcher(autoencoders(*range(2, 12)), workers=2)
     for name in "12":
         start_trial(dispatcher, name)
     dispatcher.count = lambda: 4
     assert dispatcher.suggest("3") and dispatcher.suggest("4") is None
     monkeypatch.setattr("study.launch.COUNT_INTERVAL", 0.0)
     assert dispatcher.suggest("4") and dispatcher.suggest("5") is None
+    assert heard.named("resized")[-1] == (4,)
     dispatcher.count = lambda: 3  # a host that is away comes back
     assert dispatcher.suggest("5") is None
     dispatcher.on_trial_start("3")

@@ -3,7 +3,9 @@ line: from files to a report."""
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,7 +15,7 @@ from PIL import Image, ImageDraw
 from analysis.results import load
 from study import presets
 from study.__main__ import main
-from study.experiments import EXPERIMENTS
+from study.experiments import AUTOENCODER, EXPERIMENTS
 from study.own import OwnCodeError, register, register_installed
 from tests.names import NASTY_NAMES
 from tests.phrases import phrase
@@ -289,18 +291,26 @@ def test_presets_may_set_an_own_experiments_settings(write_code, monkeypatch):
 
 
 def test_installed_experiments_are_registered(monkeypatch):
-    from types import SimpleNamespace
-
-    from study.experiments import AUTOENCODER
-
     known = dict(EXPERIMENTS)
     monkeypatch.setattr("study.own.EXPERIMENTS", known)
     good = SimpleNamespace(load=lambda: AUTOENCODER, name="a", value="package:A")
     monkeypatch.setattr("study.own.entry_points", lambda group: [good])
     register_installed()
-    bad = SimpleNamespace(load=lambda: 3, name="b", value="package:B")
+
+
+@pytest.mark.parametrize(
+    ("load", "message"),
+    [
+        (lambda: 3, "package:B … is not an Experiment"),
+        (lambda: 1 / 0, "package:B … can't be imported (ZeroDivisionError: division by zero)"),
+        (lambda: replace(AUTOENCODER, trainable="no.such"), "can't be imported (ModuleNotFound"),
+        (lambda: replace(AUTOENCODER, best="most"), "Experiment has a wrong best 'most': min or"),
+    ],
+)
+def test_broken_installed_experiment_is_one_line(load, message, monkeypatch):
+    bad = SimpleNamespace(load=load, name="b", value="package:B")
     monkeypatch.setattr("study.own.entry_points", lambda group: [bad])
-    with pytest.raises(OwnCodeError, match=phrase("package:B … is not an Experiment")):
+    with pytest.raises(OwnCodeError, match=phrase(message)):
         register_installed()
 
 

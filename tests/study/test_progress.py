@@ -73,6 +73,16 @@ def test_long_block_reports_epoch_and_state_at_intervals():
     assert len(states) == 26
 
 
+def test_growing_cluster_counts_all_running_trials():
+    progress, queue, _ = make_progress()
+    for _ in range(2):
+        start(progress, queue)
+    progress.resized(1)
+    assert "1 running of 3" in progress.state()
+    progress.resized(2)
+    assert "2 running of 3" in progress.state()
+
+
 def test_part_of_a_cells_replicates_is_named():
     ((cell,),) = plan([override(AUTOENCODER, {"latent_dim": (2,), "depth": (2,),
                                               "batch_size": (32,)}, {})], "")  # fmt: skip

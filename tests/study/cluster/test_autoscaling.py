@@ -7,6 +7,7 @@ import yaml
 from ray.autoscaler._private.util import prepare_config
 
 from study.cluster.autoscaling import CONFIGURATION, startable_nodes
+from study.errors import NoResources
 
 
 @pytest.fixture
@@ -31,3 +32,10 @@ def test_fixed_hosts_have_unknown_resources(home):
     config = {"available_node_types": {"local": {"resources": {}, "max_workers": 2}}}
     (home / CONFIGURATION.removeprefix("~/")).write_text(yaml.safe_dump(config))
     assert startable_nodes() == [{}]
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", "available_node_types: 3", "a: 1"])
+def test_damaged_configuration_is_one_line(content, home):
+    (home / CONFIGURATION.removeprefix("~/")).write_text(content)
+    with pytest.raises(NoResources, match="is not a configuration for `ray up`"):
+        startable_nodes()

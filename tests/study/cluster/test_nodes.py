@@ -105,7 +105,7 @@ def answers(monkeypatch):
         "Resources": {"CPU": 2.0},
     }
     monkeypatch.setattr(nodes, "alive_nodes", lambda: [record(host) for host in given])
-    monkeypatch.setattr(nodes, "ask_nodes", lambda asked, store: given)
+    monkeypatch.setattr(nodes, "ask_nodes", lambda asked, store: list(given.values()))
     return given
 
 
@@ -118,7 +118,7 @@ def test_unshared_results_are_refused_with_a_remedy(answers, tmp_path):
     with pytest.raises(BadInput) as caught:
         require_shared(Store(tmp_path), Console(quiet=True))
     (line,) = str(caught.value).splitlines()
-    assert line.startswith(f"--out {tmp_path}: is not seen by worker-1, worker-2; ")
+    assert line.startswith(f"--out {tmp_path}: is not seen by worker-1 (10.0.0.3), worker-2 (10")
     assert "s3://BUCKET/PATH" in line
 
 
@@ -126,7 +126,7 @@ def test_shared_results_pass_and_silent_nodes_are_named(answers, tmp_path):
     answers |= {"head": HERE, "worker-1": "no answer within 60 s"}
     output = io.StringIO()
     require_shared(Store(tmp_path), Console(file=output))
-    assert output.getvalue().startswith("worker-1: no answer within 60 s")
+    assert output.getvalue().startswith("worker-1 (10.0.0.3): no answer within 60 s")
 
 
 def test_study_refuses_unshared_results_on_a_cluster(answers, monkeypatch, tmp_path, refusal):
@@ -162,10 +162,11 @@ def test_nodes_of_a_real_ray_answer(local_store):
     ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:
         (node,) = nodes.alive_nodes()
-        (answer,) = nodes.ask_nodes([node], local_store).values()
+        answer, same = nodes.ask_nodes([node, node], local_store)  # as two on one host
     finally:
         ray.shutdown()
     mine = node_facts(local_store.address, "", has_gpus=False)
+    assert same.packages == answer.packages
     assert (answer.packages, answer.code, answer.storage) == (mine.packages, mine.code, "")
     assert sorted(local_store.place.path.iterdir()) == [
         local_store.place.path / name for name in ("blocks", "format.json")

@@ -74,6 +74,9 @@ COMMANDS = [
     Row("an unknown loss", "run rotation --losses squared", "--losses squared: must be absolute"),
     Row("no images a batch", "{plan} --batch-sizes 0", "--batch-sizes: 0 …at least 1"),
     Row("more images than there are", "{run} --batch-sizes 3601", "--batch-sizes 3601: …3600"),
+    Row("more images than there are, twice", "{run} --batch-sizes 2000",
+        "--batch-sizes 2000: must be at most 3600 images; a check makes 4000 of it"),
+    Row("a Ray Client's address", "{run} --address ray://here:10001", "such as here:6379"),
     Row(
         "more images than labels", "plan fewshot --preset smoke --batch-sizes 64",
         "--batch-sizes 64: …up to 20",

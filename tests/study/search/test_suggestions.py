@@ -13,7 +13,7 @@ from study.grid import override, plan
 from study.search.problems import Problem
 from study.search.spaces import Choice, Real, Steps
 from study.search.suggestions import Budget, Suggestions, open_storage
-from study.store import Block
+from study.store import Block, Store
 from tests.names import NASTY_NAMES
 from trainables.contract import Outcome
 
@@ -155,6 +155,18 @@ def test_only_a_dead_drivers_running_trial_is_retried(url, local_store):
     assert after.study.trials[again].user_attrs["again"] == running
     # When opened a third time, the first failure has no further effect.
     assert len(open_suggestions(url, local_store).ended()) == 2
+
+
+def test_other_drivers_trials_in_a_shared_database_run_on(url, local_store, tmp_path):
+    first = open_suggestions(url, local_store)
+    running = first.begin()
+    other = Store(tmp_path / "other results")
+    other.create()
+    Suggestions(problem(), other, open_storage(url, "--storage"), "--storage")
+    assert states(first)[running] == TrialState.RUNNING
+    first.report(running, 1, 0.5)
+    Suggestions(problem(), local_store, open_storage(url, "--storage"), "--storage")
+    assert states(first)[running] == TrialState.FAIL  # its own driver has started again
 
 
 def test_trial_that_died_without_a_point_is_redrawn(url, local_store):
