@@ -42,7 +42,7 @@ WORDS = {
     "cell": "One complete setting of all hyperparameters. Its id is a hash of everything its "
     "results depend on.",
     "d": "The latent dimension: how many numbers the code of an image has.",
-    "effective rank": "exp of the entropy of the normalised eigenvalues of the correlation matrix: "
+    "effective rank": "exp of the entropy of the normalised eigenvalues of the covariance matrix: "
     "how many directions the codes use.",
     "Holm": "A correction of p values for the number of comparisons, so that the chance of even "
     f"one false claim among them stays at {100 * LEVEL:g} %.",

@@ -109,14 +109,17 @@ def layer_changes(rows: pd.DataFrame, negligible_below: float | None = None) -> 
 def batch_changes(rows: pd.DataFrame) -> pd.DataFrame:
     """`change` from the smallest minibatch to the largest, by depth, mean over d.
 
-    One comparison is at equal epochs, one at equal updates.
+    One comparison is at equal epochs, one at equal updates if whole epochs give them.
     """
     smallest, largest = rows["batch_size"].min(), rows["batch_size"].max()
     if smallest == largest:
         return pd.DataFrame()
     epochs = rows[rows["batch_size"] == smallest]["epochs"].min()
     tables = []
-    for budget, factor in (("as many epochs", 1), ("as many updates", largest // smallest)):
+    budgets = {"as many epochs": 1}
+    if largest % smallest == 0:  # else no number of epochs has as many updates
+        budgets["as many updates"] = largest // smallest
+    for budget, factor in budgets.items():
         first = {"batch_size": smallest, "epochs": epochs}
         second = {"batch_size": largest, "epochs": factor * epochs}
         table = change(rows, first, second, ["depth"])

@@ -108,8 +108,8 @@ def draw_cost(rows: pd.DataFrame) -> Figure:
             (marks,) = axes.plot(
                 part[column],
                 part["test_mse"],
-                MARKERS[index],
-                color=COLOURS[index],
+                MARKERS[index % 7],
+                color=COLOURS[index % 7],
                 label=counted(depth, "layer"),
             )
             attach_notes(marks, "d = " + part["latent_dim"].astype(int).astype(str), cells_of(part))

@@ -8,7 +8,7 @@ import pytest
 from sklearn.decomposition import PCA
 
 from analysis import reconstruction
-from analysis.reconstruction.checks import layer_changes
+from analysis.reconstruction.checks import batch_changes, layer_changes
 from analysis.reconstruction.errors import slope_over_dimension, with_every_dimension
 from analysis.results import Results
 from analysis.source import Source
@@ -260,6 +260,23 @@ def test_layer_changes_are_decided_or_negligible():
     assert table["negligible"][[4, 8]].all()
     assert not layer_changes(rows, negligible_below=1e-5)["negligible"].any()
     assert not layer_changes(rows)["negligible"].any()
+
+
+def test_equal_updates_need_a_whole_number_of_epochs():
+    grid, _ = at_other_settings()
+    for batch, budgets in ((64, ["as many epochs", "as many updates"]), (48, ["as many epochs"])):
+        larger = [grid.assign(batch_size=batch, epochs=e, cell=f"{batch}-{e}") for e in (4, 8)]
+        table = batch_changes(pd.concat([grid, *larger]))
+        said = [question.rpartition(", ")[2] for question in table["question"]]
+        assert list(dict.fromkeys(said)) == budgets
+
+
+def test_cost_is_drawn_for_more_depths_than_colours():
+    grid, _ = at_other_settings()
+    rows = pd.concat([grid.assign(depth=d, cell=f"{d}") for d in range(1, 10)])
+    rows = rows.assign(parameters=100 * rows["depth"], train_seconds=rows["depth"])
+    drawn = reconstruction.draw_cost(rows).axes[0]
+    assert len({line.get_label() for line in drawn.lines if "layer" in line.get_label()}) == 9
 
 
 def test_checks_are_drawn_one_line_each():
