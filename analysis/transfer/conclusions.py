@@ -253,11 +253,12 @@ def conclusions(
         sentences += _best_arms(rows)
     sentences += _basis(lines, rows, validation_images)
     means = rows.groupby("cell")["test_accuracy"].mean()
-    bound = 1.5 * chance_of(rows)
+    chance = chance_of(rows)
+    bound = chance + 0.05 * (1 - chance)  # of two classes: 52.5 %
     at_chance = int((means < bound).sum())
     if at_chance:
         sentences.append(
             f"Warning: {at_chance} of {len(means)} cells are at chance level (below "
-            f"{100 * bound:.0f} %), which in this task means too little training or a bug."
+            f"{100 * bound:.3g} %), which in this task means too little training or a bug."
         )
     return sentences

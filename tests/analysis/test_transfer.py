@@ -108,6 +108,11 @@ def test_accuracies_at_chance_are_called_a_bug():
     assert "1 of 12 cells are at chance" in transfer.conclusions(rows)[-1]
 
 
+def test_good_accuracies_on_two_classes_are_no_bug():
+    rows = rows_with(0.02).assign(chance=0.5, test_accuracy=0.73)
+    assert not any("chance" in sentence for sentence in transfer.conclusions(rows))
+
+
 def test_best_classifier_is_chosen_by_validation():
     rows = rows_with(0.02)
     rows.loc[5, "val_accuracy"], rows.loc[6, "test_accuracy"] = 1.0, 1.0
