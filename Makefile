@@ -47,7 +47,9 @@ $(READY): requirements.lock pyproject.toml
 	@mkdir -p .venv && pwd -P > $(UNFINISHED) && rm -f $@
 	@test -x $(BIN)/python || $(call quoted,$(value PYTHON)) -I -m venv .venv
 	@echo "installing the locked packages into .venv (a few GB, some minutes, once)"
-	@$(PIP) --require-hashes -r requirements.lock
+	@# The lock is complete. Without --no-deps, pip 23.2 takes the newest coverage for pytest-cov's
+	@# `coverage[toml]`, although the lock pins another, and stops.
+	@$(PIP) --no-deps --require-hashes -r requirements.lock
 	@$(PIP) --no-deps --no-build-isolation --editable .
 	@# pip would compile the 21,800 modules on one core, in 60 s. A few are templates, and fail.
 	@$(BIN)/python -I -m compileall -qq -j 0 .venv/lib || true

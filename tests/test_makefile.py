@@ -1,11 +1,13 @@
 """`make` in a copy of the checkout, with an interpreter that notes what it is asked for."""
 
+import hashlib
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -207,6 +209,42 @@ def test_pip_installs_here_whatever_is_configured(checkout, tmp_path):
         assert not Path(elsewhere).exists()
         installed.unlink()
         checkout.change_lock()
+
+
+def write_wheel(folder, name, version, metadata=""):
+    """Write a wheel without modules; return its line in a lock."""
+    path = folder / f"{name}-{version}-py3-none-any.whl"
+    info = f"{name}-{version}.dist-info"
+    with zipfile.ZipFile(path, "w") as wheel:
+        wheel.writestr(
+            f"{info}/METADATA",
+            f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{metadata}",
+        )
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        wheel.writestr(f"{info}/RECORD", "")
+    return f"{name}=={version} --hash=sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}\n"
+
+
+@pytest.mark.slow
+def test_newer_release_of_a_locked_package_is_ignored(checkout, tmp_path):
+    """Also if another package wants it with an extra, as pytest-cov wants coverage[toml]."""
+    (checkout.folder / "pyproject.toml").write_text(TINY)
+    (checkout.folder / "backend.py").write_text(BACKEND)
+    extra = "Provides-Extra: toml\n"
+    lock = write_wheel(tmp_path, "base", 1, extra)
+    write_wheel(tmp_path, "base", 2, extra)
+    lock += write_wheel(tmp_path, "top", 1, "Requires-Dist: base[toml]>=1\n")
+    (checkout.folder / "requirements.lock").write_text(lock)
+    checkout.make("setup", PYTHON=sys.executable, PIP_NO_INDEX="1", PIP_FIND_LINKS=str(tmp_path))
+    installed = {path.name for path in checkout.folder.rglob("*.dist-info")}
+    assert {"base-1.dist-info", "top-1.dist-info"} <= installed
+
+
+def test_installed_packages_have_what_they_require():
+    """pip doesn't resolve what the lock lists."""
+    command = [sys.executable, "-m", "pip", "check"]
+    checked = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout
 
 
 def test_versions_of_python_agree():
