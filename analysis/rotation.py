@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from analysis.results import Results
 from analysis.selection import best_setting
 from analysis.statistics import LEVEL, Interval, holm_table, mean_interval, unadjusted, verdict
-from analysis.style import COLOURS, LINES, MARKERS, error_bars, figure, from_zero, styled
+from analysis.style import COLOURS, LINES, error_bars, figure, from_zero, marks, styled
 from trainables.rotation.train import held_out_angles
 
 NAMES = {
@@ -289,8 +289,7 @@ def draw_errors(rows: pd.DataFrame) -> Figure:
             place,
             interval.estimate,
             yerr=reach,
-            color=COLOURS[place],
-            marker=MARKERS[place],
+            **marks(place),
             capsize=4,
             markersize=6,
         )
@@ -317,8 +316,7 @@ def draw_by_digit(table: pd.DataFrame) -> Figure:
             part["digit"] + 0.14 * (index - (len(losses) - 1) / 2),
             part["error"],
             yerr=reach,
-            color=COLOURS[index],
-            marker=MARKERS[index],
+            **marks(index),
             linestyle="",
             markersize=4.5,
             capsize=2,
@@ -348,8 +346,7 @@ def draw_by_angle(binned: pd.DataFrame) -> Figure:
         axes.plot(
             part["angle"],
             part["error"],
-            color=COLOURS[index],
-            marker=MARKERS[index],
+            **marks(index),
             linestyle=LINES[index],
             markersize=3.5,
             linewidth=1.3,

@@ -198,6 +198,14 @@ def error_bars(
     return np.maximum(reach, 0) if np.isfinite(reach).any() else None
 
 
+def marks(index: int) -> dict[str, Any]:
+    """Colour and marker of series number `index` as keyword arguments of matplotlib.
+
+    No two of the first 49 series share both.
+    """
+    return {"color": COLOURS[index % 7], "marker": MARKERS[(index + 3 * (index // 7)) % 7]}
+
+
 @dataclass(frozen=True)
 class Series:
     """Label, style and scale of one series of a figure."""
@@ -216,7 +224,7 @@ class Series:
     @property
     def marks(self) -> dict[str, Any]:
         """Colour and marker as keyword arguments of matplotlib."""
-        return {"color": COLOURS[self.index % 7], "marker": MARKERS[self.index % 7]}
+        return marks(self.index)
 
 
 def draw_series(axes: Axes, table: pd.DataFrame, x: str, y: str, series: Series) -> None:

@@ -13,7 +13,6 @@ from analysis.compare.studies import Study
 from analysis.reconstruction.figures import ERROR
 from analysis.style import (
     COLOURS,
-    MARKERS,
     Series,
     draw_series,
     error_bars,
@@ -22,6 +21,7 @@ from analysis.style import (
     latent_dim_axis,
     legend_below,
     literal,
+    marks,
     styled,
 )
 from analysis.transfer.arms import name_of
@@ -74,8 +74,7 @@ def draw_error_differences(table: pd.DataFrame) -> Figure:
             part["difference"],
             yerr=reach,
             linestyle="",
-            marker=MARKERS[index % 7],
-            color=COLOURS[index % 7],
+            **marks(index),
             capsize=2.5,
             label=label,
         )
@@ -125,8 +124,7 @@ def draw_accuracies(table: pd.DataFrame, dots: pd.DataFrame, names: Sequence[str
                 100 * part[which],
                 yerr=reach,
                 capsize=2,
-                color=COLOURS[index],
-                marker=MARKERS[index],
+                **marks(index),
                 markersize=4,
                 linestyle=("-", "--")[index],
                 label=literal(name),

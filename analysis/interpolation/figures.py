@@ -21,14 +21,13 @@ from analysis.interpolation.scorecard import (
 )
 from analysis.statistics import mean_interval
 from analysis.style import (
-    COLOURS,
-    MARKERS,
     Series,
     draw_series,
     error_bars,
     figure,
     latent_dim_axis,
     legend_below,
+    marks,
     styled,
 )
 
@@ -125,17 +124,16 @@ def _draw_point(axes: Axes, part: pd.DataFrame, measure: str, label: str, index:
     part = part[np.isfinite(part[["mse", measure]].to_numpy(float)).all(axis=1)]
     if part.empty:
         return
-    colour, marker = COLOURS[index % 7], MARKERS[index % 7]
+    look = marks(index)
     across, up = mean_interval(part["mse"]), mean_interval(part[measure])
-    axes.plot(part["mse"], part[measure], ".", color=colour, alpha=0.4, markersize=4)
+    axes.plot(part["mse"], part[measure], ".", color=look["color"], alpha=0.4, markersize=4)
     xerr, yerr = (error_bars([side.estimate], [side.low], [side.high]) for side in (across, up))
     axes.errorbar(
         across.estimate,
         up.estimate,
         xerr=xerr,
         yerr=yerr,
-        color=colour,
-        marker=marker,
+        **look,
         capsize=2.5,
         markersize=6,
     )

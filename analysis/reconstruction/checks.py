@@ -19,7 +19,7 @@ from analysis.statistics import (
     sequential_interval,
     sequential_p_value,
 )
-from analysis.style import COLOURS, MARKERS, error_bars, figure, styled, tell_counts
+from analysis.style import error_bars, figure, marks, styled, tell_counts
 from study.words import counted
 
 KEYS = ["latent_dim", "depth", "batch_size", "epochs", "width", "replicate"]
@@ -107,18 +107,21 @@ def layer_changes(rows: pd.DataFrame, negligible_below: float | None = None) -> 
 
 
 def batch_changes(rows: pd.DataFrame) -> pd.DataFrame:
-    """`change` from the smallest minibatch to the largest, by depth, mean over d.
+    """`change` from the smallest minibatch to a larger one, by depth, mean over d.
 
-    One comparison is at equal epochs, one at equal updates if whole epochs give them.
+    The larger one is the largest whole multiple of the smallest: one comparison is at equal epochs,
+    one at equal updates. If there is no multiple, it is the largest, at equal epochs alone.
     """
-    smallest, largest = rows["batch_size"].min(), rows["batch_size"].max()
-    if smallest == largest:
+    smallest, *larger = sorted(rows["batch_size"].unique())
+    if not larger:
         return pd.DataFrame()
+    multiples = [size for size in larger if size % smallest == 0]
+    largest = (multiples or larger)[-1]
+    budgets = {"as many epochs": 1}
+    if multiples:
+        budgets["as many updates"] = largest // smallest
     epochs = rows[rows["batch_size"] == smallest]["epochs"].min()
     tables = []
-    budgets = {"as many epochs": 1}
-    if largest % smallest == 0:  # else no number of epochs has as many updates
-        budgets["as many updates"] = largest // smallest
     for budget, factor in budgets.items():
         first = {"batch_size": smallest, "epochs": epochs}
         second = {"batch_size": largest, "epochs": factor * epochs}
@@ -169,8 +172,7 @@ def draw_checks(table: pd.DataFrame) -> Figure:
             xerr=reach,
             linestyle="",
             capsize=2.5,
-            marker=MARKERS[index % 7],
-            color=COLOURS[index % 7],
+            **marks(index),
             label=counted(epochs, "epoch"),
         )
         tell_counts(drawn, part)

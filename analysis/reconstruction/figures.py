@@ -12,7 +12,6 @@ from analysis.results import Results
 from analysis.selection import front
 from analysis.style import (
     COLOURS,
-    MARKERS,
     Series,
     StyledFigure,
     attach_notes,
@@ -25,6 +24,7 @@ from analysis.style import (
     from_zero,
     image_grid,
     latent_dim_axis,
+    marks,
     on_paper,
     plain_log_ticks,
     styled,
@@ -105,14 +105,14 @@ def draw_cost(rows: pd.DataFrame) -> Figure:
     cells = rows.groupby("cell").mean(numeric_only=True).reset_index()
     for axes, (column, label) in zip(both, columns.items(), strict=True):
         for index, (depth, part) in enumerate(cells.groupby("depth")):
-            (marks,) = axes.plot(
+            (drawn,) = axes.plot(
                 part[column],
                 part["test_mse"],
-                MARKERS[index % 7],
-                color=COLOURS[index % 7],
+                linestyle="",
+                **marks(index),
                 label=counted(depth, "layer"),
             )
-            attach_notes(marks, "d = " + part["latent_dim"].astype(int).astype(str), cells_of(part))
+            attach_notes(drawn, "d = " + part["latent_dim"].astype(int).astype(str), cells_of(part))
         best = front(cells, "test_mse", column)
         axes.step(best[column], best["test_mse"], where="post", color="#444444", linewidth=1)
         axes.plot(
@@ -159,16 +159,14 @@ def draw_histories(history: pd.DataFrame) -> Figure:
         for index, dim in enumerate(dims):
             part = first[(first["depth"] == depth) & (first["latent_dim"] == dim)]
             means = part.groupby("epoch")[["train_mse", "val_mse"]].mean()
-            colour = COLOURS[index % 7]
             axes.plot(
                 means.index,
                 means["val_mse"],
-                color=colour,
-                marker=MARKERS[index % 7],
+                **marks(index),
                 markersize=4,
                 label=f"d = {dim}",
             )
-            axes.plot(means.index, means["train_mse"], color=colour, linestyle=":")
+            axes.plot(means.index, means["train_mse"], color=marks(index)["color"], linestyle=":")
         axes.set_title(counted(depth, "layer"))
         axes.set_xlabel("epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)

@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 from analysis.style import (
     COLOURS,
     LINES,
-    MARKERS,
     Series,
     attach_notes,
     class_axis,
@@ -23,6 +22,7 @@ from analysis.style import (
     latent_dim_axis,
     legend_below,
     literal,
+    marks,
     styled,
     tell_counts,
 )
@@ -48,9 +48,7 @@ def _looks(arms: list[str]) -> dict[str, dict[str, Any]]:
     for arm in arms:
         way, pretraining = split(arm)
         index = ways.index(way)
-        # When colours run out they repeat, with other markers.
-        marker = MARKERS[(index + 3 * (index // len(COLOURS))) % len(MARKERS)]
-        look: dict[str, Any] = {"color": COLOURS[index % len(COLOURS)], "marker": marker}
+        look = marks(index)
         if several:
             plain = pretraining == PLAIN
             look |= {"linestyle": "--" if plain else "-", "fillstyle": "none" if plain else "full"}
@@ -233,8 +231,7 @@ def draw_against(table: pd.DataFrame) -> Figure:
             places,
             xerr=reach,
             linestyle="",
-            marker=MARKERS[index % 7],
-            color=COLOURS[index % 7],
+            **marks(index),
             capsize=2.5,
             markersize=5,
             label=f"{labels} labels",
@@ -270,8 +267,7 @@ def draw_original(ours: pd.DataFrame, theirs: pd.DataFrame) -> Figure:
                     part["latent_dim"],
                     100 * part["test_accuracy"],
                     **style,
-                    color=COLOURS[index],
-                    marker=MARKERS[index],
+                    **marks(index),
                     label=f"{labels} labels, {name}",
                 )
                 if "cells" in part:

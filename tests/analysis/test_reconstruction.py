@@ -262,21 +262,30 @@ def test_layer_changes_are_decided_or_negligible():
     assert not layer_changes(rows)["negligible"].any()
 
 
-def test_equal_updates_need_a_whole_number_of_epochs():
+@pytest.mark.parametrize(
+    ("sizes", "questions"),
+    [
+        ([64], ["64 instead of 32, as many epochs", "64 instead of 32, as many updates"]),
+        ([64, 80], ["64 instead of 32, as many epochs", "64 instead of 32, as many updates"]),
+        ([48], ["48 instead of 32, as many epochs"]),
+        ([], []),
+    ],
+)
+def test_equal_updates_are_those_of_a_whole_multiple(sizes, questions):
     grid, _ = at_other_settings()
-    for batch, budgets in ((64, ["as many epochs", "as many updates"]), (48, ["as many epochs"])):
-        larger = [grid.assign(batch_size=batch, epochs=e, cell=f"{batch}-{e}") for e in (4, 8)]
-        table = batch_changes(pd.concat([grid, *larger]))
-        said = [question.rpartition(", ")[2] for question in table["question"]]
-        assert list(dict.fromkeys(said)) == budgets
+    larger = [grid.assign(batch_size=size, epochs=e) for size in sizes for e in (4, 8)]
+    table = batch_changes(pd.concat([grid, *larger]))
+    said = table["question"].drop_duplicates() if len(table) else []
+    assert list(said) == [f"batch {question}" for question in questions]
 
 
-def test_cost_is_drawn_for_more_depths_than_colours():
+def test_depths_look_different_where_colours_run_out():
     grid, _ = at_other_settings()
     rows = pd.concat([grid.assign(depth=d, cell=f"{d}") for d in range(1, 10)])
     rows = rows.assign(parameters=100 * rows["depth"], train_seconds=rows["depth"])
-    drawn = reconstruction.draw_cost(rows).axes[0]
-    assert len({line.get_label() for line in drawn.lines if "layer" in line.get_label()}) == 9
+    drawn = reconstruction.draw_cost(rows).axes[0].lines
+    looks = [(x.get_color(), x.get_marker()) for x in drawn if "layer" in x.get_label()]
+    assert len(looks) == len(set(looks)) == 9
 
 
 def test_checks_are_drawn_one_line_each():

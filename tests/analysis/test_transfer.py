@@ -108,9 +108,14 @@ def test_accuracies_at_chance_are_called_a_bug():
     assert "1 of 12 cells are at chance" in transfer.conclusions(rows)[-1]
 
 
-def test_good_accuracies_on_two_classes_are_no_bug():
-    rows = rows_with(0.02).assign(chance=0.5, test_accuracy=0.73)
-    assert not any("chance" in sentence for sentence in transfer.conclusions(rows))
+@pytest.mark.parametrize(
+    ("classes", "accuracy", "warned"),
+    [(2, 0.52, True), (2, 0.73, False), (10, 0.149, True), (10, 0.151, False),
+     (100, 0.014, True), (100, 0.04, False)],
+)  # fmt: skip
+def test_bound_of_chance_follows_the_number_of_classes(classes, accuracy, warned):
+    rows = rows_with(0.02).assign(chance=1 / classes, test_accuracy=accuracy)
+    assert any("at chance level" in said for said in transfer.conclusions(rows)) == warned
 
 
 def test_best_classifier_is_chosen_by_validation():
