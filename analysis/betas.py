@@ -45,7 +45,7 @@ def rows_by_beta(results: Results) -> pd.DataFrame:
     plain = results.of("autoencoder")
     if varied.empty or plain.empty:
         return pd.DataFrame()
-    same = ["latent_dim", "depth", "width", "batch_size", "epochs"]
+    same = ["latent_dim", "depth", "width", "network", "batch_size", "epochs"]
     control = plain[(plain[same] == varied[same].iloc[0]).all(axis=1)]
     if control.empty:
         return control

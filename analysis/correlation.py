@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from analysis import cache, redundancy
 from analysis.results import Results
-from analysis.selection import with_common_replicates
+from analysis.selection import deepest_rows, name_of, varied, with_common_replicates
 from analysis.statistics import Interval, finite_mean, trend, verdict
 from analysis.style import Series, draw_series, figure, from_zero, latent_dim_axis, styled
 from analysis.threads import parallel_map
@@ -80,29 +80,23 @@ def encode(
     return parallel_map(lambda model: encode_once(model, images).double().numpy(), models)
 
 
-def deepest_rows(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the autoencoders with the most layers, at their smallest batch size.
-
-    The assignment's question is about these.
-    """
-    rows = rows[rows["depth"] == rows["depth"].max()]
-    return rows[rows["batch_size"] == rows["batch_size"].min()]
-
-
 def models_sentence(results: Results) -> str:
     """A sentence on the autoencoders examined and how long they were trained."""
-    rows = deepest_rows(results.of("autoencoder"))
-    depth, batch_size = rows["depth"].iloc[0], rows["batch_size"].iloc[0]
-    return (
-        f"The autoencoders are those of {counted(depth, 'layer')} and batch size {batch_size}, "
-        f"after {epochs_of(rows)}."
-    )
+    every = results.of("autoencoder")
+    rows = deepest_rows(every)
+    name = name_of(rows, dict.fromkeys(["batch_size", *varied(every)]))
+    layers = _counted(rows["depth"], "layer")
+    return f"The autoencoders are those of {layers} ({name}), after {epochs_of(rows)}."
 
 
 def epochs_of(rows: pd.DataFrame) -> str:
     """Training length of the models of these rows, such as `4 epochs`."""
-    *others, most = sorted(rows["epochs"].unique())
-    return " or ".join([*map(str, others), counted(most, "epoch")])
+    return _counted(rows["epochs"], "epoch")
+
+
+def _counted(values: pd.Series, noun: str) -> str:
+    *others, most = sorted(values.unique())
+    return " or ".join([*map(str, others), counted(most, noun)])
 
 
 def longer_rows(results: Results) -> pd.DataFrame:

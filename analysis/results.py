@@ -42,6 +42,11 @@ COUNTS = ("replicate", "seed", "latent_dim", "depth", "batch_size", "epochs", "l
 MEASURES = re.compile(r"(train|val|test)_\w+")
 """Names of columns that hold measured numbers: seconds, errors, accuracies."""
 
+HISTORY_SETTINGS = (
+    "latent_dim", "depth", "batch_size", "width", "network", "labels", "freeze"
+)  # fmt: skip
+"""Settings that a training history has beside its numbers."""
+
 AUTOENCODERS = ("autoencoder", "longer", "batches", "widths", "betas")
 """The shipped experiments that train autoencoders."""
 
@@ -145,7 +150,7 @@ class Results:
             table = self.store.rows(wanted)
             self._require_numbers(name, table)
             table.insert(0, "experiment", name)
-            tables[name] = table
+            tables[name] = _with_added_settings(name, table)
         return tables
 
     def _require_numbers(self, experiment: str, table: pd.DataFrame) -> None:
@@ -190,9 +195,7 @@ class Results:
             return history
         self._require_numbers(experiment, history)
         settings = self.of(experiment).drop_duplicates("cell")
-        names = [
-            n for n in ("latent_dim", "depth", "batch_size", "labels", "freeze") if n in settings
-        ]
+        names = [n for n in HISTORY_SETTINGS if n in settings]
         return history.merge(settings[["cell", *names]], on="cell")
 
     def with_plain_autoencoders(self) -> Results:
@@ -312,6 +315,16 @@ class Results:
 def _of_cells(table: pd.DataFrame, cells: Collection[str]) -> pd.DataFrame:
     """The rows of these cells; a table without rows may have no columns."""
     return table if table.empty else table[table["cell"].isin(cells)].reset_index(drop=True)
+
+
+def _with_added_settings(experiment: str, table: pd.DataFrame) -> pd.DataFrame:
+    """The same, with settings that older cells lack at the defaults that reproduce them."""
+    config = CONFIGS.get(experiment)
+    if table.empty or config is None:
+        return table
+    for name, default in added_defaults(config).items():
+        table[name] = table[name].fillna(default) if name in table else default
+    return table
 
 
 def distinct(records: Iterable[Mapping[str, Any]], name: str) -> str:

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analysis.correlation import deepest_rows
 from analysis.interpolation.judge import judges_of
 from analysis.results import Results
+from analysis.selection import deepest_rows
 from trainables.data import DIGITS, Dataset, pixels
 from trainables.networks import Autoencoder
 
@@ -101,7 +101,7 @@ def most_confused_pairs(data: Dataset) -> list[tuple[int, int]]:
 def cells_by_dimension(results: Results) -> dict[int, str]:
     """The cell that represents each latent dimension, by ascending dimension.
 
-    It is the cell with the most layers, at the smallest batch size.
+    It is that of `deepest_rows`.
     """
     rows = deepest_rows(results.of("autoencoder")).drop_duplicates("latent_dim")
     rows = rows.sort_values("latent_dim")

@@ -1,4 +1,4 @@
-"""Comparisons under other settings: a larger budget, larger minibatches, other widths."""
+"""Comparisons under other settings: a larger budget, larger minibatches, other networks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.results import Results
-from analysis.selection import with_common_replicates
+from analysis.selection import setting_text, with_common_replicates
 from analysis.statistics import (
     Interval,
     holm,
@@ -22,7 +22,7 @@ from analysis.statistics import (
 from analysis.style import error_bars, figure, marks, styled, tell_counts
 from study.words import counted
 
-KEYS = ["latent_dim", "depth", "batch_size", "epochs", "width", "replicate"]
+KEYS = ["latent_dim", "depth", "batch_size", "epochs", "width", "network", "replicate"]
 """Settings that two compared models share, except the one being compared."""
 
 CHECKS = ("longer", "batches", "widths")
@@ -46,7 +46,8 @@ def change(
     """Change of the test error from settings `first` to settings `second`, in per cent.
 
     Models are paired by the other settings in `KEYS`. A replicate's log ratios are averaged over
-    settings that are not in `per`; the interval is over replicates. One row per value of `per`:
+    settings that are not in `per`; the interval is over replicates. One row per value of `per`
+    (without `per`, one row; none without pairs):
     the columns in `per`, `percent`, `low`, `high`, `p`, `n`, `negligible`, `interval`, `cells`.
 
     With `negligible_below`, a fraction of the error, intervals and p values are anytime-valid
@@ -54,12 +55,9 @@ def change(
     smaller.
     """
     common = [key for key in KEYS if key not in first]
-    one, two = (
-        rows[(rows[list(chosen)] == pd.Series(chosen)).all(axis=1)] for chosen in (first, second)
-    )
-    pairs = two.merge(one, on=common, suffixes=("", "_first"))
+    pairs = _where(rows, second).merge(_where(rows, first), on=common, suffixes=("", "_first"))
     pairs["ratio"] = np.log(pairs["test_mse"] / pairs["test_mse_first"])
-    groups = list(pairs.groupby(per)) if len(pairs) else []
+    groups = list(pairs.groupby(per)) if per and len(pairs) else [((), pairs)][: len(pairs)]
     lines = []
     for values, group in groups:
         # Each replicate's mean must be over the same cells.
@@ -85,6 +83,10 @@ def change(
     return pd.DataFrame(lines)
 
 
+def _where(rows: pd.DataFrame, settings: Mapping[str, object]) -> pd.DataFrame:
+    return rows[(rows[list(settings)] == pd.Series(settings)).all(axis=1)]
+
+
 def in_per_cent(interval: Interval) -> Interval:
     """Convert the interval of a mean log ratio to a change in per cent."""
     return interval.mapped(lambda log_ratio: 100 * float(np.expm1(log_ratio)))
@@ -95,51 +97,86 @@ def layer_changes(rows: pd.DataFrame, negligible_below: float | None = None) -> 
 
     Adds `question` and `p_holm` (corrected for all d of one budget).
     """
-    tables = []
-    for fewer, more in pairwise(sorted(rows["depth"].unique())):
-        depths = {"depth": fewer}, {"depth": more}
-        table = change(rows, *depths, ["epochs", "latent_dim"], negligible_below)
-        if len(table):
-            adjusted = table.groupby("epochs")["p"].transform(lambda p: holm(p.to_numpy()))
-            question = f"{more} layers instead of {fewer}"
-            tables.append(table.assign(p_holm=adjusted, question=question))
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+    table = _changes_of(
+        rows, "depth", ["epochs", "latent_dim"], "{} layers instead of {}", negligible_below
+    )
+    if table.empty:
+        return table
+    # The epochs of a recipe differ by d, so budgets are the first, the second … of each d.
+    budget = table.groupby(["question", "latent_dim"])["epochs"].rank("dense")
+    by_family = table.groupby(["question", budget])["p"]
+    return table.assign(p_holm=by_family.transform(lambda p: holm(p.to_numpy())))
 
 
 def batch_changes(rows: pd.DataFrame) -> pd.DataFrame:
     """`change` from the smallest minibatch to a larger one, by depth, mean over d.
 
     The larger one is the largest whole multiple of the smallest: one comparison is at equal epochs,
-    one at equal updates. If there is no multiple, it is the largest, at equal epochs alone.
+    one at equal updates, over the same models. If there is no multiple, it is the largest, at equal
+    epochs alone. Both are of the same d, where the minibatch varies.
     """
-    smallest, *larger = sorted(rows["batch_size"].unique())
-    if not larger:
+    rows = rows[rows.groupby("latent_dim")["batch_size"].transform("nunique") > 1]
+    if rows.empty:
         return pd.DataFrame()
+    smallest, *larger = sorted(rows["batch_size"].unique())
     multiples = [size for size in larger if size % smallest == 0]
     largest = (multiples or larger)[-1]
     budgets = {"as many epochs": 1}
     if multiples:
         budgets["as many updates"] = largest // smallest
     epochs = rows[rows["batch_size"] == smallest]["epochs"].min()
+    place = ["latent_dim", "depth", "width", "network"]
     tables = []
-    for budget, factor in budgets.items():
-        first = {"batch_size": smallest, "epochs": epochs}
-        second = {"batch_size": largest, "epochs": factor * epochs}
-        table = change(rows, first, second, ["depth"])
+    others = {
+        budget: {"batch_size": largest, "epochs": factor * epochs}
+        for budget, factor in budgets.items()
+        if len(_where(rows, {"batch_size": largest, "epochs": factor * epochs}))
+    }
+    for second in others.values():
+        rows = rows.merge(_where(rows, second)[place].drop_duplicates(), on=place)
+    for budget, second in others.items():
+        table = change(rows, {"batch_size": smallest, "epochs": epochs}, second, ["depth"])
         question = f"batch {largest} instead of {smallest}, {budget}"
-        tables.append(table.assign(question=question, epochs=epochs * factor))
-    return pd.concat(tables, ignore_index=True)
+        tables.append(table.assign(question=question, epochs=second["epochs"]))
+    return _with_depth(pd.concat(tables, ignore_index=True)) if tables else pd.DataFrame()
 
 
 def width_changes(rows: pd.DataFrame) -> pd.DataFrame:
     """`change` from each width to the next, by epochs, d and depth."""
+    per = ["epochs", "latent_dim", "depth"]
+    return _with_depth(_changes_of(rows, "width", per, "{} channels instead of {}"))
+
+
+def network_changes(rows: pd.DataFrame) -> pd.DataFrame:
+    """`change` from each kind of network to the next, in the order of their names, by epochs, d
+    and depth."""
+    per = ["epochs", "latent_dim", "depth"]
+    return _with_depth(_changes_of(rows, "network", per, "{} instead of {}"))
+
+
+def _changes_of(
+    rows: pd.DataFrame,
+    setting: str,
+    per: list[str],
+    question: str,
+    negligible_below: float | None = None,
+) -> pd.DataFrame:
+    """`change` from each value of `setting` to the next, with the `question` it answers."""
     tables = [
-        change(rows, {"width": fewer}, {"width": more}, ["epochs", "latent_dim", "depth"]).assign(
-            question=f"{more} channels instead of {fewer}"
+        change(rows, {setting: one}, {setting: other}, per, negligible_below).assign(
+            question=question.format(setting_text(other), setting_text(one))
         )
-        for fewer, more in pairwise(sorted(rows["width"].unique()))
+        for one, other in pairwise(sorted(rows[setting].unique()))
     ]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def _with_depth(table: pd.DataFrame) -> pd.DataFrame:
+    """The same, with the number of layers in the question if it is not the same in all lines."""
+    if table.empty or len(set(table["depth"])) == 1:
+        return table
+    layers = [counted(depth, "layer") for depth in table["depth"]]
+    return table.assign(question=table["question"] + ", " + pd.Series(layers, table.index))
 
 
 def checks(rows: pd.DataFrame) -> pd.DataFrame:
@@ -148,7 +185,7 @@ def checks(rows: pd.DataFrame) -> pd.DataFrame:
     Columns `question`, `epochs`, `latent_dim` (NaN: mean over all that were checked), `percent`,
     `low`, `high`, `p`, `p_holm`, `n`, `interval`, `cells`.
     """
-    tables = [layer_changes(rows), batch_changes(rows), width_changes(rows)]
+    tables = [of(rows) for of in (layer_changes, batch_changes, width_changes, network_changes)]
     table = pd.concat([table for table in tables if len(table)] or tables, ignore_index=True)
     columns = ["question", "epochs", "latent_dim", "percent", "low", "high", "p", "p_holm", "n",
                "interval", "cells"]  # fmt: skip

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.reconstruction.checks import batch_changes, change, layer_changes, width_changes
+from analysis.reconstruction.checks import (
+    batch_changes,
+    change,
+    layer_changes,
+    network_changes,
+    width_changes,
+)
 from analysis.reconstruction.errors import (
-    SETTING,
     best_model,
     slope_over_dimension,
     with_every_dimension,
 )
+from analysis.selection import name_of, varied
 from analysis.statistics import LEVEL, Interval, verdict
 from study.words import counted
 
@@ -33,7 +39,7 @@ def conclusions(
         *_on_dimension(rows, every),
         *_on_layers(rows, every, negligible_below),
         *_on_batches(every),
-        *_on_widths(every),
+        *_on_networks(every),
     ]
 
 
@@ -49,12 +55,12 @@ def after_epochs(rows: pd.DataFrame) -> str:
 def _best_score(rows: pd.DataFrame, pca: pd.DataFrame) -> str:
     best = best_model(rows)
     floor = pca.loc[pca["latent_dim"] == best["latent_dim"], "pca_mse"]
+    name = name_of(rows.loc[[best.name]], dict.fromkeys(["batch_size", *varied(rows)]))
     beside = f"; PCA with as many dimensions leaves {floor.iloc[0]:.5f}" if len(floor) else ""
     return (
         f"Best score: a test error of {best['test_mse']:.5f} per pixel, by the model with the "
         f"least validation error (d = {best['latent_dim']}, {counted(best['depth'], 'layer')}, "
-        f"batch {best['batch_size']}, {counted(best['epochs'], 'epoch')}, replicate "
-        f"{best['replicate']}){beside}."
+        f"{name}, {counted(best['epochs'], 'epoch')}, replicate {best['replicate']}){beside}."
     )
 
 
@@ -77,9 +83,11 @@ def _on_dimension(rows: pd.DataFrame, every: pd.DataFrame) -> list[str]:
     if slope is None:
         return []
     factor = _factor(slope)
-    used, settings = (len(table.drop_duplicates(SETTING)) for table in (complete, rows))
+    by = ["depth", *varied(rows)]
+    used, settings = (len(table[by].drop_duplicates()) for table in (complete, rows))
+    words = " and ".join(name.replace("_", " ") for name in by)
     over = (
-        f", over the {used} of {settings} settings of layers and batch size with the most d"
+        f", over the {used} of {settings} settings of {words} with the most d"
         if used < settings
         else ""
     )
@@ -92,6 +100,7 @@ def _on_dimension(rows: pd.DataFrame, every: pd.DataFrame) -> list[str]:
         "multiplies the error by ",
     )
     longer = _longer(rows, every)
+    longer = with_every_dimension(longer) if len(longer) else longer
     again = slope_over_dimension(longer)
     checked = ""
     if again is not None:
@@ -110,8 +119,7 @@ def _on_layers(
     for question in dict.fromkeys(by_dim.get("question", ())):
         more, fewer = question.split(" layers instead of ")
         depths = {"depth": int(fewer)}, {"depth": int(more)}
-        overall = change(rows, *depths, ["epochs"])
-        for _, line in overall.iterrows():
+        for _, line in change(rows, *depths, per=[]).iterrows():
             interval = Interval(*line[["percent", "low", "high", "n", "interval"]])
             when = after_epochs(rows)
             claim = verdict(
@@ -121,7 +129,7 @@ def _on_layers(
                 f"Whether {more} layers or {fewer} are better on average over d{when} is "
                 "undecided: ",
             )
-            basis = interval.basis("paired by d, batch size and replicate")
+            basis = interval.basis("paired by all other settings and by replicate")
             sentences.append(f"{claim}{interval.text(1, unit=' % error', signed=True)}{basis}.")
         table = by_dim[by_dim["question"] == question]
         sentences += _by_dimension(table, more, fewer, after_epochs(rows))
@@ -195,18 +203,27 @@ def _on_batches(rows: pd.DataFrame) -> list[str]:
     return [sentence]
 
 
-def _on_widths(rows: pd.DataFrame) -> list[str]:
-    """Say how fewer and more weights at the same depth change the error."""
-    table = width_changes(rows)
-    if table.empty:
-        return []
-    first = table.iloc[0]
-    sentence = (
-        f"Fewer and more weights at the same depth ({counted(first['depth'], 'layer')}, d = "
-        f"{first['latent_dim']:.0f}, {counted(first['epochs'], 'epoch')}, {_basis(table)}): "
-        f"{_changes(table)}."
-    )
-    return [sentence]
+def _on_networks(rows: pd.DataFrame) -> list[str]:
+    """Say how the width and the kind of network change the error, at the same depth."""
+    sentences = []
+    for what, table in (
+        ("Fewer and more weights", width_changes(rows)),
+        ("Other kinds of network", network_changes(rows)),
+    ):
+        if table.empty:
+            continue
+        where = [
+            f"d = {dim:.0f}, {counted(epochs, 'epoch')}"
+            for dim, epochs in zip(table["latent_dim"], table["epochs"], strict=True)
+        ]
+        head = [counted(table["depth"].iloc[0], "layer")] if len(set(table["depth"])) == 1 else []
+        if len(set(where)) == 1:
+            head.append(where[0])
+        else:
+            table = table.assign(question=table["question"] + " (" + pd.Series(where) + ")")
+        basis = ", ".join([*head, _basis(table)])
+        sentences.append(f"{what} at the same depth ({basis}): {_changes(table)}.")
+    return sentences
 
 
 def _basis(table: pd.DataFrame) -> str:

@@ -10,12 +10,12 @@ import pandas as pd
 import torch
 
 from analysis.results import Results
-from analysis.selection import with_common_replicates
+from analysis.selection import ALTERNATIVES, varied, with_common_replicates
 from analysis.statistics import Interval, mean_interval, trend
 from trainables.data import Dataset, pixels
 
-SETTING = ["depth", "batch_size"]
-"""Settings in which cells with the same latent dimension differ."""
+SETTING = ("depth", *ALTERNATIVES)
+"""Settings in which cells with the same latent dimension can differ."""
 
 MAX_COVARIANCE_SIDE = 4000
 """Largest size of an image (C · H · W) for which PCA uses all training images."""
@@ -84,8 +84,9 @@ def _parts(images: np.ndarray) -> Iterator[np.ndarray]:
 def summary(rows: pd.DataFrame, pca: pd.DataFrame) -> pd.DataFrame:
     """One row per cell: mean test error over replicates with its interval, and PCA's error.
 
-    Columns `latent_dim`, `depth`, `batch_size`, `test_mse`, `low`, `high`, `interval`,
-    `replicates`, `val_mse`, `pca_mse`, `parameters`, `train_seconds` (per replicate), `cells`.
+    Columns `latent_dim`, `depth`, `batch_size`, `width`, `network`, `test_mse`, `low`, `high`,
+    `interval`, `replicates`, `val_mse`, `pca_mse`, `parameters`, `train_seconds` (per replicate),
+    `cells`.
     """
     lines = []
     for cell, group in rows.groupby("cell", sort=False):
@@ -102,7 +103,7 @@ def summary(rows: pd.DataFrame, pca: pd.DataFrame) -> pd.DataFrame:
             }
         )
     table = pd.DataFrame(lines).merge(pca, on="latent_dim", how="left")
-    return table.sort_values(["depth", "batch_size", "latent_dim"], ignore_index=True)
+    return table.sort_values([*SETTING, "latent_dim"], ignore_index=True)
 
 
 def best_model(rows: pd.DataFrame) -> pd.Series:
@@ -138,17 +139,18 @@ def error_by_class(results: Results, cell: str, replicate: int, errors: np.ndarr
 
 
 def with_every_dimension(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the settings (depth and batch size) that have every d.
+    """The rows of the settings (depth and those `varied`) that have every d.
 
     With other settings, means at different d would be over different cells. If no setting has
     every d, the rows of one setting with the most d are returned.
     """
-    dims = {setting: frozenset(group["latent_dim"]) for setting, group in rows.groupby(SETTING)}
+    settings = ["depth", *varied(rows)]
+    dims = {values: frozenset(part["latent_dim"]) for values, part in rows.groupby(settings)}
     most = max(dims.values(), key=len)
-    complete = [setting for setting, of_it in dims.items() if of_it == most]
+    complete = [values for values, of_it in dims.items() if of_it == most]
     if most != frozenset(rows["latent_dim"]):
         complete = complete[:1]
-    return rows[pd.MultiIndex.from_frame(rows[SETTING]).isin(complete)]
+    return rows[pd.MultiIndex.from_frame(rows[settings]).isin(complete)]
 
 
 def slope_over_dimension(rows: pd.DataFrame) -> Interval | None:

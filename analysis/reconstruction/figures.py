@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from analysis.reconstruction.checks import change
 from analysis.results import Results
-from analysis.selection import front
+from analysis.selection import curves, front
 from analysis.style import (
     COLOURS,
     Series,
@@ -44,19 +44,19 @@ def draw_error_by_dimension(rows: pd.DataFrame, pca: pd.DataFrame) -> Figure:
     themselves are too close to tell apart.
     """
     depths = sorted(int(depth) for depth in rows["depth"].unique())
-    batches = sorted(int(batch) for batch in rows["batch_size"].unique())
+    lines = curves(rows)
     made = StyledFigure(figsize=(max(8.0, 3.6 * (len(depths) + 1)), 4.2), layout="constrained")
     panels = [made.add_subplot(1, len(depths) + (len(depths) > 1), 1)]
     panels += [
         made.add_subplot(1, len(depths) + 1, 1 + place, sharey=panels[0])
         for place in range(1, len(depths))
     ]
-    offsets = np.linspace(-0.02, 0.02, len(batches)) if len(batches) > 1 else [0.0]
+    offsets = np.linspace(-0.02, 0.02, len(lines)) if len(lines) > 1 else [0.0]
     for axes, depth in zip(panels, depths, strict=True):
-        for index, batch in enumerate(batches):
-            part = rows[(rows["depth"] == depth) & (rows["batch_size"] == batch)]
-            series = Series(f"batch {batch}", index, offsets[index], within=(0, np.inf))
-            draw_series(axes, part, "latent_dim", "test_mse", series)
+        for index, (name, line) in enumerate(lines.items()):
+            series = Series(name, index, offsets[index], within=(0, np.inf))
+            of_depth = line[line["depth"] == depth]
+            draw_series(axes, of_depth, "latent_dim", "test_mse", series)
         if len(pca):
             axes.plot(
                 pca["latent_dim"],
@@ -72,22 +72,22 @@ def draw_error_by_dimension(rows: pd.DataFrame, pca: pd.DataFrame) -> Figure:
     from_zero(panels[0])
     panels[0].legend()
     if len(depths) > 1:
-        _draw_changes(made.add_subplot(1, len(depths) + 1, len(depths) + 1), rows, batches, depths)
+        _draw_changes(made.add_subplot(1, len(depths) + 1, len(depths) + 1), lines, depths)
     return made
 
 
-def _draw_changes(axes: Axes, rows: pd.DataFrame, batches: list[int], depths: list[int]) -> None:
-    """Draw the change of the error from the fewest to the most layers, by d and batch size."""
-    for index, batch in enumerate(batches):
-        of_batch = rows[rows["batch_size"] == batch]
-        table = change(of_batch, {"depth": depths[0]}, {"depth": depths[-1]}, ["latent_dim"])
+def _draw_changes(axes: Axes, lines: dict[str, pd.DataFrame], depths: list[int]) -> None:
+    """Draw the change of the error from the fewest to the most layers, by d, for each of `lines`,
+    the `curves` over d."""
+    for index, (name, rows) in enumerate(lines.items()):
+        table = change(rows, {"depth": depths[0]}, {"depth": depths[-1]}, ["latent_dim"])
         if len(table):
-            series = Series(f"batch {batch}", index, 0.04 * (index - (len(batches) - 1) / 2))
+            series = Series(name, index, 0.04 * (index - (len(lines) - 1) / 2))
             draw_estimates(axes, table, "latent_dim", "percent", series)
     axes.axhline(0, color="#444444", linewidth=1)
     axes.set_title(f"{depths[-1]} layers instead of {depths[0]}")
     axes.set_ylabel("change of the error (%)")
-    latent_dim_axis(axes, rows["latent_dim"], apart=1.3)
+    latent_dim_axis(axes, pd.concat(lines)["latent_dim"], apart=1.3)
 
 
 @styled()
@@ -149,15 +149,14 @@ def draw_cost(rows: pd.DataFrame) -> Figure:
 def draw_histories(history: pd.DataFrame) -> Figure:
     """Draw validation error (solid) and training error (dotted) by epoch, mean over replicates.
 
-    One panel per depth, one line per latent dimension, at the smallest batch size.
+    One panel per depth, one line per latent dimension; `history` is of one of the `curves`.
     """
-    first = history[history["batch_size"] == history["batch_size"].min()]
-    depths = sorted(first["depth"].unique())
+    depths = sorted(history["depth"].unique())
     made, panels = figure(columns=len(depths), width=5 * len(depths), sharey=True, squeeze=False)
-    dims = sorted(first["latent_dim"].unique())
+    dims = sorted(history["latent_dim"].unique())
     for axes, depth in zip(panels[0], depths, strict=True):
         for index, dim in enumerate(dims):
-            part = first[(first["depth"] == depth) & (first["latent_dim"] == dim)]
+            part = history[(history["depth"] == depth) & (history["latent_dim"] == dim)]
             means = part.groupby("epoch")[["train_mse", "val_mse"]].mean()
             axes.plot(
                 means.index,

@@ -10,6 +10,7 @@ from analysis import betas, correlation
 from analysis.document import Document, Glance
 from analysis.report.captions import intervals
 from analysis.results import Results
+from analysis.selection import deepest_rows
 
 INFORMATION = ("total_correlation_per_dimension", "effective_rank", "participation_ratio")
 
@@ -23,7 +24,7 @@ def write(document: Document, results: Results) -> None:
         "on d?",
     )
     every = measure_models(results)
-    plain = correlation.deepest_rows(results.of("autoencoder"))
+    plain = deepest_rows(results.of("autoencoder"))
     longer = correlation.longer_rows(results)
     table = every[every["cell"].isin(plain["cell"])].reset_index(drop=True)
     _, which = correlation.images_to_encode(results)
@@ -81,7 +82,7 @@ def write(document: Document, results: Results) -> None:
 
 def measure_models(results: Results) -> pd.DataFrame:
     """Return the measures of every model of the section; they are cached."""
-    plain = correlation.deepest_rows(results.of("autoencoder"))
+    plain = deepest_rows(results.of("autoencoder"))
     rows = pd.concat([plain, correlation.longer_rows(results), betas.rows_by_beta(results)])
     return correlation.measures(results, rows.drop_duplicates(["cell", "replicate"]))
 

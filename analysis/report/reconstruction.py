@@ -9,6 +9,7 @@ from analysis.decisions import ERROR_A_POINT
 from analysis.document import Document, Glance
 from analysis.report.captions import GIVEN, STUDENT, bars, intervals
 from analysis.results import Results
+from analysis.selection import curves
 from analysis.statistics import PERCENT
 from study.words import counted
 
@@ -54,11 +55,12 @@ def _errors(document: Document, rows: pd.DataFrame, pca: pd.DataFrame, fitted_to
         f"Test error against the latent dimension; {intervals(rows)}, {GIVEN}.{fitted_to}"
         + (several if rows["depth"].min() < rows["depth"].max() else ""),
     )
+    same = [name for name in ("width", "network") if len(set(table[name])) == 1]
     document.table(
         "reconstruction",
         table,
         "Test error by cell",
-        shown=table.drop(columns=["interval", "low", "high"]),
+        shown=table.drop(columns=["interval", "low", "high", *same]),
     )
     document.figure(
         "reconstruction_cost",
@@ -88,10 +90,11 @@ def _checks(document: Document, every: pd.DataFrame) -> None:
 
 def _training(document: Document, results: Results) -> None:
     history = results.history("autoencoder")
+    name, first = next(iter(curves(history).items()))
     document.figure(
         "histories",
-        reconstruction.draw_histories(history),
-        f"Errors while training, means over replicates, batch {history['batch_size'].min()}.",
+        reconstruction.draw_histories(first),
+        f"Errors while training, means over replicates, {name}.",
     )
     document.download("histories", history.rename(columns={"cell": "cells"}), "Training histories")
 

@@ -67,7 +67,14 @@ class FakeResults:
 
 
 def rows_of(cell, **settings):
-    place = {"latent_dim": 14, "depth": 3, "width": 16, "batch_size": 32, "epochs": 4}
+    place = {
+        "latent_dim": 14,
+        "depth": 3,
+        "width": 16,
+        "network": "convolutional",
+        "batch_size": 32,
+        "epochs": 4,
+    }
     return pd.DataFrame([{"cell": cell, "replicate": 0, **place, **settings}])
 
 

@@ -11,6 +11,7 @@ from analysis import reconstruction
 from analysis.reconstruction.checks import batch_changes, layer_changes
 from analysis.reconstruction.errors import slope_over_dimension, with_every_dimension
 from analysis.results import Results
+from analysis.selection import curves, deepest_rows
 from analysis.source import Source
 from study.store import Block, Store
 from trainables.autoencoder import train as autoencoder
@@ -27,6 +28,7 @@ def rows_where(error, depths=(2, 3), dims=(2, 4, 8), replicates=3):
                 lines.append(
                     {"cell": f"{depth}-{dim}", "replicate": replicate, "latent_dim": dim,
                      "depth": depth, "batch_size": 32, "epochs": 4, "width": 16,
+                     "network": "convolutional",
                      "test_mse": mse, "val_mse": mse, "parameters": 100 * dim * depth,
                      "train_seconds": 1.0 * depth}
                 )  # fmt: skip
@@ -175,11 +177,12 @@ def at_other_settings():
 
     def lines(error, depths=(3,), dims=(2, 8), replicates=4, **changed):
         settings = {"batch_size": 32, "epochs": 4, "width": 16, **changed}
+        phase = sum(settings.values())
         return [
             {"cell": f"{depth}-{dim}-{settings}", "replicate": replicate, "latent_dim": dim,
-             "depth": depth, **settings, "val_mse": 1.0,
+             "depth": depth, **settings, "network": "convolutional", "val_mse": 1.0,
              "test_mse": error(depth, dim) * (1 + 0.02 * replicate) * np.exp(
-                 0.002 * np.sin(7 * replicate + depth + dim + sum(settings.values())))}
+                 0.002 * np.sin(7 * replicate + depth + dim + phase))}
             for depth in depths for dim in dims for replicate in range(replicates)
         ]  # fmt: skip
 
@@ -273,6 +276,7 @@ def test_layer_changes_are_decided_or_negligible():
 )
 def test_equal_updates_are_those_of_a_whole_multiple(sizes, questions):
     grid, _ = at_other_settings()
+    grid = grid[grid["depth"] == 3]
     larger = [grid.assign(batch_size=size, epochs=e) for size in sizes for e in (4, 8)]
     table = batch_changes(pd.concat([grid, *larger]))
     said = table["question"].drop_duplicates() if len(table) else []
@@ -306,3 +310,95 @@ def test_figures_draw_every_replicate():
         assert sum(len(line.get_xdata()) for line in dots) == 9
         assert axes.get_title() == title
     assert drawn.axes[0].get_ylabel().startswith("mean squared error per pixel")
+
+
+# --- widths, networks and recipes ---------------------------------------------------------------
+
+
+def two_widths():
+    """A grid of two widths: the wider one has 20 % less error, at every d and depth."""
+    wide = rows_where(lambda depth, dim: 0.08 / dim).assign(width=32)
+    rows = pd.concat([rows_where(lambda depth, dim: 0.1 / dim), wide], ignore_index=True)
+    return rows.assign(cell=rows["cell"] + "-" + rows["width"].astype(str))
+
+
+def recipe():
+    """Every d has settings of its own, as in the preset `best`; 3 layers gain 10 % at each."""
+    rows = rows_where(lambda depth, dim: 0.1 / dim * (0.9 if depth == 3 else 1))
+    rows["test_mse"] *= np.exp(0.001 * np.sin(np.arange(len(rows))))
+    at_2 = rows["latent_dim"] == 2
+    rows.loc[at_2, ["batch_size", "width", "network", "epochs"]] = [128, 32, "mlp", 25]
+    return rows
+
+
+def test_widths_are_curves_of_their_own():
+    rows = two_widths()
+    assert list(curves(rows)) == ["batch 32, 16 channels", "batch 32, 32 channels"]
+    assert set(deepest_rows(rows)["cell"]) == {"3-2-16", "3-4-16", "3-8-16"}
+    panel = reconstruction.draw_error_by_dimension(rows, PCA_LINE).axes[0]
+    means = [bars.lines[0].get_ydata() for bars in panel.containers]
+    assert means[0] == pytest.approx(np.array([0.05, 0.025, 0.0125]) * 1.01)
+    assert means[1] == pytest.approx(np.array([0.04, 0.02, 0.01]) * 1.01)
+    table = reconstruction.summary(rows, PCA_LINE)
+    assert table["width"].tolist() == [16] * 3 + [32] * 3 + [16] * 3 + [32] * 3
+    # Without d = 8 of the wide ones at 3 layers, a mean over all would rise there.
+    part = rows[rows["cell"] != "3-8-32"]
+    assert set(with_every_dimension(part)["cell"]) == set(rows["cell"]) - {
+        "3-2-32",
+        "3-4-32",
+        "3-8-32",
+    }
+    assert "over the 3 of 4 settings of depth and width with the most d" in " ".join(
+        reconstruction.conclusions(part, PCA_LINE)
+    )
+
+
+def test_failed_cells_of_another_network_give_no_layer_effect():
+    """A residual network has half the error; without its cells of 2 layers, none is compared."""
+    plain = rows_where(lambda depth, dim: 0.1 / dim)
+    residual = rows_where(lambda depth, dim: 0.05 / dim, depths=(3,)).assign(network="resnet")
+    rows = pd.concat([plain, residual], ignore_index=True)
+    assert layer_changes(rows)["percent"].tolist() == pytest.approx([0, 0, 0])
+    table = reconstruction.checks(rows)
+    found = table[table["question"] == "resnet instead of convolutional"]
+    assert found["latent_dim"].tolist() == [2, 4, 8]
+    assert found["percent"].tolist() == pytest.approx([-50] * 3)
+    assert (
+        "Other kinds of network at the same depth (3 layers, unadjusted 95 % Student t, paired by "
+        "replicate, n = 3): resnet instead of convolutional (d = 2, 4 epochs): -50.0"
+    ) in " ".join(reconstruction.conclusions(rows, PCA_LINE))
+
+
+def test_a_recipe_is_one_curve_over_every_d():
+    rows = recipe()
+    assert list(curves(rows)) == ["batch 32 or 128"]
+    assert set(deepest_rows(rows)["latent_dim"]) == {2, 4, 8}
+    assert len(with_every_dimension(rows)) == len(rows)
+    assert batch_changes(rows).empty
+    said = reconstruction.conclusions(rows, PCA_LINE)
+    assert len([s for s in said if "3 layers are better than 2 on average over d: -10" in s]) == 1
+
+
+def test_holm_counts_every_d_of_a_recipe():
+    table = layer_changes(recipe())
+    assert len(table) == 3
+    smallest = table.loc[table["p"].idxmin()]
+    assert smallest["p_holm"] == pytest.approx(3 * smallest["p"])
+
+
+def test_budgets_of_a_minibatch_are_compared_over_the_same_d():
+    """At d = 8 alone batch 64 is twice as bad; its cell of equal updates is missing."""
+    _, every = at_other_settings()
+    other = every["batch_size"] == 64
+    every.loc[other & (every["latent_dim"] == 8), "test_mse"] *= 2
+    part = every[~(other & (every["latent_dim"] == 8) & (every["epochs"] == 8))]
+    percent = batch_changes(part).set_index("question")["percent"]
+    assert percent.tolist() == pytest.approx([10, -5], abs=0.5)
+
+
+def test_minibatches_of_two_depths_are_told_apart():
+    _, every = at_other_settings()
+    same = every[every["epochs"].isin([4, 8])]
+    shallow = same[(same["depth"] == 3) & (same["batch_size"] == 64)].assign(depth=2)
+    found = batch_changes(pd.concat([every, shallow]))["question"].tolist()
+    assert found[:2] == [f"batch 64 instead of 32, as many epochs, {n} layers" for n in (2, 3)]
